@@ -1,0 +1,96 @@
+"""How Celery is set up on both sides of the broker.
+
+The broker is a doorbell: nothing rests on redelivery, every run has a row with a deadline, and the
+worker's journal repeats what matters. So tasks are acknowledged early, and everything of Celery's
+that would add traffic or state (results, events, gossip, remote control) is off.
+"""
+
+from typing import Any, Final
+
+from celery import Celery
+from kombu import Connection, Exchange, Queue
+from kombu.exceptions import KombuError, OperationalError
+
+from contract.errors import OperatorError
+from contract.queues import CONTROLLER_QUEUE, node_queue
+
+NODE_QUEUE_EXPIRES: Final = 3600.0
+"""Seconds without use after which the broker drops a node's queue: one that never returns leaves nothing."""
+
+MEMORY_BROKER: Final = "memory://"
+"""The broker of the all-in-one process."""
+
+_REDIS_OPTIONS: Final[dict[str, Any]] = {
+    # Our priority decides in the database; one Redis key a queue keeps the broker's ACL small.
+    "priority_steps": [0],
+    # Without these a peer that vanished without a FIN is noticed after minutes.
+    "socket_keepalive": True,
+    "socket_connect_timeout": 3,
+    "socket_timeout": 10,
+    "health_check_interval": 5,
+}
+
+
+def _direct(name: str, expires: float | None = None) -> Queue:
+    # An exchange of its own: Queue(name) alone binds the set that all of Celery shares.
+    return Queue(name, Exchange(name, type="direct"), routing_key=name, expires=expires)
+
+
+def queue_for_node(node_id: str) -> Queue:
+    """The queue that carries `worker.reconcile` to one node."""
+    return _direct(node_queue(node_id), NODE_QUEUE_EXPIRES)
+
+
+def queue_for_controller() -> Queue:
+    """The queue that carries reports and drift to the controllers."""
+    return _direct(CONTROLLER_QUEUE)
+
+
+def celery_app(name: str, broker_url: str) -> Celery:
+    """Build a Celery app that speaks our dialect to the broker at `broker_url`."""
+    app = Celery(name, broker=broker_url, set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        result_backend=None,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        task_send_sent_event=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        task_acks_late=False,
+        task_create_missing_queues=True,
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=3,
+        broker_transport_options=(
+            {"polling_interval": 0.02} if broker_url == MEMORY_BROKER else _REDIS_OPTIONS
+        ),
+        # One quick retry: the caller has its own, from the database or the journal.
+        task_publish_retry=True,
+        task_publish_retry_policy={"max_retries": 1, "interval_start": 0.1, "interval_max": 0.1},
+    )
+    return app
+
+
+def check_broker(app: Celery) -> None:
+    """Connect once, so that a wrong URL or a dead broker is told at start and not in a log later.
+
+    Raises:
+        OperatorError: the broker cannot be reached.
+    """
+    connection: Connection
+    try:
+        with app.connection_for_write(connect_timeout=3) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
+            connection.default_channel.client  # noqa: B018 -- kombu connects to Redis only here
+    except (OperationalError, KombuError, OSError, ValueError, KeyError, ImportError) as error:
+        raise OperatorError(
+            f"the broker at {app.connection_for_write().as_uri()} cannot be reached: {error}",
+            "start Redis, or set VXLAN_OPERATOR_BROKER_URL (redis://HOST:6379/0)",
+        ) from error

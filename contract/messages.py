@@ -1,0 +1,147 @@
+"""The messages: a reconcile request, its report, and the drift hint, checked on arrival.
+
+Unknown fields are ignored, so that a newer side can add some during a rolling upgrade; everything
+that is read is checked. A message that does not fit raises `pydantic.ValidationError`.
+"""
+
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from contract.verdicts import Mode, Outcome, Stage, Urgency, Verdict
+
+SwarmId = Annotated[str, StringConstraints(pattern=r"^[0-9a-z]{25}$")]
+"""Swarm's own id of a node or network: 25 digits in base 36 (swarmkit identity/randomid.go)."""
+
+Vni = Annotated[int, Field(ge=0, lt=2**24)]
+"""VXLAN network identifier, 24 bits (RFC 7348, section 5)."""
+
+Port = Annotated[int, Field(ge=0, lt=2**16)]
+Text = Annotated[str, StringConstraints(max_length=2000)]
+InterfaceName = Annotated[str, StringConstraints(min_length=1, max_length=60)]
+"""At most 15 bytes (IFNAMSIZ less the NUL), each of which may be shown as an escape of four characters."""
+
+PlaceName = Annotated[str, StringConstraints(pattern=r"^(host|nsid:\d{1,10})$")]
+"""`host`, or `nsid:N`: the peer namespace N as the host namespace numbers it."""
+
+MAX_NETWORKS = 20_000
+MAX_DEVICES = 20_000
+MAX_ENTRIES = 2_000
+"""Bounds on what one message may carry; a node beyond them is broken in another way."""
+
+
+class Message(BaseModel):
+    """Base of all messages: immutable, and of a version both sides know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class NetworkRef(Message):
+    """A Swarm overlay network, as far as a worker has to know it."""
+
+    id: SwarmId
+    name: Annotated[str, StringConstraints(max_length=255)]
+    vnis: tuple[Vni, ...]
+
+
+class Acknowledgement(Message):
+    """Journal entries up to and including `through` of journal `journal_id` are stored for good."""
+
+    journal_id: UUID
+    through: Annotated[int, Field(ge=0)]
+
+
+class ReconcileRequest(Message):
+    """Controller to worker: look at your node now, with this as its desired state."""
+
+    version: Literal[1] = 1
+    run_id: UUID
+    node_id: SwarmId
+    generation: Annotated[int, Field(ge=0)]
+    issued_at: AwareDatetime
+    deadline: AwareDatetime
+    mode: Mode
+    data_path_port: Port
+    desired: Annotated[tuple[NetworkRef, ...], Field(max_length=MAX_NETWORKS)]
+    """The networks that this node should carry."""
+    known: Annotated[tuple[NetworkRef, ...], Field(max_length=MAX_NETWORKS)] = ()
+    """Other networks whose VNIs this node has shown: so that a stale orphan can be told from an unknown."""
+    acknowledged: Acknowledgement | None = None
+
+
+class DeviceIdentity(Message):
+    """What must still be true of a device at the moment of its deletion."""
+
+    place: PlaceName
+    ifindex: Annotated[int, Field(gt=0, lt=2**31)]
+    name: InterfaceName
+    vni: Vni
+    port: Port
+
+
+class DeviceReport(Message):
+    """One device as the worker saw and judged it in this run."""
+
+    identity: DeviceIdentity
+    verdict: Verdict
+    urgency: Urgency | None = None
+    network_id: SwarmId | None = None
+    reason: Text
+    evidence: Text
+    """The kernel's facts behind the verdict, in words."""
+    removed: bool = False
+
+    @model_validator(mode="after")
+    def _only_orphans_are_urgent(self) -> Self:
+        if (self.verdict is Verdict.ORPHAN) != (self.urgency is not None):
+            raise ValueError("an orphan has an urgency, and nothing else has")
+        if self.removed and self.verdict is not Verdict.ORPHAN:
+            raise ValueError("only an orphan can have been removed")
+        return self
+
+
+class JournalEntry(Message):
+    """One line of a worker's journal: what it was about to do to a device, or what came of it."""
+
+    id: UUID
+    sequence: Annotated[int, Field(gt=0)]
+    at: AwareDatetime
+    run_id: UUID
+    stage: Stage
+    identity: DeviceIdentity
+    urgency: Urgency
+    network_id: SwarmId | None = None
+    reason: Text
+    evidence: Text
+
+
+class ReconcileReport(Message):
+    """Worker to controller: what one run saw and did."""
+
+    version: Literal[1] = 1
+    run_id: UUID
+    node_id: SwarmId
+    generation: Annotated[int, Field(ge=0)]
+    worker_version: Annotated[str, StringConstraints(max_length=64)]
+    started_at: AwareDatetime
+    finished_at: AwareDatetime
+    outcome: Outcome
+    error: Text | None = None
+    limits: tuple[Text, ...] = ()
+    """What this worker could not look at on this node, in words."""
+    devices: Annotated[tuple[DeviceReport, ...], Field(max_length=MAX_DEVICES)] = ()
+    recheck_after: Annotated[float, Field(ge=0)] | None = None
+    """Seconds after which another look is worth while: a device is settling until then."""
+    journal_id: UUID | None = None
+    entries: Annotated[tuple[JournalEntry, ...], Field(max_length=MAX_ENTRIES)] = ()
+
+
+class Drift(Message):
+    """Worker to controller: these devices have outstayed the grace period, look now."""
+
+    version: Literal[1] = 1
+    node_id: SwarmId
+    at: AwareDatetime
+    devices: Annotated[tuple[DeviceIdentity, ...], Field(min_length=1, max_length=100)]
+    """Some of them, at most a hundred: it is a hint, the run takes the full look."""

@@ -1,0 +1,13 @@
+"""Names of the queues and tasks."""
+
+CONTROLLER_QUEUE = "controller"
+"""Where workers send reports and drift; the controllers consume it."""
+
+RECONCILE_TASK = "worker.reconcile"
+REPORT_TASK = "controller.report"
+DRIFT_TASK = "controller.drift"
+
+
+def node_queue(node_id: str) -> str:
+    """Return the name of the queue that only the worker on node `node_id` consumes."""
+    return f"node.{node_id}"

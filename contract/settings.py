@@ -1,0 +1,60 @@
+"""Settings from the environment, with each also a command-line option, and errors a person can act on."""
+
+import sys
+from collections.abc import Sequence
+from typing import ClassVar, Self
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
+
+from contract.errors import OperatorError
+
+PREFIX = "VXLAN_OPERATOR_"
+
+
+class Settings(BaseSettings):
+    """Base of the settings of each program; a field's description is its documentation."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True
+    )
+    program: ClassVar[str]
+
+    @classmethod
+    def load(cls, arguments: Sequence[str]) -> Self:
+        """Read the environment, and over it command-line options.
+
+        Raises:
+            OperatorError: a value is missing or wrong; names the variable and the option.
+            SystemExit: the arguments asked for help, or have no meaning.
+        """
+        source = CliSettingsSource[Self](
+            cls,
+            cli_prog_name=cls.program,
+            cli_parse_args=list(arguments),
+            cli_kebab_case=True,
+            cli_hide_none_type=True,
+            cli_implicit_flags=True,
+        )
+        try:
+            return cls(_cli_settings_source=source)
+        except ValidationError as error:
+            raise OperatorError(*_explained(error)) from None
+        except SettingsError as error:
+            raise OperatorError(str(error), "correct the environment or the options") from None
+
+
+def _explained(error: ValidationError) -> tuple[str, str]:
+    problems = []
+    names = []
+    for each in error.errors(include_url=False):
+        name = str(each["loc"][0]) if each["loc"] else "settings"
+        names.append(f"{PREFIX}{name.upper()} (or --{name.replace('_', '-')})")
+        value = "" if each["type"] == "missing" else f", got {each['input']!r}"
+        problems.append(f"{name}: {each['msg']}{value}")
+    return "; ".join(problems), "set " + " and ".join(names)
+
+
+def tell(error: OperatorError) -> None:
+    """Print the one line that ends a command."""
+    sys.stderr.write(f"error: {error.problem}; to put it right: {error.remedy}\n")

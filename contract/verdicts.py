@@ -1,0 +1,72 @@
+"""The words for what was concluded about a device, and for what happened to it."""
+
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What the worker concludes about one VXLAN device."""
+
+    IN_USE = "in_use"
+    """It carries something: it is UP, has a master or an address, or its bridge has an endpoint."""
+    SETTLING = "settling"
+    """It looks orphaned, but not yet for the whole grace period."""
+    ORPHAN = "orphan"
+    """It is Docker's, carries nothing, and has kept its identity through the grace period."""
+    FOREIGN = "foreign"
+    """It is not Docker's."""
+    CONFLICT = "conflict"
+    """It is not Docker's, and holds a VNI that a network of this node needs."""
+
+
+class Urgency(StrEnum):
+    """How much an orphan hurts."""
+
+    BLOCKING = "blocking"
+    """Its network is desired on this node: every task of that network is rejected here."""
+    STALE = "stale"
+    """Its network exists, but is not desired on this node."""
+    UNKNOWN = "unknown"
+    """No network known to the run has its VNI."""
+
+
+class Stage(StrEnum):
+    """What an audit row records about a device."""
+
+    DETECTED = "detected"
+    """First judged an orphan."""
+    PLANNED = "planned"
+    """About to be removed: written to disk before the kernel is asked."""
+    REFUSED = "refused"
+    """Was to be removed, but the re-check found that it had changed."""
+    APPLIED = "applied"
+    """The kernel confirmed the removal."""
+    VANISHED = "vanished"
+    """Gone by itself before we could remove it."""
+    FAILED = "failed"
+    """The kernel refused the removal."""
+    VERIFIED = "verified"
+    """A second look showed that it is gone."""
+    LINGERING = "lingering"
+    """The kernel confirmed the removal, but a second look still shows the device."""
+    UNCERTAIN = "uncertain"
+    """The worker died between plan and outcome; the reason says what a later look showed."""
+
+
+class Mode(StrEnum):
+    """What the operator may do."""
+
+    OBSERVE = "observe"
+    """Judge and report only."""
+    ENFORCE = "enforce"
+    """Remove orphans."""
+
+
+class Outcome(StrEnum):
+    """How a run ended, as the worker tells it."""
+
+    DONE = "done"
+    """The node was looked at and every removal that was allowed has been tried."""
+    REFUSED = "refused"
+    """The request was stale, late or not for this node; nothing was looked at."""
+    FAILED = "failed"
+    """The node could not be looked at, or not everything could be done; `error` says why."""

@@ -1,0 +1,47 @@
+"""Errors as problem details (RFC 9457): what is wrong, and what to do about it."""
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from controller.queries import AmbiguousNodeError, UnknownNodeError
+
+
+def problem(status: int, title: str, detail: str) -> JSONResponse:
+    """An answer that says what is wrong."""
+    return JSONResponse(
+        {"title": title, "status": status, "detail": detail},
+        status_code=status,
+        media_type="application/problem+json",
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the API this way."""
+
+    @app.exception_handler(UnknownNodeError)
+    def unknown_node(_request: Request, error: UnknownNodeError) -> JSONResponse:
+        return problem(404, "Unknown node", f"{error}; `vxctl status` lists the nodes")
+
+    @app.exception_handler(AmbiguousNodeError)
+    def ambiguous_node(_request: Request, error: AmbiguousNodeError) -> JSONResponse:
+        return problem(409, "Ambiguous node", f"{error}; give the id")
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        words = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
+        return problem(422, "Invalid request", "; ".join(words))
+
+    @app.exception_handler(SQLAlchemyError)
+    def database(_request: Request, error: SQLAlchemyError) -> JSONResponse:
+        return problem(
+            503,
+            "Database unavailable",
+            f"the controller's database does not answer ({type(error).__name__}); try again soon",
+        )
+
+    @app.exception_handler(HTTPException)
+    def other(_request: Request, error: HTTPException) -> JSONResponse:
+        return problem(error.status_code, str(error.detail), f"{error.detail}; see /openapi.json")

@@ -1,0 +1,184 @@
+"""What the API's answers look like; the field names are a promise to those who script against it."""
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from contract.verdicts import Stage, Urgency, Verdict
+from controller.models import AuditRow, Device, Network, Node, Run
+from controller.states import RunState
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class ClusterAnswer(_Answer):
+    """The Swarm, and how fresh what is known of it is."""
+
+    swarm_id: str
+    data_path_port: int
+    synced_at: datetime
+    sync_error: str | None
+    sync_error_at: datetime | None
+
+
+class NodeAnswer(_Answer):
+    """A node of the Swarm."""
+
+    id: str
+    hostname: str
+    role: str
+    availability: str
+    state: str
+    address: str
+    generation: int
+    attempted_generation: int
+    converged_generation: int
+    worker_version: str | None
+    worker_seen_at: datetime | None
+    last_error: str | None
+    limits: list[str]
+    failures: int
+    running: UUID | None
+    due_at: datetime | None
+    due_reasons: list[str]
+    devices: dict[str, int]
+    """How many of its devices have which verdict."""
+
+    @classmethod
+    def of(cls, node: Node, devices: dict[str, int]) -> "NodeAnswer":
+        """From the row and its devices' verdicts."""
+        columns = {
+            name: getattr(node, name) for name in cls.model_fields if name in node.__table__.columns
+        }
+        return cls(
+            **columns,
+            failures=node.due.failures,
+            running=node.due.run_id,
+            due_at=node.due.due_at,
+            due_reasons=node.due.reasons,
+            devices=devices,
+        )
+
+
+class StatusAnswer(_Answer):
+    """Everything at a glance."""
+
+    version: str
+    mode: str
+    cluster: ClusterAnswer | None
+    nodes: list[NodeAnswer]
+
+
+class NetworkAnswer(_Answer):
+    """An overlay network."""
+
+    id: str
+    name: str
+    ingress: bool
+    vnis: list[int]
+    nodes: int
+    """How many nodes should carry it."""
+
+    @classmethod
+    def of(cls, network: Network, nodes: int) -> "NetworkAnswer":
+        """From the row."""
+        return cls(
+            id=network.id,
+            name=network.name,
+            ingress=network.ingress,
+            vnis=[row.vni for row in network.vnis],
+            nodes=nodes,
+        )
+
+
+class DeviceAnswer(_Answer):
+    """A VXLAN device of a node."""
+
+    node_id: str
+    node_name: str
+    place: str
+    ifindex: int
+    name: str
+    vni: int
+    port: int
+    verdict: Verdict
+    urgency: Urgency | None
+    network_id: str | None
+    reason: str
+    evidence: str
+    first_seen_at: datetime
+    judged_at: datetime
+
+    @classmethod
+    def of(cls, device: Device, node: Node) -> "DeviceAnswer":
+        """From the rows."""
+        columns = {name: getattr(device, name) for name in cls.model_fields if name != "node_name"}
+        return cls(**columns, node_name=node.hostname)
+
+
+class RunAnswer(_Answer):
+    """One reconcile of one node."""
+
+    id: UUID
+    node_id: str
+    node_name: str
+    state: RunState
+    reasons: list[str]
+    generation: int
+    requested_at: datetime
+    deadline: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    closed_at: datetime | None
+    devices: int
+    orphans: int
+    removed: int
+    error: str | None
+
+    @classmethod
+    def of(cls, run: Run, node: Node) -> "RunAnswer":
+        """From the rows."""
+        columns = {name: getattr(run, name) for name in cls.model_fields if name != "node_name"}
+        return cls(**columns, node_name=node.hostname)
+
+
+class AuditAnswer(_Answer):
+    """One audit row."""
+
+    id: int
+    entry_id: UUID
+    at: datetime
+    stored_at: datetime
+    stage: Stage
+    node_id: str
+    node_name: str
+    network_id: str | None
+    network_name: str | None
+    place: str
+    ifindex: int
+    name: str
+    vni: int
+    port: int
+    urgency: Urgency
+    reason: str
+    evidence: str
+    run_id: UUID
+    worker_version: str
+
+    @classmethod
+    def of(cls, row: AuditRow) -> "AuditAnswer":
+        """From the row."""
+        return cls.model_validate(row)
+
+
+class RequeueAnswer(_Answer):
+    """What a requeue did."""
+
+    node_id: str
+    node_name: str
+    requested_at: datetime
+    waits_for_run: UUID | None
+    """The run that is under way, after which the node is run again; None: it is run at once."""

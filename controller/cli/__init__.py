@@ -1,0 +1,27 @@
+"""The command `vxctl`: `commands` (the verbs), `client` (the HTTP API), `show` (tables and JSON).
+
+Imports lazily: SQLAlchemy and FastAPI alone take more than a second, and `vxctl status` needs neither.
+"""
+
+import sys
+
+from contract.errors import OperatorError
+from contract.settings import tell
+
+
+def main() -> None:
+    """Entry point of the command."""
+    try:
+        from controller.cli.commands import app
+    except ImportError as error:
+        tell(OperatorError(str(error), "pip install 'vxlan-operator[controller]'"))
+        sys.exit(2)
+    try:
+        app()
+    except OperatorError as error:
+        tell(error)
+        sys.exit(2)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`vxctl audit | head`).
+        sys.stderr.close()
+        sys.exit(1)

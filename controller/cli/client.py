@@ -1,0 +1,57 @@
+"""Asking a running controller over its HTTP API."""
+
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+
+from contract.errors import OperatorError
+
+_TIMEOUT_SECONDS: Final = 10.0
+
+
+class Client:
+    """The API at `url`; every failure is an OperatorError with a line that a person can act on."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+
+    def get(self, path: str, **parameters: str | int | None) -> Any:
+        """GET a JSON answer; parameters that are None are left out."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return self._ask("GET", path, given)
+
+    def post(self, path: str) -> Any:
+        """POST, without a body, for a JSON answer."""
+        return self._ask("POST", path, {})
+
+    def _ask(self, method: str, path: str, parameters: dict[str, str | int]) -> Any:
+        remedy = "start it (`vxctl controller`), or set VXLAN_OPERATOR_URL (or --url) to http://HOST:PORT"
+        try:
+            answer = httpx.request(
+                method, f"{self._url}{path}", params=parameters, timeout=_TIMEOUT_SECONDS
+            )
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise OperatorError(f"{self._url!r} is not a URL: {error}", remedy) from error
+        except httpx.HTTPError as error:
+            raise OperatorError(f"no controller answers at {self._url}: {error}", remedy) from error
+        try:
+            body = answer.json()
+        except ValueError as error:
+            raise OperatorError(
+                f"what answers at {self._url} is no controller (HTTP {answer.status_code})", remedy
+            ) from error
+        if answer.is_success:
+            return body
+        detail = body.get("detail") if isinstance(body, dict) else None
+        raise OperatorError(
+            detail or f"HTTP {answer.status_code}",
+            "correct the command"
+            if answer.is_client_error
+            else "look at the controller's log, and try again",
+        )
+
+
+def node_path(node: str, action: str = "") -> str:
+    """The path of a node that a person named; whatever was typed stays one path segment."""
+    return f"/api/v1/nodes/{quote(node, safe='')}{action}"

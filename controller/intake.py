@@ -1,0 +1,254 @@
+"""Taking in what workers say: a report closes its run, a drift hint makes its node due.
+
+Everything of one report is stored in one transaction, and taking it in twice changes nothing: a run
+closes once, a journal entry makes one audit row, devices are those of the newest report.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from contract.messages import DeviceReport, Drift, JournalEntry, ReconcileReport
+from contract.verdicts import Outcome, Verdict
+from controller import due
+from controller.database import Database
+from controller.models import AuditRow, Device, Network, NetworkVni, Node
+from controller.states import Priority, RunState
+
+log = structlog.get_logger(__name__)
+
+_STATES = {
+    Outcome.DONE: RunState.SUCCEEDED,
+    Outcome.FAILED: RunState.FAILED,
+    Outcome.REFUSED: RunState.REFUSED,
+}
+
+
+class Intake:
+    """The tasks of queue `controller`.
+
+    Args:
+        database: where to store.
+        resync: how long a node may go without a run.
+        ring: called when something may have become due.
+        utcnow: the time of day.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        resync: timedelta,
+        ring: Callable[[], None],
+        utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._resync = resync
+        self._ring = ring
+        self._utcnow = utcnow
+
+    def report(self, payload: str) -> None:
+        """The task `controller.report`."""
+        try:
+            report = ReconcileReport.model_validate_json(payload)
+        except ValidationError as error:
+            _dropped("report", error)
+            return
+        with structlog.contextvars.bound_contextvars(
+            run_id=str(report.run_id), node_id=report.node_id
+        ):
+            with self._database.write() as session:
+                self._store(session, report)
+            self._ring()
+
+    def drift(self, payload: str) -> None:
+        """The task `controller.drift`."""
+        try:
+            drift = Drift.model_validate_json(payload)
+        except ValidationError as error:
+            _dropped("drift hint", error)
+            return
+        first = drift.devices[0]
+        more = f" and {len(drift.devices) - 1} more" if len(drift.devices) > 1 else ""
+        with self._database.write() as session:
+            known = due.request(
+                session,
+                [drift.node_id],
+                at=self._utcnow(),
+                priority=Priority.DRIFT,
+                reason=f"drift: {first.name} in {first.place}{more} carries nothing",
+            )
+        if not known:
+            log.warning("drift of a node that is not in the Swarm", node_id=drift.node_id)
+        self._ring()
+
+    def _store(self, session: Session, report: ReconcileReport) -> None:
+        now = self._utcnow()
+        node = session.get(Node, report.node_id, with_for_update=True)
+        if node is None:
+            log.warning("report of a node that is not in the Swarm")
+            return
+        stored = _store_entries(session, node, report, now)
+        _acknowledge(node, report)
+        node.worker_seen_at = now
+        node.worker_version = report.worker_version
+
+        state = _STATES[report.outcome]
+        run = due.finish(
+            session,
+            report.run_id,
+            state,
+            now=now,
+            resync=self._resync,
+            recheck=None
+            if report.recheck_after is None
+            else timedelta(seconds=min(report.recheck_after, 3600.0)),
+            error=report.error,
+        )
+        if run is None or run.node_id != node.id:
+            log.info("report of a run that is not under way", audit_rows=stored)
+            return
+        run.started_at, run.finished_at = report.started_at, report.finished_at
+        node.attempted_generation = max(node.attempted_generation, report.generation)
+        node.last_error = report.error
+        if report.outcome is Outcome.REFUSED:
+            return  # It has not looked.
+        run.devices = len(report.devices)
+        run.orphans = sum(each.verdict is Verdict.ORPHAN for each in report.devices)
+        run.removed = sum(each.removed for each in report.devices)
+        node.limits = list(report.limits)
+        if report.outcome is Outcome.DONE:
+            node.converged_generation = max(node.converged_generation, report.generation)
+        if report.outcome is Outcome.DONE or report.devices:
+            _store_devices(session, report, now)
+        log.info(
+            "run taken in",
+            outcome=report.outcome,
+            devices=run.devices,
+            orphans=run.orphans,
+            removed=run.removed,
+            audit_rows=stored,
+            error=report.error,
+        )
+
+
+def _dropped(what: str, error: ValidationError) -> None:
+    log.error(
+        f"dropped a {what} that is not one",  # noqa: G004 -- structlog has no lazy arguments
+        errors=error.errors(include_input=False, include_url=False),
+    )
+
+
+def _store_devices(session: Session, report: ReconcileReport, now: datetime) -> None:
+    """Replace the node's devices by those of this report."""
+    first_seen = {
+        (row.place, row.ifindex, row.name, row.vni, row.port): row.first_seen_at
+        for row in session.scalars(select(Device).where(Device.node_id == report.node_id))
+    }
+    session.execute(delete(Device).where(Device.node_id == report.node_id))
+    session.expire_all()
+    session.add_all(
+        _device(report.node_id, each, first_seen, now)
+        for each in report.devices
+        if not each.removed
+    )
+
+
+def _device(
+    node_id: str,
+    told: DeviceReport,
+    first_seen: dict[tuple[str, int, str, int, int], datetime],
+    now: datetime,
+) -> Device:
+    identity = told.identity
+    key = (identity.place, identity.ifindex, identity.name, identity.vni, identity.port)
+    return Device(
+        node_id=node_id,
+        place=identity.place,
+        ifindex=identity.ifindex,
+        name=identity.name,
+        vni=identity.vni,
+        port=identity.port,
+        verdict=told.verdict,
+        urgency=told.urgency,
+        network_id=told.network_id,
+        reason=told.reason,
+        evidence=told.evidence,
+        first_seen_at=first_seen.get(key, now),
+        judged_at=now,
+    )
+
+
+def _store_entries(session: Session, node: Node, report: ReconcileReport, now: datetime) -> int:
+    """Make an audit row of each journal entry that has none; return how many were new."""
+    if not report.entries:
+        return 0
+    names = _network_names(session, report)
+    rows = [
+        _audit_values(node, entry, names, report.worker_version, now) for entry in report.entries
+    ]
+    dialect = session.get_bind().dialect.name
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    statement = insert(AuditRow).on_conflict_do_nothing(index_elements=["entry_id"])
+    return len(session.scalars(statement.returning(AuditRow.id), rows).all())
+
+
+def _network_names(session: Session, report: ReconcileReport) -> dict[int, tuple[str, str]]:
+    """Id and name of the networks that the entries' VNIs belong to, or last belonged to."""
+    vnis = {entry.identity.vni for entry in report.entries}
+    found = session.execute(
+        select(NetworkVni.vni, Network.id, Network.name)
+        .join(Network, Network.id == NetworkVni.network_id)
+        .where(NetworkVni.vni.in_(vnis))
+        .order_by(Network.gone_at.is_(None))
+    )
+    return {vni: (id_, name) for vni, id_, name in found}
+
+
+def _audit_values(
+    node: Node,
+    entry: JournalEntry,
+    names: dict[int, tuple[str, str]],
+    worker_version: str,
+    now: datetime,
+) -> dict[str, object]:
+    network_id, network_name = names.get(entry.identity.vni, (None, None))
+    return {
+        "entry_id": entry.id,
+        "at": entry.at,
+        "stored_at": now,
+        "stage": entry.stage,
+        "node_id": node.id,
+        "node_name": node.hostname,
+        "network_id": entry.network_id or network_id,
+        "network_name": network_name if entry.network_id in (None, network_id) else None,
+        "place": entry.identity.place,
+        "ifindex": entry.identity.ifindex,
+        "name": entry.identity.name,
+        "vni": entry.identity.vni,
+        "port": entry.identity.port,
+        "urgency": entry.urgency,
+        "reason": entry.reason,
+        "evidence": entry.evidence,
+        "run_id": entry.run_id,
+        "worker_version": worker_version,
+    }
+
+
+def _acknowledge(node: Node, report: ReconcileReport) -> None:
+    """Note up to where the journal is stored, as far as it is without a gap."""
+    if report.journal_id is None:
+        return
+    if node.journal_id != report.journal_id:
+        # A new journal begins at 1; what an old one still held is lost with its file.
+        node.journal_id, node.journal_through = report.journal_id, 0
+    for entry in report.entries:
+        # The first may follow a gap: an earlier acknowledgement trimmed what lay before it, and this
+        # database was restored from a backup since.
+        if entry.sequence == node.journal_through + 1 or entry is report.entries[0]:
+            node.journal_through = max(node.journal_through, entry.sequence)

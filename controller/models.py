@@ -1,0 +1,277 @@
+"""The tables. What each row means; how rows change is told where they change."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    Uuid,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import JSON
+
+from contract.verdicts import Mode, Stage, Urgency, Verdict
+from controller.states import RunState
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time of day that is always UTC and always aware; SQLite alone would forget the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store as UTC.
+
+        Raises:
+            ValueError: the time has no zone.
+        """
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(  # the name is the base class's
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002
+    ) -> datetime | None:
+        """Read as UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _words(kind: type[Verdict | Urgency | Stage | Mode | RunState]) -> Enum:
+    # Stored as their words: readable by a person, and a new one needs no migration.
+    return Enum(
+        kind,
+        native_enum=False,
+        create_constraint=False,
+        length=16,
+        values_callable=lambda words: [word.value for word in words],
+    )
+
+
+SWARM_ID = String(25)
+BIG_ID = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Base(DeclarativeBase):
+    """Constraint names that are the same on every database, for the migrations."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 -- SQLAlchemy's own idiom
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        UUID: Uuid,
+        Verdict: _words(Verdict),
+        Urgency: _words(Urgency),
+        Stage: _words(Stage),
+        Mode: _words(Mode),
+        RunState: _words(RunState),
+    }
+
+
+class Cluster(Base):
+    """The one Swarm that this database is about; a single row, with id 1."""
+
+    __tablename__ = "cluster"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    swarm_id: Mapped[str] = mapped_column(SWARM_ID)
+    data_path_port: Mapped[int]
+    synced_at: Mapped[datetime]
+    """When the Swarm's state was last read whole."""
+    sync_error: Mapped[str | None] = mapped_column(Text)
+    """Why the last attempt at reading it failed; None when it did not."""
+    sync_error_at: Mapped[datetime | None]
+
+
+class Node(Base):
+    """A node of the Swarm, with what its worker last said."""
+
+    __tablename__ = "nodes"
+
+    id: Mapped[str] = mapped_column(SWARM_ID, primary_key=True)
+    hostname: Mapped[str] = mapped_column(Text, index=True)
+    role: Mapped[str] = mapped_column(String(16))
+    availability: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16))
+    address: Mapped[str] = mapped_column(Text)
+    gone_at: Mapped[datetime | None]
+    """Since when the Swarm no longer lists it; its history stays."""
+
+    generation: Mapped[int] = mapped_column(default=1)
+    """Goes up when the set of networks that it should carry changes."""
+    attempted_generation: Mapped[int] = mapped_column(default=0)
+    converged_generation: Mapped[int] = mapped_column(default=0)
+
+    worker_version: Mapped[str | None] = mapped_column(String(64))
+    worker_seen_at: Mapped[datetime | None]
+    journal_id: Mapped[UUID | None]
+    journal_through: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Entries of that journal up to this number are stored."""
+    last_error: Mapped[str | None] = mapped_column(Text)
+    limits: Mapped[list[str]] = mapped_column(default=list)
+
+    due: Mapped["DueNode"] = relationship(back_populates="node", cascade="all, delete-orphan")
+
+
+class DueNode(Base):
+    """When a node is next to be looked at, why, and what is under way; `controller.due` has the rules."""
+
+    __tablename__ = "due_nodes"
+    __table_args__ = (Index("ix_due_nodes_claim", "run_id", "due_at"),)
+
+    node_id: Mapped[str] = mapped_column(
+        SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
+    )
+    due_at: Mapped[datetime | None]
+    """None: nothing is asked for."""
+    priority: Mapped[int] = mapped_column(default=0)
+    reasons: Mapped[list[str]] = mapped_column(default=list)
+    failures: Mapped[int] = mapped_column(default=0)
+    """Runs in a row that failed or were lost."""
+    run_id: Mapped[UUID | None]
+    """The run under way; while there is one, what is asked for waits."""
+    run_deadline: Mapped[datetime | None]
+
+    node: Mapped[Node] = relationship(back_populates="due")
+
+
+class Network(Base):
+    """An overlay network of the Swarm."""
+
+    __tablename__ = "networks"
+
+    id: Mapped[str] = mapped_column(SWARM_ID, primary_key=True)
+    name: Mapped[str] = mapped_column(Text, index=True)
+    ingress: Mapped[bool]
+    gone_at: Mapped[datetime | None]
+
+    vnis: Mapped[list["NetworkVni"]] = relationship(
+        cascade="all, delete-orphan", order_by="NetworkVni.vni", lazy="selectin"
+    )
+
+
+class NetworkVni(Base):
+    """A VNI of a network: one a subnet."""
+
+    __tablename__ = "network_vnis"
+
+    network_id: Mapped[str] = mapped_column(
+        SWARM_ID, ForeignKey("networks.id", ondelete="CASCADE"), primary_key=True
+    )
+    vni: Mapped[int] = mapped_column(primary_key=True, index=True)
+
+
+class Attachment(Base):
+    """One row of desired state: this node should carry this network, for these reasons."""
+
+    __tablename__ = "attachments"
+
+    node_id: Mapped[str] = mapped_column(
+        SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
+    )
+    network_id: Mapped[str] = mapped_column(
+        SWARM_ID, ForeignKey("networks.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    reasons: Mapped[list[str]]
+
+
+class Run(Base):
+    """One reconcile of one node."""
+
+    __tablename__ = "runs"
+    __table_args__ = (Index("ix_runs_node", "node_id", "requested_at"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    node_id: Mapped[str] = mapped_column(SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"))
+    state: Mapped[RunState] = mapped_column(index=True)
+    priority: Mapped[int]
+    reasons: Mapped[list[str]]
+    generation: Mapped[int]
+    requested_at: Mapped[datetime]
+    deadline: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    """By the node's clock, as is `finished_at`."""
+    finished_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+    devices: Mapped[int] = mapped_column(default=0)
+    orphans: Mapped[int] = mapped_column(default=0)
+    removed: Mapped[int] = mapped_column(default=0)
+    error: Mapped[str | None] = mapped_column(Text)
+
+
+class Device(Base):
+    """A VXLAN device that a node's last report showed."""
+
+    __tablename__ = "devices"
+
+    node_id: Mapped[str] = mapped_column(
+        SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
+    )
+    place: Mapped[str] = mapped_column(String(16), primary_key=True)
+    ifindex: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(String(60))
+    vni: Mapped[int] = mapped_column(index=True)
+    port: Mapped[int]
+    verdict: Mapped[Verdict]
+    urgency: Mapped[Urgency | None]
+    network_id: Mapped[str | None] = mapped_column(SWARM_ID)
+    reason: Mapped[str] = mapped_column(Text)
+    evidence: Mapped[str] = mapped_column(Text)
+    first_seen_at: Mapped[datetime]
+    judged_at: Mapped[datetime]
+
+
+class AuditRow(Base):
+    """One thing that happened to one device, for good: who, what, where, when, why."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index("ix_audit_node", "node_id", "at", "id"),)
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    entry_id: Mapped[UUID] = mapped_column(unique=True)
+    """The worker's journal entry: an entry that comes twice makes one row."""
+    at: Mapped[datetime]
+    """At the node, by its clock."""
+    stored_at: Mapped[datetime]
+    stage: Mapped[Stage]
+    node_id: Mapped[str] = mapped_column(SWARM_ID)
+    node_name: Mapped[str] = mapped_column(Text)
+    network_id: Mapped[str | None] = mapped_column(SWARM_ID)
+    network_name: Mapped[str | None] = mapped_column(Text)
+    """The names at that time."""
+    place: Mapped[str] = mapped_column(String(16))
+    ifindex: Mapped[int]
+    name: Mapped[str] = mapped_column(String(60))
+    vni: Mapped[int]
+    port: Mapped[int]
+    urgency: Mapped[Urgency]
+    reason: Mapped[str] = mapped_column(Text)
+    evidence: Mapped[str] = mapped_column(Text)
+    run_id: Mapped[UUID] = mapped_column(index=True)
+    worker_version: Mapped[str] = mapped_column(String(64))

@@ -1,0 +1,111 @@
+"""What people ask, answered from the database; each answer is one moment's."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, joinedload
+
+from controller.models import Attachment, AuditRow, Cluster, Device, Network, Node, Run
+
+
+class UnknownNodeError(Exception):
+    """No node of the Swarm is meant by what was given."""
+
+
+class AmbiguousNodeError(Exception):
+    """Several nodes could be meant by what was given."""
+
+
+def find_node(session: Session, given: str) -> Node:
+    """The node with this id, unique id prefix or hostname.
+
+    Raises:
+        UnknownNodeError: there is none.
+        AmbiguousNodeError: there are several.
+    """
+    nodes = select(Node).where(Node.gone_at.is_(None)).options(joinedload(Node.due))
+    exact = session.scalar(nodes.where(Node.id == given))
+    if exact is not None:
+        return exact
+    matches = session.scalars(
+        nodes.where((Node.hostname == given) | Node.id.startswith(given, autoescape=True)).limit(5)
+    ).all()
+    if not given or not matches:
+        raise UnknownNodeError(f"no node has the id, id prefix or hostname {given!r}")
+    if len(matches) > 1:
+        names = ", ".join(f"{node.hostname} ({node.id})" for node in matches)
+        raise AmbiguousNodeError(f"{given!r} could mean {names}")
+    return matches[0]
+
+
+def cluster(session: Session) -> Cluster | None:
+    """The Swarm, once it has been read."""
+    return session.get(Cluster, 1)
+
+
+def nodes(session: Session) -> Sequence[Node]:
+    """The nodes of the Swarm."""
+    return session.scalars(
+        select(Node)
+        .where(Node.gone_at.is_(None))
+        .options(joinedload(Node.due))
+        .order_by(Node.hostname, Node.id)
+    ).all()
+
+
+def verdicts(session: Session) -> dict[str, dict[str, int]]:
+    """Node id to how many of its devices have which verdict."""
+    counts: dict[str, dict[str, int]] = {}
+    for node_id, verdict, count in session.execute(
+        select(Device.node_id, Device.verdict, func.count()).group_by(
+            Device.node_id, Device.verdict
+        )
+    ):
+        counts.setdefault(node_id, {})[verdict.value] = count
+    return counts
+
+
+def networks(session: Session) -> Sequence[tuple[Network, int]]:
+    """The networks of the Swarm, each with the number of nodes that should carry it."""
+    carrying = (
+        select(Attachment.network_id, func.count().label("nodes"))
+        .group_by(Attachment.network_id)
+        .subquery()
+    )
+    rows = session.execute(
+        select(Network, func.coalesce(carrying.c.nodes, 0))
+        .outerjoin(carrying, carrying.c.network_id == Network.id)
+        .where(Network.gone_at.is_(None))
+        .order_by(Network.name, Network.id)
+    )
+    return [(network, count) for network, count in rows]
+
+
+def devices(session: Session, node: Node | None, limit: int) -> Sequence[tuple[Device, Node]]:
+    """The devices that the last reports showed."""
+    query = select(Device, Node).join(Node, Node.id == Device.node_id)
+    if node is not None:
+        query = query.where(Device.node_id == node.id)
+    rows = session.execute(query.order_by(Node.hostname, Device.place, Device.ifindex).limit(limit))
+    return [(device, owner) for device, owner in rows]
+
+
+def runs(session: Session, node: Node | None, limit: int) -> Sequence[tuple[Run, Node]]:
+    """The newest runs first."""
+    query = select(Run, Node).join(Node, Node.id == Run.node_id)
+    if node is not None:
+        query = query.where(Run.node_id == node.id)
+    rows = session.execute(query.order_by(Run.requested_at.desc(), Run.id).limit(limit))
+    return [(run, owner) for run, owner in rows]
+
+
+def audit(
+    session: Session, *, node: Node | None, before: int | None, limit: int
+) -> Sequence[AuditRow]:
+    """The newest rows first; `before` is the id of the last row of the page before."""
+    query = select(AuditRow)
+    if node is not None:
+        query = query.where(AuditRow.node_id == node.id)
+    if before is not None:
+        query = query.where(AuditRow.id < before)
+    return session.scalars(query.order_by(AuditRow.id.desc()).limit(limit)).all()

@@ -1,0 +1,81 @@
+"""The controller's settings."""
+
+import re
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from contract.settings import Settings
+
+
+def _listen(value: str) -> str:
+    if (
+        not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]*):\d{1,5}", value)
+        or int(value.rpartition(":")[2]) > 65535
+    ):
+        raise ValueError("must be HOST:PORT")
+    return value
+
+
+DEFAULT_LISTEN = "127.0.0.1:8479"
+
+
+class CoreSettings(Settings):
+    """What `vxctl controller` and `vxctl up` have in common."""
+
+    database_url: Annotated[
+        SecretStr,
+        Field(description="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"),
+    ] = SecretStr("sqlite:////var/lib/vxlan-operator/controller.db")
+    docker_host: Annotated[
+        str,
+        Field(description="Docker API of a Swarm manager: unix:///PATH or tcp://HOST:PORT"),
+    ] = "unix:///var/run/docker.sock"
+    listen: Annotated[
+        str, AfterValidator(_listen), Field(description="HOST:PORT of the HTTP API")
+    ] = DEFAULT_LISTEN
+    mode: Annotated[
+        Literal["observe", "enforce"], Field(description="observe: judge and report only")
+    ] = "enforce"
+    resync_seconds: Annotated[
+        float,
+        Field(ge=1, le=86_400, description="each node is looked at so often, without a reason"),
+    ] = 60.0
+    sync_seconds: Annotated[
+        float, Field(ge=0.5, le=3600, description="the Swarm's state is read so often")
+    ] = 5.0
+    run_timeout_seconds: Annotated[
+        float, Field(ge=1, le=3600, description="a run without a report is lost after so long")
+    ] = 30.0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="least level logged")
+    ] = "info"
+
+
+class ControllerSettings(CoreSettings):
+    """Settings of `vxctl controller`."""
+
+    program: ClassVar[str] = "vxctl controller"
+
+    broker_url: Annotated[
+        SecretStr,
+        Field(description="Redis of the operator: redis://, rediss:// or redis+socket://"),
+    ] = SecretStr("redis://127.0.0.1:6379/0")
+
+
+class LocalSettings(CoreSettings):
+    """Settings of `vxctl up`: controller and worker of one machine in one process."""
+
+    program: ClassVar[str] = "vxctl up"
+
+    database_url: Annotated[
+        SecretStr, Field(description="sqlite:///FILE or postgresql+psycopg://...")
+    ] = SecretStr("sqlite:////var/lib/vxlan-operator/local.db")
+    journal: Annotated[
+        Path, Field(description="file that records every removal before it is made")
+    ] = Path("/var/lib/vxlan-operator/journal.jsonl")
+    grace_seconds: Annotated[
+        float,
+        Field(ge=0.2, le=3600, description="how long a device must have carried nothing"),
+    ] = 5.0

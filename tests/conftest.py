@@ -1,0 +1,82 @@
+"""What all tests share: who may run, and real servers on private sockets that end with the session."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import PostgresServer, RedisServer, ServerMissingError
+
+IN_CI = os.environ.get("CI") == "true"
+
+
+def cannot(reason: str) -> None:
+    """Skip on a person's machine; fail where a test that did not run would pass for one that did."""
+    if IN_CI:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Privileged tests need root."""
+    needs_root = any(item.iter_markers("privileged")) or any(item.iter_markers("swarm"))
+    if needs_root and os.geteuid() != 0:
+        cannot("needs root: namespaces, VXLAN devices and dockerd")
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real redis-server on a private socket, for the session."""
+    try:
+        server = RedisServer(tmp_path_factory.mktemp("redis"))
+    except ServerMissingError as error:
+        cannot(str(error))
+        raise
+    with server:
+        yield server
+
+
+@pytest.fixture
+def broker_url(redis_server: RedisServer) -> str:
+    """The URL of an empty Redis."""
+    redis_server.flush()
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A real PostgreSQL on a private socket, for the session."""
+    try:
+        server = PostgresServer(tmp_path_factory.mktemp("postgres"))
+    except ServerMissingError as error:
+        cannot(str(error))
+        raise
+    with server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of each supported kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'controller.db'}"
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server.new_database()
+
+
+@pytest.fixture
+def in_empty_namespace() -> Iterator[int]:
+    """A process that holds an empty network namespace; its pid, for nsenter."""
+    holder = subprocess.Popen(
+        ["unshare", "--net", "--mount", "sh", "-c", "echo ready; exec sleep 600"],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"ready\n"
+        yield holder.pid
+    finally:
+        holder.kill()
+        holder.wait(10)

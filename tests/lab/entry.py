@@ -1,0 +1,71 @@
+"""Running processes of the outside world in a lab's namespaces."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import command
+from .command import Argument
+
+_STOP_TIMEOUT = 5.0
+
+
+class Entry:
+    """One set of namespaces to run commands in; `prefix` is the command that enters them."""
+
+    def __init__(self, prefix: list[str]) -> None:
+        self._prefix = prefix
+        self._started: list[subprocess.Popen[Any]] = []
+
+    @classmethod
+    def network(cls, namespace: Path) -> "Entry":
+        """A network namespace and nothing else: the files and processes are the machine's."""
+        return cls(["nsenter", f"--net={namespace}", "--"])
+
+    def command(self, args: Sequence[Argument]) -> list[str]:
+        """The whole command, for a caller that wants to run it in its own way."""
+        return [*self._prefix, *(os.fspath(argument) for argument in args)]
+
+    def run(
+        self,
+        args: Sequence[Argument],
+        *,
+        check: bool = True,
+        timeout: float = 10.0,
+        stdin: str = "",
+    ) -> subprocess.CompletedProcess[str]:
+        return command.run(
+            self.command([*_DIE_WITH_US, *args]), check=check, timeout=timeout, stdin=stdin
+        )
+
+    def popen(self, args: Sequence[Argument], **options: Any) -> subprocess.Popen[Any]:
+        """Start a long process; it is killed when the lab is let go, or when our process dies.
+
+        To be exact: when the *thread* that calls this ends (see PR_SET_PDEATHSIG), so call it from
+        one that stays, such as the main thread.
+        """
+        process: subprocess.Popen[Any] = subprocess.Popen(
+            self.command([*_DIE_WITH_US, *args]), **options
+        )
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        """End what `popen` started and what still runs, with SIGTERM first."""
+        running = [process for process in self._started if process.poll() is None]
+        for process in running:
+            process.terminate()
+        for process in running:
+            try:
+                process.wait(_STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(_STOP_TIMEOUT)
+        self._started.clear()
+
+
+# A process outside the lab's PID namespace does not die with the lab, nor with an owner that was
+# killed: the kernel sees to that by this.
+_DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")

@@ -1,0 +1,181 @@
+"""One node of a lab: its dockerd, its docker client, and commands in its namespaces."""
+
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .api import Api
+from .command import Argument
+from .control import Control
+from .entry import Entry
+from .errors import LabError
+from .folder import Folder
+from .prerequisites import docker_client
+from .spec import NodeSpec, Spec
+from .wait import wait_until
+
+_START_TIMEOUT = 30.0
+# dockerd gives its containers 15 s, then stops its containerd.
+_STOP_TIMEOUT = 40.0
+_LOG_LINES = 15
+
+
+class Node:
+    def __init__(
+        self, node: NodeSpec, holder: int, spec: Spec, folder: Folder, control: Control
+    ) -> None:
+        self.name = node.name
+        self.address = node.address
+        self.socket = folder.socket(node.name)
+        self.log = folder.log(node.name)
+        self.api = Api(self.socket)
+        self._hub_port = node.hub_port
+        self._engine = spec.engine
+        self._client_config = folder.client_config
+        self._control = control
+        self._hub = Entry.network(control.namespace("net"))
+        net, mnt, uts = (control.namespace(kind, holder) for kind in ("net", "mnt", "uts"))
+        self._network = Entry.network(net)
+        self._inside = Entry(
+            [
+                *("nsenter", f"--net={net}", f"--mount={mnt}", f"--uts={uts}"),
+                *(f"--pid={control.namespace('pid')}", "--"),
+                *(() if spec.engine is None else ("chroot", spec.engine)),
+            ]
+        )
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name} {self.address}>"
+
+    @property
+    def docker_host(self) -> str:
+        return f"unix://{self.socket}"
+
+    @property
+    def swarm_id(self) -> str:
+        """The node's id in the Swarm."""
+        found: str = self.api.get("/info")["Swarm"]["NodeID"]
+        return found
+
+    # Commands
+
+    def docker(self, *args: str, timeout: float = 30.0) -> str:
+        """Run the docker client on this node's dockerd; returns what it printed."""
+        return (
+            self.entry(inside=self._engine is not None)
+            .run(self.docker_command(*args), timeout=timeout)
+            .stdout
+        )
+
+    def docker_command(self, *args: str) -> list[str]:
+        # Another engine brings its own client. Nobody's own configuration, and no context of it.
+        client = docker_client() if self._engine is None else "docker"
+        return [client, f"--config={self._client_config}", f"--host={self.docker_host}", *args]
+
+    def entry(self, *, inside: bool = False) -> Entry:
+        """The node's network namespace, or with `inside` all its namespaces and its engine's root.
+
+        Not inside, a command sees the machine's own files and process ids.
+        """
+        return self._inside if inside else self._network
+
+    def run(
+        self,
+        args: Sequence[Argument],
+        *,
+        check: bool = True,
+        timeout: float = 10.0,
+        inside: bool = False,
+        stdin: str = "",
+    ) -> subprocess.CompletedProcess[str]:
+        return self.entry(inside=inside).run(args, check=check, timeout=timeout, stdin=stdin)
+
+    def popen(self, args: Sequence[Argument], **options: Any) -> subprocess.Popen[Any]:
+        """Start a long process in the node's network namespace; see `Entry.popen`."""
+        return self._network.popen(args, **options)
+
+    # The engine
+
+    def start_dockerd(self) -> None:
+        self._control.ask("start", node=self.name)
+        self.await_dockerd()
+
+    def stop_dockerd(self) -> None:
+        """Stop it as a service manager does, with SIGTERM."""
+        self._end_dockerd(signal.SIGTERM)
+
+    def kill_dockerd(self) -> None:
+        self._end_dockerd(signal.SIGKILL)
+
+    def restart_dockerd(self) -> None:
+        self.stop_dockerd()
+        self.start_dockerd()
+
+    def await_dockerd(self) -> None:
+        """Wait until dockerd answers; LabError with the end of its log if it does not."""
+        wait_until(
+            self._answers, _START_TIMEOUT, f"{self.name}: dockerd to answer", state=self._said
+        )
+
+    def dockerd_exit_status(self) -> int | None:
+        """None while dockerd runs; minus the number of the signal that killed it."""
+        status: int | None = self._control.ask("status")["dockerds"][self.name]["exit_status"]
+        return status
+
+    def _answers(self) -> bool:
+        status = self.dockerd_exit_status()
+        if status is not None:
+            raise LabError(f"{self.name}: dockerd ended with status {status}: {self._said()}")
+        return self.api.is_up()
+
+    def _end_dockerd(self, number: signal.Signals) -> None:
+        self._control.ask("signal", node=self.name, signal=int(number))
+        wait_until(
+            lambda: self.dockerd_exit_status() is not None,
+            _STOP_TIMEOUT,
+            f"{self.name}: dockerd to end by {number.name}",
+            state=self._said,
+        )
+
+    def _said(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+        return "\n".join([f"the end of {self.log}:", *lines])
+
+    # The cable
+
+    def cut(self) -> None:
+        """Cut the node off from the hub and thereby from all other nodes."""
+        self._hub.run(["ip", "link", "set", self._hub_port, "down"])
+
+    def reconnect(self) -> None:
+        self._hub.run(["ip", "link", "set", self._hub_port, "up"])
+
+    # Holding the node's files open, from outside the node
+
+    def hold(self, path: str) -> "Held":
+        return Held(
+            self._control, self._control.ask("hold", node=self.name, path=path)["descriptor"]
+        )
+
+    def close(self) -> None:
+        """End what `popen` started."""
+        for entry in (self._network, self._inside, self._hub):
+            entry.close()
+
+
+class Held:
+    """A file of a node's that the lab's init keeps open, as a monitoring agent on a host would."""
+
+    def __init__(self, control: Control, descriptor: int) -> None:
+        self._control = control
+        self._descriptor = descriptor
+
+    @property
+    def path(self) -> Path:
+        """The open file, for a process outside the lab."""
+        return self._control.held(self._descriptor)
+
+    def release(self) -> None:
+        self._control.ask("release", descriptor=self._descriptor)

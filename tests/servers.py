@@ -1,0 +1,185 @@
+"""Real servers for tests: each on a private Unix socket, dead at the latest with the process that owns it."""
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+import psycopg
+import redis
+
+_START_SECONDS = 20.0
+
+
+class ServerMissingError(Exception):
+    """The server is not installed."""
+
+
+class Server:
+    """A child process that the kernel kills when its parent dies, however that dies."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def command(self) -> Sequence[str]:
+        """What to run."""
+        raise NotImplementedError
+
+    def ready(self) -> bool:
+        """Whether it answers."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        log = (self.folder / "server.log").open("ab")
+        with log:
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "--", *self.command()],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+        await_true(self.ready, f"{self.command()[0]} answers ({self.folder / 'server.log'})")
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it (SIGKILL: as in a crash) and wait for its end."""
+        if self._process is None:
+            return
+        self._process.send_signal(number)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
+        self._process = None
+
+
+class RedisServer(Server):
+    """redis-server without persistence."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        if shutil.which("redis-server") is None:
+            raise ServerMissingError("redis-server is missing: apt-get install redis-server")
+        self._socket = folder / "redis.sock"
+        self.url = f"redis+socket://{self._socket}"
+
+    def command(self) -> Sequence[str]:
+        """See `Server.command`."""
+        return (
+            "redis-server", "--port", "0", "--unixsocket", str(self._socket),
+            "--save", "", "--appendonly", "no", "--dir", str(self.folder),
+        )  # fmt: skip
+
+    def ready(self) -> bool:
+        """See `Server.ready`."""
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.ConnectionError:
+            return False
+
+    def client(self) -> redis.Redis:
+        """A client of it."""
+        return redis.Redis(unix_socket_path=str(self._socket))
+
+    def flush(self) -> None:
+        """Forget everything."""
+        with self.client() as client:
+            client.flushall()
+
+
+class PostgresServer(Server):
+    """PostgreSQL with a database for each test; it refuses to run as root, so it runs as `postgres`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+        if not found:
+            raise ServerMissingError("PostgreSQL is missing: apt-get install postgresql")
+        self._binaries = found[-1].parent
+        self._as_user: tuple[str, ...] = ()
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            for parent in folder.parents:
+                if parent.stat().st_uid == 0 and parent != Path("/"):
+                    parent.chmod(parent.stat().st_mode | 0o011)
+            self._as_user = (
+                "setpriv",
+                "--reuid",
+                "postgres",
+                "--regid",
+                "postgres",
+                "--clear-groups",
+                "--",
+            )
+        self._data = folder / "data"
+        subprocess.run(
+            [*self._as_user, str(self._binaries / "initdb"), "--pgdata", str(self._data),
+             "--auth", "trust", "--username", "test", "--no-sync"],
+            check=True, stdout=subprocess.DEVNULL, cwd=folder, timeout=120,
+        )  # fmt: skip
+
+    def command(self) -> Sequence[str]:
+        """See `Server.command`."""
+        return (
+            *self._as_user, "setpriv", "--pdeathsig", "KILL", "--",
+            str(self._binaries / "postgres"), "-D", str(self._data), "-k", str(self.folder),
+            "-c", "listen_addresses=", "-c", "fsync=off",
+        )  # fmt: skip
+
+    def url(self, database: str) -> str:
+        """The URL of one of its databases."""
+        return f"postgresql+psycopg://test@/{database}?host={self.folder}"
+
+    def new_database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"test_{secrets.token_hex(6)}"
+        with self._connect() as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        return self.url(name)
+
+    def ready(self) -> bool:
+        """See `Server.ready`."""
+        try:
+            self._connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _connect(self) -> psycopg.Connection:
+        return psycopg.connect(
+            host=str(self.folder),
+            user="test",
+            dbname="postgres",
+            autocommit=True,
+            connect_timeout=5,
+        )
+
+
+def await_true(condition: Callable[[], object], what: str, timeout: float = _START_SECONDS) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        AssertionError: it did not within `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:g} s in vain: {what}")
+        time.sleep(0.02)

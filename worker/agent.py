@@ -1,0 +1,127 @@
+"""The worker put together: kernel, clock, journal, watch and outbox around one Reconciler."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Self
+
+import structlog
+from celery import Celery
+from pydantic import ValidationError
+
+from contract.broker import queue_for_controller
+from contract.errors import OperatorError
+from contract.messages import Drift, ReconcileRequest
+from contract.queues import DRIFT_TASK, RECONCILE_TASK, REPORT_TASK
+from contract.verdicts import Mode
+from worker.idle import IdleClock
+from worker.journal import Journal, JournalError
+from worker.kernel import KernelError, NotPermittedError, RouteNetlink
+from worker.outbox import Outbox
+from worker.reconcile import Reconciler, read_boot_id
+from worker.settings import WorkerSettings
+from worker.view import Identity
+from worker.watch import LinkWatch
+
+log = structlog.get_logger(__name__)
+
+_DEFAULT_DATA_PATH_PORT = 4789
+_MOST_TOLD = 100
+_BELIEVED_GAP_SECONDS = 10.0
+"""Beyond the grace period: what a look may come late, on a busy node, and still count."""
+
+
+class Agent:
+    """Answers reconcile requests, and watches. Build it with `open`."""
+
+    def __init__(self, settings: WorkerSettings, app: Celery, journal: Journal) -> None:
+        self._node_id = settings.node_id
+        self._app = app
+        self._journal = journal
+        self._data_path_port = _DEFAULT_DATA_PATH_PORT
+        clock = IdleClock(settings.grace_seconds + _BELIEVED_GAP_SECONDS)
+        self._kernels = (RouteNetlink.open(), RouteNetlink.open())
+        self._outbox = Outbox(self._publish)
+        self._watch = LinkWatch(
+            kernel=self._kernels[0],
+            clock=clock,
+            grace=settings.grace_seconds,
+            data_path_port=lambda: self._data_path_port,
+            drift=self._tell_drift,
+        )
+        self._reconciler = Reconciler(
+            node_id=settings.node_id,
+            kernel=self._kernels[1],
+            journal=journal,
+            clock=clock,
+            grace=settings.grace_seconds,
+            mode=Mode(settings.mode),
+            max_removals=settings.max_removals_per_run,
+            boot_id=read_boot_id(),
+        )
+        app.task(name=RECONCILE_TASK)(self.reconcile)
+
+    @classmethod
+    def open(cls, settings: WorkerSettings, app: Celery) -> Self:
+        """Check what the worker needs, and put it together.
+
+        Raises:
+            OperatorError: it may not look at the kernel, or cannot write its journal.
+        """
+        try:
+            kernel = RouteNetlink.open()
+            try:
+                kernel.check_capability()
+            finally:
+                kernel.close()
+            return cls(settings, app, Journal.open(settings.journal))
+        except NotPermittedError as error:
+            raise OperatorError(
+                str(error),
+                "run it as root, or give it CAP_NET_ADMIN and the host's network "
+                "(docker run --network host --cap-add NET_ADMIN ...)",
+            ) from error
+        except KernelError as error:
+            raise OperatorError(str(error), "run it on Linux with route netlink") from error
+        except JournalError as error:
+            raise OperatorError(
+                str(error),
+                "set VXLAN_OPERATOR_JOURNAL (or --journal) to a file on a disk with room",
+            ) from error
+
+    def start(self) -> None:
+        """Start watching and sending."""
+        self._outbox.start()
+        self._watch.start()
+
+    def stop(self) -> None:
+        """Stop watching, send what can be sent at once, and close everything."""
+        self._watch.stop()
+        self._outbox.stop()
+        self._journal.close()
+        for kernel in self._kernels:
+            kernel.close()
+
+    def reconcile(self, payload: object) -> None:
+        """The task `worker.reconcile`."""
+        try:
+            request = ReconcileRequest.model_validate(payload)
+        except ValidationError as error:
+            log.error(  # noqa: TRY400 -- the message is at fault, not the code
+                "dropped a request that is not one", errors=error.errors(include_input=False)
+            )
+            return
+        report = self._reconciler.run(request)
+        if request.node_id == self._node_id:
+            self._data_path_port = request.data_path_port
+        self._outbox.put(REPORT_TASK, report.model_dump_json())
+
+    def _tell_drift(self, devices: Sequence[Identity]) -> None:
+        drift = Drift(
+            node_id=self._node_id,
+            at=datetime.now(UTC),
+            devices=tuple(each.message() for each in devices[:_MOST_TOLD]),
+        )
+        self._outbox.put(DRIFT_TASK, drift.model_dump_json())
+
+    def _publish(self, task: str, payload: str) -> None:
+        self._app.send_task(task, args=[payload], queue=queue_for_controller())

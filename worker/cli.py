@@ -1,0 +1,48 @@
+"""The command `vxlan-worker`. Imports lazily: a wrong option is answered at once."""
+
+import sys
+
+from contract.errors import OperatorError
+
+_USAGE = """\
+usage: vxlan-worker run [OPTIONS]     serve this node until stopped
+       vxlan-worker --version
+
+Each option of `run` is also an environment variable: vxlan-worker run --help
+"""
+
+
+def main() -> None:
+    """Entry point of the command."""
+    sys.exit(_main(sys.argv[1:]))
+
+
+def _main(arguments: list[str]) -> int:
+    from contract import VERSION
+    from contract.settings import tell
+
+    match arguments:
+        case ["run", *options]:
+            try:
+                from worker.run import run
+                from worker.settings import WorkerSettings
+
+                run(WorkerSettings.load(options))
+            except OperatorError as error:
+                tell(error)
+                return 2
+            except ImportError as error:
+                sys.stderr.write(
+                    f"error: {error}; to put it right: pip install 'vxlan-operator[worker]'\n"
+                )
+                return 2
+            return 0
+        case ["--version"]:
+            sys.stdout.write(f"vxlan-worker {VERSION}\n")
+            return 0
+        case ["-h" | "--help"]:
+            sys.stdout.write(_USAGE)
+            return 0
+        case _:
+            sys.stderr.write(_USAGE)
+            return 2

@@ -1,0 +1,196 @@
+"""The worker's journal on disk: no removal without a record, no record lost.
+
+A file of JSON lines. The first is a header with the journal's id; each other line is an entry, with
+sequence numbers without gaps. Entries are on disk (fsync) before the caller goes on. They are sent
+with every report until the controller has acknowledged them, and only then trimmed away. A line that
+a crash cut short was never acted upon, so it is dropped when the file is opened again.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+from uuid import UUID, uuid4
+
+from pydantic import ValidationError
+
+from contract.messages import Acknowledgement, DeviceIdentity, JournalEntry
+from contract.verdicts import Stage, Urgency
+from worker.view import Identity
+
+MAX_PENDING: Final = 10_000
+"""Unacknowledged entries beyond which nothing more is removed: the audit trail must catch up first."""
+
+_TRIM_AFTER: Final = 1_000
+_OUTCOMES: Final = frozenset(
+    {Stage.REFUSED, Stage.APPLIED, Stage.VANISHED, Stage.FAILED, Stage.UNCERTAIN}
+)
+
+
+class JournalError(Exception):
+    """The journal cannot be read or written; nothing may be removed."""
+
+
+class Record(NamedTuple):
+    """What an entry says, before it has a number and a time. `id` is new unless it is given."""
+
+    run_id: UUID
+    stage: Stage
+    identity: Identity
+    urgency: Urgency
+    network_id: str | None
+    reason: str
+    evidence: str
+    id: UUID | None = None
+
+
+class Journal:
+    """An open journal. Not for use by two threads at once, nor by two processes."""
+
+    def __init__(
+        self, path: Path, journal_id: UUID, entries: list[JournalEntry], last: int
+    ) -> None:
+        self.id = journal_id
+        self._path = path
+        self._entries = entries
+        self._last = last
+        self._trimmable = 0
+        self._file = path.open("ab", buffering=0)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the journal at `path`, or begin a new one; also proves that it can be written.
+
+        Raises:
+            JournalError: it cannot be read or written, or is not a journal.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+            # What follows the last newline was cut short by a crash; so was a header alone.
+            whole, torn = lines[:-1], lines[-1]
+            if not whole:
+                journal_id, entries, last = uuid4(), list[JournalEntry](), 0
+            else:
+                header = json.loads(whole[0])
+                journal_id, last = UUID(header["journal"]), int(header["last"])
+                entries = [JournalEntry.model_validate_json(line) for line in whole[1:]]
+                last = entries[-1].sequence if entries else last
+            if not whole or torn:
+                _write_anew(path, journal_id, entries, last)
+            return cls(path, journal_id, entries, last)
+        except OSError as error:
+            raise JournalError(f"the journal {path} cannot be written: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, ValidationError) as error:
+            raise JournalError(
+                f"{path} is not a journal of ours ({type(error).__name__}): move it away"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is unacknowledged that nothing more may be removed."""
+        return len(self._entries) >= MAX_PENDING
+
+    def pending(self, limit: int) -> Sequence[JournalEntry]:
+        """The oldest entries that are not acknowledged, in order."""
+        return self._entries[:limit]
+
+    def unresolved(self) -> list[JournalEntry]:
+        """Plans without an outcome: the worker died in between."""
+        plans: dict[tuple[UUID, DeviceIdentity], JournalEntry] = {}
+        for entry in self._entries:
+            key = (entry.run_id, entry.identity)
+            if entry.stage is Stage.PLANNED:
+                plans[key] = entry
+            elif entry.stage in _OUTCOMES:
+                plans.pop(key, None)
+        return list(plans.values())
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Write records and make sure they are on disk, all in one fsync.
+
+        Raises:
+            JournalError: they could not be written; then none of them counts.
+        """
+        entries = [
+            JournalEntry(
+                id=record.id or uuid4(),
+                sequence=self._last + number,
+                at=datetime.now(UTC),
+                run_id=record.run_id,
+                stage=record.stage,
+                identity=record.identity.message(),
+                urgency=record.urgency,
+                network_id=record.network_id,
+                reason=record.reason,
+                evidence=record.evidence,
+            )
+            for number, record in enumerate(records, 1)
+        ]
+        if not entries:
+            return
+        data = b"".join(entry.model_dump_json().encode() + b"\n" for entry in entries)
+        size = self._file.seek(0, os.SEEK_END)
+        try:
+            _write_whole(self._file, data)
+        except OSError as error:
+            # Half a line must not meet the next one.
+            self._file.truncate(size)
+            raise JournalError(
+                f"the journal {self._path} cannot be written: {error.strerror}"
+            ) from error
+        self._entries.extend(entries)
+        self._last = entries[-1].sequence
+
+    def acknowledge(self, acknowledged: Acknowledgement) -> None:
+        """Forget what the controller has stored for good.
+
+        Raises:
+            JournalError: the trimmed journal could not be written; the old one still holds.
+        """
+        if acknowledged.journal_id != self.id:
+            return  # It speaks of a journal that was lost.
+        kept = [entry for entry in self._entries if entry.sequence > acknowledged.through]
+        self._trimmable += len(self._entries) - len(kept)
+        self._entries = kept
+        # Rewriting costs an fsync and a rename: not for every entry, but before the file grows.
+        if self._trimmable >= _TRIM_AFTER or (self._trimmable and not kept):
+            try:
+                _write_anew(self._path, self.id, kept, self._last)
+                self._file.close()
+                self._file = self._path.open("ab", buffering=0)
+            except OSError as error:
+                raise JournalError(
+                    f"the journal {self._path} cannot be trimmed: {error.strerror}"
+                ) from error
+            self._trimmable = 0
+
+
+def _write_whole(file: FileIO, data: bytes) -> None:
+    if file.write(data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(file.fileno())
+
+
+def _write_anew(path: Path, journal_id: UUID, entries: Iterable[JournalEntry], last: int) -> None:
+    """Replace the file in one step: a crash leaves the old or the new one, never half of it."""
+    new = path.with_name(path.name + ".new")
+    header = json.dumps({"journal": str(journal_id), "last": last})
+    with new.open("wb", buffering=0) as file:
+        new.chmod(0o600)
+        lines = [header, *(entry.model_dump_json() for entry in entries), ""]
+        _write_whole(file, "\n".join(lines).encode())
+    new.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

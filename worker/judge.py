@@ -1,0 +1,131 @@
+"""The verdict on each device, with its reason. Pure: the same view and times give the same verdicts.
+
+The kernel's evidence alone decides whether a device is dead. Desired state decides only how urgent
+that is and how it is explained: the orphan that hurts belongs to a network that *is* wanted here.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from contract.messages import NetworkRef
+from contract.verdicts import Urgency, Verdict
+from worker.ownership import network_prefix, why_foreign
+from worker.view import Device, Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """What the run knows of the Swarm's networks, by VNI.
+
+    Attributes:
+        desired: those that this node should carry.
+        known: others.
+        data_path_port: the UDP port of this Swarm's overlay networks.
+    """
+
+    desired: Mapping[int, NetworkRef]
+    known: Mapping[int, NetworkRef]
+    data_path_port: int
+
+    @classmethod
+    def of(
+        cls, desired: Iterable[NetworkRef], known: Iterable[NetworkRef], data_path_port: int
+    ) -> "Networks":
+        """Index networks by each of their VNIs (one a subnet)."""
+        return cls(
+            {vni: network for network in desired for vni in network.vnis},
+            {vni: network for network in known for vni in network.vnis},
+            data_path_port,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was concluded about one device, and why.
+
+    Attributes:
+        settles_in: seconds until a settling device has outstayed the grace period; else None.
+    """
+
+    device: Device
+    verdict: Verdict
+    reason: str
+    urgency: Urgency | None = None
+    network: NetworkRef | None = None
+    settles_in: float | None = None
+
+
+def judge(
+    devices: Iterable[Device],
+    networks: Networks,
+    idle_for: Callable[[Identity], float],
+    grace: float,
+) -> list[Judgement]:
+    """Judge each device.
+
+    Args:
+        devices: as the kernel shows them.
+        networks: what the run knows of the Swarm.
+        idle_for: for how many seconds a device has been seen to carry nothing.
+        grace: for how many seconds it must have, to be an orphan.
+    """
+    return [_judge_one(device, networks, idle_for, grace) for device in devices]
+
+
+def _judge_one(
+    device: Device, networks: Networks, idle_for: Callable[[Identity], float], grace: float
+) -> Judgement:
+    identity = device.identity
+    desired = networks.desired.get(identity.vni)
+    network = desired or networks.known.get(identity.vni)
+
+    foreign = why_foreign(device, networks.data_path_port)
+    if foreign is not None:
+        blocks = identity.port == networks.data_path_port and not device.foreign_birth
+        if desired is not None and blocks:
+            return Judgement(
+                device,
+                Verdict.CONFLICT,
+                f"not Docker's ({foreign}), and it holds VNI {identity.vni}, which network "
+                f"{desired.name} needs on this node: Docker cannot create its own device until "
+                "this one is given another VNI or UDP port by whoever made it",
+                network=desired,
+            )
+        return Judgement(device, Verdict.FOREIGN, f"not Docker's: {foreign}")
+
+    carrying = device.carrying
+    if carrying is not None:
+        return Judgement(device, Verdict.IN_USE, carrying, network=network)
+
+    idle = idle_for(identity)
+    if idle < grace:
+        return Judgement(
+            device,
+            Verdict.SETTLING,
+            f"carries nothing, for {idle:.1f} s of the {grace:g} s grace period",
+            network=network,
+            settles_in=grace - idle,
+        )
+    urgency, explanation = _urgency(identity, networks)
+    return Judgement(
+        device,
+        Verdict.ORPHAN,
+        f"Docker's, and has carried nothing for the grace period of {grace:g} s; {explanation}",
+        urgency,
+        network,
+    )
+
+
+def _urgency(identity: Identity, networks: Networks) -> tuple[Urgency, str]:
+    desired = networks.desired.get(identity.vni)
+    if desired is not None:
+        return (
+            Urgency.BLOCKING,
+            f"network {desired.name} is wanted on this node and every task of it is rejected here",
+        )
+    known = networks.known.get(identity.vni)
+    if known is not None:
+        return Urgency.STALE, f"network {known.name} is not wanted on this node"
+    prefix = network_prefix(identity.name)
+    clue = f" (its id began with {prefix})" if prefix else ""
+    return Urgency.UNKNOWN, f"no network known here has VNI {identity.vni}{clue}"

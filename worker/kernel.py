@@ -1,0 +1,424 @@
+"""The kernel's VXLAN devices over rtnetlink: look, read one again, delete. The only pyroute2 importer.
+
+What the kernel does, once, for the whole package:
+
+* A VNI is unique per UDP port and *creation* namespace (`vxlan_configure_exists`, drivers/net/vxlan).
+  A device that was moved elsewhere still blocks its VNI at home, though `ip link` there shows nothing.
+* The host namespace numbers each peer namespace it has ever exchanged a device with: the nsid.
+  RTM_GETNSID lists the numbers; a link request with IFLA_TARGET_NETNSID acts inside that peer, from a
+  socket in the host namespace, given CAP_NET_ADMIN. No setns, no mount, no process of that namespace.
+* A device in a peer namespace carries IFLA_LINK_NETNSID, the nsid of its creation namespace as *we*
+  see it, or -1 where we have no number for it. So the number that the host has for itself tells
+  Docker's own devices from those of a Docker inside a Docker.
+* Without CAP_NET_ADMIN a dump with a target ends normally and empty, with the error inside
+  NLMSG_DONE (`worker.netlink` raises it), and a dump of the host succeeds. So `check_capability` asks
+  the kernel before anything is concluded from an empty list.
+* A dump filter that the kernel does not know is ignored without a word: the kind is checked again.
+"""
+
+import errno
+import os
+import struct
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final, NamedTuple, Protocol, Self
+
+from pyroute2.netlink import nlmsg
+from pyroute2.netlink.rtnl import (
+    RTM_DELLINK,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_GETNSID,
+    RTM_SETLINK,
+)
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
+
+from worker.netlink import (
+    NETLINK_GET_STRICT_CHK,
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    Attributes,
+    NetlinkError,
+    NetlinkSocket,
+    attributes,
+)
+from worker.view import HOST, Device, Identity, Place, View, VxlanFlag
+
+IFF_UP: Final = 0x1
+_NO_SUCH_IFINDEX: Final = 2**31 - 1
+
+# linux/if_link.h
+_IFLA_IFNAME: Final = 3
+_IFLA_MASTER: Final = 10
+_IFLA_LINKINFO: Final = 18
+_IFLA_LINK_NETNSID: Final = 37
+_IFLA_TARGET_NETNSID: Final = 46
+_IFLA_INFO_KIND: Final = 1
+_IFLA_INFO_DATA: Final = 2
+_IFLA_VXLAN_ID: Final = 1
+_IFLA_VXLAN_PORT: Final = 15
+_FLAGS: Final = (
+    (7, VxlanFlag.LEARNING),
+    (11, VxlanFlag.PROXY),
+    (13, VxlanFlag.L2MISS),
+    (14, VxlanFlag.L3MISS),
+)
+_NETNSA_NSID: Final = 1
+_RTEXT_FILTER_SKIP_STATS: Final = 1 << 3
+
+_IFINFOMSG: Final = struct.Struct("=BxHiII")
+"""struct ifinfomsg: family, type, index, flags, change."""
+_IFADDRMSG: Final = struct.Struct("=BBBBi")
+_S32: Final = struct.Struct("=i")
+_U16_BIG: Final = struct.Struct("!H")
+_VXLAN: Final = b"vxlan\0"
+
+_TOO_OLD: Final = (
+    "this kernel is older than 4.20 and shows only the host namespace: "
+    "orphans hidden in other namespaces are not seen"
+)
+
+# What a request for a namespace that went away is answered.
+_NAMESPACE_GONE: Final = frozenset({errno.EINVAL, errno.ENODEV, errno.ESRCH})
+
+
+class KernelError(Exception):
+    """The kernel could not be asked, or refused. `code` is the errno."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotPermittedError(KernelError):
+    """CAP_NET_ADMIN in the host's network namespace is missing."""
+
+
+class GoneError(KernelError):
+    """There is no such device (any more)."""
+
+
+class Kernel(Protocol):
+    """What the worker asks of a kernel. `RouteNetlink` is the real one."""
+
+    def check_capability(self) -> None:
+        """Make sure that an empty answer would mean that there is nothing.
+
+        Raises:
+            NotPermittedError: CAP_NET_ADMIN is missing.
+            KernelError: the kernel cannot be asked.
+        """
+
+    def look(self) -> View:
+        """List every VXLAN device with its evidence.
+
+        Raises:
+            KernelError: the list could not be read whole; there is no partial view of a place.
+        """
+
+    def read(self, place: Place, ifindex: int) -> Device | None:
+        """Read one device afresh; None when there is no VXLAN device of that index in that place.
+
+        Raises:
+            KernelError: it could not be read.
+        """
+
+    def delete(self, place: Place, ifindex: int) -> None:
+        """Delete the device with this index. Compare its identity first: nothing else is checked.
+
+        Raises:
+            GoneError: there is no such device.
+            KernelError: the kernel refused.
+        """
+
+
+class RouteNetlink:
+    """The kernel of this machine, through one netlink socket in the namespace of this process."""
+
+    def __init__(self, netlink: NetlinkSocket) -> None:
+        self._netlink = netlink
+        self._own: int | None = None
+        self._limits: tuple[str, ...] = ()
+        # A strict kernel refuses what it does not understand. One that cannot be strict (before
+        # 4.20) would take no notice of a target, and show the host's devices as a peer's.
+        try:
+            netlink.set_option(NETLINK_GET_STRICT_CHK)
+        except OSError as error:
+            if error.errno != errno.ENOPROTOOPT:
+                raise
+            self._limits = (_TOO_OLD,)
+
+    @classmethod
+    def open(cls) -> Self:
+        """Open a socket in this process's network namespace.
+
+        Raises:
+            KernelError: there is no netlink to be had here.
+        """
+        try:
+            return cls(NetlinkSocket())
+        except OSError as error:
+            raise KernelError(error.errno or 0, f"no route netlink socket: {error}") from error
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._netlink.close()
+
+    def check_capability(self) -> None:
+        """See `Kernel.check_capability`."""
+        # A change of a device that cannot exist: the kernel looks at the capability first.
+        message = ifinfmsg()
+        message["index"] = _NO_SUCH_IFINDEX
+        try:
+            self._netlink.request(_encoded(message, RTM_SETLINK, NLM_F_ACK))
+        except NetlinkError as error:
+            if error.errno == errno.ENODEV:
+                return
+            raise _translated(error, "asking for the right to look") from error
+        raise KernelError(errno.EPROTO, "the kernel changed a device that cannot exist")
+
+    def look(self) -> View:
+        """See `Kernel.look`."""
+        try:
+            devices = self._devices(HOST)
+            for place in self._peers():
+                try:
+                    devices.extend(self._devices(place))
+                except NetlinkError as error:
+                    # It may have gone away between the two requests, and its devices with it.
+                    if error.errno not in _NAMESPACE_GONE or place in self._peers():
+                        raise
+        except NetlinkError as error:
+            raise _translated(error, "listing the VXLAN devices") from error
+        return View(tuple(devices), self._limits)
+
+    def read(self, place: Place, ifindex: int) -> Device | None:
+        """See `Kernel.read`."""
+        message = ifinfmsg()
+        message["index"] = ifindex
+        message["attrs"] = [["IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS], *_target(place)]
+        try:
+            answers = self._netlink.request(_encoded(message, RTM_GETLINK, NLM_F_ACK))
+            devices = self._decoded(place, (body for _, body in answers))
+        except NetlinkError as error:
+            if error.errno == errno.ENODEV or _is_gone(place, error):
+                return None
+            raise _translated(error, f"reading the device with ifindex {ifindex}") from error
+        return devices[0] if devices else None
+
+    def delete(self, place: Place, ifindex: int) -> None:
+        """See `Kernel.delete`."""
+        message = ifinfmsg()
+        message["index"] = ifindex
+        message["attrs"] = _target(place)
+        try:
+            self._netlink.request(_encoded(message, RTM_DELLINK, NLM_F_ACK))
+        except NetlinkError as error:
+            if _is_gone(place, error):
+                raise GoneError(errno.ENODEV, f"there is no such device in {place}") from error
+            raise _translated(error, f"deleting the device with ifindex {ifindex}") from error
+
+    def _peers(self) -> list[Place]:
+        """The peer namespaces that have a number here."""
+        if self._limits:
+            return []
+        places = []
+        for _, body in self._netlink.dump(_nsid_dump()):
+            nsid = _nsid(body)
+            # The host may have a number for itself; its devices are listed already.
+            if nsid is not None and nsid != self._own_nsid():
+                places.append(Place(nsid))
+        return places
+
+    def _own_nsid(self) -> int | None:
+        """The number that the host namespace has for itself, None while it has none.
+
+        The kernel gives it when it first describes, to us, a device born here that lives elsewhere;
+        from then on it stays.
+        """
+        if self._own is None:
+            message = nsidmsg()
+            message["attrs"] = [["NETNSA_PID", os.getpid()]]
+            for _, body in self._netlink.request(_encoded(message, RTM_GETNSID, NLM_F_ACK)):
+                self._own = _nsid(body)
+        return self._own
+
+    def _devices(self, place: Place) -> list[Device]:
+        return self._decoded(place, (body for _, body in self._netlink.dump(_link_dump(place))))
+
+    def _decoded(self, place: Place, bodies: Iterable[bytes]) -> list[Device]:
+        """Decode what is VXLAN, and gather the rest of the evidence for it."""
+        links = [link for body in bodies if (link := _decode(place, body)) is not None]
+        if not links:
+            return []
+        addressed: frozenset[int] = frozenset()
+        endpoints: dict[int | None, int] = {}
+        if place.is_host:
+            addressed = self._addressed()
+        else:
+            bridges = {link.master for link in links if link.master is not None}
+            endpoints = {bridge: self._endpoints(place, bridge) for bridge in bridges}
+        return [
+            Device(
+                identity=link.identity,
+                up=link.up,
+                master=link.master,
+                addressed=link.identity.ifindex in addressed,
+                flags=link.flags,
+                foreign_birth=link.birth is not None and link.birth != self._own_nsid(),
+                endpoints=endpoints.get(link.master, 0),
+            )
+            for link in links
+        ]
+
+    def _addressed(self) -> frozenset[int]:
+        """The ifindexes in the host namespace that have an IP address of either family."""
+        return frozenset(
+            _IFADDRMSG.unpack_from(body)[4] for _, body in self._netlink.dump(_address_dump())
+        )
+
+    def _endpoints(self, place: Place, bridge: int) -> int:
+        """How many ports of a bridge are something other than a VXLAN device."""
+        count = 0
+        for _, body in self._netlink.dump(_port_dump(place, bridge)):
+            found = attributes(body, _IFINFOMSG.size, len(body))
+            # The kernel's filter is a help, not a promise.
+            if _number(body, found, _IFLA_MASTER) == bridge:
+                count += _vxlan_data(body, found) is None
+        return count
+
+
+class _Link(NamedTuple):
+    """What a link message alone tells of a VXLAN device."""
+
+    identity: Identity
+    up: bool
+    master: int | None
+    flags: VxlanFlag
+    birth: int | None
+
+
+def _decode(place: Place, body: bytes) -> _Link | None:
+    """Decode a link message; None for anything but a VXLAN device.
+
+    Raises:
+        NetlinkError: it is malformed, or of another place than was asked for.
+    """
+    _, _, ifindex, flags, _ = _IFINFOMSG.unpack_from(body)
+    found = attributes(body, _IFINFOMSG.size, len(body))
+    data = _vxlan_data(body, found)
+    if data is None:
+        return None
+    if not place.is_host and _number(body, found, _IFLA_TARGET_NETNSID) != place.nsid:
+        raise NetlinkError(errno.EPROTO, f"the kernel answered for another namespace than {place}")
+    start, end = found[_IFLA_IFNAME]
+    vni = _number(body, data, _IFLA_VXLAN_ID)
+    port = data.get(_IFLA_VXLAN_PORT)
+    if vni is None or port is None:
+        raise NetlinkError(errno.EBADMSG, "a VXLAN device without VNI or port")
+    vxlan_flags = VxlanFlag(0)
+    for attribute, flag in _FLAGS:
+        where = data.get(attribute)
+        if where is not None and body[where[0]]:
+            vxlan_flags |= flag
+    return _Link(
+        Identity(
+            place,
+            ifindex,
+            # An interface name is bytes without NUL, '/' or white space, in no stated encoding.
+            body[start : end - 1].decode("utf-8", "backslashreplace"),
+            vni,
+            _U16_BIG.unpack_from(body, port[0])[0],
+        ),
+        bool(flags & IFF_UP),
+        _number(body, found, _IFLA_MASTER),
+        vxlan_flags,
+        _number(body, found, _IFLA_LINK_NETNSID),
+    )
+
+
+def _vxlan_data(body: bytes, found: Attributes) -> Attributes | None:
+    """The VXLAN attributes of a link message, None if it is of another kind."""
+    where = found.get(_IFLA_LINKINFO)
+    if where is None:
+        return None
+    info = attributes(body, *where)
+    kind, data = info.get(_IFLA_INFO_KIND), info.get(_IFLA_INFO_DATA)
+    if kind is None or data is None or body[kind[0] : kind[1]] != _VXLAN:
+        return None
+    return attributes(body, *data)
+
+
+def _number(body: bytes, found: Attributes, attribute: int) -> int | None:
+    where = found.get(attribute)
+    return None if where is None else int(_S32.unpack_from(body, where[0])[0])
+
+
+def _nsid(body: bytes) -> int | None:
+    """The nsid in a struct rtgenmsg (one byte, padded to four) with attributes; None for "none"."""
+    nsid = _number(body, attributes(body, 4, len(body)), _NETNSA_NSID)
+    return None if nsid is None or nsid < 0 else nsid
+
+
+def _is_gone(place: Place, error: NetlinkError) -> bool:
+    return not place.is_host and error.errno in _NAMESPACE_GONE
+
+
+def _target(place: Place) -> list[list[object]]:
+    return [] if place.nsid is None else [["IFLA_IF_NETNSID", place.nsid]]
+
+
+@lru_cache(maxsize=4096)
+def _link_dump(place: Place) -> bytes:
+    """All VXLAN devices of a place; the kernel filters by kind."""
+    message = ifinfmsg()
+    message["attrs"] = [
+        ["IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS],
+        ["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", "vxlan"]]}],
+        *_target(place),
+    ]
+    return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
+
+
+@lru_cache(maxsize=4096)
+def _port_dump(place: Place, bridge: int) -> bytes:
+    """All ports of a bridge; the kernel filters by master."""
+    message = ifinfmsg()
+    message["attrs"] = [
+        ["IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS],
+        ["IFLA_MASTER", bridge],
+        *_target(place),
+    ]
+    return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
+
+
+@lru_cache(maxsize=1)
+def _nsid_dump() -> bytes:
+    return _encoded(nsidmsg(), RTM_GETNSID, NLM_F_DUMP)
+
+
+@lru_cache(maxsize=1)
+def _address_dump() -> bytes:
+    return _encoded(ifaddrmsg(), RTM_GETADDR, NLM_F_DUMP)
+
+
+def _encoded(message: nlmsg, kind: int, flags: int) -> bytes:
+    message["header"]["type"] = kind
+    message["header"]["flags"] = NLM_F_REQUEST | flags
+    message.encode()
+    return bytes(message.data)
+
+
+def _translated(error: NetlinkError, doing: str) -> KernelError:
+    """The one place where an errno becomes a typed error."""
+    code = error.errno or 0
+    if code in (errno.EPERM, errno.EACCES):
+        return NotPermittedError(
+            code, f"{doing}: the kernel asks for CAP_NET_ADMIN in the host's network namespace"
+        )
+    if code == errno.ENODEV:
+        return GoneError(code, f"{doing}: there is no such device")
+    return KernelError(code, f"{doing}: {error.strerror}")

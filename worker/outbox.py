@@ -1,0 +1,79 @@
+"""What the worker has to say, until it is said: a thread that publishes, and retries.
+
+A run must not wait for the broker, and the broker may be away for a day. So reports and drift are
+left here; one thread sends them in order. The box is small on purpose: what must not be lost is in
+the journal and repeated by every report, and an old report is worth less than a new one.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+CAPACITY: Final = 64
+_RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
+
+
+class Outbox:
+    """A bounded box of messages and the thread that sends them.
+
+    Args:
+        publish: sends a payload as the named task; raises any exception when it could not.
+    """
+
+    def __init__(self, publish: Callable[[str, str], None]) -> None:
+        self._publish = publish
+        self._box: deque[tuple[str, str]] = deque(maxlen=CAPACITY)
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+
+    def start(self) -> None:
+        """Start sending."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Send what can be sent at once, and end the thread, within `timeout` seconds."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    def put(self, task: str, payload: str) -> None:
+        """Leave a message; the oldest goes when the box is full."""
+        with self._changed:
+            if len(self._box) == CAPACITY:
+                log.warning("outbox full, dropping its oldest message", task=self._box[0][0])
+            self._box.append((task, payload))
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        failures = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._box or self._stopping)
+                if not self._box:
+                    return
+                message = self._box[0]
+            try:
+                self._publish(*message)
+            except Exception as error:  # noqa: BLE001 -- whatever the broker's client raises: retry
+                if not failures:
+                    log.warning("broker unreachable, will keep trying", error=str(error))
+                delay = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
+                failures += 1
+                with self._changed:
+                    if self._changed.wait_for(lambda: self._stopping, delay):
+                        return
+                continue
+            if failures:
+                log.info("broker reachable again", after_failures=failures)
+                failures = 0
+            with self._changed:
+                # It may have been pushed out while it was being sent.
+                if self._box and self._box[0] is message:
+                    self._box.popleft()

@@ -1,0 +1,51 @@
+"""Whether a VXLAN device is Docker's own, by every mark it leaves. Pure.
+
+`vx-` alone proves nothing: containerlab and Submariner use it too. What is Docker's carries all of
+this (moby libnetwork/drivers/overlay: ov_network.go, ov_utils.go; docs of the marks: docs/limits.md):
+
+* in the host namespace the name `vx-<VNI, %06x>-<first 5 characters of the network id>`, whose hex
+  is the device's VNI; in a sandbox `vxlan<N>`, or still the host's name, for the moment between being
+  moved and being renamed;
+* the Swarm's data path port;
+* learning, proxy, l2miss and l3miss;
+* created in the host's namespace: another one's device blocks nobody here.
+"""
+
+import re
+from typing import Final
+
+from worker.view import Device, VxlanFlag
+
+_HOST_NAME: Final = re.compile(r"vx-([0-9a-f]{6})-([0-9a-z]{5})")
+_SANDBOX_NAME: Final = re.compile(r"vxlan\d{1,4}")
+_DOCKERS_FLAGS: Final = VxlanFlag.LEARNING | VxlanFlag.PROXY | VxlanFlag.L2MISS | VxlanFlag.L3MISS
+
+
+def why_foreign(device: Device, data_path_port: int) -> str | None:
+    """Why a device is not Docker's, in words; None when it is.
+
+    Args:
+        device: as the kernel shows it.
+        data_path_port: the UDP port of this Swarm's overlay networks.
+    """
+    identity = device.identity
+    named = _HOST_NAME.fullmatch(identity.name)
+    if named is None and (identity.place.is_host or not _SANDBOX_NAME.fullmatch(identity.name)):
+        return f"its name {identity.name!r} is not one that Docker gives"
+    if named is not None and int(named[1], 16) != identity.vni:
+        return f"its name says VNI {int(named[1], 16)}, but it has {identity.vni}"
+    if identity.port != data_path_port:
+        return f"its UDP port is {identity.port}, the Swarm's data path port is {data_path_port}"
+    missing = _DOCKERS_FLAGS & ~device.flags
+    if missing:
+        names = ", ".join(str(flag.name).lower() for flag in missing)
+        return f"Docker would have set {names}"
+    if device.foreign_birth:
+        return "it was created in another namespace than this host's"
+    return None
+
+
+def network_prefix(name: str) -> str | None:
+    """The first characters of the network's id that a device's name in the host namespace holds."""
+    named = _HOST_NAME.fullmatch(name)
+    return None if named is None else named[2]

@@ -1,0 +1,250 @@
+"""One run: from a reconcile request to its report. Look, judge, remove, verify, tell."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID, uuid5
+
+import structlog
+
+from contract import VERSION
+from contract.messages import (
+    MAX_DEVICES,
+    DeviceReport,
+    JournalEntry,
+    ReconcileReport,
+    ReconcileRequest,
+)
+from contract.verdicts import Mode, Outcome, Stage, Verdict
+from worker.idle import IdleClock
+from worker.journal import Journal, JournalError, Record
+from worker.judge import Judgement, Networks, judge
+from worker.kernel import Kernel, KernelError
+from worker.remove import record, remove, verify
+from worker.view import Identity, View
+
+log = structlog.get_logger(__name__)
+
+ENTRIES_PER_REPORT = 500
+"""How many journal entries a report carries: the rest follows with the next."""
+
+_DETECTION = UUID("5f0f2f0e-3b59-5c0b-9d1c-6a8e8c0b7f11")
+
+
+class Reconciler:
+    """Runs requests for one node, one at a time.
+
+    Args:
+        node_id: the Swarm id of this node.
+        kernel: where to look and act.
+        journal: where to record before acting.
+        clock: since when devices carry nothing.
+        grace: seconds that a device must have carried nothing to be an orphan.
+        mode: the most this node allows; the request may ask for less.
+        max_removals: at most so many removals a run.
+        boot_id: tells this boot's ifindexes from another's.
+        utcnow: the time of day.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        kernel: Kernel,
+        journal: Journal,
+        clock: IdleClock,
+        grace: float,
+        mode: Mode,
+        max_removals: int,
+        boot_id: str,
+        utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._node_id = node_id
+        self._kernel = kernel
+        self._journal = journal
+        self._clock = clock
+        self._grace = grace
+        self._mode = mode
+        self._max_removals = max_removals
+        self._boot_id = boot_id
+        self._utcnow = utcnow
+        self._newest: datetime | None = None
+        self._detected: set[Identity] = set()
+        # Celery's solo pool runs one task at a time; this holds for any other caller too.
+        self._one_run = threading.Lock()
+
+    def run(self, request: ReconcileRequest) -> ReconcileReport:
+        """Do what the request asks, as far as the kernel's evidence allows; never raises for it."""
+        started = self._utcnow()
+        with self._one_run, structlog.contextvars.bound_contextvars(run_id=str(request.run_id)):
+            refusal = self._refusal(request, started)
+            if refusal is not None:
+                log.warning("request refused", reason=refusal)
+                return self._report(request, started, Outcome.REFUSED, error=refusal)
+            self._newest = request.issued_at
+            try:
+                return self._reconcile(request, started)
+            except KernelError as error:
+                log.exception("cannot look at this node", error=str(error))
+                return self._report(request, started, Outcome.FAILED, error=str(error))
+
+    def _refusal(self, request: ReconcileRequest, now: datetime) -> str | None:
+        if request.node_id != self._node_id:
+            return f"the request is for node {request.node_id}, this is {self._node_id}"
+        if now > request.deadline:
+            late = (now - request.deadline).total_seconds()
+            return f"the request came {late:.1f} s after its deadline (or the clocks differ)"
+        if self._newest is not None and request.issued_at < self._newest:
+            return "the request is older than one that was already run"
+        return None
+
+    def _reconcile(self, request: ReconcileRequest, started: datetime) -> ReconcileReport:
+        # First, so that an empty view means that there is nothing.
+        self._kernel.check_capability()
+        view = self._kernel.look()
+        self._clock.saw(view.devices)
+        networks = Networks.of(request.desired, request.known, request.data_path_port)
+        judgements = judge(view.devices, networks, self._clock.idle_for, self._grace)
+        orphans = [each for each in judgements if each.verdict is Verdict.ORPHAN]
+
+        outcomes: dict[Judgement, Record] = {}
+        limits, error = list(view.limits), None
+        try:
+            if request.acknowledged is not None:
+                self._journal.acknowledge(request.acknowledged)
+            self._journal.append(self._loose_ends(view))
+            self._journal.append(self._detections(orphans, request.run_id))
+            allowed = self._allowed(orphans, request, limits)
+            if allowed:
+                outcomes = remove(
+                    allowed, self._kernel, self._journal, request.run_id, request.data_path_port
+                )
+                left = self._kernel.look().devices
+                self._journal.append(verify(outcomes, left, request.run_id))
+        except JournalError as failure:
+            error = f"{failure}; nothing is removed without a record"
+            log.exception("cannot record", error=error)
+
+        failed = [each for each in outcomes.values() if each.stage is Stage.FAILED]
+        if failed and error is None:
+            error = f"{len(failed)} removal(s) failed, the first: {failed[0].reason}"
+        return self._report(
+            request,
+            started,
+            Outcome.DONE if error is None else Outcome.FAILED,
+            error=error,
+            limits=tuple(limits),
+            devices=tuple(_told(each, outcomes.get(each)) for each in judgements[:MAX_DEVICES]),
+            recheck_after=min(
+                (each.settles_in for each in judgements if each.settles_in is not None),
+                default=0.0 if len(orphans) > len(outcomes) and outcomes else None,
+            ),
+        )
+
+    def _allowed(
+        self, orphans: list[Judgement], request: ReconcileRequest, limits: list[str]
+    ) -> list[Judgement]:
+        """The orphans that this run may remove, the most urgent first; says in `limits` what not."""
+        if not orphans:
+            return []
+        if Mode.OBSERVE in (self._mode, request.mode):
+            where = "this node's own mode" if self._mode is Mode.OBSERVE else "the request's mode"
+            limits.append(f"{len(orphans)} orphan(s) left alone: {where} is observe")
+            return []
+        if self._journal.full:
+            limits.append(
+                f"{len(orphans)} orphan(s) left alone: the journal is full of entries that the "
+                "controller has not acknowledged"
+            )
+            return []
+        order = {"blocking": 0, "stale": 1, "unknown": 2}
+        first = sorted(orphans, key=lambda each: order[str(each.urgency)])[: self._max_removals]
+        if len(first) < len(orphans):
+            limits.append(
+                f"{len(orphans) - len(first)} orphan(s) left for the next run: "
+                f"at most {self._max_removals} removals a run"
+            )
+        return first
+
+    def _detections(self, orphans: list[Judgement], run_id: UUID) -> list[Record]:
+        """Records of the orphans that were not orphans before.
+
+        Their ids follow from the device, so that a worker that was restarted, and does not remember,
+        cannot make a second audit row.
+        """
+        now = {orphan.device.identity for orphan in orphans}
+        new = [orphan for orphan in orphans if orphan.device.identity not in self._detected]
+        self._detected = now
+        return [
+            record(run_id, Stage.DETECTED, orphan, orphan.reason)._replace(
+                id=uuid5(_DETECTION, f"{self._boot_id} {self._node_id} {orphan.device.identity}")
+            )
+            for orphan in new
+        ]
+
+    def _loose_ends(self, view: View) -> list[Record]:
+        """Outcomes for plans that an earlier worker did not live to conclude."""
+        present = {device.identity for device in view.devices}
+        return [
+            _concluded(plan, Identity.of(plan.identity) in present)
+            for plan in self._journal.unresolved()
+        ]
+
+    def _report(
+        self,
+        request: ReconcileRequest,
+        started: datetime,
+        outcome: Outcome,
+        *,
+        error: str | None = None,
+        limits: tuple[str, ...] = (),
+        devices: tuple[DeviceReport, ...] = (),
+        recheck_after: float | None = None,
+    ) -> ReconcileReport:
+        return ReconcileReport(
+            run_id=request.run_id,
+            node_id=self._node_id,
+            generation=request.generation,
+            worker_version=VERSION,
+            started_at=started,
+            finished_at=self._utcnow(),
+            outcome=outcome,
+            error=error,
+            limits=limits,
+            devices=devices,
+            recheck_after=recheck_after,
+            journal_id=self._journal.id,
+            entries=tuple(self._journal.pending(ENTRIES_PER_REPORT)),
+        )
+
+
+def read_boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
+    """The kernel's random id of this boot (man 4 random)."""
+    return path.read_text().strip()
+
+
+def _told(judgement: Judgement, outcome: Record | None) -> DeviceReport:
+    return DeviceReport(
+        identity=judgement.device.identity.message(),
+        verdict=judgement.verdict,
+        urgency=judgement.urgency,
+        network_id=None if judgement.network is None else judgement.network.id,
+        reason=judgement.reason,
+        evidence=judgement.device.evidence,
+        removed=outcome is not None and outcome.stage in (Stage.APPLIED, Stage.VANISHED),
+    )
+
+
+def _concluded(plan: JournalEntry, present: bool) -> Record:
+    shown = "it was still there" if present else "it was gone"
+    return Record(
+        plan.run_id,
+        Stage.UNCERTAIN,
+        Identity.of(plan.identity),
+        plan.urgency,
+        plan.network_id,
+        f"the worker stopped after planning this removal and before recording its outcome; "
+        f"at the next look {shown}",
+        plan.evidence,
+    )

@@ -1,0 +1,147 @@
+"""What a look at the kernel shows: places, identities, devices. Values only, no I/O."""
+
+from dataclasses import dataclass
+from enum import Flag, auto
+from typing import NamedTuple, Self
+
+from contract.messages import DeviceIdentity
+
+
+class Place(NamedTuple):
+    """A network namespace as the host namespace names it: None is the host, else the peer's nsid."""
+
+    nsid: int | None = None
+
+    @property
+    def is_host(self) -> bool:
+        """Whether this is the host namespace itself."""
+        return self.nsid is None
+
+    def __str__(self) -> str:
+        return "host" if self.nsid is None else f"nsid:{self.nsid}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The inverse of `str()`, for text that `contract.messages` has checked."""
+        return cls(None if text == "host" else int(text.removeprefix("nsid:")))
+
+
+HOST = Place()
+
+
+class VxlanFlag(Flag):
+    """The flags of a VXLAN device that Docker's driver sets, all four (moby ov_utils.go)."""
+
+    LEARNING = auto()
+    PROXY = auto()
+    L2MISS = auto()
+    L3MISS = auto()
+
+
+class Identity(NamedTuple):
+    """What must still be true of a device at the moment of its deletion.
+
+    An ifindex alone is not enough: the kernel may give it to another device (moved in from another
+    namespace, it even keeps the number it had there), and a delete by index checks nothing else.
+    """
+
+    place: Place
+    ifindex: int
+    name: str
+    vni: int
+    port: int
+
+    def message(self) -> DeviceIdentity:
+        """The same as it crosses the wire."""
+        return DeviceIdentity(
+            place=str(self.place),
+            ifindex=self.ifindex,
+            name=self.name,
+            vni=self.vni,
+            port=self.port,
+        )
+
+    @classmethod
+    def of(cls, message: DeviceIdentity) -> Self:
+        """From how it crosses the wire."""
+        return cls(
+            Place.parse(message.place), message.ifindex, message.name, message.vni, message.port
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} (ifindex {self.ifindex}, VNI {self.vni}, UDP port {self.port}) in {self.place}"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A VXLAN device with the evidence for whether it lives.
+
+    Attributes:
+        identity: what it is and where.
+        up: IFF_UP, the administrative state.
+        master: ifindex of the bridge it is enslaved to, or None.
+        addressed: whether it has an IP address; only known in the host namespace.
+        flags: those of the VXLAN flags that are set and that Docker's driver would set.
+        foreign_birth: whether it was created in a namespace other than the host's; its VNI then
+            blocks nobody here.
+        endpoints: how many ports other than VXLAN devices its bridge has; 0 without a bridge.
+    """
+
+    identity: Identity
+    up: bool
+    master: int | None
+    addressed: bool
+    flags: VxlanFlag
+    foreign_birth: bool
+    endpoints: int
+
+    @property
+    def carrying(self) -> str | None:
+        """What shows that the device is alive, in words; None when it carries nothing.
+
+        In the host namespace Docker's device is DOWN, without master and address, for the
+        milliseconds of a create or delete, and for ever when it leaked. In a sandbox it is UP and
+        enslaved from the start, so there the endpoints on its bridge decide: a container that dies
+        takes its veth pair along, whatever becomes of dockerd.
+        """
+        if self.addressed:
+            return "it has an IP address"
+        if self.identity.place.is_host:
+            if self.master is not None:
+                return f"it is enslaved to the device with ifindex {self.master}"
+            return "it is UP" if self.up else None
+        if self.master is None:
+            return "it is UP" if self.up else None
+        if self.endpoints:
+            return f"its bridge has {self.endpoints} endpoint(s)"
+        return None
+
+    @property
+    def evidence(self) -> str:
+        """The kernel's facts, in words, for a person to check."""
+        facts = [
+            f"{'UP' if self.up else 'DOWN'}",
+            "no master" if self.master is None else f"master ifindex {self.master}",
+        ]
+        if self.identity.place.is_host:
+            facts.append("has an address" if self.addressed else "no address")
+        elif self.master is not None:
+            facts.append(f"{self.endpoints} endpoint(s) on its bridge")
+        flags = [str(flag.name).lower() for flag in self.flags]
+        facts.append(f"VXLAN flags {' '.join(flags) or 'none'}")
+        if self.foreign_birth:
+            facts.append("created in another namespace than the host's")
+        return ", ".join(facts)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One full look at a node.
+
+    Attributes:
+        devices: every VXLAN device in every place that was looked at.
+        limits: what could not be looked at, in words; empty when everything was.
+    """
+
+    devices: tuple[Device, ...]
+    limits: tuple[str, ...] = ()
