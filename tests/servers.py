@@ -6,6 +6,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -106,28 +107,19 @@ class RedisServer(Server):
 class PostgresServer(Server):
     """PostgreSQL with a database for each test; it refuses to run as root, so it runs as `postgres`."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self) -> None:
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
         if not found:
             raise ServerMissingError("PostgreSQL is missing: apt-get install postgresql")
+        folder = _folder_of_its_own()
+        super().__init__(folder)
         self._binaries = found[-1].parent
         self._as_user: tuple[str, ...] = ()
         if os.geteuid() == 0:
-            user = pwd.getpwnam("postgres")
-            os.chown(folder, user.pw_uid, user.pw_gid)
-            for parent in folder.parents:
-                if parent.stat().st_uid == 0 and parent != Path("/"):
-                    parent.chmod(parent.stat().st_mode | 0o011)
+            os.chown(folder, _postgres_uid(), -1)
             self._as_user = (
-                "setpriv",
-                "--reuid",
-                "postgres",
-                "--regid",
-                "postgres",
-                "--clear-groups",
-                "--",
-            )
+                "setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--",
+            )  # fmt: skip
         self._data = folder / "data"
         subprocess.run(
             [*self._as_user, str(self._binaries / "initdb"), "--pgdata", str(self._data),
@@ -142,6 +134,10 @@ class PostgresServer(Server):
             str(self._binaries / "postgres"), "-D", str(self._data), "-k", str(self.folder),
             "-c", "listen_addresses=", "-c", "fsync=off",
         )  # fmt: skip
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self.folder)
 
     def url(self, database: str) -> str:
         """The URL of one of its databases."""
@@ -170,6 +166,28 @@ class PostgresServer(Server):
             autocommit=True,
             connect_timeout=5,
         )
+
+
+def _folder_of_its_own() -> Path:
+    """A folder that another user can reach, with a path short enough for a socket.
+
+    What a killed process left behind goes first: its pid is in the name.
+    """
+    prefix = "vxlan-operator-pg-"
+    parent = Path(tempfile.gettempdir())
+    for left in parent.glob(f"{prefix}*"):
+        if (
+            left.stat().st_uid in (os.geteuid(), _postgres_uid())
+            and not Path("/proc", left.name.removeprefix(prefix)).exists()
+        ):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = parent / f"{prefix}{os.getpid()}"
+    folder.mkdir()
+    return folder
+
+
+def _postgres_uid() -> int:
+    return pwd.getpwnam("postgres").pw_uid
 
 
 def await_true(condition: Callable[[], object], what: str, timeout: float = _START_SECONDS) -> None:
