@@ -7,9 +7,9 @@ What the kernel does, once, for the whole package:
 * The host namespace numbers each peer namespace it has ever exchanged a device with: the nsid.
   RTM_GETNSID lists the numbers; a link request with IFLA_TARGET_NETNSID acts inside that peer, from a
   socket in the host namespace, given CAP_NET_ADMIN. No setns, no mount, no process of that namespace.
-* A device in a peer namespace carries IFLA_LINK_NETNSID, the nsid of its creation namespace as *we*
-  see it, or -1 where we have no number for it. So the number that the host has for itself tells
-  Docker's own devices from those of a Docker inside a Docker.
+* A device that left the namespace of its creation carries IFLA_LINK_NETNSID, the nsid of that one as
+  *we* see it, or -1 where we have no number for it; one that never left carries none. So the number
+  that the host has for itself tells Docker's own devices from those of a Docker inside a Docker.
 * Without CAP_NET_ADMIN a dump with a target ends normally and empty, with the error inside
   NLMSG_DONE (`worker.netlink` raises it), and a dump of the host succeeds. So `check_capability` asks
   the kernel before anything is concluded from an empty list.
@@ -268,11 +268,20 @@ class RouteNetlink:
                 master=link.master,
                 addressed=link.identity.ifindex in addressed,
                 flags=link.flags,
-                foreign_birth=link.birth is not None and link.birth != self._own_nsid(),
+                foreign_birth=self._is_foreign(place, link.birth),
                 endpoints=endpoints.get(link.master, 0),
             )
             for link in links
         ]
+
+    def _is_foreign(self, place: Place, birth: int | None) -> bool:
+        """Whether a device was created elsewhere than in the host namespace.
+
+        The kernel names the namespace of its birth only where that is not the one it is in now.
+        """
+        if place.is_host:
+            return birth is not None
+        return birth is None or birth != self._own_nsid()
 
     def _addressed(self) -> frozenset[int]:
         """The ifindexes in the host namespace that have an IP address of either family."""

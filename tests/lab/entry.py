@@ -15,14 +15,15 @@ _STOP_TIMEOUT = 5.0
 class Entry:
     """One set of namespaces to run commands in; `prefix` is the command that enters them."""
 
-    def __init__(self, prefix: list[str]) -> None:
+    def __init__(self, prefix: list[str], pids: Path) -> None:
         self._prefix = prefix
+        self._pids = pids
         self._started: list[subprocess.Popen[Any]] = []
 
     @classmethod
-    def network(cls, namespace: Path) -> "Entry":
+    def network(cls, namespace: Path, pids: Path) -> "Entry":
         """A network namespace and nothing else: the files and processes are the machine's."""
-        return cls(["nsenter", f"--net={namespace}", "--"])
+        return cls(["nsenter", f"--net={namespace}", "--"], pids)
 
     def command(self, args: Sequence[Argument]) -> list[str]:
         """The whole command, for a caller that wants to run it in its own way."""
@@ -50,6 +51,15 @@ class Entry:
             self.command([*_DIE_WITH_US, *args]), **options
         )
         self._started.append(process)
+        return process
+
+    def popen_lasting(self, args: Sequence[Argument], **options: Any) -> subprocess.Popen[Any]:
+        """Start a long process that outlives ours and ends with the lab: it is in its PID namespace."""
+        process: subprocess.Popen[Any] = subprocess.Popen(
+            ["nsenter", f"--pid={self._pids}", "--", *self.command(args)],
+            start_new_session=True,
+            **options,
+        )
         return process
 
     def close(self) -> None:

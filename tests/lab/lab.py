@@ -33,7 +33,7 @@ class Lab:
         self.spec = spec
         self.folder = folder.path
         self.hub_address = HUB_ADDRESS
-        self.hub = Entry.network(control.namespace("net"))
+        self.hub = Entry.network(control.namespace("net"), control.namespace("pid"))
         holders = control.holders()
         self.nodes = [Node(node, holders[node.name], spec, folder, control) for node in spec.nodes]
         self._folder = folder

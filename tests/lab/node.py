@@ -35,15 +35,17 @@ class Node:
         self._engine = spec.engine
         self._client_config = folder.client_config
         self._control = control
-        self._hub = Entry.network(control.namespace("net"))
+        pids = control.namespace("pid")
+        self._hub = Entry.network(control.namespace("net"), pids)
         net, mnt, uts = (control.namespace(kind, holder) for kind in ("net", "mnt", "uts"))
-        self._network = Entry.network(net)
+        self._network = Entry.network(net, pids)
         self._inside = Entry(
             [
                 *("nsenter", f"--net={net}", f"--mount={mnt}", f"--uts={uts}"),
-                *(f"--pid={control.namespace('pid')}", "--"),
+                *(f"--pid={pids}", "--"),
                 *(() if spec.engine is None else ("chroot", spec.engine)),
-            ]
+            ],
+            pids,
         )
 
     def __repr__(self) -> str:

@@ -1,0 +1,82 @@
+"""Values for tests of the worker, each good unless a test says otherwise."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from contract.messages import Acknowledgement, NetworkRef, ReconcileRequest
+from contract.verdicts import Mode
+from worker.view import HOST, Device, Identity, Place, VxlanFlag
+
+NODE = "n0de" * 6 + "0"
+OTHER_NODE = "0ther" * 5
+SANDBOX = Place(4)
+PORT = 4789
+VNI = 0x1002
+NAME = "vx-001002-n0fxr"
+ALL_FLAGS = VxlanFlag.LEARNING | VxlanFlag.PROXY | VxlanFlag.L2MISS | VxlanFlag.L3MISS
+EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def identity(
+    *, place: Place = HOST, ifindex: int = 7, name: str = NAME, vni: int = VNI, port: int = PORT
+) -> Identity:
+    """Docker's own device in the host namespace."""
+    return Identity(place, ifindex, name, vni, port)
+
+
+def leaked(of: Identity | None = None) -> Device:
+    """What Docker leaves in the host namespace when it dies between two steps."""
+    return Device(
+        identity=of or identity(),
+        up=False,
+        master=None,
+        addressed=False,
+        flags=ALL_FLAGS,
+        foreign_birth=False,
+        endpoints=0,
+    )
+
+
+def in_sandbox(*, endpoints: int, name: str = "vxlan0", ifindex: int = 7, vni: int = VNI) -> Device:
+    """Docker's device in a network's sandbox: UP, on a bridge with so many endpoints."""
+    return Device(
+        identity=identity(place=SANDBOX, ifindex=ifindex, name=name, vni=vni),
+        up=True,
+        master=2,
+        addressed=False,
+        flags=ALL_FLAGS,
+        foreign_birth=False,
+        endpoints=endpoints,
+    )
+
+
+def network(*vnis: int, name: str = "shop", prefix: str = "n0fxr") -> NetworkRef:
+    """A Swarm network with these VNIs."""
+    return NetworkRef(id=prefix.ljust(25, "0"), name=name, vnis=vnis or (VNI,))
+
+
+def request(
+    *,
+    node_id: str = NODE,
+    issued_at: datetime = EPOCH,
+    lifetime: timedelta = timedelta(minutes=1),
+    mode: Mode = Mode.ENFORCE,
+    port: int = PORT,
+    desired: Sequence[NetworkRef] = (),
+    known: Sequence[NetworkRef] = (),
+    acknowledged: Acknowledgement | None = None,
+) -> ReconcileRequest:
+    """A request to look at `NODE` and remove what is dead."""
+    return ReconcileRequest(
+        run_id=uuid4(),
+        node_id=node_id,
+        generation=1,
+        issued_at=issued_at,
+        deadline=issued_at + lifetime,
+        mode=mode,
+        data_path_port=port,
+        desired=tuple(desired),
+        known=tuple(known),
+        acknowledged=acknowledged,
+    )

@@ -1,0 +1,221 @@
+"""The main job, shown on a real Swarm: `make demo`.
+
+Boots a three-node Swarm, starts the operator on it, plants the fault, and shows it healed: what
+happens, when, and how long it took. It fails when the fault is not healed.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tests.lab import Lab, LabError, Node, Task
+from tests.servers import await_true
+from tests.stack import Stack
+
+NAME = "demo"
+GRACE_SECONDS = 5.0
+RESTART_DELAY_SECONDS = 5.0
+ALLOWANCE_SECONDS = 2.0
+SERVICE, NETWORK, REPLICAS = "web", "shop", 2
+KEPT = timedelta(hours=4)
+
+
+class Story:
+    """Prints what happens, with the time since the start and since the line before."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+        self._begin = self._last = time.monotonic()
+
+    def tell(self, words: str, style: str = "") -> float:
+        """Print a line; return how many seconds the step took."""
+        now = time.monotonic()
+        took, self._last = now - self._last, now
+        self._console.print(
+            f"{now - self._begin:6.2f} s  +{took:5.2f}  ", style="dim", end="", markup=False
+        )
+        self._console.print(words, style=style, markup=False, soft_wrap=True)
+        return took
+
+    def show(self, text: str) -> None:
+        """Print the output of a command."""
+        for line in text.rstrip().splitlines():
+            self._console.print(f"                 {line.rstrip()}", markup=False, soft_wrap=True)
+
+
+def main() -> int:
+    """Run the demo; 0 when the fault was healed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave everything running at the end")
+    parser.add_argument("--stop", action="store_true", help="end what --keep left running")
+    arguments = parser.parse_args()
+    story = Story()
+    try:
+        if arguments.stop:
+            return _stop(story)
+        return _demo(story, keep=arguments.keep)
+    except (LabError, AssertionError) as error:
+        story.tell(f"the demo failed: {error}", "bold red")
+        return 1
+
+
+def _demo(story: Story, *, keep: bool) -> int:
+    folder = Path(tempfile.mkdtemp(prefix="vxlan-operator-demo-"))
+    story.tell("booting a Swarm of three real dockerds, each in namespaces of its own ...")
+    kept = False
+    try:
+        with Lab.create(NAME, nodes=3, keep=keep, lifetime=KEPT if keep else None) as lab:
+            try:
+                story.tell(f"the Swarm is up: {_engines(lab)}", "green")
+                with Stack(lab, folder, grace=GRACE_SECONDS, lasting=keep) as stack:
+                    story.tell("controller, Redis and three workers run; every node was looked at")
+                    healed = _heal(story, lab, stack)
+                    kept = keep and healed
+                    if kept:
+                        _tell_how_to_look_around(story, lab, folder)
+                        return 0
+            finally:
+                if not kept:
+                    lab.destroy()
+        story.tell("everything is stopped and removed")
+        return 0 if healed else 1
+    finally:
+        if not kept:
+            shutil.rmtree(folder)
+
+
+def _heal(story: Story, lab: Lab, stack: Stack) -> bool:
+    node = lab.nodes[1]
+    docker = lab.manager.docker
+    docker("network", "create", "--driver", "overlay", NETWORK)
+    docker(
+        *("service", "create", "--detach", "--no-resolve-image", "--name", SERVICE),
+        *("--network", NETWORK, "--replicas", str(REPLICAS), "--stop-grace-period", "1s"),
+        *("--constraint", f"node.hostname=={node.name}", "bb:1", "sleep", "100000"),
+    )
+    lab.wait_tasks(SERVICE, count=REPLICAS, node=node)
+    story.tell(f"service {SERVICE} is healthy: {REPLICAS} tasks on {node.name}", "green")
+
+    docker("service", "scale", "--detach", f"{SERVICE}=0")
+    network = lab.network(NETWORK)
+    await_true(lambda: not _carries(stack, node, network.vnis[0]), "the network leaves the node")
+    story.tell(f"scaled to 0: {node.name} has let go of network {NETWORK}")
+
+    old = {task.id for task in lab.tasks(SERVICE)}
+    planted_at = time.monotonic()
+    planted = lab.plant_orphan(node, network)
+    docker("service", "scale", "--detach", f"{SERVICE}={REPLICAS}")
+    story.tell(f"an orphan is planted on {node.name}: {planted.name}, VNI {planted.vni}", "yellow")
+
+    rejected = _await_rejection(lab, old)
+    story.tell(f"Swarm rejects the tasks: {rejected.error}", "red")
+
+    detected = _await_row(stack, node, planted.name, "detected")
+    story.tell(f"verdict: orphan, {detected['urgency']}: {detected['reason']}", "yellow")
+    story.tell(f"evidence: {detected['evidence']}")
+    applied = _await_row(stack, node, planted.name, "applied")
+    removed_after = time.monotonic() - planted_at
+    story.tell(f"removed by run {applied['run_id']}", "green")
+    _await_row(stack, node, planted.name, "verified")
+    story.tell("verified: a second look shows that it is gone", "green")
+
+    lab.wait_tasks(SERVICE, count=REPLICAS, node=node)
+    healed_after = time.monotonic() - planted_at
+    story.tell(f"Swarm tried again: {REPLICAS} tasks of {SERVICE} run on {node.name}", "bold green")
+    story.show(
+        docker(
+            "service", "ps", SERVICE, "--format", "table {{.Name}}\t{{.Node}}\t{{.CurrentState}}"
+        )
+    )
+    story.tell("the audit trail (vxctl audit):")
+    story.show(stack.vxctl("audit"))
+    story.tell("the cluster (vxctl status):")
+    story.show(stack.vxctl("status"))
+
+    allowed = GRACE_SECONDS + RESTART_DELAY_SECONDS + ALLOWANCE_SECONDS
+    story.tell(
+        f"planted to removed {removed_after:.2f} s (grace {GRACE_SECONDS:g} s); "
+        f"planted to running {healed_after:.2f} s; promised: at most {allowed:g} s "
+        f"(grace + one Swarm restart delay + {ALLOWANCE_SECONDS:g} s)",
+        "bold green" if healed_after <= allowed else "bold red",
+    )
+    stages = stack.stages(node, planted.name)
+    if stages != ["detected", "planned", "applied", "verified"]:
+        story.tell(f"the audit trail is not what it should be: {stages}", "bold red")
+        return False
+    return True
+
+
+def _engines(lab: Lab) -> str:
+    version = lab.manager.docker("version", "--format", "{{.Server.Version}}").strip()
+    return f"{', '.join(node.name for node in lab.nodes)}; dockerd {version}"
+
+
+def _carries(stack: Stack, node: Node, vni: int) -> bool:
+    """Whether the node has a device of this VNI anywhere, as the operator sees it after a new look."""
+    before = {run["id"] for run in stack.ask(f"/api/v1/runs?node={node.name}")}
+    stack.vxctl("requeue", node.name)
+    await_true(
+        lambda: any(
+            run["id"] not in before and run["state"] == "succeeded"
+            for run in stack.ask(f"/api/v1/runs?node={node.name}")
+        ),
+        f"a run of {node.name}",
+    )
+    return any(device["vni"] == vni for device in stack.ask(f"/api/v1/devices?node={node.name}"))
+
+
+def _await_rejection(lab: Lab, old: set[str]) -> Task:
+    found: list[Task] = []
+
+    def rejected() -> bool:
+        found[:] = [
+            task for task in lab.tasks(SERVICE) if task.id not in old and task.state == "rejected"
+        ]
+        return bool(found)
+
+    await_true(rejected, "Swarm rejects a task")
+    return found[0]
+
+
+def _await_row(stack: Stack, node: Node, device: str, stage: str) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+
+    def recorded() -> bool:
+        rows[:] = [row for row in stack.audit(node, device) if row["stage"] == stage]
+        return bool(rows)
+
+    await_true(recorded, f"the audit trail says that {device} is {stage}", GRACE_SECONDS + 30.0)
+    return rows[0]
+
+
+def _tell_how_to_look_around(story: Story, lab: Lab, folder: Path) -> None:
+    python = Path(sys.executable)
+    story.tell(f"everything is left running, for at most {KEPT}; to look around:", "bold")
+    story.show(
+        f"{python} -m tests.lab docker {lab.manager.name} node ls\n"
+        f"{python} -m tests.lab exec hub {python.parent}/vxctl status\n"
+        f"{python} -m tests.lab plant-orphan {lab.nodes[2].name} {NETWORK}\n"
+        f"{python} -m tests.lab --help\n"
+        f"logs, database and journals: {folder}\n"
+        "to stop it and remove everything: make demo-stop"
+    )
+
+
+def _stop(story: Story) -> int:
+    Lab.attach(NAME).destroy()
+    for folder in Path(tempfile.gettempdir()).glob("vxlan-operator-demo-*"):
+        shutil.rmtree(folder)
+    story.tell("the demo is stopped and removed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

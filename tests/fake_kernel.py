@@ -1,0 +1,119 @@
+"""A kernel in memory, for the worker: it keeps state, and anything can go wrong between two calls.
+
+`tests/integration/test_kernel.py` holds the real one to the same behaviour.
+"""
+
+import errno
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
+
+from worker.kernel import GoneError, KernelError, NotPermittedError
+from worker.view import Device, Identity, Place, View
+
+Operation = Literal["check_capability", "look", "read", "delete"]
+
+
+class Hit(NamedTuple):
+    """One confirmed delete: where, and what was there. None: something that is not VXLAN."""
+
+    place: Place
+    ifindex: int
+    identity: Identity | None
+
+
+class FakeKernel:
+    """Implements `worker.kernel.Kernel`.
+
+    Attributes:
+        hits: every device that a delete removed, in order.
+        asked: every call, in order.
+        permitted: whether the caller has CAP_NET_ADMIN.
+        limits: what a look says it could not see.
+        takes_effect: whether a confirmed delete really removes the device.
+    """
+
+    def __init__(self, devices: Iterable[Device] = ()) -> None:
+        self.hits: list[Hit] = []
+        self.asked: list[Operation] = []
+        self.permitted = True
+        self.limits: tuple[str, ...] = ()
+        self.takes_effect = True
+        self._links: dict[tuple[Place, int], Device | None] = {}
+        self._before: dict[Operation, deque[Callable[[], None]]] = {}
+        for device in devices:
+            self.put(device)
+
+    # What happens on the machine.
+
+    def put(self, device: Device) -> None:
+        """Let a device be there, as it is now; what had its ifindex is gone."""
+        self._links[device.identity.place, device.identity.ifindex] = device
+
+    def put_other(self, place: Place, ifindex: int) -> None:
+        """Let something that is not a VXLAN device (a bridge, say) have this ifindex."""
+        self._links[place, ifindex] = None
+
+    def vanish(self, place: Place, ifindex: int) -> None:
+        """Let a device go away by itself."""
+        self._links.pop((place, ifindex), None)
+
+    def end_namespace(self, place: Place) -> None:
+        """Let a namespace go away, and everything in it."""
+        self._links = {key: link for key, link in self._links.items() if key[0] != place}
+
+    def devices(self) -> tuple[Device, ...]:
+        """The VXLAN devices that are there."""
+        return tuple(link for link in self._links.values() if link is not None)
+
+    # What goes wrong.
+
+    def before(self, operation: Operation, happening: Callable[[], None]) -> None:
+        """Let something happen just before the next such call; each call takes one happening."""
+        self._before.setdefault(operation, deque()).append(happening)
+
+    def refuse(self, operation: Operation, code: int) -> None:
+        """Let the next such call fail with an errno."""
+        self.before(operation, lambda: _fail(code))
+
+    # What the worker asks.
+
+    def check_capability(self) -> None:
+        """See `Kernel.check_capability`."""
+        self._begin("check_capability")
+        if not self.permitted:
+            raise NotPermittedError(errno.EPERM, "CAP_NET_ADMIN is missing")
+
+    def look(self) -> View:
+        """See `Kernel.look`; like the real one it shows the host, and no peer, to the unpermitted."""
+        self._begin("look")
+        if self.permitted:
+            return View(self.devices(), self.limits)
+        return View(tuple(each for each in self.devices() if each.identity.place.is_host))
+
+    def read(self, place: Place, ifindex: int) -> Device | None:
+        """See `Kernel.read`."""
+        self._begin("read")
+        return self._links.get((place, ifindex))
+
+    def delete(self, place: Place, ifindex: int) -> None:
+        """See `Kernel.delete`: it takes whatever has the ifindex, as the real one does."""
+        self._begin("delete")
+        if (place, ifindex) not in self._links:
+            raise GoneError(errno.ENODEV, "there is no such device")
+        link = self._links[place, ifindex]
+        self.hits.append(Hit(place, ifindex, None if link is None else link.identity))
+        if self.takes_effect:
+            del self._links[place, ifindex]
+
+    def _begin(self, operation: Operation) -> None:
+        self.asked.append(operation)
+        happenings = self._before.get(operation)
+        if happenings:
+            happenings.popleft()()
+
+
+def _fail(code: int) -> None:
+    if code == errno.EPERM:
+        raise NotPermittedError(code, "the kernel asks for CAP_NET_ADMIN")
+    raise KernelError(code, f"errno {code}")

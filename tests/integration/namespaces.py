@@ -1,0 +1,134 @@
+"""Private network namespaces for tests, and a Kernel that runs inside one.
+
+Nothing here touches the machine's own network namespace, nor its /run.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any, Self
+
+from worker.kernel import KernelError
+from worker.view import Device, Place, View
+
+DOCKERS_FLAGS = ("learning", "proxy", "l2miss", "l3miss")
+
+
+class Namespace:
+    """A network and a mount namespace, held by the process `pid`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        # For `ip netns`, whose files would otherwise appear on the machine.
+        self.run("mount", "-t", "tmpfs", "tmpfs", "/run")
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command that runs a program in here, and no longer than we live."""
+        return [
+            "nsenter", f"--net=/proc/{self.pid}/ns/net", f"--mount=/proc/{self.pid}/ns/mnt", "--",
+            "setpriv", "--pdeathsig", "KILL", "--", *arguments,
+        ]  # fmt: skip
+
+    def run(self, *arguments: str) -> str:
+        """Run a short command; return what it printed."""
+        return subprocess.run(
+            self.command(*arguments), check=True, stdout=subprocess.PIPE, text=True, timeout=20
+        ).stdout
+
+    def ip(self, words: str) -> str:
+        """Run `ip` with these words."""
+        return self.run("ip", *words.split())
+
+    def add_vxlan(self, name: str, vni: int, *, port: int = 4789, inside: str = "") -> None:
+        """Create a device as Docker does; `inside`: a namespace of `ip netns` in here."""
+        where = f"-n {inside} " if inside else ""
+        flags = " ".join(DOCKERS_FLAGS)
+        self.ip(f"{where}link add {name} type vxlan id {vni} dstport {port} {flags}")
+
+    def add_sandbox(self, sandbox: str, name: str, vni: int, *, endpoint: bool) -> None:
+        """Build a network's sandbox as Docker does, with or without a container's veth port."""
+        self.add_vxlan(name, vni)
+        self.ip(f"netns add {sandbox}")
+        self.ip(f"link set {name} netns {sandbox} name vxlan0")
+        for words in ("add br0 type bridge", "set vxlan0 master br0 up", "set br0 up"):
+            self.ip(f"-n {sandbox} link {words}")
+        if endpoint:
+            self.ip(f"-n {sandbox} link add veth0 type veth peer name veth1")
+            self.ip(f"-n {sandbox} link set veth0 master br0")
+
+    @contextmanager
+    def kernel(self, *prefix: str) -> Iterator["KernelProcess"]:
+        """The real kernel as a process in here sees it; `prefix`: a command to run it under."""
+        with KernelProcess(self.command(*prefix, sys.executable, "-m", __name__)) as kernel:
+            yield kernel
+
+
+class KernelProcess:
+    """Implements `worker.kernel.Kernel` by a `RouteNetlink` in a process of its own.
+
+    A process, because a netlink socket belongs to the namespace that its process was in.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate(timeout=10)
+
+    def check_capability(self) -> None:
+        """See `Kernel.check_capability`."""
+        self._call("check_capability")
+
+    def look(self) -> View:
+        """See `Kernel.look`."""
+        view: View = self._call("look")
+        return view
+
+    def read(self, place: Place, ifindex: int) -> Device | None:
+        """See `Kernel.read`."""
+        device: Device | None = self._call("read", place, ifindex)
+        return device
+
+    def delete(self, place: Place, ifindex: int) -> None:
+        """See `Kernel.delete`."""
+        self._call("delete", place, ifindex)
+
+    def _call(self, method: str, *arguments: object) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        pickle.dump((method, arguments), self._process.stdin)
+        self._process.stdin.flush()
+        result, error = pickle.load(self._process.stdout)  # noqa: S301 -- from our own child
+        if error is not None:
+            kind, code, message = error
+            raise kind(code, message)
+        return result
+
+
+def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+    from worker.kernel import RouteNetlink
+
+    kernel = RouteNetlink.open()
+    while True:
+        try:
+            method, arguments = pickle.load(requests)  # noqa: S301 -- from our own parent
+        except EOFError:
+            return
+        result, failure = None, None
+        try:
+            result = getattr(kernel, method)(*arguments)
+        except KernelError as error:
+            failure = type(error), error.code, str(error)
+        pickle.dump((result, failure), answers)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _serve(sys.stdin.buffer, os.fdopen(1, "wb"))

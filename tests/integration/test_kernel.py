@@ -1,0 +1,232 @@
+"""`RouteNetlink` against the real kernel, in private network namespaces."""
+
+import json
+
+import pytest
+
+from tests.builders import ALL_FLAGS, PORT
+from tests.integration.namespaces import KernelProcess, Namespace
+from tests.servers import await_true
+from worker.kernel import GoneError, KernelError, NotPermittedError
+from worker.view import HOST, Device, Place, VxlanFlag
+
+pytestmark = pytest.mark.privileged
+
+VNI = 0x1002
+NAME = "vx-001002-n0fxr"
+NO_NET_ADMIN = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
+
+
+@pytest.fixture
+def host(in_empty_namespace: int) -> Namespace:
+    """A namespace that plays the host."""
+    return Namespace(in_empty_namespace)
+
+
+def the_only_device(kernel: KernelProcess) -> Device:
+    (device,) = kernel.look().devices
+    return device
+
+
+def ifindex_of(host: Namespace, name: str) -> int:
+    (link,) = json.loads(host.ip(f"-j link show {name}"))
+    return int(link["ifindex"])
+
+
+def test_a_leaked_device_is_seen_with_all_its_marks_and_other_kinds_are_not(
+    host: Namespace,
+) -> None:
+    host.add_vxlan(NAME, VNI)
+    host.ip("link add br0 type bridge")
+    with host.kernel() as kernel:
+        view = kernel.look()
+    (device,) = view.devices
+    assert view.limits == ()
+    assert device.identity == (HOST, ifindex_of(host, NAME), NAME, VNI, PORT)
+    assert device.flags == ALL_FLAGS
+    assert device.carrying is None
+    assert not device.foreign_birth
+
+
+@pytest.mark.parametrize(
+    ("steps", "carrying"),
+    [
+        ([], None),
+        ([f"link set {NAME} addrgenmode none up"], "it is UP"),
+        ([f"addr add 192.0.2.1/24 dev {NAME}"], "it has an IP address"),
+        (["link add br0 type bridge", f"link set {NAME} master br0"], "it is enslaved"),
+    ],
+    ids=["idle", "up", "addressed", "enslaved"],
+)
+def test_what_a_device_in_the_host_namespace_carries_is_seen(
+    host: Namespace, steps: list[str], carrying: str | None
+) -> None:
+    host.add_vxlan(NAME, VNI)
+    for step in steps:
+        host.ip(step)
+    with host.kernel() as kernel:
+        seen = the_only_device(kernel)
+        afresh = kernel.read(*seen.identity[:2])
+    assert afresh == seen
+    if carrying is None:
+        assert seen.carrying is None
+    else:
+        assert (seen.carrying or "").startswith(carrying)
+
+
+def test_flags_that_docker_sets_and_a_device_lacks_are_seen(host: Namespace) -> None:
+    host.ip(f"link add {NAME} type vxlan id {VNI} dstport 8472 nolearning l2miss")
+    with host.kernel() as kernel:
+        device = the_only_device(kernel)
+    assert device.flags == VxlanFlag.L2MISS
+    assert device.identity.port == 8472
+
+
+@pytest.mark.parametrize("endpoint", [True, False], ids=["with endpoint", "without endpoint"])
+def test_a_sandbox_is_seen_from_outside_and_its_endpoints_are_counted(
+    host: Namespace, endpoint: bool
+) -> None:
+    host.add_sandbox("sandbox", NAME, VNI, endpoint=endpoint)
+    with host.kernel() as kernel:
+        device = the_only_device(kernel)
+        afresh = kernel.read(*device.identity[:2])
+    assert afresh == device
+    assert device.identity.name == "vxlan0"
+    assert device.identity.vni == VNI
+    assert not device.identity.place.is_host
+    assert device.up
+    assert device.master is not None
+    assert device.endpoints == (1 if endpoint else 0)
+    assert (device.carrying is not None) is endpoint
+    assert not device.foreign_birth, "created in the host namespace, as Docker does"
+
+
+def test_the_number_that_the_host_has_for_itself_lists_nothing_twice(host: Namespace) -> None:
+    host.add_vxlan(NAME, VNI)
+    host.add_sandbox("sandbox", "vx-001003-other", 0x1003, endpoint=False)
+    with host.kernel() as kernel:
+        kernel.look()  # The kernel numbers the host when it describes the sandbox's device.
+        assert "nsid" in host.ip("netns list-id")
+        again = [(device.identity.place, device.identity.vni) for device in kernel.look().devices]
+    assert len(again) == 2
+    assert sorted(vni for _, vni in again) == [VNI, 0x1003]
+    with host.kernel() as newcomer:
+        assert len(newcomer.look().devices) == 2, "also in a process that begins afterwards"
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["where it was born", "in its sandbox"])
+def test_a_device_of_a_docker_inside_a_docker_is_of_foreign_birth(
+    host: Namespace, moved: bool
+) -> None:
+    host.ip("netns add inner")
+    host.ip("link add veth0 type veth peer name veth1 netns inner")
+    host.add_vxlan(NAME, VNI, inside="inner")
+    if moved:
+        host.ip("netns add sandbox")
+        host.ip("link add veth2 type veth peer name veth3 netns sandbox")
+        host.ip(f"-n inner link set {NAME} netns sandbox")
+    with host.kernel() as kernel:
+        assert the_only_device(kernel).foreign_birth, "while the host has no number for itself"
+        host.add_sandbox("own", "vx-001003-other", 0x1003, endpoint=False)
+        births = {each.identity.vni: each.foreign_birth for each in kernel.look().devices}
+    assert births == {VNI: True, 0x1003: False}
+
+
+def test_a_device_born_in_a_peer_and_moved_to_the_host_is_of_foreign_birth(host: Namespace) -> None:
+    host.ip("netns add inner")
+    host.add_vxlan(NAME, VNI, inside="inner")
+    host.ip(f"-n inner link set {NAME} netns {host.pid}")
+    with host.kernel() as kernel:
+        device = the_only_device(kernel)
+    assert device.identity.place == HOST
+    assert device.foreign_birth
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["host", "peer"])
+def test_a_deleted_device_is_gone_and_its_vni_is_free(host: Namespace, hidden: bool) -> None:
+    if hidden:
+        host.add_sandbox("sandbox", NAME, VNI, endpoint=False)
+    else:
+        host.add_vxlan(NAME, VNI)
+    with host.kernel() as kernel:
+        device = the_only_device(kernel)
+        where = device.identity.place, device.identity.ifindex
+        kernel.delete(*where)
+        assert kernel.look().devices == ()
+        assert kernel.read(*where) is None
+        with pytest.raises(GoneError):
+            kernel.delete(*where)
+    host.add_vxlan(NAME, VNI)  # "file exists" if anything still holds the VNI.
+
+
+@pytest.mark.parametrize("place", [HOST, Place(12345)], ids=["host", "no such namespace"])
+def test_what_never_was_reads_as_none_and_cannot_be_deleted(host: Namespace, place: Place) -> None:
+    with host.kernel() as kernel:
+        assert kernel.read(place, 4242) is None
+        with pytest.raises(GoneError):
+            kernel.delete(place, 4242)
+
+
+def test_another_kind_of_device_reads_as_none(host: Namespace) -> None:
+    host.ip("link add br0 type bridge")
+    with host.kernel() as kernel:
+        assert kernel.read(HOST, ifindex_of(host, "br0")) is None
+
+
+def test_a_device_that_the_kernel_does_not_delete_is_a_kernel_error(host: Namespace) -> None:
+    with host.kernel() as kernel, pytest.raises(KernelError) as refusal:
+        kernel.delete(HOST, ifindex_of(host, "lo"))
+    assert not isinstance(refusal.value, GoneError | NotPermittedError)
+
+
+def test_without_cap_net_admin_an_empty_list_is_never_told(host: Namespace) -> None:
+    host.add_sandbox("sandbox", NAME, VNI, endpoint=False)
+    with host.kernel(*NO_NET_ADMIN) as kernel:
+        with pytest.raises(NotPermittedError):
+            kernel.check_capability()
+        with pytest.raises(NotPermittedError):
+            kernel.look()
+    with host.kernel() as permitted:
+        permitted.check_capability()
+
+
+def test_without_cap_net_admin_nothing_is_deleted(host: Namespace) -> None:
+    host.add_vxlan(NAME, VNI)
+    with host.kernel(*NO_NET_ADMIN) as kernel:
+        with pytest.raises(NotPermittedError):
+            kernel.delete(HOST, ifindex_of(host, NAME))
+        assert the_only_device(kernel).identity.name == NAME
+
+
+def test_a_namespace_that_ends_takes_its_devices_and_breaks_no_look(host: Namespace) -> None:
+    host.add_sandbox("sandbox", NAME, VNI, endpoint=True)
+    with host.kernel() as kernel:
+        device = the_only_device(kernel)
+        host.ip("netns del sandbox")
+        # The kernel ends a namespace some time after its last holder has gone.
+        await_true(lambda: not kernel.look().devices, "the device went with its namespace")
+        assert kernel.read(device.identity.place, device.identity.ifindex) is None
+
+
+def test_a_name_that_is_no_utf8_is_shown_as_escapes(host: Namespace) -> None:
+    host.run("sh", "-c", 'exec ip link add "$(printf "vx-\\377")" type vxlan id 9 dstport 4789')
+    with host.kernel() as kernel:
+        assert the_only_device(kernel).identity.name == "vx-\\xff"
+
+
+def test_a_look_agrees_with_ip_on_every_device(host: Namespace) -> None:
+    for number in range(40):
+        host.add_vxlan(f"vx-{0x2000 + number:06x}-abcde", 0x2000 + number, port=4789 + number % 3)
+    with host.kernel() as kernel:
+        ours = {each.identity[1:] for each in kernel.look().devices}
+    theirs = {
+        (
+            link["ifindex"],
+            link["ifname"],
+            link["linkinfo"]["info_data"]["id"],
+            link["linkinfo"]["info_data"]["port"],
+        )
+        for link in json.loads(host.ip("-d -j link show type vxlan"))
+    }
+    assert ours == theirs
+    assert len(theirs) == 40

@@ -1,0 +1,173 @@
+"""The operator on a lab: Redis and the controller in the hub, a worker on every node, real processes."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from tests.lab import Lab, LabError, Node
+from tests.lab.entry import Entry
+from tests.servers import await_true
+
+_BIN = Path(sys.executable).parent
+_REDIS_PORT = 6379
+_STOP_SECONDS = 15.0
+
+
+class Program:
+    """A program of the operator that can be stopped, killed and started again."""
+
+    def __init__(self, name: str, where: Entry, command: Sequence[str], folder: Path) -> None:
+        self.name = name
+        self.command = list(command)
+        self.log = folder / f"{name}.log"
+        self._where = where
+        self._process: subprocess.Popen[Any] | None = None
+
+    def start(self, *, lasting: bool = False) -> None:
+        """Start it; with `lasting` it lives as long as the lab, else as long as this process."""
+        start = self._where.popen_lasting if lasting else self._where.popen
+        with self.log.open("ab") as log:
+            self._process = start(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it, by SIGTERM or as in a crash by SIGKILL; return its exit status."""
+        if self._process is None:
+            return 0
+        self._process.send_signal(number)
+        try:
+            return self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(_STOP_SECONDS)
+            raise AssertionError(
+                f"{self.name} did not end by {number.name}: {self.said()}"
+            ) from None
+        finally:
+            self._process = None
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self.stop(signal.SIGKILL)
+
+    def said(self, lines: int = 15) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+class Stack:
+    """Redis, controller and workers on a lab, with logs, database and journals in one folder.
+
+    Args:
+        lab: where.
+        folder: for logs, database and journals.
+        grace: seconds of the grace period.
+        lasting: whether the programs outlive this process, and end with the lab.
+        controller_options, worker_options: more options of the two programs.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        folder: Path,
+        *,
+        grace: float = 5.0,
+        lasting: bool = False,
+        controller_options: Sequence[str] = (),
+        worker_options: Sequence[str] = (),
+    ) -> None:
+        self.lab = lab
+        self.folder = folder
+        self._lasting = lasting
+        self._cleanup = ExitStack()
+        broker = f"redis://{lab.hub_address}:{_REDIS_PORT}/0"
+        self.redis = Program(
+            "redis", lab.hub,
+            ["redis-server", "--bind", "0.0.0.0", "--port", str(_REDIS_PORT), "--save", "",
+             "--protected-mode", "no", "--dir", str(folder)],
+            folder,
+        )  # fmt: skip
+        self.controller = Program(
+            "controller", lab.hub,
+            [str(_BIN / "vxctl"), "controller", "--broker-url", broker,
+             "--database-url", f"sqlite:///{folder / 'controller.db'}",
+             "--docker-host", lab.manager.docker_host, "--sync-seconds", "1", *controller_options],
+            folder,
+        )  # fmt: skip
+        self.workers = {
+            node.name: Program(
+                f"worker-{node.name}", node.entry(),
+                [str(_BIN / "vxlan-worker"), "run", "--broker-url", broker,
+                 "--node-id", node.swarm_id, "--grace-seconds", str(grace),
+                 "--journal", str(folder / f"{node.name}.jsonl"), *worker_options],
+                folder,
+            )
+            for node in lab.nodes
+        }  # fmt: skip
+
+    @property
+    def programs(self) -> list[Program]:
+        """In the order in which they are started."""
+        return [self.redis, self.controller, *self.workers.values()]
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._lasting:
+            self.stop()
+
+    def start(self) -> None:
+        """Start everything, and wait until every node has been looked at."""
+        self.redis.start(lasting=self._lasting)
+        await_true(self._redis_answers, "Redis answers")
+        for program in self.programs[1:]:
+            program.start(lasting=self._lasting)
+        await_true(self.converged, "every node has been looked at", 30.0)
+
+    def stop(self) -> None:
+        """Stop everything, workers first."""
+        for program in reversed(self.programs):
+            program.stop()
+
+    def converged(self) -> bool:
+        """Whether every node's desired state has been reached by a run."""
+        nodes = self.ask("/api/v1/nodes")
+        return len(nodes) == len(self.lab.nodes) and all(
+            node["converged_generation"] == node["generation"] for node in nodes
+        )
+
+    def ask(self, path: str) -> Any:
+        """GET from the controller's API; an empty list while it does not answer."""
+        address = "http://127.0.0.1:8479" + path
+        answer = self.lab.hub_run(["busybox", "wget", "-q", "-O", "-", address], check=False)
+        return json.loads(answer.stdout) if answer.returncode == 0 else []
+
+    def vxctl(self, *arguments: str) -> str:
+        """What `vxctl` prints."""
+        return self.lab.hub_run([str(_BIN / "vxctl"), *arguments], timeout=20).stdout
+
+    def audit(self, node: Node, device: str | None = None) -> list[dict[str, Any]]:
+        """The audit rows of a node (and device name), the oldest first."""
+        rows: list[dict[str, Any]] = self.ask(f"/api/v1/audit?limit=1000&node={node.name}")
+        return [row for row in reversed(rows) if device in (None, row["name"])]
+
+    def stages(self, node: Node, device: str) -> list[str]:
+        """What was recorded about a device, in order."""
+        return [row["stage"] for row in self.audit(node, device)]
+
+    def _redis_answers(self) -> bool:
+        if shutil.which("redis-cli") is None:
+            raise LabError("redis-cli is missing: apt-get install redis-tools")
+        answer = self.lab.hub_run(["redis-cli", "-p", str(_REDIS_PORT), "ping"], check=False)
+        return answer.stdout == "PONG\n"

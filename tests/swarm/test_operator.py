@@ -1,0 +1,196 @@
+"""The operator on a real Swarm: it heals the fault, harms nothing, and survives the loss of its parts."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.lab import Lab, LabNetwork, Node, PlantedDevice
+from tests.servers import await_true
+from tests.stack import Program, Stack
+from tests.swarm.witness import Witness
+
+pytestmark = [pytest.mark.swarm, pytest.mark.timeout(180)]
+
+HEALED = ["detected", "planned", "applied", "verified"]
+_FAULT = "error creating vxlan interface: file exists"
+
+
+def make_network(lab: Lab, name: str) -> LabNetwork:
+    """An overlay network that the fixture removes again."""
+    lab.manager.docker("network", "create", "--driver", "overlay", "--label", "test", name)
+    return lab.network(name)
+
+
+def make_service(lab: Lab, name: str, network: str, node: Node, replicas: int = 1) -> None:
+    """A service that stays on one node."""
+    lab.manager.docker(
+        *("service", "create", "--detach", "--no-resolve-image", "--name", name),
+        *("--network", network, "--replicas", str(replicas), "--stop-grace-period", "1s"),
+        *("--restart-delay", "1s", "--constraint", f"node.hostname=={node.name}"),
+        *("bb:1", "sleep", "100000"),
+    )
+
+
+def await_healed(stack: Stack, planted: PlantedDevice) -> None:
+    """Wait until the device is gone, and the audit trail says so."""
+    await_true(
+        lambda: "verified" in stack.stages(planted.node, planted.name),
+        f"{planted.name} is removed and verified",
+        30.0,
+    )
+    assert not planted.exists()
+
+
+def test_a_planted_orphan_is_removed_recorded_and_its_tasks_run(lab: Lab, stack: Stack) -> None:
+    node = lab.nodes[1]
+    network = make_network(lab, "healed")
+    planted = lab.plant_orphan(node, network)
+    make_service(lab, "healed", network.name, node)
+    await_true(lambda: lab.task_errors("healed"), "Swarm rejects the task")
+    assert _FAULT in lab.task_errors("healed")[0]
+
+    await_healed(stack, planted)
+    lab.wait_tasks("healed", node=node)
+
+    rows = stack.audit(node, planted.name)
+    assert [row["stage"] for row in rows] == HEALED
+    for row in rows:
+        assert (row["ifindex"], row["vni"]) == (planted.ifindex, planted.vni)
+        assert (row["network_id"], row["network_name"]) == (network.id, "healed")
+        assert row["place"] == "host"
+    # What is alive was told apart from what is dead, and is still there.
+    devices = stack.ask(f"/api/v1/devices?node={node.name}")
+    assert planted.name not in {device["name"] for device in devices}
+
+
+def test_the_verdict_on_a_live_sandbox_is_in_use_and_nothing_is_removed(
+    lab: Lab, stack: Stack
+) -> None:
+    node = lab.nodes[2]
+    network = make_network(lab, "alive")
+    make_service(lab, "alive", network.name, node, replicas=2)
+    lab.wait_tasks("alive", count=2, node=node)
+
+    def judged() -> bool:
+        stack.vxctl("requeue", node.name)
+        devices = stack.ask(f"/api/v1/devices?node={node.name}")
+        return any(
+            device["vni"] == network.vnis[0]
+            and device["verdict"] == "in_use"
+            and "endpoint" in device["reason"]
+            for device in devices
+        )
+
+    await_true(judged, "the sandbox's device is judged in_use")
+    assert stack.ask("/api/v1/audit") == []
+
+
+def test_no_task_fails_because_of_the_operator(lab: Lab, stack: Stack) -> None:
+    """Fifty services start and stop, at a grace period of one second."""
+    networks = [make_network(lab, f"churn{number}") for number in range(5)]
+    services = [f"churn{number}" for number in range(50)]
+    for number, service in enumerate(services):
+        make_service(
+            lab, service, networks[number % 5].name, lab.nodes[number % 3], replicas=number % 2
+        )
+    for ones in (0, 1):
+        # Those that run stop, and the others start: networks come to nodes and go.
+        for number, service in enumerate(services):
+            replicas = (number + ones + 1) % 2
+            lab.manager.docker("service", "scale", "--detach", f"{service}={replicas}")
+        for number, service in enumerate(services):
+            if (number + ones + 1) % 2:
+                lab.wait_tasks(service, timeout=90.0)
+
+    failed = {service: errors for service in services if (errors := lab.task_errors(service))}
+    assert failed == {}
+    for node in lab.nodes:
+        trouble = [row for row in stack.audit(node) if row["stage"] in ("failed", "lingering")]
+        assert trouble == []
+
+
+def _restart(program: Program) -> None:
+    program.kill()
+    program.start()
+
+
+@pytest.mark.parametrize(
+    "restart",
+    [lambda stack: _restart(stack.redis), lambda stack: _restart(stack.controller)],
+    ids=["redis", "controller"],
+)
+def test_what_dies_during_a_run_and_comes_back_costs_no_removal_and_no_record(
+    lab: Lab, stack: Stack, restart: Callable[[Stack], None]
+) -> None:
+    """Twenty orphans at once make a run long enough to lose Redis or the controller in its middle."""
+    node = lab.nodes[1]
+    networks = [make_network(lab, f"lost{number}") for number in range(20)]
+    with Witness(node) as witness:
+        planted = [lab.plant_orphan(node, network) for network in networks]
+        await_true(
+            lambda: any(witness.deletions(each.name) for each in planted), "the first is deleted"
+        )
+        restart(stack)
+        for each in planted:
+            await_healed(stack, each)
+        for each in planted:
+            assert witness.deletions(each.name) == [each.ifindex]
+            assert stack.stages(node, each.name) == HEALED
+
+
+def test_a_manager_that_is_away_changes_no_desired_state(lab: Lab, stack: Stack) -> None:
+    def nodes() -> dict[str, int]:
+        return {node["hostname"]: node["generation"] for node in stack.ask("/api/v1/nodes")}
+
+    make_network(lab, "kept")
+    make_service(lab, "kept", "kept", lab.nodes[1])
+    lab.wait_tasks("kept")
+    await_true(lambda: nodes()["node2"] >= 2, "the network is desired on node2")
+    before = nodes()
+    networks = stack.ask("/api/v1/networks")
+    lab.manager.kill_dockerd()
+    try:
+        await_true(
+            lambda: stack.ask("/api/v1/status")["cluster"]["sync_error"],
+            "the failure is told",
+            40.0,
+        )
+        assert nodes() == before
+        assert stack.ask("/api/v1/networks") == networks
+    finally:
+        lab.manager.start_dockerd()
+        lab.wait_ready()
+    await_true(
+        lambda: not stack.ask("/api/v1/status")["cluster"]["sync_error"], "it is read again", 30.0
+    )
+
+
+def test_all_in_one_process_heals_one_node(lab: Lab, tmp_path: Path) -> None:
+    """`vxctl up`, with SQLite, its own broker, and the worker in the same process."""
+    network = make_network(lab, "local")
+    command = [
+        str(Path(sys.executable).parent / "vxctl"), "up",
+        "--docker-host", lab.manager.docker_host,
+        "--database-url", f"sqlite:///{tmp_path / 'local.db'}",
+        "--journal", str(tmp_path / "journal.jsonl"),
+        "--grace-seconds", "1",
+    ]  # fmt: skip
+    program = Program("up", lab.manager.entry(), command, tmp_path)
+    program.start()
+    try:
+        vxctl = [command[0], "audit", "--output", "json"]
+
+        def audit() -> subprocess.CompletedProcess[str]:
+            return lab.manager.run(vxctl, check=False, timeout=20)
+
+        await_true(lambda: audit().returncode == 0, "it answers")
+        planted = lab.plant_orphan(lab.manager, network)
+        await_true(lambda: '"verified"' in audit().stdout, "the orphan is removed and recorded")
+        assert not planted.exists()
+        assert program.stop() == 0, program.said()
+    finally:
+        program.kill()
+        lab.manager.docker("network", "rm", "local")
