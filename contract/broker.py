@@ -88,7 +88,6 @@ def check_broker(app: Celery) -> None:
     try:
         with app.connection_for_write(connect_timeout=3) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
-            connection.default_channel.client  # noqa: B018 -- kombu connects to Redis only here
     except (OperationalError, KombuError, OSError, ValueError, KeyError, ImportError) as error:
         raise OperatorError(
             f"the broker at {app.connection_for_write().as_uri()} cannot be reached: {error}",

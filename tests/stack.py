@@ -35,6 +35,11 @@ class Program:
         with self.log.open("ab") as log:
             self._process = start(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, without waiting for what comes of it."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it, by SIGTERM or as in a crash by SIGKILL; return its exit status."""
         if self._process is None:
@@ -136,7 +141,9 @@ class Stack:
         await_true(self.converged, "every node has been looked at", 30.0)
 
     def stop(self) -> None:
-        """Stop everything, workers first."""
+        """Stop everything; Redis last, for what is still to be said."""
+        for program in self.programs[1:]:
+            program.send(signal.SIGTERM)
         for program in reversed(self.programs):
             program.stop()
 

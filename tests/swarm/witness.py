@@ -25,7 +25,7 @@ class Witness:
         )
         threading.Thread(target=self._read, daemon=True).start()
         # It listens when it has shown an event of ours.
-        self._node.run(["ip", "link", "add", "witness", "type", "dummy"])
+        self._node.run(["ip", "link", "add", "witness", "type", "bridge"])
         self._node.run(["ip", "link", "delete", "witness"])
         await_true(lambda: self.deletions("witness"), "the witness listens")
         return self

@@ -1,0 +1,38 @@
+.DEFAULT_GOAL := help
+.PHONY: help install demo demo-stop test lint format lock clean
+
+# Each recipe is its own shell; a failing command in a pipe fails it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+help: ## Show what there is to make
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: ## Install what is missing: Debian packages (as root), .venv with pinned packages
+	@scripts/install
+
+demo: install ## Heal a planted fault on a real three-node Swarm (KEEP=1: leave it running)
+	@.venv/bin/python -m tests.demo $(if $(KEEP),--keep)
+
+demo-stop: ## End and remove what `make demo KEEP=1` left running
+	@.venv/bin/python -m tests.demo --stop
+
+test: install ## Run all tests (ARGS='-k word' for some of them)
+	.venv/bin/pytest $(ARGS)
+
+lint: install ## Lint, types, import contracts
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: install ## Format the code
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+lock: ## Pin the newest packages that pyproject.toml allows (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+clean: ## Remove what was made here
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
