@@ -83,6 +83,8 @@ class Intake:
                 priority=Priority.DRIFT,
                 reason=f"drift: {first.name} in {first.place}{more} carries nothing",
             )
+            if known:
+                _store_drift(session, drift, self._utcnow())
         if not known:
             log.warning("drift of a node that is not in the Swarm", node_id=drift.node_id)
         self._ring()
@@ -141,6 +143,32 @@ def _dropped(what: str, error: ValidationError) -> None:
     log.error(
         f"dropped a {what} that is not one",  # noqa: G004 -- structlog has no lazy arguments
         errors=error.errors(include_input=False, include_url=False),
+    )
+
+
+def _store_drift(session: Session, drift: Drift, now: datetime) -> None:
+    """Add the devices that are new: the request that follows can then name their networks."""
+    stored = {
+        (row.place, row.ifindex)
+        for row in session.scalars(select(Device).where(Device.node_id == drift.node_id))
+    }
+    new = {(each.place, each.ifindex): each for each in drift.devices}
+    session.add_all(
+        Device(
+            node_id=drift.node_id,
+            place=each.place,
+            ifindex=each.ifindex,
+            name=each.name,
+            vni=each.vni,
+            port=each.port,
+            verdict=Verdict.SETTLING,
+            reason="the link watch says that it has outstayed the grace period; a run judges it next",
+            evidence="not told by the link watch",
+            first_seen_at=now,
+            judged_at=now,
+        )
+        for key, each in new.items()
+        if key not in stored
     )
 
 
