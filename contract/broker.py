@@ -10,6 +10,7 @@ from typing import Any, Final
 from celery import Celery
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError, OperationalError
+from kombu.utils.url import maybe_sanitize_url
 
 from contract.errors import OperatorError
 from contract.queues import CONTROLLER_QUEUE, node_queue
@@ -90,6 +91,14 @@ def check_broker(app: Celery) -> None:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
     except (OperationalError, KombuError, OSError, ValueError, KeyError, ImportError) as error:
         raise OperatorError(
-            f"the broker at {app.connection_for_write().as_uri()} cannot be reached: {error}",
+            f"the broker{_shown(app.conf.broker_url)} cannot be reached: {error}",
             "start Redis, or set VXLAN_OPERATOR_BROKER_URL (redis://HOST:6379/0)",
         ) from error
+
+
+def _shown(url: str) -> str:
+    """A broker's URL for a person to read, without its password; nothing if it is no URL."""
+    try:
+        return f" at {maybe_sanitize_url(url)}"
+    except ValueError:
+        return ""

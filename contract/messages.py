@@ -4,6 +4,7 @@ Unknown fields are ignored, so that a newer side can add some during a rolling u
 that is read is checked. A message that does not fit raises `pydantic.ValidationError`.
 """
 
+from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
@@ -18,12 +19,23 @@ Vni = Annotated[int, Field(ge=0, lt=2**24)]
 """VXLAN network identifier, 24 bits (RFC 7348, section 5)."""
 
 Port = Annotated[int, Field(ge=0, lt=2**16)]
-Text = Annotated[str, StringConstraints(max_length=2000)]
-InterfaceName = Annotated[str, StringConstraints(min_length=1, max_length=60)]
+_NO_NUL = r"^[^\x00]*$"
+"""PostgreSQL stores any character but this one."""
+
+Text = Annotated[str, StringConstraints(max_length=2000, pattern=_NO_NUL)]
+Version = Annotated[str, StringConstraints(max_length=64, pattern=_NO_NUL)]
+InterfaceName = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=_NO_NUL)]
 """At most 15 bytes (IFNAMSIZ less the NUL), each of which may be shown as an escape of four characters."""
 
-PlaceName = Annotated[str, StringConstraints(pattern=r"^(host|nsid:\d{1,10})$")]
+PlaceName = Annotated[str, StringConstraints(pattern=r"^(host|nsid:[0-9]{1,10})$")]
 """`host`, or `nsid:N`: the peer namespace N as the host namespace numbers it."""
+
+Generation = Annotated[int, Field(ge=0, lt=2**31)]
+Moment = Annotated[
+    AwareDatetime,
+    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9000, 1, 1, tzinfo=UTC)),
+]
+"""A time that exists in every zone, of any clock that a computer may have."""
 
 MAX_NETWORKS = 20_000
 MAX_DEVICES = 20_000
@@ -49,7 +61,7 @@ class Acknowledgement(Message):
     """Journal entries up to and including `through` of journal `journal_id` are stored for good."""
 
     journal_id: UUID
-    through: Annotated[int, Field(ge=0)]
+    through: Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class ReconcileRequest(Message):
@@ -58,9 +70,9 @@ class ReconcileRequest(Message):
     version: Literal[1] = 1
     run_id: UUID
     node_id: SwarmId
-    generation: Annotated[int, Field(ge=0)]
-    issued_at: AwareDatetime
-    deadline: AwareDatetime
+    generation: Generation
+    issued_at: Moment
+    deadline: Moment
     mode: Mode
     data_path_port: Port
     desired: Annotated[tuple[NetworkRef, ...], Field(max_length=MAX_NETWORKS)]
@@ -105,8 +117,8 @@ class JournalEntry(Message):
     """One line of a worker's journal: what it was about to do to a device, or what came of it."""
 
     id: UUID
-    sequence: Annotated[int, Field(gt=0)]
-    at: AwareDatetime
+    sequence: Annotated[int, Field(gt=0, lt=2**63)]
+    at: Moment
     run_id: UUID
     stage: Stage
     identity: DeviceIdentity
@@ -122,10 +134,10 @@ class ReconcileReport(Message):
     version: Literal[1] = 1
     run_id: UUID
     node_id: SwarmId
-    generation: Annotated[int, Field(ge=0)]
-    worker_version: Annotated[str, StringConstraints(max_length=64)]
-    started_at: AwareDatetime
-    finished_at: AwareDatetime
+    generation: Generation
+    worker_version: Version
+    started_at: Moment
+    finished_at: Moment
     outcome: Outcome
     error: Text | None = None
     limits: tuple[Text, ...] = ()
@@ -142,6 +154,6 @@ class Drift(Message):
 
     version: Literal[1] = 1
     node_id: SwarmId
-    at: AwareDatetime
+    at: Moment
     devices: Annotated[tuple[DeviceIdentity, ...], Field(min_length=1, max_length=100)]
     """Some of them, at most a hundred: it is a hint, the run takes the full look."""

@@ -59,9 +59,9 @@ def open_database(url: str) -> Database:
     except SQLAlchemyError as error:
         engine.dispose()
         cause = error.orig if isinstance(error, DBAPIError) else error
+        shown = engine.url.difference_update_query(["password"]).render_as_string()
         raise OperatorError(
-            f"the database {engine.url.render_as_string()} cannot be used: "
-            f"{str(cause).splitlines()[0]}",
+            f"the database {shown} cannot be used: {str(cause).splitlines()[0]}",
             "start it, or set VXLAN_OPERATOR_DATABASE_URL to one that this program may write",
         ) from error
     except OperatorError:

@@ -45,7 +45,11 @@ def request(
     """
     count = 0
     rows = session.scalars(
-        select(DueNode).where(DueNode.node_id.in_(list(nodes))).with_for_update()
+        select(DueNode)
+        .where(DueNode.node_id.in_(list(nodes)))
+        .with_for_update()
+        # What this session read before it had the lock may be of before a claim.
+        .execution_options(populate_existing=True)
     )
     for row in rows:
         count += 1

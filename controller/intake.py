@@ -4,7 +4,8 @@ Everything of one report is stored in one transaction, and taking it in twice ch
 closes once, a journal entry makes one audit row, devices are those of the newest report.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -17,7 +18,7 @@ from contract.messages import DeviceReport, Drift, JournalEntry, ReconcileReport
 from contract.verdicts import Outcome, Verdict
 from controller import due
 from controller.database import Database
-from controller.models import AuditRow, Device, Network, NetworkVni, Node
+from controller.models import AuditRow, Device, Network, NetworkVni, Node, Run
 from controller.states import Priority, RunState
 
 log = structlog.get_logger(__name__)
@@ -91,7 +92,8 @@ class Intake:
 
     def _store(self, session: Session, report: ReconcileReport) -> None:
         now = self._utcnow()
-        node = session.get(Node, report.node_id, with_for_update=True)
+        # Without the key: whoever inserts a run of this node need not wait for us, nor we for them.
+        node = session.get(Node, report.node_id, with_for_update={"key_share": True})
         if node is None:
             log.warning("report of a node that is not in the Swarm")
             return
@@ -100,19 +102,8 @@ class Intake:
         node.worker_seen_at = now
         node.worker_version = report.worker_version
 
-        state = _STATES[report.outcome]
-        run = due.finish(
-            session,
-            report.run_id,
-            state,
-            now=now,
-            resync=self._resync,
-            recheck=None
-            if report.recheck_after is None
-            else timedelta(seconds=min(report.recheck_after, 3600.0)),
-            error=report.error,
-        )
-        if run is None or run.node_id != node.id:
+        run = self._close(session, report, now)
+        if run is None:
             log.info("report of a run that is not under way", audit_rows=stored)
             return
         run.started_at, run.finished_at = report.started_at, report.finished_at
@@ -135,6 +126,23 @@ class Intake:
             orphans=run.orphans,
             removed=run.removed,
             audit_rows=stored,
+            error=report.error,
+        )
+
+    def _close(self, session: Session, report: ReconcileReport, now: datetime) -> Run | None:
+        """Close the run; None if it is not under way, or not of the node that reports."""
+        run = session.get(Run, report.run_id)
+        if run is None or run.node_id != report.node_id:
+            return None
+        return due.finish(
+            session,
+            run.id,
+            _STATES[report.outcome],
+            now=now,
+            resync=self._resync,
+            recheck=None
+            if report.recheck_after is None
+            else timedelta(seconds=min(report.recheck_after, 3600.0)),
             error=report.error,
         )
 
@@ -180,10 +188,9 @@ def _store_devices(session: Session, report: ReconcileReport, now: datetime) -> 
     }
     session.execute(delete(Device).where(Device.node_id == report.node_id))
     session.expire_all()
+    told = {(each.identity.place, each.identity.ifindex): each for each in report.devices}
     session.add_all(
-        _device(report.node_id, each, first_seen, now)
-        for each in report.devices
-        if not each.removed
+        _device(report.node_id, each, first_seen, now) for each in told.values() if not each.removed
     )
 
 
@@ -216,9 +223,9 @@ def _store_entries(session: Session, node: Node, report: ReconcileReport, now: d
     """Make an audit row of each journal entry that has none; return how many were new."""
     if not report.entries:
         return 0
-    names = _network_names(session, report)
+    networks = _networks_of(session, report)
     rows = [
-        _audit_values(node, entry, names, report.worker_version, now) for entry in report.entries
+        _audit_values(node, entry, networks, report.worker_version, now) for entry in report.entries
     ]
     dialect = session.get_bind().dialect.name
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
@@ -226,26 +233,38 @@ def _store_entries(session: Session, node: Node, report: ReconcileReport, now: d
     return len(session.scalars(statement.returning(AuditRow.id), rows).all())
 
 
-def _network_names(session: Session, report: ReconcileReport) -> dict[int, tuple[str, str]]:
-    """Id and name of the networks that the entries' VNIs belong to, or last belonged to."""
+@dataclass(frozen=True, slots=True)
+class _Networks:
+    """The networks that journal entries may be about, whether they are still there or gone."""
+
+    names: Mapping[str, str]
+    """By id."""
+    owners: Mapping[int, str]
+    """VNI to the id of the network that has it, or had it last."""
+
+
+def _networks_of(session: Session, report: ReconcileReport) -> _Networks:
     vnis = {entry.identity.vni for entry in report.entries}
+    ids = {entry.network_id for entry in report.entries}
     found = session.execute(
-        select(NetworkVni.vni, Network.id, Network.name)
-        .join(Network, Network.id == NetworkVni.network_id)
-        .where(NetworkVni.vni.in_(vnis))
-        .order_by(Network.gone_at.is_(None))
+        select(Network.id, Network.name, NetworkVni.vni)
+        .outerjoin(NetworkVni, NetworkVni.network_id == Network.id)
+        .where(NetworkVni.vni.in_(vnis) | Network.id.in_(ids - {None}))
+        .order_by(Network.gone_at.is_(None), Network.gone_at)
+    ).all()
+    return _Networks(
+        names={row.id: row.name for row in found}, owners={row.vni: row.id for row in found}
     )
-    return {vni: (id_, name) for vni, id_, name in found}
 
 
 def _audit_values(
     node: Node,
     entry: JournalEntry,
-    names: dict[int, tuple[str, str]],
+    networks: _Networks,
     worker_version: str,
     now: datetime,
 ) -> dict[str, object]:
-    network_id, network_name = names.get(entry.identity.vni, (None, None))
+    network_id = entry.network_id or networks.owners.get(entry.identity.vni)
     return {
         "entry_id": entry.id,
         "at": entry.at,
@@ -253,8 +272,8 @@ def _audit_values(
         "stage": entry.stage,
         "node_id": node.id,
         "node_name": node.hostname,
-        "network_id": entry.network_id or network_id,
-        "network_name": network_name if entry.network_id in (None, network_id) else None,
+        "network_id": network_id,
+        "network_name": None if network_id is None else networks.names.get(network_id),
         "place": entry.identity.place,
         "ifindex": entry.identity.ifindex,
         "name": entry.identity.name,

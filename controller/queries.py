@@ -23,15 +23,21 @@ def find_node(session: Session, given: str) -> Node:
         UnknownNodeError: there is none.
         AmbiguousNodeError: there are several.
     """
+    unknown = UnknownNodeError(f"no node has the id, id prefix or hostname {given!r}")
+    if not given or "\0" in given:  # which PostgreSQL cannot even compare with
+        raise unknown
     nodes = select(Node).where(Node.gone_at.is_(None)).options(joinedload(Node.due))
     exact = session.scalar(nodes.where(Node.id == given))
     if exact is not None:
         return exact
     matches = session.scalars(
-        nodes.where((Node.hostname == given) | Node.id.startswith(given, autoescape=True)).limit(5)
+        # Not LIKE, which ignores case on SQLite.
+        nodes.where(
+            (Node.hostname == given) | (func.substr(Node.id, 1, len(given)) == given)
+        ).limit(5)
     ).all()
-    if not given or not matches:
-        raise UnknownNodeError(f"no node has the id, id prefix or hostname {given!r}")
+    if not matches:
+        raise unknown
     if len(matches) > 1:
         names = ", ".join(f"{node.hostname} ({node.id})" for node in matches)
         raise AmbiguousNodeError(f"{given!r} could mean {names}")

@@ -17,6 +17,7 @@ from contract.errors import OperatorError
 from contract.local import LocalWorker
 from contract.logs import configure_logging
 from contract.verdicts import Mode
+from controller.api import IDENTITY_HEADER
 from controller.api.app import build
 from controller.consumer import Consumer
 from controller.database import open_database
@@ -83,6 +84,7 @@ def run(
     server = uvicorn.Server(
         uvicorn.Config(
             build(database, mode=Mode(settings.mode), ring=dispatcher.ring),
+            headers=[(IDENTITY_HEADER, VERSION)],
             log_config=None,
             lifespan="off",
             timeout_graceful_shutdown=5,

@@ -1,6 +1,7 @@
 """What the Swarm says: nodes, networks and tasks, from a manager's Docker API. The only user of its SDK."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -115,7 +116,9 @@ class DockerSwarm:
         Raises:
             SwarmError: it cannot be asked, or is no manager.
         """
-        return str(self._manager()["NodeID"])
+        swarm = self._manager()
+        with self._making_sense():
+            return str(swarm["NodeID"])
 
     def snapshot(self) -> Snapshot:
         """See `Swarm.snapshot`."""
@@ -125,20 +128,16 @@ class DockerSwarm:
         networks = self._ask("networks", filters={"driver": "overlay", "scope": "swarm"})
         tasks = self._ask("tasks")
         # Attachable networks' containers are tasks too, but not in the list unless asked for.
-        tasks += self._ask("tasks", filters={"runtime": "attachment"})
-        try:
+        attachments = self._ask("tasks", filters={"runtime": "attachment"})
+        with self._making_sense():
+            placed = [task for each in (*tasks, *attachments) if (task := _task(each))]
             found = Snapshot(
                 swarm_id=cluster["ID"],
                 data_path_port=cluster.get("DataPathPort") or _DEFAULT_DATA_PATH_PORT,
                 nodes=tuple(_node(each) for each in nodes),
                 networks=tuple(_network(each) for each in networks),
-                tasks=tuple({task.id: task for each in tasks if (task := _task(each))}.values()),
+                tasks=tuple({task.id: task for task in placed}.values()),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SwarmError(
-                f"the Docker API at {self._url} gave an answer that cannot be understood: "
-                f"{type(error).__name__}: {error}"
-            ) from error
         if not found.nodes:
             raise SwarmError(f"the Docker API at {self._url} listed no nodes, which cannot be")
         return found
@@ -151,13 +150,26 @@ class DockerSwarm:
 
     def _manager(self) -> Mapping[str, Any]:
         """The `Swarm` part of `docker info`, from a manager."""
-        swarm: Mapping[str, Any] = self._ask("info").get("Swarm") or {}
-        state = swarm.get("LocalNodeState")
+        info = self._ask("info")
+        with self._making_sense():
+            swarm: Mapping[str, Any] = info.get("Swarm") or {}
+            state = swarm.get("LocalNodeState")
         if state != "active":
             raise SwarmError(f"the Docker at {self._url} is in no Swarm (state {state!r})")
         if not swarm.get("ControlAvailable") or not swarm.get("Cluster"):
             raise SwarmError(f"the Docker at {self._url} is not a manager of its Swarm")
         return swarm
+
+    @contextmanager
+    def _making_sense(self) -> Iterator[None]:
+        """Read an answer, which may be anything."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SwarmError(
+                f"the Docker API at {self._url} gave an answer that cannot be understood: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     def _ask(self, what: str, **arguments: Any) -> Any:
         try:
@@ -172,6 +184,11 @@ class DockerSwarm:
             # The connection may be broken in a way that a new one is not.
             self.close()
             raise SwarmError(f"the Docker API at {self._url} does not answer: {error}") from error
+        except (KeyError, TypeError) as error:
+            # The SDK stumbles over an error whose body is JSON, but not Docker's.
+            raise SwarmError(
+                f"the Docker API at {self._url} gave an error that is not Docker's: {error}"
+            ) from error
 
 
 def _node(raw: Mapping[str, Any]) -> SwarmNode:
@@ -187,11 +204,14 @@ def _node(raw: Mapping[str, Any]) -> SwarmNode:
 
 def _network(raw: Mapping[str, Any]) -> SwarmNetwork:
     listed = (raw.get("Options") or {}).get(_VNI_OPTION) or ""
+    vnis = {int(vni) for vni in listed.split(",") if vni}
+    if not all(0 <= vni < 2**24 for vni in vnis):
+        raise ValueError(f"network {raw['Name']} has a VNI of more than 24 bits: {listed}")
     return SwarmNetwork(
         id=raw["Id"],
         name=raw["Name"],
         ingress=bool(raw.get("Ingress")),
-        vnis=tuple(sorted({int(vni) for vni in listed.split(",") if vni})),
+        vnis=tuple(sorted(vnis)),
     )
 
 

@@ -71,7 +71,6 @@ class Sync:
         """Make nodes due at once that rejected a task with the fault's words; return all such tasks."""
         rejected = {task.id: task for task in snapshot.tasks if is_leak(task.error)}
         new = rejected.keys() - self._rejected
-        self._rejected = frozenset(rejected)
         for task_id in new:
             due.request(
                 session,

@@ -19,7 +19,12 @@ class Hit(NamedTuple):
 
     place: Place
     ifindex: int
-    identity: Identity | None
+    device: Device | None
+
+    @property
+    def identity(self) -> Identity | None:
+        """The identity of what was there."""
+        return None if self.device is None else self.device.identity
 
 
 class FakeKernel:
@@ -76,6 +81,10 @@ class FakeKernel:
         """Let the next such call fail with an errno."""
         self.before(operation, lambda: _fail(code))
 
+    def forget_happenings(self) -> None:
+        """Let nothing more happen that was to happen."""
+        self._before.clear()
+
     # What the worker asks.
 
     def check_capability(self) -> None:
@@ -102,7 +111,7 @@ class FakeKernel:
         if (place, ifindex) not in self._links:
             raise GoneError(errno.ENODEV, "there is no such device")
         link = self._links[place, ifindex]
-        self.hits.append(Hit(place, ifindex, None if link is None else link.identity))
+        self.hits.append(Hit(place, ifindex, link))
         if self.takes_effect:
             del self._links[place, ifindex]
 

@@ -6,8 +6,8 @@ with every report until the controller has acknowledged them, and only then trim
 a crash cut short was never acted upon, so it is dropped when the file is opened again.
 """
 
+import contextlib
 import errno
-import json
 import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 from uuid import UUID, uuid4
 
-from pydantic import ValidationError
+from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from contract.messages import Acknowledgement, DeviceIdentity, JournalEntry
 from contract.verdicts import Stage, Urgency
@@ -48,6 +48,13 @@ class Record(NamedTuple):
     id: UUID | None = None
 
 
+class _Header(BaseModel):
+    """The first line. `last`: the sequence number after which the entries go on."""
+
+    journal: UUID
+    last: NonNegativeInt
+
+
 class Journal:
     """An open journal. Not for use by two threads at once, nor by two processes."""
 
@@ -59,7 +66,7 @@ class Journal:
         self._entries = entries
         self._last = last
         self._trimmable = 0
-        self._file = path.open("ab", buffering=0)
+        self._file, self._size = _opened(path)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -76,19 +83,16 @@ class Journal:
             if not whole:
                 journal_id, entries, last = uuid4(), list[JournalEntry](), 0
             else:
-                header = json.loads(whole[0])
-                journal_id, last = UUID(header["journal"]), int(header["last"])
+                header = _Header.model_validate_json(whole[0])
                 entries = [JournalEntry.model_validate_json(line) for line in whole[1:]]
-                last = entries[-1].sequence if entries else last
+                journal_id, last = header.journal, entries[-1].sequence if entries else header.last
             if not whole or torn:
                 _write_anew(path, journal_id, entries, last)
             return cls(path, journal_id, entries, last)
         except OSError as error:
             raise JournalError(f"the journal {path} cannot be written: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, ValidationError) as error:
-            raise JournalError(
-                f"{path} is not a journal of ours ({type(error).__name__}): move it away"
-            ) from error
+        except ValidationError as error:
+            raise JournalError(f"{path} is not a journal of ours: move it away") from error
 
     def close(self) -> None:
         """Close the file."""
@@ -138,15 +142,17 @@ class Journal:
         if not entries:
             return
         data = b"".join(entry.model_dump_json().encode() + b"\n" for entry in entries)
-        size = self._file.seek(0, os.SEEK_END)
         try:
+            # Half a line, left by a write that failed, must not meet the next one.
+            self._file.truncate(self._size)
             _write_whole(self._file, data)
         except OSError as error:
-            # Half a line must not meet the next one.
-            self._file.truncate(size)
+            with contextlib.suppress(OSError):  # Else the next append does it.
+                self._file.truncate(self._size)
             raise JournalError(
                 f"the journal {self._path} cannot be written: {error.strerror}"
             ) from error
+        self._size += len(data)
         self._entries.extend(entries)
         self._last = entries[-1].sequence
 
@@ -164,14 +170,24 @@ class Journal:
         # Rewriting costs an fsync and a rename: not for every entry, but before the file grows.
         if self._trimmable >= _TRIM_AFTER or (self._trimmable and not kept):
             try:
-                _write_anew(self._path, self.id, kept, self._last)
-                self._file.close()
-                self._file = self._path.open("ab", buffering=0)
+                try:
+                    _write_anew(self._path, self.id, kept, self._last)
+                finally:
+                    # Even if that failed: the name may be the new file's already.
+                    old = self._file
+                    self._file, self._size = _opened(self._path)
+                    old.close()
             except OSError as error:
                 raise JournalError(
                     f"the journal {self._path} cannot be trimmed: {error.strerror}"
                 ) from error
             self._trimmable = 0
+
+
+def _opened(path: Path) -> tuple[FileIO, int]:
+    """The file for appending, and its size."""
+    file = path.open("ab", buffering=0)
+    return file, file.seek(0, os.SEEK_END)
 
 
 def _write_whole(file: FileIO, data: bytes) -> None:
@@ -183,7 +199,7 @@ def _write_whole(file: FileIO, data: bytes) -> None:
 def _write_anew(path: Path, journal_id: UUID, entries: Iterable[JournalEntry], last: int) -> None:
     """Replace the file in one step: a crash leaves the old or the new one, never half of it."""
     new = path.with_name(path.name + ".new")
-    header = json.dumps({"journal": str(journal_id), "last": last})
+    header = _Header(journal=journal_id, last=last).model_dump_json()
     with new.open("wb", buffering=0) as file:
         new.chmod(0o600)
         lines = [header, *(entry.model_dump_json() for entry in entries), ""]

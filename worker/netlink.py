@@ -139,6 +139,10 @@ class NetlinkSocket:
                     answers.append((flags, body))
         except TimeoutError as error:
             raise NetlinkError(errno.ETIMEDOUT, "the kernel did not answer in time") from error
+        except NetlinkError:
+            raise
+        except OSError as error:
+            raise NetlinkError(error.errno or 0, error.strerror or str(error)) from error
 
     def _messages(self) -> Iterator[tuple[int, int, bytes]]:
         """Yield flags, type and body of each message in one datagram that answers our last request."""

@@ -17,7 +17,7 @@ from typing import Final
 from worker.view import Device, VxlanFlag
 
 _HOST_NAME: Final = re.compile(r"vx-([0-9a-f]{6})-([0-9a-z]{5})")
-_SANDBOX_NAME: Final = re.compile(r"vxlan\d{1,4}")
+_SANDBOX_NAME: Final = re.compile(r"vxlan[0-9]{1,4}")
 _DOCKERS_FLAGS: Final = VxlanFlag.LEARNING | VxlanFlag.PROXY | VxlanFlag.L2MISS | VxlanFlag.L3MISS
 
 

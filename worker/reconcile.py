@@ -111,10 +111,11 @@ class Reconciler:
         outcomes: dict[Judgement, Record] = {}
         limits, error = list(view.limits), None
         try:
+            # Before acknowledging: a plan that was told already would be forgotten without an outcome.
+            self._journal.append(self._loose_ends(view))
             if request.acknowledged is not None:
                 self._journal.acknowledge(request.acknowledged)
-            self._journal.append(self._loose_ends(view))
-            self._journal.append(self._detections(orphans, request.run_id))
+            self._record_detections(orphans, request.run_id)
             allowed = self._allowed(orphans, request, limits)
             if allowed:
                 outcomes = remove(
@@ -167,21 +168,20 @@ class Reconciler:
             )
         return first
 
-    def _detections(self, orphans: list[Judgement], run_id: UUID) -> list[Record]:
-        """Records of the orphans that were not orphans before.
+    def _record_detections(self, orphans: list[Judgement], run_id: UUID) -> None:
+        """Record the orphans that were not orphans before.
 
         Their ids follow from the device, so that a worker that was restarted, and does not remember,
         cannot make a second audit row.
         """
-        now = {orphan.device.identity for orphan in orphans}
-        new = [orphan for orphan in orphans if orphan.device.identity not in self._detected]
-        self._detected = now
-        return [
+        self._journal.append(
             record(run_id, Stage.DETECTED, orphan, orphan.reason)._replace(
                 id=uuid5(_DETECTION, f"{self._boot_id} {self._node_id} {orphan.device.identity}")
             )
-            for orphan in new
-        ]
+            for orphan in orphans
+            if orphan.device.identity not in self._detected
+        )
+        self._detected = {orphan.device.identity for orphan in orphans}
 
     def _loose_ends(self, view: View) -> list[Record]:
         """Outcomes for plans that an earlier worker did not live to conclude."""

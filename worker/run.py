@@ -1,10 +1,12 @@
 """The worker's process: one Celery consumer in the main thread, until a signal ends it."""
 
 import signal
+import time
 from types import FrameType
+from typing import Final
 
 import structlog
-from celery.exceptions import WorkerShutdown
+from celery import Celery
 from celery.worker import WorkController
 from celery.worker import state as celery_state
 
@@ -15,6 +17,8 @@ from worker.agent import Agent
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
+
+_RETRY_SECONDS: Final = 1.0
 
 
 def run(settings: WorkerSettings) -> None:
@@ -28,29 +32,42 @@ def run(settings: WorkerSettings) -> None:
     app.conf.task_queues = [queue_for_node(settings.node_id)]
     check_broker(app)
     agent = Agent.open(settings, app)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _shut_down)
+    agent.start()
+    log.info("worker started", node_id=settings.node_id, version=VERSION, mode=settings.mode)
+    try:
+        # Celery gives up at bytes in its queue that are no message: they are gone then, so go on.
+        while _consume(app, settings.node_id) and not _stop_asked():
+            log.error("the consumer failed, starting another", after_seconds=_RETRY_SECONDS)
+            time.sleep(_RETRY_SECONDS)
+    finally:
+        agent.stop()
+        log.info("worker stopped", node_id=settings.node_id)
+
+
+def _consume(app: Celery, node_id: str) -> int:
+    """Answer requests until a signal; return Celery's exit code, 0 if it was one."""
     consumer = WorkController(
         app=app,
         # One run at a time is the promise, and with threads Celery 5.7 exits when the broker goes
         # away in the middle of a task.
         pool_cls="solo",
         concurrency=1,
-        hostname=f"worker@{settings.node_id}",
+        hostname=f"worker@{node_id}",
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _shut_down)
-    agent.start()
-    log.info("worker started", node_id=settings.node_id, version=VERSION, mode=settings.mode)
-    try:
-        consumer.start()
-    finally:
-        agent.stop()
-        log.info("worker stopped", node_id=settings.node_id)
+    consumer.start()
+    return int(consumer.exitcode or 0)
 
 
 def _shut_down(_signal: int, _frame: FrameType | None) -> None:
-    # Ends the run in progress first, if there is one: the loop looks at this between tasks.
+    # The loop looks at this between tasks and at least once a second. Raising WorkerShutdown here
+    # would be quicker, and would cut short a run in the middle of its removals.
     celery_state.should_stop = 0
-    raise WorkerShutdown(0)
+
+
+def _stop_asked() -> bool:
+    return celery_state.should_stop is not None

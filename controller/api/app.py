@@ -114,7 +114,7 @@ def build(database: Database, *, mode: Mode, ring: Callable[[], None]) -> FastAP
     def audit(
         node: NodeFilter = None,
         before: Annotated[
-            int | None, Query(ge=1, description="the last id of the page before")
+            int | None, Query(ge=1, lt=2**63, description="the last id of the page before")
         ] = None,
         limit: Limit = 100,
     ) -> list[AuditAnswer]:

@@ -6,6 +6,7 @@ from urllib.parse import quote
 import httpx
 
 from contract.errors import OperatorError
+from controller.api import IDENTITY_HEADER
 
 _TIMEOUT_SECONDS: Final = 10.0
 
@@ -31,18 +32,20 @@ class Client:
             answer = httpx.request(
                 method, f"{self._url}{path}", params=parameters, timeout=_TIMEOUT_SECONDS
             )
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
             raise OperatorError(f"{self._url!r} is not a URL: {error}", remedy) from error
         except httpx.HTTPError as error:
             raise OperatorError(f"no controller answers at {self._url}: {error}", remedy) from error
-        try:
-            body = answer.json()
-        except ValueError as error:
+        if IDENTITY_HEADER not in answer.headers:
             raise OperatorError(
                 f"what answers at {self._url} is no controller (HTTP {answer.status_code})", remedy
-            ) from error
+            )
         if answer.is_success:
-            return body
+            return answer.json()
+        try:
+            body = answer.json()
+        except ValueError:
+            body = None
         detail = body.get("detail") if isinstance(body, dict) else None
         raise OperatorError(
             detail or f"HTTP {answer.status_code}",

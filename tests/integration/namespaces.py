@@ -3,18 +3,25 @@
 Nothing here touches the machine's own network namespace, nor its /run.
 """
 
+import ctypes
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import IO, Any, Self
+from pathlib import Path
+from typing import IO, Any, Final, Self
 
 from worker.kernel import KernelError
+from worker.netlink import NetlinkSocket
 from worker.view import Device, Place, View
 
-DOCKERS_FLAGS = ("learning", "proxy", "l2miss", "l3miss")
+_CLONE_NEWNET: Final = 0x40000000
+
+KERNEL_PROGRAM: Final = (sys.executable, "-m", "tests.integration.namespaces")
+DOCKERS_FLAGS: Final = ("learning", "proxy", "l2miss", "l3miss")
 
 
 class Namespace:
@@ -59,10 +66,23 @@ class Namespace:
             self.ip(f"-n {sandbox} link add veth0 type veth peer name veth1")
             self.ip(f"-n {sandbox} link set veth0 master br0")
 
+    def open_netlink(self, *, groups: int, receive_buffer: int | None = None) -> NetlinkSocket:
+        """Open a netlink socket in here: it stays here, whoever reads it."""
+
+        def inside() -> NetlinkSocket:
+            # Python has os.setns() from 3.12 on. It moves the calling thread alone.
+            with Path(f"/proc/{self.pid}/ns/net").open() as namespace:
+                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            return NetlinkSocket(groups=groups, receive_buffer=receive_buffer)
+
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(inside).result()
+
     @contextmanager
     def kernel(self, *prefix: str) -> Iterator["KernelProcess"]:
         """The real kernel as a process in here sees it; `prefix`: a command to run it under."""
-        with KernelProcess(self.command(*prefix, sys.executable, "-m", __name__)) as kernel:
+        with KernelProcess(self.command(*prefix, *KERNEL_PROGRAM)) as kernel:
             yield kernel
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.builders import ALL_FLAGS, PORT
+from tests.builders import ALL_FLAGS, NAME, PORT, VNI
 from tests.integration.namespaces import KernelProcess, Namespace
 from tests.servers import await_true
 from worker.kernel import GoneError, KernelError, NotPermittedError
@@ -12,8 +12,6 @@ from worker.view import HOST, Device, Place, VxlanFlag
 
 pytestmark = pytest.mark.privileged
 
-VNI = 0x1002
-NAME = "vx-001002-n0fxr"
 NO_NET_ADMIN = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
 
 
@@ -52,7 +50,7 @@ def test_a_leaked_device_is_seen_with_all_its_marks_and_other_kinds_are_not(
     ("steps", "carrying"),
     [
         ([], None),
-        ([f"link set {NAME} addrgenmode none up"], "it is UP"),
+        ([f"link set {NAME} addrgenmode none", f"link set {NAME} up"], "it is UP"),
         ([f"addr add 192.0.2.1/24 dev {NAME}"], "it has an IP address"),
         (["link add br0 type bridge", f"link set {NAME} master br0"], "it is enslaved"),
     ],

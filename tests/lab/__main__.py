@@ -70,11 +70,11 @@ def execute(arguments: argparse.Namespace) -> None:
     lab = Lab.attach(arguments.name)
     hub = arguments.node == "hub"
     entry = lab.hub if hub else lab.node(arguments.node).entry(inside=arguments.inside)
-    _become(entry.command(arguments.command))
+    _become(entry.command(_words(arguments)))
 
 
 def docker(arguments: argparse.Namespace) -> None:
-    _become(_node(arguments).docker_command(*arguments.command))
+    _become(_node(arguments).docker_command(*_words(arguments)))
 
 
 def plant_orphan(arguments: argparse.Namespace) -> None:
@@ -95,6 +95,15 @@ def plant_hidden(arguments: argparse.Namespace) -> None:
 def make_engine(arguments: argparse.Namespace) -> None:
     version = engine.make(arguments.suite, arguments.root.resolve(), arguments.mirror)
     print(f"{arguments.root}: {version}")
+
+
+def _words(arguments: argparse.Namespace) -> list[str]:
+    """The command to run, without the `--` that may set it off from our own options."""
+    words: list[str] = arguments.command
+    words = words[1:] if words[:1] == ["--"] else words
+    if not words:
+        raise LabError("say what to run: it is missing")
+    return words
 
 
 def _node(arguments: argparse.Namespace) -> Node:

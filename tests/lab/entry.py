@@ -10,6 +10,9 @@ from . import command
 from .command import Argument
 
 _STOP_TIMEOUT = 5.0
+# A process outside the lab's PID namespace does not die with the lab; so that it does not stay when
+# its owner was killed either, the kernel is told to kill it then.
+_DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class Entry:
@@ -74,8 +77,3 @@ class Entry:
                 process.kill()
                 process.wait(_STOP_TIMEOUT)
         self._started.clear()
-
-
-# A process outside the lab's PID namespace does not die with the lab, nor with an owner that was
-# killed: the kernel sees to that by this.
-_DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")

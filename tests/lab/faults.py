@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from . import command
 from .errors import LabError
 from .node import Held, Node
 from .swarm import LabNetwork
@@ -37,6 +38,12 @@ class HiddenDevice:
     network: LabNetwork
     held: Held
 
+    def interfaces(self) -> list[str]:
+        """The names of all interfaces in the hidden namespace, the device among them."""
+        enter = ["nsenter", f"--net={self.held.path}", "--"]
+        shown = command.run([*enter, "ip", "-json", "link", "show"]).stdout
+        return [link["ifname"] for link in json.loads(shown)]
+
     def release(self) -> None:
         """Let go of the namespace: the kernel then removes it, and the device with it."""
         self.held.release()
@@ -62,15 +69,14 @@ def plant_hidden(node: Node, network: LabNetwork) -> HiddenDevice:
     """Make dockerd forget a network's namespace while somebody outside still keeps it open.
 
     Monitoring agents do that: they open all namespaces of a host. The node must run a task of the
-    network; dockerd is killed and started again.
+    network; dockerd is killed and started again, and cannot start another task of it from then on.
     """
     sandbox = f"{_NAMESPACES}/{_sandbox(node, network)}"
     held = node.hold(sandbox)
     try:
         node.run(["umount", "--lazy", sandbox], inside=True)
         node.run(["rm", sandbox], inside=True)
-        node.kill_dockerd()
-        node.start_dockerd()
+        node.crash_dockerd()
     except BaseException:
         held.release()
         raise

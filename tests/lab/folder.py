@@ -47,6 +47,17 @@ class Folder:
             raise LabError(
                 f"there is no lab in {self.path}: `list` shows those there are"
             ) from error
+        except (TypeError, ValueError) as error:
+            raise LabError(
+                f"{self.record} cannot be read ({error}), perhaps another version wrote it: "
+                f"if no process of that lab runs, remove {self.path}"
+            ) from error
+
+    def write(self, spec: Spec) -> None:
+        """Record the lab, all or nothing; without a record nothing of it was started yet."""
+        unfinished = self.record.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(asdict(spec), indent=2) + "\n")
+        unfinished.rename(self.record)
 
     @contextmanager
     def life(self) -> Iterator[Callable[[], bool]]:
@@ -70,10 +81,12 @@ class Folder:
         """Remove what a lab leaves behind: its cgroups as recorded, then the folder."""
         if self.record.exists():
             cgroups.remove(self.spec().cgroup)
+        # Again, if a process that was killed this moment has still added a file.
+        wait_until(self._try_remove, 5, f"{self.path} to be removed")
+
+    def _try_remove(self) -> bool:
         shutil.rmtree(self.path, ignore_errors=True)
-        if self.path.exists():
-            # A process that was killed this moment may still have added a file: once more, strictly.
-            shutil.rmtree(self.path)
+        return not self.path.exists()
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:
@@ -98,9 +111,9 @@ def claim(spec: Spec) -> tuple[Folder, int]:
             ) from error
         descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-    folder.record.write_text(json.dumps(asdict(spec), indent=2) + "\n")
     folder.private.mkdir()
     folder.client_config.mkdir()
+    folder.write(spec)
     return folder, descriptor
 
 

@@ -100,6 +100,11 @@ class Lab:
                 return node
         raise LabError(f"no node {name!r}; there are {', '.join(node.name for node in self.nodes)}")
 
+    @property
+    def init_pid(self) -> int:
+        """The process of the lab's init, as seen from outside; if it dies, all the lab dies."""
+        return self._control.init_pid
+
     def seconds_left(self) -> float:
         """How long the lab may still live."""
         left: float = self._control.ask("status")["seconds_left"]
@@ -132,7 +137,7 @@ class Lab:
         service: str,
         state: str = "running",
         count: int = 1,
-        timeout: float = 30.0,
+        timeout: float = swarm.TASK_TIMEOUT,
         node: Node | None = None,
     ) -> list[Task]:
         """Wait until at least `count` tasks of the service are in `state` (on `node`)."""

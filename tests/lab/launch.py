@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .control import Control
 from .errors import LabError
-from .folder import Folder
+from .folder import Folder, reap
 from .prerequisites import SEARCH_PATH
 from .spec import Spec
 from .wait import wait_until
@@ -66,7 +66,8 @@ def end(folder: Folder) -> None:
             if lives():
                 _kill(folder)
                 wait_until(lambda: not lives(), _END_TIMEOUT, "the lab's killed processes to go")
-    folder.clean()
+    # Not the folder's own `clean`: by now the name may be another lab's.
+    reap()
 
 
 def _connect(process: subprocess.Popen[bytes], folder: Folder) -> Control | None:

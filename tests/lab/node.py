@@ -2,7 +2,9 @@
 
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ _START_TIMEOUT = 30.0
 # dockerd gives its containers 15 s, then stops its containerd.
 _STOP_TIMEOUT = 40.0
 _LOG_LINES = 15
+# As in Docker's unit file for systemd (RestartSec). A killed dockerd that is back sooner always
+# meets its former self among its peers (see `swarm.TASK_TIMEOUT`); after this pause, half the time.
+_RESTART_PAUSE = 2.0
 
 
 class Node:
@@ -35,6 +40,7 @@ class Node:
         self._engine = spec.engine
         self._client_config = folder.client_config
         self._control = control
+        self._start_after = 0.0
         pids = control.namespace("pid")
         self._hub = Entry.network(control.namespace("net"), pids)
         net, mnt, uts = (control.namespace(kind, holder) for kind in ("net", "mnt", "uts"))
@@ -55,9 +61,9 @@ class Node:
     def docker_host(self) -> str:
         return f"unix://{self.socket}"
 
-    @property
+    @cached_property
     def swarm_id(self) -> str:
-        """The node's id in the Swarm."""
+        """The node's id in the Swarm; known also while dockerd is down, if asked for before."""
         found: str = self.api.get("/info")["Swarm"]["NodeID"]
         return found
 
@@ -65,15 +71,19 @@ class Node:
 
     def docker(self, *args: str, timeout: float = 30.0) -> str:
         """Run the docker client on this node's dockerd; returns what it printed."""
-        return (
-            self.entry(inside=self._engine is not None)
-            .run(self.docker_command(*args), timeout=timeout)
-            .stdout
-        )
+        return self._client_entry().run(self._client(*args), timeout=timeout).stdout
 
     def docker_command(self, *args: str) -> list[str]:
-        # Another engine brings its own client. Nobody's own configuration, and no context of it.
+        """The whole command that `docker` runs, for a caller that wants to run it in its own way."""
+        return self._client_entry().command(self._client(*args))
+
+    def _client_entry(self) -> Entry:
+        # Another engine brings its own client, which needs the libraries of its root folder.
+        return self.entry(inside=self._engine is not None)
+
+    def _client(self, *args: str) -> list[str]:
         client = docker_client() if self._engine is None else "docker"
+        # An empty configuration, not that of whoever runs this: it may name another engine.
         return [client, f"--config={self._client_config}", f"--host={self.docker_host}", *args]
 
     def entry(self, *, inside: bool = False) -> Entry:
@@ -101,6 +111,8 @@ class Node:
     # The engine
 
     def start_dockerd(self) -> None:
+        """Start it; if it was killed just now, after a pause such as service managers make."""
+        time.sleep(max(0.0, self._start_after - time.monotonic()))
         self._control.ask("start", node=self.name)
         self.await_dockerd()
 
@@ -110,9 +122,15 @@ class Node:
 
     def kill_dockerd(self) -> None:
         self._end_dockerd(signal.SIGKILL)
+        self._start_after = time.monotonic() + _RESTART_PAUSE
 
     def restart_dockerd(self) -> None:
         self.stop_dockerd()
+        self.start_dockerd()
+
+    def crash_dockerd(self) -> None:
+        """Kill it and start it again, as after a crash a service manager does."""
+        self.kill_dockerd()
         self.start_dockerd()
 
     def await_dockerd(self) -> None:

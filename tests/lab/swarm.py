@@ -15,6 +15,10 @@ from .wait import wait_until
 
 _SWARM_PORT = 2377
 _READY_TIMEOUT = 30.0
+# The first task after a dockerd was killed and started again may stay in `preparing` for 30 s: the
+# dockerd asks one of its peers for what it knows about the network, and waits that long for the
+# answer if the one it picks is its own former self. That cannot happen in a lab of one node.
+TASK_TIMEOUT = 45.0
 _VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list"
 
 
@@ -55,6 +59,9 @@ def form(nodes: Sequence[Node], data_path_port: int) -> None:
             pool.map(lambda node: node.api.post("/swarm/join", {**_member(node), **join}), workers)
         )
     await_ready(manager.api, len(nodes))
+    for node in nodes:
+        # Asked for now, so that it is known when the node's dockerd is down.
+        _ = node.swarm_id
 
 
 def await_ready(manager: Api, count: int, timeout: float = _READY_TIMEOUT) -> None:

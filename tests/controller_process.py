@@ -1,0 +1,108 @@
+"""`vxctl controller` as a real process, and `vxctl` for asking it."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from tests.servers import Server
+
+VXCTL: Final = str(Path(sys.executable).parent / "vxctl")
+_TIMEOUT_SECONDS: Final = 30.0
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without any setting of the operator."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("VXLAN_")}
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def vxctl(*arguments: str, url: str | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run `vxctl` to its end."""
+    extra = {} if url is None else {"VXLAN_OPERATOR_URL": url}
+    return subprocess.run(
+        ["setpriv", "--pdeathsig", "KILL", "--", VXCTL, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_SECONDS,
+        env=environment() | extra,
+        check=False,
+    )
+
+
+def assert_one_clear_line(done: "subprocess.CompletedProcess[str]", problem: str) -> None:
+    """The command failed with one line that says what is wrong, and what to do about it."""
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert re.fullmatch(rf"error: .*{problem}.*; to put it right: .+", line), line
+
+
+class ControllerProcess(Server):
+    """A controller with an SQLite database in `folder`, listening on a free loopback port."""
+
+    def __init__(self, folder: Path, *, broker_url: str, docker_url: str) -> None:
+        super().__init__(folder)
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.database_url = f"sqlite:///{folder / 'controller.db'}"
+        self._options = (
+            "--listen", self.url.removeprefix("http://"),
+            "--broker-url", broker_url,
+            "--database-url", self.database_url,
+            "--docker-host", docker_url,
+            "--sync-seconds", "0.5",
+        )  # fmt: skip
+
+    def command(self) -> Sequence[str]:
+        """See `Server.command`."""
+        names = [f"--unset={name}" for name in os.environ if name.startswith("VXLAN_")]
+        return ("env", *names, VXCTL, "controller", *self._options)
+
+    def ready(self) -> bool:
+        """See `Server.ready`."""
+        assert self._process is not None
+        assert self._process.poll() is None, self.log()
+        return self.answers(200)
+
+    def answers(self, status: int) -> bool:
+        """Whether `/readyz` answers so."""
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == status
+        except httpx.TransportError:
+            return False
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """End it by a signal; return its exit status."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        status = self._process.wait(10)
+        self._process = None
+        return status
+
+    def log(self) -> str:
+        """What it has logged."""
+        return (self.folder / "server.log").read_text()
+
+    def vxctl(self, *arguments: str) -> str:
+        """What `vxctl` says when it asks this controller."""
+        done = vxctl(*arguments, url=self.url)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        """The same for programs."""
+        return json.loads(self.vxctl(*arguments, "-o", "json"))

@@ -1,0 +1,404 @@
+"""The HTTP API: every route on an empty and on a filled database, and whatever is thrown at it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from fastapi.testclient import TestClient
+from httpx import Response
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy.engine import make_url
+
+from contract import VERSION
+from contract.verdicts import Mode, Stage, Verdict
+from controller.api.app import build
+from controller.database import Database, open_database
+from controller.desired import note_failure
+from controller.intake import Intake
+from controller.states import Priority
+from tests.fake_clock import START
+from tests.fake_swarm import INGRESS, MAIL, SHOP, node, snapshot, swarm_id, task
+from tests.reports import device, entry, report
+from tests.stored import RESYNC, claim, contents, due_row, put
+
+ONE, TWO, OTHER = swarm_id("one"), swarm_id("two"), swarm_id("twofold")
+LISTS = ["nodes", "networks", "devices", "runs", "audit"]
+
+
+class Api:
+    """A client of the API, and how often the dispatcher's bell was rung."""
+
+    def __init__(self, database: Database) -> None:
+        self.rung = 0
+        self.client = TestClient(build(database, mode=Mode.OBSERVE, ring=self._ring))
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """GET what is there."""
+        answer = self.client.get(path, params=parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def _ring(self) -> None:
+        self.rung += 1
+
+
+@pytest.fixture
+def api(database: Database) -> Iterator[Api]:
+    """The API over an empty database."""
+    api = Api(database)
+    yield api
+    api.client.close()
+
+
+@pytest.fixture
+def filled(database: Database, api: Api) -> Api:
+    """The API over a database with three nodes, of which `one` has been looked at."""
+    put(
+        database,
+        snapshot("one", "two", node("twofold"), tasks=[task("t1", "one", "shop")]),
+    )
+    run = claim(database, limit=1)
+    (claimed,) = run.values()
+    intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=lambda: START)
+    name = next(each for each in ("one", "two", "twofold") if swarm_id(each) == claimed.node_id)
+    told = report(
+        claimed.run_id,
+        node=name,
+        devices=[device(1), device(2, Verdict.ORPHAN)],
+        entries=[entry(1, stage=Stage.DETECTED), entry(2, stage=Stage.PLANNED)],
+        journal_id=uuid4(),
+        limits=("cannot see nsid 4",),
+    )
+    intake.report(told.model_dump_json())
+    return api
+
+
+def looked_at(api: Api) -> str:
+    """The id of the node that has been looked at."""
+    found: str = api.get("/api/v1/runs")[0]["node_id"]
+    return found
+
+
+def assert_problem(answer: Response, status: int, words: str) -> None:
+    """The answer is a problem that says so."""
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body.keys() == {"title", "status", "detail"}
+    assert body["status"] == status
+    assert words in body["detail"]
+
+
+@pytest.mark.parametrize("what", LISTS)
+def test_lists_are_empty_before_anything_is_known(api: Api, what: str) -> None:
+    assert api.get(f"/api/v1/{what}") == []
+
+
+def test_status_before_anything_is_known(api: Api) -> None:
+    assert api.get("/api/v1/status") == {
+        "version": VERSION,
+        "mode": "observe",
+        "cluster": None,
+        "nodes": [],
+    }
+
+
+def test_health_does_not_wait_for_the_swarm(api: Api) -> None:
+    assert api.get("/healthz") == {"status": "ok"}
+
+
+def test_ready_only_while_the_swarm_can_be_read(api: Api, database: Database) -> None:
+    assert_problem(api.client.get("/readyz"), 503, "not been read yet")
+    put(database)
+    assert api.get("/readyz") == {"status": "ok"}
+    with database.write() as session:
+        note_failure(session, "no leader", START)
+    assert_problem(api.client.get("/readyz"), 503, "no leader")
+    put(database)
+    assert api.get("/readyz") == {"status": "ok"}
+
+
+def test_status(filled: Api) -> None:
+    answer = filled.get("/api/v1/status")
+    assert answer["cluster"] == {
+        "swarm_id": swarm_id("swarm"),
+        "data_path_port": 4789,
+        "synced_at": "2030-01-01T12:00:00Z",
+        "sync_error": None,
+        "sync_error_at": None,
+    }
+    assert [each["hostname"] for each in answer["nodes"]] == ["one", "two", "twofold"]
+    assert answer["nodes"] == filled.get("/api/v1/nodes")
+
+
+def test_a_node_that_was_looked_at(filled: Api, database: Database) -> None:
+    found = filled.get(f"/api/v1/nodes/{looked_at(filled)}")
+    with database.read():
+        row = due_row(database, found["hostname"])
+    assert row.due_at is not None
+    assert found == {
+        "id": swarm_id(found["hostname"]),
+        "hostname": found["hostname"],
+        "role": "worker",
+        "availability": "active",
+        "state": "ready",
+        "address": "192.0.2.1",
+        "generation": 2,
+        "attempted_generation": 2,
+        "converged_generation": 2,
+        "worker_version": "1.2.3",
+        "worker_seen_at": "2030-01-01T12:00:00Z",
+        "last_error": None,
+        "limits": ["cannot see nsid 4"],
+        "failures": 0,
+        "running": None,
+        "due_at": row.due_at.isoformat().replace("+00:00", "Z"),
+        "due_reasons": ["resync"],
+        "devices": {"in_use": 1, "orphan": 1},
+    }
+
+
+def test_networks(filled: Api) -> None:
+    assert [
+        (each["name"], each["id"], each["ingress"], each["vnis"], each["nodes"])
+        for each in filled.get("/api/v1/networks")
+    ] == [
+        ("ingress", INGRESS.id, True, [4096], 3),
+        ("mail", MAIL.id, False, [4098], 0),
+        ("shop", SHOP.id, False, [4097], 1),
+    ]
+
+
+def test_devices(filled: Api) -> None:
+    first, second = filled.get("/api/v1/devices")
+    assert (first["ifindex"], first["verdict"], first["urgency"]) == (1, "in_use", None)
+    assert (second["ifindex"], second["verdict"], second["urgency"]) == (2, "orphan", "blocking")
+    assert first["node_id"] == looked_at(filled)
+    assert (first["reason"], first["evidence"]) == ("why", "what")
+
+
+def test_runs(filled: Api) -> None:
+    (run,) = filled.get("/api/v1/runs")
+    assert (run["state"], run["devices"], run["orphans"], run["removed"]) == ("succeeded", 2, 1, 0)
+    assert run["reasons"] == ["new node", "desired state changed"]
+
+
+def test_audit_is_paged_the_newest_first(filled: Api) -> None:
+    rows = filled.get("/api/v1/audit")
+    assert [each["stage"] for each in rows] == ["planned", "detected"]
+    pages = [filled.get("/api/v1/audit", limit=1)]
+    pages.append(filled.get("/api/v1/audit", limit=1, before=pages[0][-1]["id"]))
+    assert [*pages[0], *pages[1]] == rows
+    assert filled.get("/api/v1/audit", before=rows[-1]["id"]) == []
+
+
+@pytest.mark.parametrize("what", ["devices", "runs", "audit"])
+def test_lists_of_one_node(filled: Api, what: str) -> None:
+    mine = looked_at(filled)
+    other = next(each for each in (ONE, TWO, OTHER) if each != mine)
+    assert filled.get(f"/api/v1/{what}", node=mine) == filled.get(f"/api/v1/{what}")
+    assert filled.get(f"/api/v1/{what}", node=other) == []
+    assert len(filled.get(f"/api/v1/{what}", limit=1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("given_as", "found"),
+    [
+        pytest.param(ONE, ONE, id="an id"),
+        pytest.param("on", ONE, id="a prefix"),
+        pytest.param("one", ONE, id="a hostname"),
+        pytest.param(OTHER, OTHER, id="an id that another begins like"),
+        pytest.param("twof", OTHER, id="a prefix of one of two"),
+    ],
+)
+def test_a_node_may_be_given_in_three_ways(filled: Api, given_as: str, found: str) -> None:
+    assert filled.get(f"/api/v1/nodes/{given_as}")["id"] == found
+
+
+NODE_ROUTES: list[tuple[str, str]] = [
+    ("GET", "/api/v1/nodes/{}"),
+    ("POST", "/api/v1/nodes/{}/requeue"),
+    ("GET", "/api/v1/devices?node={}"),
+    ("GET", "/api/v1/runs?node={}"),
+    ("GET", "/api/v1/audit?node={}"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        pytest.param("nosuch", 404, id="unknown"),
+        pytest.param("tw", 409, id="a prefix of two"),
+        pytest.param("two", 409, id="a hostname and a prefix"),
+        pytest.param("%00", 404, id="NUL"),
+        pytest.param("one%00", 404, id="NUL at the end"),
+        pytest.param("%25", 404, id="LIKE: any"),
+        pytest.param("___", 404, id="LIKE: one"),
+        pytest.param("%5C", 404, id="a backslash"),
+        pytest.param("ONE", 404, id="capitals"),
+        pytest.param("%20one", 404, id="a blank"),
+        pytest.param("%F0%9F%92%A5", 404, id="an emoji"),
+        pytest.param("%ff%fe", 404, id="not UTF-8"),
+        pytest.param("%ED%A0%80", 404, id="half a character"),
+        pytest.param("'%20OR%201=1%20--", 404, id="SQL"),
+        pytest.param("..%2F..%2Fetc%2Fpasswd", 404, id="a path"),
+        pytest.param("x" * 255, 404, id="long"),
+        pytest.param("x" * 256, 422, id="too long"),
+    ],
+)
+def test_a_name_of_no_node_or_several(
+    filled: Api, database: Database, name: str, status: int
+) -> None:
+    before = contents(database)
+    for method, route in NODE_ROUTES:
+        assert_problem(filled.client.request(method, route.format(name)), status, "")
+    assert contents(database) == before
+    assert filled.rung == 0
+
+
+def test_an_ambiguous_name_lists_who_could_be_meant(filled: Api) -> None:
+    answer = filled.client.get("/api/v1/nodes/tw")
+    assert_problem(answer, 409, f"two ({TWO}), twofold ({OTHER})")
+
+
+@pytest.mark.parametrize(("method", "route"), NODE_ROUTES[:2])
+def test_an_empty_name_is_not_every_node(filled: Api, method: str, route: str) -> None:
+    answer = filled.client.request(method, route.format(""), follow_redirects=False)
+    assert answer.status_code in (307, 404, 405)
+
+
+def test_a_node_that_is_gone_is_unknown(filled: Api, database: Database) -> None:
+    put(database, snapshot("two"))
+    assert_problem(filled.client.get("/api/v1/nodes/one"), 404, "'one'")
+    assert [each["id"] for each in filled.get("/api/v1/nodes")] == [TWO]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "runs?limit=0",
+        "runs?limit=1001",
+        "runs?limit=x",
+        "devices?limit=-1",
+        "devices?limit=1.5",
+        "audit?limit=",
+        "audit?before=0",
+        "audit?before=-1",
+        "audit?before=x",
+        f"audit?before={2**63}",
+        f"audit?before={10**40}",
+        "audit?limit=" + "9" * 5000,
+    ],
+)
+def test_a_bad_parameter_is_named(filled: Api, query: str) -> None:
+    name = query.partition("?")[2].partition("=")[0]
+    assert_problem(filled.client.get(f"/api/v1/{query}"), 422, f"{name}: ")
+
+
+def test_the_last_possible_page_is_empty_or_whole(filled: Api) -> None:
+    assert filled.get("/api/v1/audit", before=1) == []
+    assert len(filled.get("/api/v1/audit", before=2**63 - 1)) == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nosuch", 404),
+        ("GET", "/api/v1/", 404),
+        ("DELETE", "/api/v1/nodes/one", 405),
+        ("GET", "/api/v1/nodes/one/requeue", 405),
+        ("POST", "/api/v1/status", 405),
+    ],
+)
+def test_other_errors_are_problems_too(filled: Api, method: str, path: str, status: int) -> None:
+    assert_problem(filled.client.request(method, path), status, "/openapi.json")
+
+
+def test_requeue_makes_a_node_due_at_once(filled: Api, database: Database) -> None:
+    answer = filled.client.post("/api/v1/nodes/one/requeue")
+    assert answer.status_code == 202
+    assert answer.json()["node_id"] == ONE
+    assert answer.json()["waits_for_run"] is None
+    row = due_row(database)
+    assert row.priority == Priority.MANUAL
+    assert "requeued by hand" in row.reasons
+    assert filled.rung == 1
+
+
+def test_requeue_of_a_running_node_says_what_it_waits_for(api: Api, database: Database) -> None:
+    put(database)
+    running = claim(database)[ONE]
+    answer = api.client.post("/api/v1/nodes/one/requeue").json()
+    assert UUID(answer["waits_for_run"]) == running.run_id
+    assert due_row(database).due_at is not None
+
+
+def test_the_api_describes_itself(api: Api) -> None:
+    paths = api.get("/openapi.json")["paths"]
+    assert {f"/api/v1/{what}" for what in LISTS} < paths.keys()
+    assert "/api/v1/nodes/{node}/requeue" in paths
+
+
+def _lose(database_url: str) -> None:
+    """Take the database away, as a crash of its machine does."""
+    url = make_url(database_url)
+    if url.drivername == "sqlite":
+        file = Path(str(url.database))
+        for each in file.parent.glob(f"{file.name}*"):
+            each.unlink()
+        file.mkdir()
+        return
+    maintenance = {"host": url.query["host"], "user": "test", "dbname": "postgres"}
+    with psycopg.connect(**maintenance, autocommit=True) as connection:  # type: ignore[arg-type]
+        connection.execute(f'DROP DATABASE "{url.database}" WITH (FORCE)'.encode())
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/readyz"),
+        ("GET", "/api/v1/status"),
+        *(("GET", f"/api/v1/{what}") for what in LISTS),
+        ("GET", "/api/v1/nodes/one"),
+        ("POST", "/api/v1/nodes/one/requeue"),
+    ],
+)
+def test_without_its_database_it_says_so(
+    filled: Api, database: Database, database_url: str, method: str, path: str
+) -> None:
+    database.engine.dispose()
+    _lose(database_url)
+    assert_problem(filled.client.request(method, path), 503, "database does not answer")
+    assert filled.get("/healthz") == {"status": "ok"}
+    assert filled.rung == 0
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Response]]:
+    """An API that many examples share: method and path to its answer."""
+    database = open_database(f"sqlite:///{tmp_path_factory.mktemp('api') / 'c.db'}")
+    put(database)
+    with TestClient(build(database, mode=Mode.ENFORCE, ring=lambda: None)) as client:
+        yield client.request
+    database.close()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    route=st.sampled_from(
+        [*NODE_ROUTES, ("GET", "/api/v1/audit?before={}&limit={}"), ("GET", "/{}")]
+    ),
+    text=st.one_of(st.text(), st.binary().map(lambda raw: raw.decode("latin-1")), st.integers()),
+)
+def test_no_request_is_an_internal_error(
+    lasting: Callable[[str, str], Response], route: tuple[str, str], text: str | int
+) -> None:
+    method, template = route
+    name = quote(str(text), safe="", errors="surrogatepass")
+    answer = lasting(method, template.replace("{}", name))
+    assert answer.status_code in (200, 202, 307, 404, 405, 409, 422)

@@ -1,0 +1,325 @@
+"""`vxctl controller` as a real process: at work, through outages, over a restart, and what stops its start."""
+
+import base64
+import json
+import signal
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from contract.broker import celery_app, queue_for_controller
+from contract.messages import Drift, ReconcileReport, ReconcileRequest
+from contract.queues import DRIFT_TASK, REPORT_TASK
+from controller.database import open_database
+from tests.controller_process import ControllerProcess, assert_one_clear_line, free_port, vxctl
+from tests.fake_docker import FakeDocker, Fault
+from tests.fake_swarm import snapshot, swarm_id, task
+from tests.reports import device, drift, entry, report
+from tests.servers import RedisServer, await_true
+from tests.stored import contents
+
+FULL = snapshot(tasks=[task("t1", "one", "shop")])
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that a test may stop."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    with RedisServer(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def docker(tmp_path: Path) -> Iterator[FakeDocker]:
+    """The Docker API of a manager."""
+    with FakeDocker(tmp_path / "docker.sock", FULL) as docker:
+        yield docker
+
+
+@pytest.fixture
+def controller(
+    tmp_path: Path, redis: RedisServer, docker: FakeDocker
+) -> Iterator[ControllerProcess]:
+    """A controller that is ready."""
+    with ControllerProcess(tmp_path, broker_url=redis.url, docker_url=docker.url) as controller:
+        yield controller
+
+
+def last_request(redis: RedisServer, node: str = "one") -> ReconcileRequest | None:
+    """The newest request that waits for a node's worker."""
+    with redis.client() as client:
+        raw = client.lindex(f"node.{swarm_id(node)}", 0)
+    if raw is None:
+        return None
+    assert isinstance(raw, bytes)
+    (payload,), _options, _links = json.loads(base64.b64decode(json.loads(raw)["body"]))
+    return ReconcileRequest.model_validate(payload)
+
+
+def send(redis: RedisServer, message: ReconcileReport | Drift) -> None:
+    """Say something as a worker does."""
+    name = REPORT_TASK if isinstance(message, ReconcileReport) else DRIFT_TASK
+    with closing(celery_app("worker", redis.url)) as app:
+        app.send_task(name, args=[message.model_dump_json()], queue=queue_for_controller())
+
+
+def answer_request(controller: ControllerProcess, redis: RedisServer) -> UUID:
+    """Answer the request that waits for node `one`, and wait until that is taken in; return its run."""
+    await_true(lambda: last_request(redis), "a request waits for node one")
+    request = last_request(redis)
+    assert request is not None
+    send(
+        redis,
+        report(request.run_id, devices=[device(1)], entries=[entry(1)], journal_id=uuid4()),
+    )
+    await_true(
+        lambda: state_of(controller, request.run_id) == "succeeded", "the report is taken in"
+    )
+    return request.run_id
+
+
+def state_of(controller: ControllerProcess, run_id: UUID) -> str | None:
+    """The state of a run, from the database itself."""
+    with closing(sqlite3.connect(controller.folder / "controller.db")) as connection:
+        query = "SELECT state FROM runs WHERE id = ?"
+        row = connection.execute(query, (run_id.hex,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def test_at_work(controller: ControllerProcess, redis: RedisServer) -> None:
+    run_id = answer_request(controller, redis)
+
+    status = controller.json("status")
+    assert status["cluster"]["swarm_id"] == swarm_id("swarm")
+    one, two = status["nodes"]
+    assert (one["hostname"], one["devices"], one["running"]) == ("one", {"in_use": 1}, None)
+    assert (two["hostname"], two["devices"], two["worker_version"]) == ("two", {}, None)
+    table = controller.vxctl("status").splitlines()
+    assert table[0].startswith(f"Swarm {swarm_id('swarm')}, mode enforce, read ")
+    header, row_one, row_two = (line.split() for line in table[2:])
+    assert header[:3] == ["NODE", "ID", "STATE"]
+    assert row_one[:4] == ["one", swarm_id("one"), "ready/active", "2/2"]
+    assert row_two[:4] == ["two", swarm_id("two"), "ready/active", "0/2"]
+
+    (row,) = controller.json("audit", "--node", "one")
+    assert (row["stage"], row["network_name"], row["node_name"]) == ("applied", "shop", "one")
+    header, line = (each.split() for each in controller.vxctl("audit").splitlines())
+    assert header == [
+        "TIME",
+        "NODE",
+        "STAGE",
+        "DEVICE",
+        "PLACE",
+        "VNI",
+        "NETWORK",
+        "URGENCY",
+        "REASON",
+    ]
+    assert line[2:] == [
+        "one",
+        "applied",
+        "vx-001001-shopz#7",
+        "host",
+        "4097",
+        "shop",
+        "blocking",
+        "why",
+    ]
+
+    assert controller.vxctl("requeue", "one") == f"one ({swarm_id('one')}) is looked at now\n"
+    await_true(lambda: _is_new(last_request(redis), run_id), "another request waits")
+    running = last_request(redis)
+    assert running is not None
+    answer = controller.json("requeue", swarm_id("one"))
+    assert (answer["node_id"], answer["waits_for_run"]) == (swarm_id("one"), str(running.run_id))
+    assert "once more after that" in controller.vxctl("requeue", "on")
+
+    send(redis, drift(8, node="two"))
+    await_true(
+        lambda: controller.json("status")["nodes"][1]["devices"] == {"settling": 1},
+        "the drift hint is taken in",
+    )
+
+
+def _is_new(request: ReconcileRequest | None, known: UUID) -> bool:
+    return request is not None and request.run_id != known
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_when_it_is_told_to(controller: ControllerProcess, number: signal.Signals) -> None:
+    assert controller.end(number) == 0
+    assert "controller stopped" in controller.log()
+
+
+def test_it_ends_when_it_is_told_to_without_redis(
+    controller: ControllerProcess, redis: RedisServer
+) -> None:
+    redis.stop()
+    assert controller.end() == 0
+
+
+def test_it_survives_redis_being_away_and_forgetting_everything(
+    controller: ControllerProcess, redis: RedisServer
+) -> None:
+    first = answer_request(controller, redis)
+    redis.stop(signal.SIGKILL)
+    controller.vxctl("requeue", "one")
+    await_true(lambda: "broker unreachable" in controller.log(), "it has noticed")
+    assert controller.answers(200)
+
+    redis.start()
+    second = answer_request(controller, redis)
+
+    assert second != first
+    assert controller.json("status")["nodes"][0]["failures"] == 0
+
+
+@pytest.mark.parametrize("fault", [Fault.ERROR, Fault.TRUNCATED])
+def test_it_survives_a_docker_that_fails(
+    controller: ControllerProcess, redis: RedisServer, docker: FakeDocker, fault: Fault
+) -> None:
+    before = controller.json("status")
+    docker.faults["networks"] = fault
+    await_true(lambda: controller.answers(503), "it has noticed")
+
+    status = controller.json("status")
+    assert "Docker API" in status["cluster"]["sync_error"]
+    assert "The last reading failed" in controller.vxctl("status")
+    assert [node["generation"] for node in status["nodes"]] == [
+        node["generation"] for node in before["nodes"]
+    ]
+    controller.vxctl("requeue", "one")
+    answer_request(controller, redis)
+
+    docker.faults.clear()
+    await_true(lambda: controller.answers(200), "it has recovered")
+    assert controller.json("status")["cluster"]["sync_error"] is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restart_forgets_nothing(
+    controller: ControllerProcess, redis: RedisServer, number: signal.Signals
+) -> None:
+    answer_request(controller, redis)
+    before = controller.json("status"), controller.json("audit")
+    controller.end(number)
+    redis.flush()
+    controller.start()
+
+    after = controller.json("status"), controller.json("audit")
+    assert after[1] == before[1]
+    for was, is_now in zip(before[0]["nodes"], after[0]["nodes"], strict=True):
+        assert is_now == was
+    controller.vxctl("requeue", "one")
+    answer_request(controller, redis)
+
+
+def options(tmp_path: Path, redis: RedisServer, docker: FakeDocker) -> dict[str, str]:
+    """Options with which a controller starts."""
+    return {
+        "--listen": f"127.0.0.1:{free_port()}",
+        "--broker-url": redis.url,
+        "--database-url": f"sqlite:///{tmp_path / 'controller.db'}",
+        "--docker-host": docker.url,
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "problem"),
+    [
+        pytest.param(
+            "--broker-url",
+            "redis://:s3cr3t@127.0.0.1:1/0",
+            "broker at redis://.*127.0.0.1:1/0 cannot be reached: .*refused",
+            id="no Redis",
+        ),
+        pytest.param("--broker-url", "garbage", "broker.*cannot be reached", id="garbage"),
+        pytest.param("--broker-url", "nosuch://h/0", "broker.*cannot be reached", id="no scheme"),
+        pytest.param("--broker-url", "redis://h:port/0", "broker.*cannot be", id="no port"),
+        pytest.param("--broker-url", "memory://", "broker.*cannot be", id="in memory"),
+        pytest.param("--broker-url", "amqp://127.0.0.1:1//", "broker.*cannot be", id="RabbitMQ"),
+        pytest.param("--docker-host", "unix:///nonexistent", "does not answer", id="no Docker"),
+        pytest.param("--docker-host", "garbage", "does not answer", id="no URL of a Docker"),
+        pytest.param("--database-url", "mysql://h/n", "mysql are not supported", id="MySQL"),
+        pytest.param("--database-url", "sqlite:////dev/null/c.db", "cannot be", id="no folder"),
+        pytest.param("--listen", "192.0.2.1:80", "cannot listen on 192.0.2.1:80", id="not ours"),
+        pytest.param("--listen", "nosuch.invalid:80", "cannot listen on", id="no such host"),
+        pytest.param("--listen", "8479", "listen: .*HOST:PORT.*'8479'", id="no host"),
+        pytest.param("--mode", "destroy", "mode: .*'destroy'", id="no such mode"),
+        pytest.param("--resync-seconds", "nan", "resync_seconds: .*'nan'", id="not a number"),
+    ],
+)
+def test_what_is_wrong_at_the_start_is_one_clear_line_and_changes_nothing(
+    tmp_path: Path,
+    redis: RedisServer,
+    docker: FakeDocker,
+    option: str,
+    value: str,
+    problem: str,
+) -> None:
+    given = options(tmp_path, redis, docker) | {option: value}
+    done = vxctl("controller", *(f"{name}={each}" for name, each in given.items()))
+    assert_one_clear_line(done, problem)
+    assert "s3cr3t" not in done.stderr
+    assert not (tmp_path / "controller.db").exists()
+    with redis.client() as client:
+        assert client.keys() == []
+
+
+def test_a_docker_that_is_no_manager(
+    tmp_path: Path, redis: RedisServer, docker: FakeDocker
+) -> None:
+    docker.info["Swarm"]["ControlAvailable"] = False
+    given = options(tmp_path, redis, docker)
+    done = vxctl("controller", *(f"{name}={each}" for name, each in given.items()))
+    assert_one_clear_line(done, "is not a manager of its Swarm")
+    assert not (tmp_path / "controller.db").exists()
+
+
+def test_a_port_that_is_taken(tmp_path: Path, redis: RedisServer, docker: FakeDocker) -> None:
+    given = options(tmp_path, redis, docker)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        given["--listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = vxctl("controller", *(f"{name}={each}" for name, each in given.items()))
+    assert_one_clear_line(done, "cannot listen on 127.0.0.1:.*in use")
+    assert not (tmp_path / "controller.db").exists()
+
+
+def test_a_database_of_a_newer_version(
+    tmp_path: Path, redis: RedisServer, docker: FakeDocker
+) -> None:
+    given = options(tmp_path, redis, docker)
+    database = open_database(given["--database-url"])
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'ffff'")
+    before = contents(database)
+    done = vxctl("controller", *(f"{name}={each}" for name, each in given.items()))
+    assert_one_clear_line(done, "schema ffff")
+    assert contents(database) == before
+    database.close()
+
+
+@pytest.mark.parametrize("arguments", [["--bogus"], ["leftover"], ["--mode"]])
+def test_options_without_a_meaning(arguments: list[str]) -> None:
+    done = vxctl("controller", *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_another_swarm_than_the_databases_is_told_and_changes_nothing(
+    controller: ControllerProcess, docker: FakeDocker
+) -> None:
+    before = controller.json("status")["nodes"]
+    docker.show(snapshot("three", swarm="other"))
+    await_true(lambda: controller.answers(503), "it has noticed")
+    status = controller.json("status")
+    assert f"is of Swarm {swarm_id('other')}" in status["cluster"]["sync_error"]
+    assert [node["id"] for node in status["nodes"]] == [node["id"] for node in before]

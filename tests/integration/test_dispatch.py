@@ -1,0 +1,337 @@
+"""From due rows to messages on a real Redis, and what becomes of a run that cannot be sent."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+from celery import Celery
+
+from contract.broker import celery_app
+from contract.messages import Acknowledgement, NetworkRef, ReconcileRequest
+from contract.verdicts import Mode, Verdict
+from controller import due
+from controller.database import Database
+from controller.dispatch import Dispatcher
+from controller.models import Device, Network, Node
+from controller.states import Priority, RunState
+from controller.swarm import SwarmNetwork
+from tests.fake_clock import START, Clock
+from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
+from tests.servers import RedisServer
+from tests.stored import RESYNC, TIMEOUT, contents, due_row, put, run_row
+
+ONE = swarm_id("one")
+
+
+def dispatcher(
+    database: Database, broker_url: str, clock: Clock, mode: Mode = Mode.ENFORCE
+) -> Dispatcher:
+    """A dispatcher that sends to this broker."""
+    app: Celery = celery_app("controller", broker_url)
+    return Dispatcher(database, app, mode=mode, run_timeout=TIMEOUT, resync=RESYNC, utcnow=clock)
+
+
+@pytest.fixture
+def sender(database: Database, broker_url: str, clock: Clock) -> Dispatcher:
+    """A dispatcher that sends to a real Redis."""
+    return dispatcher(database, broker_url, clock)
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A client of that Redis."""
+    with redis_server.client() as client:
+        yield client
+
+
+def raw_messages(client: redis.Redis, node: str) -> list[dict[str, Any]]:
+    """The messages that wait for a node's worker, the oldest first, as kombu writes them."""
+    waiting: Any = client.lrange(f"node.{swarm_id(node)}", 0, -1)
+    return [json.loads(each) for each in reversed(waiting)]
+
+
+def requests(client: redis.Redis, node: str = "one") -> list[ReconcileRequest]:
+    """The requests that wait for a node's worker, the oldest first."""
+    found = []
+    for message in raw_messages(client, node):
+        (payload,), _options, _links = json.loads(base64.b64decode(message["body"]))
+        found.append(ReconcileRequest.model_validate(payload))
+    return found
+
+
+def reference(of: SwarmNetwork) -> NetworkRef:
+    """A network as a request names it."""
+    return NetworkRef(id=of.id, name=of.name, vnis=of.vnis)
+
+
+def show_device(database: Database, vni: int, ifindex: int = 7) -> None:
+    """Store a device that node `one` has shown."""
+    with database.write() as session:
+        session.add(
+            Device(
+                node_id=ONE,
+                place="host",
+                ifindex=ifindex,
+                name=f"vx-{vni:06x}-shopz",
+                vni=vni,
+                port=4789,
+                verdict=Verdict.SETTLING,
+                reason="why",
+                evidence="what",
+                first_seen_at=START,
+                judged_at=START,
+            )
+        )
+
+
+def ask(database: Database, *, priority: Priority = Priority.DRIFT, reason: str = "why") -> None:
+    """Ask for a run of node `one`."""
+    with database.write() as session:
+        due.request(session, [ONE], at=START, priority=priority, reason=reason)
+
+
+def test_nothing_is_sent_before_the_swarm_was_read(
+    database: Database, sender: Dispatcher, client: redis.Redis
+) -> None:
+    assert sender.step() == 0
+    assert client.keys() == []
+
+
+def test_each_due_node_gets_its_request_on_its_own_queue(
+    database: Database, sender: Dispatcher, client: redis.Redis
+) -> None:
+    put(database, snapshot(tasks=[task("t1", "one", "shop")], port=4790))
+
+    assert sender.step() == 0
+
+    (request,) = requests(client)
+    assert request == ReconcileRequest(
+        run_id=request.run_id,
+        node_id=ONE,
+        generation=2,
+        issued_at=START,
+        deadline=START + TIMEOUT,
+        mode=Mode.ENFORCE,
+        data_path_port=4790,
+        desired=request.desired,
+        known=(),
+        acknowledged=None,
+    )
+    assert set(request.desired) == {reference(INGRESS), reference(SHOP)}
+    assert due_row(database).run_id == request.run_id
+    assert run_row(database, request.run_id).state is RunState.RUNNING
+    (other,) = requests(client, "two")
+    assert (other.node_id, other.desired) == (swarm_id("two"), (reference(INGRESS),))
+
+
+def test_the_message_is_the_workers_task_and_expires_with_the_run(
+    database: Database, sender: Dispatcher, client: redis.Redis
+) -> None:
+    put(database)
+    sender.step()
+    (message,) = raw_messages(client, "one")
+    assert message["headers"]["task"] == "worker.reconcile"
+    assert message["headers"]["expires"] == (START + TIMEOUT).isoformat()
+    assert message["content-type"] == "application/json"
+
+
+def test_a_second_step_sends_nothing_more(
+    database: Database, sender: Dispatcher, client: redis.Redis
+) -> None:
+    put(database)
+    sender.step()
+    sender.step()
+    assert len(requests(client)) == 1
+
+
+def test_what_is_asked_for_meanwhile_waits_for_the_report(
+    database: Database, sender: Dispatcher, client: redis.Redis
+) -> None:
+    put(database)
+    sender.step()
+    ask(database)
+    sender.step()
+    (first,) = requests(client)
+    with database.write() as session:
+        due.finish(session, first.run_id, RunState.SUCCEEDED, now=START, resync=RESYNC)
+    sender.step()
+    assert len(requests(client)) == 2
+
+
+def test_the_mode_is_told(
+    database: Database, broker_url: str, clock: Clock, client: redis.Redis
+) -> None:
+    put(database)
+    dispatcher(database, broker_url, clock, Mode.OBSERVE).step()
+    assert requests(client)[0].mode is Mode.OBSERVE
+
+
+@pytest.mark.parametrize(
+    ("vnis", "known"),
+    [
+        pytest.param([], [], id="no device"),
+        pytest.param([4098], [MAIL], id="of another network"),
+        pytest.param([4098, 4100], [MAIL], id="a network with two devices is named once"),
+        pytest.param([4096], [], id="of a network that is desired anyhow"),
+        pytest.param([5000], [], id="of no network"),
+        pytest.param([4099], [], id="of a network that is gone"),
+    ],
+)
+def test_networks_whose_vnis_a_node_has_shown_are_named(
+    database: Database,
+    sender: Dispatcher,
+    client: redis.Redis,
+    vnis: list[int],
+    known: list[SwarmNetwork],
+) -> None:
+    mail = network("mail", 4098, 4100)
+    put(database, snapshot(networks=[INGRESS, mail, network("old", 4099)]))
+    put(database, snapshot(networks=[INGRESS, mail]))
+    for number, vni in enumerate(vnis, start=7):
+        show_device(database, vni, number)
+    sender.step()
+    (request,) = requests(client)
+    assert request.desired == (reference(INGRESS),)
+    assert [each.id for each in request.known] == [each.id for each in known]
+    assert requests(client, "two")[0].known == ()
+
+
+def test_an_overlong_network_name_does_not_stop_the_request(
+    database: Database, sender: Dispatcher, client: redis.Redis
+) -> None:
+    put(database)
+    with database.write() as session:
+        session.get_one(Network, INGRESS.id).name = "x" * 1000
+    sender.step()
+    assert requests(client)[0].desired[0].name == "x" * 255
+
+
+def test_the_journal_is_acknowledged_up_to_where_it_is_stored(
+    database: Database, sender: Dispatcher, client: redis.Redis
+) -> None:
+    journal: UUID = uuid4()
+    put(database)
+    with database.write() as session:
+        node = session.get_one(Node, ONE)
+        node.journal_id, node.journal_through = journal, 17
+    sender.step()
+    assert requests(client)[0].acknowledged == Acknowledgement(journal_id=journal, through=17)
+
+
+def test_more_nodes_than_a_batch_are_all_sent(
+    database: Database, sender: Dispatcher, client: redis.Redis
+) -> None:
+    names = [f"n{number}" for number in range(101)]
+    put(database, snapshot(*names))
+    sender.step()
+    sender.wait()  # at once: it has rung its own bell
+    sender.step()
+    assert [len(requests(client, name)) for name in names] == [1] * 101
+
+
+def test_a_lost_run_is_closed_and_sent_again_after_its_backoff(
+    database: Database, sender: Dispatcher, clock: Clock, client: redis.Redis
+) -> None:
+    put(database)
+    sender.step()
+    (first,) = requests(client)
+    clock.advance(TIMEOUT.total_seconds() + 1)
+    sender.step()
+    assert run_row(database, first.run_id).state is RunState.LOST
+    clock.advance(1)
+    sender.step()
+    assert len(requests(client)) == 2
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that a test may stop."""
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+def test_a_broker_that_is_away_costs_nothing_but_time(
+    database: Database, own_redis: RedisServer, clock: Clock
+) -> None:
+    put(database)
+    sender = dispatcher(database, own_redis.url, clock)
+    before = due_row(database)
+    own_redis.stop()
+
+    assert sender.step() > 0
+
+    for row in (due_row(database), due_row(database, "two")):
+        assert (row.run_id, row.failures, row.due_at) == (None, 0, START)
+        assert (row.priority, row.reasons) == (before.priority, before.reasons)
+    states = {(run.state, run.error.partition(":")[0]) for run in contents(database)["runs"]}
+    assert states == {(RunState.UNSENT, "the broker could not be reached")}
+
+    own_redis.start()
+    assert sender.step() == 0
+    with own_redis.client() as client:
+        assert len(requests(client)) == len(requests(client, "two")) == 1
+
+
+def test_what_is_asked_for_while_the_broker_is_away_is_kept(
+    database: Database, own_redis: RedisServer, clock: Clock
+) -> None:
+    put(database)
+    sender = dispatcher(database, own_redis.url, clock)
+    own_redis.stop()
+    sender.step()
+    ask(database, priority=Priority.MANUAL, reason="by hand")
+    sender.step()
+    row = due_row(database)
+    assert (row.priority, row.due_at) == (Priority.MANUAL, START)
+    assert "by hand" in row.reasons
+
+
+def test_a_broker_that_forgot_everything_gets_the_next_message_all_the_same(
+    database: Database, sender: Dispatcher, redis_server: RedisServer, clock: Clock
+) -> None:
+    put(database)
+    sender.step()
+    redis_server.flush()
+    clock.advance(TIMEOUT.total_seconds() + 1)
+    sender.step()
+    clock.advance(1)
+    sender.step()
+    with redis_server.client() as client:
+        assert len(requests(client)) == 1
+
+
+@pytest.mark.parametrize("event", ["the bell", "a due node"])
+def test_waiting_ends_by(
+    database: Database, sender: Dispatcher, monkeypatch: pytest.MonkeyPatch, event: str
+) -> None:
+    monkeypatch.setattr("controller.dispatch._LONGEST_WAIT", 3600.0)
+    if event == "a due node":
+        put(database)
+    waiting = threading.Thread(target=sender.wait, daemon=True)
+    waiting.start()
+    if event == "the bell":
+        sender.ring()
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+def test_a_second_controller_sends_what_the_first_left(
+    database: Database, broker_url: str, clock: Clock, client: redis.Redis
+) -> None:
+    put(database)
+    pair = [dispatcher(database, broker_url, clock) for _ in range(2)]
+    threads = [threading.Thread(target=each.step) for each in pair]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    clock.advance(5)
+    for each in pair:
+        each.step()
+    assert len(requests(client)) == len(requests(client, "two")) == 1

@@ -1,0 +1,417 @@
+"""The workqueue in rows: asking, claiming, finishing, expiring, and what no order of these may break."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import select
+
+from controller import due, queries
+from controller.database import Database, open_database
+from controller.due import Claim
+from controller.models import DueNode, Run
+from controller.states import Priority, RunState
+from tests.fake_clock import START, Clock
+from tests.fake_swarm import snapshot, swarm_id
+from tests.stored import RESYNC, TIMEOUT, claim, contents, due_row, put, run_row
+
+ONE, TWO = swarm_id("one"), swarm_id("two")
+FINAL = [state for state in RunState if state is not RunState.RUNNING]
+UNHAPPY = [RunState.FAILED, RunState.REFUSED, RunState.LOST]
+
+
+def ask(
+    database: Database,
+    *nodes: str,
+    at: datetime = START,
+    priority: Priority = Priority.CHANGE,
+    reason: str = "why",
+) -> int:
+    """Ask for runs (of node `one` unless told)."""
+    with database.write() as session:
+        return due.request(session, nodes or [ONE], at=at, priority=priority, reason=reason)
+
+
+def finish(
+    database: Database,
+    claimed: Claim,
+    state: RunState = RunState.SUCCEEDED,
+    *,
+    now: datetime = START,
+    recheck: timedelta | None = None,
+) -> bool:
+    """Close a run; whether it was under way."""
+    with database.write() as session:
+        run = due.finish(
+            session, claimed.run_id, state, now=now, resync=RESYNC, recheck=recheck, error="why"
+        )
+    return run is not None
+
+
+def expire(database: Database, now: datetime) -> int:
+    """Close lost runs."""
+    with database.write() as session:
+        return due.expire(session, now=now, resync=RESYNC)
+
+
+@pytest.fixture
+def one(database: Database) -> Claim:
+    """The run under way of node `one`, for which nothing is asked beyond that; `two` is at rest."""
+    put(database)
+    claims = claim(database)
+    finish(database, claims[TWO])
+    return claims[ONE]
+
+
+def test_a_claim_starts_a_run_that_remembers_why(database: Database) -> None:
+    put(database)
+    claimed = claim(database)[ONE]
+
+    run = run_row(database, claimed.run_id)
+    assert (run.state, run.priority, run.requested_at) == (RunState.RUNNING, Priority.CHANGE, START)
+    assert run.deadline == claimed.deadline == START + TIMEOUT
+    assert run.reasons == list(claimed.reasons) == ["new node", "desired state changed"]
+    row = due_row(database)
+    assert (row.run_id, row.due_at, row.reasons) == (claimed.run_id, None, [])
+
+
+def test_a_running_node_is_not_claimed(database: Database, one: Claim) -> None:
+    ask(database)
+    assert claim(database) == {}
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_asking_while_it_runs_makes_exactly_one_more_run(
+    database: Database, one: Claim, times: int
+) -> None:
+    for number in range(times):
+        ask(database, reason=f"reason {number}")
+    finish(database, one)
+
+    again = claim(database)
+    assert again.keys() == {ONE}
+    assert again[ONE].reasons == tuple(f"reason {number}" for number in range(times))
+    finish(database, again[ONE])
+    assert claim(database) == {}
+
+
+@pytest.mark.parametrize("first_is", ["first", "second"])
+def test_asking_twice_merges(database: Database, one: Claim, first_is: str) -> None:
+    asked = [
+        (START + timedelta(seconds=10), Priority.DRIFT, "late and urgent"),
+        (START, Priority.RETRY, "early"),
+        (START, Priority.RETRY, "early"),
+    ]
+    for at, priority, reason in asked if first_is == "first" else reversed(asked):
+        ask(database, at=at, priority=priority, reason=reason)
+    row = due_row(database)
+    assert (row.due_at, row.priority) == (START, Priority.DRIFT)
+    assert sorted(row.reasons) == ["early", "late and urgent"]
+
+
+def test_reasons_are_bounded(database: Database, one: Claim) -> None:
+    for number in range(50):
+        ask(database, reason=f"reason {number}")
+    assert due_row(database).reasons == [f"reason {number}" for number in range(10)]
+
+
+def test_asking_tells_how_many_nodes_there_are(database: Database, one: Claim) -> None:
+    assert ask(database, ONE, TWO, swarm_id("nosuch")) == 2
+
+
+def test_a_node_at_rest_is_due_again_after_about_the_resync_time(
+    database: Database, one: Claim
+) -> None:
+    row = due_row(database, "two")
+    assert row.due_at is not None
+    assert RESYNC * 0.9 <= row.due_at - START <= RESYNC * 1.1
+    assert (row.priority, row.reasons) == (Priority.RESYNC, ["resync"])
+
+
+@pytest.mark.parametrize("state", UNHAPPY)
+def test_failures_back_off_and_success_forgets_them(
+    database: Database, one: Claim, state: RunState
+) -> None:
+    claimed, now = one, START
+    for failures, longest in enumerate((1, 2, 4, 8, 16, 32, 64, 120, 120), start=1):
+        finish(database, claimed, state, now=now)
+        row = due_row(database)
+        assert row.failures == failures
+        assert row.due_at is not None
+        assert longest / 2 <= (row.due_at - now).total_seconds() <= longest
+        assert row.priority == Priority.RETRY
+        now = row.due_at
+        claimed = claim(database, now=now)[ONE]
+    finish(database, claimed, now=now)
+    assert due_row(database).failures == 0
+
+
+def test_a_manual_request_clears_the_failures_and_goes_at_once(
+    database: Database, one: Claim
+) -> None:
+    finish(database, one, RunState.FAILED)
+    ask(database, priority=Priority.DRIFT, at=START + timedelta(hours=1))
+    assert due_row(database).failures == 1
+    ask(database, priority=Priority.MANUAL)
+    row = due_row(database)
+    assert (row.failures, row.due_at, row.priority) == (0, START, Priority.MANUAL)
+    assert claim(database).keys() == {ONE}
+
+
+def test_a_failure_does_not_put_off_what_was_asked_for_meanwhile(
+    database: Database, one: Claim
+) -> None:
+    ask(database, priority=Priority.MANUAL, reason="by hand")
+    finish(database, one, RunState.FAILED)
+    row = due_row(database)
+    assert (row.due_at, row.priority) == (START, Priority.MANUAL)
+    assert row.reasons == ["by hand", "the last run failed"]
+
+
+@pytest.mark.parametrize("again", FINAL)
+@pytest.mark.parametrize("state", FINAL)
+def test_a_run_closes_once(
+    database: Database, one: Claim, state: RunState, again: RunState
+) -> None:
+    assert finish(database, one, state)
+    before = contents(database)
+    assert not finish(database, one, again)
+    assert contents(database) == before
+    run = run_row(database, one.run_id)
+    assert (run.state, run.closed_at, run.error) == (state, START, "why")
+
+
+def test_closing_an_unknown_run_does_nothing(database: Database, one: Claim) -> None:
+    before = contents(database)
+    assert not finish(database, Claim(ONE, uuid4(), Priority.RESYNC, (), START))
+    assert contents(database) == before
+
+
+def test_a_run_that_was_not_sent_asks_again_for_just_what_was_asked_for(
+    database: Database, one: Claim
+) -> None:
+    finish(database, one, RunState.UNSENT)
+    row = due_row(database)
+    assert (row.due_at, row.priority, row.failures) == (START, one.priority, 0)
+    assert row.reasons == list(one.reasons)
+
+
+def test_a_recheck_comes_when_the_worker_says(database: Database, one: Claim) -> None:
+    finish(database, one, recheck=timedelta(seconds=5))
+    row = due_row(database)
+    assert (row.due_at, row.reasons) == (START + timedelta(seconds=5), ["recheck"])
+
+
+def test_a_run_is_lost_after_its_deadline_and_backs_off(database: Database, one: Claim) -> None:
+    assert expire(database, one.deadline) == 0
+    late = one.deadline + timedelta(milliseconds=1)
+    assert expire(database, late) == 1
+    assert expire(database, late) == 0
+
+    run = run_row(database, one.run_id)
+    assert run.state is RunState.LOST
+    assert "no report came by the deadline" in str(run.error)
+    row = due_row(database)
+    assert (row.run_id, row.failures, row.reasons) == (None, 1, ["the last run was lost"])
+
+
+def test_a_node_that_is_gone_is_not_claimed_and_one_that_is_back_is(database: Database) -> None:
+    put(database)
+    put(database, snapshot("two"))
+    assert claim(database).keys() == {TWO}
+    put(database)
+    assert claim(database).keys() == {ONE}
+
+
+def test_the_most_urgent_goes_first_and_then_the_longest_due(database: Database) -> None:
+    names = ["resync", "late", "early", "drift", "manual"]
+    put(database, snapshot(*names))
+    claims = claim(database)
+    asked = zip(names, [0, 2, 2, 3, 4], [0, 5, 4, 8, 9], strict=True)
+    for name, priority, seconds in asked:
+        ask(
+            database,
+            swarm_id(name),
+            priority=Priority(priority),
+            at=START + timedelta(seconds=seconds),
+        )
+        finish(database, claims[swarm_id(name)])
+    now = START + timedelta(seconds=10)
+    first = [next(iter(claim(database, now=now, limit=1))) for _ in names]
+    assert first == [swarm_id(each) for each in ("manual", "drift", "early", "late", "resync")]
+
+
+def test_no_more_than_the_limit_is_claimed(database: Database) -> None:
+    put(database, snapshot("one", "two", "three"))
+    assert [len(claim(database, limit=2)) for _ in range(3)] == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        pytest.param(None, TIMEOUT, id="the deadline of the run under way"),
+        pytest.param(timedelta(seconds=7), timedelta(seconds=7), id="a due node"),
+    ],
+)
+def test_the_next_time_is_the_earliest_of_all(
+    database: Database, one: Claim, asked: timedelta | None, expected: timedelta
+) -> None:
+    if asked is not None:
+        ask(database, TWO, at=START + asked)
+    with database.read() as session:
+        assert due.next_time(session) == START + expected
+
+
+def test_there_is_no_next_time_without_nodes(database: Database) -> None:
+    with database.read() as session:
+        assert due.next_time(session) is None
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_two_controllers_that_claim_at_once_get_different_nodes(database: Database) -> None:
+    put(database, snapshot("one", "two", "three"))
+    with database.write() as first, database.write() as second:
+        taken = [
+            {each.node_id for each in due.claim(session, now=START, limit=limit, timeout=TIMEOUT)}
+            for session, limit in ((first, 2), (second, 100))
+        ]
+    assert [len(each) for each in taken] == [2, 1]
+    assert not taken[0] & taken[1]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_asking_after_a_claim_is_not_lost_on_who_read_the_row_before(database: Database) -> None:
+    put(database)
+    with database.write() as session:
+        found = queries.find_node(session, "one")
+        assert found.due.due_at == START
+        claimed = claim(database)[ONE]
+        due.request(session, [ONE], at=START, priority=Priority.MANUAL, reason="by hand")
+    row = due_row(database)
+    assert (row.run_id, row.due_at, row.reasons) == (claimed.run_id, START, ["by hand"])
+
+
+class Workqueue(RuleBasedStateMachine):
+    """Any order of asking, claiming, finishing, expiring and waiting.
+
+    The model is `asked`: nodes for which a look was asked for that has not begun since.
+    """
+
+    names = ("a", "b", "c")
+    nodes = st.sampled_from([swarm_id(name) for name in names])
+    new_folder: pytest.TempPathFactory
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.database = open_database(f"sqlite:///{self.new_folder.mktemp('due') / 'c.db'}")
+        self.clock = Clock()
+        put(self.database, snapshot(*self.names))
+        self.asked = {swarm_id(name) for name in self.names}
+        self.running: dict[str, Claim] = {}
+        self.closed: list[Claim] = []
+
+    def teardown(self) -> None:
+        """Whatever came before, everything that is asked for is claimed eventually."""
+        for _ in range(3):
+            self.clock.advance(due.MAX_BACKOFF.total_seconds() + RESYNC.total_seconds() * 1.1)
+            self._expire()
+            self._claim(100)
+            self._finish(list(self.running), RunState.SUCCEEDED)
+        assert not self.asked
+        self.database.close()
+
+    @rule(
+        node=nodes,
+        priority=st.sampled_from(Priority),
+        wait=st.sampled_from([0, 0, 5]),
+    )
+    def request(self, node: str, priority: Priority, wait: int) -> None:
+        """Somebody asks for a node."""
+        at = self.clock.now + timedelta(seconds=wait)
+        ask(self.database, node, at=at, priority=priority, reason=f"at {at:%X}")
+        self.asked.add(node)
+
+    @rule(limit=st.integers(1, 3))
+    def claim(self, limit: int) -> None:
+        """A dispatcher comes by."""
+        self._claim(limit)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), state=st.sampled_from(FINAL))
+    def finish(self, data: st.DataObject, state: RunState) -> None:
+        """A run ends."""
+        self._finish([data.draw(st.sampled_from(sorted(self.running)))], state)
+
+    @precondition(lambda self: self.closed)
+    @rule(data=st.data(), state=st.sampled_from(FINAL))
+    def finish_again(self, data: st.DataObject, state: RunState) -> None:
+        """A report comes twice, or late."""
+        before = contents(self.database)
+        assert not finish(self.database, data.draw(st.sampled_from(self.closed)), state)
+        assert contents(self.database) == before
+
+    @rule()
+    def expire(self) -> None:
+        """A dispatcher looks for lost runs."""
+        self._expire()
+
+    @rule(seconds=st.sampled_from([1, 7, 31, 130]))
+    def wait(self, seconds: int) -> None:
+        """Time passes."""
+        self.clock.advance(seconds)
+
+    @invariant()
+    def one_run_a_node_and_each_has_its_row(self) -> None:
+        """Runs under way are those of the rows, one a node."""
+        with self.database.read() as session:
+            rows = session.scalars(select(DueNode)).all()
+            runs = session.scalars(select(Run).where(Run.state == RunState.RUNNING)).all()
+        expected = {node: claimed.run_id for node, claimed in self.running.items()}
+        assert {row.node_id: row.run_id for row in rows if row.run_id} == expected
+        assert {run.node_id: run.id for run in runs} == expected
+        assert len(runs) == len(expected)
+
+    @invariant()
+    def nothing_that_was_asked_for_is_forgotten(self) -> None:
+        """What was asked for is due, and no node is ever neither due nor running."""
+        with self.database.read() as session:
+            for row in session.scalars(select(DueNode)):
+                assert row.due_at is not None or row.run_id is not None
+                assert row.due_at is not None or row.node_id not in self.asked
+
+    def _claim(self, limit: int) -> None:
+        claims = claim(self.database, now=self.clock.now, limit=limit)
+        assert not claims.keys() & self.running.keys()
+        assert all(each.deadline > self.clock.now for each in claims.values())
+        self.asked -= claims.keys()
+        self.running |= claims
+
+    def _finish(self, nodes: Iterable[str], state: RunState) -> None:
+        for node in nodes:
+            claimed = self.running.pop(node)
+            assert finish(self.database, claimed, state, now=self.clock.now)
+            self.closed.append(claimed)
+            if state is RunState.UNSENT:
+                self.asked.add(node)
+
+    def _expire(self) -> None:
+        late = [node for node, each in self.running.items() if each.deadline < self.clock.now]
+        assert expire(self.database, self.clock.now) == len(late)
+        self.closed += [self.running.pop(node) for node in late]
+
+
+def test_no_order_of_events_breaks_the_workqueue(tmp_path_factory: pytest.TempPathFactory) -> None:
+    Workqueue.new_folder = tmp_path_factory
+    run_state_machine_as_test(
+        Workqueue, settings=settings(max_examples=25, stateful_step_count=25, deadline=None)
+    )

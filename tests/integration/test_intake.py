@@ -1,0 +1,548 @@
+"""Taking in reports and drift: once, whole, and never shaken by what a worker (or somebody else) sends."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from structlog.testing import capture_logs
+
+from contract.messages import MAX_ENTRIES, JournalEntry, ReconcileReport
+from contract.verdicts import Outcome, Stage, Urgency, Verdict
+from controller import due
+from controller.database import Database
+from controller.intake import Intake
+from controller.models import Base
+from controller.states import Priority, RunState
+from tests.fake_clock import START, Clock
+from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
+from tests.reports import device, drift, entry, report
+from tests.stored import (
+    RESYNC,
+    audit,
+    claim,
+    contents,
+    devices,
+    due_row,
+    node_row,
+    put,
+    run_row,
+)
+
+ONE, TWO = swarm_id("one"), swarm_id("two")
+
+
+class Bell:
+    """Counts how often it was rung."""
+
+    def __init__(self) -> None:
+        self.rung = 0
+
+    def ring(self) -> None:
+        """Ring."""
+        self.rung += 1
+
+
+@pytest.fixture
+def bell() -> Bell:
+    """The dispatcher's doorbell."""
+    return Bell()
+
+
+@pytest.fixture
+def intake(database: Database, bell: Bell, clock: Clock) -> Intake:
+    """The tasks of queue `controller`, over a database that has not seen any Swarm yet."""
+    return Intake(database, resync=RESYNC, ring=bell.ring, utcnow=clock)
+
+
+@pytest.fixture
+def runs(database: Database) -> dict[str, UUID]:
+    """Runs under way, by node: the Swarm has `one`, with a task of `shop`, and `two`."""
+    put(database, snapshot(tasks=[task("t1", "one", "shop")]))
+    return {node_id: each.run_id for node_id, each in claim(database).items()}
+
+
+def take_in(intake: Intake, told: ReconcileReport) -> None:
+    """Hand over a report as it comes from the queue."""
+    intake.report(told.model_dump_json())
+
+
+def test_a_report_closes_its_run(
+    database: Database, intake: Intake, runs: dict[str, UUID], bell: Bell
+) -> None:
+    told = report(
+        runs[ONE],
+        devices=[
+            device(1),
+            device(2, Verdict.ORPHAN, removed=True),
+            device(3, Verdict.ORPHAN),
+        ],
+        limits=("cannot see nsid 4",),
+    )
+    take_in(intake, told)
+
+    run = run_row(database, runs[ONE])
+    assert (run.state, run.closed_at, run.error) == (RunState.SUCCEEDED, START, None)
+    assert (run.started_at, run.finished_at) == (told.started_at, told.finished_at)
+    assert (run.devices, run.orphans, run.removed) == (3, 2, 1)
+    node = node_row(database)
+    assert (node.attempted_generation, node.converged_generation) == (2, 2)
+    assert (node.worker_version, node.worker_seen_at) == ("1.2.3", START)
+    assert (node.limits, node.last_error) == (["cannot see nsid 4"], None)
+    assert due_row(database).run_id is None
+    assert due_row(database, "two").run_id == runs[TWO]
+    assert bell.rung == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "converged", "limits"),
+    [
+        (Outcome.DONE, RunState.SUCCEEDED, 2, ["limit"]),
+        (Outcome.FAILED, RunState.FAILED, 0, ["limit"]),
+        (Outcome.REFUSED, RunState.REFUSED, 0, []),
+    ],
+)
+def test_each_outcome(
+    database: Database,
+    intake: Intake,
+    runs: dict[str, UUID],
+    outcome: Outcome,
+    state: RunState,
+    converged: int,
+    limits: list[str],
+) -> None:
+    take_in(intake, report(runs[ONE], outcome=outcome, error="why", limits=("limit",)))
+    assert run_row(database, runs[ONE]).state is state
+    node = node_row(database)
+    assert (node.attempted_generation, node.converged_generation) == (2, converged)
+    assert (node.last_error, node.limits) == ("why", limits)
+    assert due_row(database).failures == (outcome is not Outcome.DONE)
+
+
+def test_devices_are_those_of_the_newest_report_without_those_removed(
+    database: Database, intake: Intake, runs: dict[str, UUID], clock: Clock
+) -> None:
+    take_in(intake, report(runs[ONE], devices=[device(1), device(2, Verdict.SETTLING)]))
+    clock.advance(100)
+    again = claim(database, now=clock.now)[ONE].run_id
+    told = [device(2, Verdict.ORPHAN), device(3), device(4, Verdict.ORPHAN, removed=True)]
+    take_in(intake, report(again, devices=told))
+
+    assert [(each.ifindex, each.verdict, each.urgency) for each in devices(database)] == [
+        (2, Verdict.ORPHAN, Urgency.BLOCKING),
+        (3, Verdict.IN_USE, None),
+    ]
+    assert [each.first_seen_at for each in devices(database)] == [START, clock.now]
+    assert {each.judged_at for each in devices(database)} == {clock.now}
+
+
+def test_another_device_with_the_same_number_is_seen_for_the_first_time(
+    database: Database, intake: Intake, runs: dict[str, UUID], clock: Clock
+) -> None:
+    take_in(intake, report(runs[ONE], devices=[device(1)]))
+    clock.advance(100)
+    again = claim(database, now=clock.now)[ONE].run_id
+    take_in(intake, report(again, devices=[device(1, vni=4098)]))
+    (row,) = devices(database)
+    assert row.first_seen_at == clock.now
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        pytest.param({"outcome": Outcome.REFUSED}, True, id="refused: it has not looked"),
+        pytest.param({"outcome": Outcome.FAILED}, True, id="failed before it could look"),
+        pytest.param({"outcome": Outcome.FAILED, "devices": [device(9)]}, False, id="failed after"),
+        pytest.param({"outcome": Outcome.DONE}, False, id="done, and there is nothing"),
+    ],
+)
+def test_devices_stay_when_the_node_was_not_looked_at(
+    database: Database,
+    intake: Intake,
+    runs: dict[str, UUID],
+    clock: Clock,
+    told: dict[str, Any],
+    kept: bool,
+) -> None:
+    take_in(intake, report(runs[ONE], devices=[device(1), device(2)]))
+    again = claim(database, now=clock.advance(100))[ONE].run_id
+    take_in(intake, report(again, **told))
+    assert ([each.ifindex for each in devices(database)] == [1, 2]) is kept
+
+
+def test_a_report_that_comes_again_changes_nothing_at_all(
+    database: Database, intake: Intake, runs: dict[str, UUID]
+) -> None:
+    told = report(runs[ONE], devices=[device(1)], entries=[entry(1), entry(2)], journal_id=uuid4())
+    take_in(intake, told)
+    before = contents(database)
+    for _ in range(3):
+        take_in(intake, told)
+    assert contents(database) == before
+
+
+def test_the_same_entries_in_several_reports_make_one_row_each(
+    database: Database, intake: Intake, runs: dict[str, UUID]
+) -> None:
+    entries, journal = [entry(number) for number in range(1, 6)], uuid4()
+    for through in range(1, 6):
+        take_in(intake, report(entries=entries[:through], journal_id=journal))
+    assert [row.entry_id for row in audit(database)] == [each.id for each in entries]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_reports_taken_in_by_several_controllers_at_once_make_one_row_an_entry(
+    database: Database, intake: Intake, runs: dict[str, UUID]
+) -> None:
+    told = report(
+        runs[ONE],
+        devices=[device(1)],
+        entries=[entry(number) for number in range(1, 50)],
+        journal_id=uuid4(),
+    )
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: take_in(intake, told), range(12)))
+    assert len(audit(database)) == 49
+    assert run_row(database, runs[ONE]).state is RunState.SUCCEEDED
+    assert len(devices(database)) == 1
+
+
+def test_an_audit_row_says_everything(
+    database: Database, intake: Intake, runs: dict[str, UUID], clock: Clock
+) -> None:
+    told = entry(1, stage=Stage.PLANNED, at=START - timedelta(hours=1))
+    clock.advance(5)
+    take_in(intake, report(entries=[told], journal_id=uuid4()))
+    (row,) = audit(database)
+    assert (row.entry_id, row.stage, row.at) == (told.id, Stage.PLANNED, told.at)
+    assert row.stored_at == clock.now
+    assert (row.node_id, row.node_name) == (ONE, "one")
+    assert (row.network_id, row.network_name) == (SHOP.id, "shop")
+    assert (row.place, row.ifindex, row.name) == ("host", 7, "vx-001001-shopz")
+    assert (row.vni, row.port, row.urgency) == (4097, 4789, Urgency.BLOCKING)
+    assert (row.reason, row.evidence) == ("why", "what")
+    assert (row.run_id, row.worker_version) == (told.run_id, "1.2.3")
+
+
+@pytest.mark.parametrize(
+    ("after", "named", "shown"),
+    [
+        pytest.param([SHOP], "shop", ("shop", "shop"), id="it is there"),
+        pytest.param([SHOP], None, ("shop", "shop"), id="by its VNI"),
+        pytest.param([], "shop", ("shop", "shop"), id="gone since"),
+        pytest.param([], None, ("shop", "shop"), id="gone since, by its VNI"),
+        pytest.param(
+            [network("new", 4097)], "shop", ("shop", "shop"), id="gone, and its VNI is another's"
+        ),
+        pytest.param([network("new", 4097)], None, ("new", "new"), id="whose the VNI is now"),
+        pytest.param([SHOP], "nosuch", ("nosuch", None), id="a network that was never seen"),
+    ],
+)
+def test_the_network_keeps_its_name_after_it_is_gone(
+    database: Database,
+    intake: Intake,
+    runs: dict[str, UUID],
+    after: list[Any],
+    named: str | None,
+    shown: tuple[str, str | None],
+) -> None:
+    put(database, snapshot(networks=[INGRESS, MAIL, *after]))
+    take_in(intake, report(entries=[entry(1, network=named)], journal_id=uuid4()))
+    (row,) = audit(database)
+    assert (row.network_id, row.network_name) == (swarm_id(shown[0]), shown[1])
+
+
+@pytest.mark.parametrize("going", ["abc", "cba", "bca"])
+def test_of_networks_that_are_gone_the_last_to_have_the_vni_is_named(
+    database: Database, intake: Intake, going: str
+) -> None:
+    left = sorted(going)
+    put(database, snapshot(networks=[network(each, 4097) for each in left]))
+    for day, name in enumerate(going):
+        left.remove(name)
+        state = snapshot(networks=[network(each, 4097) for each in left])
+        put(database, state, START + timedelta(days=day))
+    take_in(intake, report(entries=[entry(1, network=None)], journal_id=uuid4()))
+    assert audit(database)[0].network_name == going[-1]
+
+
+def test_an_entry_about_a_vni_of_no_network_names_none(
+    database: Database, intake: Intake, runs: dict[str, UUID]
+) -> None:
+    take_in(intake, report(entries=[entry(1, vni=9999, network=None)], journal_id=uuid4()))
+    (row,) = audit(database)
+    assert (row.network_id, row.network_name) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("batches", "through"),
+    [
+        pytest.param([[1, 2, 3]], 3, id="from the beginning"),
+        pytest.param([[1, 2], [3, 4]], 4, id="in pieces"),
+        pytest.param([[1, 2, 3], [2, 3, 4]], 4, id="overlapping"),
+        pytest.param([[1, 2, 3], [1, 2]], 3, id="an old one late"),
+        pytest.param(
+            [[1, 2], [4, 5]], 5, id="after what was trimmed: the first is the oldest left"
+        ),
+        pytest.param([[17, 18]], 18, id="a database that was restored from a backup"),
+        pytest.param([[1, 2, 4, 5]], 2, id="with a gap inside"),
+        pytest.param([[1], []], 1, id="nothing new"),
+    ],
+)
+def test_the_journal_is_acknowledged_without_gaps(
+    database: Database,
+    intake: Intake,
+    runs: dict[str, UUID],
+    batches: list[list[int]],
+    through: int,
+) -> None:
+    journal = uuid4()
+    for numbers in batches:
+        take_in(intake, report(entries=[entry(each) for each in numbers], journal_id=journal))
+    node = node_row(database)
+    assert (node.journal_id, node.journal_through) == (journal, through)
+
+
+def test_a_new_journal_is_acknowledged_from_its_beginning(
+    database: Database, intake: Intake, runs: dict[str, UUID]
+) -> None:
+    take_in(intake, report(entries=[entry(number) for number in (1, 2, 3)], journal_id=uuid4()))
+    new = uuid4()
+    take_in(intake, report(entries=[entry(1)], journal_id=new))
+    node = node_row(database)
+    assert (node.journal_id, node.journal_through) == (new, 1)
+
+
+def test_a_report_of_an_unknown_node_changes_nothing(
+    database: Database, intake: Intake, runs: dict[str, UUID]
+) -> None:
+    before = contents(database)
+    take_in(intake, report(runs[ONE], node="nosuch", entries=[entry(1)], devices=[device(1)]))
+    assert contents(database) == before
+
+
+def test_a_report_of_an_unknown_run_still_stores_its_audit_rows(
+    database: Database, intake: Intake, runs: dict[str, UUID]
+) -> None:
+    before = contents(database)
+    journal = uuid4()
+    take_in(intake, report(devices=[device(1)], entries=[entry(1)], journal_id=journal))
+    after = contents(database)
+    assert len(audit(database)) == 1
+    assert node_row(database).journal_through == 1
+    for table in ("devices", "runs", "due_nodes"):
+        assert after[table] == before[table]
+
+
+def test_a_report_cannot_close_the_run_of_another_node(
+    database: Database, intake: Intake, runs: dict[str, UUID]
+) -> None:
+    before = contents(database)
+    take_in(intake, report(runs[TWO], devices=[device(1)], entries=[entry(1)], journal_id=uuid4()))
+    after = contents(database)
+    assert len(audit(database)) == 1
+    for table in ("devices", "runs", "due_nodes"):
+        assert after[table] == before[table]
+
+    take_in(intake, report(runs[TWO], node="two"))
+    assert run_row(database, runs[TWO]).state is RunState.SUCCEEDED
+
+
+def test_a_report_after_its_deadline_stores_its_audit_rows_and_leaves_the_run_lost(
+    database: Database, intake: Intake, runs: dict[str, UUID], clock: Clock
+) -> None:
+    clock.advance(31)
+    with database.write() as session:
+        due.expire(session, now=clock.now, resync=RESYNC)
+    take_in(intake, report(runs[ONE], entries=[entry(1)], journal_id=uuid4()))
+    assert run_row(database, runs[ONE]).state is RunState.LOST
+    assert due_row(database).failures == 1
+    assert len(audit(database)) == 1
+    assert node_row(database).worker_seen_at == clock.now
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0.0, 0.0), (5.0, 5.0), (1e9, 3600.0), (float("inf"), 3600.0)]
+)
+def test_the_node_is_due_again_when_the_worker_asks_within_an_hour(
+    database: Database,
+    intake: Intake,
+    runs: dict[str, UUID],
+    seconds: float,
+    expected: float,
+) -> None:
+    raw = json.loads(report(runs[ONE]).model_dump_json()) | {"recheck_after": seconds}
+    intake.report(json.dumps(raw))
+    assert due_row(database).due_at == START + timedelta(seconds=expected)
+
+
+def test_drift_makes_its_node_due_at_once(
+    database: Database, intake: Intake, runs: dict[str, UUID], bell: Bell
+) -> None:
+    intake.drift(drift(7, 8, 9).model_dump_json())
+    row = due_row(database)
+    assert (row.due_at, row.priority) == (START, Priority.DRIFT)
+    assert row.reasons == ["drift: vx-001001-shopz in host and 2 more carries nothing"]
+    assert due_row(database, "two").due_at is None
+    assert bell.rung == 1
+
+
+def test_drift_adds_the_devices_that_are_new_and_leaves_the_others(
+    database: Database, intake: Intake, runs: dict[str, UUID]
+) -> None:
+    take_in(intake, report(runs[ONE], devices=[device(7)]))
+    (known,) = devices(database)
+    for _ in range(2):
+        intake.drift(drift(7, 8, 8).model_dump_json())
+    first, second = devices(database)
+    assert (first.ifindex, first.verdict, first.reason) == (7, Verdict.IN_USE, known.reason)
+    assert (second.ifindex, second.verdict, second.vni) == (8, Verdict.SETTLING, 4097)
+
+
+def test_drift_of_an_unknown_node_changes_nothing(
+    database: Database, intake: Intake, runs: dict[str, UUID]
+) -> None:
+    before = contents(database)
+    intake.drift(drift(7, node="nosuch").model_dump_json())
+    assert contents(database) == before
+
+
+def good() -> dict[str, Any]:
+    """A report as JSON, to be spoilt."""
+    told = report(devices=[device(1)], entries=[entry(1)], journal_id=uuid4())
+    raw: dict[str, Any] = json.loads(told.model_dump_json())
+    return raw
+
+
+def spoilt(*path: str | int, value: Any) -> str:
+    """A report as JSON in which what is at this path is something else."""
+    whole = good()
+    inner: Any = whole
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return json.dumps(whole)
+
+
+HOSTILE = {
+    "empty": "",
+    "no JSON": "}{",
+    "null": "null",
+    "a list": "[]",
+    "nothing": "{}",
+    "deep": "[" * 100_000,
+    "another version": spoilt("version", value=99),
+    "SQL for a node": spoilt("node_id", value="'; DROP TABLE nodes; --"),
+    "a short node id": spoilt("node_id", value="one"),
+    "no run id": spoilt("run_id", value="1"),
+    "NUL in the error": spoilt("error", value="a\0b"),
+    "NUL in a limit": spoilt("limits", value=["a\0b"]),
+    "NUL in a version": spoilt("worker_version", value="\0"),
+    "NUL in a device's name": spoilt("devices", 0, "identity", "name", value="vx\0"),
+    "NUL in a reason": spoilt("entries", 0, "reason", value="\0"),
+    "NUL in evidence": spoilt("devices", 0, "evidence", value="\0"),
+    "half a character": spoilt("error", value="\ud800"),
+    "an endless reason": spoilt("entries", 0, "reason", value="x" * 100_000),
+    "a huge generation": spoilt("generation", value=2**31),
+    "an endless generation": spoilt("generation", value=10**40),
+    "a negative generation": spoilt("generation", value=-1),
+    "a huge sequence": spoilt("entries", 0, "sequence", value=2**63),
+    "a negative sequence": spoilt("entries", 0, "sequence", value=-1),
+    "a huge ifindex": spoilt("devices", 0, "identity", "ifindex", value=2**31),
+    "a huge VNI": spoilt("devices", 0, "identity", "vni", value=2**24),
+    "another place": spoilt("devices", 0, "identity", "place", value="../../etc"),
+    "a place that ends a line": spoilt("devices", 0, "identity", "place", value="host\n"),
+    "a node id that ends a line": spoilt("node_id", value=ONE + "\n"),
+    "the year one, far east": spoilt("entries", 0, "at", value="0001-01-01T00:00:00+14:00"),
+    "the year 9999, far west": spoilt("started_at", value="9999-12-31T23:59:59-14:00"),
+    "a time without a zone": spoilt("entries", 0, "at", value="2030-01-01T00:00:00"),
+    "not a number": spoilt("recheck_after", value=float("nan")),
+    "an unknown stage": spoilt("entries", 0, "stage", value="boom"),
+    "an urgency without an orphan": spoilt("devices", 0, "urgency", value="blocking"),
+    "too many entries": spoilt("entries", value=good()["entries"] * 2001),
+    "a number for an error": spoilt("error", value=1),
+}
+
+
+@pytest.mark.parametrize("payload", [pytest.param(HOSTILE[name], id=name) for name in HOSTILE])
+def test_a_report_that_is_not_one_is_dropped_logged_and_changes_nothing(
+    database: Database, intake: Intake, runs: dict[str, UUID], payload: str
+) -> None:
+    before = contents(database)
+    with capture_logs() as logs:
+        intake.report(payload)
+    assert contents(database) == before
+    assert [each["log_level"] for each in logs] == ["error"]
+    assert "dropped a report" in logs[0]["event"]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("[]", id="a list"),
+        pytest.param(json.dumps({"node_id": ONE}), id="not whole"),
+        pytest.param(
+            drift(7).model_dump_json().replace("vx-001001-shopz", "\\u0000"), id="NUL in a name"
+        ),
+        pytest.param(
+            json.dumps(json.loads(drift(7).model_dump_json()) | {"devices": []}), id="no device"
+        ),
+    ],
+)
+def test_a_drift_hint_that_is_not_one_is_dropped_logged_and_changes_nothing(
+    database: Database, intake: Intake, runs: dict[str, UUID], payload: str
+) -> None:
+    before = contents(database)
+    with capture_logs() as logs:
+        intake.drift(payload)
+    assert contents(database) == before
+    assert "dropped a drift hint" in logs[0]["event"]
+
+
+def test_a_newer_workers_additions_are_ignored(
+    database: Database, intake: Intake, runs: dict[str, UUID]
+) -> None:
+    intake.report(json.dumps(good() | {"run_id": str(runs[ONE]), "weather": "fine"}))
+    assert run_row(database, runs[ONE]).state is RunState.SUCCEEDED
+
+
+def test_a_device_that_is_told_twice_is_stored_once(
+    database: Database, intake: Intake, runs: dict[str, UUID]
+) -> None:
+    take_in(intake, report(runs[ONE], devices=[device(1), device(1, Verdict.SETTLING)]))
+    assert [each.ifindex for each in devices(database)] == [1]
+
+
+def test_an_entry_that_is_told_twice_is_stored_once(
+    database: Database, intake: Intake, runs: dict[str, UUID]
+) -> None:
+    twice: JournalEntry = entry(1)
+    take_in(intake, report(entries=[twice, twice], journal_id=uuid4()))
+    assert len(audit(database)) == 1
+
+
+def test_as_much_as_a_message_may_carry_is_taken_in(
+    database: Database, intake: Intake, runs: dict[str, UUID]
+) -> None:
+    entries = [entry(number, vni=number) for number in range(1, MAX_ENTRIES + 1)]
+    told = [device(number) for number in range(1, 2001)]
+    take_in(intake, report(runs[ONE], devices=told, entries=entries, journal_id=uuid4()))
+    assert len(audit(database)) == node_row(database).journal_through == MAX_ENTRIES
+    assert len(devices(database)) == 2000
+
+
+def test_an_error_halfway_leaves_everything_as_it_was(
+    database: Database, intake: Intake, runs: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(database)
+    monkeypatch.setattr("controller.intake._store_devices", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        take_in(
+            intake,
+            report(runs[ONE], devices=[device(1)], entries=[entry(1)], journal_id=uuid4()),
+        )
+    assert contents(database) == before
+    assert set(before) == set(Base.metadata.tables)

@@ -1,0 +1,179 @@
+"""The link watch on real link events, in a private network namespace."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+
+import pytest
+
+from tests.builders import NAME, PORT, VNI
+from tests.integration.namespaces import KERNEL_PROGRAM, KernelProcess, Namespace
+from tests.servers import await_true
+from worker import watch as module
+from worker.idle import IdleClock
+from worker.netlink import NetlinkSocket
+from worker.view import Identity, View
+from worker.watch import RTMGRP_LINK, LinkWatch
+
+pytestmark = pytest.mark.privileged
+
+NEVER = 3600.0
+
+
+class CountedKernel(KernelProcess):
+    """Remembers what its looks showed, and can be held up."""
+
+    def __init__(self, host: Namespace) -> None:
+        super().__init__(host.command(*KERNEL_PROGRAM))
+        self.views: list[View] = []
+        self.open = threading.Event()
+        self.open.set()
+
+    def look(self) -> View:
+        """See `Kernel.look`."""
+        self.open.wait(60)
+        view = super().look()
+        self.views.append(view)
+        return view
+
+    def names(self) -> set[str]:
+        """The names that the last look showed."""
+        return {device.identity.name for device in self.views[-1].devices} if self.views else set()
+
+
+class Watched:
+    """A watch in a namespace, the hints it sent and when."""
+
+    def __init__(self, host: Namespace, stack: ExitStack) -> None:
+        self.host = host
+        self.kernel = stack.enter_context(CountedKernel(host))
+        self.hints: list[tuple[float, Sequence[Identity]]] = []
+        self.sockets = 0
+        self._stack = stack
+
+    def watch(
+        self, *, grace: float, events: Callable[[], NetlinkSocket] | None = None
+    ) -> LinkWatch:
+        """Start a watch, and wait for its first look."""
+        watch = LinkWatch(
+            kernel=self.kernel,
+            clock=IdleClock(NEVER),
+            grace=grace,
+            data_path_port=lambda: PORT,
+            drift=lambda devices: self.hints.append((time.monotonic(), devices)),
+            events=events or self.open_socket,
+        )
+        watch.start()
+        self._stack.callback(watch.stop)
+        await_true(lambda: self.kernel.views, "the first look")
+        return watch
+
+    def open_socket(self) -> NetlinkSocket:
+        """Open an event socket whose buffer a few events fill."""
+        self.sockets += 1
+        return self.host.open_netlink(groups=RTMGRP_LINK, receive_buffer=4096)
+
+    def await_names(self, names: set[str]) -> None:
+        """Wait for a look that shows just these devices."""
+        await_true(lambda: self.kernel.names() == names, f"a look that shows {names or 'nothing'}")
+
+
+@pytest.fixture
+def watched(in_empty_namespace: int) -> Iterator[Watched]:
+    with ExitStack() as stack:
+        yield Watched(Namespace(in_empty_namespace), stack)
+
+
+def test_a_leaked_device_leads_to_one_hint_after_the_grace_period(watched: Watched) -> None:
+    watched.watch(grace=0.3)
+    began = time.monotonic()
+    watched.host.add_vxlan(NAME, VNI)
+    await_true(lambda: watched.hints, "a hint")
+    # Another device makes it look again.
+    watched.host.ip("link add vx-other type vxlan id 9 dstport 4789")
+    watched.await_names({NAME, "vx-other"})
+    ((at, devices),) = watched.hints
+    assert [device.name for device in devices] == [NAME]
+    assert at - began >= 0.3
+
+
+def test_a_device_that_was_there_before_is_seen_without_any_event(watched: Watched) -> None:
+    watched.host.add_vxlan(NAME, VNI)
+    watched.watch(grace=0.3)
+    await_true(lambda: watched.hints, "a hint")
+
+
+def test_a_device_that_goes_before_the_grace_period_ends_is_not_told(watched: Watched) -> None:
+    watched.watch(grace=NEVER)
+    watched.host.add_vxlan(NAME, VNI)
+    watched.await_names({NAME})
+    watched.host.ip(f"link del {NAME}")
+    watched.await_names(set())
+    assert watched.hints == []
+
+
+def test_a_device_in_use_is_not_told(watched: Watched) -> None:
+    watched.watch(grace=0.2)
+    watched.host.add_vxlan("vx-001003-n0fxr", 0x1003)
+    watched.host.ip("link set vx-001003-n0fxr up")
+    watched.host.add_vxlan(NAME, VNI)
+    await_true(lambda: len(watched.hints) == 1, "a hint at the other")
+    assert [device.name for device in watched.hints[0][1]] == [NAME]
+
+
+def test_events_of_other_devices_cause_no_look(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bool] = []
+    really = module._about_vxlan
+
+    def about_vxlan(events: NetlinkSocket) -> bool:
+        heard.append(really(events))
+        return heard[-1]
+
+    monkeypatch.setattr(module, "_about_vxlan", about_vxlan)
+    watched.watch(grace=NEVER)
+    watched.host.ip("link add br0 type bridge")
+    await_true(lambda: heard == [False], "the bridge was heard")
+    watched.host.add_vxlan(NAME, VNI)
+    watched.await_names({NAME})
+    assert len(watched.kernel.views) == 2, "the first, and the one for the VXLAN device"
+
+
+def test_lost_events_are_made_good_by_a_new_look(watched: Watched) -> None:
+    watched.watch(grace=NEVER)
+    watched.kernel.open.clear()
+    watched.host.add_vxlan(NAME, VNI)  # It hears this, and is held up in the look that follows.
+    words = "; ".join(f"ip link add dev d{n} type bridge" for n in range(100))
+    watched.host.run("sh", "-ec", words)
+    watched.kernel.open.set()
+    await_true(lambda: watched.sockets == 2, "the socket that lost events is replaced")
+    watched.await_names({NAME})
+    watched.host.ip(f"link del {NAME}")
+    watched.await_names(set())
+
+
+def test_events_that_cannot_be_heard_at_first_are_heard_later(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
+    refusals = 3
+
+    def events() -> NetlinkSocket:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise OSError("no socket to be had")
+        return watched.open_socket()
+
+    watched.watch(grace=NEVER, events=events)
+    watched.host.add_vxlan(NAME, VNI)
+    watched.await_names({NAME})
+
+
+def test_a_stop_ends_the_thread_that_waits_for_events(in_empty_namespace: int) -> None:
+    with ExitStack() as stack:
+        watch = Watched(Namespace(in_empty_namespace), stack).watch(grace=NEVER)
+        assert watch._thread.is_alive()
+    assert not watch._thread.is_alive()

@@ -1,0 +1,403 @@
+"""`vxlan-worker run` as a real process, with a real Redis, in a private network namespace."""
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import pytest
+
+from contract.broker import celery_app, queue_for_node
+from contract.messages import (
+    Acknowledgement,
+    Drift,
+    JournalEntry,
+    ReconcileReport,
+    ReconcileRequest,
+)
+from contract.queues import CONTROLLER_QUEUE, DRIFT_TASK, RECONCILE_TASK, REPORT_TASK, node_queue
+from contract.settings import PREFIX
+from contract.verdicts import Mode, Outcome, Stage
+from tests.builders import NAME, NODE, OTHER_NODE, PORT, VNI, network
+from tests.integration.namespaces import Namespace
+from tests.servers import RedisServer, await_true
+from worker.journal import Journal
+
+pytestmark = pytest.mark.privileged
+
+PROGRAM: Final = str(Path(sys.executable).with_name("vxlan-worker"))
+NO_NET_ADMIN: Final = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
+ALL: Final = 100_000
+
+
+class Controller:
+    """The other side: it sends requests, and reads what the worker has to say."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self._app = celery_app("test", server.url)
+
+    def ask(self, **fields: object) -> UUID:
+        """Send a request, good unless a field says otherwise; return its run id."""
+        now = datetime.now(UTC)
+        request = ReconcileRequest(
+            run_id=uuid4(),
+            node_id=NODE,
+            generation=1,
+            issued_at=now,
+            deadline=now + timedelta(minutes=1),
+            mode=Mode.ENFORCE,
+            data_path_port=PORT,
+            desired=(network(),),
+        ).model_copy(update=fields)
+        self.send([request.model_dump(mode="json")])
+        return request.run_id
+
+    def send(self, arguments: Sequence[object], task: str = RECONCILE_TASK) -> None:
+        """Send the node a task."""
+        self._app.send_task(task, args=arguments, queue=queue_for_node(NODE))
+
+    def report_on(self, run_id: UUID) -> ReconcileReport:
+        """Wait for the report on a run; what comes before it is dropped."""
+        while True:
+            report = ReconcileReport.model_validate_json(self._next(REPORT_TASK))
+            if report.run_id == run_id:
+                return report
+
+    def drift(self) -> Drift:
+        """Wait for a drift hint."""
+        return Drift.model_validate_json(self._next(DRIFT_TASK))
+
+    def _next(self, task: str) -> str:
+        with self._server.client() as client:
+            while True:
+                popped: Any = client.brpop([CONTROLLER_QUEUE], timeout=20)
+                assert popped is not None, "the worker says nothing"
+                message = json.loads(popped[1])
+                if message["headers"]["task"] == task:
+                    arguments: Any = json.loads(base64.b64decode(message["body"]))[0]
+                    return str(arguments[0])
+
+
+class Worker:
+    """A worker's process, its log and its journal."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+        self.process = process
+        self.journal = folder / "journal.jsonl"
+        self._log = folder / "worker.log"
+
+    @property
+    def log(self) -> str:
+        """What it wrote to standard error."""
+        return self._log.read_text()
+
+    def await_log(self, words: str) -> None:
+        """Wait until it wrote this."""
+        await_true(lambda: words in self.log, f"the worker's log says {words!r}")
+
+    def entries(self) -> list[JournalEntry]:
+        """What its journal holds."""
+        lines = self.journal.read_bytes().split(b"\n")[1:-1]
+        return [JournalEntry.model_validate_json(line) for line in lines]
+
+    def stages(self) -> list[Stage]:
+        """The stages that its journal holds."""
+        return [entry.stage for entry in self.entries()]
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send it a signal; return its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+
+@contextmanager
+def running(host: Namespace, folder: Path, broker_url: str, **environment: str) -> Iterator[Worker]:
+    """A worker in a namespace, ready for requests; killed in the end."""
+    defaults = {
+        "NODE_ID": NODE,
+        "BROKER_URL": broker_url,
+        "JOURNAL": str(folder / "journal.jsonl"),
+        "GRACE_SECONDS": "0.2",
+    }
+    with (folder / "worker.log").open("ab") as log:
+        process = subprocess.Popen(
+            host.command(PROGRAM, "run"), env=variables(defaults | environment), stderr=log
+        )
+    try:
+        worker = Worker(process, folder)
+        worker.await_log("worker started")
+        yield worker
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def variables(settings: dict[str, str]) -> dict[str, str]:
+    """The environment of a worker with these settings and no others."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return ours | {f"{PREFIX}{name}": value for name, value in settings.items()}
+
+
+@pytest.fixture
+def host(in_empty_namespace: int) -> Namespace:
+    return Namespace(in_empty_namespace)
+
+
+@pytest.fixture
+def server(redis_server: RedisServer, broker_url: str) -> RedisServer:
+    """The session's Redis, emptied."""
+    return redis_server
+
+
+@pytest.fixture
+def controller(server: RedisServer) -> Controller:
+    return Controller(server)
+
+
+@pytest.fixture
+def worker(host: Namespace, server: RedisServer, tmp_path: Path) -> Iterator[Worker]:
+    with running(host, tmp_path, server.url) as worker:
+        yield worker
+
+
+def heal(controller: Controller, **fields: object) -> ReconcileReport:
+    """Ask until something was removed; return the report on it."""
+    while True:
+        report = controller.report_on(controller.ask(**fields))
+        assert report.outcome is Outcome.DONE, report.error
+        if any(device.removed for device in report.devices):
+            return report
+
+
+# What it is there for.
+
+
+def test_an_orphan_is_removed_once_recorded_and_told(
+    host: Namespace, worker: Worker, controller: Controller
+) -> None:
+    host.add_sandbox("live", "vx-001003-live0", 0x1003, endpoint=True)
+    host.add_vxlan(NAME, VNI)
+    report = heal(controller)
+    recorded = [Stage.DETECTED, Stage.PLANNED, Stage.APPLIED, Stage.VERIFIED]
+    assert [entry.stage for entry in report.entries] == recorded
+    assert worker.stages() == recorded
+    assert host.ip("-o link show type vxlan") == ""
+    assert "vxlan0" in host.ip("-n live link show type vxlan"), "what lives is left alone"
+    host.add_vxlan(NAME, VNI)  # Docker's next try.
+
+    assert report.journal_id is not None
+    through = Acknowledgement(journal_id=report.journal_id, through=report.entries[-1].sequence)
+    after = controller.report_on(controller.ask(mode=Mode.OBSERVE, acknowledged=through))
+    assert not any(entry.stage is Stage.PLANNED for entry in after.entries)
+
+
+def test_an_orphan_hidden_in_a_sandbox_is_removed(
+    host: Namespace, worker: Worker, controller: Controller
+) -> None:
+    host.add_sandbox("dead", NAME, VNI, endpoint=False)
+    heal(controller)
+    assert host.ip("-n dead -o link show type vxlan") == ""
+    assert worker.stages()[-1] is Stage.VERIFIED
+
+
+def test_a_device_that_outstays_the_grace_period_is_told_without_being_asked(
+    host: Namespace, worker: Worker, controller: Controller
+) -> None:
+    host.add_vxlan(NAME, VNI)
+    assert [device.name for device in controller.drift().devices] == [NAME]
+    assert worker.stages() == [], "only told"
+
+
+def test_a_worker_that_only_observes_removes_nothing(
+    host: Namespace, server: RedisServer, controller: Controller, tmp_path: Path
+) -> None:
+    host.add_vxlan(NAME, VNI)
+    with running(host, tmp_path, server.url, MODE="observe") as worker:
+        controller.drift()
+        report = controller.report_on(controller.ask())
+        assert "observe" in report.limits[0]
+        assert worker.stages() == [Stage.DETECTED]
+    assert NAME in host.ip("link show")
+
+
+# What goes wrong while it runs.
+
+
+def test_a_message_that_is_no_request_is_dropped_and_the_next_is_answered(
+    worker: Worker, controller: Controller
+) -> None:
+    controller.send([])
+    controller.send([1, 2, 3])
+    controller.send(["text"])
+    controller.send([{"version": 7}])
+    controller.send([None], task="worker.self_destruct")
+    worker.await_log("dropped a request that is not one")
+    assert controller.report_on(controller.ask()).outcome is Outcome.DONE
+    assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"garbage",
+        b"\xff\xfe",
+        b"[]",
+        b"{}",
+        b"null",
+        b'{"body": "e30=", "properties": {}, "headers": {}}',
+        b'{"body": "e30=", "properties": {"delivery_tag": "1", "delivery_info": {}}, "headers": {}}',
+    ],
+)
+def test_bytes_that_are_no_message_do_not_end_it(
+    worker: Worker, controller: Controller, server: RedisServer, raw: bytes
+) -> None:
+    with server.client() as client:
+        client.lpush(node_queue(NODE), raw)
+    assert controller.report_on(controller.ask()).outcome is Outcome.DONE
+    assert worker.process.poll() is None
+
+
+def test_a_request_for_another_node_is_refused(worker: Worker, controller: Controller) -> None:
+    report = controller.report_on(controller.ask(node_id=OTHER_NODE))
+    assert report.outcome is Outcome.REFUSED
+    assert report.node_id == NODE
+
+
+def test_a_redis_that_went_away_is_found_again_and_gets_what_could_not_be_told(
+    host: Namespace, tmp_path: Path
+) -> None:
+    with RedisServer(tmp_path) as server, running(host, tmp_path, server.url) as worker:
+        controller = Controller(server)
+        controller.report_on(controller.ask())
+        with server.client() as client:
+            client.set(CONTROLLER_QUEUE, "not a list: nothing can be put here")
+        untold = controller.ask()
+        worker.await_log("broker unreachable")
+        server.stop(signal.SIGKILL)
+        server.start()
+        assert controller.report_on(untold).outcome is Outcome.DONE
+        assert controller.report_on(controller.ask()).outcome is Outcome.DONE
+        assert worker.process.poll() is None
+
+
+# How it ends.
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(worker: Worker, controller: Controller, number: int) -> None:
+    controller.report_on(controller.ask())
+    assert worker.end(number) == 0
+    assert "worker stopped" in worker.log
+    assert "Traceback" not in worker.log
+
+
+def test_a_signal_ends_it_though_redis_is_away(host: Namespace, tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as server, running(host, tmp_path, server.url) as worker:
+        controller = Controller(server)
+        controller.report_on(controller.ask())
+        server.stop(signal.SIGKILL)
+        host.add_vxlan(NAME, VNI)
+        worker.await_log("broker unreachable")
+        assert worker.end() == 0
+
+
+def test_a_signal_in_the_middle_of_a_run_lets_it_finish_and_tell(
+    host: Namespace, worker: Worker, controller: Controller
+) -> None:
+    count = 60
+    names = [f"vx-{VNI + n:06x}-n0fxr" for n in range(count)]
+    for n, name in enumerate(names):
+        host.add_vxlan(name, VNI + n)
+    await_true(lambda: len(controller.drift().devices) == count, "all have outstayed")
+    run_id = controller.ask()
+    await_true(lambda: Stage.PLANNED in worker.stages(), "the plan is on disk")
+    assert worker.end() == 0
+    assert worker.stages().count(Stage.APPLIED) == count
+    assert worker.stages().count(Stage.VERIFIED) == count
+    assert controller.report_on(run_id).outcome is Outcome.DONE
+
+
+def test_after_a_kill_the_journal_says_what_a_new_worker_found(
+    host: Namespace, server: RedisServer, controller: Controller, tmp_path: Path
+) -> None:
+    count = 60
+    with running(host, tmp_path, server.url) as worker:
+        for n in range(count):
+            host.add_vxlan(f"vx-{VNI + n:06x}-n0fxr", VNI + n)
+        await_true(lambda: len(controller.drift().devices) == count, "all have outstayed")
+        controller.ask()
+        await_true(lambda: Stage.PLANNED in worker.stages(), "the plan is on disk")
+        worker.end(signal.SIGKILL)
+    with running(host, tmp_path, server.url):
+        controller.report_on(controller.ask())
+    journal = Journal.open(tmp_path / "journal.jsonl")
+    stages = [entry.stage for entry in journal.pending(ALL)]
+    concluded = stages.count(Stage.UNCERTAIN) + stages.count(Stage.APPLIED)
+    assert stages.count(Stage.PLANNED) == concluded
+    assert journal.unresolved() == []
+
+
+# What is wrong at the start.
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"BROKER_URL": "redis+socket:///nowhere/redis.sock"}, "cannot be reached"),
+        ({"BROKER_URL": "redis://127.0.0.1:1/0"}, "cannot be reached"),
+        ({"BROKER_URL": "redis://127.0.0.1:port/0"}, "cannot be reached"),
+        ({"BROKER_URL": "http://127.0.0.1:1"}, "cannot be reached"),
+        ({"BROKER_URL": "nonsense"}, "cannot be reached"),
+        ({"NODE_ID": ""}, f"{PREFIX}NODE_ID"),
+        ({"NODE_ID": "worker-1"}, f"{PREFIX}NODE_ID"),
+        ({"JOURNAL": "/proc/journal.jsonl"}, f"{PREFIX}JOURNAL"),
+        ({"JOURNAL": "/"}, f"{PREFIX}JOURNAL"),
+        ({"JOURNAL": "/dev/null/journal"}, f"{PREFIX}JOURNAL"),
+        ({"JOURNAL": "/etc/passwd"}, "not a journal of ours"),
+    ],
+    ids=lambda value: "=".join(*value.items()) if isinstance(value, dict) else "",
+)
+def test_what_is_missing_is_told_in_one_line(
+    host: Namespace, broker_url: str, tmp_path: Path, settings: dict[str, str], words: str
+) -> None:
+    line = told_at_start(host, broker_url, tmp_path, settings)
+    assert words in line
+
+
+def test_a_missing_capability_is_told_in_one_line(
+    host: Namespace, broker_url: str, tmp_path: Path
+) -> None:
+    line = told_at_start(host, broker_url, tmp_path, {}, prefix=NO_NET_ADMIN)
+    assert "CAP_NET_ADMIN" in line
+
+
+def told_at_start(
+    host: Namespace,
+    broker_url: str,
+    folder: Path,
+    settings: dict[str, str],
+    prefix: Sequence[str] = (),
+) -> str:
+    """Start a worker that cannot; return the line that it ends with."""
+    defaults = {"NODE_ID": NODE, "BROKER_URL": broker_url, "JOURNAL": str(folder / "journal")}
+    ended = subprocess.run(
+        host.command(*prefix, PROGRAM, "run"),
+        env=variables(defaults | settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stdout == ""
+    assert re.fullmatch(r"error: .+; to put it right: .+\n", ended.stderr), ended.stderr
+    return ended.stderr

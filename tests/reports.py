@@ -1,0 +1,102 @@
+"""What a worker says, each good unless a test says otherwise."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from contract.messages import (
+    DeviceIdentity,
+    DeviceReport,
+    Drift,
+    JournalEntry,
+    ReconcileReport,
+)
+from contract.verdicts import Outcome, Stage, Urgency, Verdict
+from tests.fake_clock import START
+from tests.fake_swarm import swarm_id
+
+SHOP_VNI = 4097
+
+
+def identity(ifindex: int = 7, *, vni: int = SHOP_VNI, place: str = "host") -> DeviceIdentity:
+    """A device as Docker names it."""
+    return DeviceIdentity(
+        place=place, ifindex=ifindex, name=f"vx-{vni:06x}-shopz", vni=vni, port=4789
+    )
+
+
+def device(
+    ifindex: int = 7,
+    verdict: Verdict = Verdict.IN_USE,
+    *,
+    removed: bool = False,
+    vni: int = SHOP_VNI,
+) -> DeviceReport:
+    """A device as it was judged."""
+    return DeviceReport(
+        identity=identity(ifindex, vni=vni),
+        verdict=verdict,
+        urgency=Urgency.BLOCKING if verdict is Verdict.ORPHAN else None,
+        network_id=swarm_id("shop"),
+        reason="why",
+        evidence="what",
+        removed=removed,
+    )
+
+
+def entry(
+    sequence: int,
+    *,
+    stage: Stage = Stage.APPLIED,
+    vni: int = SHOP_VNI,
+    network: str | None = "shop",
+    at: datetime = START,
+) -> JournalEntry:
+    """A line of a worker's journal."""
+    return JournalEntry(
+        id=uuid4(),
+        sequence=sequence,
+        at=at,
+        run_id=uuid4(),
+        stage=stage,
+        identity=identity(vni=vni),
+        urgency=Urgency.BLOCKING,
+        network_id=None if network is None else swarm_id(network),
+        reason="why",
+        evidence="what",
+    )
+
+
+def report(
+    run_id: UUID | None = None,
+    *,
+    node: str = "one",
+    outcome: Outcome = Outcome.DONE,
+    error: str | None = None,
+    devices: Sequence[DeviceReport] = (),
+    entries: Sequence[JournalEntry] = (),
+    journal_id: UUID | None = None,
+    **others: Any,
+) -> ReconcileReport:
+    """A report of a run (unknown unless told) of node `one`."""
+    return ReconcileReport(
+        run_id=run_id or uuid4(),
+        node_id=swarm_id(node),
+        worker_version="1.2.3",
+        started_at=START,
+        finished_at=START + timedelta(seconds=1),
+        outcome=outcome,
+        error=error,
+        devices=tuple(devices),
+        entries=tuple(entries),
+        journal_id=journal_id,
+        **({"generation": 2} | others),
+    )
+
+
+def drift(*ifindexes: int, node: str = "one") -> Drift:
+    """A hint that these devices have outstayed the grace period."""
+    return Drift(
+        node_id=swarm_id(node), at=START, devices=tuple(identity(each) for each in ifindexes)
+    )

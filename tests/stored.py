@@ -1,0 +1,69 @@
+"""What is in a database of the controller, and putting a Swarm there."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Row, select
+
+from controller import due
+from controller.database import Database
+from controller.desired import store
+from controller.models import AuditRow, Base, Device, DueNode, Node, Run
+from controller.swarm import Snapshot
+from tests.fake_clock import START
+from tests.fake_swarm import snapshot, swarm_id
+
+RESYNC = timedelta(seconds=60)
+TIMEOUT = timedelta(seconds=30)
+
+
+def contents(database: Database) -> dict[str, list[Row[tuple[object, ...]]]]:
+    """Every row of every table."""
+    with database.read() as session:
+        return {
+            table.name: sorted(session.execute(select(table)).all(), key=repr)
+            for table in Base.metadata.sorted_tables
+        }
+
+
+def put(database: Database, state: Snapshot | None = None, now: datetime = START) -> frozenset[str]:
+    """Store what a Swarm says; return the nodes whose desired state changed."""
+    with database.write() as session:
+        return store(session, state or snapshot(), now)
+
+
+def node_row(database: Database, name: str = "one") -> Node:
+    """A node, by name."""
+    with database.read() as session:
+        return session.get_one(Node, swarm_id(name))
+
+
+def due_row(database: Database, name: str = "one") -> DueNode:
+    """When a node is next to be looked at, by the node's name."""
+    with database.read() as session:
+        return session.get_one(DueNode, swarm_id(name))
+
+
+def run_row(database: Database, run_id: UUID) -> Run:
+    """A run."""
+    with database.read() as session:
+        return session.get_one(Run, run_id)
+
+
+def devices(database: Database) -> list[Device]:
+    """All devices, in the order of their numbers."""
+    with database.read() as session:
+        return list(session.scalars(select(Device).order_by(Device.node_id, Device.ifindex)))
+
+
+def audit(database: Database) -> list[AuditRow]:
+    """All audit rows, the oldest first."""
+    with database.read() as session:
+        return list(session.scalars(select(AuditRow).order_by(AuditRow.id)))
+
+
+def claim(database: Database, *, now: datetime = START, limit: int = 100) -> dict[str, due.Claim]:
+    """Claim what is due; node id to claim."""
+    with database.write() as session:
+        claims = due.claim(session, now=now, limit=limit, timeout=TIMEOUT)
+    return {each.node_id: each for each in claims}

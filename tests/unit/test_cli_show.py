@@ -1,0 +1,80 @@
+"""What people and programs see of an answer."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
+
+import pytest
+
+from controller.cli import show
+from tests.fake_clock import START
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        pytest.param(0, "0s ago", id="now"),
+        pytest.param(119, "119s ago", id="under two minutes"),
+        pytest.param(120, "2m ago", id="two minutes"),
+        pytest.param(7199, "120m ago", id="under two hours"),
+        pytest.param(7200, "2h ago", id="two hours"),
+        pytest.param(172_800, "2d ago", id="two days"),
+        pytest.param(-30, "in 30s", id="ahead"),
+        pytest.param(-7200, "in 2h", id="far ahead"),
+    ],
+)
+def test_a_moment_as_people_say_it(seconds: int, words: str) -> None:
+    with patch.object(show, "datetime", wraps=datetime) as clock:
+        clock.now.return_value = START
+        assert show.ago((START - timedelta(seconds=seconds)).isoformat()) == words
+        clock.now.assert_called_once_with(UTC)
+
+
+def test_no_moment() -> None:
+    assert show.ago(None) == "-"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("node-1.example", "node-1.example", id="ordinary"),
+        pytest.param("knöten 节点", "knöten 节点", id="other languages"),
+        pytest.param("\x1b[2Jx", "\\x1b[2Jx", id="escape sequence"),
+        pytest.param("a\nb\r\tc", "a\\x0ab\\x0d\\x09c", id="line ends"),
+        pytest.param("\u202eevil", "\\x202eevil", id="right-to-left override"),
+        pytest.param("[red]x[/red]", "[red]x[/red]", id="markup is not markup"),
+    ],
+)
+def test_names_cannot_drive_a_terminal(
+    text: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show.line(text)
+    show.table(("NAME",), [(text,)], empty="nothing")
+    said, header, row, end = capsys.readouterr().out.split("\n")
+    assert (said, header.strip(), row.strip(), end) == (shown, "NAME", shown, "")
+
+
+def test_each_row_is_one_line_for_grep_however_long(capsys: pytest.CaptureFixture[str]) -> None:
+    show.table(("NODE", "REASON"), [("one", "why " * 100), ("two", "-")], empty="nothing")
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header.split() == ["NODE", "REASON"]
+    assert first.startswith("one")
+    assert second.split() == ["two", "-"]
+
+
+def test_an_empty_table_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    show.table(("NODE",), [], empty="no nodes yet")
+    assert capsys.readouterr().out == "no nodes yet\n"
+
+
+@pytest.mark.parametrize("answer", [[], {}, [{"a": "\x1b[2J\u202e", "b": None}]])
+def test_json_is_printed_as_it_came(answer: object, capsys: pytest.CaptureFixture[str]) -> None:
+    show.as_json(answer)
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == answer
+    assert "\x1b" not in printed
+
+
+def test_a_time_is_shown_in_this_machines_zone_to_the_millisecond() -> None:
+    local = START.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    assert show.clock("2030-01-01T12:00:00.123456Z") == f"{local}.123"

@@ -1,0 +1,375 @@
+"""One run, from request to report: what it refuses, what it limits itself to, what it never hides."""
+
+import errno
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from contract.messages import Acknowledgement, ReconcileReport, ReconcileRequest
+from contract.verdicts import Mode, Outcome, Stage, Urgency, Verdict
+from tests.builders import (
+    OTHER_NODE,
+    VNI,
+    identity,
+    in_sandbox,
+    leaked,
+    network,
+    request,
+)
+from tests.worker_node import GRACE, WorkerNode
+from worker import journal as journal_module
+from worker import reconcile as reconcile_module
+from worker.view import Device, Identity
+
+
+def orphans(count: int) -> list[Device]:
+    return [
+        leaked(identity(ifindex=10 + n, vni=VNI + n, name=f"vx-{VNI + n:06x}-n0fxr"))
+        for n in range(count)
+    ]
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+class Crash(BaseException):
+    """The worker dies."""
+
+
+def die_before_recording(node: WorkerNode, *, after_removal: bool) -> None:
+    """Let the worker die between the plan of a removal and the record of its outcome."""
+    before: list[bytes] = []
+
+    def die() -> None:
+        before.append(node.path.read_bytes())
+        if after_removal:
+            node.kernel.vanish(*leaked().identity[:2])
+        raise Crash
+
+    node.kernel.before("delete", die)
+    with pytest.raises(Crash):
+        node.outstay()
+    node.path.write_bytes(before[0])  # What it wrote while it unwound, a real crash would not.
+    node.restart()
+    node.seconds += 1
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        (lambda node: request(node_id=OTHER_NODE, issued_at=node.now), "is for node"),
+        (
+            lambda node: request(issued_at=node.now - timedelta(minutes=2)),
+            "60.0 s after its deadline",
+        ),
+        (
+            lambda node: request(issued_at=node.now - timedelta(seconds=1)),
+            "older than one that was already run",
+        ),
+    ],
+    ids=["of another node", "late", "older than the newest"],
+)
+def test_a_request_that_is_not_for_here_and_now_is_refused_without_a_look(
+    tmp_path: Path, asked: Callable[[WorkerNode], ReconcileRequest], reason: str
+) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.outstay()
+    node.kernel.put(leaked())
+    node.kernel.asked.clear()
+    sent = asked(node)
+    report = node.reconciler.run(sent)
+    assert report.outcome is Outcome.REFUSED
+    assert reason in (report.error or "")
+    assert node.kernel.asked == []
+    assert report.devices == ()
+    assert report.run_id == sent.run_id
+    assert report.entries, "what is to be told is told all the same"
+
+
+def test_a_refused_request_does_not_make_good_ones_look_old(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path)
+    stray = request(node_id=OTHER_NODE, issued_at=node.now + timedelta(hours=1))
+    assert node.reconciler.run(stray).outcome is Outcome.REFUSED
+    assert node.run().outcome is Outcome.DONE
+
+
+def test_the_same_request_twice_does_nothing_new(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.outstay()
+    twice = request(issued_at=node.now)
+    first, second = node.reconciler.run(twice), node.reconciler.run(twice)
+    assert first.entries == second.entries
+    assert len(node.kernel.hits) == 1
+
+
+# What is judged and told.
+
+
+def test_the_report_tells_every_device_with_its_verdict_and_when_to_look_again(
+    tmp_path: Path,
+) -> None:
+    live = in_sandbox(endpoints=1)
+    foreign = leaked(identity(ifindex=20, name="vx-submariner"))
+    node = WorkerNode(tmp_path, [leaked(), live, foreign])
+    node.kernel.limits = ("something cannot be seen",)
+    report = node.run(desired=[network()])
+    told = {Identity.of(device.identity): device for device in report.devices}
+    assert {of: device.verdict for of, device in told.items()} == {
+        leaked().identity: Verdict.SETTLING,
+        live.identity: Verdict.IN_USE,
+        foreign.identity: Verdict.CONFLICT,
+    }
+    assert told[live.identity].network_id == network().id
+    assert report.recheck_after == GRACE
+    assert report.limits == ("something cannot be seen",)
+    assert report.outcome is Outcome.DONE
+    assert node.kernel.hits == []
+
+
+@pytest.mark.parametrize("endpoints", [1, 3])
+def test_what_lives_is_never_removed_however_often_it_is_looked_at(
+    tmp_path: Path, endpoints: int
+) -> None:
+    node = WorkerNode(tmp_path, [in_sandbox(endpoints=endpoints)])
+    for _ in range(5):
+        node.seconds += GRACE
+        report = node.run()
+    assert node.kernel.hits == []
+    assert node.entries() == []
+    assert report.recheck_after is None
+
+
+def test_a_device_that_is_recreated_under_its_name_has_a_grace_period_of_its_own(
+    tmp_path: Path,
+) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.run()
+    node.kernel.vanish(*leaked().identity[:2])
+    node.kernel.put(leaked(identity(ifindex=8)))
+    node.seconds += GRACE
+    assert [each.verdict for each in node.run().devices] == [Verdict.SETTLING]
+    node.seconds += GRACE
+    assert [each.verdict for each in node.run().devices] == [Verdict.ORPHAN]
+    assert [hit.ifindex for hit in node.kernel.hits] == [8]
+
+
+# What limits it.
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "whose"),
+    [
+        (Mode.OBSERVE, Mode.ENFORCE, "this node's own mode"),
+        (Mode.ENFORCE, Mode.OBSERVE, "the request's mode"),
+        (Mode.OBSERVE, Mode.OBSERVE, "this node's own mode"),
+    ],
+)
+def test_observe_is_kept_whoever_says_it(
+    tmp_path: Path, own: Mode, asked: Mode, whose: str
+) -> None:
+    node = WorkerNode(tmp_path, [leaked()], mode=own)
+    node.run()
+    node.seconds += GRACE
+    report = node.run(mode=asked)
+    assert [each.verdict for each in report.devices] == [Verdict.ORPHAN]
+    assert node.kernel.hits == []
+    assert node.stages() == [Stage.DETECTED]
+    assert report.limits == (f"1 orphan(s) left alone: {whose} is observe",)
+
+
+def test_at_most_so_many_are_removed_a_run_the_blocking_first(tmp_path: Path) -> None:
+    unknown, stale, blocking, more = orphans(4)
+    node = WorkerNode(tmp_path, [unknown, stale, blocking, more], max_removals=2)
+    desired, known = [network(blocking.identity.vni)], [network(stale.identity.vni)]
+    node.run()
+    node.seconds += GRACE
+    report = node.run(desired=desired, known=known)
+    assert [hit.device for hit in node.kernel.hits] == [blocking, stale]
+    assert report.limits == ("2 orphan(s) left for the next run: at most 2 removals a run",)
+    assert report.recheck_after == 0.0, "at once"
+    assert {each.urgency for each in report.devices if not each.removed} == {Urgency.UNKNOWN}
+    node.run(desired=desired, known=known)
+    assert node.kernel.devices() == ()
+
+
+def test_nothing_is_removed_while_the_audit_trail_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "MAX_PENDING", 1)
+    node = WorkerNode(tmp_path, [leaked()])
+    report = node.outstay()
+    assert node.kernel.hits == []
+    assert "journal is full" in report.limits[0]
+    monkeypatch.undo()
+    node.run()
+    assert len(node.kernel.hits) == 1
+
+
+# What it records.
+
+
+def test_an_orphan_is_detected_once_however_often_it_is_seen(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.run()
+    for _ in range(3):
+        node.seconds += GRACE
+        node.run(mode=Mode.OBSERVE)
+    assert node.stages() == [Stage.DETECTED]
+
+
+def test_a_restarted_worker_detects_an_orphan_again_under_the_same_entry_id(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    for _ in range(2):
+        node.restart()
+        for _ in range(2):
+            node.run(mode=Mode.OBSERVE)
+            node.seconds += GRACE
+    assert node.stages() == [Stage.DETECTED] * 2
+    assert len({entry.id for entry in node.entries()}) == 1
+
+
+def test_a_detection_that_could_not_be_written_is_written_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.run()
+    node.seconds += GRACE
+    with monkeypatch.context() as patch:
+        full_disk(patch)
+        node.run(mode=Mode.OBSERVE)
+    node.seconds += 1
+    node.run(mode=Mode.OBSERVE)
+    assert node.stages() == [Stage.DETECTED]
+
+
+@pytest.mark.parametrize("after_removal", [False, True], ids=["before deleting", "after deleting"])
+def test_a_plan_whose_worker_died_is_concluded_by_the_next_look(
+    tmp_path: Path, after_removal: bool
+) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    die_before_recording(node, after_removal=after_removal)
+    plan = node.entries()[-1]
+    assert plan.stage is Stage.PLANNED
+    node.run()
+    (uncertain,) = [each for each in node.entries() if each.stage is Stage.UNCERTAIN]
+    assert (uncertain.run_id, uncertain.identity) == (plan.run_id, plan.identity)
+    assert ("it was gone" if after_removal else "it was still there") in uncertain.reason
+    node.run()
+    assert node.stages().count(Stage.UNCERTAIN) == 1
+
+
+def test_an_acknowledged_plan_is_still_concluded(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    die_before_recording(node, after_removal=True)
+    # A refused request carries the plan to the controller before any look concluded it.
+    told = node.reconciler.run(request(node_id=OTHER_NODE, issued_at=node.now)).entries
+    assert told[-1].stage is Stage.PLANNED
+    report = node.run(acknowledged=acknowledge(node, told[-1].sequence))
+    assert [entry.stage for entry in report.entries] == [Stage.UNCERTAIN]
+
+
+def acknowledge(node: WorkerNode, through: int) -> Acknowledgement:
+    return Acknowledgement(journal_id=node.journal.id, through=through)
+
+
+def test_entries_are_told_until_acknowledged_and_never_too_many_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile_module, "ENTRIES_PER_REPORT", 3)
+    node = WorkerNode(tmp_path, [leaked()])
+    report = node.outstay()
+    assert [entry.sequence for entry in report.entries] == [1, 2, 3]
+    assert report.journal_id == node.journal.id
+    assert node.run().entries == report.entries
+    report = node.run(acknowledged=acknowledge(node, 3))
+    assert [entry.stage for entry in report.entries] == [Stage.VERIFIED]
+
+
+# What goes wrong.
+
+
+def test_without_a_journal_nothing_is_removed_and_the_report_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.run()
+    node.seconds += GRACE
+    with monkeypatch.context() as patch:
+        full_disk(patch)
+        report = node.run()
+    assert "delete" not in node.kernel.asked
+    assert report.outcome is Outcome.FAILED
+    assert "No space left" in (report.error or "")
+    assert "nothing is removed without a record" in (report.error or "")
+    assert [each.verdict for each in report.devices] == [Verdict.ORPHAN], "told, not removed"
+    assert not report.devices[0].removed
+    node.run()
+    assert len(node.kernel.hits) == 1, "once it can be written again"
+
+
+def test_an_outcome_that_could_not_be_written_is_concluded_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.run(mode=Mode.OBSERVE)
+    node.seconds += GRACE
+    with monkeypatch.context() as patch:
+        node.kernel.before("delete", lambda: full_disk(patch))
+        report = node.run()
+    assert report.outcome is Outcome.FAILED
+    assert not report.devices[0].removed, "what is not on record is not claimed"
+    node.run()
+    assert node.stages() == [Stage.DETECTED, Stage.PLANNED, Stage.UNCERTAIN]
+
+
+def nothing_is_told_as_if_it_were_seen(report: ReconcileReport) -> None:
+    assert report.outcome is Outcome.FAILED
+    assert report.error
+    assert report.devices == ()
+
+
+@pytest.mark.parametrize("code", [errno.EINTR, errno.EPERM, errno.ETIMEDOUT], ids=str)
+def test_a_look_that_fails_makes_a_failed_report_and_never_an_empty_node(
+    tmp_path: Path, code: int
+) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.kernel.refuse("look", code)
+    nothing_is_told_as_if_it_were_seen(node.run())
+    assert "delete" not in node.kernel.asked
+
+
+def test_without_the_capability_an_empty_look_is_never_told_as_done(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [in_sandbox(endpoints=0)])
+    node.kernel.permitted = False
+    assert node.kernel.look().devices == (), "it looks empty"
+    nothing_is_told_as_if_it_were_seen(node.run())
+
+
+def test_a_second_look_that_fails_makes_a_failed_report_with_the_outcome_on_record(
+    tmp_path: Path,
+) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.run()
+    node.seconds += GRACE
+    node.kernel.before("delete", lambda: node.kernel.refuse("look", errno.EINTR))
+    report = node.run()
+    nothing_is_told_as_if_it_were_seen(report)
+    assert [entry.stage for entry in report.entries][-2:] == [Stage.PLANNED, Stage.APPLIED]
+
+
+def test_a_clock_that_jumps_does_not_hasten_a_removal(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.run()
+    node.seconds += 10_000
+    assert [each.verdict for each in node.run().devices] == [Verdict.SETTLING]
+    assert node.kernel.hits == []

@@ -1,0 +1,244 @@
+"""Any story of a node: devices come, live, die and go, the worker looks, fails and is restarted."""
+
+import errno
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from contract.verdicts import Mode, Outcome, Stage
+from tests.builders import PORT, SANDBOX, identity, leaked
+from tests.worker_node import GRACE, WorkerNode
+from worker.ownership import why_foreign
+from worker.view import HOST, Device, Identity, Place, VxlanFlag
+
+OUTCOMES = {Stage.APPLIED, Stage.VANISHED, Stage.REFUSED, Stage.FAILED, Stage.UNCERTAIN}
+
+ALIVE: dict[str, Callable[[Device], Device]] = {
+    "up": lambda device: replace(device, up=True, master=None),
+    "enslaved": lambda device: replace(device, up=True, master=2, endpoints=1),
+    "addressed": lambda device: replace(device, addressed=True),
+}
+FOREIGN: dict[str, Callable[[Device], Device]] = {
+    "name": lambda device: replace(device, identity=device.identity._replace(name="vx-mine")),
+    "port": lambda device: replace(device, identity=device.identity._replace(port=8472)),
+    "vni": lambda device: replace(
+        device, identity=device.identity._replace(name="vx-ffffff-n0fxr")
+    ),
+    "flags": lambda device: replace(device, flags=VxlanFlag.LEARNING),
+    "birth": lambda device: replace(device, foreign_birth=True),
+}
+
+
+def other_of_dockers(device: Device) -> Identity:
+    """Another of Docker's devices, with the same ifindex in the same place."""
+    vni = device.identity.vni + 0x100
+    name = f"vx-{vni:06x}-other" if device.identity.place.is_host else device.identity.name
+    return device.identity._replace(name=name, vni=vni)
+
+
+class Crash(BaseException):
+    """The worker dies."""
+
+
+class NodeStory(RuleBasedStateMachine):
+    """The claims, after every step: only the dead are deleted, and every delete is on record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.node = WorkerNode(Path(self.folder.name), max_removals=3)
+        self.born: dict[Identity, float] = {}
+        self.next = 1
+        self.checked = 0
+
+    # What happens on the machine.
+
+    def _new(self, place: Place) -> Device:
+        vni = 0x1000 + self.next % 4
+        name = f"vx-{vni:06x}-n0fxr" if place.is_host else "vxlan0"
+        device = leaked(identity(place=place, ifindex=self.next, name=name, vni=vni))
+        self.next += 1
+        return device
+
+    def _put(self, device: Device) -> None:
+        self.node.kernel.put(device)
+        self.born.setdefault(device.identity, self.node.seconds)
+
+    def _any(self, data: st.DataObject) -> Device | None:
+        devices = self.node.kernel.devices()
+        return data.draw(st.sampled_from(devices)) if devices else None
+
+    @rule(place=st.sampled_from([HOST, SANDBOX]))
+    def leak(self, place: Place) -> None:
+        self._put(self._new(place))
+
+    @rule(place=st.sampled_from([HOST, SANDBOX]), mark=st.sampled_from(sorted(FOREIGN)))
+    def somebody_else_makes_one(self, place: Place, mark: str) -> None:
+        self._put(FOREIGN[mark](self._new(place)))
+
+    @rule(data=st.data(), how=st.sampled_from(sorted(ALIVE)))
+    def one_comes_alive(self, data: st.DataObject, how: str) -> None:
+        if device := self._any(data):
+            self._put(ALIVE[how](device))
+
+    @rule(data=st.data())
+    def one_dies(self, data: st.DataObject) -> None:
+        if device := self._any(data):
+            self._put(replace(device, up=False, master=None, addressed=False, endpoints=0))
+
+    @rule(data=st.data())
+    def one_goes(self, data: st.DataObject) -> None:
+        if device := self._any(data):
+            self.node.kernel.vanish(*device.identity[:2])
+            self.born.pop(device.identity, None)
+
+    @rule()
+    def the_sandbox_ends(self) -> None:
+        self.node.kernel.end_namespace(SANDBOX)
+
+    @rule(seconds=st.sampled_from([0.5, 2.0, GRACE, GRACE, 14.0, 60.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.node.seconds += seconds
+
+    # What the worker does, and what goes wrong meanwhile.
+
+    @rule()
+    def the_watch_looks(self) -> None:
+        self.node.clock.saw(self.node.kernel.look().devices)
+
+    @rule(mode=st.sampled_from(Mode))
+    def a_run(self, mode: Mode) -> None:
+        report = self.node.run(mode=mode)
+        assert report.outcome is Outcome.DONE
+        assert sum(device.removed for device in report.devices) <= 3
+
+    @rule(times=st.integers(2, 6))
+    def runs_in_quick_succession(self, times: int) -> None:
+        for _ in range(times):
+            self.a_run(Mode.ENFORCE)
+            self.node.seconds += 1
+
+    @rule(data=st.data(), what=st.sampled_from(["alive", "vanish", "reused", "bridge"]))
+    def a_run_while_a_device_changes(self, data: st.DataObject, what: str) -> None:
+        self._let_the_dead_outstay()
+        device = self._any(data)
+        if device is None:
+            return
+        changed = {
+            "alive": lambda: self._put(ALIVE["up"](device)),
+            "vanish": lambda: self.node.kernel.vanish(*device.identity[:2]),
+            "reused": lambda: self._put(replace(device, identity=other_of_dockers(device))),
+            "bridge": lambda: self.node.kernel.put_other(*device.identity[:2]),
+        }[what]
+        self.node.kernel.before("read", changed)
+        self._run_with_happenings()
+
+    @rule(
+        operation=st.sampled_from(["check_capability", "look", "read", "delete"]),
+        code=st.sampled_from([errno.EPERM, errno.EBUSY, errno.EINTR]),
+    )
+    def a_run_while_the_kernel_refuses(self, operation: str, code: int) -> None:
+        self._let_the_dead_outstay()
+        match operation:
+            case "check_capability" | "look" | "read" | "delete":
+                self.node.kernel.refuse(operation, code)
+        self._run_with_happenings()
+
+    @rule()
+    def a_crash_in_a_removal(self) -> None:
+        saved: list[bytes] = []
+
+        def crash() -> None:
+            saved.append(self.node.path.read_bytes())
+            raise Crash
+
+        self._let_the_dead_outstay()
+        self.node.kernel.before("delete", crash)
+        try:
+            self._run_with_happenings()
+        except Crash:
+            self.node.path.write_bytes(saved[0])
+            self.restart()
+
+    @rule()
+    def restart(self) -> None:
+        self.node.restart()
+
+    def _let_the_dead_outstay(self) -> None:
+        self.the_watch_looks()
+        self.node.seconds += GRACE
+
+    def _run_with_happenings(self) -> None:
+        try:
+            report = self.node.run()
+        finally:
+            self.node.kernel.forget_happenings()
+        if report.outcome is Outcome.FAILED:
+            assert report.error
+
+    # What is claimed.
+
+    @invariant()
+    def only_what_was_dead_and_dockers_and_old_enough_was_deleted(self) -> None:
+        hits, self.checked = self.node.kernel.hits[self.checked :], len(self.node.kernel.hits)
+        for hit in hits:
+            assert hit.device is not None, "something that is not VXLAN was deleted"
+            assert hit.device.carrying is None
+            assert why_foreign(hit.device, PORT) is None
+            assert self.node.seconds - self.born[hit.device.identity] >= GRACE
+
+    @invariant()
+    def every_plan_has_at_most_one_outcome_and_every_outcome_a_plan(self) -> None:
+        open_plans: set[tuple[object, object]] = set()
+        for entry in self.node.entries():
+            key = entry.run_id, entry.identity
+            if entry.stage is Stage.PLANNED:
+                assert key not in open_plans
+                open_plans.add(key)
+            elif entry.stage in OUTCOMES:
+                assert key in open_plans
+                open_plans.remove(key)
+
+    @invariant()
+    def every_delete_is_on_record_with_the_identity_it_hit(self) -> None:
+        applied = [
+            Identity.of(entry.identity)
+            for entry in self.node.entries()
+            if entry.stage is Stage.APPLIED
+        ]
+        assert applied == [hit.identity for hit in self.node.kernel.hits]
+
+    def teardown(self) -> None:
+        try:
+            self._all_that_can_be_healed_is_healed()
+        finally:
+            self.folder.cleanup()
+
+    def _all_that_can_be_healed_is_healed(self) -> None:
+        spared = {
+            device.identity
+            for device in self.node.kernel.devices()
+            if device.carrying is not None or why_foreign(device, PORT) is not None
+        }
+        dead = len(self.node.kernel.devices()) - len(spared)
+        self.node.outstay()
+        for _ in range(dead // 3):
+            self.node.run()
+        self.only_what_was_dead_and_dockers_and_old_enough_was_deleted()
+        self.every_plan_has_at_most_one_outcome_and_every_outcome_a_plan()
+        assert {device.identity for device in self.node.kernel.devices()} == spared
+        assert self.node.journal.unresolved() == []
+        before = list(self.node.entries()), list(self.node.kernel.hits)
+        self.node.run()
+        assert (list(self.node.entries()), self.node.kernel.hits) == before, (
+            "a run more changes nothing"
+        )
+
+
+NodeStory.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+test_any_story_of_a_node = NodeStory.TestCase

@@ -1,0 +1,114 @@
+"""What is read out of one node, network or task of the Docker API."""
+
+from typing import Any
+
+import pytest
+
+from controller.swarm import SwarmNetwork, SwarmNode, SwarmTask, _network, _node, _task
+from tests.fake_docker import VNI_OPTION, raw_network, raw_node, raw_task
+from tests.fake_swarm import SHOP, network, node, swarm_id, task
+
+
+def without(raw: dict[str, Any], *path: str) -> dict[str, Any]:
+    """The same JSON without what is at this path."""
+    *outer, last = path
+    inner = raw
+    for key in outer:
+        inner = inner[key]
+    del inner[last]
+    return raw
+
+
+def running(**changes: Any) -> dict[str, Any]:
+    """A running task as Docker shows it, with changes."""
+    return raw_task(task("t1", "one", "shop")) | changes
+
+
+@pytest.mark.parametrize(
+    ("raw", "parsed"),
+    [
+        pytest.param(raw_node(node("one")), node("one"), id="ready"),
+        pytest.param(raw_node(node("one", state="down")), node("one", state="down"), id="down"),
+        pytest.param(
+            without(raw_node(node("one")), "Status", "Addr"),
+            node("one", address=""),
+            id="no address",
+        ),
+        pytest.param(
+            without(raw_node(node("one")), "Description", "Hostname"),
+            SwarmNode(swarm_id("one"), swarm_id("one"), "worker", "active", "ready", "192.0.2.1"),
+            id="never joined, so without a name",
+        ),
+    ],
+)
+def test_a_node(raw: dict[str, Any], parsed: SwarmNode) -> None:
+    assert _node(raw) == parsed
+
+
+@pytest.mark.parametrize(
+    ("changes", "parsed"),
+    [
+        pytest.param({}, SHOP, id="one subnet"),
+        pytest.param(
+            {"Options": {VNI_OPTION: "4100,4097"}}, network("shop", 4097, 4100), id="two subnets"
+        ),
+        pytest.param({"Options": {VNI_OPTION: ""}}, network("shop"), id="none yet, empty"),
+        pytest.param({"Options": {}}, network("shop"), id="none yet"),
+        pytest.param({"Options": None}, network("shop"), id="null options"),
+        pytest.param({"Ingress": True}, network("shop", 4097, ingress=True), id="ingress"),
+    ],
+)
+def test_a_network(changes: dict[str, Any], parsed: SwarmNetwork) -> None:
+    assert _network(raw_network(SHOP) | changes) == parsed
+
+
+@pytest.mark.parametrize("vnis", ["4096,x", "0x1000", "-1", "16777216", "4096 4097"])
+def test_a_network_with_vnis_that_make_no_sense_is_refused(vnis: str) -> None:
+    with pytest.raises(ValueError, match=r"invalid|VNI"):
+        _network(raw_network(SHOP) | {"Options": {VNI_OPTION: vnis}})
+
+
+@pytest.mark.parametrize(
+    ("raw", "parsed"),
+    [
+        pytest.param(running(), task("t1", "one", "shop"), id="of a service"),
+        pytest.param(
+            running(Spec={"NetworkAttachmentSpec": {"ContainerID": "c0ffee"}}),
+            task("t1", "one", "shop", attachment=True),
+            id="of docker run",
+        ),
+        pytest.param(running(NetworksAttachments=None), task("t1", "one"), id="null attachments"),
+        pytest.param(
+            without(running(), "NetworksAttachments"), task("t1", "one"), id="no networks"
+        ),
+        pytest.param(running(NodeID=""), None, id="waits for a node"),
+        pytest.param(without(running(), "NodeID"), None, id="has no node yet"),
+        pytest.param(
+            running(Status={"State": "running"}), task("t1", "one", "shop"), id="without an error"
+        ),
+    ],
+)
+def test_a_task(raw: dict[str, Any], parsed: SwarmTask | None) -> None:
+    assert _task(raw) == parsed
+
+
+@pytest.mark.parametrize(
+    ("desired", "state", "live"),
+    [
+        pytest.param("running", "running", True, id="runs"),
+        pytest.param("running", "assigned", True, id="is about to run"),
+        pytest.param("ready", "ready", True, id="waits for its predecessor's end"),
+        pytest.param("shutdown", "running", False, id="is to end"),
+        pytest.param("running", "rejected", False, id="was rejected"),
+        pytest.param("running", "failed", False, id="failed"),
+        pytest.param("complete", "complete", False, id="is complete"),
+        pytest.param("remove", "running", False, id="is to be removed"),
+        pytest.param("running", "orphaned", False, id="is on a lost node"),
+        pytest.param("shutdown", "shutdown", False, id="has ended"),
+    ],
+)
+def test_only_a_task_that_runs_or_is_about_to_counts(desired: str, state: str, live: bool) -> None:
+    parsed = _task(running(DesiredState=desired, Status={"State": state, "Err": "why"}))
+    assert parsed is not None
+    assert parsed.live is live
+    assert parsed.error == "why"

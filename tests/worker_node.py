@@ -1,0 +1,95 @@
+"""A worker's parts around a fake kernel, with clocks that go on when told to."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from contract.messages import Acknowledgement, JournalEntry, NetworkRef, ReconcileReport
+from contract.verdicts import Mode, Stage
+from tests.builders import EPOCH, NODE, PORT, request
+from tests.fake_kernel import FakeKernel
+from worker.idle import IdleClock
+from worker.journal import Journal
+from worker.reconcile import Reconciler
+from worker.view import Device, Identity
+
+GRACE = 5.0
+ALL = 100_000
+
+
+class WorkerNode:
+    """One node: its kernel, and the worker that looks at it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        devices: Sequence[Device] = (),
+        *,
+        mode: Mode = Mode.ENFORCE,
+        max_removals: int = 100,
+    ) -> None:
+        self.path = folder / "journal.jsonl"
+        self.kernel = FakeKernel(devices)
+        self.seconds = 0.0
+        self._mode = mode
+        self._max_removals = max_removals
+        self.restart()
+
+    def restart(self) -> None:
+        """Let the worker die, and a new one start on the same journal."""
+        self.journal = Journal.open(self.path)
+        self.clock = IdleClock(GRACE + 10, lambda: self.seconds)
+        self.reconciler = Reconciler(
+            node_id=NODE,
+            kernel=self.kernel,
+            journal=self.journal,
+            clock=self.clock,
+            grace=GRACE,
+            mode=self._mode,
+            max_removals=self._max_removals,
+            boot_id="this boot",
+            utcnow=lambda: self.now,
+        )
+
+    @property
+    def now(self) -> datetime:
+        """The time of day."""
+        return EPOCH + timedelta(seconds=self.seconds)
+
+    def run(
+        self,
+        *,
+        mode: Mode = Mode.ENFORCE,
+        desired: Sequence[NetworkRef] = (),
+        known: Sequence[NetworkRef] = (),
+        acknowledged: Acknowledgement | None = None,
+    ) -> ReconcileReport:
+        """Run a request that was made this moment."""
+        return self.reconciler.run(
+            request(
+                issued_at=self.now,
+                mode=mode,
+                port=PORT,
+                desired=desired,
+                known=known,
+                acknowledged=acknowledged,
+            )
+        )
+
+    def outstay(self) -> ReconcileReport:
+        """Run twice, a grace period apart; return the second report."""
+        self.run(mode=Mode.OBSERVE)
+        self.seconds += GRACE
+        return self.run()
+
+    def entries(self) -> Sequence[JournalEntry]:
+        """All that the journal holds."""
+        return self.journal.pending(ALL)
+
+    def stages(self, of: Identity | None = None) -> list[Stage]:
+        """The stages that the journal holds, of one device or of all."""
+        return [
+            entry.stage
+            for entry in self.entries()
+            if of is None or Identity.of(entry.identity) == of
+        ]
