@@ -5,15 +5,35 @@ from collections.abc import Iterator
 import pytest
 
 from controller.database import Database, open_database
+from controller.models import Base
 from tests.fake_clock import Clock
+from tests.servers import PostgresServer
 
 
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """An open database of the controller, with empty tables; each supported kind in turn."""
-    database = open_database(database_url)
+@pytest.fixture(scope="session")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """An SQLite database for the session: opening one takes longer than most tests."""
+    database = open_database(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'controller.db'}")
     yield database
     database.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql(postgres_server: PostgresServer) -> Iterator[Database]:
+    """The same on PostgreSQL."""
+    database = open_database(postgres_server.new_database())
+    yield database
+    database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Database:
+    """An open database of the controller, with empty tables; each supported kind in turn."""
+    database: Database = request.getfixturevalue(request.param)
+    with database.engine.begin() as connection:
+        for table in reversed(Base.metadata.sorted_tables):
+            connection.execute(table.delete())
+    return database
 
 
 @pytest.fixture

@@ -57,7 +57,13 @@ def api(database: Database) -> Iterator[Api]:
 
 @pytest.fixture
 def filled(database: Database, api: Api) -> Api:
-    """The API over a database with three nodes, of which `one` has been looked at."""
+    """The API over a database with three nodes, of which one has been looked at."""
+    fill(database)
+    return api
+
+
+def fill(database: Database) -> None:
+    """Store three nodes, and what the worker of one of them says."""
     put(
         database,
         snapshot("one", "two", node("twofold"), tasks=[task("t1", "one", "shop")]),
@@ -75,7 +81,6 @@ def filled(database: Database, api: Api) -> Api:
         limits=("cannot see nsid 4",),
     )
     intake.report(told.model_dump_json())
-    return api
 
 
 def looked_at(api: Api) -> str:
@@ -358,24 +363,19 @@ def _lose(database_url: str) -> None:
         connection.execute(f'DROP DATABASE "{url.database}" WITH (FORCE)'.encode())
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/readyz"),
-        ("GET", "/api/v1/status"),
-        *(("GET", f"/api/v1/{what}") for what in LISTS),
-        ("GET", "/api/v1/nodes/one"),
-        ("POST", "/api/v1/nodes/one/requeue"),
-    ],
-)
-def test_without_its_database_it_says_so(
-    filled: Api, database: Database, database_url: str, method: str, path: str
-) -> None:
+def test_without_its_database_it_says_so(database_url: str) -> None:
+    database = open_database(database_url)
+    fill(database)
+    api = Api(database)
     database.engine.dispose()
     _lose(database_url)
-    assert_problem(filled.client.request(method, path), 503, "database does not answer")
-    assert filled.get("/healthz") == {"status": "ok"}
-    assert filled.rung == 0
+    for path in ("/readyz", "/api/v1/status", *(f"/api/v1/{what}" for what in LISTS)):
+        assert_problem(api.client.get(path), 503, "database does not answer")
+    answer = api.client.post("/api/v1/nodes/one/requeue")
+    assert_problem(answer, 503, "database does not answer")
+    assert api.get("/healthz") == {"status": "ok"}
+    assert api.rung == 0
+    database.close()
 
 
 @pytest.fixture(scope="module")

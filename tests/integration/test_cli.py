@@ -1,4 +1,4 @@
-"""`vxctl` against everything that is not a controller at work: one clear line each time, never a traceback."""
+"""`vxctl` against everything that is not a controller at work: one clear line, never a traceback."""
 
 import json
 import socket

@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -21,6 +22,14 @@ from tests.servers import PostgresServer
 from tests.stored import contents, put
 
 PASSWORD = "s3cr3t"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A database that was opened from empty; each supported kind in turn."""
+    database = open_database(database_url)
+    yield database
+    database.close()
 
 
 def test_an_empty_database_gets_every_table(database: Database) -> None:

@@ -277,7 +277,7 @@ def test_there_is_no_next_time_without_nodes(database: Database) -> None:
         assert due.next_time(session) is None
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_two_controllers_that_claim_at_once_get_different_nodes(database: Database) -> None:
     put(database, snapshot("one", "two", "three"))
     with database.write() as first, database.write() as second:
@@ -289,7 +289,7 @@ def test_two_controllers_that_claim_at_once_get_different_nodes(database: Databa
     assert not taken[0] & taken[1]
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_asking_after_a_claim_is_not_lost_on_who_read_the_row_before(database: Database) -> None:
     put(database)
     with database.write() as session:

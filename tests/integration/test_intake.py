@@ -192,7 +192,7 @@ def test_the_same_entries_in_several_reports_make_one_row_each(
     assert [row.entry_id for row in audit(database)] == [each.id for each in entries]
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_reports_taken_in_by_several_controllers_at_once_make_one_row_an_entry(
     database: Database, intake: Intake, runs: dict[str, UUID]
 ) -> None:
@@ -207,6 +207,20 @@ def test_reports_taken_in_by_several_controllers_at_once_make_one_row_an_entry(
     assert len(audit(database)) == 49
     assert run_row(database, runs[ONE]).state is RunState.SUCCEEDED
     assert len(devices(database)) == 1
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_dispatcher_need_not_wait_for_a_report_of_the_node_that_it_claims(
+    database: Database, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would hold what the other waits for, when the report comes at its run's very deadline."""
+    put(database)
+    claimed: list[str] = []
+    monkeypatch.setattr(
+        "controller.intake._acknowledge", lambda *_: claimed.extend(claim(database))
+    )
+    take_in(intake, report())
+    assert ONE in claimed
 
 
 def test_an_audit_row_says_everything(

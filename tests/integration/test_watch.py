@@ -135,7 +135,11 @@ def test_events_of_other_devices_cause_no_look(
     monkeypatch.setattr(module, "_about_vxlan", about_vxlan)
     watched.watch(grace=NEVER)
     watched.host.ip("link add br0 type bridge")
-    await_true(lambda: heard == [False], "the bridge was heard")
+    await_true(lambda: heard, "the new bridge was heard")
+    before = len(heard)
+    watched.host.ip("link set br0 up")
+    await_true(lambda: len(heard) > before, "the bridge was heard again")
+    assert not any(heard)
     watched.host.add_vxlan(NAME, VNI)
     watched.await_names({NAME})
     assert len(watched.kernel.views) == 2, "the first, and the one for the VXLAN device"

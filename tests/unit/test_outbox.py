@@ -101,14 +101,14 @@ def test_a_stop_sends_what_can_be_sent_first() -> None:
     taken: list[tuple[str, str]] = []
 
     def publish(task: str, payload: str) -> None:
-        await_true(lambda: outbox._stopping, "the stop was asked for")
+        await_true(lambda: box._stopping, "the stop was asked for")
         taken.append((task, payload))
 
-    outbox = Outbox(publish)
+    box = Outbox(publish)
     for message in numbered(1, 2, 3):
-        outbox.put(*message)
-    outbox.start()
-    outbox.stop(timeout=20.0)
+        box.put(*message)
+    box.start()
+    box.stop(timeout=20.0)
     assert taken == numbered(1, 2, 3)
 
 

@@ -21,9 +21,9 @@ def test_a_place_survives_being_written(place: Place) -> None:
 @given(
     place=places,
     ifindex=st.integers(1, 2**31 - 1),
-    # As the kernel module decodes them: any bytes but NUL, at most 15.
-    name=st.binary(min_size=1, max_size=15).map(
-        lambda raw: raw.decode("utf-8", "backslashreplace")
+    # As `worker.kernel` decodes them: any bytes but NUL, at most 15.
+    name=st.lists(st.integers(1, 255), min_size=1, max_size=15).map(
+        lambda raw: bytes(raw).decode("utf-8", "backslashreplace")
     ),
     vni=st.integers(0, 2**24 - 1),
     port=st.integers(0, 2**16 - 1),
