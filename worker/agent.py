@@ -13,9 +13,9 @@ from contract.errors import OperatorError
 from contract.messages import Drift, ReconcileRequest
 from contract.queues import DRIFT_TASK, RECONCILE_TASK, REPORT_TASK
 from contract.verdicts import Mode
+from worker.access import open_kernel
 from worker.idle import IdleClock
 from worker.journal import Journal, JournalError
-from worker.kernel import KernelError, NotPermittedError, RouteNetlink
 from worker.outbox import Outbox
 from worker.reconcile import Reconciler, read_boot_id
 from worker.settings import WorkerSettings
@@ -39,7 +39,7 @@ class Agent:
         self._journal = journal
         self._data_path_port = _DEFAULT_DATA_PATH_PORT
         clock = IdleClock(settings.grace_seconds + _BELIEVED_GAP_SECONDS)
-        self._kernels = (RouteNetlink.open(), RouteNetlink.open())
+        self._kernels = (open_kernel(), open_kernel())
         self._outbox = Outbox(self._publish)
         self._watch = LinkWatch(
             kernel=self._kernels[0],
@@ -68,25 +68,13 @@ class Agent:
             OperatorError: it may not look at the kernel, or cannot write its journal.
         """
         try:
-            kernel = RouteNetlink.open()
-            try:
-                kernel.check_capability()
-            finally:
-                kernel.close()
-            return cls(settings, app, Journal.open(settings.journal))
-        except NotPermittedError as error:
-            raise OperatorError(
-                str(error),
-                "run it as root, or give it CAP_NET_ADMIN and the host's network "
-                "(docker run --network host --cap-add NET_ADMIN ...)",
-            ) from error
-        except KernelError as error:
-            raise OperatorError(str(error), "run it on Linux with route netlink") from error
+            journal = Journal.open(settings.journal)
         except JournalError as error:
             raise OperatorError(
                 str(error),
                 "set VXLAN_OPERATOR_JOURNAL (or --journal) to a file on a disk with room",
             ) from error
+        return cls(settings, app, journal)
 
     def start(self) -> None:
         """Start watching and sending."""

@@ -6,9 +6,10 @@ from contract.errors import OperatorError
 
 _USAGE = """\
 usage: vxlan-worker run [OPTIONS]     serve this node until stopped
+       vxlan-worker scan [OPTIONS]    look at this node once; --fix removes orphans
        vxlan-worker --version
 
-Each option of `run` is also an environment variable: vxlan-worker run --help
+More about each: vxlan-worker run --help, vxlan-worker scan --help
 """
 
 
@@ -37,6 +38,14 @@ def _main(arguments: list[str]) -> int:
                 )
                 return 2
             return 0
+        case ["scan", *options]:
+            from worker.scan import CANNOT_LOOK, parse, scan
+
+            try:
+                return scan(parse(options))
+            except OperatorError as error:
+                tell(error)
+                return CANNOT_LOOK
         case ["--version"]:
             sys.stdout.write(f"vxlan-worker {VERSION}\n")
             return 0

@@ -6,6 +6,7 @@ that is and how it is explained: the orphan that hurts belongs to a network that
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from contract.messages import NetworkRef
 from contract.verdicts import Urgency, Verdict
@@ -18,29 +19,35 @@ class Networks:
     """What the run knows of the Swarm's networks, by VNI.
 
     Attributes:
-        desired: those that this node should carry.
+        desired: those that this node should carry; None where nobody knows (`vxlan-worker scan`).
         known: others.
         data_path_port: the UDP port of this Swarm's overlay networks.
     """
 
-    desired: Mapping[int, NetworkRef]
+    desired: Mapping[int, NetworkRef] | None
     known: Mapping[int, NetworkRef]
     data_path_port: int
 
     @classmethod
     def of(
-        cls, desired: Iterable[NetworkRef], known: Iterable[NetworkRef], data_path_port: int
+        cls,
+        desired: Iterable[NetworkRef] | None,
+        known: Iterable[NetworkRef],
+        data_path_port: int,
     ) -> "Networks":
         """Index networks by each of their VNIs (one a subnet)."""
-        return cls(
-            {vni: network for network in desired for vni in network.vnis},
-            {vni: network for network in known for vni in network.vnis},
-            data_path_port,
-        )
+        return cls(None if desired is None else _by_vni(desired), _by_vni(known), data_path_port)
+
+    def needing(self, vni: int) -> NetworkRef | None:
+        """The network that needs this VNI on this node, as far as anybody knows."""
+        return (self.known if self.desired is None else self.desired).get(vni)
+
+    def having(self, vni: int) -> NetworkRef | None:
+        """The network that has this VNI."""
+        return (self.desired or {}).get(vni) or self.known.get(vni)
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """What was concluded about one device, and why.
 
     Attributes:
@@ -76,20 +83,20 @@ def _judge_one(
     device: Device, networks: Networks, idle_for: Callable[[Identity], float], grace: float
 ) -> Judgement:
     identity = device.identity
-    desired = networks.desired.get(identity.vni)
-    network = desired or networks.known.get(identity.vni)
+    network = networks.having(identity.vni)
 
     foreign = why_foreign(device, networks.data_path_port)
     if foreign is not None:
         blocks = identity.port == networks.data_path_port and not device.foreign_birth
-        if desired is not None and blocks:
+        needing = networks.needing(identity.vni)
+        if needing is not None and blocks:
             return Judgement(
                 device,
                 Verdict.CONFLICT,
                 f"not Docker's ({foreign}), and it holds VNI {identity.vni}, which network "
-                f"{desired.name} needs on this node: Docker cannot create its own device until "
+                f"{needing.name} needs on this node: Docker cannot create its own device until "
                 "this one is given another VNI or UDP port by whoever made it",
-                network=desired,
+                network=needing,
             )
         return Judgement(device, Verdict.FOREIGN, f"not Docker's: {foreign}")
 
@@ -117,15 +124,20 @@ def _judge_one(
 
 
 def _urgency(identity: Identity, networks: Networks) -> tuple[Urgency, str]:
-    desired = networks.desired.get(identity.vni)
-    if desired is not None:
+    network = networks.having(identity.vni)
+    if network is None:
+        prefix = network_prefix(identity.name)
+        clue = f" (its id began with {prefix})" if prefix else ""
+        return Urgency.UNKNOWN, f"no network known here has VNI {identity.vni}{clue}"
+    if networks.desired is None:
+        return Urgency.UNKNOWN, f"its VNI is that of network {network.name}"
+    if identity.vni in networks.desired:
         return (
             Urgency.BLOCKING,
-            f"network {desired.name} is wanted on this node and every task of it is rejected here",
+            f"network {network.name} is wanted on this node and every task of it is rejected here",
         )
-    known = networks.known.get(identity.vni)
-    if known is not None:
-        return Urgency.STALE, f"network {known.name} is not wanted on this node"
-    prefix = network_prefix(identity.name)
-    clue = f" (its id began with {prefix})" if prefix else ""
-    return Urgency.UNKNOWN, f"no network known here has VNI {identity.vni}{clue}"
+    return Urgency.STALE, f"network {network.name} is not wanted on this node"
+
+
+def _by_vni(networks: Iterable[NetworkRef]) -> dict[int, NetworkRef]:
+    return {vni: network for network in networks for vni in network.vnis}

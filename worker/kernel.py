@@ -21,7 +21,7 @@ import os
 import struct
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final, NamedTuple, Protocol, Self
+from typing import Final, Protocol, Self
 
 from pyroute2.netlink import nlmsg
 from pyroute2.netlink.rtnl import (
@@ -35,46 +35,24 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
+from worker.linkmsg import LinkDecoder, decode_group, decode_port
 from worker.netlink import (
     NETLINK_GET_STRICT_CHK,
     NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_REQUEST,
-    Attributes,
     NetlinkError,
     NetlinkSocket,
     attributes,
 )
-from worker.view import HOST, Device, Identity, Place, View, VxlanFlag
+from worker.view import HOST, Device, Place, View
 
-IFF_UP: Final = 0x1
 _NO_SUCH_IFINDEX: Final = 2**31 - 1
-
-# linux/if_link.h
-_IFLA_IFNAME: Final = 3
-_IFLA_MASTER: Final = 10
-_IFLA_LINKINFO: Final = 18
-_IFLA_LINK_NETNSID: Final = 37
-_IFLA_TARGET_NETNSID: Final = 46
-_IFLA_INFO_KIND: Final = 1
-_IFLA_INFO_DATA: Final = 2
-_IFLA_VXLAN_ID: Final = 1
-_IFLA_VXLAN_PORT: Final = 15
-_FLAGS: Final = (
-    (7, VxlanFlag.LEARNING),
-    (11, VxlanFlag.PROXY),
-    (13, VxlanFlag.L2MISS),
-    (14, VxlanFlag.L3MISS),
-)
 _NETNSA_NSID: Final = 1
 _RTEXT_FILTER_SKIP_STATS: Final = 1 << 3
 
-_IFINFOMSG: Final = struct.Struct("=BxHiII")
-"""struct ifinfomsg: family, type, index, flags, change."""
 _IFADDRMSG: Final = struct.Struct("=BBBBi")
 _S32: Final = struct.Struct("=i")
-_U16_BIG: Final = struct.Struct("!H")
-_VXLAN: Final = b"vxlan\0"
 
 _TOO_OLD: Final = (
     "this kernel is older than 4.20 and shows only the host namespace: "
@@ -119,6 +97,13 @@ class Kernel(Protocol):
             KernelError: the list could not be read whole; there is no partial view of a place.
         """
 
+    def look_at(self, place: Place) -> tuple[Device, ...]:
+        """List the VXLAN devices of one place; none when the place is gone.
+
+        Raises:
+            KernelError: the list could not be read whole.
+        """
+
     def read(self, place: Place, ifindex: int) -> Device | None:
         """Read one device afresh; None when there is no VXLAN device of that index in that place.
 
@@ -134,12 +119,38 @@ class Kernel(Protocol):
             KernelError: the kernel refused.
         """
 
+    def set_group(self, place: Place, ifindex: int, group: int) -> None:
+        """Put the device with this index into a link group (0: the default one).
+
+        Raises:
+            GoneError: there is no such device.
+            KernelError: the kernel refused.
+        """
+
+    def group_members(self, place: Place, group: int) -> frozenset[int]:
+        """The ifindexes of all devices, of whatever kind, in a link group of a place.
+
+        Raises:
+            KernelError: the list could not be read whole.
+        """
+
+    def delete_group(self, place: Place, group: int) -> None:
+        """Delete all devices of a link group of a place at once. Look at its members first.
+
+        The kernel waits for its readers (RCU) once for all of them, not once for each.
+
+        Raises:
+            GoneError: the place is gone.
+            KernelError: the kernel refused; then all of them are still there.
+        """
+
 
 class RouteNetlink:
     """The kernel of this machine, through one netlink socket in the namespace of this process."""
 
     def __init__(self, netlink: NetlinkSocket) -> None:
         self._netlink = netlink
+        self._decoder = LinkDecoder()
         self._own: int | None = None
         self._limits: tuple[str, ...] = ()
         # A strict kernel refuses what it does not understand. One that cannot be strict (before
@@ -209,17 +220,51 @@ class RouteNetlink:
             raise _translated(error, f"reading the device with ifindex {ifindex}") from error
         return devices[0] if devices else None
 
+    def look_at(self, place: Place) -> tuple[Device, ...]:
+        """See `Kernel.look_at`."""
+        try:
+            return tuple(self._devices(place))
+        except NetlinkError as error:
+            if _is_gone(place, error) and place not in self._peers():
+                return ()
+            raise _translated(error, f"listing the VXLAN devices in {place}") from error
+
     def delete(self, place: Place, ifindex: int) -> None:
         """See `Kernel.delete`."""
+        self._change(place, RTM_DELLINK, ifindex, [], f"deleting the device with ifindex {ifindex}")
+
+    def set_group(self, place: Place, ifindex: int, group: int) -> None:
+        """See `Kernel.set_group`."""
+        doing = f"putting the device with ifindex {ifindex} into group {group}"
+        self._change(place, RTM_SETLINK, ifindex, [["IFLA_GROUP", group]], doing)
+
+    def group_members(self, place: Place, group: int) -> frozenset[int]:
+        """See `Kernel.group_members`."""
+        message = ifinfmsg()
+        message["attrs"] = [["IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS], *_target(place)]
+        try:
+            answers = self._netlink.dump(_encoded(message, RTM_GETLINK, NLM_F_DUMP))
+        except NetlinkError as error:
+            raise _translated(error, f"listing the devices in {place}") from error
+        links = (decode_group(body) for _, body in answers)
+        return frozenset(ifindex for ifindex, its_group in links if its_group == group)
+
+    def delete_group(self, place: Place, group: int) -> None:
+        """See `Kernel.delete_group`."""
+        self._change(place, RTM_DELLINK, 0, [["IFLA_GROUP", group]], f"deleting group {group}")
+
+    def _change(
+        self, place: Place, kind: int, ifindex: int, attrs: list[list[object]], doing: str
+    ) -> None:
         message = ifinfmsg()
         message["index"] = ifindex
-        message["attrs"] = _target(place)
+        message["attrs"] = [*attrs, *_target(place)]
         try:
-            self._netlink.request(_encoded(message, RTM_DELLINK, NLM_F_ACK))
+            self._netlink.request(_encoded(message, kind, NLM_F_ACK))
         except NetlinkError as error:
             if _is_gone(place, error):
-                raise GoneError(errno.ENODEV, f"there is no such device in {place}") from error
-            raise _translated(error, f"deleting the device with ifindex {ifindex}") from error
+                raise GoneError(errno.ENODEV, f"{doing}: nothing such in {place}") from error
+            raise _translated(error, doing) from error
 
     def _peers(self) -> list[Place]:
         """The peer namespaces that have a number here."""
@@ -251,7 +296,8 @@ class RouteNetlink:
 
     def _decoded(self, place: Place, bodies: Iterable[bytes]) -> list[Device]:
         """Decode what is VXLAN, and gather the rest of the evidence for it."""
-        links = [link for body in bodies if (link := _decode(place, body)) is not None]
+        decode = self._decoder.vxlan
+        links = [link for body in bodies if (link := decode(place, body)) is not None]
         if not links:
             return []
         addressed: frozenset[int] = frozenset()
@@ -291,85 +337,18 @@ class RouteNetlink:
 
     def _endpoints(self, place: Place, bridge: int) -> int:
         """How many ports of a bridge are something other than a VXLAN device."""
-        count = 0
-        for _, body in self._netlink.dump(_port_dump(place, bridge)):
-            found = attributes(body, _IFINFOMSG.size, len(body))
-            # The kernel's filter is a help, not a promise.
-            if _number(body, found, _IFLA_MASTER) == bridge:
-                count += _vxlan_data(body, found) is None
-        return count
-
-
-class _Link(NamedTuple):
-    """What a link message alone tells of a VXLAN device."""
-
-    identity: Identity
-    up: bool
-    master: int | None
-    flags: VxlanFlag
-    birth: int | None
-
-
-def _decode(place: Place, body: bytes) -> _Link | None:
-    """Decode a link message; None for anything but a VXLAN device.
-
-    Raises:
-        NetlinkError: it is malformed, or of another place than was asked for.
-    """
-    _, _, ifindex, flags, _ = _IFINFOMSG.unpack_from(body)
-    found = attributes(body, _IFINFOMSG.size, len(body))
-    data = _vxlan_data(body, found)
-    if data is None:
-        return None
-    if not place.is_host and _number(body, found, _IFLA_TARGET_NETNSID) != place.nsid:
-        raise NetlinkError(errno.EPROTO, f"the kernel answered for another namespace than {place}")
-    start, end = found[_IFLA_IFNAME]
-    vni = _number(body, data, _IFLA_VXLAN_ID)
-    port = data.get(_IFLA_VXLAN_PORT)
-    if vni is None or port is None:
-        raise NetlinkError(errno.EBADMSG, "a VXLAN device without VNI or port")
-    vxlan_flags = VxlanFlag(0)
-    for attribute, flag in _FLAGS:
-        where = data.get(attribute)
-        if where is not None and body[where[0]]:
-            vxlan_flags |= flag
-    return _Link(
-        Identity(
-            place,
-            ifindex,
-            # An interface name is bytes without NUL, '/' or white space, in no stated encoding.
-            body[start : end - 1].decode("utf-8", "backslashreplace"),
-            vni,
-            _U16_BIG.unpack_from(body, port[0])[0],
-        ),
-        bool(flags & IFF_UP),
-        _number(body, found, _IFLA_MASTER),
-        vxlan_flags,
-        _number(body, found, _IFLA_LINK_NETNSID),
-    )
-
-
-def _vxlan_data(body: bytes, found: Attributes) -> Attributes | None:
-    """The VXLAN attributes of a link message, None if it is of another kind."""
-    where = found.get(_IFLA_LINKINFO)
-    if where is None:
-        return None
-    info = attributes(body, *where)
-    kind, data = info.get(_IFLA_INFO_KIND), info.get(_IFLA_INFO_DATA)
-    if kind is None or data is None or body[kind[0] : kind[1]] != _VXLAN:
-        return None
-    return attributes(body, *data)
-
-
-def _number(body: bytes, found: Attributes, attribute: int) -> int | None:
-    where = found.get(attribute)
-    return None if where is None else int(_S32.unpack_from(body, where[0])[0])
+        ports = [decode_port(body) for _, body in self._netlink.dump(_port_dump(place, bridge))]
+        # The kernel's filter is a help, not a promise.
+        return sum(port.master == bridge and not port.is_vxlan for port in ports)
 
 
 def _nsid(body: bytes) -> int | None:
     """The nsid in a struct rtgenmsg (one byte, padded to four) with attributes; None for "none"."""
-    nsid = _number(body, attributes(body, 4, len(body)), _NETNSA_NSID)
-    return None if nsid is None or nsid < 0 else nsid
+    where = attributes(body, 4, len(body)).get(_NETNSA_NSID)
+    if where is None:
+        return None
+    nsid: int = _S32.unpack_from(body, where[0])[0]
+    return None if nsid < 0 else nsid
 
 
 def _is_gone(place: Place, error: NetlinkError) -> bool:

@@ -36,8 +36,8 @@ def why_foreign(device: Device, data_path_port: int) -> str | None:
         return f"its name says VNI {int(named[1], 16)}, but it has {identity.vni}"
     if identity.port != data_path_port:
         return f"its UDP port is {identity.port}, the Swarm's data path port is {data_path_port}"
-    missing = _DOCKERS_FLAGS & ~device.flags
-    if missing:
+    if device.flags != _DOCKERS_FLAGS:
+        missing = _DOCKERS_FLAGS & ~device.flags
         names = ", ".join(str(flag.name).lower() for flag in missing)
         return f"Docker would have set {names}"
     if device.foreign_birth:

@@ -72,8 +72,7 @@ class Identity(NamedTuple):
         return f"{self.name} (ifindex {self.ifindex}, VNI {self.vni}, UDP port {self.port}) in {self.place}"
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(NamedTuple):
     """A VXLAN device with the evidence for whether it lives.
 
     Attributes:

@@ -6,6 +6,7 @@ watch never removes anything; it sends a drift hint, and the controller asks for
 """
 
 import contextlib
+import math
 import os
 import select
 import threading
@@ -19,7 +20,7 @@ from contract.verdicts import Verdict
 from worker.idle import IdleClock
 from worker.judge import Networks, judge
 from worker.kernel import Kernel, KernelError
-from worker.netlink import EventsLostError, NetlinkSocket
+from worker.netlink import NETLINK_LISTEN_ALL_NSID, EventsLostError, NetlinkSocket
 from worker.view import Identity
 
 log = structlog.get_logger(__name__)
@@ -30,10 +31,25 @@ _VXLAN_KIND: Final = b"vxlan\0"
 SETTLE_BURST: Final = 0.05
 """Seconds to let a burst of events end before looking: one teardown makes several."""
 
-_MOST_DRAINED: Final = 10_000
+_MOST_DRAINED: Final = 1_000
 _RETRY_SECONDS: Final = 1.0
+_LEAST_SECONDS_BETWEEN_HINTS: Final = 1.0
 _REPEAT_SECONDS: Final = (5.0, 15.0, 60.0)
 """How long after a drift hint the next follows, while the devices stay."""
+
+
+def hear_links() -> NetlinkSocket:
+    """Open a socket that hears link events: of every numbered namespace, or at least of the host.
+
+    Hearing the peers wants CAP_NET_BROADCAST besides CAP_NET_ADMIN (net/netlink/af_netlink.c). Without
+    it nothing is missed, only seen later: a sandbox that goes idle is then found by the next run.
+    """
+    events = NetlinkSocket(groups=RTMGRP_LINK)
+    try:
+        events.set_option(NETLINK_LISTEN_ALL_NSID)
+    except OSError as error:
+        log.info("only the host namespace's link events are heard", error=str(error))
+    return events
 
 
 class LinkWatch:
@@ -56,7 +72,7 @@ class LinkWatch:
         grace: float,
         data_path_port: Callable[[], int],
         drift: Callable[[Sequence[Identity]], None],
-        events: Callable[[], NetlinkSocket] = lambda: NetlinkSocket(groups=RTMGRP_LINK),
+        events: Callable[[], NetlinkSocket] = hear_links,
     ) -> None:
         self._kernel = kernel
         self._clock = clock
@@ -67,9 +83,10 @@ class LinkWatch:
         self._stopping = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="link-watch", daemon=True)
+        self._sandboxes: frozenset[int | None] = frozenset()
         self._told: frozenset[Identity] = frozenset()
+        self._told_at = -math.inf
         self._repeats = 0
-        self._repeat_at = 0.0
 
     def start(self) -> None:
         """Start watching."""
@@ -89,9 +106,15 @@ class LinkWatch:
                 with self._events() as events:
                     self._watch(events)
             except EventsLostError:
-                log.warning("link events were lost, looking at everything again")
+                # More than a socket holds: a storm. A new socket is empty, and a look follows.
+                log.info("link events were lost, looking at everything again")
+                self._wait(SETTLE_BURST)
             except OSError as error:
                 log.warning("link events cannot be heard, will try again", error=str(error))
+                self._wait(_RETRY_SECONDS)
+            except Exception:
+                # A watch that died in silence would be the worst of its faults.
+                log.exception("the link watch failed, starting it again")
                 self._wait(_RETRY_SECONDS)
 
     def _watch(self, events: NetlinkSocket) -> None:
@@ -103,7 +126,7 @@ class LinkWatch:
                     continue
                 if self._stop_asked():
                     return
-                if _about_vxlan(events):
+                if self._matters(events):
                     self._wait(SETTLE_BURST)
                     _drain(events)
                     break
@@ -127,36 +150,50 @@ class LinkWatch:
             log.warning("the link watch cannot look", error=str(error))
             return _RETRY_SECONDS
         self._clock.saw(view.devices)
+        self._sandboxes = frozenset(
+            each.identity.place.nsid for each in view.devices if not each.identity.place.is_host
+        )
         networks = Networks({}, {}, self._data_path_port())
         judgements = judge(view.devices, networks, self._clock.idle_for, self._grace)
-        self._tell(
-            frozenset(each.device.identity for each in judgements if each.verdict is Verdict.ORPHAN)
+        again = [each.settles_in for each in judgements if each.settles_in is not None]
+        orphans = frozenset(
+            each.device.identity for each in judgements if each.verdict is Verdict.ORPHAN
         )
-        settling = [each.settles_in for each in judgements if each.settles_in is not None]
-        if self._told:
+        if orphans:
+            again.append(self._tell(orphans))
             # Often enough for the idle clock to go on believing what it saw.
-            settling.append(max(self._grace, _RETRY_SECONDS))
-        return max(min(settling, default=_REPEAT_SECONDS[-1]), 0.001)
-
-    def _tell(self, orphans: frozenset[Identity]) -> None:
-        """Send a drift hint for what is new at once, and for what stays ever more seldom."""
-        now = time.monotonic()
-        if orphans - self._told:
-            self._repeats = 0
-        elif not orphans or now < self._repeat_at:
+            again.append(max(self._grace, _RETRY_SECONDS))
+        else:
             self._told = orphans
-            return
-        self._told = orphans
-        self._repeat_at = now + _REPEAT_SECONDS[min(self._repeats, len(_REPEAT_SECONDS) - 1)]
-        self._repeats += 1
+        return max(min(again, default=_REPEAT_SECONDS[-1]), 0.001)
+
+    def _matters(self, events: NetlinkSocket) -> bool:
+        """Whether one datagram of events is a reason to look. Cheap: no decoding, a look decides.
+
+        That is whatever mentions a VXLAN device, and in a sandbox whatever happens: the ports of its
+        bridge are what tells a live one from a dead one.
+        """
+        nsid, messages = events.receive_events()
+        if nsid is not None and nsid in self._sandboxes:
+            return True
+        return any(_VXLAN_KIND in body for _, body in messages)
+
+    def _tell(self, orphans: frozenset[Identity]) -> float:
+        """Send a drift hint when it is time for one; return in how many seconds the next may be.
+
+        What is new is told at once, what stays ever more seldom; never more than one hint a second.
+        """
+        now = time.monotonic()
+        new = not orphans <= self._told
+        pause = _LEAST_SECONDS_BETWEEN_HINTS if new else _REPEAT_SECONDS[self._repeats]
+        left = self._told_at + pause - now
+        if left > 0:
+            return left
+        self._repeats = 0 if new else min(self._repeats + 1, len(_REPEAT_SECONDS) - 1)
+        self._told, self._told_at = orphans, now
         log.info("devices have outstayed the grace period", devices=[str(each) for each in orphans])
         self._drift(sorted(orphans, key=str))
-
-
-def _about_vxlan(events: NetlinkSocket) -> bool:
-    """Whether one datagram of events mentions a VXLAN device. Cheap: no decoding, a look decides."""
-    _, messages = events.receive_events()
-    return any(_VXLAN_KIND in body for _, body in messages)
+        return _REPEAT_SECONDS[self._repeats]
 
 
 def _drain(events: NetlinkSocket) -> None:

@@ -1,0 +1,73 @@
+"""Network names from this node's Docker socket, where there is one. A help for people, never evidence."""
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from contract.messages import NetworkRef
+
+_VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
+_TIMEOUT_SECONDS: Final = 5.0
+_MOST_BYTES: Final = 64 << 20
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_TIMEOUT_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def overlay_networks(docker_socket: Path) -> list[NetworkRef]:
+    """The overlay networks that this node's dockerd knows (a manager's: all of the Swarm).
+
+    Raises:
+        OSError: nobody answers at that socket, or not as dockerd does.
+    """
+    query = quote(json.dumps({"driver": ["overlay"]}))
+    try:
+        listed = _get(docker_socket, f"/networks?filters={query}")
+        return [_reference(each) for each in listed]
+    except (http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OSError(f"{docker_socket} does not answer as dockerd does: {error}") from error
+
+
+def data_path_port(docker_socket: Path) -> int | None:
+    """The Swarm's data path port; None where dockerd does not say (only a manager's does).
+
+    Raises:
+        OSError: nobody answers at that socket, or not as dockerd does.
+    """
+    try:
+        cluster = (_get(docker_socket, "/info").get("Swarm") or {}).get("Cluster") or {}
+        return int(cluster.get("DataPathPort") or 0) or None
+    except (http.client.HTTPException, ValueError, TypeError, AttributeError) as error:
+        raise OSError(f"{docker_socket} does not answer as dockerd does: {error}") from error
+
+
+def _get(docker_socket: Path, path: str) -> Any:
+    connection = _UnixConnection(docker_socket)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        if response.status != http.client.OK:
+            raise OSError(f"{docker_socket} answered {response.status} {response.reason}")
+        return json.loads(response.read(_MOST_BYTES))
+    finally:
+        connection.close()
+
+
+def _reference(network: dict[str, Any]) -> NetworkRef:
+    vnis = (network.get("Options") or {}).get(_VNI_OPTION) or ""
+    return NetworkRef(
+        id=network["Id"],
+        name=network["Name"][:255],
+        vnis=tuple(int(vni) for vni in vnis.split(",") if vni),
+    )
