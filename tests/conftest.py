@@ -12,6 +12,13 @@ from tests.servers import PostgresServer, RedisServer, ServerMissingError
 IN_CI = os.environ.get("CI") == "true"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Another engine for the Swarm tests than this machine's: see `make test-engines`."""
+    parser.addoption(
+        "--engine", type=Path, help="root folder of the engine (python -m tests.lab engine)"
+    )
+
+
 def cannot(reason: str) -> None:
     """Skip on a person's machine; fail where a test that did not run would pass for one that did."""
     if IN_CI:

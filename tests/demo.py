@@ -160,15 +160,7 @@ def _engines(lab: Lab) -> str:
 
 def _carries(stack: Stack, node: Node, vni: int) -> bool:
     """Whether the node has a device of this VNI anywhere, as the operator sees it after a new look."""
-    before = {run["id"] for run in stack.ask(f"/api/v1/runs?node={node.name}")}
-    stack.vxctl("requeue", node.name)
-    await_true(
-        lambda: any(
-            run["id"] not in before and run["state"] == "succeeded"
-            for run in stack.ask(f"/api/v1/runs?node={node.name}")
-        ),
-        f"a run of {node.name}",
-    )
+    stack.look_now(node)
     return any(device["vni"] == vni for device in stack.ask(f"/api/v1/devices?node={node.name}"))
 
 

@@ -160,6 +160,19 @@ class Stack:
         answer = self.lab.hub_run(["busybox", "wget", "-q", "-O", "-", address], check=False)
         return json.loads(answer.stdout) if answer.returncode == 0 else []
 
+    def look_now(self, node: Node) -> None:
+        """Re-queue a node and wait for a run that began after that."""
+        before = {run["id"] for run in self.ask(f"/api/v1/runs?node={node.name}")}
+        self.vxctl("requeue", node.name)
+        await_true(
+            lambda: any(
+                run["id"] not in before and run["state"] == "succeeded"
+                for run in self.ask(f"/api/v1/runs?node={node.name}")
+            ),
+            f"a new run of {node.name}",
+            40.0,
+        )
+
     def vxctl(self, *arguments: str) -> str:
         """What `vxctl` prints."""
         return self.lab.hub_run([str(_BIN / "vxctl"), *arguments], timeout=20).stdout

@@ -14,10 +14,11 @@ GRACE_SECONDS = 1.0
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """Three nodes, booted once."""
+    engine: Path | None = request.config.getoption("--engine")
     try:
-        booted = Lab.create(f"pytest-{os.getpid()}", nodes=3)
+        booted = Lab.create(f"pytest-{os.getpid()}", nodes=3, engine=engine)
     except LabError as error:
         cannot(f"no lab can be booted: {error}")
         raise

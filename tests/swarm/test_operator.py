@@ -7,31 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab, LabNetwork, Node, PlantedDevice
+from tests.lab import Lab, PlantedDevice
 from tests.servers import await_true
 from tests.stack import Program, Stack
+from tests.swarm.services import make_network, make_service, scale
 from tests.swarm.witness import Witness
 
 pytestmark = [pytest.mark.swarm, pytest.mark.timeout(180)]
 
 HEALED = ["detected", "planned", "applied", "verified"]
 _FAULT = "error creating vxlan interface: file exists"
-
-
-def make_network(lab: Lab, name: str) -> LabNetwork:
-    """An overlay network that the fixture removes again."""
-    lab.manager.docker("network", "create", "--driver", "overlay", "--label", "test", name)
-    return lab.network(name)
-
-
-def make_service(lab: Lab, name: str, network: str, node: Node, replicas: int = 1) -> None:
-    """A service that stays on one node."""
-    lab.manager.docker(
-        *("service", "create", "--detach", "--no-resolve-image", "--name", name),
-        *("--network", network, "--replicas", str(replicas), "--stop-grace-period", "1s"),
-        *("--restart-delay", "1s", "--constraint", f"node.hostname=={node.name}"),
-        *("bb:1", "sleep", "100000"),
-    )
 
 
 def await_healed(stack: Stack, planted: PlantedDevice) -> None:
@@ -75,7 +60,7 @@ def test_the_verdict_on_a_live_sandbox_is_in_use_and_nothing_is_removed(
     lab.wait_tasks("alive", count=2, node=node)
 
     def judged() -> bool:
-        stack.vxctl("requeue", node.name)
+        stack.look_now(node)
         devices = stack.ask(f"/api/v1/devices?node={node.name}")
         return any(
             device["vni"] == network.vnis[0]
@@ -99,8 +84,7 @@ def test_no_task_fails_because_of_the_operator(lab: Lab, stack: Stack) -> None:
     for ones in (0, 1):
         # Those that run stop, and the others start: networks come to nodes and go.
         for number, service in enumerate(services):
-            replicas = (number + ones + 1) % 2
-            lab.manager.docker("service", "scale", "--detach", f"{service}={replicas}")
+            scale(lab, service, (number + ones + 1) % 2)
         for number, service in enumerate(services):
             if (number + ones + 1) % 2:
                 lab.wait_tasks(service, timeout=90.0)

@@ -1,0 +1,158 @@
+"""Every form of the fault, on a real Swarm: found where it hides, judged by evidence, healed or spared."""
+
+import json
+from functools import partial
+from typing import Any
+
+import pytest
+
+from contract.queues import node_queue
+from tests.lab import Lab, Node
+from tests.servers import await_true
+from tests.stack import Stack
+from tests.swarm.services import make_network, make_service, scale
+
+pytestmark = [pytest.mark.swarm, pytest.mark.timeout(240)]
+
+_FAULT = "file exists"
+
+
+def devices(stack: Stack, node: Node, vni: int) -> list[dict[str, Any]]:
+    """What a fresh run finds of a VNI on a node."""
+    stack.look_now(node)
+    return [each for each in stack.ask(f"/api/v1/devices?node={node.name}") if each["vni"] == vni]
+
+
+def applied(stack: Stack, node: Node, vni: int) -> list[dict[str, Any]]:
+    """The removals of devices of a VNI."""
+    return [row for row in stack.audit(node) if row["stage"] == "applied" and row["vni"] == vni]
+
+
+def await_applied(stack: Stack, node: Node, vni: int) -> None:
+    """Wait until a device of a VNI was removed."""
+    await_true(lambda: applied(stack, node, vni), f"the orphan of VNI {vni} is removed", 40.0)
+
+
+def stopped(lab: Lab, service: str) -> bool:
+    """Whether no task of a service runs."""
+    return all(task.state != "running" for task in lab.tasks(service))
+
+
+def test_an_orphan_in_a_namespace_without_a_name_is_found_and_removed(
+    lab: Lab, stack: Stack
+) -> None:
+    node = lab.nodes[1]
+    network = make_network(lab, "hidden")
+    make_service(lab, "hidden", network.name, node)
+    lab.wait_tasks("hidden", node=node)
+    stack.workers[node.name].stop()
+
+    hidden = lab.plant_hidden(node, network)
+    try:
+        lab.wait_ready()
+        await_true(
+            lambda: any(_FAULT in error for error in lab.task_errors("hidden")),
+            "Swarm rejects the tasks",
+            40.0,
+        )
+        shown = node.run(["ip", "-json", "link", "show", "type", "vxlan"]).stdout
+        assert network.vnis[0] not in {
+            int(link["ifname"][3:9], 16) for link in json.loads(shown) if link
+        }
+
+        stack.workers[node.name].start()
+        await_applied(stack, node, network.vnis[0])
+        assert applied(stack, node, network.vnis[0])[0]["place"].startswith("nsid:")
+        lab.wait_tasks("hidden", node=node)
+    finally:
+        hidden.release()
+
+
+def test_a_sandbox_left_by_a_killed_dockerd_does_not_stay(lab: Lab, stack: Stack) -> None:
+    node = lab.nodes[2]
+    network = make_network(lab, "stale")
+    make_service(lab, "stale", network.name, node)
+    lab.wait_tasks("stale", node=node)
+    scale(lab, "stale", 0)
+    node.kill_dockerd()
+    node.start_dockerd()
+    lab.wait_ready()
+    await_true(
+        lambda: not devices(stack, node, network.vnis[0]), "the sandbox's device is gone", 40.0
+    )
+    scale(lab, "stale", 1)
+    lab.wait_tasks("stale", node=node, timeout=60.0)
+
+
+def test_a_leak_of_each_of_twenty_networks_goes_at_once(lab: Lab, stack: Stack) -> None:
+    node = lab.nodes[1]
+    networks = [make_network(lab, f"leak{number}") for number in range(20)]
+    # Planting takes longer than the grace period; the worker is to see them all at one time.
+    stack.workers[node.name].stop()
+    planted = [lab.plant_orphan(node, network) for network in networks]
+    stack.workers[node.name].start()
+    for network in networks:
+        await_applied(stack, node, network.vnis[0])
+    rows = [applied(stack, node, network.vnis[0])[0] for network in networks]
+    assert all("link group" in row["reason"] for row in rows)
+    assert {row["urgency"] for row in rows} == {"stale"}
+    assert not any(each.exists() for each in planted)
+
+
+def test_a_foreign_device_on_a_networks_vni_is_named_and_left_alone(lab: Lab, stack: Stack) -> None:
+    node = lab.nodes[1]
+    network = make_network(lab, "claimed")
+    node.run(
+        ["ip", "link", "add", "vxlan.calico", "type", "vxlan", "id", str(network.vnis[0]),
+         "dstport", "4789", "nolearning"]
+    )  # fmt: skip
+    try:
+        make_service(lab, "claimed", network.name, node)
+        await_true(lambda: lab.task_errors("claimed"), "Swarm rejects the task", 30.0)
+
+        def conflicts() -> list[str]:
+            found = devices(stack, node, network.vnis[0])
+            return [each["reason"] for each in found if each["verdict"] == "conflict"]
+
+        await_true(conflicts, "the conflict is reported")
+        assert "claimed" in conflicts()[0]
+        assert applied(stack, node, network.vnis[0]) == []
+        node.run(["ip", "link", "show", "vxlan.calico"])
+    finally:
+        node.run(["ip", "link", "delete", "vxlan.calico"])
+
+
+def test_two_hours_of_churn_in_a_minute_at_the_shortest_grace_harm_no_task(
+    lab: Lab, stack: Stack
+) -> None:
+    """A real node creates or drops a network every few minutes; here it is a few a second."""
+    networks = [make_network(lab, f"hurry{number}") for number in range(6)]
+    names = [f"hurry{number}" for number in range(12)]
+    for number, name in enumerate(names):
+        make_service(lab, name, networks[number // 2].name, lab.nodes[number % 3], 0)
+    for worker in stack.workers.values():
+        worker.stop()
+        worker.command += ["--grace-seconds", "0.2"]
+        worker.start()
+    for _ in range(6):
+        for name in names:
+            scale(lab, name, 1)
+        for name in names:
+            lab.wait_tasks(name, timeout=60.0)
+        for name in names:
+            scale(lab, name, 0)
+        for name in names:
+            await_true(partial(stopped, lab, name), f"{name} stops", 60.0)
+    failed = {name: errors for name in names if (errors := lab.task_errors(name))}
+    assert failed == {}
+
+
+def test_a_queue_of_a_node_does_not_grow_while_its_worker_is_away(lab: Lab, stack: Stack) -> None:
+    node = lab.nodes[2]
+    stack.workers[node.name].stop()
+    for _ in range(5):
+        stack.vxctl("requeue", node.name)
+    queued = lab.hub_run(["redis-cli", "llen", node_queue(node.swarm_id)]).stdout
+    assert int(queued) <= 1
+    stack.workers[node.name].start()
+    await_true(lambda: stack.converged(), "it is looked at again", 60.0)
