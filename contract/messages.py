@@ -57,6 +57,13 @@ class NetworkRef(Message):
     vnis: tuple[Vni, ...]
 
 
+class DesiredNetwork(NetworkRef):
+    """A network that the node should carry."""
+
+    running: bool = False
+    """Whether a task of it runs there, as the Swarm knows: then there must be a device."""
+
+
 class Acknowledgement(Message):
     """Journal entries up to and including `through` of journal `journal_id` are stored for good."""
 
@@ -75,7 +82,7 @@ class ReconcileRequest(Message):
     deadline: Moment
     mode: Mode
     data_path_port: Port
-    desired: Annotated[tuple[NetworkRef, ...], Field(max_length=MAX_NETWORKS)]
+    desired: Annotated[tuple[DesiredNetwork, ...], Field(max_length=MAX_NETWORKS)]
     """The networks that this node should carry."""
     known: Annotated[tuple[NetworkRef, ...], Field(max_length=MAX_NETWORKS)] = ()
     """Other networks whose VNIs this node has shown: so that a stale orphan can be told from an unknown."""
@@ -143,6 +150,8 @@ class ReconcileReport(Message):
     limits: tuple[Text, ...] = ()
     """What this worker could not look at on this node, in words."""
     devices: Annotated[tuple[DeviceReport, ...], Field(max_length=MAX_DEVICES)] = ()
+    missing: Annotated[tuple[SwarmId, ...], Field(max_length=MAX_NETWORKS)] = ()
+    """Networks with a running task and, for longer than a start takes, without a device."""
     recheck_after: Annotated[float, Field(ge=0)] | None = None
     """Seconds after which another look is worth while: a device is settling until then."""
     journal_id: UUID | None = None

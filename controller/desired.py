@@ -7,7 +7,7 @@ networks that it should carry changes, and not when only the reasons do: tasks c
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
@@ -20,8 +20,17 @@ from controller.swarm import Snapshot, SwarmError
 INGRESS_REASON: Final = "ingress"
 _MOST_REASONS: Final = 20
 
-Desired = Mapping[str, Mapping[str, list[str]]]
-"""Node id to network id to reasons."""
+
+class Want(NamedTuple):
+    """Why a node should carry a network, and whether it must be carrying it by now."""
+
+    reasons: list[str]
+    running: bool
+    """A task of it runs on the node, as the Swarm knows."""
+
+
+Desired = Mapping[str, Mapping[str, Want]]
+"""Node id to network id to what is wanted."""
 
 
 def desired_state(snapshot: Snapshot) -> Desired:
@@ -31,21 +40,24 @@ def desired_state(snapshot: Snapshot) -> Desired:
     its node; so does a `docker run` container that is attached to one.
     """
     networks = {network.id for network in snapshot.networks}
-    wanted: dict[str, dict[str, list[str]]] = {
-        node.id: {network.id: [INGRESS_REASON] for network in snapshot.networks if network.ingress}
+    ingress = [network.id for network in snapshot.networks if network.ingress]
+    wanted = {
+        node.id: {network: Want([INGRESS_REASON], running=False) for network in ingress}
         for node in snapshot.nodes
     }
     for task in sorted(snapshot.tasks, key=lambda each: each.id):
-        if not task.live or task.node_id not in wanted:
+        if not task.wanted or task.node_id not in wanted:
             continue
-        for network in task.networks:
-            # The lists are not read at one moment: what is missing in one is there the next time.
-            if network in networks:
-                reason = f"{'container' if task.attachment else 'task'} {task.id}"
-                wanted[task.node_id].setdefault(network, []).append(reason)
+        # The lists are not read at one moment: what is missing in one is there the next time.
+        for network in networks.intersection(task.networks):
+            want = wanted[task.node_id].get(network, Want([], running=False))
+            reason = f"{'container' if task.attachment else 'task'} {task.id}"
+            wanted[task.node_id][network] = Want(
+                [*want.reasons, reason], want.running or task.running
+            )
     return {
-        node: {network: _bounded(reasons) for network, reasons in of_node.items()}
-        for node, of_node in wanted.items()
+        node: {network: Want(_bounded(want.reasons), want.running) for network, want in its.items()}
+        for node, its in wanted.items()
     }
 
 
@@ -136,10 +148,9 @@ def _store_networks(session: Session, snapshot: Snapshot, now: datetime) -> None
 
 def _store_attachments(session: Session, wanted: Desired) -> frozenset[str]:
     """Store the difference; return the nodes whose set of networks is another one now."""
-    stored: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
-    rows = session.execute(select(Attachment.node_id, Attachment.network_id, Attachment.reasons))
-    for node_id, network_id, reasons in rows:
-        stored[node_id][network_id] = reasons
+    stored: defaultdict[str, dict[str, Want]] = defaultdict(dict)
+    for row in session.scalars(select(Attachment)):
+        stored[row.node_id][row.network_id] = Want(row.reasons, row.running)
 
     added, changed = [], set()
     for node_id in wanted.keys() | stored.keys():
@@ -153,14 +164,14 @@ def _store_attachments(session: Session, wanted: Desired) -> frozenset[str]:
                     Attachment.node_id == node_id, Attachment.network_id.in_(lost)
                 )
             )
-        for network_id, reasons in after.items():
+        for network_id, want in after.items():
             if network_id not in before:
-                added.append({"node_id": node_id, "network_id": network_id, "reasons": reasons})
-            elif before[network_id] != reasons:
+                added.append({"node_id": node_id, "network_id": network_id, **want._asdict()})
+            elif before[network_id] != want:
                 session.execute(
                     update(Attachment)
                     .where(Attachment.node_id == node_id, Attachment.network_id == network_id)
-                    .values(reasons=reasons)
+                    .values(want._asdict())
                 )
     if added:
         session.execute(insert(Attachment), added)

@@ -4,7 +4,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from celery import Celery
@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from contract.broker import queue_for_node
-from contract.messages import Acknowledgement, NetworkRef, ReconcileRequest
+from contract.messages import Acknowledgement, DesiredNetwork, NetworkRef, ReconcileRequest
 from contract.queues import RECONCILE_TASK
 from contract.verdicts import Mode
 from controller import due
@@ -122,10 +122,10 @@ class Dispatcher:
         if not claims:
             return []
         ids = [claim.node_id for claim in claims]
-        desired: defaultdict[str, dict[str, NetworkRef]] = defaultdict(dict)
+        desired: defaultdict[str, dict[str, DesiredNetwork]] = defaultdict(dict)
         known: defaultdict[str, dict[str, NetworkRef]] = defaultdict(dict)
         attached = (
-            select(Attachment.node_id, Network)
+            select(Attachment.node_id, Network, Attachment.running)
             .join(Network, Network.id == Attachment.network_id)
             .where(Attachment.node_id.in_(ids))
         )
@@ -137,9 +137,10 @@ class Dispatcher:
             .join(Network, Network.id == NetworkVni.network_id)
             .where(Device.node_id.in_(ids), Network.gone_at.is_(None))
         )
-        for query, found in ((attached, desired), (shown, known)):
-            for node_id, network in session.execute(query):
-                found[node_id][network.id] = _reference(network)
+        for node_id, network, running in session.execute(attached):
+            desired[node_id][network.id] = DesiredNetwork(**_reference(network), running=running)
+        for node_id, network in session.execute(shown):
+            known[node_id][network.id] = NetworkRef(**_reference(network))
         cluster = session.get_one(Cluster, 1)
         nodes = {node.id: node for node in session.scalars(select(Node).where(Node.id.in_(ids)))}
         return [
@@ -163,10 +164,9 @@ class Dispatcher:
         ]
 
 
-def _reference(network: Network) -> NetworkRef:
-    return NetworkRef(
-        id=network.id, name=network.name[:255], vnis=tuple(row.vni for row in network.vnis)
-    )
+def _reference(network: Network) -> dict[str, Any]:
+    vnis = tuple(row.vni for row in network.vnis)
+    return {"id": network.id, "name": network.name[:255], "vnis": vnis}
 
 
 def _acknowledgement(node: Node) -> Acknowledgement | None:

@@ -4,7 +4,7 @@ Everything of one report is stored in one transaction, and taking it in twice ch
 closes once, a journal entry makes one audit row, devices are those of the newest report.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -115,6 +115,7 @@ class Intake:
         run.orphans = sum(each.verdict is Verdict.ORPHAN for each in report.devices)
         run.removed = sum(each.removed for each in report.devices)
         node.limits = list(report.limits)
+        node.missing = _names(session, report.missing)
         if report.outcome is Outcome.DONE:
             node.converged_generation = max(node.converged_generation, report.generation)
         if report.outcome is Outcome.DONE or report.devices:
@@ -145,6 +146,12 @@ class Intake:
             else timedelta(seconds=min(report.recheck_after, 3600.0)),
             error=report.error,
         )
+
+
+def _names(session: Session, networks: Sequence[str]) -> list[str]:
+    rows = session.execute(select(Network.id, Network.name).where(Network.id.in_(networks)))
+    names = dict(rows.tuples().all())
+    return [names.get(id_, id_) for id_ in networks]
 
 
 def _dropped(what: str, error: ValidationError) -> None:

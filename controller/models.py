@@ -135,6 +135,8 @@ class Node(Base):
     """Entries of that journal up to this number are stored."""
     last_error: Mapped[str | None] = mapped_column(Text)
     limits: Mapped[list[str]] = mapped_column(default=list)
+    missing: Mapped[list[str]] = mapped_column(default=list)
+    """Names of the networks that should have a device there, and have none."""
 
     due: Mapped["DueNode"] = relationship(back_populates="node", cascade="all, delete-orphan")
 
@@ -199,6 +201,8 @@ class Attachment(Base):
         SWARM_ID, ForeignKey("networks.id", ondelete="CASCADE"), primary_key=True, index=True
     )
     reasons: Mapped[list[str]]
+    running: Mapped[bool]
+    """Whether a task of it runs there, as the Swarm knows: then the node must have its device."""
 
 
 class Run(Base):

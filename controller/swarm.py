@@ -19,6 +19,12 @@ _TIMEOUT_SECONDS: Final = 15
 _ENDED: Final = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orphaned"})
 """Task states from which no task returns (swarmkit api/types.proto)."""
 
+_REFUSED: Final = frozenset({"failed", "rejected"})
+"""Ended, but against Swarm's will."""
+
+_RUNS_TO_THE_END: Final = "complete"
+"""The desired state of a job's task; a service's is `running`, or `ready` until its turn comes."""
+
 
 class SwarmError(Exception):
     """The Swarm's state could not be read whole: nothing is known, and nothing may be changed."""
@@ -51,7 +57,8 @@ class SwarmTask:
     """A task: a service's, or the attachment of a `docker run` container to a network.
 
     Attributes:
-        live: it runs, or is about to.
+        wanted: Swarm wants it on its node, whether it runs there, is about to, or was just refused.
+        running: it runs, says its node.
         error: what the node said when it refused or failed it.
     """
 
@@ -59,7 +66,8 @@ class SwarmTask:
     node_id: str
     networks: tuple[str, ...]
     attachment: bool
-    live: bool
+    wanted: bool
+    running: bool
     error: str
 
 
@@ -227,6 +235,18 @@ def _task(raw: Mapping[str, Any]) -> SwarmTask | None:
         node_id=node_id,
         networks=tuple(each["Network"]["ID"] for each in attachments),
         attachment="NetworkAttachmentSpec" in raw["Spec"],
-        live=raw["DesiredState"] not in _ENDED and status["State"] not in _ENDED,
+        wanted=_wanted(raw["DesiredState"], status["State"]),
+        running=status["State"] == "running",
         error=status.get("Err") or "",
     )
+
+
+def _wanted(desired: str, state: str) -> bool:
+    """Whether Swarm wants a task on its node.
+
+    A task that was rejected keeps its desired state until its successor's turn comes, for the whole
+    restart delay: were it not counted, the network would seem unwanted just when the fault is there.
+    """
+    if desired == _RUNS_TO_THE_END:
+        return state not in _ENDED
+    return desired not in _ENDED and (state not in _ENDED or state in _REFUSED)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from contract.messages import NetworkRef
+from contract.messages import DesiredNetwork, NetworkRef
 from contract.verdicts import Urgency, Verdict
 from worker.ownership import network_prefix, why_foreign
 from worker.view import Device, Identity
@@ -77,6 +77,18 @@ def judge(
         grace: for how many seconds it must have, to be an orphan.
     """
     return [_judge_one(device, networks, idle_for, grace) for device in devices]
+
+
+def without_device(
+    devices: Iterable[Device], desired: Iterable[DesiredNetwork]
+) -> list[DesiredNetwork]:
+    """The networks with a running task and without any device.
+
+    One VNI of several is enough: Docker makes the device of a subnet when the first container of that
+    subnet comes.
+    """
+    present = {device.identity.vni for device in devices}
+    return [each for each in desired if each.running and present.isdisjoint(each.vnis)]
 
 
 def _judge_one(

@@ -142,12 +142,9 @@ def decode_port(body: bytes) -> Port:
     Raises:
         NetlinkError: it is malformed.
     """
-    found = attributes(body, _IFINFOMSG.size, len(body))
-    master = found.get(IFLA_MASTER)
-    return Port(
-        None if master is None else _S32.unpack_from(body, master[0])[0],
-        _info(body, found) is not None,
-    )
+    found = _attributes(body)
+    master = _place_of(found, IFLA_MASTER, 4)
+    return Port(_optional(body, master), _info(body, found) is not None)
 
 
 def decode_group(body: bytes) -> tuple[int, int]:
@@ -156,31 +153,27 @@ def decode_group(body: bytes) -> tuple[int, int]:
     Raises:
         NetlinkError: it is malformed.
     """
-    where = attributes(body, _IFINFOMSG.size, len(body)).get(IFLA_GROUP)
-    group = 0 if where is None else _U32.unpack_from(body, where[0])[0]
+    where = _place_of(_attributes(body), IFLA_GROUP, 4)
+    group = 0 if where is None else _U32.unpack_from(body, where)[0]
     return _IFINFOMSG.unpack_from(body)[2], group
+
+
+def _attributes(body: bytes) -> Attributes:
+    if len(body) < _IFINFOMSG.size:
+        raise NetlinkError(errno.EBADMSG, "a link message is cut short")
+    return attributes(body, _IFINFOMSG.size, len(body))
 
 
 def _walked(body: bytes, number: int) -> _Shape | None:
     """The shape of a message, from its attributes one by one; None if it is of no VXLAN device."""
-    found = attributes(body, _IFINFOMSG.size, len(body))
+    found = _attributes(body)
     info = _info(body, found)
     if info is None:
         return None
     data = attributes(body, *info[IFLA_INFO_DATA])
-    try:
-        name, vni, port = found[IFLA_IFNAME], data[IFLA_VXLAN_ID], data[IFLA_VXLAN_PORT]
-        learning, proxy, l2miss, l3miss = (
-            data[kind][0]
-            for kind in (
-                IFLA_VXLAN_LEARNING,
-                IFLA_VXLAN_PROXY,
-                IFLA_VXLAN_L2MISS,
-                IFLA_VXLAN_L3MISS,
-            )
-        )
-    except KeyError as error:
-        raise NetlinkError(errno.EBADMSG, f"a VXLAN device without attribute {error}") from error
+    name = found.get(IFLA_IFNAME)
+    if name is None:
+        raise NetlinkError(errno.EBADMSG, "a link without a name")
     kind = info[IFLA_INFO_KIND]
     mask = ((1 << 8 * len(_VXLAN)) - 1) << 8 * kind[0]
     for start, _ in (*found.values(), *info.values(), *data.values()):
@@ -189,12 +182,17 @@ def _walked(body: bytes, number: int) -> _Shape | None:
         mask,
         number & mask,
         (name[0], name[1] - 1),
-        vni[0],
-        port[0],
-        (learning, proxy, l2miss, l3miss),
-        _start(found, IFLA_MASTER),
-        _start(found, IFLA_LINK_NETNSID),
-        _start(found, IFLA_TARGET_NETNSID),
+        _required(data, IFLA_VXLAN_ID, 4),
+        _required(data, IFLA_VXLAN_PORT, 2),
+        (
+            _required(data, IFLA_VXLAN_LEARNING, 1),
+            _required(data, IFLA_VXLAN_PROXY, 1),
+            _required(data, IFLA_VXLAN_L2MISS, 1),
+            _required(data, IFLA_VXLAN_L3MISS, 1),
+        ),
+        _place_of(found, IFLA_MASTER, 4),
+        _place_of(found, IFLA_LINK_NETNSID, 4),
+        _place_of(found, IFLA_TARGET_NETNSID, 4),
     )
 
 
@@ -210,9 +208,21 @@ def _info(body: bytes, found: Attributes) -> Attributes | None:
     return info
 
 
-def _start(found: Attributes, kind: int) -> int | None:
+def _required(found: Attributes, kind: int, size: int) -> int:
+    where = _place_of(found, kind, size)
+    if where is None:
+        raise NetlinkError(errno.EBADMSG, f"a VXLAN device without attribute {kind}")
+    return where
+
+
+def _place_of(found: Attributes, kind: int, size: int) -> int | None:
+    """Where the payload of an attribute begins; None if there is no such attribute."""
     where = found.get(kind)
-    return None if where is None else where[0]
+    if where is None:
+        return None
+    if where[1] - where[0] < size:
+        raise NetlinkError(errno.EBADMSG, f"attribute {kind} is cut short")
+    return where[0]
 
 
 def _optional(body: bytes, offset: int | None) -> int | None:

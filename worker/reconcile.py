@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid5
 
@@ -19,7 +19,7 @@ from contract.messages import (
 from contract.verdicts import Mode, Outcome, Stage, Verdict
 from worker.idle import IdleClock
 from worker.journal import Journal, JournalError, Record
-from worker.judge import Judgement, Networks, judge
+from worker.judge import Judgement, Networks, judge, without_device
 from worker.kernel import Kernel, KernelError
 from worker.remove import record, remove, verify
 from worker.view import Identity, View
@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 ENTRIES_PER_REPORT = 500
 """How many journal entries a report carries: the rest follows with the next."""
+
+MISSING_FOR = timedelta(seconds=30)
+"""How long a network must lack its device before that is reported: what the Swarm told may be old."""
 
 _DETECTION = UUID("5f0f2f0e-3b59-5c0b-9d1c-6a8e8c0b7f11")
 
@@ -71,6 +74,7 @@ class Reconciler:
         self._utcnow = utcnow
         self._newest: datetime | None = None
         self._detected: set[Identity] = set()
+        self._missing_since: dict[str, datetime] = {}
         # Celery's solo pool runs one task at a time; this holds for any other caller too.
         self._one_run = threading.Lock()
 
@@ -136,6 +140,7 @@ class Reconciler:
             Outcome.DONE if error is None else Outcome.FAILED,
             error=error,
             limits=tuple(limits),
+            missing=self._missing(view, request),
             devices=tuple(_told(each, outcomes.get(each)) for each in judgements[:MAX_DEVICES]),
             recheck_after=min(
                 (each.settles_in for each in judgements if each.settles_in is not None),
@@ -183,6 +188,19 @@ class Reconciler:
         )
         self._detected = {orphan.device.identity for orphan in orphans}
 
+    def _missing(self, view: View, request: ReconcileRequest) -> tuple[str, ...]:
+        """Networks that have been without a device for longer than a start, or old news, explains."""
+        now = self._utcnow()
+        self._missing_since = {
+            each.id: self._missing_since.get(each.id, now)
+            for each in without_device(view.devices, request.desired)
+        }
+        return tuple(
+            network
+            for network, since in self._missing_since.items()
+            if now - since >= max(timedelta(seconds=self._grace), MISSING_FOR)
+        )
+
     def _loose_ends(self, view: View) -> list[Record]:
         """Outcomes for plans that an earlier worker did not live to conclude."""
         present = {device.identity for device in view.devices}
@@ -199,6 +217,7 @@ class Reconciler:
         *,
         error: str | None = None,
         limits: tuple[str, ...] = (),
+        missing: tuple[str, ...] = (),
         devices: tuple[DeviceReport, ...] = (),
         recheck_after: float | None = None,
     ) -> ReconcileReport:
@@ -212,6 +231,7 @@ class Reconciler:
             outcome=outcome,
             error=error,
             limits=limits,
+            missing=missing,
             devices=devices,
             recheck_after=recheck_after,
             journal_id=self._journal.id,

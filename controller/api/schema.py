@@ -40,6 +40,8 @@ class NodeAnswer(_Answer):
     worker_seen_at: datetime | None
     last_error: str | None
     limits: list[str]
+    missing: list[str]
+    """Names of the networks that should have a device there, and have none."""
     failures: int
     running: UUID | None
     due_at: datetime | None

@@ -69,7 +69,7 @@ def status(url: Url = _DEFAULT_URL, output: Form = Output.TABLE) -> None:
                 ", ".join(f"{count} {word}" for word, count in sorted(node["devices"].items()))
                 or "-",
                 "running" if node["running"] else show.ago(node["due_at"]),
-                "; ".join(filter(None, [node["last_error"], *node["limits"]])) or "-",
+                "; ".join(_troubles(node)) or "-",
             )
             for node in answer["nodes"]
         ],
@@ -127,6 +127,14 @@ def requeue(node: NodeArgument, url: Url = _DEFAULT_URL, output: Form = Output.T
 def version() -> None:
     """Show the version."""
     show.line(f"vxctl {VERSION}")
+
+
+def _troubles(node: dict[str, Any]) -> list[str]:
+    troubles = [] if node["last_error"] is None else [node["last_error"]]
+    troubles += node["limits"]
+    if node["missing"]:
+        troubles.append(f"no device for network(s) {', '.join(node['missing'])}")
+    return troubles
 
 
 def _show_cluster(answer: dict[str, Any]) -> None:

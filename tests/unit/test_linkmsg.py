@@ -1,0 +1,138 @@
+"""Decoding link messages: by shape or by walking, the result is the same, and nothing else is raised."""
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.linkmsg import Link, LinkDecoder, decode_group, decode_port
+from worker.netlink import NetlinkError
+from worker.view import HOST, Identity, Place, VxlanFlag
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    """One attribute, padded to four bytes."""
+    size = 4 + len(payload)
+    return struct.pack("=HH", size, kind) + payload + bytes(-size % 4)
+
+
+def message(
+    *,
+    ifindex: int = 7,
+    flags: int = 0,
+    name: bytes = b"vx-001001-abcde",
+    vni: int = 4097,
+    port: int = 4789,
+    learning: bool = True,
+    master: int | None = None,
+    birth: int | None = None,
+    target: int | None = None,
+    kind: bytes = b"vxlan\0",
+    extra: bytes = b"",
+) -> bytes:
+    """A link message such as the kernel writes."""
+    data = (
+        attribute(1, struct.pack("=I", vni))
+        + attribute(7, bytes([learning]))
+        + attribute(11, b"\1")
+        + attribute(13, b"\1")
+        + attribute(14, b"\1")
+        + attribute(15, struct.pack("!H", port))
+    )
+    parts = [struct.pack("=BxHiII", 0, 1, ifindex, flags, 0)]
+    if target is not None:
+        parts.append(attribute(46, struct.pack("=i", target)))
+    parts.append(attribute(3, name + b"\0"))
+    parts.append(extra)
+    if master is not None:
+        parts.append(attribute(10, struct.pack("=I", master)))
+    parts.append(attribute(27, struct.pack("=I", 5)))
+    parts.append(attribute(18 | 0x8000, attribute(1, kind) + attribute(2 | 0x8000, data)))
+    if birth is not None:
+        parts.append(attribute(37, struct.pack("=i", birth)))
+    return b"".join(parts)
+
+
+def test_everything_that_matters_is_read() -> None:
+    link = LinkDecoder().vxlan(
+        Place(3), message(flags=1, master=9, birth=4, target=3, learning=False)
+    )
+    assert link == Link(
+        Identity(Place(3), 7, "vx-001001-abcde", 4097, 4789),
+        up=True,
+        master=9,
+        flags=VxlanFlag.PROXY | VxlanFlag.L2MISS | VxlanFlag.L3MISS,
+        birth=4,
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        message(vni=5000, ifindex=8, flags=1),
+        message(name=b"vx-aaaaaa-bbbbb"),
+        message(name=b"short"),
+        message(master=4),
+        message(extra=attribute(99, b"1234")),
+        message(kind=b"bridge\0"),
+    ],
+    ids=["values", "same length of name", "other length", "master", "attribute more", "other kind"],
+)
+def test_a_remembered_shape_changes_no_result(other: bytes) -> None:
+    fresh, used = LinkDecoder(), LinkDecoder()
+    used.vxlan(HOST, message())
+    assert used.vxlan(HOST, other) == fresh.vxlan(HOST, other)
+
+
+def test_a_message_of_the_same_length_but_other_attributes_is_walked() -> None:
+    """Two attributes change places: every header is somewhere else, the length is not."""
+    decoder = LinkDecoder()
+    one = message(extra=attribute(98, b"abcd") + attribute(99, b"efgh12345678"))
+    two = message(extra=attribute(99, b"efgh12345678") + attribute(98, b"abcd"), vni=5000)
+    assert len(one) == len(two)
+    assert decoder.vxlan(HOST, one) != decoder.vxlan(HOST, two)
+    second = decoder.vxlan(HOST, two)
+    assert second is not None
+    assert second.identity.vni == 5000
+
+
+def test_another_kind_in_the_shape_of_a_vxlan_device_is_none() -> None:
+    decoder = LinkDecoder()
+    assert decoder.vxlan(HOST, message()) is not None
+    assert decoder.vxlan(HOST, message(kind=b"vxlax\0")) is None
+
+
+def test_an_answer_about_another_place_is_an_error() -> None:
+    decoder = LinkDecoder()
+    with pytest.raises(NetlinkError):
+        decoder.vxlan(Place(3), message(target=4))
+    with pytest.raises(NetlinkError):
+        decoder.vxlan(Place(3), message())
+    with pytest.raises(NetlinkError):
+        decoder.vxlan(HOST, message(target=4))
+
+
+def test_group_and_port() -> None:
+    assert decode_group(message(ifindex=12)) == (12, 5)
+    assert decode_port(message(master=9)) == (9, True)
+    assert decode_port(message(master=9, kind=b"veth\0")) == (9, False)
+
+
+@given(st.integers(0, 400), st.binary(min_size=1, max_size=8), st.booleans())
+def test_damage_raises_netlink_error_or_nothing(at: int, damage: bytes, cut: bool) -> None:
+    decoder = LinkDecoder()
+    whole = message(master=9, birth=4)
+    decoder.vxlan(HOST, whole)
+    at %= len(whole)
+    damaged = whole[:at] if cut else whole[:at] + damage + whole[at + len(damage) :]
+    for decode in (lambda: decoder.vxlan(HOST, damaged), lambda: decode_port(damaged)):
+        try:
+            decode()
+        except NetlinkError:
+            continue
+    try:
+        walked = LinkDecoder().vxlan(HOST, damaged)
+    except NetlinkError:
+        return
+    assert decoder.vxlan(HOST, damaged) == walked
