@@ -82,6 +82,7 @@ def upgrade() -> None:
         sa.Column("journal_through", sa.BigInteger(), nullable=False),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("limits", sa.JSON(), nullable=False),
+        sa.Column("missing", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_nodes")),
     )
     with op.batch_alter_table("nodes", schema=None) as batch_op:
@@ -92,6 +93,7 @@ def upgrade() -> None:
         sa.Column("node_id", sa.String(length=25), nullable=False),
         sa.Column("network_id", sa.String(length=25), nullable=False),
         sa.Column("reasons", sa.JSON(), nullable=False),
+        sa.Column("running", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(
             ["network_id"],
             ["networks.id"],
