@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from contract.messages import Acknowledgement, NetworkRef, ReconcileRequest
+from contract.messages import Acknowledgement, DesiredNetwork, NetworkRef, ReconcileRequest
 from contract.verdicts import Mode
 from worker.view import HOST, Device, Identity, Place, VxlanFlag
 
@@ -51,9 +51,11 @@ def in_sandbox(*, endpoints: int, name: str = "vxlan0", ifindex: int = 7, vni: i
     )
 
 
-def network(*vnis: int, name: str = "shop", prefix: str = "n0fxr") -> NetworkRef:
-    """A Swarm network with these VNIs."""
-    return NetworkRef(id=prefix.ljust(25, "0"), name=name, vnis=vnis or (VNI,))
+def network(
+    *vnis: int, name: str = "shop", prefix: str = "n0fxr", running: bool = False
+) -> DesiredNetwork:
+    """A Swarm network with these VNIs; `running`: a task of it runs on the node."""
+    return DesiredNetwork(id=prefix.ljust(25, "0"), name=name, vnis=vnis or (VNI,), running=running)
 
 
 def request(
@@ -63,7 +65,7 @@ def request(
     lifetime: timedelta = timedelta(minutes=1),
     mode: Mode = Mode.ENFORCE,
     port: int = PORT,
-    desired: Sequence[NetworkRef] = (),
+    desired: Sequence[DesiredNetwork] = (),
     known: Sequence[NetworkRef] = (),
     acknowledged: Acknowledgement | None = None,
 ) -> ReconcileRequest:

@@ -64,12 +64,12 @@ def raw_network(network: SwarmNetwork) -> Json:
 
 def raw_task(task: SwarmTask) -> Json:
     """A task as `GET /tasks` shows it."""
-    state = "running" if task.live else "rejected" if task.error else "shutdown"
+    state = "running" if task.running else "rejected" if task.error else "shutdown"
     return {
         "ID": task.id,
         "NodeID": task.node_id,
         "Spec": {"NetworkAttachmentSpec" if task.attachment else "ContainerSpec": {}},
-        "DesiredState": "running" if task.live else "shutdown",
+        "DesiredState": "running" if task.wanted else "shutdown",
         "Status": {"State": state, "Err": task.error},
         "NetworksAttachments": [{"Network": {"ID": each}} for each in task.networks],
     }

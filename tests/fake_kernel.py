@@ -11,7 +11,16 @@ from typing import Literal, NamedTuple
 from worker.kernel import GoneError, KernelError, NotPermittedError
 from worker.view import Device, Identity, Place, View
 
-Operation = Literal["check_capability", "look", "read", "delete"]
+Operation = Literal[
+    "check_capability",
+    "look",
+    "look_at",
+    "read",
+    "delete",
+    "set_group",
+    "group_members",
+    "delete_group",
+]
 
 
 class Hit(NamedTuple):
@@ -45,6 +54,7 @@ class FakeKernel:
         self.limits: tuple[str, ...] = ()
         self.takes_effect = True
         self._links: dict[tuple[Place, int], Device | None] = {}
+        self._groups: dict[tuple[Place, int], int] = {}
         self._before: dict[Operation, deque[Callable[[], None]]] = {}
         for device in devices:
             self.put(device)
@@ -54,6 +64,11 @@ class FakeKernel:
     def put(self, device: Device) -> None:
         """Let a device be there, as it is now; what had its ifindex is gone."""
         self._links[device.identity.place, device.identity.ifindex] = device
+        self._groups.pop((device.identity.place, device.identity.ifindex), None)
+
+    def group_of(self, place: Place, ifindex: int) -> int:
+        """The link group of a device."""
+        return self._groups.get((place, ifindex), 0)
 
     def put_other(self, place: Place, ifindex: int) -> None:
         """Let something that is not a VXLAN device (a bridge, say) have this ifindex."""
@@ -100,6 +115,11 @@ class FakeKernel:
             return View(self.devices(), self.limits)
         return View(tuple(each for each in self.devices() if each.identity.place.is_host))
 
+    def look_at(self, place: Place) -> tuple[Device, ...]:
+        """See `Kernel.look_at`."""
+        self._begin("look_at")
+        return tuple(each for each in self.devices() if each.identity.place == place)
+
     def read(self, place: Place, ifindex: int) -> Device | None:
         """See `Kernel.read`."""
         self._begin("read")
@@ -108,10 +128,37 @@ class FakeKernel:
     def delete(self, place: Place, ifindex: int) -> None:
         """See `Kernel.delete`: it takes whatever has the ifindex, as the real one does."""
         self._begin("delete")
+        self._must_exist(place, ifindex)
+        self._hit(place, ifindex)
+
+    def set_group(self, place: Place, ifindex: int, group: int) -> None:
+        """See `Kernel.set_group`."""
+        self._begin("set_group")
+        self._must_exist(place, ifindex)
+        self._groups[place, ifindex] = group
+
+    def group_members(self, place: Place, group: int) -> frozenset[int]:
+        """See `Kernel.group_members`."""
+        self._begin("group_members")
+        return frozenset(
+            ifindex
+            for its_place, ifindex in self._links
+            if its_place == place and self.group_of(place, ifindex) == group
+        )
+
+    def delete_group(self, place: Place, group: int) -> None:
+        """See `Kernel.delete_group`: it takes whatever is in the group, as the real one does."""
+        self._begin("delete_group")
+        for its_place, ifindex in list(self._links):
+            if its_place == place and self.group_of(place, ifindex) == group:
+                self._hit(place, ifindex)
+
+    def _must_exist(self, place: Place, ifindex: int) -> None:
         if (place, ifindex) not in self._links:
             raise GoneError(errno.ENODEV, "there is no such device")
-        link = self._links[place, ifindex]
-        self.hits.append(Hit(place, ifindex, link))
+
+    def _hit(self, place: Place, ifindex: int) -> None:
+        self.hits.append(Hit(place, ifindex, self._links[place, ifindex]))
         if self.takes_effect:
             del self._links[place, ifindex]
 

@@ -33,15 +33,17 @@ def task(
     *networks: str,
     attachment: bool = False,
     live: bool = True,
+    wanted: bool | None = None,
     error: str = "",
 ) -> SwarmTask:
-    """A task on a node, attached to networks, all given by name."""
+    """A task on a node, attached to networks, all given by name; one that is not live has ended."""
     return SwarmTask(
         id=swarm_id(name),
         node_id=swarm_id(on),
         networks=tuple(swarm_id(each) for each in networks),
         attachment=attachment,
-        live=live,
+        wanted=live if wanted is None else wanted,
+        running=live,
         error=error,
     )
 

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from contract.messages import Acknowledgement, JournalEntry, NetworkRef, ReconcileReport
+from contract.messages import (
+    Acknowledgement,
+    DesiredNetwork,
+    JournalEntry,
+    NetworkRef,
+    ReconcileReport,
+)
 from contract.verdicts import Mode, Stage
 from tests.builders import EPOCH, NODE, PORT, request
 from tests.fake_kernel import FakeKernel
@@ -60,7 +66,7 @@ class WorkerNode:
         self,
         *,
         mode: Mode = Mode.ENFORCE,
-        desired: Sequence[NetworkRef] = (),
+        desired: Sequence[DesiredNetwork] = (),
         known: Sequence[NetworkRef] = (),
         acknowledged: Acknowledgement | None = None,
     ) -> ReconcileReport:

@@ -12,7 +12,7 @@ changed, and deleted in one request, for which the kernel waits once.
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 from uuid import UUID
 
 import structlog
@@ -26,7 +26,7 @@ from worker.view import Device, Place
 
 log = structlog.get_logger(__name__)
 
-TOGETHER: Final = 8
+TOGETHER = 8
 """From so many orphans of one place on, they are deleted together."""
 
 

@@ -120,6 +120,24 @@ class KernelProcess:
         """See `Kernel.delete`."""
         self._call("delete", place, ifindex)
 
+    def look_at(self, place: Place) -> tuple[Device, ...]:
+        """See `Kernel.look_at`."""
+        devices: tuple[Device, ...] = self._call("look_at", place)
+        return devices
+
+    def set_group(self, place: Place, ifindex: int, group: int) -> None:
+        """See `Kernel.set_group`."""
+        self._call("set_group", place, ifindex, group)
+
+    def group_members(self, place: Place, group: int) -> frozenset[int]:
+        """See `Kernel.group_members`."""
+        members: frozenset[int] = self._call("group_members", place, group)
+        return members
+
+    def delete_group(self, place: Place, group: int) -> None:
+        """See `Kernel.delete_group`."""
+        self._call("delete_group", place, group)
+
     def _call(self, method: str, *arguments: object) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None

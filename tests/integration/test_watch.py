@@ -126,13 +126,13 @@ def test_events_of_other_devices_cause_no_look(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[bool] = []
-    really = module._about_vxlan
+    really = LinkWatch._matters
 
-    def about_vxlan(events: NetlinkSocket) -> bool:
-        heard.append(really(events))
+    def matters(self: LinkWatch, events: NetlinkSocket) -> bool:
+        heard.append(really(self, events))
         return heard[-1]
 
-    monkeypatch.setattr(module, "_about_vxlan", about_vxlan)
+    monkeypatch.setattr(LinkWatch, "_matters", matters)
     watched.watch(grace=NEVER)
     watched.host.ip("link add br0 type bridge")
     await_true(lambda: heard, "the new bridge was heard")

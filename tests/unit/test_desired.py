@@ -2,12 +2,12 @@
 
 import pytest
 
-from controller.desired import desired_state
+from controller.desired import Want, desired_state
 from controller.swarm import SwarmTask
 from tests.fake_swarm import INGRESS, SHOP, network, snapshot, swarm_id, task
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
-INGRESS_ONLY = {INGRESS.id: ["ingress"]}
+INGRESS_ONLY = {INGRESS.id: Want(["ingress"], running=False)}
 
 
 def test_ingress_belongs_on_every_node_without_any_task() -> None:
@@ -47,9 +47,27 @@ def test_a_task_wants_its_networks_on_its_node_alone(
     tasks: list[SwarmTask], reasons: list[str] | None
 ) -> None:
     wanted = desired_state(snapshot(tasks=tasks))
-    assert wanted[ONE].get(SHOP.id) == reasons
+    want = wanted[ONE].get(SHOP.id)
+    assert (None if want is None else want.reasons) == reasons
     assert wanted[TWO] == INGRESS_ONLY
     assert wanted.keys() == {ONE, TWO}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "running"),
+    [
+        pytest.param([task("t1", "one", "shop", live=False, wanted=True)], False, id="rejected"),
+        pytest.param(
+            [task("t1", "one", "shop", live=False, wanted=True), task("t2", "one", "shop")],
+            True,
+            id="one of two runs",
+        ),
+    ],
+)
+def test_a_network_must_have_its_device_when_a_task_of_it_runs(
+    tasks: list[SwarmTask], running: bool
+) -> None:
+    assert desired_state(snapshot(tasks=tasks))[ONE][SHOP.id].running is running
 
 
 def test_a_task_may_want_several_networks() -> None:
@@ -67,7 +85,7 @@ def test_a_task_may_want_several_networks() -> None:
 )
 def test_reasons_are_bounded(count: int, shown: int, last: str) -> None:
     tasks = [task(f"t{number:02}", "one", "shop") for number in range(count)]
-    reasons = desired_state(snapshot(tasks=tasks))[ONE][SHOP.id]
+    reasons = desired_state(snapshot(tasks=tasks))[ONE][SHOP.id].reasons
     assert len(reasons) == shown
     assert reasons[-1] == last
 

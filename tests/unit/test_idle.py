@@ -1,7 +1,5 @@
 """Since when a device carries nothing."""
 
-from dataclasses import replace
-
 import pytest
 
 from tests.builders import identity, in_sandbox, leaked
@@ -50,8 +48,8 @@ def test_what_was_never_seen_is_not_idle(clock: IdleClock, time: Time) -> None:
     "between",
     [
         [],
-        [replace(leaked(), up=True)],
-        [replace(leaked(), addressed=True)],
+        [leaked()._replace(up=True)],
+        [leaked()._replace(addressed=True)],
         [in_sandbox(endpoints=0)],
         [leaked(identity(ifindex=8))],
     ],

@@ -1,7 +1,5 @@
 """The verdict on one device: who is in use, settling, an orphan, foreign or a conflict, and why."""
 
-from dataclasses import replace
-
 import pytest
 
 from contract.messages import NetworkRef
@@ -29,12 +27,12 @@ def verdict_on(
 @pytest.mark.parametrize(
     "device",
     [
-        replace(leaked(), up=True),
-        replace(leaked(), master=3),
-        replace(leaked(), addressed=True),
+        leaked()._replace(up=True),
+        leaked()._replace(master=3),
+        leaked()._replace(addressed=True),
         in_sandbox(endpoints=1),
-        replace(in_sandbox(endpoints=0), master=None),
-        replace(in_sandbox(endpoints=0), addressed=True),
+        in_sandbox(endpoints=0)._replace(master=None),
+        in_sandbox(endpoints=0)._replace(addressed=True),
     ],
     ids=[
         "UP",
@@ -117,7 +115,7 @@ def test_a_foreign_device_whose_vni_nobody_needs_here_is_left_at_that(
     assert judgement.urgency is None
 
 
-CALICO = replace(leaked(identity(name="vxlan.calico", vni=4096)), up=True, flags=VxlanFlag.LEARNING)
+CALICO = leaked(identity(name="vxlan.calico", vni=4096))._replace(up=True, flags=VxlanFlag.LEARNING)
 
 
 def test_calico_on_the_ingress_networks_vni_is_a_conflict_that_is_explained() -> None:
@@ -131,9 +129,9 @@ def test_calico_on_the_ingress_networks_vni_is_a_conflict_that_is_explained() ->
 @pytest.mark.parametrize(
     ("device", "port"),
     [
-        (replace(CALICO, identity=CALICO.identity._replace(port=8472)), PORT),
+        (CALICO._replace(identity=CALICO.identity._replace(port=8472)), PORT),
         (CALICO, 7789),
-        (replace(CALICO, foreign_birth=True), PORT),
+        (CALICO._replace(foreign_birth=True), PORT),
     ],
     ids=["another port", "a Swarm of another port", "created in another namespace"],
 )
@@ -151,8 +149,8 @@ def test_a_foreign_device_that_cannot_block_the_vni_is_no_conflict(
         leaked(identity(name="vx-R1-e1-vx")),
         leaked(identity(vni=VNI + 1)),
         leaked(identity(port=8472)),
-        replace(leaked(), flags=VxlanFlag.LEARNING),
-        replace(in_sandbox(endpoints=0), foreign_birth=True),
+        leaked()._replace(flags=VxlanFlag.LEARNING),
+        in_sandbox(endpoints=0)._replace(foreign_birth=True),
     ],
     ids=["submariner", "containerlab", "VNI not the name's", "port", "flags", "docker in docker"],
 )

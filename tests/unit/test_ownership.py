@@ -1,7 +1,6 @@
 """Which VXLAN devices are Docker's own, by every mark."""
 
 import string
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -76,13 +75,13 @@ def test_another_udp_port_than_the_swarms_is_foreign(port: int, data_path_port: 
 
 @pytest.mark.parametrize("flag", list(VxlanFlag), ids=lambda flag: str(flag.name))
 def test_each_of_dockers_flags_is_needed(flag: VxlanFlag) -> None:
-    device = replace(leaked(), flags=ALL_FLAGS & ~flag)
+    device = leaked()._replace(flags=ALL_FLAGS & ~flag)
     assert why_foreign(device, PORT) == f"Docker would have set {str(flag.name).lower()}"
 
 
 @pytest.mark.parametrize("place", [HOST, SANDBOX], ids=str)
 def test_a_device_created_in_another_namespace_is_foreign(place: Place) -> None:
-    device = replace(leaked(identity(place=place)), foreign_birth=True)
+    device = leaked(identity(place=place))._replace(foreign_birth=True)
     assert why_foreign(device, PORT) is not None
 
 

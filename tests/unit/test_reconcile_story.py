@@ -3,15 +3,17 @@
 import errno
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+import worker.remove
 from contract.verdicts import Mode, Outcome, Stage
 from tests.builders import PORT, SANDBOX, identity, leaked
+from tests.fake_kernel import Operation
 from tests.worker_node import GRACE, WorkerNode
 from worker.ownership import why_foreign
 from worker.view import HOST, Device, Identity, Place, VxlanFlag
@@ -19,18 +21,18 @@ from worker.view import HOST, Device, Identity, Place, VxlanFlag
 OUTCOMES = {Stage.APPLIED, Stage.VANISHED, Stage.REFUSED, Stage.FAILED, Stage.UNCERTAIN}
 
 ALIVE: dict[str, Callable[[Device], Device]] = {
-    "up": lambda device: replace(device, up=True, master=None),
-    "enslaved": lambda device: replace(device, up=True, master=2, endpoints=1),
-    "addressed": lambda device: replace(device, addressed=True),
+    "up": lambda device: device._replace(up=True, master=None),
+    "enslaved": lambda device: device._replace(up=True, master=2, endpoints=1),
+    "addressed": lambda device: device._replace(addressed=True),
 }
 FOREIGN: dict[str, Callable[[Device], Device]] = {
-    "name": lambda device: replace(device, identity=device.identity._replace(name="vx-mine")),
-    "port": lambda device: replace(device, identity=device.identity._replace(port=8472)),
-    "vni": lambda device: replace(
-        device, identity=device.identity._replace(name="vx-ffffff-n0fxr")
+    "name": lambda device: device._replace(identity=device.identity._replace(name="vx-mine")),
+    "port": lambda device: device._replace(identity=device.identity._replace(port=8472)),
+    "vni": lambda device: device._replace(
+        identity=device.identity._replace(name="vx-ffffff-n0fxr")
     ),
-    "flags": lambda device: replace(device, flags=VxlanFlag.LEARNING),
-    "birth": lambda device: replace(device, foreign_birth=True),
+    "flags": lambda device: device._replace(flags=VxlanFlag.LEARNING),
+    "birth": lambda device: device._replace(foreign_birth=True),
 }
 
 
@@ -39,6 +41,9 @@ def other_of_dockers(device: Device) -> Identity:
     vni = device.identity.vni + 0x100
     name = f"vx-{vni:06x}-other" if device.identity.place.is_host else device.identity.name
     return device.identity._replace(name=name, vni=vni)
+
+
+OPERATIONS: list[Operation] = list(get_args(Operation))
 
 
 class Crash(BaseException):
@@ -55,6 +60,7 @@ class NodeStory(RuleBasedStateMachine):
         self.born: dict[Identity, float] = {}
         self.next = 1
         self.checked = 0
+        self.crashes = 0
 
     # What happens on the machine.
 
@@ -89,7 +95,7 @@ class NodeStory(RuleBasedStateMachine):
     @rule(data=st.data())
     def one_dies(self, data: st.DataObject) -> None:
         if device := self._any(data):
-            self._put(replace(device, up=False, master=None, addressed=False, endpoints=0))
+            self._put(device._replace(up=False, master=None, addressed=False, endpoints=0))
 
     @rule(data=st.data())
     def one_goes(self, data: st.DataObject) -> None:
@@ -132,25 +138,25 @@ class NodeStory(RuleBasedStateMachine):
         changed = {
             "alive": lambda: self._put(ALIVE["up"](device)),
             "vanish": lambda: self.node.kernel.vanish(*device.identity[:2]),
-            "reused": lambda: self._put(replace(device, identity=other_of_dockers(device))),
+            "reused": lambda: self._put(device._replace(identity=other_of_dockers(device))),
             "bridge": lambda: self.node.kernel.put_other(*device.identity[:2]),
         }[what]
-        self.node.kernel.before("read", changed)
+        self.node.kernel.before(
+            data.draw(st.sampled_from(["read", "set_group", "look_at"])), changed
+        )
         self._run_with_happenings()
 
     @rule(
-        operation=st.sampled_from(["check_capability", "look", "read", "delete"]),
+        operation=st.sampled_from(OPERATIONS),
         code=st.sampled_from([errno.EPERM, errno.EBUSY, errno.EINTR]),
     )
-    def a_run_while_the_kernel_refuses(self, operation: str, code: int) -> None:
+    def a_run_while_the_kernel_refuses(self, operation: Operation, code: int) -> None:
         self._let_the_dead_outstay()
-        match operation:
-            case "check_capability" | "look" | "read" | "delete":
-                self.node.kernel.refuse(operation, code)
+        self.node.kernel.refuse(operation, code)
         self._run_with_happenings()
 
-    @rule()
-    def a_crash_in_a_removal(self) -> None:
+    @rule(operation=st.sampled_from(["delete", "delete_group"]))
+    def a_crash_in_a_removal(self, operation: Operation) -> None:
         saved: list[bytes] = []
 
         def crash() -> None:
@@ -158,10 +164,11 @@ class NodeStory(RuleBasedStateMachine):
             raise Crash
 
         self._let_the_dead_outstay()
-        self.node.kernel.before("delete", crash)
+        self.node.kernel.before(operation, crash)
         try:
             self._run_with_happenings()
         except Crash:
+            self.crashes += 1
             self.node.path.write_bytes(saved[0])
             self.restart()
 
@@ -211,7 +218,9 @@ class NodeStory(RuleBasedStateMachine):
             for entry in self.node.entries()
             if entry.stage is Stage.APPLIED
         ]
-        assert applied == [hit.identity for hit in self.node.kernel.hits]
+        assert sorted(map(str, applied)) == sorted(
+            str(hit.identity) for hit in self.node.kernel.hits
+        )
 
     def teardown(self) -> None:
         try:
@@ -240,5 +249,30 @@ class NodeStory(RuleBasedStateMachine):
         )
 
 
-NodeStory.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+class StoryOfGroups(NodeStory):
+    """The same story, with every removal by way of a link group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._together = worker.remove.TOGETHER
+        worker.remove.TOGETHER = 1
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            worker.remove.TOGETHER = self._together
+
+    @invariant()
+    def what_stays_is_in_no_group_of_ours(self) -> None:
+        # A worker that died left its marks; they mean nothing to the next one, or to anybody.
+        kernel = self.node.kernel
+        assert self.crashes or not any(
+            kernel.group_of(*device.identity[:2]) for device in kernel.devices()
+        )
+
+
+SETTINGS = settings(max_examples=60, stateful_step_count=30, deadline=None)
+NodeStory.TestCase.settings = StoryOfGroups.TestCase.settings = SETTINGS
 test_any_story_of_a_node = NodeStory.TestCase
+test_any_story_of_a_node_with_link_groups = StoryOfGroups.TestCase

@@ -2,7 +2,6 @@
 
 import errno
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,11 +42,11 @@ def changed(device: Device) -> Callable[[FakeKernel], None]:
 @pytest.mark.parametrize(
     ("orphan", "happening", "reason"),
     [
-        (IN_HOST, changed(replace(IN_HOST, up=True)), "it is UP"),
-        (IN_HOST, changed(replace(IN_HOST, master=2)), "it is enslaved"),
-        (IN_HOST, changed(replace(IN_HOST, addressed=True)), "it has an IP address"),
-        (IN_HOST, changed(replace(IN_HOST, flags=VxlanFlag(0))), "no longer Docker's"),
-        (IN_HOST, changed(replace(IN_HOST, foreign_birth=True)), "no longer Docker's"),
+        (IN_HOST, changed(IN_HOST._replace(up=True)), "it is UP"),
+        (IN_HOST, changed(IN_HOST._replace(master=2)), "it is enslaved"),
+        (IN_HOST, changed(IN_HOST._replace(addressed=True)), "it has an IP address"),
+        (IN_HOST, changed(IN_HOST._replace(flags=VxlanFlag(0))), "no longer Docker's"),
+        (IN_HOST, changed(IN_HOST._replace(foreign_birth=True)), "no longer Docker's"),
         (IN_HOST, changed(leaked(identity(name="vx-mine"))), "the ifindex now belongs to"),
         (IN_HOST, changed(leaked(identity(vni=VNI + 1))), "the ifindex now belongs to"),
         (IN_HOST, changed(leaked(identity(port=8472))), "the ifindex now belongs to"),

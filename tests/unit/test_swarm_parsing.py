@@ -93,22 +93,27 @@ def test_a_task(raw: dict[str, Any], parsed: SwarmTask | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("desired", "state", "live"),
+    ("desired", "state", "wanted"),
     [
         pytest.param("running", "running", True, id="runs"),
         pytest.param("running", "assigned", True, id="is about to run"),
         pytest.param("ready", "ready", True, id="waits for its predecessor's end"),
         pytest.param("shutdown", "running", False, id="is to end"),
-        pytest.param("running", "rejected", False, id="was rejected"),
-        pytest.param("running", "failed", False, id="failed"),
+        pytest.param("running", "rejected", True, id="was rejected just now"),
+        pytest.param("ready", "failed", True, id="failed just now"),
         pytest.param("complete", "complete", False, id="is complete"),
+        pytest.param("complete", "running", True, id="runs, of a job"),
+        pytest.param("complete", "failed", False, id="failed, of a job"),
+        pytest.param("shutdown", "rejected", False, id="was rejected, and has a successor"),
+        pytest.param("running", "complete", False, id="has ended by itself"),
         pytest.param("remove", "running", False, id="is to be removed"),
         pytest.param("running", "orphaned", False, id="is on a lost node"),
         pytest.param("shutdown", "shutdown", False, id="has ended"),
     ],
 )
-def test_only_a_task_that_runs_or_is_about_to_counts(desired: str, state: str, live: bool) -> None:
+def test_a_task_counts_while_swarm_wants_it_there(desired: str, state: str, wanted: bool) -> None:
     parsed = _task(running(DesiredState=desired, Status={"State": state, "Err": "why"}))
     assert parsed is not None
-    assert parsed.live is live
+    assert parsed.wanted is wanted
+    assert parsed.running is (state == "running")
     assert parsed.error == "why"

@@ -1,6 +1,5 @@
 """Places, identities and evidence, as they are shown and as they cross the wire."""
 
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
