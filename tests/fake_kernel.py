@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 from worker.kernel import GoneError, KernelError, NotPermittedError
-from worker.view import Device, Identity, Place, View
+from worker.view import HOST, Device, Identity, Place, View
 
 Operation = Literal[
     "check_capability",
@@ -54,7 +54,7 @@ class FakeKernel:
         self.limits: tuple[str, ...] = ()
         self.takes_effect = True
         self._links: dict[tuple[Place, int], Device | None] = {}
-        self._groups: dict[tuple[Place, int], int] = {}
+        self._groups: dict[int, int] = {}
         self._before: dict[Operation, deque[Callable[[], None]]] = {}
         for device in devices:
             self.put(device)
@@ -64,11 +64,12 @@ class FakeKernel:
     def put(self, device: Device) -> None:
         """Let a device be there, as it is now; what had its ifindex is gone."""
         self._links[device.identity.place, device.identity.ifindex] = device
-        self._groups.pop((device.identity.place, device.identity.ifindex), None)
+        if device.identity.place.is_host:
+            self._groups.pop(device.identity.ifindex, None)
 
-    def group_of(self, place: Place, ifindex: int) -> int:
-        """The link group of a device."""
-        return self._groups.get((place, ifindex), 0)
+    def group_of(self, ifindex: int) -> int:
+        """The link group of a device in the host namespace."""
+        return self._groups.get(ifindex, 0)
 
     def put_other(self, place: Place, ifindex: int) -> None:
         """Let something that is not a VXLAN device (a bridge, say) have this ifindex."""
@@ -131,26 +132,26 @@ class FakeKernel:
         self._must_exist(place, ifindex)
         self._hit(place, ifindex)
 
-    def set_group(self, place: Place, ifindex: int, group: int) -> None:
+    def set_group(self, ifindex: int, group: int) -> None:
         """See `Kernel.set_group`."""
         self._begin("set_group")
-        self._must_exist(place, ifindex)
-        self._groups[place, ifindex] = group
+        self._must_exist(HOST, ifindex)
+        self._groups[ifindex] = group
 
-    def group_members(self, place: Place, group: int) -> frozenset[int]:
+    def group_members(self, group: int) -> frozenset[int]:
         """See `Kernel.group_members`."""
         self._begin("group_members")
         return frozenset(
             ifindex
-            for its_place, ifindex in self._links
-            if its_place == place and self.group_of(place, ifindex) == group
+            for place, ifindex in self._links
+            if place.is_host and self.group_of(ifindex) == group
         )
 
-    def delete_group(self, place: Place, group: int) -> None:
+    def delete_group(self, group: int) -> None:
         """See `Kernel.delete_group`: it takes whatever is in the group, as the real one does."""
         self._begin("delete_group")
-        for its_place, ifindex in list(self._links):
-            if its_place == place and self.group_of(place, ifindex) == group:
+        for place, ifindex in list(self._links):
+            if place.is_host and self.group_of(ifindex) == group:
                 self._hit(place, ifindex)
 
     def _must_exist(self, place: Place, ifindex: int) -> None:

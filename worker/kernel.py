@@ -119,28 +119,30 @@ class Kernel(Protocol):
             KernelError: the kernel refused.
         """
 
-    def set_group(self, place: Place, ifindex: int, group: int) -> None:
-        """Put the device with this index into a link group (0: the default one).
+    def set_group(self, ifindex: int, group: int) -> None:
+        """Put a device of the host namespace into a link group (0: the default one).
+
+        Of the host alone: a change of a link takes IFLA_TARGET_NETNSID for where to *move* the host's
+        device of that ifindex (do_setlink, net/core/rtnetlink.c), not for where to find it.
 
         Raises:
             GoneError: there is no such device.
             KernelError: the kernel refused.
         """
 
-    def group_members(self, place: Place, group: int) -> frozenset[int]:
-        """The ifindexes of all devices, of whatever kind, in a link group of a place.
+    def group_members(self, group: int) -> frozenset[int]:
+        """The ifindexes of all devices, of whatever kind, in a link group of the host namespace.
 
         Raises:
             KernelError: the list could not be read whole.
         """
 
-    def delete_group(self, place: Place, group: int) -> None:
-        """Delete all devices of a link group of a place at once. Look at its members first.
+    def delete_group(self, group: int) -> None:
+        """Delete all devices of a link group of the host namespace at once. Look at its members first.
 
         The kernel waits for its readers (RCU) once for all of them, not once for each.
 
         Raises:
-            GoneError: the place is gone.
             KernelError: the kernel refused; then all of them are still there.
         """
 
@@ -231,40 +233,45 @@ class RouteNetlink:
 
     def delete(self, place: Place, ifindex: int) -> None:
         """See `Kernel.delete`."""
-        self._change(place, RTM_DELLINK, ifindex, [], f"deleting the device with ifindex {ifindex}")
-
-    def set_group(self, place: Place, ifindex: int, group: int) -> None:
-        """See `Kernel.set_group`."""
-        doing = f"putting the device with ifindex {ifindex} into group {group}"
-        self._change(place, RTM_SETLINK, ifindex, [["IFLA_GROUP", group]], doing)
-
-    def group_members(self, place: Place, group: int) -> frozenset[int]:
-        """See `Kernel.group_members`."""
-        message = ifinfmsg()
-        message["attrs"] = [*_without_statistics(place), *_target(place)]
-        try:
-            answers = self._netlink.dump(_encoded(message, RTM_GETLINK, NLM_F_DUMP))
-        except NetlinkError as error:
-            raise _translated(error, f"listing the devices in {place}") from error
-        links = (decode_group(body) for _, body in answers)
-        return frozenset(ifindex for ifindex, its_group in links if its_group == group)
-
-    def delete_group(self, place: Place, group: int) -> None:
-        """See `Kernel.delete_group`."""
-        self._change(place, RTM_DELLINK, 0, [["IFLA_GROUP", group]], f"deleting group {group}")
-
-    def _change(
-        self, place: Place, kind: int, ifindex: int, attrs: list[list[object]], doing: str
-    ) -> None:
         message = ifinfmsg()
         message["index"] = ifindex
-        message["attrs"] = [*attrs, *_target(place)]
+        message["attrs"] = _target(place)
         try:
-            self._netlink.request(_encoded(message, kind, NLM_F_ACK))
+            self._netlink.request(_encoded(message, RTM_DELLINK, NLM_F_ACK))
         except NetlinkError as error:
             if _is_gone(place, error):
-                raise GoneError(errno.ENODEV, f"{doing}: nothing such in {place}") from error
-            raise _translated(error, doing) from error
+                raise GoneError(errno.ENODEV, f"there is no such device in {place}") from error
+            raise _translated(error, f"deleting the device with ifindex {ifindex}") from error
+
+    def set_group(self, ifindex: int, group: int) -> None:
+        """See `Kernel.set_group`."""
+        message = ifinfmsg()
+        message["index"] = ifindex
+        message["attrs"] = [["IFLA_GROUP", group]]
+        try:
+            self._netlink.request(_encoded(message, RTM_SETLINK, NLM_F_ACK))
+        except NetlinkError as error:
+            raise _translated(error, f"grouping the device with ifindex {ifindex}") from error
+
+    def group_members(self, group: int) -> frozenset[int]:
+        """See `Kernel.group_members`."""
+        message = ifinfmsg()
+        message["attrs"] = _without_statistics(HOST)
+        try:
+            answers = self._netlink.dump(_encoded(message, RTM_GETLINK, NLM_F_DUMP))
+            links = [decode_group(body) for _, body in answers]
+        except NetlinkError as error:
+            raise _translated(error, "listing the devices of the host namespace") from error
+        return frozenset(ifindex for ifindex, its_group in links if its_group == group)
+
+    def delete_group(self, group: int) -> None:
+        """See `Kernel.delete_group`."""
+        message = ifinfmsg()
+        message["attrs"] = [["IFLA_GROUP", group]]
+        try:
+            self._netlink.request(_encoded(message, RTM_DELLINK, NLM_F_ACK))
+        except NetlinkError as error:
+            raise _translated(error, f"deleting link group {group}") from error
 
     def _peers(self) -> list[Place]:
         """The peer namespaces that have a number here."""

@@ -29,6 +29,9 @@ log = structlog.get_logger(__name__)
 ENTRIES_PER_REPORT = 500
 """How many journal entries a report carries: the rest follows with the next."""
 
+CLOCKS_MAY_DIFFER = timedelta(minutes=5)
+"""A request further ahead of our clock is refused: once it was the newest, all others would be too old."""
+
 MISSING_FOR = timedelta(seconds=30)
 """How long a network must lack its device before that is reported: what the Swarm told may be old."""
 
@@ -99,6 +102,9 @@ class Reconciler:
         if now > request.deadline:
             late = (now - request.deadline).total_seconds()
             return f"the request came {late:.1f} s after its deadline (or the clocks differ)"
+        if request.issued_at - now > CLOCKS_MAY_DIFFER:
+            ahead = (request.issued_at - now).total_seconds()
+            return f"the request is dated {ahead:.0f} s ahead of this node's clock"
         if self._newest is not None and request.issued_at < self._newest:
             return "the request is older than one that was already run"
         return None

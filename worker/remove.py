@@ -5,12 +5,11 @@ nothing else: it has been seen to delete a bridge. So each device is read afresh
 whatever is not exactly what was judged is refused.
 
 A deletion takes the kernel some 16 ms, nearly all of it waiting for readers (RCU). So many orphans of
-one place go together, as a link group: they are marked, looked at again, unmarked where anything has
-changed, and deleted in one request, for which the kernel waits once.
+the host namespace go together, as a link group: they are marked, looked at again, unmarked where
+anything has changed, and deleted in one request, for which the kernel waits once.
 """
 
 import secrets
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 from uuid import UUID
@@ -22,12 +21,12 @@ from worker.journal import Record
 from worker.judge import Judgement
 from worker.kernel import GoneError, Kernel, KernelError
 from worker.ownership import why_foreign
-from worker.view import Device, Place
+from worker.view import HOST, Device
 
 log = structlog.get_logger(__name__)
 
 TOGETHER = 8
-"""From so many orphans of one place on, they are deleted together."""
+"""From so many orphans in the host namespace on, they are deleted together."""
 
 
 class Recorder(Protocol):
@@ -59,13 +58,11 @@ def remove(
         for orphan in orphans
     )
     removal = _Removal(kernel, run_id, data_path_port)
-    by_place: defaultdict[Place, list[Judgement]] = defaultdict(list)
-    for orphan in orphans:
-        by_place[orphan.device.identity.place].append(orphan)
+    at_home = [orphan for orphan in orphans if orphan.device.identity.place.is_host]
     try:
-        for place, group in by_place.items():
-            if len(group) < TOGETHER or not removal.together(place, group):
-                removal.one_by_one(group)
+        if len(at_home) >= TOGETHER:
+            removal.together(at_home)
+        removal.one_by_one(orphan for orphan in orphans if orphan not in removal.outcomes)
     finally:
         recorder.append(removal.outcomes.values())
     return removal.outcomes
@@ -110,13 +107,15 @@ class _Removal:
         self._port = data_path_port
 
     def one_by_one(self, orphans: Iterable[Judgement]) -> None:
-        """Delete each by itself, unless something came of it already."""
+        """Delete each by itself."""
         for orphan in orphans:
-            if orphan not in self.outcomes:
-                self._one(orphan)
+            self._one(orphan)
 
-    def together(self, place: Place, orphans: Sequence[Judgement]) -> bool:
-        """Delete them as one link group; False when that cannot be done, and nothing was deleted."""
+    def together(self, orphans: Sequence[Judgement]) -> None:
+        """Delete orphans of the host namespace as one link group.
+
+        Where that cannot be done, nothing is deleted, and nothing has come of those concerned.
+        """
         kernel = self._kernel
         # Nobody else uses it, or what they have in it would go too: checked below.
         group = secrets.randbelow(2**31 - 2**16) + 2**16
@@ -125,40 +124,39 @@ class _Removal:
             for orphan in orphans:
                 ifindex = orphan.device.identity.ifindex
                 try:
-                    kernel.set_group(place, ifindex, group)
+                    kernel.set_group(ifindex, group)
                 except GoneError:
                     self._vanished(orphan, "before its removal")
                 else:
                     marked[ifindex] = orphan
-            now = {device.identity.ifindex: device for device in kernel.look_at(place)}
+            now = {device.identity.ifindex: device for device in kernel.look_at(HOST)}
             for ifindex, orphan in list(marked.items()):
                 change = self._why_not(orphan.device, now.get(ifindex))
                 if change is not None:
-                    kernel.set_group(place, ifindex, 0)
+                    kernel.set_group(ifindex, 0)
                     del marked[ifindex]
                     self._refused(orphan, change)
             if not marked:
-                return True
-            if kernel.group_members(place, group) != marked.keys():
+                return
+            if kernel.group_members(group) != marked.keys():
                 log.warning("a link group is not ours alone, going one by one", group=group)
-                self._unmark(place, marked)
-                return False
-            kernel.delete_group(place, group)
+                self._unmark(marked)
+                return
+            kernel.delete_group(group)
         except KernelError as error:
             log.warning("cannot remove together, going one by one", error=str(error))
-            self._unmark(place, marked)
-            return False
+            self._unmark(marked)
+            return
         how = f"removed together with {len(marked) - 1} other(s) as link group {group}; "
         for orphan in marked.values():
             self._came(orphan, Stage.APPLIED, how + orphan.reason)
-        log.info("removed together", devices=len(marked), place=str(place), group=group)
-        return True
+        log.info("removed together", devices=len(marked), group=group)
 
-    def _unmark(self, place: Place, marked: Iterable[int]) -> None:
+    def _unmark(self, marked: Iterable[int]) -> None:
         """A device that stays goes back to the default group; one that is gone has none."""
         for ifindex in marked:
             try:
-                self._kernel.set_group(place, ifindex, 0)
+                self._kernel.set_group(ifindex, 0)
             except KernelError as error:
                 log.info("cannot unmark", ifindex=ifindex, error=str(error))
 

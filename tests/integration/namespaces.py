@@ -39,10 +39,15 @@ class Namespace:
             "setpriv", "--pdeathsig", "KILL", "--", *arguments,
         ]  # fmt: skip
 
-    def run(self, *arguments: str) -> str:
-        """Run a short command; return what it printed."""
+    def run(self, *arguments: str, words: str = "") -> str:
+        """Run a short command with `words` as its input; return what it printed."""
         return subprocess.run(
-            self.command(*arguments), check=True, stdout=subprocess.PIPE, text=True, timeout=20
+            self.command(*arguments),
+            check=True,
+            stdout=subprocess.PIPE,
+            input=words,
+            text=True,
+            timeout=60,
         ).stdout
 
     def ip(self, words: str) -> str:
@@ -125,18 +130,18 @@ class KernelProcess:
         devices: tuple[Device, ...] = self._call("look_at", place)
         return devices
 
-    def set_group(self, place: Place, ifindex: int, group: int) -> None:
+    def set_group(self, ifindex: int, group: int) -> None:
         """See `Kernel.set_group`."""
-        self._call("set_group", place, ifindex, group)
+        self._call("set_group", ifindex, group)
 
-    def group_members(self, place: Place, group: int) -> frozenset[int]:
+    def group_members(self, group: int) -> frozenset[int]:
         """See `Kernel.group_members`."""
-        members: frozenset[int] = self._call("group_members", place, group)
+        members: frozenset[int] = self._call("group_members", group)
         return members
 
-    def delete_group(self, place: Place, group: int) -> None:
+    def delete_group(self, group: int) -> None:
         """See `Kernel.delete_group`."""
-        self._call("delete_group", place, group)
+        self._call("delete_group", group)
 
     def _call(self, method: str, *arguments: object) -> Any:
         assert self._process.stdin is not None

@@ -228,3 +228,38 @@ def test_a_look_agrees_with_ip_on_every_device(host: Namespace) -> None:
     }
     assert ours == theirs
     assert len(theirs) == 40
+
+
+def test_a_link_group_holds_devices_of_every_kind_and_goes_at_once(host: Namespace) -> None:
+    group = 77_777
+    host.add_vxlan(NAME, VNI)
+    host.add_vxlan("vx-001003-n0fxr", 0x1003)
+    host.ip("link add br7 type bridge")
+    host.ip("link add br8 type bridge")
+    names = (NAME, "vx-001003-n0fxr", "br7")
+    with host.kernel() as kernel:
+        for name in names:
+            kernel.set_group(ifindex_of(host, name), group)
+        assert kernel.group_members(group) == {ifindex_of(host, name) for name in names}
+        assert {device.identity.name for device in kernel.look_at(HOST)} == set(names[:2])
+        kernel.set_group(ifindex_of(host, "br7"), 0)
+        kernel.delete_group(group)
+        assert kernel.look_at(HOST) == ()
+        assert kernel.group_members(group) == frozenset()
+    assert "br7" in host.ip("link show")
+    assert "br8" in host.ip("link show")
+
+
+def test_one_place_can_be_looked_at_alone(host: Namespace) -> None:
+    host.add_sandbox("dead", NAME, VNI, endpoint=False)
+    host.add_vxlan("vx-001003-n0fxr", 0x1003)
+    with host.kernel() as kernel:
+        everything = kernel.look().devices
+        for device in everything:
+            assert kernel.look_at(device.identity.place) == (device,)
+        assert kernel.look_at(Place(4242)) == ()
+
+
+def test_a_device_that_is_gone_joins_no_group(host: Namespace) -> None:
+    with host.kernel() as kernel, pytest.raises(GoneError):
+        kernel.set_group(4242, 5)

@@ -12,9 +12,9 @@ from tests.integration.namespaces import KERNEL_PROGRAM, KernelProcess, Namespac
 from tests.servers import await_true
 from worker import watch as module
 from worker.idle import IdleClock
-from worker.netlink import NetlinkSocket
+from worker.netlink import NETLINK_LISTEN_ALL_NSID, NetlinkSocket
 from worker.view import Identity, View
-from worker.watch import RTMGRP_LINK, LinkWatch
+from worker.watch import RTMGRP_LINK, SETTLE_BURST, LinkWatch
 
 pytestmark = pytest.mark.privileged
 
@@ -73,6 +73,12 @@ class Watched:
         """Open an event socket whose buffer a few events fill."""
         self.sockets += 1
         return self.host.open_netlink(groups=RTMGRP_LINK, receive_buffer=4096)
+
+    def open_wide_socket(self) -> NetlinkSocket:
+        """Open a socket that hears the peers too, as the worker does."""
+        socket = self.host.open_netlink(groups=RTMGRP_LINK)
+        socket.set_option(NETLINK_LISTEN_ALL_NSID)
+        return socket
 
     def await_names(self, names: set[str]) -> None:
         """Wait for a look that shows just these devices."""
@@ -181,3 +187,43 @@ def test_a_stop_ends_the_thread_that_waits_for_events(in_empty_namespace: int) -
         watch = Watched(Namespace(in_empty_namespace), stack).watch(grace=NEVER)
         assert watch._thread.is_alive()
     assert not watch._thread.is_alive()
+
+
+def test_a_sandbox_that_loses_its_last_endpoint_is_noticed_at_once(watched: Watched) -> None:
+    """No VXLAN device changes, only a veth in another namespace goes."""
+    watched.host.add_sandbox("sandbox", NAME, VNI, endpoint=True)
+    watched.watch(grace=0.3, events=watched.open_wide_socket)
+    looks = len(watched.kernel.views)
+    watched.host.ip("-n sandbox link del veth0")
+    await_true(lambda: watched.hints, "a hint")
+    assert len(watched.kernel.views) > looks
+    assert [str(device.place) for device in watched.hints[0][1]] == ["nsid:0"]
+
+
+def test_events_of_containers_cause_no_look(watched: Watched) -> None:
+    """A namespace without a Docker device is none of our business, however busy it is."""
+    watched.watch(grace=NEVER, events=watched.open_wide_socket)
+    watched.host.ip("netns add container")
+    watched.host.ip("link add veth7 type veth peer name eth0 netns container")
+    for _ in range(5):
+        watched.host.ip("-n container link set eth0 up")
+        watched.host.ip("-n container link set eth0 down")
+    watched.host.add_vxlan(NAME, VNI)
+    watched.await_names({NAME})
+    assert len(watched.kernel.views) == 2, "the first, and the one for the VXLAN device"
+
+
+def test_a_storm_of_events_makes_few_looks_and_hides_nothing(watched: Watched) -> None:
+    """Thousands of events of VXLAN devices: bounded looks, no growth, and the orphan is still told."""
+    watched.watch(grace=0.5)
+    begun = time.monotonic()
+    watched.host.add_vxlan(NAME, VNI)
+    storm_of = "\n".join(
+        f"link add vx-s{n} type vxlan id {n} dstport 4799\nlink del vx-s{n}" for n in range(300)
+    )
+    watched.host.run("ip", "-batch", "-", words=storm_of)
+    storm = time.monotonic() - begun
+    await_true(lambda: watched.hints, "the hint")
+    assert [device.name for device in watched.hints[0][1]] == [NAME]
+    looks = len(watched.kernel.views)
+    assert looks <= 2 + (storm + 1.0) / SETTLE_BURST, "no more than one look a burst"

@@ -12,6 +12,7 @@ from contract.messages import Acknowledgement, ReconcileReport, ReconcileRequest
 from contract.verdicts import Mode, Outcome, Stage, Urgency, Verdict
 from tests.builders import (
     OTHER_NODE,
+    SANDBOX,
     VNI,
     identity,
     in_sandbox,
@@ -22,6 +23,7 @@ from tests.builders import (
 from tests.worker_node import GRACE, WorkerNode
 from worker import journal as journal_module
 from worker import reconcile as reconcile_module
+from worker.reconcile import MISSING_FOR
 from worker.view import Device, Identity
 
 
@@ -76,8 +78,12 @@ def die_before_recording(node: WorkerNode, *, after_removal: bool) -> None:
             lambda node: request(issued_at=node.now - timedelta(seconds=1)),
             "older than one that was already run",
         ),
+        (
+            lambda node: request(issued_at=node.now + timedelta(minutes=6)),
+            "ahead of this node's clock",
+        ),
     ],
-    ids=["of another node", "late", "older than the newest"],
+    ids=["of another node", "late", "older than the newest", "from the future"],
 )
 def test_a_request_that_is_not_for_here_and_now_is_refused_without_a_look(
     tmp_path: Path, asked: Callable[[WorkerNode], ReconcileRequest], reason: str
@@ -373,3 +379,30 @@ def test_a_clock_that_jumps_does_not_hasten_a_removal(tmp_path: Path) -> None:
     node.seconds += 10_000
     assert [each.verdict for each in node.run().devices] == [Verdict.SETTLING]
     assert node.kernel.hits == []
+
+
+def test_a_network_without_its_device_is_reported_once_that_has_lasted(tmp_path: Path) -> None:
+    """A task of `shop` runs here, says the Swarm; of `old` none does."""
+    node = WorkerNode(tmp_path)
+    shop, old = network(running=True), network(5, name="old", prefix="old")
+
+    def missing() -> tuple[str, ...]:
+        return node.run(desired=[shop, old]).missing
+
+    assert missing() == ()
+    node.seconds += MISSING_FOR.total_seconds() - 1
+    assert missing() == (), "what the Swarm told may be old"
+    node.seconds += 1
+    assert missing() == (shop.id,)
+    node.kernel.put(in_sandbox(endpoints=1))
+    assert missing() == ()
+    node.kernel.end_namespace(SANDBOX)
+    assert missing() == (), "it begins anew"
+
+
+def test_one_device_of_several_vnis_is_enough(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [in_sandbox(endpoints=1)])
+    shop = network(VNI + 1, VNI, running=True)
+    node.run(desired=[shop])
+    node.seconds += 3600
+    assert node.run(desired=[shop]).missing == ()

@@ -268,7 +268,9 @@ class StoryOfGroups(NodeStory):
         # A worker that died left its marks; they mean nothing to the next one, or to anybody.
         kernel = self.node.kernel
         assert self.crashes or not any(
-            kernel.group_of(*device.identity[:2]) for device in kernel.devices()
+            kernel.group_of(device.identity.ifindex)
+            for device in kernel.devices()
+            if device.identity.place.is_host
         )
 
 

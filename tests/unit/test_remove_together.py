@@ -62,14 +62,14 @@ def test_one_that_came_alive_is_unmarked_and_spared(tmp_path: Path) -> None:
     alive = devices[3]._replace(up=True)
 
     def comes_alive() -> None:
-        group = node.kernel.group_of(HOST, 4)
+        group = node.kernel.group_of(4)
         node.kernel.put(alive)
-        node.kernel.set_group(HOST, 4, group)
+        node.kernel.set_group(4, group)
 
     node.kernel.before("look_at", comes_alive)
     node.outstay()
     assert node.kernel.devices() == (alive,)
-    assert node.kernel.group_of(HOST, 4) == 0
+    assert node.kernel.group_of(4) == 0
     assert stages(node, Stage.REFUSED) == 1
     assert stages(node, Stage.APPLIED) == TOGETHER - 1
 
@@ -85,7 +85,7 @@ def test_one_that_went_away_by_itself_is_on_record_so(tmp_path: Path) -> None:
 def join_the_group(kernel: FakeKernel) -> None:
     """Somebody else's bridge has the number that was drawn."""
     kernel.put_other(HOST, 99)
-    kernel.set_group(HOST, 99, kernel.group_of(HOST, 1))
+    kernel.set_group(99, kernel.group_of(1))
 
 
 def test_a_group_with_a_stranger_in_it_is_not_deleted(tmp_path: Path) -> None:

@@ -1,0 +1,157 @@
+"""`vxlan-worker scan` as somebody runs it at 3 a.m.: alone, on the real kernel of a private namespace."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.builders import NAME, VNI
+from tests.fake_docker import FakeDocker
+from tests.fake_swarm import network, snapshot
+from tests.integration.namespaces import Namespace
+
+pytestmark = pytest.mark.privileged
+
+GRACE = ("--grace-seconds", "0.3")
+NO_DOCKER = ("--docker-socket", "/nonexistent/docker.sock")
+
+
+@pytest.fixture
+def host(in_empty_namespace: int) -> Namespace:
+    """A namespace that plays the host."""
+    return Namespace(in_empty_namespace)
+
+
+def scan(
+    host: Namespace, *options: str, under: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run the command on a node without Docker, unless the options say otherwise."""
+    program = (str(Path(sys.executable).parent / "vxlan-worker"), "scan", *GRACE, *NO_DOCKER)
+    return subprocess.run(
+        host.command(*under, *program, *options),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def scanned(host: Namespace, *options: str) -> dict[str, dict[str, Any]]:
+    """What it tells of each device, by name."""
+    found = json.loads(scan(host, "--output", "json", *options).stdout)
+    return {device["device"]: device for device in found["devices"]}
+
+
+def test_a_node_without_devices_is_clean(host: Namespace) -> None:
+    done = scan(host)
+    assert (done.returncode, done.stdout) == (0, "This node has no VXLAN devices.\n")
+    assert scan(host, "-o", "json").stdout == '{\n  "devices": [],\n  "limits": []\n}\n'
+
+
+def test_each_kind_of_device_is_told_with_its_place_and_reason(host: Namespace) -> None:
+    host.add_vxlan(NAME, VNI)
+    host.add_vxlan("vx-submariner", 77, port=4800)
+    host.add_sandbox("live", "vx-001003-n0fxr", 0x1003, endpoint=True)
+    done = scan(host)
+    assert done.returncode == 1
+    header, *lines = done.stdout.splitlines()
+    assert header.split() == [
+        "DEVICE",
+        "PLACE",
+        "VNI",
+        "PORT",
+        "STATE",
+        "NETWORK",
+        "VERDICT",
+        "REASON",
+    ]
+    told = {line.split()[0]: line for line in lines}
+    assert told[NAME].split()[1:7] == ["host", str(VNI), "4789", "DOWN", "-", "orphan"]
+    assert "its id began with n0fxr" in told[NAME]
+    assert told["vx-submariner"].split()[6] == "foreign"
+    assert told["vxlan0"].split()[1].startswith("nsid:")
+    assert told["vxlan0"].split()[6] == "in_use"
+
+
+def test_fix_removes_what_is_dead_wherever_it_hides_and_nothing_else(host: Namespace) -> None:
+    host.add_vxlan(NAME, VNI)
+    host.add_vxlan("vx-submariner", 77, port=4800)
+    host.add_sandbox("dead", "vx-001003-n0fxr", 0x1003, endpoint=False)
+    host.add_sandbox("live", "vx-001004-n0fxr", 0x1004, endpoint=True)
+    done = scan(host, "--fix")
+    assert done.returncode == 0
+    assert done.stdout.count("  removed  ") == 2
+    steps = [line.split(":")[0] for line in done.stderr.splitlines()]
+    assert steps == ["planned"] * 2 + ["applied"] * 2 + ["verified"] * 2
+    left = scanned(host)
+    assert {name: device["verdict"] for name, device in left.items()} == {
+        "vx-submariner": "foreign",
+        "vxlan0": "in_use",
+    }
+    again = scan(host, "--fix")
+    assert (again.returncode, again.stderr) == (0, "")
+
+
+def test_without_fix_nothing_is_removed(host: Namespace) -> None:
+    host.add_vxlan(NAME, VNI)
+    for _ in range(2):
+        assert scan(host).returncode == 1
+    assert NAME in host.ip("link show type vxlan")
+
+
+def test_a_docker_socket_in_reach_gives_names_and_the_port(host: Namespace, tmp_path: Path) -> None:
+    host.add_vxlan(NAME, VNI, port=7789)
+    socket = tmp_path / "docker.sock"
+    state = replace(snapshot(networks=[network("shop", VNI)]), data_path_port=7789)
+    with FakeDocker(socket, state):
+        told = scanned(host, "--docker-socket", str(socket))
+    assert told[NAME]["network"] == "shop"
+    assert told[NAME]["verdict"] == "orphan"
+    assert "not wanted" not in told[NAME]["reason"], "nobody told what is wanted here"
+    assert scanned(host)[NAME]["verdict"] == "foreign", "without Docker the port is 4789"
+    assert scanned(host, "--data-path-port", "7789")[NAME]["verdict"] == "orphan"
+
+
+def test_a_docker_socket_that_does_not_answer_is_said_and_no_hindrance(
+    host: Namespace, tmp_path: Path
+) -> None:
+    host.add_vxlan(NAME, VNI)
+    dead = tmp_path / "docker.sock"
+    dead.touch()
+    done = scan(host, "--docker-socket", str(dead))
+    assert done.returncode == 1
+    assert done.stderr.startswith("note: no network names: ")
+
+
+def test_a_foreign_device_on_a_known_networks_vni_is_a_conflict(
+    host: Namespace, tmp_path: Path
+) -> None:
+    host.ip(f"link add vxlan.calico type vxlan id {VNI} dstport 4789")
+    socket = tmp_path / "docker.sock"
+    with FakeDocker(socket, snapshot(networks=[network("shop", VNI)])):
+        told = scanned(host, "--docker-socket", str(socket), "--fix")
+    assert told["vxlan.calico"]["verdict"] == "conflict"
+    assert "vxlan.calico" in host.ip("link show type vxlan")
+
+
+def test_without_the_capability_it_cannot_look_and_says_so(host: Namespace) -> None:
+    host.add_vxlan(NAME, VNI)
+    done = scan(host, under=("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "CAP_NET_ADMIN" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--grace-seconds", "0"), ("--data-path-port", "70000"), ("--output", "xml"), ("stray",)],
+    ids=" ".join,
+)
+def test_options_without_meaning_are_told(host: Namespace, options: tuple[str, ...]) -> None:
+    done = scan(host, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert options[-1] in done.stderr or "must be" in done.stderr
