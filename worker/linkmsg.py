@@ -84,7 +84,7 @@ class _Shape(NamedTuple):
     name: tuple[int, int]
     vni: int
     port: int
-    flags: tuple[int, int, int, int]
+    flags: tuple[int | None, int | None, int | None, int | None]
     master: int | None
     birth: int | None
     target: int | None
@@ -106,7 +106,9 @@ class LinkDecoder:
         if shape is None:
             return None
         if _optional(body, shape.target) != place.nsid:
-            raise NetlinkError(errno.EPROTO, f"the kernel answered for another place than {place}")
+            raise NetlinkError(
+                errno.EPROTO, f"the kernel answered for another namespace than {place}"
+            )
         _, _, ifindex, flags, _ = _IFINFOMSG.unpack_from(body)
         learning, proxy, l2miss, l3miss = shape.flags
         return Link(
@@ -120,7 +122,12 @@ class LinkDecoder:
             ),
             bool(flags & IFF_UP),
             _optional(body, shape.master),
-            _FLAGS[body[learning] != 0, body[proxy] != 0, body[l2miss] != 0, body[l3miss] != 0],
+            _FLAGS[
+                _is_set(body, learning),
+                _is_set(body, proxy),
+                _is_set(body, l2miss),
+                _is_set(body, l3miss),
+            ],
             _optional(body, shape.birth),
         )
 
@@ -185,10 +192,10 @@ def _walked(body: bytes, number: int) -> _Shape | None:
         _required(data, IFLA_VXLAN_ID, 4),
         _required(data, IFLA_VXLAN_PORT, 2),
         (
-            _required(data, IFLA_VXLAN_LEARNING, 1),
-            _required(data, IFLA_VXLAN_PROXY, 1),
-            _required(data, IFLA_VXLAN_L2MISS, 1),
-            _required(data, IFLA_VXLAN_L3MISS, 1),
+            _place_of(data, IFLA_VXLAN_LEARNING, 1),
+            _place_of(data, IFLA_VXLAN_PROXY, 1),
+            _place_of(data, IFLA_VXLAN_L2MISS, 1),
+            _place_of(data, IFLA_VXLAN_L3MISS, 1),
         ),
         _place_of(found, IFLA_MASTER, 4),
         _place_of(found, IFLA_LINK_NETNSID, 4),
@@ -223,6 +230,10 @@ def _place_of(found: Attributes, kind: int, size: int) -> int | None:
     if where[1] - where[0] < size:
         raise NetlinkError(errno.EBADMSG, f"attribute {kind} is cut short")
     return where[0]
+
+
+def _is_set(body: bytes, offset: int | None) -> bool:
+    return offset is not None and body[offset] != 0
 
 
 def _optional(body: bytes, offset: int | None) -> int | None:

@@ -13,7 +13,7 @@ import redis
 from celery import Celery
 
 from contract.broker import celery_app
-from contract.messages import Acknowledgement, NetworkRef, ReconcileRequest
+from contract.messages import Acknowledgement, DesiredNetwork, ReconcileRequest
 from contract.verdicts import Mode, Verdict
 from controller import due
 from controller.database import Database
@@ -65,9 +65,9 @@ def requests(client: redis.Redis, node: str = "one") -> list[ReconcileRequest]:
     return found
 
 
-def reference(of: SwarmNetwork) -> NetworkRef:
-    """A network as a request names it."""
-    return NetworkRef(id=of.id, name=of.name, vnis=of.vnis)
+def desired(network: SwarmNetwork, *, running: bool = False) -> DesiredNetwork:
+    """A network as a request names it, when the node should carry it."""
+    return DesiredNetwork(id=network.id, name=network.name, vnis=network.vnis, running=running)
 
 
 def show_device(database: Database, vni: int, ifindex: int = 7) -> None:
@@ -123,11 +123,11 @@ def test_each_due_node_gets_its_request_on_its_own_queue(
         known=(),
         acknowledged=None,
     )
-    assert set(request.desired) == {reference(INGRESS), reference(SHOP)}
+    assert set(request.desired) == {desired(INGRESS), desired(SHOP, running=True)}
     assert due_row(database).run_id == request.run_id
     assert run_row(database, request.run_id).state is RunState.RUNNING
     (other,) = requests(client, "two")
-    assert (other.node_id, other.desired) == (swarm_id("two"), (reference(INGRESS),))
+    assert (other.node_id, other.desired) == (swarm_id("two"), (desired(INGRESS),))
 
 
 def test_the_message_is_the_workers_task_and_expires_with_the_run(
@@ -197,7 +197,7 @@ def test_networks_whose_vnis_a_node_has_shown_are_named(
         show_device(database, vni, number)
     sender.step()
     (request,) = requests(client)
-    assert request.desired == (reference(INGRESS),)
+    assert request.desired == (desired(INGRESS),)
     assert [each.id for each in request.known] == [each.id for each in known]
     assert requests(client, "two")[0].known == ()
 

@@ -1,6 +1,5 @@
 """Places, identities and evidence, as they are shown and as they cross the wire."""
 
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +39,7 @@ def test_any_identity_that_a_kernel_can_show_survives_the_wire(
     [
         (leaked(), "DOWN, no master, no address, VXLAN flags learning proxy l2miss l3miss"),
         (
-            replace(leaked(), up=True, addressed=True, flags=VxlanFlag(0), foreign_birth=True),
+            leaked()._replace(up=True, addressed=True, flags=VxlanFlag(0), foreign_birth=True),
             (
                 "UP, no master, has an address, VXLAN flags none, "
                 "created in another namespace than the host's"
