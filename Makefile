@@ -1,5 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop test lint format lock clean
+.PHONY: help install demo demo-stop test test-engines bench lint format lock clean
+
+# Where the root folders of other engines are made, once: half a gigabyte each.
+ENGINES ?= /var/tmp/vxlan-operator-engines
 
 # Each recipe is its own shell; a failing command in a pipe fails it.
 SHELL := bash
@@ -19,6 +22,18 @@ demo-stop: ## End and remove what `make demo KEEP=1` left running
 
 test: install ## Run all tests (ARGS='-k word' for some of them)
 	.venv/bin/pytest $(ARGS)
+
+test-engines: install ## Run the Swarm tests on Docker 20.10, 26.1 and 28.5 (downloads the latter two)
+	.venv/bin/pytest tests/swarm --churn 6
+	for suite in trixie sid; do \
+	  .venv/bin/python -m tests.lab engine $$suite $(ENGINES)/$$suite; \
+	  .venv/bin/pytest tests/swarm --churn 6 --engine $(ENGINES)/$$suite; \
+	done
+
+bench: install ## Measure: the view, a worker's footprint, how long a removal takes
+	.venv/bin/python -m tests.benchmarks.view
+	.venv/bin/python -m tests.benchmarks.footprint
+	.venv/bin/python -m tests.benchmarks.latency
 
 lint: install ## Lint, types, import contracts
 	.venv/bin/ruff check

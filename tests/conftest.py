@@ -17,6 +17,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--engine", type=Path, help="root folder of the engine (python -m tests.lab engine)"
     )
+    parser.addoption(
+        "--churn",
+        type=int,
+        default=2,
+        help="how many rounds of service churn (a minute holds four)",
+    )
 
 
 def cannot(reason: str) -> None:

@@ -7,22 +7,27 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import cannot
-from tests.lab import Lab, LabError
+from tests.lab import Lab, LabError, prerequisites
 from tests.stack import Stack
 
 GRACE_SECONDS = 1.0
 
 
 @pytest.fixture(scope="session")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """Three nodes, booted once."""
-    engine: Path | None = request.config.getoption("--engine")
+def engine(request: pytest.FixtureRequest) -> Path | None:
+    """The root folder of the engine to test on; None for this machine's own."""
+    chosen: Path | None = request.config.getoption("--engine")
     try:
-        booted = Lab.create(f"pytest-{os.getpid()}", nodes=3, engine=engine)
+        prerequisites.check(chosen)
     except LabError as error:
-        cannot(f"no lab can be booted: {error}")
-        raise
-    with booted:
+        cannot(str(error))
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def lab(engine: Path | None) -> Iterator[Lab]:
+    """Three nodes, booted once."""
+    with Lab.create(f"pytest-{os.getpid()}", nodes=3, engine=engine) as booted:
         yield booted
 
 

@@ -13,14 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import cannot
-from tests.lab import Lab, LabError, LabNetwork, Node, cgroups, prerequisites, reap, wait_until
+from tests.lab import Lab, LabError, LabNetwork, Node, cgroups, reap, wait_until
 from tests.lab.folder import BASE, Folder
 
 pytestmark = pytest.mark.swarm
 
-# Another engine's root folder (see `python -m tests.lab engine`) to test on that, too.
-_ENGINE = Path(os.environ["VXLAN_LAB_ENGINE"]) if "VXLAN_LAB_ENGINE" in os.environ else None
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _FAULT = "error creating vxlan interface: file exists"
 _GONE_SECONDS = 15.0
@@ -29,17 +26,10 @@ _GONE_SECONDS = 15.0
 Process = tuple[int, int]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def possible() -> None:
-    try:
-        prerequisites.check(_ENGINE)
-    except LabError as error:
-        cannot(str(error))
-
-
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab.create(f"lab-{os.getpid()}", engine=_ENGINE) as booted:
+def lab(engine: Path | None) -> Iterator[Lab]:
+    """A lab of this module's own: its dockerds are killed and cut off here."""
+    with Lab.create(f"lab-{os.getpid()}", engine=engine) as booted:
         yield booted
 
 
@@ -182,9 +172,11 @@ def test_an_orphan_gets_tasks_rejected_until_it_is_deleted(lab: Lab) -> None:
         lab.plant_orphan(node, network)
 
 
-def test_a_hidden_device_gets_tasks_rejected_and_shows_nowhere(name: str) -> None:
+def test_a_hidden_device_gets_tasks_rejected_and_shows_nowhere(
+    name: str, engine: Path | None
+) -> None:
     # One node: in a larger Swarm a killed dockerd may take 30 s until it starts tasks again.
-    with Lab.create(name, nodes=1, engine=_ENGINE) as lab:
+    with Lab.create(name, nodes=1, engine=engine) as lab:
         node = lab.manager
         network = make_network(lab, "hidden")
         service = make_service(lab, network, node)
@@ -201,9 +193,9 @@ def test_a_hidden_device_gets_tasks_rejected_and_shows_nowhere(name: str) -> Non
 # An end that leaves nothing
 
 
-def test_destroy_leaves_nothing(name: str) -> None:
+def test_destroy_leaves_nothing(name: str, engine: Path | None) -> None:
     before = machine()
-    lab = Lab.create(name, nodes=1, engine=_ENGINE)
+    lab = Lab.create(name, nodes=1, engine=engine)
     run_container(lab)
     lasting = family(lab.init_pid)
     started = [lab.hub_popen(["sleep", "600"]), lab.manager.popen(["sleep", "600"])]
