@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab, LabError, LabNetwork, Node, cgroups, reap, wait_until
+from tests.lab import Lab, LabError, LabNetwork, Node, cgroups, prerequisites, reap, wait_until
 from tests.lab.folder import BASE, Folder
 
 pytestmark = pytest.mark.swarm
