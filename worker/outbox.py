@@ -29,6 +29,7 @@ class Outbox:
         self._publish = publish
         self._box: deque[tuple[str, str]] = deque(maxlen=CAPACITY)
         self._changed = threading.Condition()
+        self._dropped = 0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
@@ -47,7 +48,10 @@ class Outbox:
         """Leave a message; the oldest goes when the box is full."""
         with self._changed:
             if len(self._box) == CAPACITY:
-                log.warning("outbox full, dropping its oldest message", task=self._box[0][0])
+                # Said once, and how often when it is over: this can last for days.
+                if not self._dropped:
+                    log.warning("outbox full, dropping its oldest messages")
+                self._dropped += 1
             self._box.append((task, payload))
             self._changed.notify_all()
 
@@ -77,3 +81,6 @@ class Outbox:
                 # It may have been pushed out while it was being sent.
                 if self._box and self._box[0] is message:
                     self._box.popleft()
+                if self._dropped and not self._box:
+                    log.warning("outbox empty again", dropped=self._dropped)
+                    self._dropped = 0
