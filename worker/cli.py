@@ -39,10 +39,10 @@ def _main(arguments: list[str]) -> int:
                 return 2
             return 0
         case ["scan", *options]:
-            from worker.scan import CANNOT_LOOK, parse, scan
+            from worker.scan import CANNOT_LOOK, parser, scan
 
             try:
-                return scan(parse(options))
+                return scan(parser().parse_args(options))
             except OperatorError as error:
                 tell(error)
                 return CANNOT_LOOK

@@ -33,22 +33,23 @@ CANNOT_LOOK: Final = 2
 
 _DEFAULT_DATA_PATH_PORT: Final = 4789
 _LOOKS_IN_GRACE: Final = 4
+_MOST_LOOKS: Final = 5 * _LOOKS_IN_GRACE
 _COLUMNS: Final = ("DEVICE", "PLACE", "VNI", "PORT", "STATE", "NETWORK", "VERDICT", "REASON")
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the options. Not from the environment: what removes is asked for in so many words."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The options. Not from the environment: what removes is asked for in so many words."""
+    options = argparse.ArgumentParser(
         prog="vxlan-worker scan",
         description="Look at every VXLAN device of this node, once. Needs CAP_NET_ADMIN in the host's "
         "network namespace, and nothing else.",
         epilog="exit status: 0 no orphans (left), 1 orphans (left), 2 could not look",
     )
-    add = parser.add_argument
+    add = options.add_argument
     add("--fix", action="store_true", help="remove the orphans, and say so")
     add("-o", "--output", choices=("table", "json"), default="table", help="form of output")
     add(
-        *("--grace-seconds", "--grace"),
+        "--grace-seconds",
         type=_seconds,
         default=5.0,
         help="how long a device must have carried nothing (default: 5)",
@@ -64,7 +65,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         type=_port,
         help="the Swarm's UDP port (default: what dockerd says, else 4789)",
     )
-    return parser.parse_args(arguments)
+    return options
 
 
 class _Screen:
@@ -121,7 +122,7 @@ def _settled(kernel: Kernel, networks: Networks, grace: float) -> tuple[View, li
     """Look until everything that carries nothing has done so for the grace period."""
     clock = IdleClock(believed_gap=grace)
     first: frozenset[Identity] | None = None
-    while True:
+    for _ in range(_MOST_LOOKS):
         view = kernel.look()
         clock.saw(view.devices)
         judgements = judge(view.devices, networks, clock.idle_for, grace)
@@ -130,11 +131,12 @@ def _settled(kernel: Kernel, networks: Networks, grace: float) -> tuple[View, li
             for each in judgements
             if each.settles_in is not None
         }
-        # What begins to settle during the wait is told as settling; else the wait might never end.
+        # What begins to settle during the wait is told as settling, and not waited for.
         first = frozenset(settling) if first is None else first & settling.keys()
         if not first:
-            return view, judgements
+            break
         time.sleep(min(grace / _LOOKS_IN_GRACE, *(settling[identity] for identity in first)))
+    return view, judgements
 
 
 def _asked_of_docker(options: argparse.Namespace) -> tuple[Sequence[NetworkRef], int]:

@@ -7,6 +7,7 @@ import pytest
 
 from contract.settings import PREFIX, Settings
 from controller.settings import ControllerSettings, LocalSettings
+from worker.scan import parser as scan_parser
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ def _settings() -> Iterator[tuple[type[Settings], str]]:
         yield LocalSettings, name
 
 
-@pytest.mark.parametrize(("settings", "name"), _settings())
+@pytest.mark.parametrize(("settings", "name"), list(_settings()))
 def test_every_setting_is_documented_with_its_default(settings: type[Settings], name: str) -> None:
     section = _section(settings.program)
     option = f"`{PREFIX}{name.upper()}` | `--{name.replace('_', '-')}` |"
@@ -47,6 +48,17 @@ def test_nothing_is_documented_that_does_not_exist(settings: type[Settings]) -> 
         if line.startswith(f"| `{PREFIX}")
     }
     assert documented <= settings.model_fields.keys()
+
+
+def test_every_option_of_scan_is_documented() -> None:
+    described = {
+        option
+        for action in scan_parser()._actions
+        for option in action.option_strings
+        if option.startswith("--") and option != "--help"
+    }
+    section = _section("vxlan-worker scan")
+    assert {option for option in described if f"`{option}`" in section} == described
 
 
 def test_links_between_documents_lead_somewhere() -> None:
