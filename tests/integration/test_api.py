@@ -165,6 +165,7 @@ def test_a_node_that_was_looked_at(filled: Api, database: Database) -> None:
         "due_at": row.due_at.isoformat().replace("+00:00", "Z"),
         "due_reasons": ["resync"],
         "devices": {"in_use": 1, "orphan": 1},
+        "missing": [],
     }
 
 

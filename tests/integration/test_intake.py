@@ -282,12 +282,23 @@ def test_of_networks_that_are_gone_the_last_to_have_the_vni_is_named(
     assert audit(database)[0].network_name == going[-1]
 
 
-def test_an_entry_about_a_vni_of_no_network_names_none(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+@pytest.mark.parametrize(
+    ("named", "shown"),
+    [
+        pytest.param(None, (None, None), id="no network is named"),
+        pytest.param("shop", (SHOP.id, "shop"), id="a network that does not have it any more"),
+    ],
+)
+def test_an_entry_about_a_vni_that_no_network_has(
+    database: Database,
+    intake: Intake,
+    runs: dict[str, UUID],
+    named: str | None,
+    shown: tuple[str | None, str | None],
 ) -> None:
-    take_in(intake, report(entries=[entry(1, vni=9999, network=None)], journal_id=uuid4()))
+    take_in(intake, report(entries=[entry(1, vni=9999, network=named)], journal_id=uuid4()))
     (row,) = audit(database)
-    assert (row.network_id, row.network_name) == (None, None)
+    assert (row.network_id, row.network_name) == shown
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ def test_a_task_wants_its_networks_on_its_node_alone(
     wanted = desired_state(snapshot(tasks=tasks))
     want = wanted[ONE].get(SHOP.id)
     assert (None if want is None else want.reasons) == reasons
+    assert wanted[ONE].keys() == {INGRESS.id} | ({SHOP.id} if reasons else set())
     assert wanted[TWO] == INGRESS_ONLY
     assert wanted.keys() == {ONE, TWO}
 
