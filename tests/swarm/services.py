@@ -1,5 +1,7 @@
 """Networks and services for the tests; the fixture `stack` removes them again."""
 
+import json
+
 from tests.lab import Lab, LabNetwork, Node
 
 
@@ -17,6 +19,23 @@ def make_service(lab: Lab, name: str, network: str, node: Node, replicas: int = 
         *("--restart-delay", "1s", "--constraint", f"node.hostname=={node.name}"),
         *("bb:1", "sleep", "100000"),
     )
+
+
+def address(node: Node, service: str, network: str) -> tuple[str, str]:
+    """Container id, and address on the network, of a service's task on a node."""
+    label = f"label=com.docker.swarm.service.name={service}"
+    container = node.docker("ps", "--quiet", "--filter", label).split()[0]
+    inspected = json.loads(node.docker("inspect", container))[0]
+    return container, inspected["NetworkSettings"]["Networks"][network]["IPAddress"]
+
+
+def reaches(source: tuple[Node, str], target: tuple[Node, str], network: str) -> bool:
+    """Whether packets pass the overlay network from one service's task to another's, on other nodes."""
+    container, _ = address(*source, network)
+    _, there = address(*target, network)
+    command = source[0].docker_command("exec", container, "ping", "-c", "1", "-W", "2", there)
+    inside = source[0].entry(inside=source[0].has_own_engine)
+    return inside.run(command, check=False).returncode == 0
 
 
 def scale(lab: Lab, service: str, replicas: int) -> None:

@@ -10,7 +10,7 @@ from contract.queues import node_queue
 from tests.lab import Lab, Node
 from tests.servers import await_true
 from tests.stack import Stack
-from tests.swarm.services import make_network, make_service, scale
+from tests.swarm.services import make_network, make_service, reaches, scale
 
 pytestmark = [pytest.mark.swarm, pytest.mark.timeout(240)]
 
@@ -69,10 +69,14 @@ def test_an_orphan_in_a_namespace_without_a_name_is_found_and_removed(
 
 
 def test_a_sandbox_left_by_a_killed_dockerd_does_not_stay(lab: Lab, stack: Stack) -> None:
-    node = lab.nodes[2]
+    """And the sandbox that dockerd then makes carries packets: it does not rely on what we removed."""
+    node, peer = lab.nodes[2], lab.nodes[1]
     network = make_network(lab, "stale")
     make_service(lab, "stale", network.name, node)
+    make_service(lab, "peer", network.name, peer)
     lab.wait_tasks("stale", node=node)
+    lab.wait_tasks("peer", node=peer)
+    await_true(lambda: reaches((peer, "peer"), (node, "stale"), "stale"), "packets pass")
     scale(lab, "stale", 0)
     node.kill_dockerd()
     node.start_dockerd()
@@ -82,6 +86,7 @@ def test_a_sandbox_left_by_a_killed_dockerd_does_not_stay(lab: Lab, stack: Stack
     )
     scale(lab, "stale", 1)
     lab.wait_tasks("stale", node=node, timeout=60.0)
+    await_true(lambda: reaches((peer, "peer"), (node, "stale"), "stale"), "packets pass again")
 
 
 def test_a_leak_of_each_of_twenty_networks_goes_at_once(lab: Lab, stack: Stack) -> None:
