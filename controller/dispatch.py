@@ -28,6 +28,12 @@ _LONGEST_WAIT: Final = 1.0
 """Seconds between looks at the database: another process may have asked for a node."""
 _BROKER_RETRY: Final = 1.0
 
+CLOCKS_MAY_DIFFER: Final = timedelta(seconds=60)
+"""What a request's deadline is later than its run's: a node whose clock is off shall work all the same.
+
+A run that comes after the controller gave it up does no harm; one from last week is to be refused.
+"""
+
 
 class Dispatcher:
     """Turns due rows into messages. One thread runs it.
@@ -149,7 +155,7 @@ class Dispatcher:
                 node_id=claim.node_id,
                 generation=nodes[claim.node_id].generation,
                 issued_at=now,
-                deadline=claim.deadline,
+                deadline=claim.deadline + CLOCKS_MAY_DIFFER,
                 mode=self._mode,
                 data_path_port=cluster.data_path_port,
                 desired=tuple(desired[claim.node_id].values()),

@@ -47,7 +47,7 @@ class CoreSettings(Settings):
     ] = 5.0
     run_timeout_seconds: Annotated[
         float, Field(ge=1, le=3600, description="a run without a report is lost after so long")
-    ] = 30.0
+    ] = 10.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="least level logged")
     ] = "info"
