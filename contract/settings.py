@@ -2,14 +2,27 @@
 
 import sys
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 
 from contract.errors import OperatorError
 
 PREFIX = "VXLAN_OPERATOR_"
+
+
+def _redis(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("redis://", "rediss://", "redis+socket://")):
+        raise ValueError("must begin with redis://, rediss:// or redis+socket://")
+    return url
+
+
+BrokerUrl = Annotated[
+    SecretStr,
+    AfterValidator(_redis),
+    Field(description="Redis of the operator: redis://, rediss:// or redis+socket://"),
+]
 
 
 class Settings(BaseSettings):
@@ -39,20 +52,25 @@ class Settings(BaseSettings):
         try:
             return cls(_cli_settings_source=source)
         except ValidationError as error:
-            raise OperatorError(*_explained(error)) from None
+            raise OperatorError(*cls._explained(error)) from None
         except SettingsError as error:
             raise OperatorError(str(error), "correct the environment or the options") from None
 
-
-def _explained(error: ValidationError) -> tuple[str, str]:
-    problems = []
-    names = []
-    for each in error.errors(include_url=False):
-        name = str(each["loc"][0]) if each["loc"] else "settings"
-        names.append(f"{PREFIX}{name.upper()} (or --{name.replace('_', '-')})")
-        value = "" if each["type"] == "missing" else f", got {each['input']!r}"
-        problems.append(f"{name}: {each['msg']}{value}")
-    return "; ".join(problems), "set " + " and ".join(names)
+    @classmethod
+    def _explained(cls, error: ValidationError) -> tuple[str, str]:
+        """What is wrong with which settings, without the values of secret ones; and what to set."""
+        problems = []
+        names = []
+        for each in error.errors(include_url=False):
+            name = str(each["loc"][0]) if each["loc"] else "settings"
+            names.append(f"{PREFIX}{name.upper()} (or --{name.replace('_', '-')})")
+            field = cls.model_fields.get(name)
+            secret = field is None or field.annotation is SecretStr
+            shown = each["type"] != "missing" and not secret
+            problems.append(
+                f"{name}: {each['msg']}" + (f", got {each['input']!r}" if shown else "")
+            )
+        return "; ".join(problems), "set " + " and ".join(names)
 
 
 def tell(error: OperatorError) -> None:

@@ -19,7 +19,6 @@ from controller import due
 from controller.database import Database
 from controller.due import Claim
 from controller.models import Attachment, Cluster, Device, Network, NetworkVni, Node
-from controller.states import RunState
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +94,9 @@ class Dispatcher:
                 self._send(request)
             except Exception as error:  # noqa: BLE001 -- whatever the broker's client raises
                 log.warning("broker unreachable, will try again", error=str(error))
-                self._unsent(requests[number:], str(error))
+                with self._database.write() as session:
+                    for unsent in requests[number:]:
+                        due.give_back(session, unsent.run_id, now=self._utcnow())
                 return _BROKER_RETRY
         if len(claims) == _BATCH:
             self.ring()
@@ -109,18 +110,6 @@ class Dispatcher:
             expires=request.deadline,
         )
         log.debug("request sent", run_id=str(request.run_id), node_id=request.node_id)
-
-    def _unsent(self, requests: Sequence[ReconcileRequest], error: str) -> None:
-        with self._database.write() as session:
-            for request in requests:
-                due.finish(
-                    session,
-                    request.run_id,
-                    RunState.UNSENT,
-                    now=self._utcnow(),
-                    resync=self._resync,
-                    error=f"the broker could not be reached: {error}",
-                )
 
     def _requests(
         self, session: Session, claims: Sequence[Claim], now: datetime

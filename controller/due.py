@@ -123,10 +123,7 @@ def finish(
     if row.run_id != run_id:
         return run
     row.run_id = row.run_deadline = None
-    if state is RunState.UNSENT:
-        # The broker's fault, not the node's: ask again for just what was asked for.
-        _ask_again(session, run, now)
-    elif state is RunState.SUCCEEDED:
+    if state is RunState.SUCCEEDED:
         row.failures = 0
         if recheck is not None:
             request(
@@ -150,6 +147,23 @@ def finish(
             reason="resync",
         )
     return run
+
+
+def give_back(session: Session, run_id: UUID, *, now: datetime) -> None:
+    """Undo a claim whose request could not be sent: ask again for just what was asked for.
+
+    It was the broker's fault, not the node's, and there was no run: it leaves no line in the history,
+    or an outage of the broker would fill that with one line a node and second.
+    """
+    run = session.get(Run, run_id, with_for_update=True)
+    if run is None or run.state is not RunState.RUNNING:
+        return
+    row = session.get_one(DueNode, run.node_id, with_for_update=True)
+    if row.run_id == run_id:
+        row.run_id = row.run_deadline = None
+    for reason in run.reasons:
+        request(session, [run.node_id], at=now, priority=Priority(run.priority), reason=reason)
+    session.delete(run)
 
 
 def expire(session: Session, *, now: datetime, resync: timedelta) -> int:
@@ -189,8 +203,3 @@ def backoff(failures: int) -> timedelta:
     """How long to wait after so many failures in a row: doubling, capped, with jitter."""
     longest: timedelta = min(_FIRST_BACKOFF * 2 ** min(failures - 1, 16), MAX_BACKOFF)
     return timedelta(seconds=longest.total_seconds() * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter, no secret
-
-
-def _ask_again(session: Session, run: Run, now: datetime) -> None:
-    for reason in run.reasons:
-        request(session, [run.node_id], at=now, priority=Priority(run.priority), reason=reason)

@@ -150,7 +150,7 @@ class Intake:
 
 def _names(session: Session, networks: Sequence[str]) -> list[str]:
     rows = session.execute(select(Network.id, Network.name).where(Network.id.in_(networks)))
-    names = dict(rows.tuples().all())
+    names: dict[str, str] = {row.id: row.name for row in rows}
     return [names.get(id_, id_) for id_ in networks]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from contract.settings import Settings
+from contract.settings import BrokerUrl, Settings
 
 
 def _listen(value: str) -> str:
@@ -58,10 +58,7 @@ class ControllerSettings(CoreSettings):
 
     program: ClassVar[str] = "vxctl controller"
 
-    broker_url: Annotated[
-        SecretStr,
-        Field(description="Redis of the operator: redis://, rediss:// or redis+socket://"),
-    ] = SecretStr("redis://127.0.0.1:6379/0")
+    broker_url: BrokerUrl = SecretStr("redis://127.0.0.1:6379/0")
 
 
 class LocalSettings(CoreSettings):

@@ -15,8 +15,6 @@ class RunState(StrEnum):
     """The worker refused the request as late or stale."""
     LOST = "lost"
     """No report came by the deadline."""
-    UNSENT = "unsent"
-    """The broker could not be reached."""
 
 
 class Priority(IntEnum):

@@ -146,6 +146,10 @@ class DockerSwarm:
                 networks=tuple(_network(each) for each in networks),
                 tasks=tuple({task.id: task for task in placed}.values()),
             )
+        if not found.networks and any(task.networks for task in found.tasks):
+            raise SwarmError(
+                f"the Docker API at {self._url} listed no overlay networks, though tasks use some"
+            )
         if not found.nodes:
             raise SwarmError(f"the Docker API at {self._url} listed no nodes, which cannot be")
         return found

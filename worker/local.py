@@ -5,7 +5,7 @@ from pathlib import Path
 from celery import Celery
 from kombu import Queue
 
-from contract.broker import MEMORY_BROKER, queue_for_node
+from contract.broker import queue_for_node
 from contract.verdicts import Mode
 from worker.agent import Agent
 from worker.settings import WorkerSettings
@@ -19,7 +19,6 @@ class LocalWorker:
     ) -> None:
         settings = WorkerSettings(
             node_id=node_id,
-            broker_url=MEMORY_BROKER,
             journal=journal,
             grace_seconds=grace,
             mode=mode.value,

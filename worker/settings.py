@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, SecretStr
 
 from contract.messages import SwarmId
-from contract.settings import Settings
+from contract.settings import BrokerUrl, Settings
 
 
 class WorkerSettings(Settings):
@@ -18,10 +18,7 @@ class WorkerSettings(Settings):
         SwarmId,
         Field(description="Swarm id of this node: docker info -f '{{.Swarm.NodeID}}'"),
     ]
-    broker_url: Annotated[
-        SecretStr,
-        Field(description="Redis of the operator: redis://, rediss:// or redis+socket://"),
-    ] = SecretStr("redis://127.0.0.1:6379/0")
+    broker_url: BrokerUrl = SecretStr("redis://127.0.0.1:6379/0")
     journal: Annotated[
         Path, Field(description="file that records every removal before it is made")
     ] = Path("/var/lib/vxlan-operator/journal.jsonl")

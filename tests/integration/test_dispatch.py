@@ -17,7 +17,7 @@ from contract.messages import Acknowledgement, DesiredNetwork, ReconcileRequest
 from contract.verdicts import Mode, Verdict
 from controller import due
 from controller.database import Database
-from controller.dispatch import Dispatcher
+from controller.dispatch import CLOCKS_MAY_DIFFER, Dispatcher
 from controller.models import Device, Network, Node
 from controller.states import Priority, RunState
 from controller.swarm import SwarmNetwork
@@ -116,7 +116,7 @@ def test_each_due_node_gets_its_request_on_its_own_queue(
         node_id=ONE,
         generation=2,
         issued_at=START,
-        deadline=START + TIMEOUT,
+        deadline=START + TIMEOUT + CLOCKS_MAY_DIFFER,
         mode=Mode.ENFORCE,
         data_path_port=4790,
         desired=request.desired,
@@ -137,7 +137,7 @@ def test_the_message_is_the_workers_task_and_expires_with_the_run(
     sender.step()
     (message,) = raw_messages(client, "one")
     assert message["headers"]["task"] == "worker.reconcile"
-    assert message["headers"]["expires"] == (START + TIMEOUT).isoformat()
+    assert message["headers"]["expires"] == (START + TIMEOUT + CLOCKS_MAY_DIFFER).isoformat()
     assert message["content-type"] == "application/json"
 
 
@@ -268,8 +268,7 @@ def test_a_broker_that_is_away_costs_nothing_but_time(
     for row in (due_row(database), due_row(database, "two")):
         assert (row.run_id, row.failures, row.due_at) == (None, 0, START)
         assert (row.priority, row.reasons) == (before.priority, before.reasons)
-    states = {(run.state, run.error.partition(":")[0]) for run in contents(database)["runs"]}
-    assert states == {(RunState.UNSENT, "the broker could not be reached")}
+    assert contents(database)["runs"] == [], "there was none: an outage does not fill the history"
 
     own_redis.start()
     assert sender.step() == 0

@@ -58,6 +58,12 @@ def finish(
     return run is not None
 
 
+def give_back(database: Database, claimed: Claim, now: datetime) -> None:
+    """Undo a claim."""
+    with database.write() as session:
+        due.give_back(session, claimed.run_id, now=now)
+
+
 def expire(database: Database, now: datetime) -> int:
     """Close lost runs."""
     with database.write() as session:
@@ -200,9 +206,10 @@ def test_closing_an_unknown_run_does_nothing(database: Database, one: Claim) -> 
 def test_a_run_that_was_not_sent_asks_again_for_just_what_was_asked_for(
     database: Database, one: Claim
 ) -> None:
-    finish(database, one, RunState.UNSENT)
+    give_back(database, one, START)
     row = due_row(database)
-    assert (row.due_at, row.priority, row.failures) == (START, one.priority, 0)
+    assert (row.due_at, row.priority, row.failures, row.run_id) == (START, one.priority, 0, None)
+    assert not any(run.id == one.run_id for run in contents(database)["runs"])
     assert row.reasons == list(one.reasons)
 
 
@@ -352,6 +359,14 @@ class Workqueue(RuleBasedStateMachine):
         """A run ends."""
         self._finish([data.draw(st.sampled_from(sorted(self.running)))], state)
 
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        """The broker does not take a request."""
+        node = data.draw(st.sampled_from(sorted(self.running)))
+        give_back(self.database, self.running.pop(node), self.clock.now)
+        self.asked.add(node)
+
     @precondition(lambda self: self.closed)
     @rule(data=st.data(), state=st.sampled_from(FINAL))
     def finish_again(self, data: st.DataObject, state: RunState) -> None:
@@ -401,8 +416,6 @@ class Workqueue(RuleBasedStateMachine):
             claimed = self.running.pop(node)
             assert finish(self.database, claimed, state, now=self.clock.now)
             self.closed.append(claimed)
-            if state is RunState.UNSENT:
-                self.asked.add(node)
 
     def _expire(self) -> None:
         late = [node for node, each in self.running.items() if each.deadline < self.clock.now]

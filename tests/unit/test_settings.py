@@ -77,3 +77,10 @@ def test_the_brokers_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_error_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     tell(OperatorError("it is broken", "mend it"))
     assert capsys.readouterr().err == "error: it is broken; to put it right: mend it\n"
+
+
+def test_a_secret_that_is_wrong_is_not_printed() -> None:
+    with pytest.raises(OperatorError) as told:
+        WorkerSettings.load(["--node-id", "a" * 25, "--broker-url", "http://:hunter2@h/0"])
+    assert "broker_url" in str(told.value)
+    assert "hunter2" not in str(told.value)
