@@ -93,7 +93,7 @@ class Reconciler:
             try:
                 return self._reconcile(request, started)
             except KernelError as error:
-                log.exception("cannot look at this node", error=str(error))
+                log.warning("cannot look at this node", error=str(error))
                 return self._report(request, started, Outcome.FAILED, error=str(error))
 
     def _refusal(self, request: ReconcileRequest, now: datetime) -> str | None:
@@ -135,7 +135,7 @@ class Reconciler:
                 self._journal.append(verify(outcomes, left, request.run_id))
         except JournalError as failure:
             error = f"{failure}; nothing is removed without a record"
-            log.exception("cannot record", error=error)
+            log.warning("cannot record", error=error)
 
         failed = [each for each in outcomes.values() if each.stage is Stage.FAILED]
         if failed and error is None:
