@@ -1,7 +1,8 @@
 """What crosses the wire between controller and worker; it imports nothing of either.
 
 Read in this order: `verdicts` (the words), `messages` (what they say to each other), `queues` (where),
-`broker` (how Celery is set up on both sides), `settings` and `errors` (what both programs share).
+`broker` (how Celery is set up on both sides), `local` (both sides in one process), and what both
+programs share: `settings`, `errors` and `logs`.
 """
 
 from importlib.metadata import version

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
-from worker.kernel import GoneError, KernelError, NotPermittedError
+from worker.port import GoneError, KernelError, NotPermittedError
 from worker.view import HOST, Device, Identity, Place, View
 
 Operation = Literal[
@@ -37,7 +37,7 @@ class Hit(NamedTuple):
 
 
 class FakeKernel:
-    """Implements `worker.kernel.Kernel`.
+    """Implements `worker.port.Kernel`.
 
     Attributes:
         hits: every device that a delete removed, in order.

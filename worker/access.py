@@ -1,7 +1,8 @@
 """Opening the kernel, or telling a person in one line why that cannot be done."""
 
 from contract.errors import OperatorError
-from worker.kernel import KernelError, NotPermittedError, RouteNetlink
+from worker.kernel import RouteNetlink
+from worker.port import KernelError, NotPermittedError
 
 
 def open_kernel() -> RouteNetlink:

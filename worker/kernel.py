@@ -21,7 +21,7 @@ import os
 import struct
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from pyroute2.netlink import nlmsg
 from pyroute2.netlink.rtnl import (
@@ -45,6 +45,7 @@ from worker.netlink import (
     NetlinkSocket,
     attributes,
 )
+from worker.port import GoneError, KernelError, NotPermittedError
 from worker.view import HOST, Device, Place, View
 
 _NO_SUCH_IFINDEX: Final = 2**31 - 1
@@ -61,90 +62,6 @@ _TOO_OLD: Final = (
 
 # What a request for a namespace that went away is answered.
 _NAMESPACE_GONE: Final = frozenset({errno.EINVAL, errno.ENODEV, errno.ESRCH})
-
-
-class KernelError(Exception):
-    """The kernel could not be asked, or refused. `code` is the errno."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class NotPermittedError(KernelError):
-    """CAP_NET_ADMIN in the host's network namespace is missing."""
-
-
-class GoneError(KernelError):
-    """There is no such device (any more)."""
-
-
-class Kernel(Protocol):
-    """What the worker asks of a kernel. `RouteNetlink` is the real one."""
-
-    def check_capability(self) -> None:
-        """Make sure that an empty answer would mean that there is nothing.
-
-        Raises:
-            NotPermittedError: CAP_NET_ADMIN is missing.
-            KernelError: the kernel cannot be asked.
-        """
-
-    def look(self) -> View:
-        """List every VXLAN device with its evidence.
-
-        Raises:
-            KernelError: the list could not be read whole; there is no partial view of a place.
-        """
-
-    def look_at(self, place: Place) -> tuple[Device, ...]:
-        """List the VXLAN devices of one place; none when the place is gone.
-
-        Raises:
-            KernelError: the list could not be read whole.
-        """
-
-    def read(self, place: Place, ifindex: int) -> Device | None:
-        """Read one device afresh; None when there is no VXLAN device of that index in that place.
-
-        Raises:
-            KernelError: it could not be read.
-        """
-
-    def delete(self, place: Place, ifindex: int) -> None:
-        """Delete the device with this index. Compare its identity first: nothing else is checked.
-
-        Raises:
-            GoneError: there is no such device.
-            KernelError: the kernel refused.
-        """
-
-    def set_group(self, ifindex: int, group: int) -> None:
-        """Put a device of the host namespace into a link group (0: the default one).
-
-        Of the host alone: a change of a link takes IFLA_TARGET_NETNSID for where to *move* the host's
-        device of that ifindex (do_setlink, net/core/rtnetlink.c), not for where to find it.
-
-        Raises:
-            GoneError: there is no such device.
-            KernelError: the kernel refused.
-        """
-
-    def group_members(self, group: int) -> frozenset[int]:
-        """The ifindexes of all devices, of whatever kind, in a link group of the host namespace.
-
-        Raises:
-            KernelError: the list could not be read whole.
-        """
-
-    def delete_group(self, group: int) -> None:
-        """Delete all devices of a link group of the host namespace at once. Look at its members first.
-
-        The kernel waits for its readers (RCU) once for all of them, not once for each.
-
-        Raises:
-            KernelError: the kernel refused; then all of them are still there.
-        """
 
 
 class RouteNetlink:

@@ -20,7 +20,7 @@ from contract.verdicts import Mode, Outcome, Stage, Verdict
 from worker.idle import IdleClock
 from worker.journal import Journal, JournalError, Record
 from worker.judge import Judgement, Networks, judge, without_device
-from worker.kernel import Kernel, KernelError
+from worker.port import Kernel, KernelError
 from worker.remove import record, remove, verify
 from worker.view import Identity, View
 

@@ -19,8 +19,8 @@ import structlog
 from contract.verdicts import Stage
 from worker.journal import Record
 from worker.judge import Judgement
-from worker.kernel import GoneError, Kernel, KernelError
 from worker.ownership import why_foreign
+from worker.port import GoneError, Kernel, KernelError
 from worker.view import HOST, Device
 
 log = structlog.get_logger(__name__)

@@ -22,8 +22,8 @@ from worker.access import open_kernel
 from worker.idle import IdleClock
 from worker.journal import Record
 from worker.judge import Judgement, Networks, judge
-from worker.kernel import Kernel, KernelError
 from worker.names import data_path_port, overlay_networks
+from worker.port import Kernel, KernelError
 from worker.remove import remove, verify
 from worker.view import Identity, View
 

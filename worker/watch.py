@@ -19,8 +19,8 @@ import structlog
 from contract.verdicts import Verdict
 from worker.idle import IdleClock
 from worker.judge import Networks, judge
-from worker.kernel import Kernel, KernelError
 from worker.netlink import NETLINK_LISTEN_ALL_NSID, EventsLostError, NetlinkSocket
+from worker.port import Kernel, KernelError
 from worker.view import Identity
 
 log = structlog.get_logger(__name__)

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
-from worker.kernel import KernelError
 from worker.netlink import NetlinkSocket
+from worker.port import KernelError
 from worker.view import Device, Place, View
 
 _CLONE_NEWNET: Final = 0x40000000
@@ -92,7 +92,7 @@ class Namespace:
 
 
 class KernelProcess:
-    """Implements `worker.kernel.Kernel` by a `RouteNetlink` in a process of its own.
+    """Implements `worker.port.Kernel` by a `RouteNetlink` in a process of its own.
 
     A process, because a netlink socket belongs to the namespace that its process was in.
     """

@@ -7,7 +7,7 @@ import pytest
 from tests.builders import ALL_FLAGS, NAME, PORT, VNI
 from tests.integration.namespaces import KernelProcess, Namespace
 from tests.servers import await_true
-from worker.kernel import GoneError, KernelError, NotPermittedError
+from worker.port import GoneError, KernelError, NotPermittedError
 from worker.view import HOST, Device, Place, VxlanFlag
 
 pytestmark = pytest.mark.privileged

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from worker.kernel import KernelError, NotPermittedError, RouteNetlink
+from worker.kernel import RouteNetlink
 from worker.netlink import HEADER, NetlinkError, NetlinkSocket, attributes
+from worker.port import KernelError, NotPermittedError
 
 GETLINK, GETADDR, GETNSID = 18, 22, 90
 TARGET_NETNSID = 46
