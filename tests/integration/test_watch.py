@@ -214,16 +214,14 @@ def test_events_of_containers_cause_no_look(watched: Watched) -> None:
 
 
 def test_a_storm_of_events_makes_few_looks_and_hides_nothing(watched: Watched) -> None:
-    """Thousands of events of VXLAN devices: bounded looks, no growth, and the orphan is still told."""
+    """Twenty thousand events of a VXLAN device, as fast as the kernel makes them."""
     watched.watch(grace=0.5)
     begun = time.monotonic()
     watched.host.add_vxlan(NAME, VNI)
-    storm_of = "\n".join(
-        f"link add vx-s{n} type vxlan id {n} dstport 4799\nlink del vx-s{n}" for n in range(300)
-    )
+    watched.host.ip("link add vx-storm type vxlan id 9 dstport 4799")
+    storm_of = "\n".join(f"link set vx-storm mtu {1300 + n % 100}" for n in range(20_000))
     watched.host.run("ip", "-batch", "-", words=storm_of)
-    storm = time.monotonic() - begun
     await_true(lambda: watched.hints, "the hint")
     assert [device.name for device in watched.hints[0][1]] == [NAME]
-    looks = len(watched.kernel.views)
-    assert looks <= 2 + (storm + 1.0) / SETTLE_BURST, "no more than one look a burst"
+    lasted = time.monotonic() - begun
+    assert len(watched.kernel.views) <= 2 + lasted / SETTLE_BURST, "no more than one look a burst"

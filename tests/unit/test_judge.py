@@ -168,3 +168,26 @@ def test_each_device_is_judged_by_its_own_idle_time() -> None:
     idle = {leaked().identity: GRACE, recreated.identity: 0.0}
     judgements = judge([leaked(), recreated], Networks.of((), (), PORT), idle.__getitem__, GRACE)
     assert [each.verdict for each in judgements] == [Verdict.ORPHAN, Verdict.SETTLING]
+
+
+def test_two_devices_of_one_vni_are_each_judged_by_their_own_evidence() -> None:
+    """The kernel tells devices apart by more than VNI and port: by address family and lower device."""
+    dead, live = leaked(), in_sandbox(endpoints=2)
+    assert dead.identity.vni == live.identity.vni
+    networks = Networks.of([network()], [], PORT)
+    judged = judge([dead, live], networks, lambda _identity: 60.0, 5.0)
+    assert [each.verdict for each in judged] == [Verdict.ORPHAN, Verdict.IN_USE]
+
+
+def test_a_live_device_of_an_engine_in_host_mode_is_in_use() -> None:
+    """Engines up to 23.0 could keep their devices at home: UP, on a bridge named ov-*."""
+    live = leaked()._replace(up=True, master=12)
+    assert verdict_on(live, idle=1e9).verdict is Verdict.IN_USE
+
+
+def test_without_desired_state_an_orphan_is_named_and_not_called_unwanted() -> None:
+    networks = Networks.of(None, [network(name="shop")], PORT)
+    (judged,) = judge([leaked()], networks, lambda _identity: 60.0, 5.0)
+    assert (judged.verdict, judged.urgency) == (Verdict.ORPHAN, Urgency.UNKNOWN)
+    assert "shop" in judged.reason
+    assert "wanted" not in judged.reason
