@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 RTMGRP_LINK: Final = 1
 _VXLAN_KIND: Final = b"vxlan\0"
 
-SETTLE_BURST: Final = 0.05
-"""Seconds to let a burst of events end before looking: one teardown makes several."""
+BETWEEN_LOOKS: Final = 0.05
+"""Seconds from one look to the next at the least: a lone event is looked at once, a burst together."""
 
 _MOST_DRAINED: Final = 1_000
 _RETRY_SECONDS: Final = 1.0
@@ -108,7 +108,7 @@ class LinkWatch:
             except EventsLostError:
                 # More than a socket holds: a storm. A new socket is empty, and a look follows.
                 log.info("link events were lost, looking at everything again")
-                self._wait(SETTLE_BURST)
+                self._wait(BETWEEN_LOOKS)
             except OSError as error:
                 log.warning("link events cannot be heard, will try again", error=str(error))
                 self._wait(_RETRY_SECONDS)
@@ -120,14 +120,15 @@ class LinkWatch:
     def _watch(self, events: NetlinkSocket) -> None:
         """Look once, then after each burst of events and when a device is about to outstay."""
         while not self._stop_asked():
-            deadline = time.monotonic() + self.look()
+            looked_at = time.monotonic()
+            deadline = looked_at + self.look()
             while (left := deadline - time.monotonic()) > 0:
                 if not self._wait(left, events):
                     continue
                 if self._stop_asked():
                     return
                 if self._matters(events):
-                    self._wait(SETTLE_BURST)
+                    self._wait(max(looked_at + BETWEEN_LOOKS - time.monotonic(), 0.0))
                     _drain(events)
                     break
 

@@ -29,6 +29,13 @@ class Clock:
         )
         threading.Thread(target=self._read, daemon=True).start()
 
+        def listens() -> bool:
+            node.run(["ip", "link", "add", "vx-listens", "type", "bridge"])
+            node.run(["ip", "link", "delete", "vx-listens"])
+            return bool(self.went)
+
+        await_true(listens, "the clock listens")
+
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:

@@ -14,7 +14,7 @@ from worker import watch as module
 from worker.idle import IdleClock
 from worker.netlink import NETLINK_LISTEN_ALL_NSID, NetlinkSocket
 from worker.view import Identity, View
-from worker.watch import RTMGRP_LINK, SETTLE_BURST, LinkWatch
+from worker.watch import BETWEEN_LOOKS, RTMGRP_LINK, LinkWatch
 
 pytestmark = pytest.mark.privileged
 
@@ -224,4 +224,4 @@ def test_a_storm_of_events_makes_few_looks_and_hides_nothing(watched: Watched) -
     await_true(lambda: watched.hints, "the hint")
     assert [device.name for device in watched.hints[0][1]] == [NAME]
     lasted = time.monotonic() - begun
-    assert len(watched.kernel.views) <= 2 + lasted / SETTLE_BURST, "no more than one look a burst"
+    assert len(watched.kernel.views) <= 2 + lasted / BETWEEN_LOOKS, "no more than one look a burst"
