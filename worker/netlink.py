@@ -14,7 +14,6 @@ from typing import Final, Self
 
 SOL_NETLINK: Final = 270
 NETLINK_LISTEN_ALL_NSID: Final = 8
-NETLINK_EXT_ACK: Final = 11
 NETLINK_GET_STRICT_CHK: Final = 12
 
 NLMSG_ERROR: Final = 2
@@ -22,7 +21,6 @@ NLMSG_DONE: Final = 3
 NLM_F_REQUEST: Final = 0x1
 NLM_F_ACK: Final = 0x4
 NLM_F_DUMP_INTR: Final = 0x10
-NLM_F_DUMP_FILTERED: Final = 0x20
 NLM_F_DUMP: Final = 0x300
 
 HEADER: Final = struct.Struct("=IHHII")
