@@ -33,7 +33,9 @@ def reaches(source: tuple[Node, str], target: tuple[Node, str], network: str) ->
     """Whether packets pass the overlay network from one service's task to another's, on other nodes."""
     container, _ = address(*source, network)
     _, there = address(*target, network)
-    command = source[0].docker_command("exec", container, "ping", "-c", "1", "-W", "2", there)
+    command = source[0].docker_command(
+        "exec", container, "/bin/busybox", "ping", "-c", "1", "-W", "2", there
+    )
     inside = source[0].entry(inside=source[0].has_own_engine)
     return inside.run(command, check=False).returncode == 0
 

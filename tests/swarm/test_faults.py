@@ -1,7 +1,9 @@
 """Every form of the fault, on a real Swarm: found where it hides, judged by evidence, healed or spared."""
 
 import json
+import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +35,16 @@ def await_applied(stack: Stack, node: Node, vni: int) -> None:
     await_true(lambda: applied(stack, node, vni), f"the orphan of VNI {vni} is removed", 40.0)
 
 
+def scanned(node: Node) -> list[dict[str, Any]]:
+    """What `vxlan-worker scan` tells by itself, without controller or Docker."""
+    program = Path(sys.executable).parent / "vxlan-worker"
+    options = ["--grace-seconds", "0.5", "--output", "json", "--docker-socket", "/nonexistent"]
+    done = node.run([program, "scan", *options], check=False, timeout=30)
+    assert done.returncode in (0, 1), done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)["devices"]
+    return found
+
+
 def stopped(lab: Lab, service: str) -> bool:
     """Whether no task of a service runs."""
     return all(task.state != "running" for task in lab.tasks(service))
@@ -59,6 +71,10 @@ def test_an_orphan_in_a_namespace_without_a_name_is_found_and_removed(
         assert network.vnis[0] not in {
             int(link["ifname"][3:9], 16) for link in json.loads(shown) if link
         }
+
+        told = [each for each in scanned(node) if each["vni"] == network.vnis[0]]
+        assert [each["verdict"] for each in told] == ["orphan"]
+        assert told[0]["place"].startswith("nsid:")
 
         stack.workers[node.name].start()
         await_applied(stack, node, network.vnis[0])
