@@ -1,6 +1,7 @@
 """Networks and services for the tests; the fixture `stack` removes them again."""
 
 import json
+from collections.abc import Iterable
 
 from tests.lab import Lab, LabNetwork, Node
 
@@ -19,6 +20,20 @@ def make_service(lab: Lab, name: str, network: str, node: Node, replicas: int = 
         *("--restart-delay", "1s", "--constraint", f"node.hostname=={node.name}"),
         *("bb:1", "sleep", "100000"),
     )
+
+
+# Of Docker 28.5's address management, when a subnet is given again soon after its network's end. It knows
+# nothing of links, which are all that the operator touches.
+_NOT_OURS = "Pool overlaps with other one on this address space"
+
+
+def failures(lab: Lab, services: Iterable[str]) -> dict[str, list[str]]:
+    """The errors of services' tasks, by service, except such as the operator cannot cause."""
+    errors = {
+        service: [error for error in lab.task_errors(service) if _NOT_OURS not in error]
+        for service in services
+    }
+    return {service: of_service for service, of_service in errors.items() if of_service}
 
 
 def address(node: Node, service: str, network: str) -> tuple[str, str]:

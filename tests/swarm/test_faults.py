@@ -12,7 +12,7 @@ from contract.queues import node_queue
 from tests.lab import Lab, Node
 from tests.servers import await_true
 from tests.stack import Stack
-from tests.swarm.services import make_network, make_service, reaches, scale
+from tests.swarm.services import failures, make_network, make_service, reaches, scale
 
 pytestmark = [pytest.mark.swarm, pytest.mark.timeout(240)]
 
@@ -164,8 +164,7 @@ def test_service_churn_at_the_shortest_grace_harms_no_task(
             scale(lab, name, 0)
         for name in names:
             await_true(partial(stopped, lab, name), f"{name} stops", 60.0)
-    failed = {name: errors for name in names if (errors := lab.task_errors(name))}
-    assert failed == {}
+    assert failures(lab, names) == {}
 
 
 def test_a_queue_of_a_node_does_not_grow_while_its_worker_is_away(lab: Lab, stack: Stack) -> None:

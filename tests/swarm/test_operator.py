@@ -10,7 +10,7 @@ import pytest
 from tests.lab import Lab, PlantedDevice
 from tests.servers import await_true
 from tests.stack import Program, Stack
-from tests.swarm.services import make_network, make_service, scale
+from tests.swarm.services import failures, make_network, make_service, scale
 from tests.swarm.witness import Witness
 
 pytestmark = [pytest.mark.swarm, pytest.mark.timeout(180)]
@@ -90,8 +90,7 @@ def test_no_task_fails_because_of_the_operator(lab: Lab, stack: Stack) -> None:
             if (number + ones + 1) % 2:
                 lab.wait_tasks(service, timeout=90.0)
 
-    failed = {service: errors for service in services if (errors := lab.task_errors(service))}
-    assert failed == {}
+    assert failures(lab, services) == {}
     for node in lab.nodes:
         trouble = [row for row in stack.audit(node) if row["stage"] in ("failed", "lingering")]
         assert trouble == []
