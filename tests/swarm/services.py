@@ -22,8 +22,8 @@ def make_service(lab: Lab, name: str, network: str, node: Node, replicas: int = 
     )
 
 
-# Of Docker 28.5's address management, when a subnet is given again soon after its network's end. It knows
-# nothing of links, which are all that the operator touches.
+# Of Docker 28.5's address management, when a subnet is given again soon after its network's end. It comes
+# just so in a Swarm without any operator, and knows nothing of links, which are all that we touch.
 _NOT_OURS = "Pool overlaps with other one on this address space"
 
 
