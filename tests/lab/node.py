@@ -67,11 +67,6 @@ class Node:
         found: str = self.api.get("/info")["Swarm"]["NodeID"]
         return found
 
-    @property
-    def has_own_engine(self) -> bool:
-        """Whether its dockerd, and the docker client, are of another root folder than the machine's."""
-        return self._engine is not None
-
     # Commands
 
     def docker(self, *args: str, timeout: float = 30.0) -> str:
