@@ -67,6 +67,7 @@ def judge(
     networks: Networks,
     idle_for: Callable[[Identity], float],
     grace: float,
+    sandbox_grace: float = 0.0,
 ) -> list[Judgement]:
     """Judge each device.
 
@@ -75,8 +76,14 @@ def judge(
         networks: what the run knows of the Swarm.
         idle_for: for how many seconds a device has been seen to carry nothing.
         grace: for how many seconds it must have, to be an orphan.
+        sandbox_grace: for how many at the least in a sandbox. There a device carries nothing from its
+            making until the first endpoint joins, which a busy node can take a good while over.
     """
-    return [_judge_one(device, networks, idle_for, grace) for device in devices]
+    longer = max(grace, sandbox_grace)
+    return [
+        _judge_one(device, networks, idle_for, grace if device.identity.place.is_host else longer)
+        for device in devices
+    ]
 
 
 def without_device(

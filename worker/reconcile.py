@@ -47,6 +47,7 @@ class Reconciler:
         journal: where to record before acting.
         clock: since when devices carry nothing.
         grace: seconds that a device must have carried nothing to be an orphan.
+        sandbox_grace: the least of them in a sandbox.
         mode: the most this node allows; the request may ask for less.
         max_removals: at most so many removals a run.
         boot_id: tells this boot's ifindexes from another's.
@@ -61,6 +62,7 @@ class Reconciler:
         journal: Journal,
         clock: IdleClock,
         grace: float,
+        sandbox_grace: float = 0.0,
         mode: Mode,
         max_removals: int,
         boot_id: str,
@@ -71,6 +73,7 @@ class Reconciler:
         self._journal = journal
         self._clock = clock
         self._grace = grace
+        self._sandbox_grace = sandbox_grace
         self._mode = mode
         self._max_removals = max_removals
         self._boot_id = boot_id
@@ -115,7 +118,9 @@ class Reconciler:
         view = self._kernel.look()
         self._clock.saw(view.devices)
         networks = Networks.of(request.desired, request.known, request.data_path_port)
-        judgements = judge(view.devices, networks, self._clock.idle_for, self._grace)
+        judgements = judge(
+            view.devices, networks, self._clock.idle_for, self._grace, self._sandbox_grace
+        )
         orphans = [each for each in judgements if each.verdict is Verdict.ORPHAN]
 
         outcomes: dict[Judgement, Record] = {}

@@ -59,6 +59,7 @@ class LinkWatch:
         kernel: where to look; its own socket, not that of the reconcile runs.
         clock: the idle clock, shared with the reconcile runs.
         grace: seconds that a device must have carried nothing to be an orphan.
+        sandbox_grace: the least of them in a sandbox.
         data_path_port: tells the Swarm's UDP port, as far as known.
         drift: called with the identities of devices that outstayed the grace period.
         events: opens the socket that hears link events.
@@ -70,6 +71,7 @@ class LinkWatch:
         kernel: Kernel,
         clock: IdleClock,
         grace: float,
+        sandbox_grace: float = 0.0,
         data_path_port: Callable[[], int],
         drift: Callable[[Sequence[Identity]], None],
         events: Callable[[], NetlinkSocket] = hear_links,
@@ -77,6 +79,7 @@ class LinkWatch:
         self._kernel = kernel
         self._clock = clock
         self._grace = grace
+        self._sandbox_grace = sandbox_grace
         self._data_path_port = data_path_port
         self._drift = drift
         self._events = events
@@ -155,7 +158,9 @@ class LinkWatch:
             each.identity.place.nsid for each in view.devices if not each.identity.place.is_host
         )
         networks = Networks({}, {}, self._data_path_port())
-        judgements = judge(view.devices, networks, self._clock.idle_for, self._grace)
+        judgements = judge(
+            view.devices, networks, self._clock.idle_for, self._grace, self._sandbox_grace
+        )
         again = [each.settles_in for each in judgements if each.settles_in is not None]
         orphans = frozenset(
             each.device.identity for each in judgements if each.verdict is Verdict.ORPHAN

@@ -160,6 +160,12 @@ def test_service_churn_at_the_shortest_grace_harms_no_task(
             scale(lab, name, 1)
         for name in names:
             lab.wait_tasks(name, timeout=60.0)
+        # A task whose network's device was taken away runs on, and is cut off: packets must pass.
+        for number in range(0, len(names), 2):
+            one, other = (lab.nodes[each % 3] for each in (number, number + 1))
+            ends = (one, names[number]), (other, names[number + 1])
+            passes = partial(reaches, *ends, networks[number // 2].name)
+            await_true(passes, f"packets pass in {networks[number // 2].name}")
         for name in names:
             scale(lab, name, 0)
         for name in names:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.lab import Lab, PlantedDevice
 from tests.servers import await_true
 from tests.stack import Program, Stack
-from tests.swarm.services import failures, make_network, make_service, scale
+from tests.swarm.services import failures, make_network, make_service, reaches, scale
 from tests.swarm.witness import Witness
 
 pytestmark = [pytest.mark.swarm, pytest.mark.timeout(180)]
@@ -89,6 +90,12 @@ def test_no_task_fails_because_of_the_operator(lab: Lab, stack: Stack) -> None:
         for number, service in enumerate(services):
             if (number + ones + 1) % 2:
                 lab.wait_tasks(service, timeout=90.0)
+        # A task whose network's device was taken away runs on, and is cut off: packets must pass.
+        for first in range(ones, 10, 2):
+            one, other = (lab.nodes[each % 3] for each in (first, first + 10))
+            ends = (one, services[first]), (other, services[first + 10])
+            passes = partial(reaches, *ends, networks[first % 5].name)
+            await_true(passes, f"packets pass in {networks[first % 5].name}")
 
     assert failures(lab, services) == {}
     for node in lab.nodes:

@@ -191,3 +191,21 @@ def test_without_desired_state_an_orphan_is_named_and_not_called_unwanted() -> N
     assert (judged.verdict, judged.urgency) == (Verdict.ORPHAN, Urgency.UNKNOWN)
     assert "shop" in judged.reason
     assert "wanted" not in judged.reason
+
+
+@pytest.mark.parametrize(
+    ("device", "idle", "verdict"),
+    [
+        (leaked(), 0.2, Verdict.ORPHAN),
+        (in_sandbox(endpoints=0), 4.9, Verdict.SETTLING),
+        (in_sandbox(endpoints=0), 5.0, Verdict.ORPHAN),
+    ],
+    ids=["host", "sandbox, too soon", "sandbox"],
+)
+def test_a_sandbox_has_a_grace_period_of_its_own(
+    device: Device, idle: float, verdict: Verdict
+) -> None:
+    """A container that joins takes its time, and its sandbox looks dead until then."""
+    networks = Networks.of([], [], PORT)
+    (judged,) = judge([device], networks, lambda _: idle, 0.2, sandbox_grace=5.0)
+    assert judged.verdict is verdict
