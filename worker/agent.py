@@ -16,6 +16,7 @@ from contract.verdicts import Mode
 from worker.access import open_kernel
 from worker.idle import IdleClock
 from worker.journal import Journal, JournalError
+from worker.judge import SANDBOX_GRACE_SECONDS
 from worker.outbox import Outbox
 from worker.reconcile import Reconciler, read_boot_id
 from worker.settings import WorkerSettings
@@ -26,10 +27,6 @@ log = structlog.get_logger(__name__)
 
 _DEFAULT_DATA_PATH_PORT = 4789
 _MOST_TOLD = 100
-
-SANDBOX_GRACE_SECONDS = 5.0
-"""However short the grace period: with 0.2 s, sandboxes were seen to lose their device while a container
-was joining, on two busy cores; with 1 s not. The task ran on, cut off from its network."""
 _BELIEVED_GAP_SECONDS = 10.0
 """Beyond the grace period: what a look may come late, on a busy node, and still count."""
 

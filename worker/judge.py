@@ -6,12 +6,16 @@ that is and how it is explained: the orphan that hurts belongs to a network that
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from contract.messages import DesiredNetwork, NetworkRef
 from contract.verdicts import Urgency, Verdict
 from worker.ownership import network_prefix, why_foreign
 from worker.view import Device, Identity
+
+SANDBOX_GRACE_SECONDS: Final = 5.0
+"""However short the grace period: with 0.2 s, sandboxes were seen to lose their device while a container
+was joining, on two busy cores; with 1 s not. The task ran on, cut off from its network."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from contract.verdicts import Verdict
 from worker.access import open_kernel
 from worker.idle import IdleClock
 from worker.journal import Record
-from worker.judge import Judgement, Networks, judge
+from worker.judge import SANDBOX_GRACE_SECONDS, Judgement, Networks, judge
 from worker.names import data_path_port, overlay_networks
 from worker.port import Kernel, KernelError
 from worker.remove import remove, verify
@@ -120,12 +120,13 @@ def _scan(options: argparse.Namespace, kernel: Kernel) -> int:
 
 def _settled(kernel: Kernel, networks: Networks, grace: float) -> tuple[View, list[Judgement]]:
     """Look until everything that carries nothing has done so for the grace period."""
-    clock = IdleClock(believed_gap=grace)
+    longest = max(grace, SANDBOX_GRACE_SECONDS)
+    clock = IdleClock(believed_gap=longest)
     first: frozenset[Identity] | None = None
     for _ in range(_MOST_LOOKS):
         view = kernel.look()
         clock.saw(view.devices)
-        judgements = judge(view.devices, networks, clock.idle_for, grace)
+        judgements = judge(view.devices, networks, clock.idle_for, grace, SANDBOX_GRACE_SECONDS)
         settling = {
             each.device.identity: each.settles_in
             for each in judgements
@@ -135,7 +136,7 @@ def _settled(kernel: Kernel, networks: Networks, grace: float) -> tuple[View, li
         first = frozenset(settling) if first is None else first & settling.keys()
         if not first:
             break
-        time.sleep(min(grace / _LOOKS_IN_GRACE, *(settling[identity] for identity in first)))
+        time.sleep(min(longest / _LOOKS_IN_GRACE, *(settling[identity] for identity in first)))
     return view, judgements
 
 
