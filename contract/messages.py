@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from contract.verdicts import Mode, Outcome, Stage, Urgency, Verdict
+from contract.verdicts import DEVICE_STAGES, Mode, Outcome, Stage, Urgency, Verdict
 
 SwarmId = Annotated[str, StringConstraints(pattern=r"^[0-9a-z]{25}$")]
 """Swarm's own id of a node or network: 25 digits in base 36 (swarmkit identity/randomid.go)."""
@@ -55,6 +55,8 @@ class NetworkRef(Message):
     id: SwarmId
     name: Annotated[str, StringConstraints(max_length=255)]
     vnis: tuple[Vni, ...]
+    mode: Mode = Mode.ENFORCE
+    """OBSERVE: devices of this network are judged and reported, and not removed."""
 
 
 class DesiredNetwork(NetworkRef):
@@ -87,6 +89,12 @@ class ReconcileRequest(Message):
     known: Annotated[tuple[NetworkRef, ...], Field(max_length=MAX_NETWORKS)] = ()
     """Other networks whose VNIs this node has shown: so that a stale orphan can be told from an unknown."""
     acknowledged: Acknowledgement | None = None
+    fence: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Which leader speaks: goes up with every change of leader, and a worker obeys no earlier one."""
+    max_removals: Annotated[int, Field(ge=0)] | None = None
+    """At most so many removals in this run, if the node's own limit is not lower; None: no limit."""
+    next_within: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Seconds within which the controller means to be heard from again; None: it does not say."""
 
 
 class DeviceIdentity(Message):
@@ -134,6 +142,12 @@ class JournalEntry(Message):
     reason: Text
     evidence: Text
 
+    @model_validator(mode="after")
+    def _only_what_happens_to_devices(self) -> Self:
+        if self.stage not in DEVICE_STAGES:
+            raise ValueError(f"a journal cannot say {self.stage.value}")
+        return self
+
 
 class ReconcileReport(Message):
     """Worker to controller: what one run saw and did."""
@@ -166,3 +180,14 @@ class Drift(Message):
     at: Moment
     devices: Annotated[tuple[DeviceIdentity, ...], Field(min_length=1, max_length=100)]
     """Some of them, at most a hundred: it is a hint, the run takes the full look."""
+
+
+class Hello(Message):
+    """Worker to controller: I am here (just started, or not asked for too long); ask me for a run."""
+
+    version: Literal[1] = 1
+    node_id: SwarmId
+    worker_version: Version
+    at: Moment
+    reason: Text
+    """Why it speaks up, in words."""

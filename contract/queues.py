@@ -6,6 +6,9 @@ CONTROLLER_QUEUE = "controller"
 RECONCILE_TASK = "worker.reconcile"
 REPORT_TASK = "controller.report"
 DRIFT_TASK = "controller.drift"
+HELLO_TASK = "controller.hello"
+PING_TASK = "controller.ping"
+"""A controller to itself, through the broker: whether its own consumer still consumes."""
 
 
 def node_queue(node_id: str) -> str:

@@ -1,6 +1,7 @@
 """The words for what was concluded about a device, and for what happened to it."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class Verdict(StrEnum):
@@ -30,8 +31,12 @@ class Urgency(StrEnum):
 
 
 class Stage(StrEnum):
-    """What an audit row records about a device."""
+    """What an audit row records: what happened to a device, or what somebody decided."""
 
+    REQUESTED = "requested"
+    """A run was asked for, which then found something: who asked, and why."""
+    VERDICT_CHANGED = "verdict_changed"
+    """A device is judged otherwise than in the report before."""
     DETECTED = "detected"
     """First judged an orphan."""
     PLANNED = "planned"
@@ -50,6 +55,32 @@ class Stage(StrEnum):
     """The kernel confirmed the removal, but a second look still shows the device."""
     UNCERTAIN = "uncertain"
     """The worker died between plan and outcome; the reason says what a later look showed."""
+    REQUEUED = "requeued"
+    """A person asked for a run."""
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    MODE_CHANGED = "mode_changed"
+    BREAKER_TRIPPED = "breaker_tripped"
+    """Too much was removed at once: nothing more is, until somebody resets the breaker."""
+    BREAKER_RESET = "breaker_reset"
+    PRUNED = "pruned"
+    """Rows older than the retention were archived and deleted; says which."""
+
+
+DEVICE_STAGES: Final = frozenset(
+    {
+        Stage.DETECTED,
+        Stage.PLANNED,
+        Stage.REFUSED,
+        Stage.APPLIED,
+        Stage.VANISHED,
+        Stage.FAILED,
+        Stage.VERIFIED,
+        Stage.LINGERING,
+        Stage.UNCERTAIN,
+    }
+)
+"""What a worker's journal may say; the other stages are the controller's."""
 
 
 class Mode(StrEnum):

@@ -125,6 +125,8 @@ def _on_sqlite_connect(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    # Else INSERT OR REPLACE would delete audit rows past the trigger that forbids it.
+    cursor.execute("PRAGMA recursive_triggers=ON")
     cursor.close()
 
 

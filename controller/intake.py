@@ -11,15 +11,14 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from contract.messages import DeviceReport, Drift, JournalEntry, ReconcileReport
 from contract.verdicts import Outcome, Verdict
-from controller import due
+from controller import audit, due
 from controller.database import Database
-from controller.models import AuditRow, Device, Network, NetworkVni, Node, Run
-from controller.states import Priority, RunState
+from controller.models import Device, Network, NetworkVni, Node, Run
+from controller.states import CONTROLLER, Priority, RunState
 
 log = structlog.get_logger(__name__)
 
@@ -231,67 +230,58 @@ def _store_entries(session: Session, node: Node, report: ReconcileReport, now: d
     if not report.entries:
         return 0
     networks = _networks_of(session, report)
-    rows = [
-        _audit_values(node, entry, networks, report.worker_version, now) for entry in report.entries
-    ]
-    dialect = session.get_bind().dialect.name
-    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    statement = insert(AuditRow).on_conflict_do_nothing(index_elements=["entry_id"])
-    return len(session.scalars(statement.returning(AuditRow.id), rows).all())
+    entries = [_audit_entry(node, each, networks, report.worker_version) for each in report.entries]
+    return audit.append(session, entries, now)
 
 
 @dataclass(frozen=True, slots=True)
 class _Networks:
     """The networks that journal entries may be about, whether they are still there or gone."""
 
-    names: Mapping[str, str]
-    """By id."""
-    owners: Mapping[int, str]
-    """VNI to the id of the network that has it, or had it last."""
+    by_id: Mapping[str, Network]
+    owners: Mapping[int, Network]
+    """VNI to the network that has it, or had it last."""
 
 
 def _networks_of(session: Session, report: ReconcileReport) -> _Networks:
     vnis = {entry.identity.vni for entry in report.entries}
     ids = {entry.network_id for entry in report.entries}
     found = session.execute(
-        select(Network.id, Network.name, NetworkVni.vni)
+        select(Network, NetworkVni.vni)
         .outerjoin(NetworkVni, NetworkVni.network_id == Network.id)
         .where(NetworkVni.vni.in_(vnis) | Network.id.in_(ids - {None}))
         .order_by(Network.gone_at.is_(None), Network.gone_at)
     ).all()
     return _Networks(
-        names={row.id: row.name for row in found}, owners={row.vni: row.id for row in found}
+        by_id={network.id: network for network, _ in found},
+        owners={vni: network for network, vni in found},
     )
 
 
-def _audit_values(
-    node: Node,
-    entry: JournalEntry,
-    networks: _Networks,
-    worker_version: str,
-    now: datetime,
-) -> dict[str, object]:
-    network_id = entry.network_id or networks.owners.get(entry.identity.vni)
-    return {
-        "entry_id": entry.id,
-        "at": entry.at,
-        "stored_at": now,
-        "stage": entry.stage,
-        "node_id": node.id,
-        "node_name": node.hostname,
-        "network_id": network_id,
-        "network_name": None if network_id is None else networks.names.get(network_id),
-        "place": entry.identity.place,
-        "ifindex": entry.identity.ifindex,
-        "name": entry.identity.name,
-        "vni": entry.identity.vni,
-        "port": entry.identity.port,
-        "urgency": entry.urgency,
-        "reason": entry.reason,
-        "evidence": entry.evidence,
-        "run_id": entry.run_id,
-        "worker_version": worker_version,
-    }
+def _audit_entry(
+    node: Node, entry: JournalEntry, networks: _Networks, worker_version: str
+) -> audit.Entry:
+    network = (
+        networks.owners.get(entry.identity.vni)
+        if entry.network_id is None
+        else networks.by_id.get(entry.network_id)
+    )
+    return audit.Entry(
+        id=entry.id,
+        stage=entry.stage,
+        at=entry.at,
+        reason=entry.reason,
+        actor=CONTROLLER,
+        node=node,
+        network=network,
+        network_id=entry.network_id,
+        identity=entry.identity,
+        verdict=Verdict.ORPHAN,
+        urgency=entry.urgency,
+        evidence=entry.evidence,
+        run_id=entry.run_id,
+        worker_version=worker_version,
+    )
 
 
 def _acknowledge(node: Node, report: ReconcileReport) -> None:

@@ -9,20 +9,24 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Enum,
+    Float,
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
     TypeDecorator,
     Uuid,
+    false,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import JSON
 
 from contract.verdicts import Mode, Stage, Urgency, Verdict
-from controller.states import RunState
+from controller.states import CONTROLLER, RunState
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -85,7 +89,9 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime,
         dict[str, Any]: JSON,
         list[str]: JSON,
+        list[dict[str, Any]]: JSON,
         UUID: Uuid,
+        float: Float(),
         Verdict: _words(Verdict),
         Urgency: _words(Urgency),
         Stage: _words(Stage),
@@ -107,6 +113,23 @@ class Cluster(Base):
     sync_error: Mapped[str | None] = mapped_column(Text)
     """Why the last attempt at reading it failed; None when it did not."""
     sync_error_at: Mapped[datetime | None]
+    sync_reason: Mapped[str | None] = mapped_column(String(32))
+    """`sync_error` as one CamelCase word, for conditions and metrics."""
+    sync_seconds: Mapped[float | None]
+    """How long the manager was asked for the last whole reading."""
+    sync_share: Mapped[float | None]
+    """Which share of the time the manager was asked, lately: 0 to 1."""
+
+    mode: Mapped[Mode | None]
+    """Set by a person, over the settings; None: as the settings say."""
+    paused_at: Mapped[datetime | None]
+    paused_by: Mapped[str | None] = mapped_column(Text)
+    paused_why: Mapped[str | None] = mapped_column(Text)
+    breaker_tripped_at: Mapped[datetime | None]
+    breaker_reason: Mapped[str | None] = mapped_column(Text)
+    breaker_reset_at: Mapped[datetime | None]
+    """Removals before this are not counted any more."""
+    conditions: Mapped[list[dict[str, Any]]] = mapped_column(default=list, server_default="[]")
 
 
 class Node(Base):
@@ -138,6 +161,26 @@ class Node(Base):
     missing: Mapped[list[str]] = mapped_column(default=list)
     """Names of the networks that should have a device there, and have none."""
 
+    desired_digest: Mapped[str | None] = mapped_column(String(64))
+    """Of its attachments: a node whose digest is the same needs no comparing."""
+    label_mode: Mapped[Mode | None]
+    """By the Swarm label `vxlan-operator.mode`."""
+    label_ignore: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """By the Swarm label `vxlan-operator.ignore`."""
+    mode: Mapped[Mode | None]
+    """Set by a person."""
+    paused_at: Mapped[datetime | None]
+    paused_by: Mapped[str | None] = mapped_column(Text)
+    paused_why: Mapped[str | None] = mapped_column(Text)
+    breaker_tripped_at: Mapped[datetime | None]
+    breaker_reason: Mapped[str | None] = mapped_column(Text)
+    breaker_reset_at: Mapped[datetime | None]
+    last_run_id: Mapped[UUID | None]
+    last_run_state: Mapped[RunState | None]
+    last_run_at: Mapped[datetime | None]
+    """When the last run was closed."""
+    conditions: Mapped[list[dict[str, Any]]] = mapped_column(default=list, server_default="[]")
+
     due: Mapped["DueNode"] = relationship(back_populates="node", cascade="all, delete-orphan")
 
 
@@ -159,6 +202,9 @@ class DueNode(Base):
     run_id: Mapped[UUID | None]
     """The run under way; while there is one, what is asked for waits."""
     run_deadline: Mapped[datetime | None]
+    run_priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    run_reasons: Mapped[list[str]] = mapped_column(default=list, server_default="[]")
+    """What the run under way was asked for with."""
 
     node: Mapped[Node] = relationship(back_populates="due")
 
@@ -172,6 +218,12 @@ class Network(Base):
     name: Mapped[str] = mapped_column(Text, index=True)
     ingress: Mapped[bool]
     gone_at: Mapped[datetime | None]
+    label_mode: Mapped[Mode | None]
+    label_ignore: Mapped[bool] = mapped_column(default=False, server_default=false())
+    mode: Mapped[Mode | None]
+    paused_at: Mapped[datetime | None]
+    paused_by: Mapped[str | None] = mapped_column(Text)
+    paused_why: Mapped[str | None] = mapped_column(Text)
 
     vnis: Mapped[list["NetworkVni"]] = relationship(
         cascade="all, delete-orphan", order_by="NetworkVni.vni", lazy="selectin"
@@ -209,13 +261,26 @@ class Run(Base):
     """One reconcile of one node."""
 
     __tablename__ = "runs"
-    __table_args__ = (Index("ix_runs_node", "node_id", "requested_at"),)
+    __table_args__ = (
+        Index("ix_runs_node", "node_id", "requested_at"),
+        Index("ix_runs_requested_at", "requested_at"),
+        # What the breaker counts, and next to nothing of the whole.
+        Index(
+            "ix_runs_removals",
+            "closed_at",
+            "node_id",
+            postgresql_where=text("removed > 0"),
+            sqlite_where=text("removed > 0"),
+        ),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     node_id: Mapped[str] = mapped_column(SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"))
     state: Mapped[RunState] = mapped_column(index=True)
     priority: Mapped[int]
     reasons: Mapped[list[str]]
+    actor: Mapped[str] = mapped_column(Text, default=CONTROLLER, server_default=CONTROLLER)
+    """On whose word: a person's name, or the controller's own."""
     generation: Mapped[int]
     requested_at: Mapped[datetime]
     deadline: Mapped[datetime]
@@ -251,31 +316,105 @@ class Device(Base):
     judged_at: Mapped[datetime]
 
 
+class Requeue(Base):
+    """A person's request for a run, and which run answered it. Kept as long as the run history."""
+
+    __tablename__ = "requeues"
+    __table_args__ = (Index("ix_requeues_node", "node_id", "run_id"),)
+
+    token: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Chosen by the client: the same token asks only once."""
+    node_id: Mapped[str] = mapped_column(SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"))
+    requested_at: Mapped[datetime] = mapped_column(index=True)
+    actor: Mapped[str] = mapped_column(Text)
+    why: Mapped[str | None] = mapped_column(Text)
+    run_id: Mapped[UUID | None]
+    """None until the node is claimed."""
+
+
+class Lease(Base):
+    """Who leads, and until when; `controller.leader` has the rules."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    holder: Mapped[str] = mapped_column(Text)
+    fence: Mapped[int] = mapped_column(BigInteger)
+    """Goes up with every change of holder."""
+    expires_at: Mapped[datetime]
+
+
 class AuditRow(Base):
-    """One thing that happened to one device, for good: who, what, where, when, why."""
+    """One thing that happened or was decided, for good: who, what, where, when, why.
+
+    Rows are only ever added (database triggers see to it), each linked to the one before by its hash:
+    `controller.audit` has the rules. What does not apply is NULL: a mode has no device.
+    """
 
     __tablename__ = "audit"
-    __table_args__ = (Index("ix_audit_node", "node_id", "at", "id"),)
+    __table_args__ = (
+        Index("ix_audit_at", "at", "id"),
+        Index("ix_audit_node", "node_id", "at", "id"),
+        Index("ix_audit_network", "network_id", "at", "id"),
+        Index("ix_audit_vni", "vni", "at", "id"),
+        Index("ix_audit_name", "name", "at", "id"),
+        Index("ix_audit_stage", "stage", "at", "id"),
+        Index("ix_audit_verdict", "verdict", "at", "id"),
+        Index("ix_audit_actor", "actor", "at", "id"),
+    )
 
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
     entry_id: Mapped[UUID] = mapped_column(unique=True)
-    """The worker's journal entry: an entry that comes twice makes one row."""
+    """The worker's journal entry, or derived from what happened: what comes twice makes one row."""
     at: Mapped[datetime]
-    """At the node, by its clock."""
+    """At the node, by its clock; for what the controller did, by the controller's."""
     stored_at: Mapped[datetime]
     stage: Mapped[Stage]
-    node_id: Mapped[str] = mapped_column(SWARM_ID)
-    node_name: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str | None] = mapped_column(Text)
+    """On whose word: `controller`, or a person's or token's name."""
+    node_id: Mapped[str | None] = mapped_column(SWARM_ID)
+    node_name: Mapped[str | None] = mapped_column(Text)
     network_id: Mapped[str | None] = mapped_column(SWARM_ID)
     network_name: Mapped[str | None] = mapped_column(Text)
     """The names at that time."""
-    place: Mapped[str] = mapped_column(String(16))
-    ifindex: Mapped[int]
-    name: Mapped[str] = mapped_column(String(60))
-    vni: Mapped[int]
-    port: Mapped[int]
-    urgency: Mapped[Urgency]
+    place: Mapped[str | None] = mapped_column(String(16))
+    ifindex: Mapped[int | None]
+    name: Mapped[str | None] = mapped_column(String(60))
+    vni: Mapped[int | None]
+    port: Mapped[int | None]
+    verdict: Mapped[Verdict | None]
+    urgency: Mapped[Urgency | None]
     reason: Mapped[str] = mapped_column(Text)
-    evidence: Mapped[str] = mapped_column(Text)
-    run_id: Mapped[UUID] = mapped_column(index=True)
-    worker_version: Mapped[str] = mapped_column(String(64))
+    evidence: Mapped[str | None] = mapped_column(Text)
+    run_id: Mapped[UUID | None] = mapped_column(index=True)
+    worker_version: Mapped[str | None] = mapped_column(String(64))
+    position: Mapped[int | None] = mapped_column(BigInteger, unique=True)
+    """In the chain, from 1, without gaps; NULL for a row of the first release until it is linked."""
+    hash: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    """SHA-256 over the hash of the row before and this row's contents."""
+
+
+class AuditHead(Base):
+    """The end of the chain: a single row, with id 1, locked by whoever adds to it."""
+
+    __tablename__ = "audit_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    position: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+class AuditAnchor(Base):
+    """What stays of rows that retention deleted: the chain goes on from here. Only ever added to."""
+
+    __tablename__ = "audit_anchors"
+
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """Of the last row deleted; rows up to it may be deleted, and no others."""
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    """That row's."""
+    rows: Mapped[int] = mapped_column(BigInteger)
+    """How many were deleted with it."""
+    archive: Mapped[str] = mapped_column(Text)
+    """The file that they were written to before."""
+    at: Mapped[datetime]

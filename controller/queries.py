@@ -44,6 +44,11 @@ def find_node(session: Session, given: str) -> Node:
     return matches[0]
 
 
+def maybe_node(session: Session, given: str | None) -> Node | None:
+    """The node that is meant, or None where none is given; raises as `find_node` does."""
+    return None if given is None else find_node(session, given)
+
+
 def cluster(session: Session) -> Cluster | None:
     """The Swarm, once it has been read."""
     return session.get(Cluster, 1)

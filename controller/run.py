@@ -19,6 +19,7 @@ from contract.logs import configure_logging
 from contract.verdicts import Mode
 from controller.api import IDENTITY_HEADER
 from controller.api.app import build
+from controller.api.context import Context
 from controller.consumer import Consumer
 from controller.database import open_database
 from controller.dispatch import Dispatcher
@@ -83,7 +84,7 @@ def run(
     ]
     server = uvicorn.Server(
         uvicorn.Config(
-            build(database, mode=Mode(settings.mode), ring=dispatcher.ring),
+            build(Context(database, mode=Mode(settings.mode), ring=dispatcher.ring)),
             headers=[(IDENTITY_HEADER, VERSION)],
             log_config=None,
             lifespan="off",

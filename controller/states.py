@@ -1,6 +1,10 @@
-"""The controller's own words: states of a run, priorities of a request."""
+"""The controller's own words: states of a run, priorities of a request, actors."""
 
 from enum import IntEnum, StrEnum
+from typing import Final
+
+CONTROLLER: Final = "controller"
+"""The actor of what no person asked for."""
 
 
 class RunState(StrEnum):

@@ -1,9 +1,11 @@
 """What is in a database of the controller, and putting a Swarm there."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Row, select
+from sqlalchemy import Connection, Row, select, text
 
 from controller import due
 from controller.database import Database
@@ -15,6 +17,34 @@ from tests.fake_swarm import snapshot, swarm_id
 
 RESYNC = timedelta(seconds=60)
 TIMEOUT = timedelta(seconds=30)
+
+
+def wipe(database: Database) -> None:
+    """Empty all tables, also those from which the program itself can delete nothing."""
+    with database.engine.begin() as connection, without_triggers(connection):
+        for table in reversed(Base.metadata.sorted_tables):
+            connection.execute(table.delete())
+
+
+@contextmanager
+def without_triggers(connection: Connection) -> Iterator[None]:
+    """What somebody can do who owns the database: past the triggers that keep the audit trail."""
+    tables = ("audit", "audit_anchors")
+    if connection.dialect.name == "postgresql":
+        for table in tables:
+            connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER USER"))
+        yield
+        for table in tables:
+            connection.execute(text(f"ALTER TABLE {table} ENABLE TRIGGER USER"))
+        return
+    triggers = connection.execute(
+        text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+    ).all()
+    for name, _ in triggers:
+        connection.execute(text(f"DROP TRIGGER {name}"))
+    yield
+    for _, sql in triggers:
+        connection.execute(text(sql))
 
 
 def contents(database: Database) -> dict[str, list[Row[tuple[object, ...]]]]:

@@ -1,4 +1,8 @@
-"""The HTTP API: `schema` (what answers look like), `problems` (what errors look like), `app` (the routes)."""
+"""The HTTP API: routes are thin, each a query and its answer.
+
+`nodes` and `audit` are the routes, answering from a `context`, with `parameters`; `schema` is what
+answers look like, `problems` what errors look like; `app` puts them together.
+"""
 
 IDENTITY_HEADER = "X-Vxlan-Operator"
 """On every answer, with the version: how `vxctl` knows that a controller answered and nobody else."""

@@ -155,20 +155,23 @@ class AuditAnswer(_Answer):
     at: datetime
     stored_at: datetime
     stage: Stage
-    node_id: str
-    node_name: str
+    actor: str | None
+    node_id: str | None
+    node_name: str | None
     network_id: str | None
     network_name: str | None
-    place: str
-    ifindex: int
-    name: str
-    vni: int
-    port: int
-    urgency: Urgency
+    place: str | None
+    ifindex: int | None
+    name: str | None
+    vni: int | None
+    port: int | None
+    verdict: Verdict | None
+    urgency: Urgency | None
     reason: str
-    evidence: str
-    run_id: UUID
-    worker_version: str
+    evidence: str | None
+    run_id: UUID | None
+    worker_version: str | None
+    position: int | None
 
     @classmethod
     def of(cls, row: AuditRow) -> "AuditAnswer":

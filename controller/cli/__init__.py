@@ -1,4 +1,6 @@
-"""The command `vxctl`: `commands` (the verbs), `client` (the HTTP API), `show` (tables and JSON).
+"""The command `vxctl`: `commands` puts the verbs of `serve`, `nodes` and `audit` together.
+
+They share `options`, ask a `client` (the HTTP API) and `show` the answer.
 
 Imports lazily: SQLAlchemy and FastAPI alone take more than a second, and `vxctl status` needs neither.
 """

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from controller.database import Database, open_database
-from controller.models import Base
 from tests.fake_clock import Clock
 from tests.servers import PostgresServer
+from tests.stored import wipe
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +30,7 @@ def postgresql(postgres_server: PostgresServer) -> Iterator[Database]:
 def database(request: pytest.FixtureRequest) -> Database:
     """An open database of the controller, with empty tables; each supported kind in turn."""
     database: Database = request.getfixturevalue(request.param)
-    with database.engine.begin() as connection:
-        for table in reversed(Base.metadata.sorted_tables):
-            connection.execute(table.delete())
+    wipe(database)
     return database
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 from contract import VERSION
 from contract.verdicts import Mode, Stage, Verdict
 from controller.api.app import build
+from controller.api.context import Context
 from controller.database import Database, open_database
 from controller.desired import note_failure
 from controller.intake import Intake
@@ -35,7 +36,7 @@ class Api:
 
     def __init__(self, database: Database) -> None:
         self.rung = 0
-        self.client = TestClient(build(database, mode=Mode.OBSERVE, ring=self._ring))
+        self.client = TestClient(build(Context(database, mode=Mode.OBSERVE, ring=self._ring)))
 
     def get(self, path: str, **parameters: Any) -> Any:
         """GET what is there."""
@@ -384,7 +385,7 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str,
     """An API that many examples share: method and path to its answer."""
     database = open_database(f"sqlite:///{tmp_path_factory.mktemp('api') / 'c.db'}")
     put(database)
-    with TestClient(build(database, mode=Mode.ENFORCE, ring=lambda: None)) as client:
+    with TestClient(build(Context(database, mode=Mode.ENFORCE, ring=lambda: None))) as client:
         yield client.request
     database.close()
 

@@ -1,0 +1,22 @@
+"""What the routes are given to answer from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from contract.verdicts import Mode
+from controller.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the routes are given to answer from.
+
+    Attributes:
+        database: what the answers come from.
+        mode: what the settings allow workers to do; a person may have set another in the database.
+        ring: called when a node was made due.
+    """
+
+    database: Database
+    mode: Mode
+    ring: Callable[[], None]

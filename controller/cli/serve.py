@@ -1,0 +1,29 @@
+"""The verbs that start programs."""
+
+import typer
+
+# Their options are the settings, which bring their own help: see `vxctl controller --help`.
+_PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+def install(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command(context_settings=_PASS_ON)(controller)
+    app.command(context_settings=_PASS_ON)(up)
+
+
+def controller(context: typer.Context) -> None:
+    """Run the controller."""
+    from controller.run import run
+    from controller.settings import ControllerSettings
+
+    settings = ControllerSettings.load(context.args)
+    run(settings, settings.broker_url.get_secret_value())
+
+
+def up(context: typer.Context) -> None:
+    """Run controller and worker of this machine in one process, with SQLite and without Redis."""
+    from controller.local import up as run_both
+    from controller.settings import LocalSettings
+
+    run_both(LocalSettings.load(context.args))
