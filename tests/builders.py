@@ -52,10 +52,16 @@ def in_sandbox(*, endpoints: int, name: str = "vxlan0", ifindex: int = 7, vni: i
 
 
 def network(
-    *vnis: int, name: str = "shop", prefix: str = "n0fxr", running: bool = False
+    *vnis: int,
+    name: str = "shop",
+    prefix: str = "n0fxr",
+    running: bool = False,
+    mode: Mode = Mode.ENFORCE,
 ) -> DesiredNetwork:
     """A Swarm network with these VNIs; `running`: a task of it runs on the node."""
-    return DesiredNetwork(id=prefix.ljust(25, "0"), name=name, vnis=vnis or (VNI,), running=running)
+    return DesiredNetwork(
+        id=prefix.ljust(25, "0"), name=name, vnis=vnis or (VNI,), running=running, mode=mode
+    )
 
 
 def request(
@@ -68,6 +74,8 @@ def request(
     desired: Sequence[DesiredNetwork] = (),
     known: Sequence[NetworkRef] = (),
     acknowledged: Acknowledgement | None = None,
+    max_removals: int | None = None,
+    fence: int = 0,
 ) -> ReconcileRequest:
     """A request to look at `NODE` and remove what is dead."""
     return ReconcileRequest(
@@ -81,4 +89,6 @@ def request(
         desired=tuple(desired),
         known=tuple(known),
         acknowledged=acknowledged,
+        max_removals=max_removals,
+        fence=fence,
     )

@@ -69,6 +69,8 @@ class WorkerNode:
         desired: Sequence[DesiredNetwork] = (),
         known: Sequence[NetworkRef] = (),
         acknowledged: Acknowledgement | None = None,
+        max_removals: int | None = None,
+        fence: int = 0,
     ) -> ReconcileReport:
         """Run a request that was made this moment."""
         return self.reconciler.run(
@@ -79,6 +81,8 @@ class WorkerNode:
                 desired=desired,
                 known=known,
                 acknowledged=acknowledged,
+                max_removals=max_removals,
+                fence=fence,
             )
         )
 

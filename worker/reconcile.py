@@ -17,6 +17,7 @@ from contract.messages import (
     ReconcileRequest,
 )
 from contract.verdicts import Mode, Outcome, Stage, Verdict
+from worker.allowance import Allowance, allowance
 from worker.idle import IdleClock
 from worker.journal import Journal, JournalError, Record
 from worker.judge import Judgement, Networks, judge, without_device
@@ -31,6 +32,12 @@ ENTRIES_PER_REPORT = 500
 
 CLOCKS_MAY_DIFFER = timedelta(minutes=5)
 """A request further ahead of our clock is refused: once it was the newest, all others would be too old."""
+
+FENCE_HOLDS = timedelta(minutes=5)
+"""For how long after its last request a leader keeps out those before it.
+
+Not for ever: a controller with a new database counts its leaders from the beginning.
+"""
 
 MISSING_FOR = timedelta(seconds=30)
 """How long a network must lack its device before that is reported: what the Swarm told may be old."""
@@ -78,6 +85,8 @@ class Reconciler:
         self._max_removals = max_removals
         self._boot_id = boot_id
         self._utcnow = utcnow
+        self._fence = 0
+        self._heard: datetime | None = None
         self._newest: datetime | None = None
         self._detected: set[Identity] = set()
         self._missing_since: dict[str, datetime] = {}
@@ -92,7 +101,7 @@ class Reconciler:
             if refusal is not None:
                 log.warning("request refused", reason=refusal)
                 return self._report(request, started, Outcome.REFUSED, error=refusal)
-            self._newest = request.issued_at
+            self._fence, self._heard, self._newest = request.fence, started, request.issued_at
             try:
                 return self._reconcile(request, started)
             except KernelError as error:
@@ -108,7 +117,16 @@ class Reconciler:
         if request.issued_at - now > CLOCKS_MAY_DIFFER:
             ahead = (request.issued_at - now).total_seconds()
             return f"the request is dated {ahead:.0f} s ahead of this node's clock"
-        if self._newest is not None and request.issued_at < self._newest:
+        if self._heard is not None and request.fence < self._fence:
+            if now - self._heard < FENCE_HOLDS:
+                return (
+                    f"the request is from a controller that no longer leads (fence {request.fence}, "
+                    f"after {self._fence})"
+                )
+            return None
+        # Only among requests of one leader: another's clock may be another.
+        same_leader = request.fence == self._fence
+        if same_leader and self._newest is not None and request.issued_at < self._newest:
             return "the request is older than one that was already run"
         return None
 
@@ -124,6 +142,7 @@ class Reconciler:
         orphans = [each for each in judgements if each.verdict is Verdict.ORPHAN]
 
         outcomes: dict[Judgement, Record] = {}
+        allowed = Allowance([], [])
         limits, error = list(view.limits), None
         try:
             # Before acknowledging: a plan that was told already would be forgotten without an outcome.
@@ -131,10 +150,21 @@ class Reconciler:
             if request.acknowledged is not None:
                 self._journal.acknowledge(request.acknowledged)
             self._record_detections(orphans, request.run_id)
-            allowed = self._allowed(orphans, request, limits)
-            if allowed:
+            allowed = allowance(
+                orphans,
+                request,
+                mode=self._mode,
+                max_removals=self._max_removals,
+                journal_full=self._journal.full,
+            )
+            limits += allowed.limits
+            if allowed.remove:
                 outcomes = remove(
-                    allowed, self._kernel, self._journal, request.run_id, request.data_path_port
+                    allowed.remove,
+                    self._kernel,
+                    self._journal,
+                    request.run_id,
+                    request.data_path_port,
                 )
                 left = self._kernel.look().devices
                 self._journal.append(verify(outcomes, left, request.run_id))
@@ -155,34 +185,9 @@ class Reconciler:
             devices=tuple(_told(each, outcomes.get(each)) for each in judgements[:MAX_DEVICES]),
             recheck_after=min(
                 (each.settles_in for each in judgements if each.settles_in is not None),
-                default=0.0 if len(orphans) > len(outcomes) and outcomes else None,
+                default=0.0 if outcomes and allowed.more else None,
             ),
         )
-
-    def _allowed(
-        self, orphans: list[Judgement], request: ReconcileRequest, limits: list[str]
-    ) -> list[Judgement]:
-        """The orphans that this run may remove, the most urgent first; says in `limits` what not."""
-        if not orphans:
-            return []
-        if Mode.OBSERVE in (self._mode, request.mode):
-            where = "this node's own mode" if self._mode is Mode.OBSERVE else "the request's mode"
-            limits.append(f"{len(orphans)} orphan(s) left alone: {where} is observe")
-            return []
-        if self._journal.full:
-            limits.append(
-                f"{len(orphans)} orphan(s) left alone: the journal is full of entries that the "
-                "controller has not acknowledged"
-            )
-            return []
-        order = {"blocking": 0, "stale": 1, "unknown": 2}
-        first = sorted(orphans, key=lambda each: order[str(each.urgency)])[: self._max_removals]
-        if len(first) < len(orphans):
-            limits.append(
-                f"{len(orphans) - len(first)} orphan(s) left for the next run: "
-                f"at most {self._max_removals} removals a run"
-            )
-        return first
 
     def _record_detections(self, orphans: list[Judgement], run_id: UUID) -> None:
         """Record the orphans that were not orphans before.

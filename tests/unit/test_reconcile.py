@@ -23,7 +23,7 @@ from tests.builders import (
 from tests.worker_node import GRACE, WorkerNode
 from worker import journal as journal_module
 from worker import reconcile as reconcile_module
-from worker.reconcile import MISSING_FOR
+from worker.reconcile import FENCE_HOLDS, MISSING_FOR
 from worker.view import Device, Identity
 
 
@@ -107,6 +107,40 @@ def test_a_refused_request_does_not_make_good_ones_look_old(tmp_path: Path) -> N
     stray = request(node_id=OTHER_NODE, issued_at=node.now + timedelta(hours=1))
     assert node.reconciler.run(stray).outcome is Outcome.REFUSED
     assert node.run().outcome is Outcome.DONE
+
+
+def test_a_controller_that_no_longer_leads_is_refused(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.run(fence=7, mode=Mode.OBSERVE)
+    node.seconds += GRACE
+    report = node.run(fence=6)
+    assert report.outcome is Outcome.REFUSED
+    assert "from a controller that no longer leads (fence 6, after 7)" in (report.error or "")
+    assert node.kernel.hits == []
+    assert node.run(fence=7).outcome is Outcome.DONE
+    assert len(node.kernel.hits) == 1
+
+
+def test_a_new_leader_whose_clock_is_behind_is_obeyed_and_only_its_own_requests_age(
+    tmp_path: Path,
+) -> None:
+    node = WorkerNode(tmp_path)
+    node.run(fence=1)
+    behind = node.now - timedelta(seconds=20)
+    assert node.reconciler.run(request(issued_at=behind, fence=2)).outcome is Outcome.DONE
+    older = behind - timedelta(seconds=1)
+    assert "older" in (node.reconciler.run(request(issued_at=older, fence=2)).error or "")
+
+
+def test_a_leader_that_has_been_silent_keeps_no_other_out(tmp_path: Path) -> None:
+    """A controller with a new database counts its leaders from the beginning."""
+    node = WorkerNode(tmp_path)
+    node.run(fence=7)
+    node.seconds += FENCE_HOLDS.total_seconds() - 1
+    assert node.run(fence=1).outcome is Outcome.REFUSED
+    node.seconds += 1
+    assert node.run(fence=1).outcome is Outcome.DONE
+    assert node.run(fence=1).outcome is Outcome.DONE
 
 
 def test_the_same_request_twice_does_nothing_new(tmp_path: Path) -> None:
@@ -206,6 +240,38 @@ def test_at_most_so_many_are_removed_a_run_the_blocking_first(tmp_path: Path) ->
     assert {each.urgency for each in report.devices if not each.removed} == {Urgency.UNKNOWN}
     node.run(desired=desired, known=known)
     assert node.kernel.devices() == ()
+
+
+def test_an_orphan_of_an_observed_network_stays_while_another_goes(tmp_path: Path) -> None:
+    kept, gone = orphans(2)
+    node = WorkerNode(tmp_path, [kept, gone])
+    networks = [
+        network(kept.identity.vni, name="kept", mode=Mode.OBSERVE),
+        network(gone.identity.vni),
+    ]
+    node.run(desired=networks)
+    node.seconds += GRACE
+    report = node.run(desired=networks)
+    assert [hit.device for hit in node.kernel.hits] == [gone]
+    assert {each.verdict for each in report.devices} == {Verdict.ORPHAN}
+    assert report.limits == ("1 orphan(s) left alone: the mode of their network is observe (kept)",)
+    assert report.recheck_after is None, "asking again would change nothing"
+    assert node.stages(kept.identity) == [Stage.DETECTED]
+    node.run(desired=[each.model_copy(update={"mode": Mode.ENFORCE}) for each in networks])
+    assert node.kernel.devices() == ()
+
+
+def test_the_controllers_budget_of_removals_is_kept(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, orphans(4), max_removals=3)
+    node.run()
+    node.seconds += GRACE
+    report = node.run(max_removals=2)
+    assert len(node.kernel.hits) == 2
+    (limit,) = report.limits
+    assert "2 orphan(s) left alone: the controller allows this node only 2 removal(s)" in limit
+    assert report.recheck_after is None, "asking again would find the budget used up"
+    assert node.run(max_removals=0).outcome is Outcome.DONE
+    assert len(node.kernel.hits) == 2
 
 
 def test_nothing_is_removed_while_the_audit_trail_is_full(

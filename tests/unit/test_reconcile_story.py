@@ -2,7 +2,7 @@
 
 import errno
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import get_args
 
@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import worker.remove
 from contract.verdicts import Mode, Outcome, Stage
-from tests.builders import PORT, SANDBOX, identity, leaked
+from tests.builders import PORT, SANDBOX, identity, leaked, network
 from tests.fake_kernel import Operation
 from tests.worker_node import GRACE, WorkerNode
 from worker.ownership import why_foreign
@@ -122,6 +122,19 @@ class NodeStory(RuleBasedStateMachine):
         report = self.node.run(mode=mode)
         assert report.outcome is Outcome.DONE
         assert sum(device.removed for device in report.devices) <= 3
+
+    @rule(
+        observed=st.sets(st.integers(0x1000, 0x1003), max_size=3),
+        budget=st.sampled_from([None, 0, 1, 5]),
+    )
+    def a_run_that_may_not_remove_everything(self, observed: Set[int], budget: int | None) -> None:
+        self._let_the_dead_outstay()
+        before = len(self.node.kernel.hits)
+        known = [network(*observed, mode=Mode.OBSERVE)] if observed else []
+        self.node.run(known=known, max_removals=budget)
+        hits = self.node.kernel.hits[before:]
+        assert len(hits) <= (3 if budget is None else min(3, budget))
+        assert all(hit.identity and hit.identity.vni not in observed for hit in hits)
 
     @rule(times=st.integers(2, 6))
     def runs_in_quick_succession(self, times: int) -> None:

@@ -1,0 +1,98 @@
+"""Which orphans a run may remove, and why not the others. Pure.
+
+Everybody who has a say can only take away: this node's own settings, the request, and the modes of
+networks. What is left alone stays an orphan, and is told as one.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from contract.messages import NetworkRef, ReconcileRequest
+from contract.verdicts import Mode, Urgency
+from worker.judge import Judgement
+
+_ORDER: Final = {Urgency.BLOCKING: 0, Urgency.STALE: 1, Urgency.UNKNOWN: 2}
+_MOST_NAMES: Final = 3
+
+
+class Allowance(NamedTuple):
+    """What a run may do.
+
+    Attributes:
+        remove: the orphans to remove, the most urgent first.
+        limits: in words, how many others are left alone, and why.
+        more: whether another run, at once, may remove some of those.
+    """
+
+    remove: list[Judgement]
+    limits: list[str]
+    more: bool = False
+
+
+def allowance(
+    orphans: Sequence[Judgement],
+    request: ReconcileRequest,
+    *,
+    mode: Mode,
+    max_removals: int,
+    journal_full: bool,
+) -> Allowance:
+    """Decide which orphans to remove.
+
+    Args:
+        orphans: what was judged so.
+        request: what the controller allows.
+        mode: what this node's own settings allow.
+        max_removals: how many they allow in one run.
+        journal_full: whether the journal can take no more plans.
+    """
+    if not orphans:
+        return Allowance([], [])
+    if Mode.OBSERVE in (mode, request.mode):
+        where = "this node's own mode" if mode is Mode.OBSERVE else "the request's mode"
+        return Allowance([], [f"{len(orphans)} orphan(s) left alone: {where} is observe"])
+
+    limits = []
+    observed = _observed((*request.desired, *request.known))
+    removable = [each for each in orphans if each.device.identity.vni not in observed]
+    left = [each for each in orphans if each.device.identity.vni in observed]
+    if left:
+        names = {observed[each.device.identity.vni].name for each in left}
+        limits.append(
+            f"{len(left)} orphan(s) left alone: the mode of their network is observe ({_some(names)})"
+        )
+    if removable and journal_full:
+        limits.append(
+            f"{len(removable)} orphan(s) left alone: the journal is full of entries that the "
+            "controller has not acknowledged"
+        )
+        return Allowance([], limits)
+
+    removable.sort(key=lambda each: _ORDER[each.urgency or Urgency.UNKNOWN])
+    budget = request.max_removals
+    if budget is not None and budget < min(max_removals, len(removable)):
+        # Another run at once would have no more left of it: the controller asks again when there is.
+        limits.append(
+            f"{len(removable) - budget} orphan(s) left alone: the controller allows this node only "
+            f"{budget} removal(s) more for now (`vxctl breaker`)"
+        )
+        return Allowance(removable[:budget], limits)
+    if max_removals < len(removable):
+        limits.append(
+            f"{len(removable) - max_removals} orphan(s) left for the next run: "
+            f"at most {max_removals} removals a run"
+        )
+    return Allowance(removable[:max_removals], limits, more=max_removals < len(removable))
+
+
+def _observed(networks: Iterable[NetworkRef]) -> Mapping[int, NetworkRef]:
+    """The VNIs that are left alone: one observed network is enough, whoever else has the VNI."""
+    return {
+        vni: network for network in networks if network.mode is Mode.OBSERVE for vni in network.vnis
+    }
+
+
+def _some(names: Iterable[str]) -> str:
+    first = sorted(names)
+    more = len(first) - _MOST_NAMES
+    return ", ".join(first[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
