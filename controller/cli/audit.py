@@ -1,4 +1,4 @@
-"""The verb about the audit trail."""
+"""The verbs about the audit trail."""
 
 from typing import Annotated
 
@@ -11,17 +11,22 @@ from controller.cli.show import Output
 
 
 def install(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(audit)
+    """Add the verbs: `audit` alone lists."""
+    group = typer.Typer(invoke_without_command=True)
+    group.callback()(audit)
+    app.add_typer(group, name="audit")
 
 
 def audit(
+    context: typer.Context,
     node: Annotated[str | None, typer.Option(help="Only this node.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many rows at most.")] = 50,
     url: Url = DEFAULT_URL,
     output: Form = Output.TABLE,
 ) -> None:
     """Show what was found and done, the newest first."""
+    if context.invoked_subcommand is not None:
+        return
     rows = Client(url).get("/api/v1/audit", node=node, limit=limit)
     if output is Output.JSON:
         show.as_json(rows)
