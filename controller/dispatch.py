@@ -1,8 +1,13 @@
-"""Sending requests: claim due nodes, build each one's request, put it on the node's queue."""
+"""Sending requests: claim due nodes, build each one's request, put it on the node's queue.
+
+The controller is the only producer of a node's queue and has one run of a node at a time. So whatever
+still waits there when a request is sent belongs to a run that was given up, and is purged first: a node
+without a worker never has more than one message, and a worker that comes back gets one run.
+"""
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -13,16 +18,24 @@ from sqlalchemy.orm import Session
 
 from contract.broker import queue_for_node
 from contract.messages import Acknowledgement, DesiredNetwork, NetworkRef, ReconcileRequest
-from contract.queues import RECONCILE_TASK
+from contract.queues import RECONCILE_TASK, node_queue
 from contract.verdicts import Mode
 from controller import due
 from controller.database import Database
 from controller.due import Claim
 from controller.models import Attachment, Cluster, Device, Network, NetworkVni, Node
+from controller.states import Priority
 
 log = structlog.get_logger(__name__)
 
-_BATCH: Final = 100
+ALL: Final = Priority.RESYNC
+URGENT: Final = Priority.DRIFT
+LANES: Final = (ALL, URGENT)
+"""Each sends what has at least its priority, in a thread of its own: so what is urgent never waits until
+a batch of resyncs is sent."""
+
+_BATCH: Final = 200
+"""Claims a transaction, and messages a round trip to the broker."""
 _LONGEST_WAIT: Final = 1.0
 """Seconds between looks at the database: another process may have asked for a node."""
 _BROKER_RETRY: Final = 1.0
@@ -35,7 +48,7 @@ A run that comes after the controller gave it up does no harm; one from last wee
 
 
 class Dispatcher:
-    """Turns due rows into messages. One thread runs it.
+    """Turns due rows into messages. A thread a lane runs it.
 
     Args:
         database: where the rows are.
@@ -43,6 +56,7 @@ class Dispatcher:
         mode: what workers may do.
         run_timeout: how long a run's report may take.
         resync: how long a node may go without a run.
+        fence: which leader speaks.
         utcnow: the time of day.
     """
 
@@ -54,6 +68,7 @@ class Dispatcher:
         mode: Mode,
         run_timeout: timedelta,
         resync: timedelta,
+        fence: Callable[[], int] = lambda: 0,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -61,55 +76,88 @@ class Dispatcher:
         self._mode = mode
         self._run_timeout = run_timeout
         self._resync = resync
+        self._fence = fence
         self._utcnow = utcnow
-        self._doorbell = threading.Event()
+        self._doorbells = {lane: threading.Event() for lane in LANES}
+        self._unsure: set[str] = set()
+        """Nodes whose last request the broker may have taken or not."""
 
     def ring(self) -> None:
         """Say that something may have become due."""
-        self._doorbell.set()
+        for doorbell in self._doorbells.values():
+            doorbell.set()
 
-    def wait(self) -> None:
-        """Wait for the doorbell, the next due time, or a second, whichever is first."""
-        with self._database.read() as session:
-            due_at = due.next_time(session)
+    def wait(self, lane: Priority = ALL) -> None:
+        """Wait for the doorbell, the lane's next due time, or a second, whichever is first."""
+        next_time = self._next_time(lane)
         left = _LONGEST_WAIT
-        if due_at is not None:
-            left = min(left, (due_at - self._utcnow()).total_seconds())
+        if next_time is not None:
+            left = min(left, (next_time - self._utcnow()).total_seconds())
         if left > 0:
-            self._doorbell.wait(left)
-        self._doorbell.clear()
+            self._doorbells[lane].wait(left)
+        self._doorbells[lane].clear()
 
-    def step(self) -> float:
+    def step(self, lane: Priority = ALL) -> float:
         """Close what is lost, send what is due; return for how many seconds the broker wants peace."""
         now = self._utcnow()
+        next_time = self._next_time(lane)
+        if next_time is None or next_time > now:
+            return 0.0  # Most looks end here, and SQLite's one writer is not held up.
         with self._database.write() as session:
-            due.expire(session, now=now, resync=self._resync)
+            if lane is ALL:
+                due.expire(session, now=now, resync=self._resync)
             if session.get(Cluster, 1) is None:
                 return 0.0  # Nothing is known of the Swarm yet.
-            claims = due.claim(session, now=now, limit=_BATCH, timeout=self._run_timeout)
+            claims = due.claim(
+                session, now=now, limit=_BATCH, timeout=self._run_timeout, least=lane
+            )
             requests = self._requests(session, claims, now)
         # Committed first: the report must find its run, however fast the worker is.
-        for number, request in enumerate(requests):
-            try:
-                self._send(request)
-            except Exception as error:  # noqa: BLE001 -- whatever the broker's client raises
-                log.warning("broker unreachable, will try again", error=str(error))
-                with self._database.write() as session:
-                    for unsent in requests[number:]:
-                        due.give_back(session, unsent.run_id, now=self._utcnow())
-                return _BROKER_RETRY
-        if len(claims) == _BATCH:
-            self.ring()
+        if not self._send(claims, requests):
+            return _BROKER_RETRY
         return 0.0
 
-    def _send(self, request: ReconcileRequest) -> None:
-        self._app.send_task(
-            RECONCILE_TASK,
-            args=[request.model_dump(mode="json")],
-            queue=queue_for_node(request.node_id),
-            expires=request.deadline,
-        )
-        log.debug("request sent", run_id=str(request.run_id), node_id=request.node_id)
+    def _next_time(self, lane: Priority) -> datetime | None:
+        """When a step of this lane will next have something to do."""
+        with self._database.read() as session:
+            times = [due.next_time(session, least=lane)]
+            if lane is ALL:
+                times.append(due.next_deadline(session))
+        return min((each for each in times if each is not None), default=None)
+
+    def _send(self, claims: Sequence[Claim], requests: Sequence[ReconcileRequest]) -> bool:
+        """Send requests all at once; if that fails, give all back, for nobody knows which were taken.
+
+        One that was taken all the same costs a run that nobody waits for.
+        """
+        if not requests:
+            return True
+        nodes = {claim.node_id for claim in claims}
+        leftover = {claim.node_id for claim in claims if claim.leftover} | (nodes & self._unsure)
+        try:
+            with self._app.producer_or_acquire() as producer:
+                for node_id in leftover:
+                    producer.channel.queue_purge(node_queue(node_id))
+                with producer.batch():
+                    for request in requests:
+                        self._app.send_task(
+                            RECONCILE_TASK,
+                            args=[request.model_dump(mode="json")],
+                            queue=queue_for_node(request.node_id),
+                            expires=request.deadline,
+                            producer=producer,
+                        )
+        except Exception as error:  # noqa: BLE001 -- whatever the broker's client raises
+            log.warning("broker unreachable, will try again", error=str(error))
+            self._unsure |= nodes
+            with self._database.write() as session:
+                for claim in claims:
+                    due.give_back(session, claim.run_id, now=self._utcnow())
+            return False
+        self._unsure -= nodes
+        for claim in claims:
+            log.debug("request sent", run_id=str(claim.run_id), node_id=claim.node_id)
+        return True
 
     def _requests(
         self, session: Session, claims: Sequence[Claim], now: datetime
@@ -117,27 +165,11 @@ class Dispatcher:
         if not claims:
             return []
         ids = [claim.node_id for claim in claims]
-        desired: defaultdict[str, dict[str, DesiredNetwork]] = defaultdict(dict)
-        known: defaultdict[str, dict[str, NetworkRef]] = defaultdict(dict)
-        attached = (
-            select(Attachment.node_id, Network, Attachment.running)
-            .join(Network, Network.id == Attachment.network_id)
-            .where(Attachment.node_id.in_(ids))
-        )
-        # A device that becomes an orphan was reported as settling before: so the networks of the
-        # VNIs that the node has shown are all that its worker may have to name.
-        shown = (
-            select(Device.node_id, Network)
-            .join(NetworkVni, NetworkVni.vni == Device.vni)
-            .join(Network, Network.id == NetworkVni.network_id)
-            .where(Device.node_id.in_(ids), Network.gone_at.is_(None))
-        )
-        for node_id, network, running in session.execute(attached):
-            desired[node_id][network.id] = DesiredNetwork(**_reference(network), running=running)
-        for node_id, network in session.execute(shown):
-            known[node_id][network.id] = NetworkRef(**_reference(network))
-        cluster = session.get_one(Cluster, 1)
         nodes = {node.id: node for node in session.scalars(select(Node).where(Node.id.in_(ids)))}
+        cluster = session.get_one(Cluster, 1)
+        desired = _desired(session, ids)
+        known = _known(session, ids)
+        fence = self._fence()
         return [
             ReconcileRequest(
                 run_id=claim.run_id,
@@ -154,9 +186,62 @@ class Dispatcher:
                     if id_ not in desired[claim.node_id]
                 ),
                 acknowledged=_acknowledgement(nodes[claim.node_id]),
+                fence=fence,
+                next_within=self._next_within(),
             )
             for claim in claims
         ]
+
+    def _next_within(self) -> float:
+        """Seconds within which a worker that is reached hears of us again, whatever becomes of its run."""
+        longest = max(self._resync * 1.1, due.MAX_BACKOFF) + self._run_timeout
+        return longest.total_seconds()
+
+
+def _desired(session: Session, ids: Sequence[str]) -> Mapping[str, dict[str, DesiredNetwork]]:
+    """Node id to the networks that it should carry, by their ids."""
+    rows = session.execute(
+        select(Attachment.node_id, Attachment.network_id, Attachment.running).where(
+            Attachment.node_id.in_(ids)
+        )
+    ).all()
+    networks = _networks(session, {row.network_id for row in rows})
+    # Nodes have much in common: each network is built once.
+    built = {
+        (id_, running): DesiredNetwork(**_reference(network), running=running)
+        for id_, network in networks.items()
+        for running in (False, True)
+    }
+    desired: defaultdict[str, dict[str, DesiredNetwork]] = defaultdict(dict)
+    for row in rows:
+        desired[row.node_id][row.network_id] = built[row.network_id, row.running]
+    return desired
+
+
+def _known(session: Session, ids: Sequence[str]) -> Mapping[str, dict[str, NetworkRef]]:
+    """Node id to the networks whose VNIs it has shown, by their ids.
+
+    A device that becomes an orphan was reported as settling before: so these are all that its worker
+    may have to name.
+    """
+    rows = session.execute(
+        select(Device.node_id, NetworkVni.network_id)
+        .join(NetworkVni, NetworkVni.vni == Device.vni)
+        .join(Network, Network.id == NetworkVni.network_id)
+        .where(Device.node_id.in_(ids), Network.gone_at.is_(None))
+        .distinct()
+    ).all()
+    networks = _networks(session, {row.network_id for row in rows})
+    built = {id_: NetworkRef(**_reference(network)) for id_, network in networks.items()}
+    known: defaultdict[str, dict[str, NetworkRef]] = defaultdict(dict)
+    for row in rows:
+        known[row.node_id][row.network_id] = built[row.network_id]
+    return known
+
+
+def _networks(session: Session, ids: Iterable[str]) -> dict[str, Network]:
+    found = session.scalars(select(Network).where(Network.id.in_(set(ids))))
+    return {network.id: network for network in found}
 
 
 def _reference(network: Network) -> dict[str, Any]:

@@ -131,15 +131,13 @@ class Intake:
 
     def _close(self, session: Session, report: ReconcileReport, now: datetime) -> Run | None:
         """Close the run; None if it is not under way, or not of the node that reports."""
-        run = session.get(Run, report.run_id)
-        if run is None or run.node_id != report.node_id:
-            return None
         return due.finish(
             session,
-            run.id,
+            report.run_id,
             _STATES[report.outcome],
             now=now,
             resync=self._resync,
+            node_id=report.node_id,
             recheck=None
             if report.recheck_after is None
             else timedelta(seconds=min(report.recheck_after, 3600.0)),

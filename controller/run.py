@@ -1,10 +1,11 @@
-"""The controller's process: the API in the main thread, three loops beside it."""
+"""The controller's process: the API in the main thread, its loops beside it."""
 
 import signal
 import socket
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -22,9 +23,10 @@ from controller.api.app import build
 from controller.api.context import Context
 from controller.consumer import Consumer
 from controller.database import open_database
-from controller.dispatch import Dispatcher
+from controller.dispatch import ALL, URGENT, Dispatcher
 from controller.intake import Intake
 from controller.settings import CoreSettings
+from controller.states import Priority
 from controller.swarm import DockerSwarm
 from controller.sync import Sync
 
@@ -74,13 +76,17 @@ def run(
         sync.step()
         stopping.wait(settings.sync_seconds)
 
-    def dispatch_once() -> None:
-        stopping.wait(dispatcher.step())
-        dispatcher.wait()
+    def dispatch_once(lane: Priority) -> None:
+        stopping.wait(dispatcher.step(lane))
+        dispatcher.wait(lane)
 
     threads = [
         threading.Thread(target=_repeat, args=(step, stopping), name=name, daemon=True)
-        for name, step in (("sync", sync_once), ("dispatch", dispatch_once))
+        for name, step in (
+            ("sync", sync_once),
+            ("dispatch", partial(dispatch_once, ALL)),
+            ("dispatch urgent", partial(dispatch_once, URGENT)),
+        )
     ]
     server = uvicorn.Server(
         uvicorn.Config(

@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,13 +12,14 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 from celery import Celery
+from kombu.transport.redis import PublishBatch
 
 from contract.broker import celery_app
 from contract.messages import Acknowledgement, DesiredNetwork, ReconcileRequest
 from contract.verdicts import Mode, Verdict
 from controller import due
 from controller.database import Database
-from controller.dispatch import CLOCKS_MAY_DIFFER, Dispatcher
+from controller.dispatch import CLOCKS_MAY_DIFFER, LANES, URGENT, Dispatcher
 from controller.models import Device, Network, Node
 from controller.states import Priority, RunState
 from controller.swarm import SwarmNetwork
@@ -90,10 +92,16 @@ def show_device(database: Database, vni: int, ifindex: int = 7) -> None:
         )
 
 
-def ask(database: Database, *, priority: Priority = Priority.DRIFT, reason: str = "why") -> None:
+def ask(
+    database: Database,
+    *,
+    at: datetime = START,
+    priority: Priority = Priority.DRIFT,
+    reason: str = "why",
+) -> None:
     """Ask for a run of node `one`."""
     with database.write() as session:
-        due.request(session, [ONE], at=START, priority=priority, reason=reason)
+        due.request(session, [ONE], at=at, priority=priority, reason=reason)
 
 
 def test_nothing_is_sent_before_the_swarm_was_read(
@@ -122,6 +130,8 @@ def test_each_due_node_gets_its_request_on_its_own_queue(
         desired=request.desired,
         known=(),
         acknowledged=None,
+        fence=0,
+        next_within=due.MAX_BACKOFF.total_seconds() + TIMEOUT.total_seconds(),
     )
     assert set(request.desired) == {desired(INGRESS), desired(SHOP, running=True)}
     assert due_row(database).run_id == request.run_id
@@ -227,11 +237,11 @@ def test_the_journal_is_acknowledged_up_to_where_it_is_stored(
 def test_more_nodes_than_a_batch_are_all_sent(
     database: Database, sender: Dispatcher, client: redis.Redis
 ) -> None:
-    names = [f"n{number}" for number in range(101)]
+    names = [f"n{number}" for number in range(201)]
     put(database, snapshot(*names))
     sender.step()
     sender.step()
-    assert [len(requests(client, name)) for name in names] == [1] * 101
+    assert [len(requests(client, name)) for name in names] == [1] * 201
 
 
 def test_a_lost_run_is_closed_and_sent_again_after_its_backoff(
@@ -245,7 +255,103 @@ def test_a_lost_run_is_closed_and_sent_again_after_its_backoff(
     assert run_row(database, first.run_id).state is RunState.LOST
     clock.advance(1)
     sender.step()
-    assert len(requests(client)) == 2
+    (second,) = requests(client)
+    assert second.run_id == due_row(database).run_id != first.run_id
+
+
+def take(client: redis.Redis, node: str = "one") -> ReconcileRequest | None:
+    """What the worker of a node takes next from its queue."""
+    waiting = requests(client, node)
+    client.rpop(f"node.{swarm_id(node)}")
+    return waiting[0] if waiting else None
+
+
+def report(database: Database, run_id: UUID, clock: Clock) -> bool:
+    """The report of a run that went well comes; whether the run was under way."""
+    with database.write() as session:
+        return (
+            due.finish(session, run_id, RunState.SUCCEEDED, now=clock.now, resync=RESYNC)
+            is not None
+        )
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["by itself", "and requeued by hand"])
+def test_a_node_without_a_worker_has_one_message_and_its_worker_gets_one_run(
+    database: Database, sender: Dispatcher, clock: Clock, client: redis.Redis, by_hand: bool
+) -> None:
+    put(database)
+    sent = 0
+    for number in range(60):
+        if by_hand and number % 7 == 3:
+            ask(database, priority=Priority.MANUAL, at=clock.now)
+        sender.step()
+        if due_row(database).run_id is not None:
+            sent += 1
+        assert client.llen(f"node.{ONE}") <= 1
+        clock.advance(TIMEOUT.total_seconds() + 1)
+    assert sent > 12
+
+    sender.step()  # Closes what is lost, so that the next is sent at its due time.
+    if due_row(database).run_id is None:
+        clock.advance(due.MAX_BACKOFF.total_seconds())
+        sender.step()
+    taken = take(client)
+    assert taken is not None
+    assert report(database, taken.run_id, clock)
+    assert take(client) is None
+    sender.step()
+    assert take(client) is None, "and rests until the next resync"
+    assert due_row(database).failures == 0
+
+
+def test_what_may_have_been_sent_is_not_sent_twice(
+    database: Database, sender: Dispatcher, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(database)
+    with monkeypatch.context() as patch:
+        patch.setattr("kombu.transport.redis.PublishBatch.flush", flush_and_lose_the_answer)
+        assert sender.step() > 0
+    assert client.llen(f"node.{ONE}") == 1, "taken, and nobody knows"
+    assert due_row(database).run_id is None
+    assert sender.step() == 0
+    (request,) = requests(client)
+    assert request.run_id == due_row(database).run_id
+
+
+def flush_and_lose_the_answer(batch: PublishBatch) -> None:
+    """The connection breaks after Redis has done what it was asked to."""
+    batch.pipeline.execute()
+    raise ConnectionError("the connection was lost")
+
+
+def test_the_urgent_lane_sends_what_is_urgent_and_nothing_else(
+    database: Database, sender: Dispatcher, clock: Clock, client: redis.Redis
+) -> None:
+    put(database)
+    assert sender.step(URGENT) == 0
+    assert client.llen(f"node.{ONE}") == 0
+    ask(database, priority=Priority.MANUAL)
+    assert sender.step(URGENT) == 0
+    assert [client.llen(f"node.{swarm_id(each)}") for each in ("one", "two")] == [1, 0]
+    clock.advance(TIMEOUT.total_seconds() + 1)
+    sender.step(URGENT)
+    assert due_row(database).run_id is not None, "what is lost is the other lane's to close"
+
+
+def test_the_fence_is_told(
+    database: Database, broker_url: str, clock: Clock, client: redis.Redis
+) -> None:
+    put(database)
+    Dispatcher(
+        database,
+        celery_app("controller", broker_url),
+        mode=Mode.ENFORCE,
+        run_timeout=TIMEOUT,
+        resync=RESYNC,
+        fence=lambda: 7,
+        utcnow=clock,
+    ).step()
+    assert requests(client)[0].fence == 7
 
 
 @pytest.fixture
@@ -304,14 +410,20 @@ def test_a_broker_that_forgot_everything_gets_the_next_message_all_the_same(
         assert len(requests(client)) == 1
 
 
+@pytest.mark.parametrize("lane", LANES)
 @pytest.mark.parametrize("event", ["the bell", "a due node"])
 def test_waiting_ends_by(
-    database: Database, sender: Dispatcher, monkeypatch: pytest.MonkeyPatch, event: str
+    database: Database,
+    sender: Dispatcher,
+    monkeypatch: pytest.MonkeyPatch,
+    event: str,
+    lane: Priority,
 ) -> None:
     monkeypatch.setattr("controller.dispatch._LONGEST_WAIT", 3600.0)
     if event == "a due node":
         put(database)
-    waiting = threading.Thread(target=sender.wait, daemon=True)
+        ask(database)
+    waiting = threading.Thread(target=sender.wait, args=[lane], daemon=True)
     waiting.start()
     if event == "the bell":
         sender.ring()
