@@ -18,7 +18,12 @@ import migrations
 from contract import VERSION
 from contract.errors import OperatorError
 
-_LOCK_SECONDS: Final = 10
+LOCK_SECONDS: Final = 10
+"""How long anybody waits for a lock, and at the most for one statement of the leader's."""
+
+IDLE_SECONDS: Final = 10
+"""After so long PostgreSQL ends a transaction whose client says nothing: it was stopped, or cut off."""
+
 _READ_ONLY: Final = "vxlan_operator_read_only"
 
 
@@ -53,6 +58,7 @@ def open_database(url: str) -> Database:
         OperatorError: the URL is wrong, the server does not answer, or the database was written by
             a newer version; nothing was changed.
     """
+    sqlite_file(url)
     engine = _engine(_parsed(url))
     try:
         _upgrade(engine)
@@ -68,6 +74,26 @@ def open_database(url: str) -> Database:
         engine.dispose()
         raise
     return Database(engine)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite database, whose folder is made if it is missing; None on PostgreSQL.
+
+    Raises:
+        OperatorError: the URL is wrong, or the folder cannot be made.
+    """
+    parsed = _parsed(url)
+    if parsed.drivername != "sqlite":
+        return None
+    path = Path(str(parsed.database)).resolve()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OperatorError(
+            f"the folder {path.parent} cannot be made: {error.strerror}",
+            "set VXLAN_OPERATOR_DATABASE_URL to a file in a folder that this program may write",
+        ) from error
+    return path
 
 
 def _parsed(url: str) -> URL:
@@ -90,15 +116,7 @@ def _parsed(url: str) -> URL:
 
 def _engine(url: URL) -> Engine:
     if url.drivername == "sqlite":
-        path = Path(str(url.database))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OperatorError(
-                f"the folder {path.parent} cannot be made: {error.strerror}",
-                "set VXLAN_OPERATOR_DATABASE_URL to a file in a folder that this program may write",
-            ) from error
-        engine = create_engine(url, connect_args={"timeout": _LOCK_SECONDS})
+        engine = create_engine(url, connect_args={"timeout": LOCK_SECONDS})
         event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
         return engine
@@ -109,7 +127,8 @@ def _engine(url: URL) -> Engine:
             connect_args={
                 "connect_timeout": 5,
                 "application_name": "vxlan-operator",
-                "options": f"-c lock_timeout={_LOCK_SECONDS}s -c statement_timeout=60s",
+                "options": f"-c lock_timeout={LOCK_SECONDS}s -c statement_timeout=60s "
+                f"-c idle_in_transaction_session_timeout={IDLE_SECONDS}s",
             },
         )
     except (NoSuchModuleError, ImportError) as error:

@@ -147,6 +147,7 @@ class Dispatcher:
                             expires=request.deadline,
                             producer=producer,
                         )
+                    self._fence()  # Raises if another may lead by now; then none of these is sent.
         except Exception as error:  # noqa: BLE001 -- whatever the broker's client raises
             log.warning("broker unreachable, will try again", error=str(error))
             self._unsure |= nodes

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
-from controller.models import Attachment, AuditRow, Cluster, Device, Network, Node, Run
+from controller.models import Attachment, AuditRow, Cluster, Device, Lease, Network, Node, Run
 
 
 class UnknownNodeError(Exception):
@@ -52,6 +52,12 @@ def maybe_node(session: Session, given: str | None) -> Node | None:
 def cluster(session: Session) -> Cluster | None:
     """The Swarm, once it has been read."""
     return session.get(Cluster, 1)
+
+
+def leader(session: Session) -> str | None:
+    """The controller that led last, and still does as far as is known."""
+    lease = session.scalar(select(Lease))
+    return None if lease is None else lease.holder or None
 
 
 def nodes(session: Session) -> Sequence[Node]:

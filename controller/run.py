@@ -1,12 +1,13 @@
-"""The controller's process: the API in the main thread, its loops beside it."""
+"""The controller's process: everybody serves the API, and the one that leads does all the rest."""
 
 import signal
 import socket
-import threading
+import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 import uvicorn
@@ -17,14 +18,24 @@ from contract.broker import celery_app, check_broker, queue_for_controller
 from contract.errors import OperatorError
 from contract.local import LocalWorker
 from contract.logs import configure_logging
+from contract.restart import start_anew, started_anew
 from contract.verdicts import Mode
 from controller.api import IDENTITY_HEADER
 from controller.api.app import build
 from controller.api.context import Context
 from controller.consumer import Consumer
-from controller.database import open_database
+from controller.database import Database, open_database
 from controller.dispatch import ALL, URGENT, Dispatcher
 from controller.intake import Intake
+from controller.leader import (
+    RENEW_SECONDS,
+    Election,
+    FencedDatabase,
+    Lease,
+    only_one,
+    this_process,
+)
+from controller.loops import Loops, every
 from controller.settings import CoreSettings
 from controller.states import Priority
 from controller.swarm import DockerSwarm
@@ -32,7 +43,10 @@ from controller.sync import Sync
 
 log = structlog.get_logger(__name__)
 
+_STOP_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 2.0
+
+_T = TypeVar("_T")
 
 
 def run(
@@ -53,44 +67,66 @@ def run(
     configure_logging(level=settings.log_level)
     listener = _listen(settings.listen)
     swarm = DockerSwarm(settings.docker_host)
-    swarm.check()
+    _need(swarm.check)
     app = celery_app("controller", broker_url)
-    check_broker(app)
-    database = open_database(settings.database_url.get_secret_value())
+    _need(partial(check_broker, app))
+    url = settings.database_url.get_secret_value()
+    with only_one(url), closing(_need(partial(open_database, url))) as database:
+        worker = None if attach is None else attach(app)
+        _serve(settings, listener, swarm, app, database, worker)
+
+
+def _serve(
+    settings: CoreSettings,
+    listener: socket.socket,
+    swarm: DockerSwarm,
+    app: Celery,
+    database: Database,
+    worker: LocalWorker | None,
+) -> None:
+    mode = Mode(settings.mode)
     resync = timedelta(seconds=settings.resync_seconds)
+    lease = Lease(database, this_process())
+
+    # What only the leader does writes to a database that takes nothing from anybody else.
+    led = FencedDatabase(database, lease)
     dispatcher = Dispatcher(
-        database,
+        led,
         app,
-        mode=Mode(settings.mode),
+        mode=mode,
         run_timeout=timedelta(seconds=settings.run_timeout_seconds),
         resync=resync,
+        fence=lease.fence,
     )
-    sync = Sync(swarm, database, ring=dispatcher.ring)
-    intake = Intake(database, resync=resync, ring=dispatcher.ring)
-    worker = None if attach is None else attach(app)
+    sync = Sync(swarm, led, ring=dispatcher.ring)
+    intake = Intake(led, resync=resync, ring=dispatcher.ring)
     queues = [queue_for_controller()] + ([] if worker is None else [worker.queue])
     consumer = Consumer(app, intake, queues)
-    stopping = threading.Event()
 
-    def sync_once() -> None:
-        sync.step()
-        stopping.wait(settings.sync_seconds)
+    def dispatch(lane: Priority) -> float:
+        peace = dispatcher.step(lane)
+        if not peace:
+            dispatcher.wait(lane)
+        return peace
 
-    def dispatch_once(lane: Priority) -> None:
-        stopping.wait(dispatcher.step(lane))
-        dispatcher.wait(lane)
+    work = Loops(
+        {
+            "sync": every(settings.sync_seconds, sync.step),
+            "dispatch": partial(dispatch, ALL),
+            "dispatch urgent": partial(dispatch, URGENT),
+        }
+    )
 
-    threads = [
-        threading.Thread(target=_repeat, args=(step, stopping), name=name, daemon=True)
-        for name, step in (
-            ("sync", sync_once),
-            ("dispatch", partial(dispatch_once, ALL)),
-            ("dispatch urgent", partial(dispatch_once, URGENT)),
-        )
-    ]
+    def lead() -> None:
+        consumer.start()
+        work.start()
+
+    election = Election(lease, won=lead, lost=partial(start_anew, "the lease is lost"))
+    candidacy = Loops({"lease": every(RENEW_SECONDS, election.step)})
+    context = Context(database, mode=mode, ring=dispatcher.ring, leading=lease.still_leads)
     server = uvicorn.Server(
         uvicorn.Config(
-            build(Context(database, mode=Mode(settings.mode), ring=dispatcher.ring)),
+            build(context),
             headers=[(IDENTITY_HEADER, VERSION)],
             log_config=None,
             lifespan="off",
@@ -102,32 +138,35 @@ def run(
         signal.signal(number, lambda *_: None)
     if worker is not None:
         worker.start()
-    consumer.start()
-    for thread in threads:
-        thread.start()
+    candidacy.start()
     log.info("controller started", version=VERSION, listen=settings.listen, mode=settings.mode)
     try:
         server.run(sockets=[listener])
     finally:
-        stopping.set()
+        candidacy.stop(_STOP_SECONDS)
         dispatcher.ring()
-        consumer.stop()
+        work.stop(_STOP_SECONDS)
+        if lease.held:
+            consumer.stop()
         if worker is not None:
             worker.stop()
-        for thread in threads:
-            thread.join(5.0)
-        database.close()
+        lease.release()
         log.info("controller stopped")
 
 
-def _repeat(step: Callable[[], None], stopping: threading.Event) -> None:
-    """Do a step again and again; an error (the database away, say) is told, and tried again."""
-    while not stopping.is_set():
+def _need(check: Callable[[], _T]) -> _T:
+    """Do a check of what the controller needs, or end with what is wrong.
+
+    A process that was started anew waits instead: it needs no person for what was there a moment ago.
+    """
+    while True:
         try:
-            step()
-        except Exception:
-            log.exception("will try again", seconds=_RETRY_SECONDS)
-            stopping.wait(_RETRY_SECONDS)
+            return check()
+        except OperatorError as error:
+            if not started_anew():
+                raise
+            log.warning("will try again", error=str(error), seconds=_RETRY_SECONDS)
+        time.sleep(_RETRY_SECONDS)
 
 
 def _listen(address: str) -> socket.socket:

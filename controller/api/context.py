@@ -15,8 +15,10 @@ class Context:
         database: what the answers come from.
         mode: what the settings allow workers to do; a person may have set another in the database.
         ring: called when a node was made due.
+        leading: whether this process leads.
     """
 
     database: Database
     mode: Mode
     ring: Callable[[], None]
+    leading: Callable[[], bool] = lambda: True

@@ -52,6 +52,8 @@ def routes(context: Context) -> APIRouter:
             return StatusAnswer(
                 version=VERSION,
                 mode=context.mode,
+                leader=queries.leader(session),
+                leading=context.leading(),
                 cluster=None if cluster is None else ClusterAnswer.model_validate(cluster),
                 nodes=[
                     NodeAnswer.of(node, verdicts.get(node.id, {}))

@@ -70,6 +70,10 @@ class StatusAnswer(_Answer):
 
     version: str
     mode: str
+    leader: str | None
+    """The controller that leads, HOST:PID:random; None: there was none yet."""
+    leading: bool
+    """Whether it is the one that answers."""
     cluster: ClusterAnswer | None
     nodes: list[NodeAnswer]
 

@@ -109,6 +109,8 @@ def test_status_before_anything_is_known(api: Api) -> None:
     assert api.get("/api/v1/status") == {
         "version": VERSION,
         "mode": "observe",
+        "leader": None,
+        "leading": True,
         "cluster": None,
         "nodes": [],
     }
