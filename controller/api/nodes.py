@@ -1,12 +1,10 @@
-"""Routes about nodes, networks, devices and runs: what is, and looking again."""
-
-from datetime import UTC, datetime
+"""Routes about nodes, networks, devices and runs: what is."""
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from contract import VERSION
-from controller import due, queries
+from controller import queries
 from controller.api import problems
 from controller.api.context import Context
 from controller.api.parameters import Limit, NodeFilter, NodeName
@@ -15,11 +13,9 @@ from controller.api.schema import (
     DeviceAnswer,
     NetworkAnswer,
     NodeAnswer,
-    RequeueAnswer,
     RunAnswer,
     StatusAnswer,
 )
-from controller.states import Priority
 
 
 def routes(context: Context) -> APIRouter:
@@ -92,23 +88,5 @@ def routes(context: Context) -> APIRouter:
         with database.read() as session:
             rows = queries.runs(session, queries.maybe_node(session, node), limit)
             return [RunAnswer.of(*row) for row in rows]
-
-    @router.post("/api/v1/nodes/{node}/requeue", status_code=202)
-    def requeue(node: NodeName) -> RequeueAnswer:
-        """Look at a node now, whatever its backoff says."""
-        now = datetime.now(UTC)
-        with database.write() as session:
-            found = queries.find_node(session, node)
-            due.request(
-                session, [found.id], at=now, priority=Priority.MANUAL, reason="requeued by hand"
-            )
-            answer = RequeueAnswer(
-                node_id=found.id,
-                node_name=found.hostname,
-                requested_at=now,
-                waits_for_run=found.due.run_id,
-            )
-        context.ring()
-        return answer
 
     return router

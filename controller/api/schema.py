@@ -133,6 +133,8 @@ class RunAnswer(_Answer):
     node_name: str
     state: RunState
     reasons: list[str]
+    actor: str
+    """On whose word."""
     generation: int
     requested_at: datetime
     deadline: datetime
@@ -184,10 +186,18 @@ class AuditAnswer(_Answer):
 
 
 class RequeueAnswer(_Answer):
-    """What a requeue did."""
+    """A person's request for a run of a node, and what became of it."""
 
+    token: str
+    """What `GET /api/v1/requeues/{token}` follows it by."""
     node_id: str
     node_name: str
+    node_state: str
+    """What the Swarm says: a node that is down is run when it is up again."""
+    actor: str
+    why: str | None
     requested_at: datetime
     waits_for_run: UUID | None
-    """The run that is under way, after which the node is run again; None: it is run at once."""
+    """The run that is under way, after which the node is run again; None: nothing is in the way."""
+    run: RunAnswer | None
+    """The run that answers the request; None: it has not begun."""

@@ -36,13 +36,13 @@ def audit(
         [
             (
                 show.clock(row["at"]),
-                row["node_name"],
+                row["node_name"] or "-",
                 row["stage"],
-                f"{row['name']}#{row['ifindex']}",
-                row["place"],
-                str(row["vni"]),
-                row["network_name"] or row["network_id"] or "?",
-                row["urgency"],
+                "-" if row["name"] is None else f"{row['name']}#{row['ifindex']}",
+                row["place"] or "-",
+                "-" if row["vni"] is None else str(row["vni"]),
+                row["network_name"] or row["network_id"] or "-",
+                row["urgency"] or "-",
                 row["reason"],
             )
             for row in rows

@@ -22,15 +22,22 @@ class Client:
         given = {name: value for name, value in parameters.items() if value is not None}
         return self._ask("GET", path, given)
 
-    def post(self, path: str) -> Any:
-        """POST, without a body, for a JSON answer."""
-        return self._ask("POST", path, {})
+    def post(self, path: str, body: Any = None, **parameters: str | int | None) -> Any:
+        """POST a JSON body, or none, for a JSON answer; parameters that are None are left out."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return self._ask("POST", path, given, body)
 
-    def _ask(self, method: str, path: str, parameters: dict[str, str | int]) -> Any:
+    def _ask(
+        self, method: str, path: str, parameters: dict[str, str | int], body: Any = None
+    ) -> Any:
         remedy = "start it (`vxctl controller`), or set VXLAN_OPERATOR_URL (or --url) to http://HOST:PORT"
         try:
             answer = httpx.request(
-                method, f"{self._url}{path}", params=parameters, timeout=_TIMEOUT_SECONDS
+                method,
+                f"{self._url}{path}",
+                params=parameters,
+                json=body,
+                timeout=_TIMEOUT_SECONDS,
             )
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
             raise OperatorError(f"{self._url!r} is not a URL: {error}", remedy) from error

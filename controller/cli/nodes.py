@@ -1,19 +1,18 @@
-"""The verbs about nodes: looking, and looking again."""
+"""The verbs about nodes: looking."""
 
 from typing import Any
 
 import typer
 
 from controller.cli import show
-from controller.cli.client import Client, node_path
-from controller.cli.options import DEFAULT_URL, Form, NodeArgument, Url
+from controller.cli.client import Client
+from controller.cli.options import DEFAULT_URL, Form, Url
 from controller.cli.show import Output
 
 
 def install(app: typer.Typer) -> None:
     """Add the verbs."""
     app.command()(status)
-    app.command()(requeue)
 
 
 def status(url: Url = DEFAULT_URL, output: Form = Output.TABLE) -> None:
@@ -41,19 +40,6 @@ def status(url: Url = DEFAULT_URL, output: Form = Output.TABLE) -> None:
         ],
         empty="no nodes yet",
     )
-
-
-def requeue(node: NodeArgument, url: Url = DEFAULT_URL, output: Form = Output.TABLE) -> None:
-    """Look at a node now, whatever its backoff says."""
-    answer = Client(url).post(node_path(node, "/requeue"))
-    if output is Output.JSON:
-        show.as_json(answer)
-        return
-    name = f"{answer['node_name']} ({answer['node_id']})"
-    if answer["waits_for_run"]:
-        show.line(f"{name} is being looked at; it is looked at once more after that")
-    else:
-        show.line(f"{name} is looked at now")
 
 
 def _troubles(node: dict[str, Any]) -> list[str]:

@@ -1,5 +1,7 @@
 """Options and arguments that several verbs take."""
 
+import getpass
+import socket
 from typing import Annotated, Final
 
 import typer
@@ -12,5 +14,24 @@ Url = Annotated[
 ]
 Form = Annotated[Output, typer.Option("--output", "-o", help="Form of output.")]
 NodeArgument = Annotated[str, typer.Argument(help="Id, unique id prefix or hostname of a node.")]
+Actor = Annotated[
+    str | None, typer.Option("--as", help="On whose word; by default USER@HOST.", metavar="NAME")
+]
+Why = Annotated[str | None, typer.Option("--why", help="Why, for the audit trail.")]
 
 DEFAULT_URL: Final = "http://127.0.0.1:8479"
+
+
+def default_actor() -> str:
+    """Who runs this command, and where."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # A user id without a name: in a container, say.
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"[:100]
+
+
+def said(actor: str | None, why: str | None) -> dict[str, str]:
+    """Who decides, and why, as the API takes it."""
+    given = {"actor": default_actor() if actor is None else actor}
+    return given if why is None else given | {"why": why}

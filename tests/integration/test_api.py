@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -21,7 +21,6 @@ from controller.api.context import Context
 from controller.database import Database, open_database
 from controller.desired import note_failure
 from controller.intake import Intake
-from controller.states import Priority
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, node, snapshot, swarm_id, task
 from tests.reports import device, entry, report
@@ -326,25 +325,6 @@ def test_the_last_possible_page_is_empty_or_whole(filled: Api) -> None:
 )
 def test_other_errors_are_problems_too(filled: Api, method: str, path: str, status: int) -> None:
     assert_problem(filled.client.request(method, path), status, "/openapi.json")
-
-
-def test_requeue_makes_a_node_due_at_once(filled: Api, database: Database) -> None:
-    answer = filled.client.post("/api/v1/nodes/one/requeue")
-    assert answer.status_code == 202
-    assert answer.json()["node_id"] == ONE
-    assert answer.json()["waits_for_run"] is None
-    row = due_row(database)
-    assert row.priority == Priority.MANUAL
-    assert "requeued by hand" in row.reasons
-    assert filled.rung == 1
-
-
-def test_requeue_of_a_running_node_says_what_it_waits_for(api: Api, database: Database) -> None:
-    put(database)
-    running = claim(database)[ONE]
-    answer = api.client.post("/api/v1/nodes/one/requeue").json()
-    assert UUID(answer["waits_for_run"]) == running.run_id
-    assert due_row(database).due_at is not None
 
 
 def test_the_api_describes_itself(api: Api) -> None:
