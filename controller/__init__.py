@@ -3,8 +3,8 @@
 Read along the way of the data: `swarm` (what the Swarm says), `desired` (which network belongs on
 which node, and storing it), `due` (which node is to be looked at when), `requeue` (a person asks for
 that), `dispatch` (sending requests), `intake` (taking in reports), `audit` (what is recorded for good),
-`queries` (what people ask), with `models` and `database`
-below all of them. `states` and `faults` are words.
+`housekeeping` (forgetting), `queries` (what people ask), with `models` and `database` below all of them.
+`states` and `faults` are words.
 
 `sync`, `dispatch` and `consumer` are the threads of the one controller that leads (`leader`); `run`
 starts them in `loops`, `local` with a worker in the same process, by `settings`; `api` and `cli` are

@@ -26,6 +26,7 @@ from controller.api.context import Context
 from controller.consumer import Consumer
 from controller.database import Database, open_database
 from controller.dispatch import ALL, URGENT, Dispatcher
+from controller.housekeeping import Housekeeping
 from controller.intake import Intake
 from controller.leader import (
     RENEW_SECONDS,
@@ -45,6 +46,8 @@ log = structlog.get_logger(__name__)
 
 _STOP_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 2.0
+_HOUSEKEEPING_SECONDS: Final = 5.0
+"""A batch each is twice of what 5,000 nodes write at the default resync."""
 
 _T = TypeVar("_T")
 
@@ -100,6 +103,7 @@ def _serve(
     )
     sync = Sync(swarm, led, ring=dispatcher.ring)
     intake = Intake(led, resync=resync, ring=dispatcher.ring)
+    keeper = Housekeeping(led, retention=timedelta(days=settings.run_retention_days))
     queues = [queue_for_controller()] + ([] if worker is None else [worker.queue])
     consumer = Consumer(app, intake, queues)
 
@@ -114,6 +118,7 @@ def _serve(
             "sync": every(settings.sync_seconds, sync.step),
             "dispatch": partial(dispatch, ALL),
             "dispatch urgent": partial(dispatch, URGENT),
+            "housekeeping": every(_HOUSEKEEPING_SECONDS, keeper.step),
         }
     )
 

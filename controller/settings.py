@@ -48,6 +48,12 @@ class CoreSettings(Settings):
     run_timeout_seconds: Annotated[
         float, Field(ge=1, le=3600, description="a run without a report is lost after so long")
     ] = 10.0
+    run_retention_days: Annotated[
+        float,
+        Field(
+            ge=0.04, le=3650, description="the run history (not the audit trail) is kept so long"
+        ),
+    ] = 7.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="least level logged")
     ] = "info"

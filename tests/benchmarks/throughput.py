@@ -1,0 +1,297 @@
+"""The controller at 5,000 nodes, on real Redis and PostgreSQL: runs a second, and how long a person waits.
+
+The controller's parts are in this process as `controller.run` starts them; the workers of all nodes are
+one process that answers every request at once, and the person is another.
+"""
+
+import base64
+import json
+import multiprocessing
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import redis
+import uvicorn
+from sqlalchemy import func, insert, select, update
+
+from contract.broker import celery_app, queue_for_controller
+from contract.logs import configure_logging
+from contract.queues import REPORT_TASK, node_queue
+from contract.verdicts import Mode, Verdict
+from controller.api.app import build
+from controller.api.context import Context
+from controller.consumer import Consumer
+from controller.database import Database, open_database
+from controller.dispatch import LANES, Dispatcher
+from controller.intake import Intake
+from controller.models import (
+    Attachment,
+    Cluster,
+    DueNode,
+    Network,
+    NetworkVni,
+    Node,
+    Run,
+)
+from controller.states import Priority
+from tests.controller_process import free_port
+from tests.fake_swarm import swarm_id
+from tests.reports import device, report
+from tests.servers import PostgresServer, RedisServer, await_true
+from tests.stored import wipe
+
+SIZES: Final = (50, 500, 5_000)
+NETWORKS: Final = 200
+NETWORKS_A_NODE: Final = 10
+REQUEUES: Final = 50
+RESYNC: Final = timedelta(hours=1)
+_POLL_SECONDS: Final = 0.002
+
+
+def names(count: int, prefix: str = "n") -> list[str]:
+    """Node ids."""
+    return [swarm_id(f"{prefix}{number}x") for number in range(count)]
+
+
+class Controller:
+    """Dispatch, intake and API, as a controller's process has them."""
+
+    def __init__(self, database: Database, broker_url: str) -> None:
+        app = celery_app("controller", broker_url)
+        self.database = database
+        self.dispatcher = Dispatcher(
+            database, app, mode=Mode.ENFORCE, run_timeout=timedelta(seconds=60), resync=RESYNC
+        )
+        intake = Intake(database, resync=RESYNC, ring=self.dispatcher.ring)
+        self._consumer = Consumer(app, intake, [queue_for_controller()])
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._dispatch, args=[lane], daemon=True) for lane in LANES
+        ]
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        api = build(Context(database, mode=Mode.ENFORCE, ring=self.dispatcher.ring))
+        self._server = uvicorn.Server(
+            uvicorn.Config(api, port=port, log_config=None, lifespan="off")
+        )
+        self._threads.append(threading.Thread(target=self._server.run, daemon=True))
+
+    def __enter__(self) -> "Controller":
+        self._consumer.start()
+        for thread in self._threads:
+            thread.start()
+        await_true(lambda: self._server.started, "the API answers")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._server.should_exit = True
+        self.dispatcher.ring()
+        self._consumer.stop()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _dispatch(self, lane: Priority) -> None:
+        while not self._stopping.is_set():
+            self._stopping.wait(self.dispatcher.step(lane))
+            self.dispatcher.wait(lane)
+
+
+def fill(database: Database, nodes: Sequence[str]) -> None:
+    """Store a Swarm of these nodes at rest, each with its networks."""
+    now = datetime.now(UTC)
+    networks = [swarm_id(f"net{number}x") for number in range(NETWORKS)]
+    wipe(database)
+    with database.write() as session:
+        session.add(Cluster(id=1, swarm_id=swarm_id("s"), data_path_port=4789, synced_at=now))
+        session.flush()
+        session.execute(
+            insert(Node),
+            [
+                {"id": id_, "hostname": id_, "role": "worker", "availability": "active",
+                 "state": "ready", "address": "192.0.2.1"}
+                for id_ in nodes
+            ],
+        )  # fmt: skip
+        session.execute(
+            insert(Network), [{"id": id_, "name": id_, "ingress": False} for id_ in networks]
+        )
+        session.execute(
+            insert(NetworkVni),
+            [{"network_id": id_, "vni": 4096 + number} for number, id_ in enumerate(networks)],
+        )
+        session.execute(
+            insert(Attachment),
+            [
+                {"node_id": node, "network_id": networks[(number + each) % NETWORKS],
+                 "reasons": ["service"], "running": True}
+                for number, node in enumerate(nodes)
+                for each in range(NETWORKS_A_NODE)
+            ],
+        )  # fmt: skip
+        session.execute(
+            insert(DueNode),
+            [{"node_id": id_, "due_at": now + RESYNC, "reasons": ["resync"]} for id_ in nodes],
+        )
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+
+
+def make_due(database: Database, prefix: str = "n") -> None:
+    """Make all nodes of this name due that are at rest."""
+    with database.write() as session:
+        session.execute(
+            update(DueNode)
+            .where(DueNode.node_id.startswith(prefix), DueNode.run_id.is_(None))
+            .values(due_at=datetime.now(UTC))
+        )
+
+
+def closed(database: Database) -> int:
+    """How many runs have been taken in."""
+    with database.read() as session:
+        return session.scalar(select(func.count()).where(Run.closed_at.is_not(None))) or 0
+
+
+def answer_requests(pipe: Connection, broker_url: str, socket: str, nodes: Sequence[str]) -> None:
+    """Be the workers of these nodes until told to end: every request is answered with a report."""
+    app = celery_app("workers", broker_url)
+    client = redis.Redis(unix_socket_path=socket)
+    devices = [
+        device(number, Verdict.IN_USE, vni=4096 + number)
+        for number in range(1, NETWORKS_A_NODE + 1)
+    ]
+    text = report(node="placeholder", devices=devices).model_dump(mode="json")
+    pipe.send("ready")
+    while not pipe.poll(_POLL_SECONDS):
+        with client.pipeline(transaction=False) as pipeline:
+            for node in nodes:
+                pipeline.rpop(node_queue(node))
+            taken = [each for each in pipeline.execute() if each is not None]
+        with app.producer_or_acquire() as producer, producer.batch():
+            for message in taken:
+                (request,), _options, _links = json.loads(
+                    base64.b64decode(json.loads(message)["body"])
+                )
+                told = text | {each: request[each] for each in ("run_id", "node_id", "generation")}
+                app.send_task(
+                    REPORT_TASK,
+                    args=[json.dumps(told)],
+                    queue=queue_for_controller(),
+                    producer=producer,
+                )
+
+
+def requeue_by_hand(pipe: Connection, url: str, socket: str, nodes: Sequence[str]) -> None:
+    """Be a person: requeue these idle nodes one after another, and tell when each worker was reached."""
+    listener = redis.Redis(unix_socket_path=socket)
+    pipe.send("ready")
+    pipe.recv()
+    taken = []
+    with httpx.Client(base_url=url, timeout=30) as client:
+        client.get("/healthz")
+        for node in nodes:
+            begin = time.perf_counter()
+            asked = threading.Thread(target=client.post, args=[f"/api/v1/nodes/{node}/requeue"])
+            asked.start()
+            assert listener.brpop([node_queue(node)], timeout=30) is not None
+            taken.append(time.perf_counter() - begin)
+            asked.join()
+            time.sleep(0.05)
+    pipe.send(taken)
+
+
+@contextmanager
+def process(target: Any, *arguments: Any) -> Iterator[Connection]:
+    """Another process, with a pipe to it; ends with whatever is said."""
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    child = multiprocessing.get_context("spawn").Process(
+        target=target, args=(theirs, *arguments), daemon=True
+    )
+    child.start()
+    assert ours.recv() == "ready"
+    try:
+        yield ours
+    finally:
+        ours.send("end")
+        child.join(30)
+
+
+def measure_runs(database: Database, broker: RedisServer, size: int) -> float:
+    """Claim, send and take in the runs of so many nodes; return seconds a node."""
+    nodes = names(size)
+    fill(database, nodes)
+    rounds = max(1, min(20, 1_000 // size))
+    socket = broker.url.partition("//")[2]
+    with (
+        Controller(database, broker.url) as controller,
+        process(answer_requests, broker.url, socket, nodes),
+    ):
+        cpu, begin = time.process_time(), time.perf_counter()
+        for number in range(1, rounds + 1):
+            make_due(database)
+            controller.dispatcher.ring()
+            while closed(database) < number * size:
+                time.sleep(0.005 if size < 1_000 else 0.05)
+        seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    count = size * rounds
+    print(
+        f"{size} nodes, {rounds} time(s): {seconds:.2f} s, {seconds / count * 1000:.2f} ms a node, "
+        f"of which {cpu / count * 1000:.2f} ms of CPU in the controller"
+    )
+    return seconds / count
+
+
+def measure_requeues(database: Database, broker: RedisServer) -> None:
+    """Requeue idle nodes by hand while all others are due for a resync, again and again."""
+    busy, idle = names(SIZES[-1]), names(REQUEUES, "idle")
+    fill(database, [*busy, *idle])
+    socket = broker.url.partition("//")[2]
+    with (
+        Controller(database, broker.url) as controller,
+        process(answer_requests, broker.url, socket, busy),
+        process(requeue_by_hand, controller.url, socket, idle) as person,
+    ):
+        make_due(database)
+        controller.dispatcher.ring()
+        person.send("begin")
+        waiting = []
+        while not person.poll(0.2):
+            make_due(database)
+            with database.read() as session:
+                waiting.append(
+                    session.scalar(select(func.count()).where(DueNode.due_at <= datetime.now(UTC)))
+                    or 0
+                )
+        taken = person.recv()
+    print(
+        f"requeue by hand to the worker, {REQUEUES} times, while a median of "
+        f"{statistics.median(waiting):.0f} resyncs wait: median "
+        f"{statistics.median(taken) * 1000:.1f} ms, p95 {sorted(taken)[-REQUEUES // 20] * 1000:.1f} ms"
+    )
+
+
+def main() -> None:
+    """Measure, and print."""
+    configure_logging(level="warning")
+    folder = Path(tempfile.mkdtemp(prefix="vxlan-operator-throughput-"))
+    with RedisServer(folder) as broker, PostgresServer() as server:
+        database = open_database(server.new_database())
+        costs = [measure_runs(database, broker, size) for size in SIZES]
+        print(f"a node of {SIZES[-1]} against one of {SIZES[0]}: ratio {costs[-1] / costs[0]:.2f}")
+        broker.flush()
+        measure_requeues(database, broker)
+        database.close()
+
+
+if __name__ == "__main__":
+    main()
