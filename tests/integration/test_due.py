@@ -1,27 +1,16 @@
-"""The workqueue in rows: asking, claiming, finishing, expiring, and what no order of these may break."""
+"""The workqueue in rows: asking, claiming, finishing, expiring, one rule at a time."""
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
-from sqlalchemy import select
 
 from controller import due, queries
-from controller.database import Database, open_database
+from controller.database import Database
 from controller.due import Claim
-from controller.models import DueNode, Run
+from controller.models import Cluster, Node
 from controller.states import Priority, RunState
-from tests.fake_clock import START, Clock
+from tests.fake_clock import START
 from tests.fake_swarm import snapshot, swarm_id
 from tests.stored import RESYNC, TIMEOUT, claim, contents, due_row, put, run_row
 
@@ -309,123 +298,85 @@ def test_asking_after_a_claim_is_not_lost_on_who_read_the_row_before(database: D
     assert (row.run_id, row.due_at, row.reasons) == (claimed.run_id, START, ["by hand"])
 
 
-class Workqueue(RuleBasedStateMachine):
-    """Any order of asking, claiming, finishing, expiring and waiting.
+HELD: dict[str, tuple[type[Node] | type[Cluster], str, object]] = {
+    "paused": (Node, "paused_at", START),
+    "ignored by label": (Node, "label_ignore", True),
+    "down": (Node, "state", "down"),
+    "in a paused cluster": (Cluster, "paused_at", START),
+}
 
-    The model is `asked`: nodes for which a look was asked for that has not begun since.
-    """
 
-    names = ("a", "b", "c")
-    nodes = st.sampled_from([swarm_id(name) for name in names])
-    new_folder: pytest.TempPathFactory
+@pytest.mark.parametrize("how", HELD)
+def test_what_is_held_is_not_run_and_gets_one_run_when_it_is_back(
+    database: Database, one: Claim, how: str
+) -> None:
+    table, column, value = HELD[how]
+    key = ONE if table is Node else 1
+    finish(database, one)
+    with database.write() as session:
+        before = getattr(session.get_one(table, key), column)
+        setattr(session.get_one(table, key), column, value)
+    for number in range(100):
+        ask(database, reason=f"reason {number}")
+    assert claim(database) == {}
+    with database.read() as session:
+        next_time = due.next_time(session)
+    assert next_time is None or next_time > START, "nobody wakes up for nothing"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.database = open_database(f"sqlite:///{self.new_folder.mktemp('due') / 'c.db'}")
-        self.clock = Clock()
-        put(self.database, snapshot(*self.names))
-        self.asked = {swarm_id(name) for name in self.names}
-        self.running: dict[str, Claim] = {}
-        self.closed: list[Claim] = []
+    with database.write() as session:
+        setattr(session.get_one(table, key), column, before)
+    with database.read() as session:
+        assert due.next_time(session) == START
+    again = claim(database)[ONE]
+    finish(database, again)
+    assert claim(database) == {}
 
-    def teardown(self) -> None:
-        """Whatever came before, everything that is asked for is claimed eventually."""
-        for _ in range(3):
-            self.clock.advance(due.MAX_BACKOFF.total_seconds() + RESYNC.total_seconds() * 1.1)
-            self._expire()
-            self._claim(100)
-            self._finish(list(self.running), RunState.SUCCEEDED)
-        assert not self.asked
-        self.database.close()
 
-    @rule(
-        node=nodes,
-        priority=st.sampled_from(Priority),
-        wait=st.sampled_from([0, 0, 5]),
+def test_a_node_that_waits_climbs_one_priority_a_minute(database: Database) -> None:
+    put(database, snapshot("old", "new"))
+    for claimed in claim(database).values():
+        finish(database, claimed)
+    for name, priority, seconds in (("old", Priority.RESYNC, 0), ("new", Priority.CHANGE, 119)):
+        ask(database, swarm_id(name), priority=priority, at=START + timedelta(seconds=seconds))
+    now = START + timedelta(seconds=200)
+    assert claim(database, now=now, limit=1).keys() == {swarm_id("new")}
+    ask(
+        database,
+        swarm_id("new"),
+        priority=Priority.CHANGE,
+        at=START + timedelta(seconds=121),
     )
-    def request(self, node: str, priority: Priority, wait: int) -> None:
-        """Somebody asks for a node."""
-        at = self.clock.now + timedelta(seconds=wait)
-        ask(self.database, node, at=at, priority=priority, reason=f"at {at:%X}")
-        self.asked.add(node)
-
-    @rule(limit=st.integers(1, 3))
-    def claim(self, limit: int) -> None:
-        """A dispatcher comes by."""
-        self._claim(limit)
-
-    @precondition(lambda self: self.running)
-    @rule(data=st.data(), state=st.sampled_from(FINAL))
-    def finish(self, data: st.DataObject, state: RunState) -> None:
-        """A run ends."""
-        self._finish([data.draw(st.sampled_from(sorted(self.running)))], state)
-
-    @precondition(lambda self: self.running)
-    @rule(data=st.data())
-    def give_back(self, data: st.DataObject) -> None:
-        """The broker does not take a request."""
-        node = data.draw(st.sampled_from(sorted(self.running)))
-        give_back(self.database, self.running.pop(node), self.clock.now)
-        self.asked.add(node)
-
-    @precondition(lambda self: self.closed)
-    @rule(data=st.data(), state=st.sampled_from(FINAL))
-    def finish_again(self, data: st.DataObject, state: RunState) -> None:
-        """A report comes twice, or late."""
-        before = contents(self.database)
-        assert not finish(self.database, data.draw(st.sampled_from(self.closed)), state)
-        assert contents(self.database) == before
-
-    @rule()
-    def expire(self) -> None:
-        """A dispatcher looks for lost runs."""
-        self._expire()
-
-    @rule(seconds=st.sampled_from([1, 7, 31, 130]))
-    def wait(self, seconds: int) -> None:
-        """Time passes."""
-        self.clock.advance(seconds)
-
-    @invariant()
-    def one_run_a_node_and_each_has_its_row(self) -> None:
-        """Runs under way are those of the rows, one a node."""
-        with self.database.read() as session:
-            rows = session.scalars(select(DueNode)).all()
-            runs = session.scalars(select(Run).where(Run.state == RunState.RUNNING)).all()
-        expected = {node: claimed.run_id for node, claimed in self.running.items()}
-        assert {row.node_id: row.run_id for row in rows if row.run_id} == expected
-        assert {run.node_id: run.id for run in runs} == expected
-        assert len(runs) == len(expected)
-
-    @invariant()
-    def nothing_that_was_asked_for_is_forgotten(self) -> None:
-        """What was asked for is due, and no node is ever neither due nor running."""
-        with self.database.read() as session:
-            for row in session.scalars(select(DueNode)):
-                assert row.due_at is not None or row.run_id is not None
-                assert row.due_at is not None or row.node_id not in self.asked
-
-    def _claim(self, limit: int) -> None:
-        claims = claim(self.database, now=self.clock.now, limit=limit)
-        assert not claims.keys() & self.running.keys()
-        assert all(each.deadline > self.clock.now for each in claims.values())
-        self.asked -= claims.keys()
-        self.running |= claims
-
-    def _finish(self, nodes: Iterable[str], state: RunState) -> None:
-        for node in nodes:
-            claimed = self.running.pop(node)
-            assert finish(self.database, claimed, state, now=self.clock.now)
-            self.closed.append(claimed)
-
-    def _expire(self) -> None:
-        late = [node for node, each in self.running.items() if each.deadline < self.clock.now]
-        assert expire(self.database, self.clock.now) == len(late)
-        self.closed += [self.running.pop(node) for node in late]
+    assert claim(database, now=now, limit=1).keys() == {swarm_id("old")}
 
 
-def test_no_order_of_events_breaks_the_workqueue(tmp_path_factory: pytest.TempPathFactory) -> None:
-    Workqueue.new_folder = tmp_path_factory
-    run_state_machine_as_test(
-        Workqueue, settings=settings(max_examples=25, stateful_step_count=25, deadline=None)
-    )
+def test_a_resync_never_starves(database: Database) -> None:
+    names = [f"n{number}" for number in range(10)]
+    put(database, snapshot("rest", *names))
+    for claimed in claim(database).values():
+        finish(database, claimed)
+    ask(database, swarm_id("rest"), priority=Priority.RESYNC)
+    waited = 0
+    while True:
+        now = START + timedelta(seconds=waited)
+        with database.write() as session:
+            for name in names:
+                due.request(
+                    session, [swarm_id(name)], at=now, priority=Priority.MANUAL, reason="again"
+                )
+        (claimed,) = claim(database, now=now, limit=1).values()
+        if claimed.node_id == swarm_id("rest"):
+            break
+        finish(database, claimed, now=now)
+        waited += 5
+    assert 240 - 5 * len(names) <= waited <= 240 + 5 * len(names)
+
+
+def test_a_claim_of_urgent_nodes_leaves_the_others(database: Database) -> None:
+    put(database)
+    ask(database, TWO, priority=Priority.DRIFT)
+    with database.write() as session:
+        claims = due.claim(session, now=START, limit=9, timeout=TIMEOUT, least=Priority.DRIFT)
+    assert [each.node_id for each in claims] == [TWO]
+    with database.read() as session:
+        assert due.next_time(session, least=Priority.DRIFT) is None
+        assert due.next_time(session) == START
