@@ -17,10 +17,17 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from contract.broker import queue_for_node
-from contract.messages import Acknowledgement, DesiredNetwork, NetworkRef, ReconcileRequest
+from contract.messages import (
+    MAX_NETWORKS,
+    Acknowledgement,
+    DesiredNetwork,
+    NetworkRef,
+    ReconcileRequest,
+)
 from contract.queues import RECONCILE_TASK, node_queue
 from contract.verdicts import Mode
-from controller import due
+from controller import breaker, due, modes
+from controller.breaker import DEFAULTS, Limits
 from controller.database import Database
 from controller.due import Claim
 from controller.models import Attachment, Cluster, Device, Network, NetworkVni, Node
@@ -53,10 +60,11 @@ class Dispatcher:
     Args:
         database: where the rows are.
         app: where the messages go.
-        mode: what workers may do.
+        mode: what workers may do, by the settings.
         run_timeout: how long a run's report may take.
         resync: how long a node may go without a run.
         fence: which leader speaks.
+        limits: when the breaker trips.
         utcnow: the time of day.
     """
 
@@ -69,6 +77,7 @@ class Dispatcher:
         run_timeout: timedelta,
         resync: timedelta,
         fence: Callable[[], int] = lambda: 0,
+        limits: Limits = DEFAULTS,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -77,6 +86,7 @@ class Dispatcher:
         self._run_timeout = run_timeout
         self._resync = resync
         self._fence = fence
+        self._limits = limits
         self._utcnow = utcnow
         self._doorbells = {lane: threading.Event() for lane in LANES}
         self._unsure: set[str] = set()
@@ -170,6 +180,8 @@ class Dispatcher:
         cluster = session.get_one(Cluster, 1)
         desired = _desired(session, ids)
         known = _known(session, ids)
+        observed = _observed(session)
+        budgets = breaker.budgets(session, ids, self._limits, now)
         fence = self._fence()
         return [
             ReconcileRequest(
@@ -178,17 +190,20 @@ class Dispatcher:
                 generation=nodes[claim.node_id].generation,
                 issued_at=now,
                 deadline=claim.deadline + CLOCKS_MAY_DIFFER,
-                mode=self._mode,
+                mode=Mode.OBSERVE
+                if len(observed) > MAX_NETWORKS
+                else modes.of_node(nodes[claim.node_id], cluster, self._mode).mode,
                 data_path_port=cluster.data_path_port,
                 desired=tuple(desired[claim.node_id].values()),
                 known=tuple(
                     network
-                    for id_, network in known[claim.node_id].items()
+                    for id_, network in {**observed, **known[claim.node_id]}.items()
                     if id_ not in desired[claim.node_id]
-                ),
+                )[:MAX_NETWORKS],
                 acknowledged=_acknowledgement(nodes[claim.node_id]),
                 fence=fence,
                 next_within=self._next_within(),
+                max_removals=budgets[claim.node_id],
             )
             for claim in claims
         ]
@@ -240,6 +255,17 @@ def _known(session: Session, ids: Sequence[str]) -> Mapping[str, dict[str, Netwo
     return known
 
 
+def _observed(session: Session) -> Mapping[str, NetworkRef]:
+    """The networks that are left alone, by their ids: every node's worker has to know of them.
+
+    Else it would take their orphans for those of no network.
+    """
+    return {
+        network.id: NetworkRef(**_reference(network))
+        for network in modes.observed_networks(session)
+    }
+
+
 def _networks(session: Session, ids: Iterable[str]) -> dict[str, Network]:
     found = session.scalars(select(Network).where(Network.id.in_(set(ids))))
     return {network.id: network for network in found}
@@ -247,7 +273,8 @@ def _networks(session: Session, ids: Iterable[str]) -> dict[str, Network]:
 
 def _reference(network: Network) -> dict[str, Any]:
     vnis = tuple(row.vni for row in network.vnis)
-    return {"id": network.id, "name": network.name[:255], "vnis": vnis}
+    mode = modes.of_network(network).mode
+    return {"id": network.id, "name": network.name[:255], "vnis": vnis, "mode": mode}
 
 
 def _acknowledgement(node: Node) -> Acknowledgement | None:

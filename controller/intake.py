@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 
 from contract.messages import DeviceReport, Drift, JournalEntry, ReconcileReport
 from contract.verdicts import Outcome, Verdict
-from controller import audit, due
+from controller import audit, breaker, due
+from controller.breaker import DEFAULTS, Limits
 from controller.database import Database
 from controller.models import Device, Network, NetworkVni, Node, Run
 from controller.states import CONTROLLER, Priority, RunState
@@ -36,6 +37,7 @@ class Intake:
         database: where to store.
         resync: how long a node may go without a run.
         ring: called when something may have become due.
+        limits: when the breaker trips.
         utcnow: the time of day.
     """
 
@@ -44,11 +46,13 @@ class Intake:
         database: Database,
         *,
         resync: timedelta,
+        limits: Limits = DEFAULTS,
         ring: Callable[[], None],
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._resync = resync
+        self._limits = limits
         self._ring = ring
         self._utcnow = utcnow
 
@@ -113,6 +117,7 @@ class Intake:
         run.devices = len(report.devices)
         run.orphans = sum(each.verdict is Verdict.ORPHAN for each in report.devices)
         run.removed = sum(each.removed for each in report.devices)
+        breaker.note(session, node, run, self._limits, now)
         node.limits = list(report.limits)
         node.missing = _names(session, report.missing)
         if report.outcome is Outcome.DONE:

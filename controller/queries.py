@@ -16,6 +16,18 @@ class AmbiguousNodeError(Exception):
     """Several nodes could be meant by what was given."""
 
 
+class UnknownNetworkError(Exception):
+    """No network of the Swarm is meant by what was given."""
+
+
+class AmbiguousNetworkError(Exception):
+    """Several networks could be meant by what was given."""
+
+
+class NoClusterError(Exception):
+    """The Swarm has not been read yet."""
+
+
 def find_node(session: Session, given: str) -> Node:
     """The node with this id, unique id prefix or hostname.
 
@@ -47,6 +59,45 @@ def find_node(session: Session, given: str) -> Node:
 def maybe_node(session: Session, given: str | None) -> Node | None:
     """The node that is meant, or None where none is given; raises as `find_node` does."""
     return None if given is None else find_node(session, given)
+
+
+def find_network(session: Session, given: str) -> Network:
+    """The network with this id, unique id prefix or name.
+
+    Raises:
+        UnknownNetworkError: there is none.
+        AmbiguousNetworkError: there are several: Swarm lets networks share a name.
+    """
+    unknown = UnknownNetworkError(f"no network has the id, id prefix or name {given!r}")
+    if not given or "\0" in given:
+        raise unknown
+    networks = select(Network).where(Network.gone_at.is_(None))
+    exact = session.scalar(networks.where(Network.id == given))
+    if exact is not None:
+        return exact
+    matches = session.scalars(
+        networks.where((Network.name == given) | (func.substr(Network.id, 1, len(given)) == given))
+        .order_by(Network.id)
+        .limit(5)
+    ).all()
+    if not matches:
+        raise unknown
+    if len(matches) > 1:
+        names = ", ".join(f"{network.name} ({network.id})" for network in matches)
+        raise AmbiguousNetworkError(f"{given!r} could mean {names}")
+    return matches[0]
+
+
+def known_cluster(session: Session) -> Cluster:
+    """The Swarm.
+
+    Raises:
+        NoClusterError: it has not been read yet.
+    """
+    found = cluster(session)
+    if found is None:
+        raise NoClusterError("the Swarm has not been read yet")
+    return found
 
 
 def cluster(session: Session) -> Cluster | None:

@@ -23,6 +23,7 @@ from contract.verdicts import Mode
 from controller.api import IDENTITY_HEADER
 from controller.api.app import build
 from controller.api.context import Context
+from controller.breaker import Limits
 from controller.consumer import Consumer
 from controller.database import Database, open_database
 from controller.dispatch import ALL, URGENT, Dispatcher
@@ -89,6 +90,12 @@ def _serve(
 ) -> None:
     mode = Mode(settings.mode)
     resync = timedelta(seconds=settings.resync_seconds)
+    limits = Limits(
+        window=timedelta(seconds=settings.breaker_window_seconds),
+        node_removals=settings.breaker_node_removals,
+        nodes_share=settings.breaker_nodes_share,
+        nodes_least=settings.breaker_nodes_least,
+    )
     lease = Lease(database, this_process())
 
     # What only the leader does writes to a database that takes nothing from anybody else.
@@ -100,10 +107,11 @@ def _serve(
         run_timeout=timedelta(seconds=settings.run_timeout_seconds),
         resync=resync,
         fence=lease.fence,
+        limits=limits,
     )
     sync = Sync(swarm, led, ring=dispatcher.ring)
-    intake = Intake(led, resync=resync, ring=dispatcher.ring)
     keeper = Housekeeping(led, retention=timedelta(days=settings.run_retention_days))
+    intake = Intake(led, resync=resync, limits=limits, ring=dispatcher.ring)
     queues = [queue_for_controller()] + ([] if worker is None else [worker.queue])
     consumer = Consumer(app, intake, queues)
 
@@ -128,7 +136,9 @@ def _serve(
 
     election = Election(lease, won=lead, lost=partial(start_anew, "the lease is lost"))
     candidacy = Loops({"lease": every(RENEW_SECONDS, election.step)})
-    context = Context(database, mode=mode, ring=dispatcher.ring, leading=lease.still_leads)
+    context = Context(
+        database, mode=mode, ring=dispatcher.ring, leading=lease.still_leads, breaker=limits
+    )
     server = uvicorn.Server(
         uvicorn.Config(
             build(context),

@@ -54,6 +54,21 @@ class CoreSettings(Settings):
             ge=0.04, le=3650, description="the run history (not the audit trail) is kept so long"
         ),
     ] = 7.0
+    breaker_window_seconds: Annotated[
+        float, Field(ge=1, le=1800, description="how far back removals count for the breaker")
+    ] = 600.0
+    breaker_node_removals: Annotated[
+        int,
+        Field(ge=1, le=1_000_000, description="so many removals of a node trip its breaker"),
+    ] = 200
+    breaker_nodes_share: Annotated[
+        float,
+        Field(ge=0, le=1, description="more of the nodes with removals trip the cluster's breaker"),
+    ] = 0.25
+    breaker_nodes_least: Annotated[
+        int,
+        Field(ge=0, le=1_000_000, description="so few nodes with removals never trip it"),
+    ] = 5
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="least level logged")
     ] = "info"

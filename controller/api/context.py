@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from contract.verdicts import Mode
+from controller.breaker import DEFAULTS, Limits
 from controller.database import Database
 
 
@@ -16,9 +17,11 @@ class Context:
         mode: what the settings allow workers to do; a person may have set another in the database.
         ring: called when a node was made due.
         leading: whether this process leads.
+        breaker: when the breaker trips.
     """
 
     database: Database
     mode: Mode
     ring: Callable[[], None]
     leading: Callable[[], bool] = lambda: True
+    breaker: Limits = DEFAULTS

@@ -6,6 +6,7 @@ from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 NodeName = Annotated[str, Path(max_length=255, description="id, unique id prefix or hostname")]
+NetworkName = Annotated[str, Path(max_length=255, description="id, unique id prefix or name")]
 NodeFilter = Annotated[
     str | None, Query(max_length=255, description="id, unique id prefix or hostname")
 ]

@@ -6,7 +6,13 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from controller.queries import AmbiguousNodeError, UnknownNodeError
+from controller.queries import (
+    AmbiguousNetworkError,
+    AmbiguousNodeError,
+    NoClusterError,
+    UnknownNetworkError,
+    UnknownNodeError,
+)
 
 
 def problem(status: int, title: str, detail: str) -> JSONResponse:
@@ -28,6 +34,18 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(AmbiguousNodeError)
     def ambiguous_node(_request: Request, error: AmbiguousNodeError) -> JSONResponse:
         return problem(409, "Ambiguous node", f"{error}; give the id")
+
+    @app.exception_handler(UnknownNetworkError)
+    def unknown_network(_request: Request, error: UnknownNetworkError) -> JSONResponse:
+        return problem(404, "Unknown network", f"{error}; GET /api/v1/networks lists them")
+
+    @app.exception_handler(AmbiguousNetworkError)
+    def ambiguous_network(_request: Request, error: AmbiguousNetworkError) -> JSONResponse:
+        return problem(409, "Ambiguous network", f"{error}; give the id")
+
+    @app.exception_handler(NoClusterError)
+    def no_cluster(_request: Request, error: NoClusterError) -> JSONResponse:
+        return problem(409, "Not ready", f"{error}; `vxctl status` says why, try again soon")
 
     @app.exception_handler(RequestValidationError)
     def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:

@@ -1,4 +1,5 @@
-"""The command `vxctl`: `commands` puts the verbs of `serve`, `nodes`, `requeue` and `audit` together.
+"""The command `vxctl`: `commands` puts the verbs of `serve`, `nodes`, `requeue`, `safety` and `audit`
+together.
 
 They share `options`, ask a `client` (the HTTP API) and `show` the answer.
 

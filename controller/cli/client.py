@@ -65,3 +65,8 @@ class Client:
 def node_path(node: str, action: str = "") -> str:
     """The path of a node that a person named; whatever was typed stays one path segment."""
     return f"/api/v1/nodes/{quote(node, safe='')}{action}"
+
+
+def network_path(network: str, action: str = "") -> str:
+    """The same for a network."""
+    return f"/api/v1/networks/{quote(network, safe='')}{action}"

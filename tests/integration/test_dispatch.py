@@ -18,6 +18,7 @@ from contract.broker import celery_app
 from contract.messages import Acknowledgement, DesiredNetwork, ReconcileRequest
 from contract.verdicts import Mode, Verdict
 from controller import due
+from controller.breaker import DEFAULTS
 from controller.database import Database
 from controller.dispatch import CLOCKS_MAY_DIFFER, LANES, URGENT, Dispatcher
 from controller.models import Device, Network, Node
@@ -132,6 +133,7 @@ def test_each_due_node_gets_its_request_on_its_own_queue(
         acknowledged=None,
         fence=0,
         next_within=due.MAX_BACKOFF.total_seconds() + TIMEOUT.total_seconds(),
+        max_removals=DEFAULTS.node_removals,
     )
     assert set(request.desired) == {desired(INGRESS), desired(SHOP, running=True)}
     assert due_row(database).run_id == request.run_id
