@@ -1,0 +1,297 @@
+"""The breaker on real rows: what counts, when it trips, and what a reset does."""
+
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import select, update
+
+from contract.verdicts import Outcome, Stage, Verdict
+from controller import breaker
+from controller.breaker import Limits
+from controller.database import Database
+from controller.decisions import Word
+from controller.intake import Intake
+from controller.models import Cluster, DueNode, Node, Run
+from controller.settings import ControllerSettings
+from controller.states import Priority, RunState
+from tests.fake_clock import START, Clock
+from tests.fake_swarm import snapshot, swarm_id
+from tests.reports import device, report
+from tests.stored import RESYNC, audit, claim, contents, node_row, put
+
+FEW = Limits(window=timedelta(seconds=100), node_removals=4, nodes_share=0.5, nodes_least=1)
+
+
+class Swarm:
+    """A Swarm of nodes whose workers remove devices."""
+
+    def __init__(self, database: Database, clock: Clock, *nodes: str, limits: Limits = FEW) -> None:
+        self.database = database
+        self.clock = clock
+        self.limits = limits
+        put(database, snapshot(*nodes))
+        self.intake = Intake(
+            database, resync=RESYNC, limits=limits, ring=lambda: None, utcnow=clock
+        )
+
+    def run(self, name: str, removed: int, *, orphans: int = 0) -> None:
+        """Let a node's worker report a run that removed so many."""
+        with self.database.write() as session:
+            session.execute(update(DueNode).values(due_at=None))
+            session.get_one(DueNode, swarm_id(name)).due_at = self.clock()
+        claimed = claim(self.database, now=self.clock())[swarm_id(name)]
+        told = [
+            device(number, Verdict.ORPHAN, removed=number <= removed)
+            for number in range(1, removed + orphans + 1)
+        ]
+        told_report = report(claimed.run_id, node=name, devices=told)
+        for _ in range(2):
+            self.intake.report(told_report.model_dump_json())
+
+    def tripped(self, name: str) -> str | None:
+        """Why a node's breaker has tripped."""
+        return node_row(self.database, name).breaker_reason
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster."""
+        with self.database.read() as session:
+            return session.get_one(Cluster, 1)
+
+    def budget(self, name: str) -> int:
+        """What a node has left."""
+        with self.database.read() as session:
+            id_ = swarm_id(name)
+            return breaker.budgets(session, [id_], self.limits, self.clock())[id_]
+
+    def reset(self, name: str | None = None, *, why: str | None = None) -> list[str]:
+        """Reset by a person."""
+        with self.database.write() as session:
+            node = None if name is None else session.get_one(Node, swarm_id(name))
+            return breaker.reset(session, node, Word("alice", why, self.clock()))
+
+    def state(self) -> breaker.State:
+        """What there is to see."""
+        with self.database.read() as session:
+            return breaker.state(session, self.limits, self.clock())
+
+
+@pytest.fixture
+def swarm(database: Database, clock: Clock) -> Swarm:
+    """Four nodes, of which two may remove something in the window."""
+    return Swarm(database, clock, "one", "two", "three", "four")
+
+
+def stages(database: Database) -> list[tuple[Stage, str | None, str]]:
+    """What the audit trail says."""
+    return [(row.stage, row.node_name, row.reason) for row in audit(database)]
+
+
+def test_the_defaults_are_those_of_the_settings() -> None:
+    defaults = {name: field.default for name, field in ControllerSettings.model_fields.items()}
+    limits = breaker.DEFAULTS
+    assert limits.window.total_seconds() == defaults["breaker_window_seconds"]
+    assert limits.node_removals == defaults["breaker_node_removals"]
+    assert limits.nodes_share == defaults["breaker_nodes_share"]
+    assert limits.nodes_least == defaults["breaker_nodes_least"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "allowed"), [(0, 5), (1, 5), (5, 5), (23, 5), (24, 6), (100, 25), (5_000, 1_250)]
+)
+def test_how_many_nodes_may_remove_something(nodes: int, allowed: int) -> None:
+    assert breaker.DEFAULTS.nodes(of=nodes) == allowed
+
+
+def test_a_node_that_uses_up_its_number_trips_its_own_breaker_once(swarm: Swarm) -> None:
+    swarm.run("one", 3)
+    assert (swarm.tripped("one"), swarm.budget("one"), swarm.budget("two")) == (None, 1, 4)
+    swarm.run("one", 1)
+    reason = "4 device(s) removed within 100 s, which is all that a node may"
+    assert swarm.tripped("one") == reason
+    assert swarm.budget("one") == 0
+    assert (swarm.tripped("two"), swarm.cluster.breaker_tripped_at) == (None, None)
+
+    at = node_row(swarm.database).breaker_tripped_at
+    swarm.clock.advance(1)
+    swarm.run("one", 1)
+    assert node_row(swarm.database).breaker_tripped_at == at == START
+    assert stages(swarm.database) == [(Stage.BREAKER_TRIPPED, "one", f"node one: {reason}")]
+    assert audit(swarm.database)[0].actor == "controller"
+
+
+def test_too_many_nodes_trip_the_clusters_breaker(swarm: Swarm) -> None:
+    swarm.run("one", 1)
+    swarm.run("two", 1)
+    swarm.run("two", 1)
+    assert swarm.cluster.breaker_tripped_at is None
+    swarm.run("three", 1)
+    reason = "3 nodes removed devices within 100 s, and no more than 2 may"
+    assert swarm.cluster.breaker_reason == reason
+    assert [swarm.tripped(name) for name in ("one", "two", "three", "four")] == [None] * 4
+    assert stages(swarm.database) == [(Stage.BREAKER_TRIPPED, None, f"the cluster: {reason}")]
+
+
+def test_a_small_swarm_with_leaks_everywhere_does_not_trip(
+    database: Database, clock: Clock
+) -> None:
+    names = ["one", "two", "three", "four", "five"]
+    swarm = Swarm(database, clock, *names, limits=breaker.DEFAULTS)
+    for name in names:
+        swarm.run(name, 20)
+    assert swarm.cluster.breaker_tripped_at is None
+    assert stages(database) == []
+
+
+def test_a_node_that_would_remove_and_may_not_counts_for_nothing(swarm: Swarm) -> None:
+    for name in ("one", "two", "three", "four"):
+        swarm.run(name, 0, orphans=50)
+    assert swarm.cluster.breaker_tripped_at is None
+    assert swarm.budget("one") == 4
+    assert stages(swarm.database) == []
+
+
+def test_what_lies_before_the_window_counts_no_more(swarm: Swarm) -> None:
+    swarm.run("one", 3)
+    swarm.run("two", 1)
+    swarm.clock.advance(99)
+    assert swarm.budget("one") == 1
+    swarm.clock.advance(1)
+    assert swarm.budget("one") == 4
+    swarm.run("one", 3)
+    swarm.run("three", 1)
+    assert swarm.tripped("one") is None
+    assert swarm.cluster.breaker_tripped_at is None
+
+
+def test_nodes_that_are_gone_are_no_part_of_the_share(swarm: Swarm) -> None:
+    put(swarm.database, snapshot("one", "two"))
+    swarm.run("one", 1)
+    assert swarm.cluster.breaker_tripped_at is None
+    swarm.run("two", 1)
+    assert swarm.cluster.breaker_reason is not None
+
+
+def test_a_run_that_was_given_up_and_told_of_its_removals_later_counts(swarm: Swarm) -> None:
+    id_ = swarm_id("one")
+    claimed = claim(swarm.database, now=swarm.clock())[id_]
+    with swarm.database.write() as session:
+        run = session.get_one(Run, claimed.run_id)
+        run.state, run.closed_at = RunState.LOST, swarm.clock()
+    told = [device(number, Verdict.ORPHAN, removed=True) for number in range(1, 5)]
+    swarm.intake.report(report(claimed.run_id, devices=told).model_dump_json())
+    assert swarm.budget("one") == 0
+    assert swarm.tripped("one") is not None
+
+
+def test_a_run_that_failed_counts_what_it_removed(swarm: Swarm) -> None:
+    claimed = claim(swarm.database, now=swarm.clock())[swarm_id("one")]
+    told = report(
+        claimed.run_id,
+        outcome=Outcome.FAILED,
+        error="1 removal(s) failed",
+        devices=[device(1, Verdict.ORPHAN, removed=True), device(2, Verdict.ORPHAN)],
+    )
+    swarm.intake.report(told.model_dump_json())
+    assert swarm.budget("one") == 3
+
+
+def test_what_there_is_to_see(swarm: Swarm) -> None:
+    assert swarm.state() == (0, 2, [])
+    swarm.run("two", 1)
+    swarm.run("one", 4)
+    removing, allowed, nodes = swarm.state()
+    assert (removing, allowed) == (2, 2)
+    assert [(each.node.hostname, each.removals) for each in nodes] == [("one", 4), ("two", 1)]
+    swarm.clock.advance(200)
+    removing, _, nodes = swarm.state()
+    assert removing == 0
+    assert [(each.node.hostname, each.removals) for each in nodes] == [("one", 0)], "it has tripped"
+
+
+def test_a_reset_counts_from_zero_is_recorded_and_looks_at_once(swarm: Swarm) -> None:
+    swarm.run("one", 4)
+    swarm.run("two", 3)
+    swarm.clock.advance(1)
+    assert swarm.reset("one", why="a new disk") == ["node one"]
+    assert swarm.tripped("one") is None
+    assert (swarm.budget("one"), swarm.budget("two")) == (4, 1)
+    row = audit(swarm.database)[-1]
+    assert (row.stage, row.actor, row.node_name) == (Stage.BREAKER_RESET, "alice", "one")
+    assert row.reason == (
+        "node one: tripped (4 device(s) removed within 100 s, which is all that a node may) -> "
+        "reset: a new disk"
+    )
+    assert asked_for(swarm.database, swarm.clock()) == {"one": ["breaker reset by alice"]}
+
+
+def test_a_reset_of_the_cluster_is_one_of_all_nodes_too(swarm: Swarm) -> None:
+    swarm.run("one", 4)
+    swarm.run("two", 1)
+    swarm.run("three", 1)
+    swarm.clock.advance(1)
+    assert swarm.reset("two") == []
+    assert swarm.reset() == ["the cluster", "node one"]
+    assert swarm.cluster.breaker_tripped_at is swarm.cluster.breaker_reason is None
+    assert swarm.tripped("one") is None
+    assert asked_for(swarm.database, swarm.clock()).keys() == {"one", "two", "three", "four"}
+    assert swarm.state().removing == 0
+    swarm.run("four", 1)
+    assert swarm.cluster.breaker_tripped_at is None
+
+
+def test_a_reset_of_what_has_not_tripped_changes_nothing(swarm: Swarm) -> None:
+    swarm.run("one", 3)
+    before = contents(swarm.database)
+    assert swarm.reset() == swarm.reset("one") == []
+    assert contents(swarm.database) == before
+
+
+def asked_for(database: Database, now: datetime) -> dict[str, list[str]]:
+    """The nodes that are due now because somebody decided something, and why."""
+    with database.read() as session:
+        rows = session.execute(
+            select(Node.hostname, DueNode.reasons)
+            .join(DueNode, DueNode.node_id == Node.id)
+            .where(DueNode.due_at <= now, DueNode.priority == Priority.CHANGE)
+        )
+        return {
+            name: [each for each in reasons if "breaker" in each]
+            for name, reasons in rows
+            if any("breaker" in each for each in reasons)
+        }
+
+
+def test_counting_needs_no_look_at_the_whole_history(database: Database) -> None:
+    """Of ten thousand runs, of which three removed something: through the index made for it."""
+    put(database)
+    with database.write() as session:
+        session.add_all(
+            Run(
+                id=uuid4(),
+                node_id=swarm_id("one"),
+                state=RunState.SUCCEEDED,
+                priority=0,
+                reasons=[],
+                generation=1,
+                requested_at=START,
+                deadline=START,
+                closed_at=START,
+                removed=number % 3_000 == 0,
+            )
+            for number in range(9_000)
+        )
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("ANALYZE")
+        statement = breaker._used(FEW, START).compile(
+            connection, compile_kwargs={"render_postcompile": True}
+        )
+        how = "EXPLAIN" if connection.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+        plan = connection.exec_driver_sql(
+            f"{how} {statement}",
+            tuple(statement.construct_params()[each] for each in statement.positiontup or ())
+            if statement.positional
+            else statement.construct_params(),
+        ).all()
+    assert "ix_runs_removals" in str(plan)

@@ -1,0 +1,156 @@
+"""Modes and pauses: whoever has a say can only take away, and is named."""
+
+from itertools import product
+
+import pytest
+
+from contract.verdicts import Mode
+from controller import modes
+from controller.models import Cluster, Network, Node
+from tests.fake_clock import START
+
+OBSERVE, ENFORCE = Mode.OBSERVE, Mode.ENFORCE
+ANY_MODE = (None, OBSERVE, ENFORCE)
+EITHER = (False, True)
+
+
+def cluster(mode: Mode | None = None, *, paused: bool = False, tripped: bool = False) -> Cluster:
+    """A cluster of which somebody said so."""
+    return Cluster(
+        mode=mode,
+        paused_at=START if paused else None,
+        paused_by="alice",
+        breaker_tripped_at=START if tripped else None,
+        breaker_reason="too many",
+    )
+
+
+def node(
+    mode: Mode | None = None,
+    label: Mode | None = None,
+    *,
+    ignored: bool = False,
+    paused: bool = False,
+    tripped: bool = False,
+) -> Node:
+    """A node of which somebody said so."""
+    return Node(
+        hostname="one",
+        mode=mode,
+        label_mode=label,
+        label_ignore=ignored,
+        paused_at=START if paused else None,
+        paused_by="bob",
+        paused_why="a new disk",
+        breaker_tripped_at=START if tripped else None,
+        breaker_reason="too fast",
+    )
+
+
+def network(
+    mode: Mode | None = None,
+    label: Mode | None = None,
+    *,
+    ignored: bool = False,
+    paused: bool = False,
+) -> Network:
+    """A network of which somebody said so."""
+    return Network(
+        name="shop",
+        mode=mode,
+        label_mode=label,
+        label_ignore=ignored,
+        paused_at=START if paused else None,
+        paused_by="carol",
+    )
+
+
+def holding(
+    configured: Mode, of_cluster: Mode | None, *says: Mode | None, pauses: int, trips: int
+) -> int:
+    """How many of those who have a say hold back."""
+    outer = configured if of_cluster is None else of_cluster
+    return sum(mode is OBSERVE for mode in (outer, *says)) + pauses + trips
+
+
+def test_every_combination_for_a_node() -> None:
+    for configured, of_cluster, own, label, *flags in product(
+        Mode, ANY_MODE, ANY_MODE, ANY_MODE, *[EITHER] * 5
+    ):
+        all_paused, all_tripped, ignored, paused, tripped = flags
+        effective = modes.of_node(
+            node(own, label, ignored=ignored, paused=paused, tripped=tripped),
+            cluster(of_cluster, paused=all_paused, tripped=all_tripped),
+            configured,
+        )
+        pauses = all_paused + ignored + paused
+        held = holding(
+            configured, of_cluster, own, label, pauses=pauses, trips=all_tripped + tripped
+        )
+        assert effective.mode is (OBSERVE if held else ENFORCE)
+        assert effective.paused is (pauses > 0)
+        if held:
+            assert len(effective.reasons) == held, "who lifts one must know of the others"
+        else:
+            assert effective.reasons
+
+
+def test_every_combination_for_a_network() -> None:
+    for configured, of_cluster, own, label, *flags in product(
+        Mode, ANY_MODE, ANY_MODE, ANY_MODE, *[EITHER] * 4
+    ):
+        all_paused, all_tripped, ignored, paused = flags
+        row = network(own, label, ignored=ignored, paused=paused)
+        alone = modes.of_network(row)
+        held = (own, label).count(OBSERVE) + ignored + paused
+        assert alone.mode is (OBSERVE if held else ENFORCE)
+        assert alone.paused is (ignored or paused)
+
+        anywhere = modes.of_network_anywhere(
+            row, cluster(of_cluster, paused=all_paused, tripped=all_tripped), configured
+        )
+        pauses = all_paused + ignored + paused
+        held = holding(configured, of_cluster, own, label, pauses=pauses, trips=all_tripped)
+        assert anywhere.mode is (OBSERVE if held else ENFORCE)
+        assert anywhere.paused is (pauses > 0)
+
+
+@pytest.mark.parametrize(
+    ("effective", "because"),
+    [
+        (modes.of_cluster(cluster(), ENFORCE), "the controller's settings say enforce"),
+        (modes.of_cluster(cluster(), OBSERVE), "the controller's settings say observe"),
+        (modes.of_cluster(cluster(ENFORCE), OBSERVE), "set by hand for the cluster: enforce"),
+        (modes.of_cluster(cluster(paused=True), ENFORCE), "the cluster was paused by alice"),
+        (
+            modes.of_cluster(cluster(tripped=True), ENFORCE),
+            "the breaker of the cluster has tripped: too many (`vxctl breaker`)",
+        ),
+        (
+            modes.of_node(node(paused=True), cluster(), ENFORCE),
+            "node one was paused by bob: a new disk",
+        ),
+        (
+            modes.of_node(node(OBSERVE, ignored=True), cluster(OBSERVE), ENFORCE),
+            "node one has the Swarm label vxlan-operator.ignore; set by hand for node one: observe; "
+            "set by hand for the cluster: observe",
+        ),
+        (
+            modes.of_node(node(label=OBSERVE, tripped=True), cluster(), ENFORCE),
+            "the breaker of node one has tripped: too fast (`vxctl breaker`); "
+            "the Swarm label vxlan-operator.mode of node one says observe",
+        ),
+        (
+            modes.of_node(node(ENFORCE), cluster(), ENFORCE),
+            "the controller's settings say enforce; set by hand for node one: enforce",
+        ),
+        (
+            modes.of_network(network(label=OBSERVE)),
+            "the Swarm label vxlan-operator.mode of network shop says observe",
+        ),
+        (modes.of_network(network(paused=True)), "network shop was paused by carol"),
+        (modes.of_network(network()), ""),
+    ],
+)
+def test_who_says_so(effective: modes.Effective, because: str) -> None:
+    assert effective.because == because
