@@ -78,7 +78,13 @@ def describe(target: Target) -> str:
 
 def _lock(session: Session, target: Target) -> None:
     # Two people at once: the second sees what the first decided.
-    session.refresh(target, with_for_update={"key_share": True})
+    kind = type(target)
+    session.execute(
+        select(kind)
+        .where(kind.id == target.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).one()
 
 
 def _look(session: Session, target: Target, reason: str, word: Word) -> None:

@@ -233,7 +233,7 @@ def test_a_reset_of_the_cluster_is_one_of_all_nodes_too(swarm: Swarm) -> None:
     swarm.clock.advance(1)
     assert swarm.reset("two") == []
     assert swarm.reset() == ["the cluster", "node one"]
-    assert swarm.cluster.breaker_tripped_at is swarm.cluster.breaker_reason is None
+    assert (swarm.cluster.breaker_tripped_at, swarm.cluster.breaker_reason) == (None, None)
     assert swarm.tripped("one") is None
     assert asked_for(swarm.database, swarm.clock()).keys() == {"one", "two", "three", "four"}
     assert swarm.state().removing == 0

@@ -73,10 +73,12 @@ def holding(
     return sum(mode is OBSERVE for mode in (outer, *says)) + pauses + trips
 
 
-def test_every_combination_for_a_node() -> None:
-    for configured, of_cluster, own, label, *flags in product(
-        Mode, ANY_MODE, ANY_MODE, ANY_MODE, *[EITHER] * 5
-    ):
+THREE_MODES = list(product(ANY_MODE, repeat=3))
+
+
+@pytest.mark.parametrize("configured", list(Mode))
+def test_every_combination_for_a_node(configured: Mode) -> None:
+    for (of_cluster, own, label), flags in product(THREE_MODES, product(EITHER, repeat=5)):
         all_paused, all_tripped, ignored, paused, tripped = flags
         effective = modes.of_node(
             node(own, label, ignored=ignored, paused=paused, tripped=tripped),
@@ -95,10 +97,9 @@ def test_every_combination_for_a_node() -> None:
             assert effective.reasons
 
 
-def test_every_combination_for_a_network() -> None:
-    for configured, of_cluster, own, label, *flags in product(
-        Mode, ANY_MODE, ANY_MODE, ANY_MODE, *[EITHER] * 4
-    ):
+@pytest.mark.parametrize("configured", list(Mode))
+def test_every_combination_for_a_network(configured: Mode) -> None:
+    for (of_cluster, own, label), flags in product(THREE_MODES, product(EITHER, repeat=4)):
         all_paused, all_tripped, ignored, paused = flags
         row = network(own, label, ignored=ignored, paused=paused)
         alone = modes.of_network(row)
@@ -110,9 +111,10 @@ def test_every_combination_for_a_network() -> None:
             row, cluster(of_cluster, paused=all_paused, tripped=all_tripped), configured
         )
         pauses = all_paused + ignored + paused
-        held = holding(configured, of_cluster, own, label, pauses=pauses, trips=all_tripped)
+        held = holding(configured, of_cluster, own, label, pauses=pauses, trips=int(all_tripped))
         assert anywhere.mode is (OBSERVE if held else ENFORCE)
         assert anywhere.paused is (pauses > 0)
+        assert len(anywhere.reasons) == held or not held
 
 
 @pytest.mark.parametrize(
@@ -132,13 +134,17 @@ def test_every_combination_for_a_network() -> None:
         ),
         (
             modes.of_node(node(OBSERVE, ignored=True), cluster(OBSERVE), ENFORCE),
-            "node one has the Swarm label vxlan-operator.ignore; set by hand for node one: observe; "
-            "set by hand for the cluster: observe",
+            (
+                "node one has the Swarm label vxlan-operator.ignore; set by hand for node one: observe; "
+                "set by hand for the cluster: observe"
+            ),
         ),
         (
             modes.of_node(node(label=OBSERVE, tripped=True), cluster(), ENFORCE),
-            "the breaker of node one has tripped: too fast (`vxctl breaker`); "
-            "the Swarm label vxlan-operator.mode of node one says observe",
+            (
+                "the breaker of node one has tripped: too fast (`vxctl breaker`); "
+                "the Swarm label vxlan-operator.mode of node one says observe"
+            ),
         ),
         (
             modes.of_node(node(ENFORCE), cluster(), ENFORCE),
