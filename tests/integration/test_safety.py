@@ -1,6 +1,6 @@
 """What people decide: over HTTP, on real rows, and in the requests that follow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -355,9 +355,12 @@ def requests(
         limits=LIMITS,
         utcnow=lambda: START,
     )
-    monkeypatch.setattr(
-        dispatcher, "_send", lambda request: sent.__setitem__(request.node_id, request)
-    )
+
+    def send(_claims: object, requests: Sequence[ReconcileRequest]) -> bool:
+        sent.update((each.node_id, each) for each in requests)
+        return True
+
+    monkeypatch.setattr(dispatcher, "_send", send)
     with database.write() as session:
         session.execute(update(DueNode).values(due_at=START, run_id=None))
     dispatcher.step()
