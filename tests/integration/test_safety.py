@@ -1,6 +1,7 @@
 """What people decide: over HTTP, on real rows, and in the requests that follow."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -13,11 +14,12 @@ from sqlalchemy import update
 
 from contract.messages import NetworkRef, ReconcileRequest
 from contract.verdicts import Mode, Verdict
-from controller import breaker, dispatch
+from controller import breaker, decisions, dispatch, queries
 from controller.api.app import build
 from controller.api.context import Context
 from controller.breaker import Limits
 from controller.database import Database
+from controller.decisions import Word
 from controller.dispatch import Dispatcher
 from controller.models import Cluster, Device, DueNode, Network, Node, Run
 from controller.states import RunState
@@ -192,6 +194,19 @@ def test_what_is_so_already_is_neither_changed_nor_recorded(
     answer = api.decide(f"{path}/{again[0]}", **again[1])
     assert answer["changed"] is False
     assert contents(api.database) == before
+
+
+def test_of_people_who_decide_at_once_one_is_recorded(api: Api) -> None:
+    def pause(number: int) -> bool:
+        with api.database.write() as session:
+            node = queries.find_node(session, "one")
+            return decisions.pause(session, node, Word(f"person {number}", None, START))
+
+    with ThreadPoolExecutor(8) as pool:
+        changed = list(pool.map(pause, range(8)))
+    assert changed.count(True) == 1
+    (row,) = audit(api.database)
+    assert row.actor == node_row(api.database).paused_by == f"person {changed.index(True)}"
 
 
 def test_a_body_is_not_needed(api: Api) -> None:

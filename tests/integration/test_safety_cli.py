@@ -1,0 +1,227 @@
+"""`vxctl pause`, `resume`, `mode` and `breaker` against a real controller, with a worker's part played."""
+
+import base64
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from contract.broker import celery_app, queue_for_controller
+from contract.messages import ReconcileRequest
+from contract.queues import REPORT_TASK
+from contract.verdicts import Mode, Verdict
+from tests.controller_process import ControllerProcess, assert_one_clear_line, vxctl
+from tests.fake_docker import FakeDocker
+from tests.fake_swarm import snapshot, swarm_id, task
+from tests.reports import device, report
+from tests.servers import RedisServer, await_true
+
+ONE = swarm_id("one")
+NAME = f"node one ({ONE})"
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of our own."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    with RedisServer(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def controller(tmp_path: Path, redis: RedisServer) -> Iterator[ControllerProcess]:
+    """A controller over a Swarm of two nodes, whose runs are answered by `answer`."""
+    full = snapshot(tasks=[task("t1", "one", "shop")])
+    with FakeDocker(tmp_path / "docker.sock", full) as docker:
+        controller = ControllerProcess(tmp_path, broker_url=redis.url, docker_url=docker.url)
+        try:
+            controller.start()
+            yield controller
+        finally:
+            controller.stop(signal.SIGKILL)
+
+
+def taken(redis: RedisServer) -> ReconcileRequest | None:
+    """The next request for node `one`, taken off its queue."""
+    with redis.client() as client:
+        raw: Any = client.rpop(f"node.{ONE}")
+    if raw is None:
+        return None
+    (payload,), _options, _links = json.loads(base64.b64decode(json.loads(raw)["body"]))
+    return ReconcileRequest.model_validate(payload)
+
+
+def next_request(redis: RedisServer) -> ReconcileRequest:
+    """The next request for node `one`."""
+    found: list[ReconcileRequest] = []
+
+    def came() -> bool:
+        request = taken(redis)
+        if request is not None:
+            found.append(request)
+        return bool(found)
+
+    await_true(came, "a request for node one", 20.0)
+    return found[0]
+
+
+def answer(
+    controller: ControllerProcess,
+    redis: RedisServer,
+    request: ReconcileRequest,
+    *,
+    removed: int = 0,
+) -> None:
+    """Report a run that removed so many, and wait until that is taken in."""
+    devices = [device(number, Verdict.ORPHAN, removed=True) for number in range(1, removed)]
+    devices += [device(9_999, Verdict.ORPHAN, removed=removed > 0)]
+    told = report(request.run_id, devices=devices, generation=request.generation)
+    with closing(celery_app("worker", redis.url)) as app:
+        app.send_task(REPORT_TASK, args=[told.model_dump_json()], queue=queue_for_controller())
+
+    def taken_in() -> bool:
+        run = next(each for each in runs(controller) if each["id"] == str(request.run_id))
+        return bool(run["state"] == "succeeded")
+
+    await_true(taken_in, "the report is taken in", 20.0)
+
+
+def runs(controller: ControllerProcess) -> list[dict[str, Any]]:
+    """The runs of node `one`."""
+    answered = httpx.get(f"{controller.url}/api/v1/runs?node=one").json()
+    found: list[dict[str, Any]] = answered if isinstance(answered, list) else answered["items"]
+    return found
+
+
+def test_a_paused_node_is_not_asked_and_one_that_is_resumed_is_asked_once(
+    controller: ControllerProcess, redis: RedisServer
+) -> None:
+    answer(controller, redis, next_request(redis))
+    said = controller.vxctl("pause", "one", "--why", "a new disk", "--as", "alice@desk")
+    assert said.splitlines() == [
+        f"{NAME} is paused",
+        "All considered: paused, because node one was paused by alice@desk: a new disk",
+    ]
+    again = controller.vxctl("pause", "one", "--as", "bob")
+    assert again.splitlines()[0] == f"{NAME} is paused, as before: nothing was changed"
+    before = len(runs(controller))
+    assert taken(redis) is None
+
+    said = controller.vxctl("resume", ONE[:5], "--as", "bob")
+    assert said.splitlines() == [
+        f"{NAME} is not paused by hand",
+        "All considered: enforce, because the controller's settings say enforce",
+    ]
+    request = next_request(redis)
+    assert request.mode is Mode.ENFORCE
+    answer(controller, redis, request)
+    assert len(runs(controller)) == before + 1
+    assert runs(controller)[0]["reasons"][-1] == "resumed by bob"
+    rows = [
+        (row["stage"], row["actor"])
+        for row in reversed(controller_audit(controller))
+        if row["stage"] in ("paused", "resumed")
+    ]
+    assert rows == [("paused", "alice@desk"), ("resumed", "bob")]
+
+
+def controller_audit(controller: ControllerProcess) -> list[dict[str, Any]]:
+    """All audit rows, the newest first."""
+    answered = controller.json("audit")
+    found: list[dict[str, Any]] = answered if isinstance(answered, list) else answered["items"]
+    return found
+
+
+def test_the_mode_of_a_network_is_in_the_next_request(
+    controller: ControllerProcess, redis: RedisServer
+) -> None:
+    answer(controller, redis, next_request(redis))
+    decided = controller.json("mode", "observe", "--network", "shop", "--why", "leak 4711")
+    assert (decided["changed"], decided["mode"], decided["effective_mode"]) == (
+        True,
+        "observe",
+        "observe",
+    )
+    request = next_request(redis)
+    assert {each.name: each.mode for each in request.desired} == {
+        "ingress": Mode.ENFORCE,
+        "shop": Mode.OBSERVE,
+    }
+    answer(controller, redis, request)
+    controller.vxctl("mode", "default", "--network", "shop")
+    controller.vxctl("mode", "observe", "--cluster")
+    while (request := next_request(redis)).mode is not Mode.OBSERVE:
+        answer(controller, redis, request)
+    assert {each.mode for each in request.desired} == {Mode.ENFORCE}
+
+
+def test_the_breaker_is_shown_and_reset(controller: ControllerProcess, redis: RedisServer) -> None:
+    said = controller.vxctl("breaker")
+    assert "0 node(s) removed devices in the last 600 s; 5 may" in said
+    assert "200 removals" in said
+    request = next_request(redis)
+    assert request.max_removals == 200
+    answer(controller, redis, request, removed=200)
+
+    shown = controller.json("breaker")
+    assert [(each["hostname"], each["removals"]) for each in shown["nodes"]] == [("one", 200)]
+    assert "one   " in controller.vxctl("breaker")
+    assert "tripped" in controller.vxctl("breaker")
+    assert "THE BREAKER HAS TRIPPED" in controller.log()
+
+    controller.vxctl("requeue", "one")
+    request = next_request(redis)
+    assert request.mode is Mode.OBSERVE
+    answer(controller, redis, request)
+
+    said = controller.vxctl("breaker", "reset", "two")
+    assert said == "No breaker had tripped there: nothing was changed.\n"
+    said = controller.vxctl("breaker", "reset", "--why", "seen", "--as", "alice")
+    assert said == "The breaker of node one is reset.\n"
+    request = next_request(redis)
+    assert (request.mode, request.max_removals) == (Mode.ENFORCE, 200)
+    stages = [(row["stage"], row["actor"]) for row in controller_audit(controller)]
+    assert ("breaker_tripped", "controller") in stages
+    assert stages[0] == ("breaker_reset", "alice")
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        (["pause"], "exactly one target"),
+        (["pause", "one", "--cluster"], "exactly one target"),
+        (["mode", "observe", "one", "--network", "shop"], "exactly one target"),
+        (["pause", "nosuch"], "no node has"),
+        (["resume", "--network", "nosuch"], "no network has"),
+        (["pause", "one", "--why", "a\nb"], "why: "),
+        (["pause", "one", "--as", ""], "actor: "),
+        (["breaker", "reset", "nosuch"], "no node has"),
+    ],
+)
+def test_commands_that_cannot_be_done(
+    shared: ControllerProcess, command: list[str], problem: str
+) -> None:
+    assert_one_clear_line(vxctl(*command, url=shared.url), problem)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControllerProcess]:
+    """A controller of which nobody changes anything."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "redis").mkdir()
+    with (
+        RedisServer(folder / "redis") as redis,
+        FakeDocker(folder / "docker.sock", snapshot()) as docker,
+    ):
+        controller = ControllerProcess(folder, broker_url=redis.url, docker_url=docker.url)
+        try:
+            controller.start()
+            yield controller
+        finally:
+            controller.stop(signal.SIGKILL)
