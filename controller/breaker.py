@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from uuid import uuid4
 
 import structlog
-from sqlalchemy import ColumnElement, Select, func, literal_column, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage
@@ -146,17 +146,12 @@ def _used(limits: Limits, now: datetime) -> Select[str, int]:
         select(Run.node_id, func.sum(Run.removed).label("removals"))
         .join(Node, Node.id == Run.node_id)
         .where(
-            _removed(),
+            Run.removed > 0,
             Run.closed_at > now - limits.window,
             Node.breaker_reset_at.is_(None) | (Run.closed_at > Node.breaker_reset_at),
         )
         .group_by(Run.node_id)
     )
-
-
-def _removed() -> ColumnElement[bool]:
-    # In so many words: with a bound parameter SQLite does not see that its index covers this.
-    return Run.removed > literal_column("0")
 
 
 def _nodes(
@@ -167,7 +162,7 @@ def _nodes(
     if cluster is not None and cluster.breaker_reset_at is not None:
         since = max(since, cluster.breaker_reset_at)
     removing = session.scalar(
-        select(func.count(Run.node_id.distinct())).where(_removed(), Run.closed_at > since)
+        select(func.count(Run.node_id.distinct())).where(Run.removed > 0, Run.closed_at > since)
     )
     there = session.scalar(select(func.count()).select_from(Node).where(Node.gone_at.is_(None)))
     return removing or 0, limits.nodes(there or 0)
