@@ -14,7 +14,15 @@ from controller.api import IDENTITY_HEADER
 from controller.cli import main
 from tests.controller_process import assert_one_clear_line, free_port, vxctl
 
-COMMANDS = [("status",), ("audit",), ("requeue", "one")]
+COMMANDS = [
+    ("status",),
+    ("audit",),
+    ("requeue", "one"),
+    ("pause", "one"),
+    ("mode", "observe", "--cluster"),
+    ("breaker",),
+    ("breaker", "reset"),
+]
 
 
 class Stranger(ThreadingHTTPServer):
@@ -210,6 +218,9 @@ def test_whatever_is_typed_for_a_node_stays_one_segment_of_the_path(
         ["status", "-o", "xml"],
         ["audit", "--limit", "0"],
         ["requeue"],
+        ["mode", "nosuch", "--cluster"],
+        ["mode"],
+        ["breaker", "nosuch"],
     ],
 )
 def test_commands_without_a_meaning(

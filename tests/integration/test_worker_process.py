@@ -26,7 +26,7 @@ from contract.messages import (
 )
 from contract.queues import CONTROLLER_QUEUE, DRIFT_TASK, RECONCILE_TASK, REPORT_TASK, node_queue
 from contract.settings import PREFIX
-from contract.verdicts import Mode, Outcome, Stage
+from contract.verdicts import Mode, Outcome, Stage, Verdict
 from tests.builders import NAME, NODE, OTHER_NODE, PORT, VNI, network
 from tests.integration.namespaces import Namespace
 from tests.servers import RedisServer, await_true
@@ -228,6 +228,30 @@ def test_a_worker_that_only_observes_removes_nothing(
         assert "observe" in report.limits[0]
         assert worker.stages() == [Stage.DETECTED]
     assert NAME in host.ip("link show")
+
+
+def test_an_orphan_of_an_observed_network_stays_while_another_goes(
+    host: Namespace, worker: Worker, controller: Controller
+) -> None:
+    kept = "vx-001003-n0fxr"
+    host.add_vxlan(NAME, VNI)
+    host.add_vxlan(kept, 0x1003)
+    host.add_sandbox("dead", "vx-001004-n0fxr", 0x1004, endpoint=False)
+    observed = network(0x1003, 0x1004, name="kept", prefix="kept0", mode=Mode.OBSERVE)
+
+    def settled() -> bool:
+        seen = controller.report_on(controller.ask(mode=Mode.OBSERVE)).devices
+        return [each.verdict for each in seen] == [Verdict.ORPHAN] * 3
+
+    await_true(settled, "all three have outstayed their grace period")
+    report = heal(controller, known=(observed,))
+    assert [each.identity.name for each in report.devices if each.removed] == [NAME]
+    assert report.limits == ("2 orphan(s) left alone: the mode of their network is observe (kept)",)
+    assert kept in host.ip("-o link show type vxlan")
+    assert host.ip("-n dead -o link show type vxlan") != ""
+
+    heal(controller, known=(observed.model_copy(update={"mode": Mode.ENFORCE}),))
+    assert host.ip("-o link show type vxlan") == host.ip("-n dead -o link show type vxlan") == ""
 
 
 # What goes wrong while it runs.

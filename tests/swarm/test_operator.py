@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab, PlantedDevice
+from tests.lab import Lab, Node, PlantedDevice
 from tests.servers import await_true
 from tests.stack import Program, Stack
 from tests.swarm.services import failures, make_network, make_service, reaches, scale
@@ -101,6 +101,44 @@ def test_no_task_fails_because_of_the_operator(lab: Lab, stack: Stack) -> None:
     for node in lab.nodes:
         trouble = [row for row in stack.audit(node) if row["stage"] in ("failed", "lingering")]
         assert trouble == []
+
+
+def test_what_is_held_back_is_left_alone_until_it_is_let_go(lab: Lab, stack: Stack) -> None:
+    """A network in observe, and then a paused node: each keeps its orphan, and others go meanwhile."""
+    node = lab.nodes[1]
+    kept, other = make_network(lab, "kept"), make_network(lab, "other")
+    stack.vxctl("mode", "observe", "--network", "kept", "--why", "a test")
+    spared, removed = lab.plant_orphan(node, kept), lab.plant_orphan(node, other)
+    await_healed(stack, removed)
+    await_true(
+        lambda: any("network is observe (kept)" in limit for limit in limits(stack, node)),
+        "the node says what it leaves alone, and why",
+    )
+    assert spared.exists()
+    assert stack.stages(node, spared.name) == ["detected"]
+    stack.vxctl("mode", "default", "--network", "kept")
+    await_healed(stack, spared)
+
+    stack.vxctl("pause", node.name, "--why", "a test")
+    await_true(lambda: not running(stack, node), "the run under way is over")
+    runs = len(stack.ask(f"/api/v1/runs?node={node.name}"))
+    spared, removed = lab.plant_orphan(node, other), lab.plant_orphan(lab.nodes[2], other)
+    await_healed(stack, removed)
+    assert spared.exists()
+    assert len(stack.ask(f"/api/v1/runs?node={node.name}")) == runs
+    stack.vxctl("resume", node.name)
+    await_healed(stack, spared)
+
+
+def limits(stack: Stack, node: Node) -> list[str]:
+    """What a node's last report says that it could not do."""
+    told: list[str] = stack.ask(f"/api/v1/nodes/{node.name}")["limits"]
+    return told
+
+
+def running(stack: Stack, node: Node) -> bool:
+    """Whether a run of a node is under way."""
+    return stack.ask(f"/api/v1/nodes/{node.name}")["running"] is not None
 
 
 def _restart(program: Program) -> None:
