@@ -9,7 +9,7 @@ What is on its way when it trips is still carried out: at most a run a node, eac
 left of the node's own number.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import uuid4
@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage
 from controller import audit, due
-from controller.decisions import Word, describe
+from controller.decisions import Word, describe, lock
 from controller.models import Cluster, Node, Run
 from controller.states import CONTROLLER, Priority
 
@@ -83,20 +83,27 @@ def budgets(
     return {id_: max(limits.node_removals - counts.get(id_, 0), 0) for id_ in ids}
 
 
-def note(session: Session, node: Node, run: Run, limits: Limits, now: datetime) -> None:
-    """Trip what must be after a run, whose row says what it removed; in the run's own transaction."""
-    if not run.removed:
+def check(session: Session, limits: Limits, now: datetime) -> None:
+    """Trip what must be; to be asked after each run that removed something.
+
+    In a transaction of its own: whoever stores a report holds rows that come after the cluster's. If it
+    fails, the next removal anywhere finds the same rows, and trips.
+    """
+    cluster = session.get(Cluster, 1)
+    if cluster is None:
         return
     span = f"within {limits.window.total_seconds():g} s"
-    if node.breaker_tripped_at is None and not budgets(session, [node.id], limits, now)[node.id]:
+    found: list[tuple[Cluster | Node, str]] = []
+    removing, allowed = _nodes(session, cluster, limits, now)
+    if removing > allowed:
+        reason = f"{removing} nodes removed devices {span}, and no more than {allowed} may"
+        found.append((cluster, reason))
+    used_up = _used(limits, now).having(func.sum(Run.removed) >= limits.node_removals).subquery()
+    for node in session.scalars(select(Node).join(used_up).order_by(Node.id)):
         reason = f"{limits.node_removals} device(s) removed {span}, which is all that a node may"
-        _trip(session, node, reason, now)
-    cluster = session.get_one(Cluster, 1)
-    if cluster.breaker_tripped_at is None:
-        removing, allowed = _nodes(session, cluster, limits, now)
-        if removing > allowed:
-            reason = f"{removing} nodes removed devices {span}, and no more than {allowed} may"
-            _trip(session, cluster, reason, now)
+        found.append((node, reason))
+    entries = [entry for row, reason in found for entry in _trip(session, row, reason, now)]
+    audit.append(session, entries, now)
 
 
 def reset(session: Session, node: Node | None, word: Word) -> list[str]:
@@ -105,13 +112,14 @@ def reset(session: Session, node: Node | None, word: Word) -> list[str]:
     What has tripped is reset and recorded, and the nodes concerned are looked at. What has not stays
     as it is.
     """
-    tripped: list[Node | Cluster] = list(session.scalars(_tripped_nodes(node)))
-    concerned = [row.id for row in tripped if isinstance(row, Node)]
-    # After the nodes, as everybody who locks both.
     cluster = session.scalar(_tripped_cluster()) if node is None else None
-    if cluster is not None:
-        tripped.insert(0, cluster)
-        concerned = list(session.scalars(select(Node.id).where(Node.gone_at.is_(None))))
+    nodes = session.scalars(_tripped_nodes(node)).all()
+    concerned = (
+        [each.id for each in nodes]
+        if cluster is None
+        else list(session.scalars(select(Node.id).where(Node.gone_at.is_(None))))
+    )
+    tripped: list[Cluster | Node] = [*nodes] if cluster is None else [cluster, *nodes]
     entries = []
     for row in tripped:
         change = f"{describe(row)}: tripped ({row.breaker_reason}) -> reset"
@@ -168,9 +176,15 @@ def _nodes(
     return removing or 0, limits.nodes(there or 0)
 
 
-def _trip(session: Session, row: Cluster | Node, reason: str, now: datetime) -> None:
+def _trip(
+    session: Session, row: Cluster | Node, reason: str, now: datetime
+) -> Iterator[audit.Entry]:
+    """Trip, unless that is done; yield what is to be recorded."""
+    if row.breaker_tripped_at is None:  # Else nobody need wait for the row.
+        lock(session, row)
+    if row.breaker_tripped_at is not None:
+        return
     row.breaker_tripped_at, row.breaker_reason = now, reason
-    session.flush()
     log.error(
         "THE BREAKER HAS TRIPPED: nothing is removed there until somebody resets it",
         where=describe(row),
@@ -178,7 +192,7 @@ def _trip(session: Session, row: Cluster | Node, reason: str, now: datetime) -> 
         remedy="find out why (`vxctl audit`), then `vxctl breaker reset`",
     )
     words = f"{describe(row)}: {reason}"
-    audit.append(session, [_entry(row, Stage.BREAKER_TRIPPED, CONTROLLER, words, now)], now)
+    yield _entry(row, Stage.BREAKER_TRIPPED, CONTROLLER, words, now)
 
 
 def _entry(

@@ -36,7 +36,7 @@ class Word(NamedTuple):
 
 def pause(session: Session, target: Target, word: Word) -> bool:
     """Leave a node, the devices of a network, or everything alone; return whether that is new."""
-    _lock(session, target)
+    lock(session, target)
     if target.paused_at is not None:
         return False
     target.paused_at, target.paused_by, target.paused_why = word.at, word.actor, word.why
@@ -46,7 +46,7 @@ def pause(session: Session, target: Target, word: Word) -> bool:
 
 def resume(session: Session, target: Target, word: Word) -> bool:
     """Undo a pause, and look at the nodes concerned at once; return whether there was one."""
-    _lock(session, target)
+    lock(session, target)
     if target.paused_at is None:
         return False
     said = f", {target.paused_why}" if target.paused_why else ""
@@ -59,7 +59,7 @@ def resume(session: Session, target: Target, word: Word) -> bool:
 
 def set_mode(session: Session, target: Target, word: Word, *, mode: Mode | None) -> bool:
     """Set a mode, or with None leave it to the others, and look; return whether that is new."""
-    _lock(session, target)
+    lock(session, target)
     if target.mode is mode:
         return False
     change = f"mode {target.mode or _DEFAULT} -> {mode or _DEFAULT}"
@@ -69,15 +69,11 @@ def set_mode(session: Session, target: Target, word: Word, *, mode: Mode | None)
     return True
 
 
-def describe(target: Target) -> str:
-    """What a target is called."""
-    if isinstance(target, Node):
-        return f"node {target.hostname}"
-    return "the cluster" if isinstance(target, Cluster) else f"network {target.name}"
+def lock(session: Session, target: Target) -> None:
+    """Keep others from deciding about it until the session ends, and read what they decided before.
 
-
-def _lock(session: Session, target: Target) -> None:
-    # Two people at once: the second sees what the first decided.
+    Who locks several rows goes from the cluster to its nodes, their due rows, and the audit trail.
+    """
     kind = type(target)
     session.execute(
         select(kind)
@@ -85,6 +81,13 @@ def _lock(session: Session, target: Target) -> None:
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     ).one()
+
+
+def describe(target: Target) -> str:
+    """What a target is called."""
+    if isinstance(target, Node):
+        return f"node {target.hostname}"
+    return "the cluster" if isinstance(target, Cluster) else f"network {target.name}"
 
 
 def _look(session: Session, target: Target, reason: str, word: Word) -> None:

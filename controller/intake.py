@@ -68,6 +68,9 @@ class Intake:
         ):
             with self._database.write() as session:
                 self._store(session, report)
+            if any(each.removed for each in report.devices):
+                with self._database.write() as session:
+                    breaker.check(session, self._limits, self._utcnow())
             self._ring()
 
     def drift(self, payload: str) -> None:
@@ -108,7 +111,7 @@ class Intake:
         run = self._close(session, report, now)
         if run is None:
             log.info("report of a run that is not under way", audit_rows=stored)
-            self._count_late(session, node, report, now)
+            _count_late(session, report)
             return
         run.started_at, run.finished_at = report.started_at, report.finished_at
         node.attempted_generation = max(node.attempted_generation, report.generation)
@@ -118,7 +121,6 @@ class Intake:
         run.devices = len(report.devices)
         run.orphans = sum(each.verdict is Verdict.ORPHAN for each in report.devices)
         run.removed = _removed(report)
-        breaker.note(session, node, run, self._limits, now)
         node.limits = list(report.limits)
         node.missing = _names(session, report.missing)
         if report.outcome is Outcome.DONE:
@@ -135,15 +137,6 @@ class Intake:
             error=report.error,
         )
 
-    def _count_late(
-        self, session: Session, node: Node, report: ReconcileReport, now: datetime
-    ) -> None:
-        """What a run removed that was given up as lost is removed all the same, and counts."""
-        run = session.get(Run, report.run_id)
-        if run is not None and run.node_id == node.id and run.state is RunState.LOST:
-            run.removed = _removed(report)
-            breaker.note(session, node, run, self._limits, now)
-
     def _close(self, session: Session, report: ReconcileReport, now: datetime) -> Run | None:
         """Close the run; None if it is not under way, or not of the node that reports."""
         return due.finish(
@@ -158,6 +151,13 @@ class Intake:
             else timedelta(seconds=min(report.recheck_after, 3600.0)),
             error=report.error,
         )
+
+
+def _count_late(session: Session, report: ReconcileReport) -> None:
+    """What a run removed that was given up as lost is removed all the same: the breaker counts it."""
+    run = session.get(Run, report.run_id)
+    if run is not None and run.node_id == report.node_id and run.state is RunState.LOST:
+        run.removed = _removed(report)
 
 
 def _removed(report: ReconcileReport) -> int:

@@ -121,6 +121,18 @@ def test_a_node_that_uses_up_its_number_trips_its_own_breaker_once(swarm: Swarm)
     assert audit(swarm.database)[0].actor == "controller"
 
 
+def test_a_trip_that_was_missed_is_made_good_by_the_next_removal_anywhere(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(breaker, "check", lambda *_: None)  # The controller died just before.
+        swarm.run("one", 4)
+    assert swarm.tripped("one") is None
+    assert swarm.budget("one") == 0, "until then it may remove nothing all the same"
+    swarm.run("two", 1)
+    assert swarm.tripped("one") is not None
+
+
 def test_too_many_nodes_trip_the_clusters_breaker(swarm: Swarm) -> None:
     swarm.run("one", 1)
     swarm.run("two", 1)

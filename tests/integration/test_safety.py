@@ -329,10 +329,9 @@ def test_nothing_can_be_decided_about_a_swarm_that_was_not_read(database: Databa
 def test_the_breaker_over_http(api: Api) -> None:
     now = datetime.now(UTC)
     with api.database.write() as session:
-        run = removing_run(7, now)
-        session.add(run)
+        session.add(removing_run(7, now))
         session.flush()
-        breaker.note(session, session.get_one(Node, ONE), run, LIMITS, now)
+        breaker.check(session, LIMITS, now)
 
     shown = api.client.get("/api/v1/breaker").json()
     (node,) = shown["nodes"]
