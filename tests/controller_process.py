@@ -53,18 +53,31 @@ def assert_one_clear_line(done: "subprocess.CompletedProcess[str]", problem: str
 
 
 class ControllerProcess(Server):
-    """A controller with an SQLite database in `folder`, listening on a free loopback port."""
+    """A controller, listening on a free loopback port; its database is SQLite's in `folder` unless told.
 
-    def __init__(self, folder: Path, *, broker_url: str, docker_url: str) -> None:
+    Attributes:
+        url: of its API.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        broker_url: str,
+        docker_url: str,
+        database_url: str | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         super().__init__(folder)
         self.url = f"http://127.0.0.1:{free_port()}"
-        self.database_url = f"sqlite:///{folder / 'controller.db'}"
+        self.database_url = database_url or f"sqlite:///{folder / 'controller.db'}"
         self._options = (
             "--listen", self.url.removeprefix("http://"),
             "--broker-url", broker_url,
             "--database-url", self.database_url,
             "--docker-host", docker_url,
             "--sync-seconds", "0.5",
+            *options,
         )  # fmt: skip
 
     def command(self) -> Sequence[str]:
@@ -84,6 +97,16 @@ class ControllerProcess(Server):
             return httpx.get(f"{self.url}/readyz", timeout=5).status_code == status
         except httpx.TransportError:
             return False
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """End it by a signal; return its exit status."""
