@@ -1,22 +1,18 @@
-"""The database: opening it, its schema version, and sessions that read or write."""
+"""The database: opening it, and sessions that read or write."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-import migrations
-from contract import VERSION
 from contract.errors import OperatorError
+from controller.upgrade import upgrade
 
 LOCK_SECONDS: Final = 10
 """How long anybody waits for a lock, and at the most for one statement of the leader's."""
@@ -25,6 +21,9 @@ IDLE_SECONDS: Final = 10
 """After so long PostgreSQL ends a transaction whose client says nothing: it was stopped, or cut off."""
 
 _READ_ONLY: Final = "vxlan_operator_read_only"
+_LOCKED: Final = ("55P03", "40P01")
+"""PostgreSQL: waited for too long, or for each other."""
+_REMEDY: Final = "start it, or set VXLAN_OPERATOR_DATABASE_URL to one that this program may write"
 
 
 class Database:
@@ -61,19 +60,67 @@ def open_database(url: str) -> Database:
     sqlite_file(url)
     engine = _engine(_parsed(url))
     try:
-        _upgrade(engine)
-    except SQLAlchemyError as error:
-        engine.dispose()
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        shown = engine.url.difference_update_query(["password"]).render_as_string()
-        raise OperatorError(
-            f"the database {shown} cannot be used: {str(cause).splitlines()[0]}",
-            "start it, or set VXLAN_OPERATOR_DATABASE_URL to one that this program may write",
-        ) from error
+        with explained(engine.url):
+            upgrade(engine)
     except OperatorError:
         engine.dispose()
         raise
     return Database(engine)
+
+
+@contextmanager
+def open_to_look(url: str) -> Iterator[Connection]:
+    """A connection that can change nothing, whatever schema the database has, and that creates no file.
+
+    Raises:
+        OperatorError: the URL is wrong, there is no such database, or the server does not answer.
+    """
+    parsed = _parsed(url)
+    if parsed.drivername == "sqlite":
+        path = Path(str(parsed.database)).resolve()
+        if not path.is_file():
+            raise OperatorError(
+                f"there is no database {path}",
+                "set VXLAN_OPERATOR_DATABASE_URL (or --database-url) to one that is there",
+            )
+        # Without a log beside it nobody has it open, and SQLite need not make one.
+        in_use = path.with_name(f"{path.name}-wal").exists()
+        how = {"mode": "ro"} if in_use else {"immutable": "1"}
+        engine = _engine(
+            URL.create("sqlite", database=f"file:{quote(str(path))}", query=how | {"uri": "true"}),
+            read_only=True,
+        )
+    else:
+        engine = _engine(parsed, read_only=True)
+    try:
+        with explained(parsed), engine.execution_options(**{_READ_ONLY: True}).connect() as looking:
+            yield looking
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def explained(url: URL) -> Iterator[None]:
+    """Say what is wrong with a database so that a person can put it right.
+
+    Raises:
+        OperatorError: instead of an error of the database's.
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        shown = url.difference_update_query(["password"]).render_as_string()
+        if getattr(cause, "sqlstate", None) in _LOCKED or "is locked" in str(cause):
+            raise OperatorError(
+                f"the database {shown} is locked by another program, for {LOCK_SECONDS} s and more; "
+                "nothing was changed",
+                "try again when that program (a backup, another upgrade) has ended",
+            ) from error
+        raise OperatorError(
+            f"the database {shown} cannot be used: {str(cause).splitlines()[0]}",
+            _REMEDY,
+        ) from error
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -114,10 +161,11 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, *, read_only: bool = False) -> Engine:
     if url.drivername == "sqlite":
         engine = create_engine(url, connect_args={"timeout": LOCK_SECONDS})
-        event.listen(engine, "connect", _on_sqlite_connect)
+        if not read_only:
+            event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
         return engine
     try:
@@ -128,7 +176,8 @@ def _engine(url: URL) -> Engine:
                 "connect_timeout": 5,
                 "application_name": "vxlan-operator",
                 "options": f"-c lock_timeout={LOCK_SECONDS}s -c statement_timeout=60s "
-                f"-c idle_in_transaction_session_timeout={IDLE_SECONDS}s",
+                f"-c idle_in_transaction_session_timeout={IDLE_SECONDS}s "
+                f"-c default_transaction_read_only={'on' if read_only else 'off'}",
             },
         )
     except (NoSuchModuleError, ImportError) as error:
@@ -156,24 +205,3 @@ def _on_sqlite_begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")
     else:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _upgrade(engine: Engine) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    script = ScriptDirectory.from_config(config)
-    known = {revision.revision for revision in script.walk_revisions()}
-    with engine.begin() as connection:
-        if connection.dialect.name == "postgresql":
-            # Two controllers that start together: one migrates, the other waits.
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": 0x7678_6C61_6E})
-        current = MigrationContext.configure(connection).get_current_revision()
-        if current is not None and current not in known:
-            raise OperatorError(
-                f"the database has schema {current}, which vxlan-operator {VERSION} does not know: "
-                "a newer version wrote it",
-                "install that newer version, or restore a backup from before the upgrade",
-            )
-        if current != script.get_current_head():
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")

@@ -1,4 +1,4 @@
-"""The command `vxctl`: `commands` puts the verbs of `serve`, `nodes`, `requeue`, `safety` and `audit`
+"""The command `vxctl`: `commands` puts the verbs of `serve`, `nodes`, `requeue`, `safety`, `audit` and `db`
 together.
 
 They share `options`, ask a `client` (the HTTP API) and `show` the answer.
