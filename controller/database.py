@@ -174,6 +174,11 @@ def _engine(url: URL, *, read_only: bool = False) -> Engine:
             pool_pre_ping=True,
             connect_args={
                 "connect_timeout": 5,
+                # Else a server that vanished without a word is noticed after hours.
+                "keepalives_idle": 5,
+                "keepalives_interval": 2,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 10_000,
                 "application_name": "vxlan-operator",
                 "options": f"-c lock_timeout={LOCK_SECONDS}s -c statement_timeout=60s "
                 f"-c idle_in_transaction_session_timeout={IDLE_SECONDS}s "

@@ -1,0 +1,105 @@
+"""Background steps: repeated, after errors too, until they are stopped; and waiting for what is needed."""
+
+import threading
+
+import pytest
+
+from contract.errors import OperatorError
+from controller import loops, run
+from controller.loops import Loops, every
+
+
+def test_a_step_is_done_again_after_its_pause() -> None:
+    third = threading.Event()
+    pauses = iter([0.0, 0.0, 3600.0])
+
+    def step() -> float:
+        pause = next(pauses)
+        if pause:
+            third.set()
+        return pause
+
+    running = Loops({"step": step})
+    running.start()
+    assert third.wait(10)
+    running.stop(10)
+    assert not [each for each in threading.enumerate() if each.name == "step"]
+
+
+def test_an_error_ends_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "_RETRY_SECONDS", 0.0)
+    third, count = threading.Event(), iter(range(100))
+
+    def step() -> float:
+        if next(count) < 3:
+            raise ConnectionError
+        third.set()
+        return 3600.0
+
+    running = Loops({"step": step})
+    running.start()
+    assert third.wait(10)
+    running.stop(10)
+
+
+def test_each_step_has_a_thread_of_its_own() -> None:
+    """So that one that takes long holds up no other."""
+    both = threading.Barrier(2)
+
+    def step() -> float:
+        both.wait(10)
+        return 3600.0
+
+    running = Loops({"one": step, "two": step})
+    running.start()
+    running.stop(10)
+    assert not both.broken
+
+
+def test_stopping_waits_for_no_step_for_ever() -> None:
+    hung = threading.Event()
+
+    def step() -> float:
+        hung.wait(60)
+        return 3600.0
+
+    running = Loops({"hung": step})
+    running.start()
+    running.stop(0.01)
+    hung.set()
+
+
+def test_what_was_never_started_can_be_stopped() -> None:
+    Loops({"step": lambda: 0.0}).stop(10)
+
+
+def test_every_so_many_seconds() -> None:
+    done: list[int] = []
+    assert every(5.0, lambda: done.append(1))() == 5.0
+    assert done == [1]
+
+
+class Needed:
+    """What is not there the first times."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    def __call__(self) -> str:
+        if self.failures:
+            self.failures -= 1
+            raise OperatorError("it is not there", "start it")
+        return "there"
+
+
+def test_what_is_missing_at_the_first_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "started_anew", lambda: False)
+    with pytest.raises(OperatorError, match="not there"):
+        run._need(Needed(1))
+    assert run._need(Needed(0)) == "there"
+
+
+def test_what_is_missing_after_starting_anew_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "started_anew", lambda: True)
+    monkeypatch.setattr(run, "_RETRY_SECONDS", 0.0)
+    assert run._need(Needed(3)) == "there"
