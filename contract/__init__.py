@@ -2,7 +2,8 @@
 
 Read in this order: `verdicts` (the words), `messages` (what they say to each other), `queues` (where),
 `broker` (how Celery is set up on both sides), `local` (both sides in one process), and what both
-programs share: `settings`, `errors`, `logs` and `restart`.
+programs share: `settings`, `errors`, `logs`,
+`selftest` and `restart`.
 """
 
 from importlib.metadata import version

@@ -18,6 +18,12 @@ from contract.queues import CONTROLLER_QUEUE, node_queue
 NODE_QUEUE_EXPIRES: Final = 3600.0
 """Seconds without use after which the broker drops a node's queue: one that never returns leaves nothing."""
 
+MOST_WAITING: Final = 10_000
+"""While so many messages wait for the controllers, workers add no hints: nobody takes them."""
+
+HINT_EXPIRES: Final = 600.0
+"""Seconds after which a hint is not worth taking in: it was repeated meanwhile. More than clocks may differ."""
+
 MEMORY_BROKER: Final = "memory://"
 """The broker of the all-in-one process."""
 
@@ -77,6 +83,12 @@ def celery_app(name: str, broker_url: str) -> Celery:
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0.1, "interval_max": 0.1},
     )
     return app
+
+
+def waiting(app: Celery, queue: Queue) -> int:
+    """How many messages wait in a queue; raises what the broker's client raises if it is away."""
+    with app.producer_or_acquire() as producer:
+        return int(queue(producer.channel).queue_declare().message_count)
 
 
 def check_broker(app: Celery) -> None:

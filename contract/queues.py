@@ -9,6 +9,8 @@ DRIFT_TASK = "controller.drift"
 HELLO_TASK = "controller.hello"
 PING_TASK = "controller.ping"
 """A controller to itself, through the broker: whether its own consumer still consumes."""
+WORKER_PING_TASK = "worker.ping"
+"""The same of a worker, to its node's queue."""
 
 
 def node_queue(node_id: str) -> str:

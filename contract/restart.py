@@ -6,14 +6,20 @@ locks end, as at a crash, which everything of ours survives at any moment.
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import structlog
+
+from contract.errors import OperatorError
 
 log = structlog.get_logger(__name__)
 
 _VARIABLE: Final = "VXLAN_OPERATOR_STARTED_ANEW"
 """In the environment of a process that was started anew: after how many failures in a row."""
+
+_RETRY_SECONDS: Final = 5.0
 
 
 def start_anew(reason: str, *, failures: int = 0) -> NoReturn:
@@ -33,12 +39,24 @@ def start_anew(reason: str, *, failures: int = 0) -> NoReturn:
         os._exit(1)
 
 
-def started_anew() -> bool:
-    """Whether this process was started by `start_anew`: what it needs was there a moment ago."""
-    return _VARIABLE in os.environ
-
-
 def failures_before() -> int:
     """How often in a row starting anew had not helped, as the process before this one knew."""
     value = os.environ.get(_VARIABLE, "")
     return int(value) if value.isdecimal() and len(value) < 4 else 0
+
+
+def persist(run: Callable[[], None]) -> None:
+    """Run a program; what ends its first start does not end one that was started anew.
+
+    What it needs was there a moment ago, and nobody looks at it now: it tries again and again.
+
+    Raises:
+        OperatorError: as `run` does, at the first start.
+    """
+    try:
+        run()
+    except OperatorError as error:
+        if _VARIABLE not in os.environ:
+            raise
+        time.sleep(_RETRY_SECONDS)
+        start_anew(str(error), failures=failures_before())

@@ -1,7 +1,7 @@
 """The thread that consumes queue `controller` (and in `vxctl up` the node's queue as well)."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -10,12 +10,16 @@ from celery.worker import WorkController
 from celery.worker import state as celery_state
 from kombu import Queue
 
-from contract.queues import DRIFT_TASK, REPORT_TASK
+from contract.broker import queue_for_controller
+from contract.queues import DRIFT_TASK, HELLO_TASK, PING_TASK, REPORT_TASK
+from contract.restart import failures_before, start_anew
+from contract.selftest import SelfTest
 from controller.intake import Intake
 
 log = structlog.get_logger(__name__)
 
 _RESTART_SECONDS: Final = 1.0
+_PING_EXPIRES: Final = 60.0
 
 
 class Consumer:
@@ -23,14 +27,28 @@ class Consumer:
 
     Args:
         app: the app whose tasks are run; gets the tasks of `intake`.
-        intake: what to do with reports and drift.
+        intake: what to do with reports, drift and Hellos.
         queues: what to consume.
+        silence: seconds without any message after which `check` tests whether it still consumes.
     """
 
-    def __init__(self, app: Celery, intake: Intake, queues: Sequence[Queue]) -> None:
+    def __init__(
+        self, app: Celery, intake: Intake, queues: Sequence[Queue], silence: float
+    ) -> None:
         self._app = app
-        app.task(name=REPORT_TASK)(intake.report)
-        app.task(name=DRIFT_TASK)(intake.drift)
+        self._test = SelfTest(
+            silence=silence,
+            ping=self._ping,
+            hung=lambda reason, failures: start_anew(reason, failures=failures),
+            failures=failures_before(),
+        )
+        for name, task in (
+            (REPORT_TASK, intake.report),
+            (DRIFT_TASK, intake.drift),
+            (HELLO_TASK, intake.hello),
+            (PING_TASK, _do_nothing),
+        ):
+            app.task(name=name)(self._tested(task))
         app.conf.task_queues = list(queues)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
@@ -47,6 +65,30 @@ class Consumer:
         self._thread.join(timeout)
         celery_state.should_stop = None
 
+    @property
+    def broker_error(self) -> str | None:
+        """Why the broker takes no messages, as far as `check` has learned; None: it takes them."""
+        return self._test.broker_error
+
+    def check(self) -> float:
+        """Test the consumer if it is time for it; return after how many seconds to come again.
+
+        Not for a consumer that serves a worker as well: a run of that is no task of ours, and may last.
+        """
+        return self._test.step()
+
+    def _tested(self, task: Callable[[str], None]) -> Callable[[str], None]:
+        def run(payload: str) -> None:
+            with self._test.task():
+                task(payload)
+
+        return run
+
+    def _ping(self) -> None:
+        self._app.send_task(
+            PING_TASK, args=[""], queue=queue_for_controller(), expires=_PING_EXPIRES
+        )
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
@@ -62,3 +104,7 @@ class Consumer:
             except Exception:
                 log.exception("the consumer failed, starting it again")
             self._stopping.wait(_RESTART_SECONDS)
+
+
+def _do_nothing(_payload: str) -> None:
+    """The task `controller.ping`: that it was taken is all there is to know."""

@@ -1,4 +1,4 @@
-"""Taking in what workers say: a report closes its run, a drift hint makes its node due.
+"""Taking in what workers say: a report closes its run, a drift hint or a Hello makes its node due.
 
 Everything of one report is stored in one transaction, and taking it in twice changes nothing: a run
 closes once, a journal entry makes one audit row, devices are those of the newest report.
@@ -7,13 +7,14 @@ closes once, a journal entry makes one audit row, devices are those of the newes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from contract.messages import DeviceReport, Drift, JournalEntry, ReconcileReport
+from contract.messages import DeviceReport, Drift, Hello, JournalEntry, ReconcileReport
 from contract.verdicts import Outcome, Verdict
 from controller import audit, breaker, due
 from controller.breaker import DEFAULTS, Limits
@@ -28,6 +29,9 @@ _STATES = {
     Outcome.FAILED: RunState.FAILED,
     Outcome.REFUSED: RunState.REFUSED,
 }
+
+_MOST_OF_A_REASON: Final = 200
+"""Characters of what a worker says that become a reason of a run."""
 
 
 class Intake:
@@ -94,6 +98,32 @@ class Intake:
                 _store_drift(session, drift, self._utcnow())
         if not known:
             log.warning("drift of a node that is not in the Swarm", node_id=drift.node_id)
+        self._ring()
+
+    def hello(self, payload: str) -> None:
+        """The task `controller.hello`."""
+        try:
+            hello = Hello.model_validate_json(payload)
+        except ValidationError as error:
+            _dropped("Hello", error)
+            return
+        now = self._utcnow()
+        with self._database.write() as session:
+            known = due.request(
+                session,
+                [hello.node_id],
+                at=now,
+                priority=Priority.DRIFT,
+                reason=f"its worker says: {hello.reason[:_MOST_OF_A_REASON]}",
+            )
+            if known:
+                node = session.get_one(Node, hello.node_id, with_for_update={"key_share": True})
+                node.worker_seen_at, node.worker_version = now, hello.worker_version
+        log.info(
+            "a worker says Hello" if known else "Hello of a node that is not in the Swarm",
+            node_id=hello.node_id,
+            reason=hello.reason,
+        )
         self._ring()
 
     def _store(self, session: Session, report: ReconcileReport) -> None:

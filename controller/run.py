@@ -19,6 +19,7 @@ from contract.errors import OperatorError
 from contract.local import LocalWorker
 from contract.logs import configure_logging
 from contract.restart import start_anew, started_anew
+from contract.selftest import LONGEST_SILENCE
 from contract.verdicts import Mode
 from controller.api import IDENTITY_HEADER
 from controller.api.app import build
@@ -57,6 +58,7 @@ def run(
     settings: CoreSettings,
     broker_url: str,
     attach: Callable[[Celery], LocalWorker] | None = None,
+    silence: float | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -64,6 +66,7 @@ def run(
         settings: where everything is.
         broker_url: where the workers are reached.
         attach: for the all-in-one process: builds the worker on the app it is given.
+        silence: seconds without a message after which the consumer is tested; None: never.
 
     Raises:
         OperatorError: something it needs is missing; nothing was changed.
@@ -77,7 +80,7 @@ def run(
     url = settings.database_url.get_secret_value()
     with only_one(url), closing(_need(partial(open_database, url))) as database:
         worker = None if attach is None else attach(app)
-        _serve(settings, listener, swarm, app, database, worker)
+        _serve(settings, listener, swarm, app, database, worker, silence)
 
 
 def _serve(
@@ -87,6 +90,7 @@ def _serve(
     app: Celery,
     database: Database,
     worker: LocalWorker | None,
+    silence: float | None,
 ) -> None:
     mode = Mode(settings.mode)
     resync = timedelta(seconds=settings.resync_seconds)
@@ -113,7 +117,7 @@ def _serve(
     keeper = Housekeeping(led, retention=timedelta(days=settings.run_retention_days))
     intake = Intake(led, resync=resync, limits=limits, ring=dispatcher.ring)
     queues = [queue_for_controller()] + ([] if worker is None else [worker.queue])
-    consumer = Consumer(app, intake, queues)
+    consumer = Consumer(app, intake, queues, silence or LONGEST_SILENCE)
 
     def dispatch(lane: Priority) -> float:
         peace = dispatcher.step(lane)
@@ -123,6 +127,7 @@ def _serve(
 
     work = Loops(
         {
+            **({} if silence is None else {"self-test": consumer.check}),
             "sync": every(settings.sync_seconds, sync.step),
             "dispatch": partial(dispatch, ALL),
             "dispatch urgent": partial(dispatch, URGENT),

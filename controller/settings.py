@@ -80,6 +80,14 @@ class ControllerSettings(CoreSettings):
     program: ClassVar[str] = "vxctl controller"
 
     broker_url: BrokerUrl = SecretStr("redis://127.0.0.1:6379/0")
+    silence_seconds: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=3600,
+            description="without a message for so long, the controller tests its connection to the broker",
+        ),
+    ] = 20.0
 
 
 class LocalSettings(CoreSettings):

@@ -4,6 +4,6 @@ Read along the way of the data: `view` (what a look shows), `port` (what is aske
 `linkmsg` and `kernel` (how the real one is asked), `ownership` and `judge` (pure: what it means), `idle`
 (since when), `allowance` (pure: which orphans may go), `remove` and `journal` (acting, with a record),
 `reconcile` (one run from request to report), `watch` (link events: look now), `outbox` (what there is to
-say, until it is said), `agent` and `run` (the Celery side), `scan` and `names` (without Celery), `access`,
-`settings`, `cli` and `local` (how it is started).
+say, until it is said), `watchdog` (whether anybody still asks), `agent` and `run` (the Celery side),
+`scan` and `names` (without Celery), `access`, `settings`, `cli` and `local` (how it is started).
 """

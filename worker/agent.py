@@ -8,10 +8,24 @@ import structlog
 from celery import Celery
 from pydantic import ValidationError
 
-from contract.broker import queue_for_controller
+from contract import VERSION
+from contract.broker import (
+    HINT_EXPIRES,
+    MOST_WAITING,
+    queue_for_controller,
+    queue_for_node,
+    waiting,
+)
 from contract.errors import OperatorError
-from contract.messages import Drift, ReconcileRequest
-from contract.queues import DRIFT_TASK, RECONCILE_TASK, REPORT_TASK
+from contract.messages import Drift, Hello, ReconcileRequest
+from contract.queues import (
+    DRIFT_TASK,
+    HELLO_TASK,
+    RECONCILE_TASK,
+    REPORT_TASK,
+    WORKER_PING_TASK,
+)
+from contract.restart import failures_before, start_anew
 from contract.verdicts import Mode
 from worker.access import open_kernel
 from worker.idle import IdleClock
@@ -22,6 +36,7 @@ from worker.reconcile import Reconciler, read_boot_id
 from worker.settings import WorkerSettings
 from worker.view import Identity
 from worker.watch import LinkWatch
+from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +76,16 @@ class Agent:
             max_removals=settings.max_removals_per_run,
             boot_id=read_boot_id(),
         )
+        self.watchdog = Watchdog(
+            silence=settings.silence_seconds,
+            ping=self._ping,
+            hello=self._say_hello,
+            hung=lambda reason, failures: start_anew(reason, failures=failures),
+            failures=failures_before(),
+        )
+        """Whoever gives the worker a process of its own may start it; it ends with the agent."""
         app.task(name=RECONCILE_TASK)(self.reconcile)
+        app.task(name=WORKER_PING_TASK)(self.ping)
 
     @classmethod
     def open(cls, settings: WorkerSettings, app: Celery) -> Self:
@@ -86,6 +110,7 @@ class Agent:
 
     def stop(self) -> None:
         """Stop watching, send what can be sent at once, and close everything."""
+        self.watchdog.stop()
         self._watch.stop()
         self._outbox.stop()
         self._journal.close()
@@ -94,6 +119,15 @@ class Agent:
 
     def reconcile(self, payload: object) -> None:
         """The task `worker.reconcile`."""
+        with self.watchdog.task():
+            self._reconcile(payload)
+
+    def ping(self) -> None:
+        """The task `worker.ping`."""
+        with self.watchdog.task():
+            pass
+
+    def _reconcile(self, payload: object) -> None:
         try:
             request = ReconcileRequest.model_validate(payload)
         except ValidationError as error:
@@ -104,6 +138,7 @@ class Agent:
         report = self._reconciler.run(request)
         if request.node_id == self._node_id:
             self._data_path_port = request.data_path_port
+            self.watchdog.asked(request.next_within)
         self._outbox.put(REPORT_TASK, report.model_dump_json())
 
     def _tell_drift(self, devices: Sequence[Identity]) -> None:
@@ -114,5 +149,21 @@ class Agent:
         )
         self._outbox.put(DRIFT_TASK, drift.model_dump_json())
 
+    def _say_hello(self, reason: str) -> None:
+        hello = Hello(
+            node_id=self._node_id, worker_version=VERSION, at=datetime.now(UTC), reason=reason
+        )
+        self._outbox.put(HELLO_TASK, hello.model_dump_json())
+
+    def _ping(self) -> None:
+        self._app.send_task(WORKER_PING_TASK, queue=queue_for_node(self._node_id))
+
     def _publish(self, task: str, payload: str) -> None:
-        self._app.send_task(task, args=[payload], queue=queue_for_controller())
+        queue = queue_for_controller()
+        if task == REPORT_TASK:
+            # As many as there were requests, and none of those is sent without a controller.
+            self._app.send_task(task, args=[payload], queue=queue)
+        elif (count := waiting(self._app, queue)) < MOST_WAITING:
+            self._app.send_task(task, args=[payload], queue=queue, expires=HINT_EXPIRES)
+        else:
+            log.warning("no controller takes what waits for it: hint dropped", waiting=count)

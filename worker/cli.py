@@ -25,10 +25,11 @@ def _main(arguments: list[str]) -> int:
     match arguments:
         case ["run", *options]:
             try:
+                from contract.restart import persist
                 from worker.run import run
                 from worker.settings import WorkerSettings
 
-                run(WorkerSettings.load(options))
+                persist(lambda: run(WorkerSettings.load(options)))
             except OperatorError as error:
                 tell(error)
                 return 2

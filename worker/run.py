@@ -35,6 +35,7 @@ def run(settings: WorkerSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _shut_down)
     agent.start()
+    agent.watchdog.start()
     log.info("worker started", node_id=settings.node_id, version=VERSION, mode=settings.mode)
     try:
         # Celery gives up at bytes in its queue that are no message: they are gone then, so go on.

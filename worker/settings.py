@@ -33,6 +33,14 @@ class WorkerSettings(Settings):
     max_removals_per_run: Annotated[
         int, Field(ge=1, le=10_000, description="at most so many removals in one run")
     ] = 100
+    silence_seconds: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=3600,
+            description="without a request for so long, the worker tests its connection to the broker",
+        ),
+    ] = 60.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="least level logged")
     ] = "info"

@@ -14,11 +14,16 @@ def install(app: typer.Typer) -> None:
 
 def controller(context: typer.Context) -> None:
     """Run the controller."""
+    from contract.restart import persist
     from controller.run import run
     from controller.settings import ControllerSettings
 
     settings = ControllerSettings.load(context.args)
-    run(settings, settings.broker_url.get_secret_value())
+    persist(
+        lambda: run(
+            settings, settings.broker_url.get_secret_value(), silence=settings.silence_seconds
+        )
+    )
 
 
 def up(context: typer.Context) -> None:

@@ -1,0 +1,102 @@
+"""The watchdog: notices that nobody asks, finds out why, and does something about it.
+
+Two causes look the same from here: this worker's consumer hangs, or no controller asks. The self-test
+(`contract.selftest`) tells them apart without any controller. A consumer that hangs is cured by a new
+process. While it lives, and a request is overdue all the same, the worker says Hello: ask me.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final
+
+import structlog
+
+from contract.selftest import SelfTest
+
+log = structlog.get_logger(__name__)
+
+_LONGEST_BETWEEN_HELLOS: Final = 600.0
+_LEAST_WAIT: Final = 0.05
+_RETRY_SECONDS: Final = 5.0
+
+
+class Watchdog:
+    """A thread that tests the consumer, and says Hello when a request is overdue.
+
+    Args:
+        silence: seconds without anything from the queue after which the consumer is tested.
+        ping: puts a message into this node's own queue, or raises any exception.
+        hello: leaves a Hello with its reason for the controllers.
+        hung: see `contract.selftest.SelfTest`.
+        failures: how often in a row a new process had not helped.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        *,
+        silence: float,
+        ping: Callable[[], None],
+        hello: Callable[[str], None],
+        hung: Callable[[str, int], None],
+        failures: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._silence = silence
+        self._hello = hello
+        self._clock = clock
+        self._test = SelfTest(silence=silence, ping=ping, hung=hung, failures=failures, clock=clock)
+        self._lock = threading.Lock()
+        self._asked_at = clock()
+        self._overdue_at = clock() + silence
+        self._hellos = 0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Say Hello, so that a worker that comes back is asked at once, and start watching."""
+        self._hello("the worker has started")
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """End the thread, within `timeout` seconds, if it was started."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def task(self) -> AbstractContextManager[None]:
+        """Around each task that the consumer runs."""
+        return self._test.task()
+
+    def asked(self, next_within: float | None) -> None:
+        """A request came; the next is promised within so many seconds (None: it does not say)."""
+        with self._lock:
+            self._asked_at = self._clock()
+            self._overdue_at = self._asked_at + (next_within or 3 * self._silence)
+            self._hellos = 0
+
+    def step(self) -> float:
+        """Do what it is time for; return after how many seconds to come again."""
+        left = self._test.step()
+        if not self._test.passed:
+            return left
+        with self._lock:
+            now = self._clock()
+            if now >= self._overdue_at:
+                pause = min(self._silence * 2**self._hellos, _LONGEST_BETWEEN_HELLOS)
+                self._overdue_at = now + max(pause, self._silence)
+                self._hellos += 1
+                self._hello(f"no request has come for {now - self._asked_at:.0f} s")
+            return min(left, self._overdue_at - now)
+
+    def _run(self) -> None:
+        left = 0.0
+        while not self._stopping.wait(max(left, _LEAST_WAIT)):
+            try:
+                left = self.step()
+            except Exception:
+                # A watchdog that died in silence would be the worst of its faults.
+                log.exception("the watchdog failed, going on")
+                left = _RETRY_SECONDS
