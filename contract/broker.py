@@ -22,7 +22,7 @@ MOST_WAITING: Final = 10_000
 """While so many messages wait for the controllers, workers add no hints: nobody takes them."""
 
 HINT_EXPIRES: Final = 600.0
-"""Seconds after which a hint is not worth taking in: it was repeated meanwhile. More than clocks may differ."""
+"""Seconds after which a hint is not worth taking in: it was repeated meanwhile; clocks may differ by less."""
 
 MEMORY_BROKER: Final = "memory://"
 """The broker of the all-in-one process."""

@@ -129,7 +129,8 @@ class SelfTest:
             else f"the consumer has taken nothing for {quiet:.0f} s, nor the {PINGS} pings in its queue"
         )
         self._failures += 1
-        self._heard_at, self._pinged_at, self._unanswered = self._clock(), None, 0
+        self._heard_at = self._pinged_at = self._clock()
+        self._unanswered = 0
         self._hung(reason, self._failures)
 
     def _note(self, error: str | None) -> None:
