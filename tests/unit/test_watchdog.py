@@ -120,9 +120,11 @@ def test_the_thread_says_hello_at_the_start_and_survives_its_own_faults() -> Non
         if len(said) > 1:
             raise RuntimeError("a fault")
 
-    watchdog = Watchdog(
-        silence=0.04, ping=lambda: None, hello=hello, hung=lambda *_: None, failures=0
-    )
+    def answered() -> None:
+        with watchdog.task():
+            pass
+
+    watchdog = Watchdog(silence=0.04, ping=answered, hello=hello, hung=lambda *_: None)
     with capture_logs() as logs:
         with watchdog.task():
             watchdog.asked(0.01)
