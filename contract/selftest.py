@@ -138,10 +138,8 @@ class SelfTest:
         if error is not None:
             # The consumer has lost it as well, and may need a while to find it again.
             self._unanswered = 0
-        if (error is None) == (self._broker_error is None):
-            return
-        self._broker_error = error
-        if error is None:
-            log.info("the broker takes messages again")
-        else:
+        before, self._broker_error = self._broker_error, error
+        if before is None and error is not None:
             log.warning("the broker takes no messages", error=error)
+        elif before is not None and error is None:
+            log.info("the broker takes messages again")
