@@ -30,6 +30,9 @@ MEMORY_BROKER: Final = "memory://"
 _REDIS_OPTIONS: Final[dict[str, Any]] = {
     # Our priority decides in the database; one Redis key a queue keeps the broker's ACL small.
     "priority_steps": [0],
+    # Acknowledging is local. In Redis it would only keep copies of what nobody needs redelivered, and
+    # one acknowledgement that fails would take the consumer's one place for ever (a known hang).
+    "ack_emulation": False,
     # Without these a peer that vanished without a FIN is noticed after minutes.
     "socket_keepalive": True,
     "socket_connect_timeout": 3,

@@ -1,0 +1,433 @@
+"""Redis fails in every way it is known to, under real processes: noticed end to end, repaired by nobody."""
+
+import base64
+import json
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from contract.messages import Hello, ReconcileReport
+from contract.queues import CONTROLLER_QUEUE, HELLO_TASK, node_queue
+from contract.verdicts import Outcome
+from tests.builders import NODE
+from tests.controller_process import ControllerProcess
+from tests.fake_docker import FakeDocker
+from tests.fake_swarm import snapshot, swarm_id, task
+from tests.integration.namespaces import Namespace
+from tests.integration.test_controller_process import answer_request
+from tests.integration.test_worker_process import PROGRAM, Controller, Worker, variables
+from tests.proxy import Proxy
+from tests.servers import RedisServer, await_true
+
+pytestmark = pytest.mark.privileged
+
+RECOVERY_SECONDS: Final = 30.0
+"""Longer than Celery waits from one try to connect to the next."""
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that a test may do anything to."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    with RedisServer(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def host(in_empty_namespace: int) -> Namespace:
+    return Namespace(in_empty_namespace)
+
+
+# The worker.
+
+
+@pytest.fixture
+def proxy(redis: RedisServer, tmp_path: Path) -> Iterator[Proxy]:
+    """Before the Redis, on a Unix socket: a worker in a namespace of its own reaches nothing else."""
+    with Proxy(redis.folder / "redis.sock", tmp_path / "proxy.sock") as proxy:
+        yield proxy
+
+
+@contextmanager
+def worker_of(
+    host: Namespace, folder: Path, broker_url: str, *program: str, **settings: str
+) -> Iterator[Worker]:
+    """A worker that is ready; killed in the end."""
+    defaults = {
+        "NODE_ID": NODE,
+        "BROKER_URL": broker_url,
+        "JOURNAL": str(folder / "journal.jsonl"),
+        "GRACE_SECONDS": "0.2",
+    }
+    with (folder / "worker.log").open("ab") as log:
+        process = subprocess.Popen(
+            host.command(*(program or (PROGRAM,)), "run"),
+            env=variables(defaults | settings),
+            stderr=log,
+        )
+    try:
+        worker = Worker(process, folder)
+        worker.await_log("worker started")
+        yield worker
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+@pytest.fixture
+def worker(host: Namespace, proxy: Proxy, tmp_path: Path) -> Iterator[Worker]:
+    with worker_of(host, tmp_path, proxy.url) as worker:
+        yield worker
+
+
+def answers_again(controller: Controller, redis: RedisServer) -> ReconcileReport:
+    """Ask again and again, as the real one does, until there is an answer."""
+    reports: list[ReconcileReport] = []
+
+    def answered() -> bool:
+        run_id = controller.ask()
+        with redis.client() as client:
+            for _ in range(10):
+                popped: Any = client.brpop([CONTROLLER_QUEUE], timeout=1)
+                if popped is None:
+                    return False
+                name, payload = parsed(popped[1])
+                if name == "controller.report":
+                    report = ReconcileReport.model_validate_json(payload)
+                    if report.run_id == run_id:
+                        reports.append(report)
+                        return True
+        return False
+
+    await_true(answered, "the worker answers", RECOVERY_SECONDS)
+    return reports[0]
+
+
+def parsed(raw: bytes) -> tuple[str, str]:
+    """The task's name and its payload."""
+    message = json.loads(raw)
+    arguments = json.loads(base64.b64decode(message["body"]))[0]
+    return message["headers"]["task"], str(arguments[0]) if arguments else ""
+
+
+def hellos(redis: RedisServer) -> list[Hello]:
+    """The Hellos that wait for a controller, the oldest first."""
+    with redis.client() as client:
+        waiting: Any = client.lrange(CONTROLLER_QUEUE, 0, -1)
+    told = [parsed(each) for each in reversed(waiting)]
+    return [Hello.model_validate_json(payload) for name, payload in told if name == HELLO_TASK]
+
+
+def test_a_worker_says_hello_when_it_starts(worker: Worker, redis: RedisServer) -> None:
+    await_true(lambda: hellos(redis), "a Hello waits")
+    (hello,) = hellos(redis)
+    assert (hello.node_id, hello.reason) == (NODE, "the worker has started")
+
+
+def test_a_worker_that_nobody_asks_says_hello_and_goes_on_living(
+    host: Namespace, redis: RedisServer, tmp_path: Path
+) -> None:
+    with worker_of(host, tmp_path, redis.url, SILENCE_SECONDS="1") as worker:
+        await_true(lambda: len(hellos(redis)) == 2, "it wants to be asked")
+        assert "no request has come for" in hellos(redis)[1].reason
+        assert "starting anew" not in worker.log
+
+
+def test_a_worker_survives_that_redis_forgets_everything_under_its_connections(
+    worker: Worker, redis: RedisServer
+) -> None:
+    controller = Controller(redis)
+    controller.report_on(controller.ask())
+    redis.flush()
+    assert controller.report_on(controller.ask()).outcome is Outcome.DONE
+
+
+def test_a_worker_finds_out_that_its_connections_are_half_open(
+    worker: Worker, proxy: Proxy, redis: RedisServer
+) -> None:
+    """By Celery itself (kombu from 5.7 on): the process goes on."""
+    controller = Controller(redis)
+    controller.report_on(controller.ask())
+    assert proxy.swallow() >= 2, "one that consumes, one that publishes"
+    answers_again(controller, redis)
+    assert "starting anew" not in worker.log
+
+
+def test_a_worker_survives_a_redis_that_swallows_everything_for_a_while(
+    worker: Worker, proxy: Proxy, redis: RedisServer
+) -> None:
+    controller = Controller(redis)
+    controller.report_on(controller.ask())
+    proxy.swallow_all()
+    controller.ask()
+    worker.await_log("Connection to broker lost")
+    proxy.heal()
+    answers_again(controller, redis)
+    assert worker.process.poll() is None
+
+
+def hanging(flag: Path, program: str) -> Sequence[str]:
+    """The command of a program whose consumer hangs while there is this file."""
+    return (sys.executable, "-m", "tests.hanging", str(flag), program)
+
+
+def test_a_worker_whose_consumer_hangs_starts_anew(
+    host: Namespace, redis: RedisServer, tmp_path: Path
+) -> None:
+    flag = tmp_path / "hang"
+    program = hanging(flag, "vxlan-worker")
+    with worker_of(host, tmp_path, redis.url, *program, SILENCE_SECONDS="2") as worker:
+        controller = Controller(redis)
+        controller.report_on(controller.ask())
+        pid = worker.process.pid
+        flag.write_bytes(b"!")
+        await_true(lambda: not flag.exists(), "it hangs")
+        lost = controller.ask()
+        report = controller.report_on(lost)
+        assert report.outcome is Outcome.DONE, "the new process takes what waited"
+        assert worker.process.pid == pid
+        assert worker.process.poll() is None
+        assert worker.log.count("starting anew") == 1
+        assert worker.log.count("worker started") == 2
+        assert worker.end() == 0
+        assert worker.log.count("worker stopped") == 1
+
+
+def test_a_worker_whose_consumer_hangs_again_and_again_starts_anew_ever_later(
+    host: Namespace, redis: RedisServer, tmp_path: Path
+) -> None:
+    flag = tmp_path / "hang"
+    flag.write_bytes(b"!!")
+    program = hanging(flag, "vxlan-worker")
+    with worker_of(host, tmp_path, redis.url, *program, SILENCE_SECONDS="1") as worker:
+        controller = Controller(redis)
+        controller.report_on(controller.ask())
+        said = [json.loads(line) for line in worker.log.splitlines() if "starting anew" in line]
+        assert [line["failures"] for line in said] == [1, 2]
+
+
+# The controller.
+
+
+@pytest.fixture
+def docker(tmp_path: Path) -> Iterator[FakeDocker]:
+    """The Docker API of a manager."""
+    full = snapshot(tasks=[task("t1", "one", "shop")])
+    with FakeDocker(tmp_path / "docker.sock", full) as docker:
+        yield docker
+
+
+class HangingController(ControllerProcess):
+    """One whose consumer hangs while there is the file `hang` in its folder."""
+
+    @property
+    def flag(self) -> Path:
+        """The file."""
+        return self.folder / "hang"
+
+    def command(self) -> Sequence[str]:
+        """See `Server.command`."""
+        names = [f"--unset={name}" for name in os.environ if name.startswith("VXLAN_")]
+        return ("env", *names, *hanging(self.flag, "vxctl"), "controller", *self._options)
+
+
+@contextmanager
+def controller_of(
+    folder: Path,
+    docker: FakeDocker,
+    broker_url: str,
+    *options: str,
+    kind: type[ControllerProcess] = ControllerProcess,
+) -> Iterator[ControllerProcess]:
+    """A controller that is ready; killed in the end."""
+    controller = kind(folder, broker_url=broker_url, docker_url=docker.url, options=options)
+    try:
+        controller.start()
+        yield controller
+    finally:
+        controller.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def tcp(redis: RedisServer) -> Iterator[Proxy]:
+    """Before the Redis, on TCP."""
+    with Proxy(redis.folder / "redis.sock") as proxy:
+        yield proxy
+
+
+def test_a_controller_survives_that_redis_forgets_everything_under_its_connections(
+    tmp_path: Path, docker: FakeDocker, redis: RedisServer
+) -> None:
+    with controller_of(tmp_path, docker, redis.url) as controller:
+        answer_request(controller, redis)
+        redis.flush()
+        controller.vxctl("requeue", "one")
+        answer_request(controller, redis)
+
+
+def test_a_controller_finds_out_that_its_connections_are_half_open(
+    tmp_path: Path, docker: FakeDocker, redis: RedisServer, tcp: Proxy
+) -> None:
+    with controller_of(tmp_path, docker, tcp.url) as controller:
+        answer_request(controller, redis)
+        assert tcp.swallow() >= 2
+        controller.vxctl("requeue", "one")
+        answer_request(controller, redis)
+        assert "starting anew" not in controller.log()
+
+
+def test_a_controller_says_that_redis_swallows_everything_and_goes_on_when_it_is_over(
+    tmp_path: Path, docker: FakeDocker, redis: RedisServer, tcp: Proxy
+) -> None:
+    with controller_of(tmp_path, docker, tcp.url, "--silence-seconds=1") as controller:
+        answer_request(controller, redis)
+        tcp.swallow_all()
+        await_true(lambda: "the broker takes no messages" in controller.log(), "it notices", 30)
+        assert controller.answers(200), "its API does not depend on the broker"
+        tcp.heal()
+        controller.vxctl("requeue", "one")
+        answer_request(controller, redis)
+        assert "the broker takes messages again" in controller.log()
+
+
+def test_a_controller_whose_consumer_hangs_starts_anew(
+    tmp_path: Path, docker: FakeDocker, redis: RedisServer
+) -> None:
+    with controller_of(
+        tmp_path, docker, redis.url, "--silence-seconds=2", kind=HangingController
+    ) as controller:
+        assert isinstance(controller, HangingController)
+        answer_request(controller, redis)
+        pid = controller.pid()
+        controller.flag.write_bytes(b"!")
+        await_true(lambda: not controller.flag.exists(), "it hangs")
+        await_true(lambda: "starting anew" in controller.log(), "it notices")
+        await_true(lambda: controller.answers(200), "it is there again")
+        controller.vxctl("requeue", "one")
+        answer_request(controller, redis)
+        assert controller.pid() == pid
+        assert controller.log().count("controller started") == 2
+        assert controller.end() == 0
+
+
+def garbage() -> Iterator[bytes]:
+    """What is no message of ours."""
+    yield from (b"garbage", b"\xff\xfe", b"[]", b"{}", b"null", b"5", b"[" * 100_000)
+    properties = {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}
+
+    def message(body: bytes, *, task: object, kind: str = "application/json") -> bytes:
+        return json.dumps(
+            {
+                "body": base64.b64encode(body).decode(),
+                "content-type": kind,
+                "content-encoding": "utf-8",
+                "headers": {"task": task, "id": "1", "lang": "py"},
+                "properties": properties,
+            }
+        ).encode()
+
+    no_arguments = json.dumps([[], {}, {}]).encode()
+    yield message(
+        pickle.dumps(print), task="controller.report", kind="application/x-python-serialize"
+    )
+    yield message(pickle.dumps(print), task="controller.report")
+    yield message(no_arguments, task="controller.self_destruct")
+    yield message(no_arguments, task="controller.report")
+    yield message(no_arguments, task=None)
+    yield message(no_arguments, task={"a": [1]})
+    for arguments in ([5], [None], ["{}"], ["not JSON"], [["x"]], ["x", "y"], ["\0"]):
+        body = json.dumps([arguments, {}, {}]).encode()
+        for name in ("report", "drift", "hello", "ping"):
+            yield message(body, task=f"controller.{name}")
+    yield message(json.dumps([["x" * 20_000_000], {}, {}]).encode(), task="controller.report")
+    yield b"x" * 50_000_000
+
+
+def test_bytes_that_are_no_message_do_not_end_a_controller(
+    tmp_path: Path, docker: FakeDocker, redis: RedisServer
+) -> None:
+    with controller_of(tmp_path, docker, redis.url) as controller:
+        for raw in garbage():
+            with redis.client() as client:
+                client.lpush(CONTROLLER_QUEUE, raw)
+        answer_request(controller, redis)
+
+
+def test_bytes_that_are_no_message_do_not_end_a_worker(worker: Worker, redis: RedisServer) -> None:
+    for raw in garbage():
+        with redis.client() as client:
+            client.lpush(node_queue(NODE), raw.replace(b"controller.report", b"worker.reconcile"))
+    answers_again(Controller(redis), redis)
+    assert worker.process.poll() is None
+
+
+# Both together.
+
+RESYNC: Final = 4.0
+RUN_TIMEOUT: Final = 3.0
+
+
+def runs(folder: Path) -> list[tuple[str, str, str | None]]:
+    """State, begin and end of each run of node `one`, in the order in which they were asked for."""
+    with closing(sqlite3.connect(folder / "controller.db")) as connection:
+        query = (
+            "SELECT state, requested_at, closed_at FROM runs"
+            " WHERE node_id = ? ORDER BY requested_at"
+        )
+        return connection.execute(query, (swarm_id("one"),)).fetchall()
+
+
+def succeeded(folder: Path) -> int:
+    return sum(state == "succeeded" for state, _, _ in runs(folder))
+
+
+@pytest.mark.parametrize("fault", ["flushed", "restarted", "stopped"])
+def test_everything_is_reconciled_again_by_itself_and_nothing_twice_at_once(
+    host: Namespace, tmp_path: Path, docker: FakeDocker, redis: RedisServer, fault: str
+) -> None:
+    options = (f"--resync-seconds={RESYNC:g}", f"--run-timeout-seconds={RUN_TIMEOUT:g}")
+    node = swarm_id("one")
+    with (
+        controller_of(tmp_path, docker, redis.url, *options),
+        worker_of(host, tmp_path, redis.url, NODE_ID=node) as worker,
+    ):
+        await_true(lambda: succeeded(tmp_path), "a first run")
+        for _ in range(3):
+            if fault == "flushed":
+                redis.flush()
+            else:
+                redis.stop(signal.SIGKILL)
+                time.sleep(2.0 if fault == "stopped" else 0.0)
+                redis.start()
+            before = succeeded(tmp_path)
+            # Celery's own pause between two tries to connect comes on top.
+            longest = RESYNC * 1.1 + RUN_TIMEOUT + (0 if fault == "flushed" else 4.0)
+            await_true(lambda: succeeded(tmp_path) > before, "it is reconciled again", longest)  # noqa: B023
+        assert worker.process.poll() is None
+    history = runs(tmp_path)
+    for (_, _, closed), (_, requested, _) in pairwise(history):
+        assert closed is not None
+        assert closed <= requested, "one at a time"
+
+
+def test_a_worker_that_comes_back_is_asked_at_once(
+    host: Namespace, tmp_path: Path, docker: FakeDocker, redis: RedisServer
+) -> None:
+    node = swarm_id("one")
+    with controller_of(tmp_path, docker, redis.url, "--run-timeout-seconds=1") as controller:
+        await_true(lambda: controller.json("status")["nodes"][0]["failures"] >= 5, "long away", 40)
+        with worker_of(host, tmp_path, redis.url, NODE_ID=node):
+            await_true(lambda: succeeded(tmp_path), "it is asked", 3.0)
+    assert "a worker says Hello" in controller.log()
