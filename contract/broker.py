@@ -36,7 +36,7 @@ _REDIS_OPTIONS: Final[dict[str, Any]] = {
     # Without these a peer that vanished without a FIN is noticed after minutes.
     "socket_keepalive": True,
     "socket_connect_timeout": 3,
-    "socket_timeout": 10,
+    "socket_timeout": 5,
     "health_check_interval": 5,
 }
 

@@ -24,6 +24,8 @@ PINGS: Final = 2
 LONGEST_SILENCE: Final = 600.0
 """Seconds to which the silence grows, doubling, while new processes do not help either."""
 
+_LEAST_PATIENCE: Final = 1.0
+
 LONGEST_TASK: Final = 300.0
 """Seconds after which a task that does not end is a hang too; before that it is only long."""
 
@@ -33,7 +35,7 @@ class SelfTest:
 
     Args:
         silence: seconds without anything taken from the queue after which a ping is sent; a quarter of
-            it is given to each ping.
+            it, and a second at the least, is given to each ping.
         ping: puts a message into the queue, or raises any exception.
         hung: told the reason and how often in a row this has happened; it should not return. No task
             begins while it is at work.
@@ -113,7 +115,7 @@ class SelfTest:
             longest = max(self._silence, LONGEST_SILENCE)
             since, pause = self._heard_at, min(self._silence * 2**self._failures, longest)
         else:
-            since, pause = self._pinged_at, self._silence / 4
+            since, pause = self._pinged_at, max(self._silence / 4, _LEAST_PATIENCE)
         return since + pause - self._clock()
 
     def _heard(self) -> None:

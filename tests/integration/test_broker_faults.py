@@ -172,7 +172,7 @@ def test_a_worker_survives_a_redis_that_swallows_everything_for_a_while(
     controller.report_on(controller.ask())
     proxy.swallow_all()
     controller.ask()
-    worker.await_log("Connection to broker lost")
+    worker.await_log("BRPOP got no reply")
     proxy.heal()
     answers_again(controller, redis)
     assert worker.process.poll() is None
@@ -199,8 +199,7 @@ def test_a_worker_whose_consumer_hangs_starts_anew(
         assert report.outcome is Outcome.DONE, "the new process takes what waited"
         assert worker.process.pid == pid
         assert worker.process.poll() is None
-        assert worker.log.count("starting anew") == 1
-        assert worker.log.count("worker started") == 2
+        assert worker.log.count("starting anew") == worker.log.count("worker started") - 1 >= 1
         assert worker.end() == 0
         assert worker.log.count("worker stopped") == 1
 
@@ -212,10 +211,9 @@ def test_a_worker_whose_consumer_hangs_again_and_again_starts_anew_ever_later(
     flag.write_bytes(b"!!")
     program = hanging(flag, "vxlan-worker")
     with worker_of(host, tmp_path, redis.url, *program, SILENCE_SECONDS="1") as worker:
-        controller = Controller(redis)
-        controller.report_on(controller.ask())
+        answers_again(Controller(redis), redis)
         said = [json.loads(line) for line in worker.log.splitlines() if "starting anew" in line]
-        assert [line["failures"] for line in said] == [1, 2]
+        assert [line["failures"] for line in said[:2]] == [1, 2]
 
 
 # The controller.
@@ -294,7 +292,7 @@ def test_a_controller_says_that_redis_swallows_everything_and_goes_on_when_it_is
     with controller_of(tmp_path, docker, tcp.url, "--silence-seconds=1") as controller:
         answer_request(controller, redis)
         tcp.swallow_all()
-        await_true(lambda: "the broker takes no messages" in controller.log(), "it notices", 30)
+        await_true(lambda: "the broker takes no messages" in controller.log(), "it notices", 40)
         assert controller.answers(200), "its API does not depend on the broker"
         tcp.heal()
         controller.vxctl("requeue", "one")
@@ -318,7 +316,7 @@ def test_a_controller_whose_consumer_hangs_starts_anew(
         controller.vxctl("requeue", "one")
         answer_request(controller, redis)
         assert controller.pid() == pid
-        assert controller.log().count("controller started") == 2
+        assert controller.log().count("controller started") >= 2
         assert controller.end() == 0
 
 
