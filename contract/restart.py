@@ -39,6 +39,11 @@ def start_anew(reason: str, *, failures: int = 0) -> NoReturn:
         os._exit(1)
 
 
+def started_anew() -> bool:
+    """Whether this process was started by `start_anew`: what it needs was there a moment ago."""
+    return _VARIABLE in os.environ
+
+
 def failures_before() -> int:
     """How often in a row starting anew had not helped, as the process before this one knew."""
     value = os.environ.get(_VARIABLE, "")
@@ -56,7 +61,7 @@ def persist(run: Callable[[], None]) -> None:
     try:
         run()
     except OperatorError as error:
-        if _VARIABLE not in os.environ:
+        if not started_anew():
             raise
         time.sleep(_RETRY_SECONDS)
         start_anew(str(error), failures=failures_before())

@@ -14,16 +14,11 @@ def install(app: typer.Typer) -> None:
 
 def controller(context: typer.Context) -> None:
     """Run the controller."""
-    from contract.restart import persist
     from controller.run import run
     from controller.settings import ControllerSettings
 
     settings = ControllerSettings.load(context.args)
-    persist(
-        lambda: run(
-            settings, settings.broker_url.get_secret_value(), silence=settings.silence_seconds
-        )
-    )
+    run(settings, settings.broker_url.get_secret_value(), silence=settings.silence_seconds)
 
 
 def up(context: typer.Context) -> None:
