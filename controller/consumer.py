@@ -13,7 +13,7 @@ from kombu import Queue
 from contract.broker import queue_for_controller
 from contract.queues import DRIFT_TASK, HELLO_TASK, PING_TASK, REPORT_TASK
 from contract.restart import failures_before, start_anew
-from contract.selftest import SelfTest
+from contract.selftest import LONGEST_SILENCE, SelfTest
 from controller.intake import Intake
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,11 @@ class Consumer:
     """
 
     def __init__(
-        self, app: Celery, intake: Intake, queues: Sequence[Queue], silence: float
+        self,
+        app: Celery,
+        intake: Intake,
+        queues: Sequence[Queue],
+        silence: float = LONGEST_SILENCE,
     ) -> None:
         self._app = app
         self._test = SelfTest(

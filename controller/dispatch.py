@@ -1,7 +1,7 @@
 """Sending requests: claim due nodes, build each one's request, put it on the node's queue.
 
-The controller is the only producer of a node's queue and has one run of a node at a time. So whatever
-still waits there when a request is sent belongs to a run that was given up, and is purged first: a node
+The controller is the only producer of a node's queue, but for its worker's own pings, and has one run of a
+node at a time. So whatever still waits there belongs to a run that was given up, and is purged first: a node
 without a worker never has more than one message, and a worker that comes back gets one run.
 """
 

@@ -1,0 +1,141 @@
+"""A worker says Hello: its node is looked at at once, and what waits for the controllers stays bounded."""
+
+import json
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from contract.broker import HINT_EXPIRES, celery_app
+from contract.messages import Hello
+from contract.queues import CONTROLLER_QUEUE, DRIFT_TASK, HELLO_TASK, REPORT_TASK
+from controller import due
+from controller.database import Database
+from controller.intake import Intake
+from controller.states import Priority, RunState
+from tests.builders import NODE
+from tests.fake_clock import START, Clock
+from tests.fake_swarm import swarm_id
+from tests.reports import drift
+from tests.servers import RedisServer
+from tests.stored import RESYNC, claim, contents, due_row, node_row, put
+from worker import agent as module
+from worker.agent import Agent
+from worker.settings import WorkerSettings
+
+
+class Bell:
+    """Counts how often it was rung."""
+
+    def __init__(self) -> None:
+        self.rung = 0
+
+    def __call__(self) -> None:
+        self.rung += 1
+
+
+@pytest.fixture
+def bell() -> Bell:
+    return Bell()
+
+
+@pytest.fixture
+def intake(database: Database, clock: Clock, bell: Bell) -> Intake:
+    return Intake(database, resync=RESYNC, ring=bell, utcnow=clock)
+
+
+def hello(node: str = "one", reason: str = "the worker has started") -> str:
+    """What a worker says."""
+    told = Hello(node_id=swarm_id(node), worker_version="1.2.3", at=START, reason=reason)
+    return told.model_dump_json()
+
+
+def test_its_node_is_looked_at_at_once_in_spite_of_its_failures(
+    database: Database, intake: Intake, clock: Clock, bell: Bell
+) -> None:
+    put(database)
+    for _ in range(6):
+        run = claim(database, now=clock())[swarm_id("one")]
+        with database.write() as session:
+            due.finish(session, run.run_id, RunState.LOST, now=clock(), resync=RESYNC)
+        clock.advance(120)
+    intake.hello(hello())
+    row = due_row(database)
+    assert row.due_at is not None
+    assert row.due_at <= clock()
+    assert Priority(row.priority) is Priority.DRIFT
+    assert "its worker says: the worker has started" in row.reasons
+    assert bell.rung == 1
+
+
+def test_who_says_hello_was_seen(database: Database, intake: Intake, clock: Clock) -> None:
+    put(database)
+    clock.advance(5)
+    intake.hello(hello())
+    node = node_row(database)
+    assert (node.worker_seen_at, node.worker_version) == (clock(), "1.2.3")
+
+
+def test_hellos_during_a_run_make_one_more(
+    database: Database, intake: Intake, clock: Clock
+) -> None:
+    put(database)
+    running = claim(database)[swarm_id("one")]
+    for count in range(20):
+        intake.hello(hello(reason=f"no request has come for {count} s"))
+    assert due_row(database).run_id == running.run_id
+    with database.write() as session:
+        due.finish(session, running.run_id, RunState.SUCCEEDED, now=clock(), resync=RESYNC)
+    assert swarm_id("one") in claim(database)
+    assert swarm_id("one") not in claim(database)
+
+
+def test_a_hello_of_no_node_of_the_swarm_changes_nothing_and_is_told(
+    database: Database, intake: Intake
+) -> None:
+    put(database)
+    before = contents(database)
+    with capture_logs() as logs:
+        intake.hello(hello("nobody"))
+    assert contents(database) == before
+    assert logs[0]["event"] == "Hello of a node that is not in the Swarm"
+
+
+@pytest.mark.parametrize("raw", ["", "x", "{}", "[]", hello().replace("1.2.3", "\\u0000")])
+def test_what_is_no_hello_is_dropped(database: Database, intake: Intake, raw: str) -> None:
+    put(database)
+    before = contents(database)
+    with capture_logs() as logs:
+        intake.hello(raw)
+    assert contents(database) == before
+    assert logs[0]["event"] == "dropped a Hello that is not one"
+
+
+def test_a_long_reason_is_cut(database: Database, intake: Intake) -> None:
+    put(database)
+    claim(database)
+    intake.hello(hello(reason="x" * 2000))
+    assert len(due_row(database).reasons[0]) < 250
+
+
+@pytest.mark.privileged
+def test_hints_stop_when_nobody_takes_them_and_reports_do_not(
+    redis_server: RedisServer, broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING", 5)
+    settings = WorkerSettings(node_id=NODE, journal=tmp_path / "journal.jsonl")
+    agent = Agent.open(settings, celery_app("worker", broker_url))
+    with redis_server.client() as client:
+        for _ in range(10):
+            agent._publish(DRIFT_TASK, drift(1).model_dump_json())
+            agent._publish(HELLO_TASK, hello())
+        assert client.llen(CONTROLLER_QUEUE) == 5
+        agent._publish(REPORT_TASK, "{}")
+        assert client.llen(CONTROLLER_QUEUE) == 6
+        waiting = [json.loads(each) for each in client.lrange(CONTROLLER_QUEUE, 0, -1)]
+        assert [bool(each["headers"]["expires"]) for each in waiting] == [False] + [True] * 5
+        client.delete(CONTROLLER_QUEUE)
+        agent._publish(DRIFT_TASK, drift(1).model_dump_json())
+        assert client.llen(CONTROLLER_QUEUE) == 1
+    agent.stop()
+    assert HINT_EXPIRES > 300, "clocks may differ by five minutes"
