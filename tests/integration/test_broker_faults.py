@@ -178,6 +178,17 @@ def test_a_worker_survives_a_redis_that_swallows_everything_for_a_while(
     assert worker.process.poll() is None
 
 
+def test_acknowledging_asks_nothing_of_redis(worker: Worker, redis: RedisServer) -> None:
+    """One that Redis did not get would take the consumer's only place, and nothing more be consumed."""
+    controller = Controller(redis)
+    controller.report_on(controller.ask())
+    controller.report_on(controller.ask())
+    with redis.client() as client:
+        used: Any = client.info("commandstats")
+    assert "cmdstat_brpop" in used
+    assert not used.keys() & {f"cmdstat_{name}" for name in ("hset", "hdel", "zrem")}
+
+
 def hanging(flag: Path, program: str) -> Sequence[str]:
     """The command of a program whose consumer hangs while there is this file."""
     return (sys.executable, "-m", "tests.hanging", str(flag), program)
@@ -402,7 +413,7 @@ def test_everything_is_reconciled_again_by_itself_and_nothing_twice_at_once(
         worker_of(host, tmp_path, redis.url, NODE_ID=node) as worker,
     ):
         await_true(lambda: succeeded(tmp_path), "a first run")
-        for _ in range(3):
+        for _ in range(2):
             if fault == "flushed":
                 redis.flush()
             else:
@@ -425,7 +436,7 @@ def test_a_worker_that_comes_back_is_asked_at_once(
 ) -> None:
     node = swarm_id("one")
     with controller_of(tmp_path, docker, redis.url, "--run-timeout-seconds=1") as controller:
-        await_true(lambda: controller.json("status")["nodes"][0]["failures"] >= 5, "long away", 40)
+        await_true(lambda: controller.json("status")["nodes"][0]["failures"] >= 4, "long away", 40)
         with worker_of(host, tmp_path, redis.url, NODE_ID=node):
             await_true(lambda: succeeded(tmp_path), "it is asked", 3.0)
     assert "a worker says Hello" in controller.log()

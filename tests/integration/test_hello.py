@@ -137,5 +137,4 @@ def test_hints_stop_when_nobody_takes_them_and_reports_do_not(
         client.delete(CONTROLLER_QUEUE)
         agent._publish(DRIFT_TASK, drift(1).model_dump_json())
         assert client.llen(CONTROLLER_QUEUE) == 1
-    agent.stop()
     assert HINT_EXPIRES > 300, "clocks may differ by five minutes"
