@@ -41,6 +41,7 @@ from controller.leader import (
 from controller.loops import Loops, every
 from controller.settings import CoreSettings
 from controller.states import Priority
+from controller.status import Conditions
 from controller.swarm import DockerSwarm
 from controller.sync import Sync
 
@@ -115,6 +116,7 @@ def _serve(
     )
     sync = Sync(swarm, led, ring=dispatcher.ring)
     keeper = Housekeeping(led, retention=timedelta(days=settings.run_retention_days))
+    conditions = Conditions(led, mode=mode, resync=resync)
     intake = Intake(led, resync=resync, limits=limits, ring=dispatcher.ring)
     queues = [queue_for_controller()] + ([] if worker is None else [worker.queue])
     consumer = Consumer(app, intake, queues, silence or LONGEST_SILENCE)
@@ -132,6 +134,7 @@ def _serve(
             "dispatch": partial(dispatch, ALL),
             "dispatch urgent": partial(dispatch, URGENT),
             "housekeeping": every(_HOUSEKEEPING_SECONDS, keeper.step),
+            "conditions": conditions.step,
         }
     )
 

@@ -1,0 +1,284 @@
+"""Which facts make which conditions: every reason, and when a condition last changed."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.conditions import (
+    ClusterFacts,
+    Condition,
+    NodeFacts,
+    Reason,
+    Status,
+    Type,
+    dated,
+    of_cluster,
+    of_node,
+)
+from controller.states import RunState
+from tests.fake_clock import START
+
+GOOD = NodeFacts(seen_at=START)
+CLUSTER = ClusterFacts(synced_at=START)
+DOCUMENT = Path(__file__).parents[2] / "docs" / "conditions.md"
+
+NODES: list[tuple[str, dict[str, Any], str]] = [
+    ("all is well", {}, "True/Converged False/NothingWrong False/Progressing False/NotPaused"),
+    (
+        "the Swarm says that it is down",
+        {"state": "down", "silent": True},
+        "Unknown/NodeDown Unknown/NodeDown True/NodeDown False/NotPaused",
+    ),
+    (
+        "no worker was ever seen",
+        {"seen_at": None, "last_run": None, "converged_generation": 0},
+        "Unknown/NeverSeen Unknown/NeverSeen True/NeverSeen False/NotPaused",
+    ),
+    (
+        "its worker is silent",
+        {"silent": True},
+        "Unknown/WorkerAway Unknown/WorkerAway True/WorkerAway False/NotPaused",
+    ),
+    (
+        "three runs in a row were lost",
+        {"last_run": RunState.LOST, "failures": 3},
+        "Unknown/WorkerAway Unknown/WorkerAway True/WorkerAway False/NotPaused",
+    ),
+    (
+        "one run was lost",
+        {"last_run": RunState.LOST, "failures": 1},
+        "Unknown/RunsLost Unknown/RunsLost False/Progressing False/NotPaused",
+    ),
+    (
+        "a run failed",
+        {"last_run": RunState.FAILED, "failures": 1, "last_error": "no capability"},
+        "False/RunFailed True/RunFailed False/Progressing False/NotPaused",
+    ),
+    (
+        "three runs in a row failed",
+        {"last_run": RunState.FAILED, "failures": 3, "last_error": "no capability"},
+        "False/RunFailed True/RunFailed True/RunFailed False/NotPaused",
+    ),
+    (
+        "a request was refused",
+        {"last_run": RunState.REFUSED, "failures": 1, "last_error": "late"},
+        "Unknown/RunRefused Unknown/RunRefused False/Progressing False/NotPaused",
+    ),
+    (
+        "three requests in a row were refused",
+        {"last_run": RunState.REFUSED, "failures": 3},
+        "Unknown/RunRefused Unknown/RunRefused True/RunRefused False/NotPaused",
+    ),
+    (
+        "its networks changed",
+        {"generation": 2},
+        "False/NotConverged False/NothingWrong False/Progressing False/NotPaused",
+    ),
+    (
+        "paused",
+        {"paused": "by ann (a new kernel)"},
+        "Unknown/Paused Unknown/Paused False/Progressing True/Paused",
+    ),
+    (
+        "paused, so that silence means nothing",
+        {"paused": "by ann", "silent": True, "last_run": RunState.LOST, "failures": 9},
+        "Unknown/Paused Unknown/Paused False/Progressing True/Paused",
+    ),
+    (
+        "the cluster is paused",
+        {"cluster_paused": "by ann"},
+        "Unknown/ClusterPaused Unknown/ClusterPaused False/Progressing True/ClusterPaused",
+    ),
+    (
+        "ignored",
+        {"ignored": True},
+        "Unknown/IgnoredByLabel Unknown/IgnoredByLabel False/Progressing True/IgnoredByLabel",
+    ),
+    (
+        "a conflict",
+        {"conflicts": 1},
+        "False/DeviceConflict True/DeviceConflict False/Progressing False/NotPaused",
+    ),
+    (
+        "a blocking orphan is left",
+        {"orphans": 2, "blocking": 1},
+        "False/OrphansLeft True/OrphansLeft False/Progressing False/NotPaused",
+    ),
+    (
+        "a stale orphan is left",
+        {"orphans": 1},
+        "True/Converged True/OrphansLeft False/Progressing False/NotPaused",
+    ),
+    (
+        "observe mode with a blocking orphan",
+        {"orphans": 1, "blocking": 1, "observe": True},
+        "False/ObserveMode True/ObserveMode False/Progressing False/NotPaused",
+    ),
+    (
+        "observe mode with nothing to remove",
+        {"observe": True},
+        "True/Converged False/NothingWrong False/Progressing False/NotPaused",
+    ),
+    (
+        "the breaker tripped, and nothing is left",
+        {"breaker": "201 removals"},
+        "True/Converged False/NothingWrong True/BreakerTripped False/NotPaused",
+    ),
+    (
+        "the breaker tripped, and a blocking orphan is left",
+        {"breaker": "201 removals", "orphans": 1, "blocking": 1, "observe": True},
+        "False/BreakerTripped True/BreakerTripped True/BreakerTripped False/NotPaused",
+    ),
+    (
+        "a network without a device",
+        {"missing": ["shop"]},
+        "False/NetworkWithoutDevice True/NetworkWithoutDevice False/Progressing False/NotPaused",
+    ),
+    (
+        "the worker sees not all",
+        {"limits": ["cannot see nsid 4"]},
+        "True/Converged True/WorkerLimited False/Progressing False/NotPaused",
+    ),
+    (
+        "the gravest of many goes first",
+        {"limits": ["x"], "missing": ["y"], "conflicts": 1, "generation": 9, "silent": True},
+        "Unknown/WorkerAway True/DeviceConflict True/WorkerAway False/NotPaused",
+    ),
+]
+
+CLUSTERS: list[tuple[str, dict[str, Any], str]] = [
+    ("all is well", {}, "True/SwarmRead True/Enforcing True/AllPresent"),
+    (
+        "the Swarm cannot be read",
+        {"sync_error": "no leader"},
+        "False/SwarmUnreadable True/Enforcing True/AllPresent",
+    ),
+    (
+        "another Swarm",
+        {"sync_error": "another one", "sync_reason": "SwarmChanged"},
+        "False/SwarmChanged True/Enforcing True/AllPresent",
+    ),
+    (
+        "a list that shrank",
+        {"sync_error": "half is gone", "sync_reason": "ListShrunk"},
+        "False/ListShrunk True/Enforcing True/AllPresent",
+    ),
+    ("nobody reads", {"stale": True}, "Unknown/ReadingStale True/Enforcing True/AllPresent"),
+    ("observe", {"observe": True}, "True/SwarmRead False/ObserveMode True/AllPresent"),
+    (
+        "the breaker tripped",
+        {"breaker": "7 of 20 nodes", "observe": True},
+        "True/SwarmRead False/BreakerTripped True/AllPresent",
+    ),
+    (
+        "paused",
+        {"paused": "by ann", "breaker": "7 of 20 nodes"},
+        "True/SwarmRead False/ClusterPaused True/AllPresent",
+    ),
+]
+
+WORKERS: list[tuple[str, list[dict[str, Any]], str]] = [
+    ("no nodes", [], "True/AllPresent"),
+    ("one of two is away", [{}, {"silent": True}], "False/WorkersAway"),
+    ("one of two was never seen", [{}, {"seen_at": None}], "False/WorkersAway"),
+    ("all are away", [{"silent": True}, {"seen_at": None}], "False/NoWorkers"),
+    ("who is down does not count", [{}, {"state": "down", "silent": True}], "True/AllPresent"),
+    ("who is paused does not count", [{}, {"paused": "x", "silent": True}], "True/AllPresent"),
+]
+
+
+def short(conditions: list[Condition]) -> str:
+    """Status and reason of each."""
+    return " ".join(f"{each.status}/{each.reason}" for each in conditions)
+
+
+@pytest.mark.parametrize(("changes", "expected"), [pytest.param(*c[1:], id=c[0]) for c in NODES])
+def test_conditions_of_a_node(changes: dict[str, Any], expected: str) -> None:
+    found = of_node(replace(GOOD, **changes))
+    assert [each.type for each in found] == ["Ready", "Degraded", "Stalled", "Paused"]
+    assert short(found) == expected
+
+
+@pytest.mark.parametrize(("changes", "expected"), [pytest.param(*c[1:], id=c[0]) for c in CLUSTERS])
+def test_conditions_of_the_cluster(changes: dict[str, Any], expected: str) -> None:
+    found = of_cluster(replace(CLUSTER, **changes), [("one", of_node(GOOD))])
+    assert [each.type for each in found] == [
+        "DesiredStateKnown",
+        "RemovalsAllowed",
+        "WorkersPresent",
+    ]
+    assert short(found) == expected
+
+
+@pytest.mark.parametrize(("nodes", "expected"), [pytest.param(*c[1:], id=c[0]) for c in WORKERS])
+def test_whether_workers_are_present(nodes: list[dict[str, Any]], expected: str) -> None:
+    its = [(f"node{at}", of_node(replace(GOOD, **each))) for at, each in enumerate(nodes)]
+    assert short(of_cluster(CLUSTER, its)[2:]) == expected
+
+
+def test_a_message_names_few_of_many_and_is_bounded() -> None:
+    away = of_node(replace(GOOD, silent=True))
+    many = [(f"node{number}", away) for number in range(9)]
+    message = of_cluster(CLUSTER, [*many, ("well", of_node(GOOD))])[2].message
+    assert "9 of 10 nodes" in message
+    assert "node0, node1, node2, node3, node4 and 4 more" in message
+    long = of_node(
+        replace(GOOD, last_run=RunState.FAILED, last_error="x" * 5000, limits=["y" * 5000])
+    )
+    assert all(len(each.message) < 700 for each in long)
+
+
+def test_a_message_stands_still_while_nothing_changes() -> None:
+    """Else each step would write every row that has one."""
+    first = of_node(replace(GOOD, silent=True))
+    assert "2030-01-01 12:00:00 UTC" in first[0].message
+    assert of_node(replace(GOOD, silent=True)) == first
+
+
+def test_since_is_when_the_status_changed_and_not_the_reason() -> None:
+    before: list[dict[str, Any]] = []
+
+    def at(minutes: int, **changes: Any) -> list[dict[str, Any]]:
+        nonlocal before
+        before = dated(
+            of_node(replace(GOOD, **changes)), before, START + timedelta(minutes=minutes)
+        )
+        return before
+
+    def since(minutes: int) -> str:
+        return (START + timedelta(minutes=minutes)).isoformat()
+
+    assert {each["since"] for each in at(0)} == {since(0)}
+    assert {each["since"] for each in at(1)} == {since(0)}
+    ready = at(2, conflicts=1)[0]
+    assert (ready["status"], ready["since"]) == ("False", since(2))
+    ready = at(3, missing=["shop"])[0]
+    assert (ready["status"], ready["reason"]) == ("False", "NetworkWithoutDevice")
+    assert ready["since"] == since(2)
+    assert at(4)[0]["since"] == since(4)
+    assert at(5)[3]["since"] == since(0)
+
+
+def test_every_reason_is_reachable() -> None:
+    found = {each.reason for _, changes, _ in NODES for each in of_node(replace(GOOD, **changes))}
+    well = [("one", of_node(GOOD))]
+    for _, changes, _ in CLUSTERS:
+        found |= {each.reason for each in of_cluster(replace(CLUSTER, **changes), well)}
+    for _, nodes, _ in WORKERS:
+        its = [("x", of_node(replace(GOOD, **each))) for each in nodes]
+        found |= {each.reason for each in of_cluster(CLUSTER, its)}
+    assert found == {reason.value for reason in Reason}
+
+
+def test_every_condition_and_reason_is_documented_and_no_other() -> None:
+    told = {
+        line.split("`")[1] for line in DOCUMENT.read_text().splitlines() if line.startswith("| `")
+    }
+    assert told == {each.value for each in (*Reason, *Type)}
+
+
+def test_statuses_are_those_of_kubernetes() -> None:
+    assert {each.value for each in Status} == {"True", "False", "Unknown"}
