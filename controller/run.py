@@ -25,6 +25,7 @@ from controller.api import IDENTITY_HEADER
 from controller.api.app import build
 from controller.api.context import Context
 from controller.breaker import Limits
+from controller.conditions import SILENT_RESYNCS
 from controller.consumer import Consumer
 from controller.database import Database, open_database
 from controller.dispatch import ALL, URGENT, Dispatcher
@@ -145,7 +146,12 @@ def _serve(
     election = Election(lease, won=lead, lost=partial(start_anew, "the lease is lost"))
     candidacy = Loops({"lease": every(RENEW_SECONDS, election.step)})
     context = Context(
-        database, mode=mode, ring=dispatcher.ring, leading=lease.still_leads, breaker=limits
+        database,
+        mode=mode,
+        ring=dispatcher.ring,
+        leading=lease.still_leads,
+        breaker=limits,
+        stale_after=SILENT_RESYNCS * resync,
     )
     server = uvicorn.Server(
         uvicorn.Config(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from contract.verdicts import Mode
 from controller.breaker import DEFAULTS, Limits
@@ -18,6 +19,7 @@ class Context:
         ring: called when a node was made due.
         leading: whether this process leads.
         breaker: when the breaker trips.
+        stale_after: how old what is known of the Swarm may be.
     """
 
     database: Database
@@ -25,3 +27,4 @@ class Context:
     ring: Callable[[], None]
     leading: Callable[[], bool] = lambda: True
     breaker: Limits = DEFAULTS
+    stale_after: timedelta = timedelta(minutes=3)

@@ -11,6 +11,10 @@ NodeFilter = Annotated[
     str | None, Query(max_length=255, description="id, unique id prefix or hostname")
 ]
 Limit = Annotated[int, Query(ge=1, le=1000, description="how many rows at most")]
+After = Annotated[
+    str | None,
+    Query(pattern=r"^[0-9a-z]{25}$", description="id of the last row of the page before"),
+]
 
 _ONE_LINE: Final = r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$"
 """No control characters, no line ends, nothing that turns the direction of writing."""

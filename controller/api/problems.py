@@ -10,6 +10,7 @@ from controller.queries import (
     AmbiguousNetworkError,
     AmbiguousNodeError,
     NoClusterError,
+    UnknownCursorError,
     UnknownNetworkError,
     UnknownNodeError,
 )
@@ -42,6 +43,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(AmbiguousNetworkError)
     def ambiguous_network(_request: Request, error: AmbiguousNetworkError) -> JSONResponse:
         return problem(409, "Ambiguous network", f"{error}; give the id")
+
+    @app.exception_handler(UnknownCursorError)
+    def unknown_cursor(_request: Request, error: UnknownCursorError) -> JSONResponse:
+        return problem(422, "Invalid request", f"{error}; begin with the first page again")
 
     @app.exception_handler(NoClusterError)
     def no_cluster(_request: Request, error: NoClusterError) -> JSONResponse:

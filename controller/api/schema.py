@@ -1,21 +1,41 @@
 """What the API's answers look like; the field names are a promise to those who script against it."""
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
 from contract.verdicts import Mode, Stage, Urgency, Verdict
 from controller.breaker import Limits, State
+from controller.conditions import Status
 from controller.decisions import describe
-from controller.models import AuditRow, Cluster, Device, Network, Node, Run
+from controller.models import Attachment, AuditRow, Cluster, Device, Network, Node, Run
 from controller.modes import Effective
 from controller.states import RunState
 
 
 class _Answer(BaseModel):
     model_config = ConfigDict(from_attributes=True)
+
+
+def _columns(answer: type[_Answer], row: Node | Network) -> dict[str, Any]:
+    """What an answer has from the row itself."""
+    return {
+        name: getattr(row, name) for name in answer.model_fields if name in row.__table__.columns
+    }
+
+
+class ConditionAnswer(_Answer):
+    """One condition; docs/conditions.md says what each means."""
+
+    type: str
+    status: Status
+    reason: str
+    message: str
+    since: datetime
+    """When the status last changed."""
 
 
 class ClusterAnswer(_Answer):
@@ -26,6 +46,26 @@ class ClusterAnswer(_Answer):
     synced_at: datetime
     sync_error: str | None
     sync_error_at: datetime | None
+    sync_reason: str | None
+    sync_seconds: float | None
+    sync_share: float | None
+    mode: Mode | None
+    """Set by a person, over the settings; null: as the settings say."""
+    paused_at: datetime | None
+    paused_by: str | None
+    paused_why: str | None
+    breaker_tripped_at: datetime | None
+    breaker_reason: str | None
+    conditions: list[ConditionAnswer]
+
+
+class LastRunAnswer(_Answer):
+    """How the last run of a node ended."""
+
+    id: UUID
+    state: RunState
+    at: datetime
+    error: str | None
 
 
 class NodeAnswer(_Answer):
@@ -43,6 +83,7 @@ class NodeAnswer(_Answer):
     worker_version: str | None
     worker_seen_at: datetime | None
     last_error: str | None
+    last_run: LastRunAnswer | None
     limits: list[str]
     missing: list[str]
     """Names of the networks that should have a device there, and have none."""
@@ -50,17 +91,33 @@ class NodeAnswer(_Answer):
     running: UUID | None
     due_at: datetime | None
     due_reasons: list[str]
+    label_mode: Mode | None
+    label_ignore: bool
+    mode: Mode | None
+    """Set by a person."""
+    paused_at: datetime | None
+    paused_by: str | None
+    paused_why: str | None
+    breaker_tripped_at: datetime | None
+    breaker_reason: str | None
+    conditions: list[ConditionAnswer]
     devices: dict[str, int]
     """How many of its devices have which verdict."""
 
     @classmethod
-    def of(cls, node: Node, devices: dict[str, int]) -> "NodeAnswer":
-        """From the row and its devices' verdicts."""
-        columns = {
-            name: getattr(node, name) for name in cls.model_fields if name in node.__table__.columns
-        }
+    def of(cls, node: Node, devices: dict[str, int], errors: Mapping[UUID, str | None]) -> Self:
+        """From the row, its devices' verdicts, and the errors of last runs."""
+        last = None
+        if node.last_run_id and node.last_run_state and node.last_run_at:
+            last = LastRunAnswer(
+                id=node.last_run_id,
+                state=node.last_run_state,
+                at=node.last_run_at,
+                error=errors.get(node.last_run_id),
+            )
         return cls(
-            **columns,
+            **_columns(cls, node),
+            last_run=last,
             failures=node.due.failures,
             running=node.due.run_id,
             due_at=node.due.due_at,
@@ -69,17 +126,31 @@ class NodeAnswer(_Answer):
         )
 
 
+class AttachmentAnswer(_Answer):
+    """A network that a node should carry."""
+
+    network_id: str
+    network_name: str
+    reasons: list[str]
+    running: bool
+    """Whether a task of it runs there, as the Swarm knows."""
+
+
 class StatusAnswer(_Answer):
     """Everything at a glance."""
 
     version: str
     mode: str
+    """As the settings say."""
     leader: str | None
     """The controller that leads, HOST:PID:random; None: there was none yet."""
     leading: bool
     """Whether it is the one that answers."""
     cluster: ClusterAnswer | None
+    readiness: dict[str, dict[str, int]]
+    """How many nodes have which status of `Ready`, and for which reason."""
     nodes: list[NodeAnswer]
+    """Some of the nodes, those that are not ready first."""
 
 
 class NetworkAnswer(_Answer):
@@ -89,19 +160,29 @@ class NetworkAnswer(_Answer):
     name: str
     ingress: bool
     vnis: list[int]
+    label_mode: Mode | None
+    label_ignore: bool
+    mode: Mode | None
+    """Set by a person."""
+    paused_at: datetime | None
+    paused_by: str | None
+    paused_why: str | None
     nodes: int
     """How many nodes should carry it."""
 
     @classmethod
-    def of(cls, network: Network, nodes: int) -> "NetworkAnswer":
+    def of(cls, network: Network, nodes: int) -> Self:
         """From the row."""
-        return cls(
-            id=network.id,
-            name=network.name,
-            ingress=network.ingress,
-            vnis=[row.vni for row in network.vnis],
-            nodes=nodes,
-        )
+        return cls(**_columns(cls, network), vnis=[row.vni for row in network.vnis], nodes=nodes)
+
+
+class CarrierAnswer(_Answer):
+    """A node that should carry a network."""
+
+    node_id: str
+    node_name: str
+    reasons: list[str]
+    running: bool
 
 
 class DeviceAnswer(_Answer):
@@ -127,6 +208,67 @@ class DeviceAnswer(_Answer):
         """From the rows."""
         columns = {name: getattr(device, name) for name in cls.model_fields if name != "node_name"}
         return cls(**columns, node_name=node.hostname)
+
+
+class NodeDetailAnswer(NodeAnswer):
+    """A node, with what it should carry and what was seen there."""
+
+    attachments: list[AttachmentAnswer]
+    seen: list[DeviceAnswer]
+    """Its devices, at most a thousand."""
+
+    @classmethod
+    def with_details(
+        cls,
+        answer: NodeAnswer,
+        attachments: Iterable[tuple[Attachment, Network]],
+        seen: Iterable[tuple[Device, Node]],
+    ) -> Self:
+        """From what a list says of it, and the rows beside it."""
+        return cls(
+            **dict(answer),
+            attachments=[
+                AttachmentAnswer(
+                    network_id=network.id,
+                    network_name=network.name,
+                    reasons=attachment.reasons,
+                    running=attachment.running,
+                )
+                for attachment, network in attachments
+            ],
+            seen=[DeviceAnswer.of(*each) for each in seen],
+        )
+
+
+class NetworkDetailAnswer(NetworkAnswer):
+    """A network, with who should carry it and what was seen of it."""
+
+    carriers: list[CarrierAnswer]
+    """At most a thousand."""
+    seen: list[DeviceAnswer]
+    """Devices with a VNI of it, at most a thousand."""
+
+    @classmethod
+    def with_details(
+        cls,
+        answer: NetworkAnswer,
+        carriers: Iterable[tuple[Attachment, Node]],
+        seen: Iterable[tuple[Device, Node]],
+    ) -> Self:
+        """From what a list says of it, and the rows beside it."""
+        return cls(
+            **dict(answer),
+            carriers=[
+                CarrierAnswer(
+                    node_id=node.id,
+                    node_name=node.hostname,
+                    reasons=attachment.reasons,
+                    running=attachment.running,
+                )
+                for attachment, node in carriers
+            ],
+            seen=[DeviceAnswer.of(*each) for each in seen],
+        )
 
 
 class RunAnswer(_Answer):

@@ -1,6 +1,8 @@
 """The HTTP API: every route on an empty and on a filled database, and whatever is thrown at it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,14 +17,17 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
 from contract import VERSION
-from contract.verdicts import Mode, Stage, Verdict
+from contract.verdicts import Mode, Outcome, Stage, Verdict
+from controller import due
 from controller.api.app import build
 from controller.api.context import Context
 from controller.database import Database, open_database
 from controller.desired import note_failure
 from controller.intake import Intake
+from controller.states import Priority
+from controller.status import Conditions
 from tests.fake_clock import START
-from tests.fake_swarm import INGRESS, MAIL, SHOP, node, snapshot, swarm_id, task
+from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
 from tests.reports import device, entry, report
 from tests.stored import RESYNC, claim, contents, due_row, put
 
@@ -111,6 +116,7 @@ def test_status_before_anything_is_known(api: Api) -> None:
         "leader": None,
         "leading": True,
         "cluster": None,
+        "readiness": {},
         "nodes": [],
     }
 
@@ -125,7 +131,7 @@ def test_ready_only_while_the_swarm_can_be_read(api: Api, database: Database) ->
     assert api.get("/readyz") == {"status": "ok"}
     with database.write() as session:
         note_failure(session, "no leader", START)
-    assert_problem(api.client.get("/readyz"), 503, "no leader")
+    assert_problem(api.client.get("/readyz"), 503, "SwarmUnreadable: no leader")
     put(database)
     assert api.get("/readyz") == {"status": "ok"}
 
@@ -138,9 +144,54 @@ def test_status(filled: Api) -> None:
         "synced_at": "2030-01-01T12:00:00Z",
         "sync_error": None,
         "sync_error_at": None,
+        "sync_reason": None,
+        "sync_seconds": None,
+        "sync_share": None,
+        "mode": None,
+        "paused_at": None,
+        "paused_by": None,
+        "paused_why": None,
+        "breaker_tripped_at": None,
+        "breaker_reason": None,
+        "conditions": [],
     }
+    assert answer["readiness"] == {"Unknown": {"NotJudgedYet": 3}}
     assert [each["hostname"] for each in answer["nodes"]] == ["one", "two", "twofold"]
     assert answer["nodes"] == filled.get("/api/v1/nodes")
+
+
+def judge(database: Database) -> None:
+    """Work the conditions out."""
+    Conditions(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
+
+
+def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: Database) -> None:
+    judge(database)
+    answer = filled.get("/api/v1/status")
+    assert answer["readiness"] == {"False": {"OrphansLeft": 1}, "Unknown": {"NeverSeen": 2}}
+    assert [each["type"] for each in answer["cluster"]["conditions"]] == [
+        "DesiredStateKnown",
+        "RemovalsAllowed",
+        "WorkersPresent",
+    ]
+    name = answer["nodes"][0]["hostname"]
+    run = claim_again(database, name)
+    intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=lambda: START)
+    intake.report(report(run, node=name, devices=[device(1)]).model_dump_json())
+    judge(database)
+    answer = filled.get("/api/v1/status")
+    assert answer["readiness"] == {"True": {"Converged": 1}, "Unknown": {"NeverSeen": 2}}
+    assert answer["nodes"][-1]["hostname"] == name
+    assert len(filled.get("/api/v1/status", limit=2)["nodes"]) == 2
+    assert [each["hostname"] for each in filled.get("/api/v1/nodes", ready="True")] == [name]
+    assert len(filled.get("/api/v1/nodes", ready="Unknown")) == 2
+
+
+def claim_again(database: Database, name: str) -> UUID:
+    """Start another run of a node."""
+    with database.write() as session:
+        due.request(session, [swarm_id(name)], at=START, priority=Priority.MANUAL, reason="again")
+    return claim(database)[swarm_id(name)].run_id
 
 
 def test_a_node_that_was_looked_at(filled: Api, database: Database) -> None:
@@ -161,6 +212,12 @@ def test_a_node_that_was_looked_at(filled: Api, database: Database) -> None:
         "worker_version": "1.2.3",
         "worker_seen_at": "2030-01-01T12:00:00Z",
         "last_error": None,
+        "last_run": {
+            "id": filled.get("/api/v1/runs")[0]["id"],
+            "state": "succeeded",
+            "at": "2030-01-01T12:00:00Z",
+            "error": None,
+        },
         "limits": ["cannot see nsid 4"],
         "failures": 0,
         "running": None,
@@ -168,7 +225,129 @@ def test_a_node_that_was_looked_at(filled: Api, database: Database) -> None:
         "due_reasons": ["resync"],
         "devices": {"in_use": 1, "orphan": 1},
         "missing": [],
+        "label_mode": None,
+        "label_ignore": False,
+        "mode": None,
+        "paused_at": None,
+        "paused_by": None,
+        "paused_why": None,
+        "breaker_tripped_at": None,
+        "breaker_reason": None,
+        "conditions": [],
+        "attachments": found["attachments"],
+        "seen": filled.get("/api/v1/devices"),
     }
+    assert found["attachments"][0]["network_name"] == "ingress"
+
+
+def test_a_node_with_what_it_should_carry(filled: Api) -> None:
+    assert filled.get("/api/v1/nodes/one")["attachments"] == [
+        {
+            "network_id": INGRESS.id,
+            "network_name": "ingress",
+            "reasons": ["ingress"],
+            "running": False,
+        },
+        {
+            "network_id": SHOP.id,
+            "network_name": "shop",
+            "reasons": [f"task {swarm_id('t1')}"],
+            "running": True,
+        },
+    ]
+
+
+def test_a_network_with_who_should_carry_it(filled: Api) -> None:
+    found = filled.get("/api/v1/networks/shop")
+    assert (found["id"], found["vnis"], found["nodes"], found["mode"]) == (SHOP.id, [4097], 1, None)
+    assert found["carriers"] == [
+        {
+            "node_id": ONE,
+            "node_name": "one",
+            "reasons": [f"task {swarm_id('t1')}"],
+            "running": True,
+        }
+    ]
+    assert found["seen"] == filled.get("/api/v1/devices")
+    assert filled.get("/api/v1/networks/mail")["seen"] == []
+    assert filled.get("/api/v1/networks/ingr")["id"] == INGRESS.id
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("nosuch", 404),
+        ("%00", 404),
+        ("%25", 404),
+        ("SHOP", 404),
+        ("%ED%A0%80", 404),
+        ("x" * 255, 404),
+        ("x" * 256, 422),
+        ("twin", 409),
+    ],
+)
+def test_a_name_of_no_network_or_several(
+    filled: Api, database: Database, name: str, status: int
+) -> None:
+    twins = [network("twin", 5001), replace(network("other", 5002), name="twin")]
+    put(database, snapshot(networks=[INGRESS, SHOP, MAIL, *twins]))
+    if name == "twin":
+        # An id that is meant exactly goes before names.
+        assert filled.get(f"/api/v1/networks/{twins[0].id}")["name"] == "twin"
+    for route in ("/api/v1/networks/{}", "/api/v1/devices?network={}"):
+        assert_problem(filled.client.get(route.format(name)), status, "")
+
+
+def test_a_run_that_failed_is_told_with_its_error(filled: Api, database: Database) -> None:
+    run = claim_again(database, "one")
+    intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=lambda: START)
+    told = report(run, outcome=Outcome.FAILED, error="no capability")
+    intake.report(told.model_dump_json())
+    last = filled.get("/api/v1/nodes/one")["last_run"]
+    assert (last["state"], last["error"]) == ("failed", "no capability")
+
+
+def pages(api: Api, path: str, parameter: str, key: Callable[[Any], str]) -> list[Any]:
+    """All rows, one by one."""
+    rows: list[Any] = []
+    while True:
+        given = {parameter: key(rows[-1])} if rows else {}
+        page = api.get(path, limit=1, **given)
+        if not page:
+            return rows
+        rows += page
+
+
+def test_lists_are_paged_without_a_gap_or_a_repeat(filled: Api, database: Database) -> None:
+    for _ in range(3):
+        claim_again(database, "one")
+        with database.write() as session:
+            due.expire(session, now=START + timedelta(hours=1), resync=RESYNC)
+    # Several of one name, of several ids: then the id decides.
+    put(database, snapshot(*(replace(node(f"same{n}"), hostname="same") for n in range(3)), "one"))
+
+    def by_id(row: Any) -> str:
+        return str(row["id"])
+
+    def by_device(row: Any) -> str:
+        return f"{row['node_id']}/{row['place']}/{row['ifindex']}"
+
+    for path, parameter, key in (
+        ("/api/v1/nodes", "after", by_id),
+        ("/api/v1/networks", "after", by_id),
+        ("/api/v1/devices", "after", by_device),
+        ("/api/v1/runs", "before", by_id),
+    ):
+        whole = filled.get(path)
+        assert len(whole) > 1
+        assert pages(filled, path, parameter, key) == whole
+
+
+def test_devices_and_runs_of_a_kind(filled: Api) -> None:
+    assert [each["ifindex"] for each in filled.get("/api/v1/devices", verdict="orphan")] == [2]
+    assert filled.get("/api/v1/devices", verdict="conflict") == []
+    assert len(filled.get("/api/v1/runs", state="succeeded")) == 1
+    assert filled.get("/api/v1/runs", state="lost") == []
 
 
 def test_networks(filled: Api) -> None:
@@ -301,6 +480,20 @@ def test_a_node_that_is_gone_is_unknown(filled: Api, database: Database) -> None
         f"audit?before={2**63}",
         f"audit?before={10**40}",
         "audit?limit=" + "9" * 5000,
+        "nodes?limit=1001",
+        "nodes?after=x",
+        f"nodes?after={swarm_id('nosuch')}",
+        "nodes?ready=maybe",
+        "networks?limit=0",
+        "networks?after=%00",
+        f"networks?after={swarm_id('nosuch')}",
+        "devices?after=one",
+        f"devices?after={swarm_id('one')}/nsid:{'9' * 11}/1",
+        "devices?verdict=dead",
+        "runs?before=x",
+        "runs?before=00000000-0000-0000-0000-000000000000",
+        "runs?state=dead",
+        "status?limit=0",
     ],
 )
 def test_a_bad_parameter_is_named(filled: Api, query: str) -> None:
@@ -375,7 +568,16 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str,
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     route=st.sampled_from(
-        [*NODE_ROUTES, ("GET", "/api/v1/audit?before={}&limit={}"), ("GET", "/{}")]
+        [
+            *NODE_ROUTES,
+            ("GET", "/api/v1/audit?before={}&limit={}"),
+            ("GET", "/api/v1/networks/{}"),
+            ("GET", "/api/v1/nodes?after={}&ready={}"),
+            ("GET", "/api/v1/devices?after={}"),
+            ("GET", "/api/v1/devices?network={}"),
+            ("GET", "/api/v1/runs?before={}"),
+            ("GET", "/{}"),
+        ]
     ),
     text=st.one_of(st.text(), st.binary().map(lambda raw: raw.decode("latin-1")), st.integers()),
 )
