@@ -319,7 +319,7 @@ def _seen_there(facts: NodeFacts) -> Iterator[_Finding]:
         yield _Finding(
             Reason.BREAKER_TRIPPED,
             f"the breaker stopped removals here: {_quoted(facts.breaker)}; "
-            + (f"{left} stay: " if facts.orphans else "")
+            + (f"left: {left}; " if facts.orphans else "")
             + "find out why so much leaks, then `vxctl breaker reset`",
             ready=rejects,
             degraded=facts.orphans > 0,
@@ -328,14 +328,14 @@ def _seen_there(facts: NodeFacts) -> Iterator[_Finding]:
     elif facts.orphans and facts.observe:
         yield _Finding(
             Reason.OBSERVE_MODE,
-            f"{left} stay, as mode observe wants it: `vxctl mode enforce` to have them removed",
+            f"left, as mode observe says: {left}; `vxctl mode enforce` to have them removed",
             ready=rejects,
             degraded=True,
         )
     elif facts.orphans:
         yield _Finding(
             Reason.ORPHANS_LEFT,
-            f"{left} were not removed: `vxctl get devices` and `vxctl audit` say why",
+            f"not removed: {left}; `vxctl get devices` and `vxctl audit` say why",
             ready=rejects,
             degraded=True,
         )
@@ -486,7 +486,7 @@ def _quoted(words: str) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    shown = ", ".join(name[:80] for name in names[:_NAMED])
+    shown = ", ".join(name[:40] for name in names[:_NAMED])
     more = len(names) - _NAMED
     return shown if more <= 0 else f"{shown} and {more} more"
 

@@ -1,5 +1,6 @@
 """Asking a running controller over its HTTP API."""
 
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -9,6 +10,8 @@ from contract.errors import OperatorError
 from controller.api import IDENTITY_HEADER
 
 _TIMEOUT_SECONDS: Final = 10.0
+_PAGE: Final = 1000
+"""Rows that the API gives at once."""
 
 
 class Client:
@@ -21,6 +24,31 @@ class Client:
         """GET a JSON answer; parameters that are None are left out."""
         given = {name: value for name, value in parameters.items() if value is not None}
         return self._ask("GET", path, given)
+
+    def pages(
+        self,
+        path: str,
+        cursor: str,
+        key: Callable[[dict[str, Any]], str],
+        *,
+        limit: int,
+        **parameters: str | None,
+    ) -> list[dict[str, Any]]:
+        """GET a list page by page, up to `limit` rows.
+
+        Args:
+            path: of the list.
+            cursor: the parameter that takes `key` of the last row of the page before.
+        """
+        rows: list[dict[str, Any]] = []
+        while len(rows) < limit:
+            asked = min(_PAGE, limit - len(rows))
+            last = {} if not rows else {cursor: key(rows[-1])}
+            page = self.get(path, limit=asked, **parameters, **last)
+            rows += page
+            if len(page) < asked:
+                break
+        return rows
 
     def post(self, path: str, body: Any = None, **parameters: str | int | None) -> Any:
         """POST a JSON body, or none, for a JSON answer; parameters that are None are left out."""

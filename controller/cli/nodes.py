@@ -1,13 +1,39 @@
 """The verbs about nodes: looking."""
 
-from typing import Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from controller.cli import show
 from controller.cli.client import Client
-from controller.cli.options import DEFAULT_URL, Form, Url
+from controller.cli.get import Columns
+from controller.cli.options import DEFAULT_URL, Form, Url, Watch
 from controller.cli.show import Output
+from controller.cli.watch import watch
+from controller.cli.words import (
+    amiss,
+    devices_of,
+    last_run_of,
+    next_run_of,
+    ready_of,
+    reason_of,
+    seen,
+    sentences,
+)
+
+_MOST_TROUBLES: Final = 20
+_COLUMNS: Final[Columns] = (
+    ("NODE", lambda node: show.short(node["hostname"])),
+    ("READY", ready_of),
+    ("REASON", reason_of),
+    ("GENERATION", lambda node: f"{node['converged_generation']}/{node['generation']}"),
+    ("WORKER", seen),
+    ("LAST RUN", last_run_of),
+    ("DEVICES", devices_of),
+    ("NEXT RUN", next_run_of),
+)
+_WIDE_ONLY: Final = ("GENERATION", "LAST RUN")
+_NARROW: Final = tuple(each for each in _COLUMNS if each[0] not in _WIDE_ONLY)
 
 
 def install(app: typer.Typer) -> None:
@@ -15,39 +41,27 @@ def install(app: typer.Typer) -> None:
     app.command()(status)
 
 
-def status(url: Url = DEFAULT_URL, output: Form = Output.TABLE) -> None:
-    """Show every node: what was last seen there, and what is due."""
-    answer = Client(url).get("/api/v1/status")
-    if output is Output.JSON:
-        show.as_json(answer)
-        return
-    _show_cluster(answer)
-    show.table(
-        ("NODE", "ID", "STATE", "GENERATION", "WORKER SEEN", "DEVICES", "NEXT RUN", "TROUBLE"),
-        [
-            (
-                node["hostname"],
-                node["id"],
-                f"{node['state']}/{node['availability']}",
-                f"{node['converged_generation']}/{node['generation']}",
-                "never" if node["worker_seen_at"] is None else show.ago(node["worker_seen_at"]),
-                ", ".join(f"{count} {word}" for word, count in sorted(node["devices"].items()))
-                or "-",
-                "running" if node["running"] else show.ago(node["due_at"]),
-                "; ".join(_troubles(node)) or "-",
-            )
-            for node in answer["nodes"]
-        ],
-        empty="no nodes yet",
-    )
+def status(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many nodes at most.")] = 100,
+    again: Watch = False,
+    url: Url = DEFAULT_URL,
+    output: Form = Output.TABLE,
+) -> None:
+    """Show the cluster and its nodes, those first that are not as they should be."""
+    client = Client(url)
 
+    def draw(most: int) -> None:
+        answer = client.get("/api/v1/status", limit=min(limit, most))
+        if output is Output.JSON:
+            show.as_json(answer)
+        else:
+            _show_cluster(answer)
+            _show_nodes(answer)
 
-def _troubles(node: dict[str, Any]) -> list[str]:
-    troubles = [] if node["last_error"] is None else [node["last_error"]]
-    troubles += node["limits"]
-    if node["missing"]:
-        troubles.append(f"no device for network(s) {', '.join(node['missing'])}")
-    return troubles
+    if again:
+        watch(draw)
+    else:
+        draw(limit)
 
 
 def _show_cluster(answer: dict[str, Any]) -> None:
@@ -56,11 +70,42 @@ def _show_cluster(answer: dict[str, Any]) -> None:
         show.line("The Swarm has not been read yet.")
         return
     show.line(
-        f"Swarm {cluster['swarm_id']}, mode {answer['mode']}, "
+        f"Swarm {cluster['swarm_id']}, mode {cluster['mode'] or answer['mode']}, "
         f"read {show.ago(cluster['synced_at'])}, data path port {cluster['data_path_port']}"
     )
-    if cluster["sync_error"]:
-        show.line(
-            f"The last reading failed {show.ago(cluster['sync_error_at'])}: {cluster['sync_error']}"
-        )
+    counts = answer["readiness"]
+    ready = sum(counts.get("True", {}).values())
+    others = [
+        f"{count} {reason}"
+        for status in ("False", "Unknown")
+        for reason, count in sorted(counts.get(status, {}).items())
+    ]
+    total = sum(sum(reasons.values()) for reasons in counts.values())
+    show.line(f"{ready} of {total} nodes are ready" + (f": {', '.join(others)}" if others else ""))
+    for sentence in sentences(amiss(cluster)):
+        show.line(sentence)
     show.line("")
+
+
+def _show_nodes(answer: dict[str, Any]) -> None:
+    nodes = answer["nodes"]
+    columns = _NARROW if show.is_narrow() else _COLUMNS
+    show.table(
+        [heading for heading, _ in columns],
+        [[cell(node) for _, cell in columns] for node in nodes],
+        empty="no nodes yet",
+    )
+    total = sum(sum(reasons.values()) for reasons in answer["readiness"].values())
+    if total > len(nodes):
+        show.line(f"and {total - len(nodes)} more: `vxctl get nodes`, or --limit")
+    troubles = [
+        f"{show.short(node['hostname'])}: {sentence}"
+        for node in nodes
+        for sentence in sentences(amiss(node))
+    ]
+    if troubles:
+        show.line("")
+    for trouble in troubles[:_MOST_TROUBLES]:
+        show.line(trouble)
+    if len(troubles) > _MOST_TROUBLES:
+        show.line(f"and {len(troubles) - _MOST_TROUBLES} more: `vxctl describe node NODE`")

@@ -6,14 +6,22 @@ from typing import Annotated, Final
 
 import typer
 
-from controller.cli.show import Output
+from controller.cli.show import Listing, Output
 
 Url = Annotated[
     str,
     typer.Option(envvar="VXLAN_OPERATOR_URL", help="The controller's HTTP API."),
 ]
 Form = Annotated[Output, typer.Option("--output", "-o", help="Form of output.")]
+ListForm = Annotated[Listing, typer.Option("--output", "-o", help="Form of output.")]
+Watch = Annotated[
+    bool, typer.Option("--watch", "-w", help="Show it again every two seconds, until Ctrl-C.")
+]
+NodeOption = Annotated[
+    str | None, typer.Option("--node", help="Only this node: id, unique id prefix or hostname.")
+]
 NodeArgument = Annotated[str, typer.Argument(help="Id, unique id prefix or hostname of a node.")]
+NetworkArgument = Annotated[str, typer.Argument(help="Id, unique id prefix or name of a network.")]
 Actor = Annotated[
     str | None, typer.Option("--as", help="On whose word; by default USER@HOST.", metavar="NAME")
 ]

@@ -1,15 +1,20 @@
 """Showing answers: tables for people, JSON for programs."""
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+_ROOMY: Final = 120
+"""Columns of a terminal that all of a table fits into."""
 
 
 class Output(StrEnum):
@@ -19,13 +24,27 @@ class Output(StrEnum):
     JSON = "json"
 
 
+class Listing(StrEnum):
+    """Forms of a list."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+
+
 def as_json(answer: Any) -> None:
     """Print an answer as it came."""
     sys.stdout.write(json.dumps(answer, indent=2) + "\n")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
-    """Print rows under their columns; `empty` instead where there are none."""
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str, fold: bool = True
+) -> None:
+    """Print rows under their columns; `empty` instead where there are none.
+
+    Args:
+        fold: fit a terminal's width, over several lines if need be.
+    """
     if not rows:
         line(empty)
         return
@@ -35,8 +54,21 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) 
     for row in rows:
         shown.add_row(*(Text(printable(cell)) for cell in row))
     # A pipe has no width: give every row one line there, for grep and awk.
-    console = Console() if sys.stdout.isatty() else Console(width=1000)
+    console = Console() if fold and sys.stdout.isatty() else Console(width=1000)
     console.print(shown)
+
+
+def fields(rows: Sequence[tuple[str, str]]) -> None:
+    """Print names and what they are, below one another."""
+    width = max(len(name) for name, _ in rows) + 2
+    for name, words in rows:
+        line(f"{name + ':':{width}}{words}")
+
+
+def heading(words: str) -> None:
+    """Print what the next lines are about."""
+    line("")
+    line(words)
 
 
 def line(words: str) -> None:
@@ -47,6 +79,19 @@ def line(words: str) -> None:
 def printable(text: str) -> str:
     """Text that cannot drive a terminal: names come from elsewhere."""
     return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)
+
+
+def short(text: str, most: int = 30) -> str:
+    """A name that shall not push everything else off the screen, in at most so many cells."""
+    text = printable(text)
+    if cell_len(text) <= most:
+        return text
+    return set_cell_size(text, most - 1).rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def is_narrow() -> bool:
+    """Whether a terminal has no room for all columns; a pipe always has."""
+    return sys.stdout.isatty() and shutil.get_terminal_size().columns < _ROOMY
 
 
 def ago(moment: str | None) -> str:
@@ -62,6 +107,11 @@ def ago(moment: str | None) -> str:
     else:
         words = f"{size:.0f}s"
     return f"{words} ago" if seconds >= 0 else f"in {words}"
+
+
+def seconds_between(begin: str, end: str) -> float:
+    """From one ISO time to another."""
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
 
 
 def clock(moment: str) -> str:

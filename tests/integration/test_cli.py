@@ -22,6 +22,10 @@ COMMANDS = [
     ("mode", "observe", "--cluster"),
     ("breaker",),
     ("breaker", "reset"),
+    ("get", "nodes"),
+    ("get", "runs", "-o", "json"),
+    ("describe", "node", "one"),
+    ("describe", "network", "shop"),
 ]
 
 
@@ -217,6 +221,10 @@ def test_whatever_is_typed_for_a_node_stays_one_segment_of_the_path(
         ["status", "--bogus"],
         ["status", "-o", "xml"],
         ["audit", "--limit", "0"],
+        ["get", "volumes"],
+        ["get", "nodes", "-o", "xml"],
+        ["get", "runs", "--limit", "100001"],
+        ["describe", "node"],
         ["requeue"],
         ["mode", "nosuch", "--cluster"],
         ["mode"],

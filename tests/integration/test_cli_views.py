@@ -1,0 +1,289 @@
+"""`vxctl status`, `get` and `describe` against the real API, with names that mean harm."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import uvicorn
+from sqlalchemy import update
+
+from contract import VERSION
+from contract.verdicts import Mode, Outcome, Verdict
+from controller.api import IDENTITY_HEADER
+from controller.api.app import build
+from controller.api.context import Context
+from controller.cli import main
+from controller.database import Database
+from controller.desired import note_failure
+from controller.intake import Intake
+from controller.models import Node
+from controller.status import Conditions
+from tests.controller_process import VXCTL, environment, free_port
+from tests.fake_clock import START
+from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
+from tests.reports import device, report
+from tests.stored import RESYNC, claim, put
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202egnp.exe"
+LONG = "x" * 300
+WIDE = "節点" * 40
+SWARM = snapshot(
+    "one",
+    "two",
+    replace(node("evil"), hostname=HOSTILE),
+    replace(node("long"), hostname=LONG),
+    replace(node("wide"), hostname=WIDE),
+    node("down", state="down"),
+    networks=[INGRESS, SHOP, MAIL, replace(network("evilnet", 5003, 5004), name=HOSTILE)],
+    tasks=[task("t1", "one", "shop"), task("t2", "evil", "evilnet")],
+)
+_OURS = re.compile(r"\x1b\[(H|2J|K|J|\?7[lh]|[0-9;]*m)")
+"""What we and rich send to a terminal."""
+
+
+@pytest.fixture
+def url(database: Database) -> Iterator[str]:
+    """The API over a database with six nodes, listening."""
+    put(database, SWARM)
+    runs = claim(database)
+    intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=lambda: START)
+
+    def tell(name: str, **told: Any) -> None:
+        run = runs[swarm_id(name)].run_id
+        intake.report(report(run, node=name, **told).model_dump_json())
+
+    tell("one", devices=[device(1), device(2, Verdict.ORPHAN)])
+    tell("two", limits=(f"cannot see {HOSTILE}",))
+    tell("long", outcome=Outcome.FAILED, error=f"no {HOSTILE}")
+    with database.write() as session:
+        session.execute(
+            update(Node)
+            .where(Node.id == swarm_id("wide"))
+            .values(paused_at=START, paused_by=HOSTILE, paused_why="x" * 400)
+        )
+        note_failure(session, f"no {HOSTILE}", START)
+    Conditions(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
+    port = free_port()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            build(Context(database, mode=Mode.ENFORCE, ring=lambda: None)),
+            port=port,
+            headers=[(IDENTITY_HEADER, VERSION)],
+            log_level="error",
+            lifespan="off",
+        )
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not server.started and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+def says(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run `vxctl` in this process; return what it says."""
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["vxctl", *arguments, "--url", url])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        said = capsys.readouterr()
+        assert caught.value.code in (0, None), said.err
+        return said.out
+
+    return run
+
+
+def columns_of(line: str) -> list[str]:
+    """The cells of a row, which are at least two blanks apart."""
+    return re.split(r"\s{2,}", line.strip())
+
+
+def test_status(says: Callable[..., str]) -> None:
+    lines = says("status").splitlines()
+    assert lines[0].startswith(f"Swarm {swarm_id('swarm')}, mode enforce, read ")
+    assert lines[1] == (
+        "1 of 6 nodes are ready: 1 OrphansLeft, 1 RunFailed, 1 NeverSeen, 1 NodeDown, 1 Paused"
+    )
+    assert lines[2].startswith("SwarmUnreadable: no \\x1b[2J")
+    assert lines[3].startswith("WorkersAway: 1 of 4 nodes have no worker that reports (\\x1b[2J")
+    header = next(at for at, line in enumerate(lines) if line.startswith("NODE"))
+    assert columns_of(lines[header]) == [
+        "NODE", "READY", "REASON", "GENERATION", "WORKER", "LAST RUN", "DEVICES", "NEXT RUN",
+    ]  # fmt: skip
+    rows = {columns_of(line)[0]: columns_of(line) for line in lines[header + 1 : header + 7]}
+    assert rows["one"][1:4] == ["False", "OrphansLeft", "2/2"]
+    assert rows["one"][6] == "2 (1 orphan)"
+    assert rows["down"][1:5] == ["Unknown", "NodeDown", "0/2", "never"]
+    assert rows["down"][-1] == "-"
+    assert rows["two"][1:3] == ["True", "WorkerLimited"]
+    # Who is ready comes last.
+    assert columns_of(lines[header + 6])[0] == "two"
+    troubles = lines[header + 8 :]
+    assert any(line.startswith("one: OrphansLeft: not removed: 1 orphan") for line in troubles)
+    assert any(line.startswith("two: WorkerLimited: ") for line in troubles)
+
+
+def test_status_of_many_says_how_many_more(says: Callable[..., str]) -> None:
+    assert "and 4 more: `vxctl get nodes`" in says("status", "--limit", "2")
+
+
+def test_get_nodes(says: Callable[..., str]) -> None:
+    lines = says("get", "nodes").splitlines()
+    assert len(lines) == 7
+    assert columns_of(lines[0])[:3] == ["NODE", "READY", "REASON"]
+    wide = says("get", "nodes", "-o", "wide").splitlines()
+    assert {len(columns_of(line)) for line in wide} == {len(columns_of(wide[0]))}
+    assert {"GENERATION", "ID", "VERSION", "MODE"} < set(columns_of(wide[0]))
+    assert any("paused" in line for line in wide)
+    found = json.loads(says("get", "nodes", "-o", "json"))
+    assert {each["hostname"] for each in found} >= {HOSTILE, LONG, WIDE}
+    assert says("get", "nodes", "--ready", "True").splitlines()[1].startswith("two")
+
+
+def test_get_goes_through_all_pages(
+    says: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for what in ("nodes", "networks", "devices", "runs"):
+        whole = json.loads(says("get", what, "-o", "json"))
+        assert len(whole) > 1
+        with monkeypatch.context() as patch:
+            patch.setattr("controller.cli.client._PAGE", 1)
+            assert json.loads(says("get", what, "-o", "json")) == whole
+            assert json.loads(says("get", what, "-o", "json", "--limit", "2")) == whole[:2]
+
+
+def test_get_networks_devices_and_runs(says: Callable[..., str]) -> None:
+    networks = says("get", "networks").splitlines()
+    assert any(
+        columns_of(line)[1:4] == [swarm_id("evilnet"), "5003,5004", "1"] for line in networks
+    )
+    assert len(says("get", "devices", "--verdict", "orphan").splitlines()) == 2
+    assert len(says("get", "devices", "--network", "shop", "--node", "one").splitlines()) == 3
+    assert says("get", "devices", "--node", "two") == "no such devices\n"
+    assert len(says("get", "runs", "--state", "failed").splitlines()) == 2
+    assert len(says("get", "runs", "-o", "wide", "--node", "one").splitlines()) == 2
+
+
+def test_describe_node(says: Callable[..., str]) -> None:
+    said = says("describe", "node", "one")
+    for words in (
+        "Generation: 2 (last attempted 2, last converged 2)",
+        "OrphansLeft",
+        "vx-001001-shopz#2",
+        f"task {swarm_id('t1')}",
+        "new node; desired state changed",
+    ):
+        assert words in said
+    assert "by \\x1b[2J" in says("describe", "node", swarm_id("wide"))
+    assert "Error:" in says("describe", "node", swarm_id("long"))
+    assert json.loads(says("describe", "node", "one", "-o", "json"))["hostname"] == "one"
+
+
+def test_describe_network(says: Callable[..., str]) -> None:
+    said = says("describe", "network", swarm_id("evilnet"))
+    assert "VNI:     5003, 5004" in said
+    assert "Nodes that should carry it: 1" in said
+    assert json.loads(says("describe", "network", "shop", "-o", "json"))["vnis"] == [4097]
+
+
+VIEWS = [
+    ("status",),
+    ("get", "nodes"),
+    ("get", "nodes", "-o", "wide"),
+    ("get", "networks", "-o", "wide"),
+    ("get", "devices", "-o", "wide"),
+    ("get", "runs", "-o", "wide"),
+    ("describe", "node", "long"),
+    ("describe", "node", "wide"),
+    ("describe", "network", "evilnet"),
+]
+
+
+def test_no_name_drives_the_terminal(says: Callable[..., str]) -> None:
+    for view in VIEWS:
+        said = says(*view)
+        assert all(each.isprintable() or each == "\n" for each in said), view
+
+
+class OnTerminal:
+    """`vxctl` on a terminal of its own."""
+
+    def __init__(self, *arguments: str, columns: int, lines: int) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.process = subprocess.Popen(
+            [VXCTL, *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env=environment() | {"TERM": "xterm"},
+        )
+        os.close(slave)
+
+    def read(self, until: Callable[[str], bool]) -> str:
+        """What it writes until that is enough, or it ends."""
+        said = b""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not until(said.decode(errors="replace")):
+            ready, _, _ = select.select([self._master], [], [], 0.2)
+            if not ready:
+                continue
+            try:
+                more = os.read(self._master, 65536)
+            except OSError:
+                break
+            if not more:
+                break
+            said += more
+        return said.decode(errors="replace")
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_on_a_terminal_nothing_gets_through(url: str, columns: int) -> None:
+    for view in (("status",), ("get", "nodes"), ("describe", "node", swarm_id("evil"))):
+        terminal = OnTerminal(*view, "--url", url, columns=columns, lines=24)
+        said = terminal.read(lambda _: False)
+        assert terminal.process.wait(20) == 0
+        plain = _OURS.sub("", said).replace("\r\n", "\n")
+        assert all(each.isprintable() or each == "\n" for each in plain)
+        assert "\\x1b[2J" in plain
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_watch_on_a_terminal_ends_cleanly(url: str) -> None:
+    terminal = OnTerminal("status", "--watch", "--url", url, columns=80, lines=12)
+    first = terminal.read(lambda said: "\x1b[J" in said)
+    second = terminal.read(lambda said: "\x1b[J" in said)
+    for picture in (first.split("\x1b[2J")[1], second):
+        assert len(picture.splitlines()) <= 11
+        assert "more lines" in picture
+    terminal.process.send_signal(signal.SIGINT)
+    rest = terminal.read(lambda _: False)
+    assert terminal.process.wait(20) == 0
+    assert "Traceback" not in rest
+    assert "\x1b[?7h" in rest

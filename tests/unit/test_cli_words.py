@@ -1,0 +1,201 @@
+"""What rows are called, and a view that is shown again and again."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+
+from contract.errors import OperatorError
+from controller.cli import show, watch, words
+
+
+def condition(type_: str, status: str, reason: str, message: str = "m") -> dict[str, Any]:
+    """A condition as the API tells it."""
+    return {"type": type_, "status": status, "reason": reason, "message": message}
+
+
+WELL = [
+    condition("Ready", "True", "Converged"),
+    condition("Degraded", "False", "NothingWrong"),
+    condition("Stalled", "False", "Progressing"),
+    condition("Paused", "False", "NotPaused"),
+]
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    """A node as the API tells it."""
+    return {
+        "conditions": WELL,
+        "devices": {},
+        "state": "ready",
+        "running": None,
+        "due_at": None,
+        "label_mode": None,
+        "label_ignore": False,
+        "mode": None,
+        "paused_at": None,
+        "worker_seen_at": None,
+        "last_run": None,
+    } | changes
+
+
+def test_a_node_that_is_well() -> None:
+    assert (words.ready_of(row()), words.reason_of(row()), words.amiss(row())) == ("True", "-", [])
+
+
+def test_a_node_that_is_not() -> None:
+    its = row(
+        conditions=[
+            condition("Ready", "Unknown", "WorkerAway", "away"),
+            condition("Degraded", "True", "DeviceConflict", "conflict"),
+            condition("Stalled", "True", "WorkerAway", "away"),
+        ]
+    )
+    assert (words.ready_of(its), words.reason_of(its)) == ("Unknown", "WorkerAway")
+    assert list(words.sentences(words.amiss(its))) == [
+        "WorkerAway: away",
+        "DeviceConflict: conflict",
+    ]
+
+
+def test_a_node_before_it_was_judged() -> None:
+    assert (words.ready_of(row(conditions=[])), words.reason_of(row(conditions=[]))) == (
+        "Unknown",
+        "-",
+    )
+
+
+def test_a_condition_of_a_newer_controller_is_no_trouble() -> None:
+    assert words.amiss(row(conditions=[condition("Flying", "True", "Wings")])) == []
+
+
+@pytest.mark.parametrize(
+    ("counts", "shown"),
+    [
+        ({}, "0"),
+        ({"in_use": 3}, "3"),
+        ({"in_use": 3, "orphan": 1, "conflict": 2}, "6 (2 conflict, 1 orphan)"),
+    ],
+)
+def test_devices(counts: dict[str, int], shown: str) -> None:
+    assert words.devices_of(row(devices=counts)) == shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, "-"),
+        ({"mode": "enforce"}, "enforce"),
+        ({"mode": "enforce", "label_mode": "observe"}, "observe"),
+        ({"label_ignore": True, "mode": "observe"}, "ignored"),
+        ({"paused_at": "2030-01-01T12:00:00Z", "label_ignore": True}, "paused"),
+    ],
+)
+def test_mode(changes: dict[str, Any], shown: str) -> None:
+    assert words.mode_of(row(**changes)) == shown
+
+
+def test_who_is_not_looked_at_has_no_next_run() -> None:
+    due = {"due_at": "2030-01-01T12:00:00Z"}
+    assert words.next_run_of(row(**due)) != "-"
+    assert words.next_run_of(row(**due, running="id")) == "running"
+    assert words.next_run_of(row(**due, state="down")) == "-"
+    assert words.next_run_of(row(**due, conditions=[condition("Paused", "True", "Paused")])) == "-"
+
+
+@pytest.mark.parametrize("text", ["n" * 31, "節" * 16, "\x1b[2J" * 9])
+def test_a_long_name_is_cut_to_its_cells(text: str) -> None:
+    cut = show.short(text)
+    assert cell_len(cut) <= 30
+    assert cut.endswith("\N{HORIZONTAL ELLIPSIS}")
+    assert cut.isprintable()
+
+
+def test_a_name_that_fits_stays() -> None:
+    assert show.short("n" * 30) == "n" * 30
+
+
+class Terminal:
+    """Standard output that says it is a terminal, and Ctrl-C after some pictures."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, pictures: int) -> None:
+        self.pauses: list[float] = []
+        self._pictures = pictures
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+        monkeypatch.setenv("LINES", "6")
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setattr("controller.cli.watch.time.sleep", self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        if len(self.pauses) == self._pictures:
+            raise KeyboardInterrupt
+
+
+def test_a_watch_draws_in_place_until_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Terminal(monkeypatch, pictures=3)
+    numbers = iter(range(10))
+    watch.watch(lambda height: show.line(f"picture {next(numbers)} of {height} lines"))
+    assert terminal.pauses == [2.0, 2.0, 2.0]
+    out = capsys.readouterr().out
+    begin, *pictures = out.split("\x1b[H")
+    assert begin == "\x1b[?7l"
+    assert pictures == [
+        "\x1b[2J",
+        "picture 0 of 6 lines\x1b[J",
+        "picture 1 of 6 lines\x1b[J",
+        "picture 2 of 6 lines\x1b[J\x1b[?7h\n",
+    ]
+
+
+def _long(_height: int) -> None:
+    for number in range(100):
+        show.line(f"line {number}")
+
+
+def test_a_watch_never_outgrows_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Terminal(monkeypatch, pictures=1)
+    watch.watch(_long)
+    picture = capsys.readouterr().out.split("\x1b[2J\x1b[H")[1].split("\x1b[J")[0]
+    assert picture.split("\x1b[K\n") == [
+        "line 0",
+        "line 1",
+        "line 2",
+        "line 3",
+        "... and 96 more lines",
+    ]
+
+
+def test_a_watch_goes_on_while_the_controller_is_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Terminal(monkeypatch, pictures=2)
+    answers: list[Callable[[], None]] = [_away, lambda: show.line("there")]
+    watch.watch(lambda _height: answers.pop(0)())
+    out = capsys.readouterr().out
+    assert "error: away; to put it right: wait" in out
+    assert "there" in out
+
+
+def _away() -> None:
+    raise OperatorError("away", "wait")
+
+
+def test_a_watch_ends_with_the_terminal_as_it_was_even_on_a_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Terminal(monkeypatch, pictures=2)
+    with pytest.raises(ZeroDivisionError):
+        watch.watch(lambda _height: show.line(str(1 / 0)))
+    assert capsys.readouterr().out.endswith("\x1b[?7h\n")
+
+
+def test_a_watch_needs_a_terminal() -> None:
+    with pytest.raises(OperatorError, match="needs a terminal"):
+        watch.watch(lambda _height: None)
