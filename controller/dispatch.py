@@ -26,12 +26,12 @@ from contract.messages import (
 )
 from contract.queues import RECONCILE_TASK, node_queue
 from contract.verdicts import Mode
-from controller import breaker, due, modes
+from controller import breaker, due, metrics, modes
 from controller.breaker import DEFAULTS, Limits
 from controller.database import Database
 from controller.due import Claim
 from controller.models import Attachment, Cluster, Device, Network, NetworkVni, Node
-from controller.states import Priority
+from controller.states import Priority, RunState
 
 log = structlog.get_logger(__name__)
 
@@ -113,15 +113,17 @@ class Dispatcher:
         next_time = self._next_time(lane)
         if next_time is None or next_time > now:
             return 0.0  # Most looks end here, and SQLite's one writer is not held up.
+        lost = 0
         with self._database.write() as session:
             if lane is ALL:
-                due.expire(session, now=now, resync=self._resync)
+                lost = due.expire(session, now=now, resync=self._resync)
             if session.get(Cluster, 1) is None:
                 return 0.0  # Nothing is known of the Swarm yet.
             claims = due.claim(
                 session, now=now, limit=_BATCH, timeout=self._run_timeout, least=lane
             )
             requests = self._requests(session, claims, now)
+        metrics.RUNS.labels(RunState.LOST.value).inc(lost)
         # Committed first: the report must find its run, however fast the worker is.
         if not self._send(claims, requests):
             return _BROKER_RETRY
@@ -160,11 +162,13 @@ class Dispatcher:
                     self._fence()  # Raises if another may lead by now; then none of these is sent.
         except Exception as error:  # noqa: BLE001 -- whatever the broker's client raises
             log.warning("broker unreachable, will try again", error=str(error))
+            metrics.BROKER_UP.set(0)
             self._unsure |= nodes
             with self._database.write() as session:
                 for claim in claims:
                     due.give_back(session, claim.run_id, now=self._utcnow())
             return False
+        metrics.BROKER_UP.set(1)
         self._unsure -= nodes
         for claim in claims:
             log.debug("request sent", run_id=str(claim.run_id), node_id=claim.node_id)

@@ -255,6 +255,16 @@ def backoff(failures: int) -> timedelta:
     return timedelta(seconds=longest.total_seconds() * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter, no secret
 
 
+def waiting(session: Session, *, now: datetime) -> tuple[int, datetime | None]:
+    """How many nodes are due and could run, and since when the first of them is due."""
+    count, oldest = session.execute(
+        select(func.count(), func.min(DueNode.due_at))
+        .join(Node, Node.id == DueNode.node_id)
+        .where(DueNode.due_at <= now, *_may_run(Priority.RESYNC))
+    ).one()
+    return count, oldest
+
+
 def _may_run(least: Priority) -> Sequence[ColumnElement[bool]]:
     """What must be true of a due node and its node for a claim, apart from the time."""
     return (

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from contract.messages import DeviceReport, Drift, Hello, JournalEntry, ReconcileReport
 from contract.verdicts import Outcome, Verdict
-from controller import audit, breaker, due
+from controller import audit, breaker, due, metrics
 from controller.breaker import DEFAULTS, Limits
 from controller.database import Database
 from controller.models import Device, Network, NetworkVni, Node, Run
@@ -71,10 +71,12 @@ class Intake:
             run_id=str(report.run_id), node_id=report.node_id
         ):
             with self._database.write() as session:
-                self._store(session, report)
+                run = self._store(session, report)
             if any(each.removed for each in report.devices):
                 with self._database.write() as session:
                     breaker.check(session, self._limits, self._utcnow())
+            if run is not None:
+                metrics.count_run(run.state, run.removed)
             self._ring()
 
     def drift(self, payload: str) -> None:
@@ -109,30 +111,31 @@ class Intake:
             return
         now = self._utcnow()
         with self._database.write() as session:
-            known = due.request(
-                session,
-                [hello.node_id],
-                at=now,
-                priority=Priority.DRIFT,
-                reason=f"its worker says: {hello.reason[:_MOST_OF_A_REASON]}",
-            )
-            if known:
-                node = session.get_one(Node, hello.node_id, with_for_update={"key_share": True})
+            node = session.get(Node, hello.node_id, with_for_update={"key_share": True})
+            if node is not None:
                 node.worker_seen_at, node.worker_version = now, hello.worker_version
+                due.request(
+                    session,
+                    [hello.node_id],
+                    at=now,
+                    priority=Priority.DRIFT,
+                    reason=f"its worker says: {hello.reason[:_MOST_OF_A_REASON]}",
+                )
         log.info(
-            "a worker says Hello" if known else "Hello of a node that is not in the Swarm",
+            "Hello of a node that is not in the Swarm" if node is None else "a worker says Hello",
             node_id=hello.node_id,
             reason=hello.reason,
         )
         self._ring()
 
-    def _store(self, session: Session, report: ReconcileReport) -> None:
+    def _store(self, session: Session, report: ReconcileReport) -> Run | None:
+        """Store it; return the run that it closed."""
         now = self._utcnow()
         # Without the key: whoever inserts a run of this node need not wait for us, nor we for them.
         node = session.get(Node, report.node_id, with_for_update={"key_share": True})
         if node is None:
             log.warning("report of a node that is not in the Swarm")
-            return
+            return None
         stored = _store_entries(session, node, report, now)
         _acknowledge(node, report)
         node.worker_seen_at = now
@@ -142,12 +145,12 @@ class Intake:
         if run is None:
             log.info("report of a run that is not under way", audit_rows=stored)
             _count_late(session, report)
-            return
+            return None
         run.started_at, run.finished_at = report.started_at, report.finished_at
         node.attempted_generation = max(node.attempted_generation, report.generation)
         node.last_error = report.error
         if report.outcome is Outcome.REFUSED:
-            return  # It has not looked.
+            return run  # It has not looked.
         run.devices = len(report.devices)
         run.orphans = sum(each.verdict is Verdict.ORPHAN for each in report.devices)
         run.removed = _removed(report)
@@ -166,6 +169,7 @@ class Intake:
             audit_rows=stored,
             error=report.error,
         )
+        return run
 
     def _close(self, session: Session, report: ReconcileReport, now: datetime) -> Run | None:
         """Close the run; None if it is not under way, or not of the node that reports."""

@@ -1,6 +1,6 @@
 """The HTTP API: routes are thin, each a query and its answer.
 
-`nodes`, `requeue`, `safety` and `audit` are the routes, answering from a `context`, with `parameters`;
+`nodes`, `requeue`, `safety`, `audit` and `metrics` are the routes, answering from a `context`, with `parameters`;
 `schema` is what answers look like, `problems` what errors look like; `app` puts them together.
 """
 

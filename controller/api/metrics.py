@@ -1,0 +1,20 @@
+"""The route that Prometheus scrapes."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from controller import metrics
+from controller.api.context import Context
+
+
+def routes(context: Context) -> APIRouter:
+    """Build it."""
+    router = APIRouter()
+    registry = metrics.registry(context.database, context.leading)
+
+    @router.get("/metrics", response_class=Response)
+    def scrape() -> Response:
+        """All metrics, in Prometheus's text format."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router

@@ -1,0 +1,242 @@
+"""What `/metrics` says, on an empty and a filled database, and while the database is away or hangs."""
+
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from contract import VERSION
+from contract.verdicts import Mode, Outcome, Verdict
+from controller import due, metrics
+from controller.api.app import build
+from controller.api.context import Context
+from controller.database import Database, open_database
+from controller.intake import Intake
+from controller.models import Cluster, DueNode, Node
+from controller.states import Priority
+from controller.status import Conditions
+from tests.fake_clock import START
+from tests.fake_swarm import node, snapshot, swarm_id
+from tests.reports import device, report
+from tests.stored import RESYNC, claim, put
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
+Labels = frozenset[tuple[str, str]]
+
+
+class Scrape:
+    """One answer of `/metrics`."""
+
+    def __init__(self, database: Database, *, leading: bool = True) -> None:
+        context = Context(database, mode=Mode.ENFORCE, ring=lambda: None, leading=lambda: leading)
+        with TestClient(build(context)) as client:
+            answer = client.get("/metrics")
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/plain")
+        self.names: set[str] = set()
+        self.values: dict[str, dict[Labels, float]] = {}
+        for family in text_string_to_metric_families(answer.text):
+            for sample in family.samples:
+                if not sample.name.endswith("_created"):
+                    self.names.add(sample.name)
+                    its = self.values.setdefault(sample.name, {})
+                    its[frozenset(sample.labels.items())] = sample.value
+
+    def one(self, name: str, **labels: str) -> float:
+        """The value of a metric."""
+        return self.values[f"vxlan_operator_{name}"][frozenset(labels.items())]
+
+    def all(self, name: str) -> dict[Labels, float]:
+        """All values of a metric, by labels."""
+        return self.values[f"vxlan_operator_{name}"]
+
+
+def test_before_anything_is_known(database: Database) -> None:
+    said = Scrape(database, leading=False)
+    assert said.one("info", version=VERSION) == 1
+    assert said.one("leading") == 0
+    assert said.one("database_up") == 1
+    assert said.one("nodes") == 0
+    assert said.one("due_nodes") == 0
+    assert said.one("due_oldest_seconds") == 0
+    assert said.one("audit_position") == 0
+    assert "vxlan_operator_cluster_conditions" not in said.names
+
+
+def fill(database: Database) -> None:
+    """Three nodes, of which one was looked at, and one is down."""
+    put(database, snapshot("one", "two", node("three", state="down")))
+    with database.write() as session:
+        session.execute(update(DueNode).values(due_at=START))
+    runs = claim(database, limit=1)
+    (claimed,) = runs.values()
+    name = next(each for each in ("one", "two") if swarm_id(each) == claimed.node_id)
+    intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=lambda: START)
+    told = report(
+        claimed.run_id,
+        node=name,
+        devices=[device(1), device(2, Verdict.ORPHAN), device(3, Verdict.ORPHAN, removed=True)],
+    )
+    intake.report(told.model_dump_json())
+    Conditions(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
+    with database.write() as session:
+        session.execute(
+            update(Cluster).values(sync_seconds=0.5, sync_share=0.1, breaker_tripped_at=START)
+        )
+        session.execute(
+            update(Node).where(Node.id == swarm_id("one")).values(breaker_tripped_at=START)
+        )
+
+
+def test_what_is_in_the_database(database: Database) -> None:
+    fill(database)
+    said = Scrape(database)
+    assert said.one("leading") == 1
+    assert said.one("nodes") == 3
+    ready = {"type": "Ready"}
+    assert said.one("node_conditions", **ready, status="False", reason="OrphansLeft") == 1
+    assert said.one("node_conditions", **ready, status="Unknown", reason="NeverSeen") == 1
+    assert said.one("node_conditions", **ready, status="Unknown", reason="NodeDown") == 1
+    assert sum(said.all("node_conditions").values()) == 4 * 3
+    assert said.one("devices", verdict="in_use", urgency="") == 1
+    assert said.one("devices", verdict="orphan", urgency="blocking") == 1
+    assert said.one("cluster_breaker_tripped") == 1
+    assert said.one("breakers_tripped") == 1
+    assert said.one("swarm_read_seconds") == 0.5
+    assert said.one("swarm_read_share") == 0.1
+    assert (
+        said.one("cluster_conditions", type="DesiredStateKnown", status="True", reason="SwarmRead")
+        == 1
+    )
+
+
+def test_what_is_due_and_for_how_long(database: Database) -> None:
+    put(database, snapshot("one", "two", node("three", state="down")))
+    found = {
+        metric.name.removeprefix("vxlan_operator_"): [each.value for each in metric.samples]
+        for metric in metrics.FromDatabase(
+            database, lambda: True, utcnow=lambda: START + timedelta(seconds=7)
+        ).collect()
+    }
+    assert found["due_nodes"] == [2]
+    assert found["due_oldest_seconds"] == [7]
+    assert found["runs_under_way"] == [0]
+    assert found["swarm_age_seconds"] == [7]
+    claim(database, limit=1)
+    assert Scrape(database).one("runs_under_way") == 1
+
+
+def test_runs_and_removals_are_counted_when_they_are_taken_in(database: Database) -> None:
+    before = Scrape(database)
+    fill(database)
+    after = Scrape(database)
+
+    def more(name: str, **labels: str) -> float:
+        return after.one(name, **labels) - before.one(name, **labels)
+
+    assert more("runs_closed_total", state="succeeded") == 1
+    assert more("removals_total") == 1
+    assert more("runs_closed_total", state="failed") == 0
+    with database.write() as session:
+        due.request(
+            session,
+            [swarm_id("one")],
+            at=START,
+            priority=Priority.MANUAL,
+            reason="x",
+        )
+    run = claim(database)[swarm_id("one")].run_id
+    intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=lambda: START)
+    told = report(run, outcome=Outcome.FAILED, error="no").model_dump_json()
+    for _ in range(2):
+        intake.report(told)
+    after = Scrape(database)
+    assert more("runs_closed_total", state="failed") == 1
+
+
+def test_errors_of_the_database_are_counted(database: Database) -> None:
+    before = Scrape(database).one("database_errors_total")
+    with pytest.raises(SQLAlchemyError), database.read() as session:
+        session.execute(text("SELECT nothing FROM nowhere"))
+    assert Scrape(database).one("database_errors_total") == before + 1
+
+
+class Hanging:
+    """A database whose first reader hangs until it is let go."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.asked = 0
+        self.go = threading.Event()
+
+    def read(self) -> object:
+        """See `Database.read`."""
+        self.asked += 1
+        self.go.wait(30)
+        return self._database.read()
+
+
+def test_a_database_that_hangs_delays_a_scrape_by_its_timeout_and_is_asked_once(
+    database: Database,
+) -> None:
+    hanging = Hanging(database)
+    collector = metrics.FromDatabase(hanging, lambda: True, timeout=0.2)  # type: ignore[arg-type]
+
+    def up() -> float:
+        by_name = {each.name: each for each in collector.collect()}
+        assert ("vxlan_operator_nodes" in by_name) == bool(hanging.go.is_set())
+        return float(by_name["vxlan_operator_database_up"].samples[0].value)
+
+    begin = time.monotonic()
+    assert [up() for _ in range(3)] == [0, 0, 0]
+    assert time.monotonic() - begin < 10
+    assert hanging.asked == 1
+    assert sum(each.name == "metrics" for each in threading.enumerate()) == 1
+    hanging.go.set()
+    deadline = time.monotonic() + 20
+    while up() == 0:
+        assert time.monotonic() < deadline
+
+
+def test_without_its_database_the_process_still_says_what_it_knows(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'c.db'}")
+    for each in tmp_path.iterdir():
+        each.unlink()
+    (tmp_path / "c.db").mkdir()
+    database.engine.dispose()
+    said = Scrape(database)
+    assert said.one("database_up") == 0
+    assert said.one("info", version=VERSION) == 1
+    assert "vxlan_operator_nodes" not in said.names
+    database.close()
+
+
+def test_every_metric_is_documented_and_no_other(database: Database) -> None:
+    fill(database)
+    told = {
+        line.split("`")[1]
+        for line in DOCUMENT.read_text().splitlines()
+        if line.startswith("| `vxlan_operator_")
+        and "(" not in line.split("`")[1]
+        and " " not in line.split("`")[1]
+    }
+    said = {name for name in Scrape(database).names if name.startswith("vxlan_operator_")}
+    assert said | {"vxlan_operator_leader_fence"} == told
+
+
+def test_no_label_has_a_name_that_comes_from_elsewhere(database: Database) -> None:
+    fill(database)
+    labels = {
+        name
+        for metric, its in Scrape(database).values.items()
+        if metric.startswith("vxlan_operator_")
+        for each in its
+        for name, _ in each
+    }
+    assert labels == {"type", "status", "reason", "verdict", "urgency", "state", "version"}
