@@ -1,8 +1,8 @@
-"""The command `vxctl`: `commands` puts the verbs of `serve`, `nodes`, `get`, `describe`, `requeue`,
-`safety`, `audit` and `db` together.
+"""The command `vxctl`: `commands` puts the verbs of `serve`, `nodes`, `get`, `describe`, `explain`,
+`requeue`, `safety`, `audit` and `db` together.
 
-They are in `serve`, `nodes`, `get`, `describe`, `requeue`, `safety` and `audit`. They share `options`,
-ask a `client` (the HTTP API), and `show` the answer in `words`, once or in a `watch`.
+They are in `serve`, `nodes`, `get`, `describe`, `explain`, `requeue`, `safety` and `audit`. They share
+`options`, ask a `client` (the HTTP API), and `show` the answer in `words`, once or in a `watch`.
 
 Imports lazily: SQLAlchemy and FastAPI alone take more than a second, and `vxctl status` needs neither.
 """

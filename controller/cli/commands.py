@@ -3,7 +3,7 @@
 import typer
 
 from contract import VERSION
-from controller.cli import audit, db, describe, get, nodes, requeue, safety, serve, show
+from controller.cli import audit, db, describe, explain, get, nodes, requeue, safety, serve, show
 
 app = typer.Typer(
     name="vxctl",
@@ -12,7 +12,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for part in (serve, nodes, get, describe, requeue, safety, audit, db):
+for part in (serve, nodes, get, describe, explain, requeue, safety, audit, db):
     part.install(app)
 
 

@@ -26,6 +26,7 @@ COMMANDS = [
     ("get", "runs", "-o", "json"),
     ("describe", "node", "one"),
     ("describe", "network", "shop"),
+    ("explain", "file exists"),
 ]
 
 

@@ -209,7 +209,17 @@ def test_describe_network(says: Callable[..., str]) -> None:
     assert json.loads(says("describe", "network", "shop", "-o", "json"))["vnis"] == [4097]
 
 
+def test_explain(says: Callable[..., str]) -> None:
+    said = says("explain", f"one: error creating vxlan interface: file exists {HOSTILE}")
+    assert "Swarm rejects each task" in said
+    assert f"It is about nodes one ({swarm_id('one')})." in said
+    assert "one vx-001001-shopz#2 in host, VNI 4097: orphan: why" in said
+    assert "What to do" in said
+    assert json.loads(says("explain", "whatever", "-o", "json"))["recognised"] is False
+
+
 VIEWS = [
+    ("explain", f"error creating vxlan interface: file exists wide {HOSTILE}"),
     ("status",),
     ("get", "nodes"),
     ("get", "nodes", "-o", "wide"),
@@ -235,7 +245,8 @@ class OnTerminal:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.process = subprocess.Popen(
-            [VXCTL, *arguments],
+            # Whoever runs the tests in the background ignores SIGINT, and that is inherited.
+            ["env", "--default-signal=INT", VXCTL, *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,

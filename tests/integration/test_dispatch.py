@@ -17,7 +17,7 @@ from kombu.transport.redis import PublishBatch
 from contract.broker import celery_app
 from contract.messages import Acknowledgement, DesiredNetwork, ReconcileRequest
 from contract.verdicts import Mode, Verdict
-from controller import due
+from controller import due, metrics
 from controller.breaker import DEFAULTS
 from controller.database import Database
 from controller.dispatch import CLOCKS_MAY_DIFFER, LANES, URGENT, Dispatcher
@@ -363,6 +363,12 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
+def broker_up() -> float:
+    """What the metric says."""
+    (metric,) = metrics.BROKER_UP.collect()
+    return metric.samples[0].value
+
+
 def test_a_broker_that_is_away_costs_nothing_but_time(
     database: Database, own_redis: RedisServer, clock: Clock
 ) -> None:
@@ -377,9 +383,11 @@ def test_a_broker_that_is_away_costs_nothing_but_time(
         assert (row.run_id, row.failures, row.due_at) == (None, 0, START)
         assert (row.priority, row.reasons) == (before.priority, before.reasons)
     assert contents(database)["runs"] == [], "there was none: an outage does not fill the history"
+    assert broker_up() == 0
 
     own_redis.start()
     assert sender.step() == 0
+    assert broker_up() == 1
     with own_redis.client() as client:
         assert len(requests(client)) == len(requests(client, "two")) == 1
 
