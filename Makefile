@@ -34,6 +34,7 @@ bench: install ## Measure: the view, a worker's footprint, how long a removal ta
 	.venv/bin/python -m tests.benchmarks.view
 	.venv/bin/python -m tests.benchmarks.footprint
 	.venv/bin/python -m tests.benchmarks.latency
+	.venv/bin/python -m tests.benchmarks.status
 
 lint: install ## Lint, types, import contracts
 	.venv/bin/ruff check

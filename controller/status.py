@@ -14,10 +14,12 @@ from sqlalchemy import Row, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode, Urgency, Verdict
-from controller import conditions
-from controller.conditions import SILENT_RESYNCS, ClusterFacts, Condition, NodeFacts
+from controller import cluster_conditions, node_conditions
+from controller.cluster_conditions import ClusterFacts
+from controller.conditions import SILENT_RESYNCS, Condition, dated
 from controller.database import Database
 from controller.models import Cluster, Device, DueNode, Node
+from controller.node_conditions import NodeFacts
 
 _PERIOD: Final = 1.0
 """Seconds between two steps, at the least."""
@@ -63,7 +65,7 @@ class Conditions:
                 return _PERIOD
             changed, nodes = self._of_nodes(session, cluster, now)
         facts = cluster_facts(cluster, self._mode, now, self._silence)
-        of_cluster = conditions.dated(conditions.of_cluster(facts, nodes), cluster.conditions, now)
+        of_cluster = dated(cluster_conditions.of_cluster(facts, nodes), cluster.conditions, now)
         if changed or of_cluster != cluster.conditions:
             with self._database.write() as session:
                 _write_nodes(session, changed)
@@ -101,11 +103,11 @@ class Conditions:
                 blocking=devices[row.id]["blocking"],
                 orphans=devices[row.id]["orphans"],
             )
-            found = conditions.of_node(facts)
+            found = node_conditions.of_node(facts)
             all_.append((row.hostname, found))
-            dated = conditions.dated(found, row.conditions, now)
-            if dated != row.conditions:
-                changed[row.id] = dated
+            its = dated(found, row.conditions, now)
+            if its != row.conditions:
+                changed[row.id] = its
         return changed, all_
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from contract import VERSION
 from contract.verdicts import Verdict
-from controller import conditions, queries, status
+from controller import cluster_conditions, queries, status
 from controller.api import problems
 from controller.api.context import Context
 from controller.api.parameters import After, Limit, NetworkName, NodeFilter, NodeName
@@ -64,7 +64,7 @@ def routes(context: Context) -> APIRouter:
         if cluster is None:
             return problems.problem(503, "Not ready", "the Swarm has not been read yet")
         # Worked out here and now: what is stored may be a second old.
-        known = conditions.desired_state(
+        known = cluster_conditions.desired_state(
             status.cluster_facts(cluster, context.mode, datetime.now(UTC), context.stale_after)
         )
         if known.status != Status.TRUE:

@@ -80,7 +80,7 @@ def next_run_of(row: dict[str, Any]) -> str:
     """When a node is next looked at."""
     if row["running"]:
         return "running"
-    if row["state"] != "ready" or is_paused(row):
+    if row["state"] == "down" or is_paused(row):
         return "-"
     return show.ago(row["due_at"])
 

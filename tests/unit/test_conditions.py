@@ -7,17 +7,9 @@ from typing import Any
 
 import pytest
 
-from controller.conditions import (
-    ClusterFacts,
-    Condition,
-    NodeFacts,
-    Reason,
-    Status,
-    Type,
-    dated,
-    of_cluster,
-    of_node,
-)
+from controller.cluster_conditions import ClusterFacts, of_cluster
+from controller.conditions import Condition, Reason, Status, Type, dated
+from controller.node_conditions import NodeFacts, of_node
 from controller.states import RunState
 from tests.fake_clock import START
 
@@ -31,6 +23,11 @@ NODES: list[tuple[str, dict[str, Any], str]] = [
         "the Swarm says that it is down",
         {"state": "down", "silent": True},
         "Unknown/NodeDown Unknown/NodeDown True/NodeDown False/NotPaused",
+    ),
+    (
+        "the Swarm does not know, and the worker reports",
+        {"state": "unknown"},
+        "True/Converged False/NothingWrong False/Progressing False/NotPaused",
     ),
     (
         "no worker was ever seen",
