@@ -1,0 +1,444 @@
+"""Questions to the audit trail: pages of it by any filters, what arrives, one run's story, counts.
+
+The trail has millions of rows, and no question may read them all by accident. So a page comes from one
+index at a time, in the order of that index (`Walk`), and looks at a bounded number of its entries. Of
+the indexes that could serve, the one is walked that has the fewest entries from here on: that is
+measured, by looking how far back its entry number 2,000 lies. Every index carries what people ask for
+besides, so that an entry which does not match costs no look at its row. A page that ends before it is
+full says where to go on; it never says that there is nothing more unless it has looked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, func, literal_column, select, tuple_
+from sqlalchemy.orm import Session
+
+from contract.verdicts import Stage, Urgency, Verdict
+from controller.models import AuditRow, Network, Node, Run
+from controller.states import CONTROLLER
+
+EXAMINED: Final = 20_000
+"""So many entries of an index a page looks at."""
+EXAMINED_ROWS: Final = 2_000
+"""The same, where the index does not tell whether an entry matches, and its row must be looked at."""
+_PROBED: Final = 2_000
+_WINDOW: Final = 2_000
+"""So many rows a look at what arrived examines."""
+COUNTED: Final = 500_000
+"""So many removals are counted."""
+TOP: Final = 100
+"""So many nodes and networks are named."""
+STORY: Final = 10_000
+"""So many rows a story has at most; a run cannot make as many."""
+
+
+class UnknownRowError(Exception):
+    """No audit row and no run is meant by what was given."""
+
+
+class AmbiguousRunError(Exception):
+    """Several runs could be meant by what was given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """What rows must be like; None, or no stages: anything.
+
+    Attributes:
+        name, ifindex: the device's.
+        since, until: of `at`, the time at the node: from `since`, and before `until`.
+    """
+
+    node_id: str | None = None
+    network_id: str | None = None
+    vni: int | None = None
+    name: str | None = None
+    ifindex: int | None = None
+    stages: tuple[Stage, ...] = ()
+    verdict: Verdict | None = None
+    urgency: Urgency | None = None
+    actor: str | None = None
+    run_id: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def equal(self) -> dict[str, Any]:
+        """Columns and what they must be."""
+        names = (
+            "node_id", "network_id", "vni", "name", "ifindex", "verdict", "urgency", "actor", "run_id"
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+class Position(NamedTuple):
+    """Where a row stands: rows are told by time, and of one time by their number."""
+
+    at: datetime
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows, the newest first.
+
+    Attributes:
+        next: go on behind this; None: there is nothing more.
+        short: whether there may be more although the page is not full: what matches is so rare here
+            that the page ended before it had found enough.
+    """
+
+    rows: Sequence[AuditRow]
+    next: Position | None
+    short: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """An index, from newer to older entries.
+
+    Attributes:
+        column: what its entries have in common; None: nothing.
+        value: what that is.
+        carries: the other columns that an entry tells.
+    """
+
+    column: str | None
+    value: Any
+    carries: frozenset[str]
+
+    def condition(self) -> list[ColumnElement[bool]]:
+        """What makes a database take this index."""
+        if self.column is None:
+            return []
+        found = [getattr(AuditRow, self.column) == self.value]
+        if self.column in _PARTIAL:
+            # As the index says it: else no database knows that the index has what is asked for.
+            found.append(literal_column(_PARTIAL[self.column]))  # type: ignore[arg-type]
+        return found
+
+
+_PARTIAL: Final = {
+    "verdict": f"audit.verdict <> '{Verdict.ORPHAN}'",
+    "actor": f"audit.actor <> '{CONTROLLER}'",
+}
+_COMMON: Final = frozenset({"stage", "verdict", "urgency"})
+_CARRIED: Final = {
+    None: _COMMON,
+    "run_id": frozenset[str](),
+    "node_id": _COMMON | {"network_id", "vni", "name"},
+    "network_id": _COMMON | {"node_id", "vni"},
+    "vni": _COMMON | {"node_id"},
+    "name": _COMMON | {"node_id", "vni"},
+    "stage": frozenset({"node_id", "network_id", "vni", "verdict", "urgency"}),
+    "verdict": frozenset({"node_id", "network_id", "vni", "stage", "urgency"}),
+    "actor": frozenset({"stage"}),
+}
+"""Each index's columns behind (its own, at, id); the models have the same."""
+
+
+def page(
+    session: Session, filters: Filters, before: Position | None = None, limit: int = 100
+) -> Page:
+    """The newest rows that match, from behind `before` on."""
+    span = _span(filters, before)
+    walks = _choose(session, _ways(filters), span)
+    keys: list[Position] = []
+    reached: Position | None = None
+    for walk in walks:
+        found, end = _matching(session, walk, filters, span, limit + 1, len(walks))
+        keys += found
+        if end is not None:
+            reached = end if reached is None else max(reached, end)
+    keys = sorted((key for key in keys if reached is None or key >= reached), reverse=True)
+    full = len(keys) > limit
+    keys = keys[:limit]
+    return Page(_rows(session, keys), keys[-1] if full else reached, not full and reached is not None)
+
+
+def arrivals(
+    session: Session, filters: Filters, after: int, limit: int
+) -> tuple[Sequence[AuditRow], int]:
+    """The rows that match of those stored after the one with the number `after`, in that order.
+
+    Also the number after which to go on. Rows get their numbers under the lock of the chain's end
+    (`controller.audit`), so that none can appear behind one that was seen already.
+    """
+    window = select(AuditRow.id).where(AuditRow.id > after).order_by(AuditRow.id).limit(_WINDOW)
+    through = session.scalar(select(func.max(window.subquery().c.id)))
+    if through is None:
+        return [], after
+    rows = session.scalars(
+        select(AuditRow)
+        .where(AuditRow.id > after, AuditRow.id <= through, *_conditions(filters))
+        .order_by(AuditRow.id)
+        .limit(limit)
+    ).all()
+    return rows, rows[-1].id if len(rows) == limit else through
+
+
+def newest(session: Session) -> int:
+    """The number of the row that was stored last; 0 if there is none."""
+    return session.scalar(select(func.max(AuditRow.id))) or 0
+
+
+def row(session: Session, number: int) -> AuditRow:
+    """The row with this number.
+
+    Raises:
+        UnknownRowError: there is none.
+    """
+    found = session.get(AuditRow, number) if 0 < number < 2**63 else None
+    if found is None:
+        raise UnknownRowError(f"no audit row has the id {number}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What is known of one run, or of something that happened without one.
+
+    Attributes:
+        run: None: there was none, or its line in the run history is no longer kept.
+        node: where; None: of no node, or one that this database does not know.
+        rows: in the order in which they were stored.
+    """
+
+    run: Run | None
+    node: Node | None
+    rows: Sequence[AuditRow]
+
+
+def story(session: Session, given: str) -> Story:
+    """The story of the run with this id or unique beginning of it, or of the audit row with this number.
+
+    Raises:
+        UnknownRowError, AmbiguousRunError: it is not one.
+    """
+    run_id = None
+    if given.isascii() and given.isdecimal() and len(given) < 19:
+        found = session.get(AuditRow, int(given))
+        if found is not None and found.run_id is None:
+            return Story(None, _node_of(session, found), [found])
+        run_id = None if found is None else found.run_id
+    if run_id is None:
+        run_id = find_run(session, given)
+    run = session.get(Run, run_id)
+    rows = session.scalars(
+        select(AuditRow).where(AuditRow.run_id == run_id).order_by(AuditRow.id).limit(STORY)
+    ).all()
+    node = session.get(Node, run.node_id) if run is not None else _node_of(session, rows[0])
+    return Story(run, node, rows)
+
+
+def find_run(session: Session, given: str) -> UUID:
+    """The run with this id, or with a unique beginning of it (at least 6 characters).
+
+    Raises:
+        UnknownRowError: there is none in the audit trail or the run history.
+        AmbiguousRunError: there are several.
+    """
+    digits = given.replace("-", "").lower()
+    unknown = UnknownRowError(
+        f"no run has the id {given!r} (or, of at least 6 characters, this beginning of it)"
+    )
+    if not 6 <= len(digits) <= 32 or set(digits) - set("0123456789abcdef"):
+        raise unknown
+    first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+    found: set[UUID] = set()
+    for column in (AuditRow.run_id, Run.id):
+        # Both ends of the range: no need to read what lies between.
+        between = select(column).where(column.between(first, last))
+        for order in (column.asc(), column.desc()):
+            found.update(filter(None, session.scalars(between.order_by(order).limit(1))))
+    if not found:
+        raise unknown
+    if len(found) > 1:
+        raise AmbiguousRunError(f"several runs begin with {given!r}")
+    return found.pop()
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many devices were removed.
+
+    Attributes:
+        since, until: between which times; `since` is later than asked for where there were too many.
+        whole: whether all were counted that were asked for.
+        nodes, networks: id and name and count, the most first; a network id that is None: of no
+            network that was known.
+        days: in UTC, the newest first.
+    """
+
+    since: datetime
+    until: datetime
+    whole: bool
+    removals: int
+    nodes: Sequence[tuple[str | None, str | None, int]]
+    networks: Sequence[tuple[str | None, str | None, int]]
+    days: Sequence[tuple[str, int]]
+
+
+def counts(session: Session, since: datetime, until: datetime) -> Counts:
+    """Removals by node, network and day."""
+    asked = select(AuditRow.at).where(
+        AuditRow.stage == Stage.APPLIED, AuditRow.at >= since, AuditRow.at < until
+    )
+    bound = session.scalar(asked.order_by(AuditRow.at.desc(), AuditRow.id.desc()).offset(COUNTED).limit(1))
+    if bound is not None:
+        since = bound + timedelta(microseconds=1)
+    within = (AuditRow.stage == Stage.APPLIED, AuditRow.at >= since, AuditRow.at < until)
+    number = func.count().label("number")
+    by = {
+        column.key: session.execute(
+            select(column, number).where(*within).group_by(column).order_by(number.desc(), column).limit(TOP)
+        ).all()
+        for column in (AuditRow.node_id, AuditRow.network_id)
+    }
+    days = _days(session, within, since, until)
+    return Counts(
+        since=since,
+        until=until,
+        whole=bound is None,
+        removals=sum(count for _, count in days),
+        nodes=_named(session, by["node_id"], Node.id, Node.hostname),
+        networks=_named(session, by["network_id"], Network.id, Network.name),
+        days=days,
+    )
+
+
+def _days(session: Session, within, since, until) -> list[tuple[str, int]]:
+    if session.get_bind().dialect.name == "postgresql":
+        day = func.to_char(func.timezone("UTC", AuditRow.at), "YYYY-MM-DD")
+    else:
+        day = func.strftime("%Y-%m-%d", AuditRow.at)
+    day = day.label("day")
+    found = session.execute(
+        select(day, func.count()).where(*within).group_by(day).order_by(day.desc())
+    )
+    return [(each, count) for each, count in found]
+
+
+def _span(filters: Filters, before: Position | None) -> list[ColumnElement[bool]]:
+    """The part of an index that is asked for."""
+    found = []
+    if filters.since is not None:
+        found.append(AuditRow.at >= filters.since)
+    if filters.until is not None and (before is None or filters.until < before.at):
+        before = Position(filters.until, 0)
+    if before is not None:
+        found.append(_key(AuditRow) < tuple_(*(before.at, before.id)))
+    return found
+
+
+def _key(of: Any) -> Any:
+    return tuple_(of.at, of.id)
+
+
+def _newest_first(of: Any) -> tuple[Any, Any]:
+    return of.at.desc(), of.id.desc()
+
+
+def _ways(filters: Filters) -> list[list[Walk]]:
+    """Ways to all rows that match: of one index each, of one walk a stage where there are several."""
+    equal = filters.equal()
+    if filters.run_id is not None:  # Which nothing can be rarer than.
+        return [[Walk("run_id", filters.run_id, _CARRIED["run_id"])]]
+    ways = [
+        [Walk(column, equal[column], _CARRIED[column])]
+        for column in ("node_id", "network_id", "vni", "name")
+        if column in equal
+    ]
+    if filters.verdict not in (None, Verdict.ORPHAN):
+        ways.append([Walk("verdict", filters.verdict, _CARRIED["verdict"])])
+    if filters.actor not in (None, CONTROLLER):
+        ways.append([Walk("actor", filters.actor, _CARRIED["actor"])])
+    if filters.stages:
+        ways.append([Walk("stage", stage, _CARRIED["stage"]) for stage in sorted(set(filters.stages))])
+    return ways or [[Walk(None, None, _CARRIED[None])]]
+
+
+def _choose(
+    session: Session, ways: list[list[Walk]], span: list[ColumnElement[bool]]
+) -> list[Walk]:
+    """The way with the fewest entries from here on."""
+    if len(ways) == 1:
+        return ways[0]
+    best, reach = ways[0], None
+    for way in ways:
+        ends = [_end(session, walk, span, _PROBED) for walk in way]
+        reaches = [end for end in ends if end is not None]
+        if not reaches:
+            return way
+        if reach is None or max(reaches) < reach:
+            best, reach = way, max(reaches)
+    return best
+
+
+def _end(
+    session: Session, walk: Walk, span: list[ColumnElement[bool]], number: int
+) -> Position | None:
+    """Where the walk's entry with this number lies; None if it has fewer."""
+    found = session.execute(_entries(walk, span, ()).offset(number - 1).limit(1)).one_or_none()
+    return None if found is None else Position(found.at, found.id)
+
+
+def _entries(walk: Walk, span: list[ColumnElement[bool]], columns: Sequence[str]) -> Select[Any]:
+    carried = [getattr(AuditRow, column) for column in columns]
+    entries = select(AuditRow.at, AuditRow.id, *carried).where(*walk.condition(), *span)
+    return entries.order_by(*_newest_first(AuditRow))
+
+
+def _matching(
+    session: Session,
+    walk: Walk,
+    filters: Filters,
+    span: list[ColumnElement[bool]],
+    wanted: int,
+    shared: int,
+) -> tuple[list[Position], Position | None]:
+    """The first entries of a walk that match; and how far it looked, unless that was far enough."""
+    equal = filters.equal()
+    equal.pop(walk.column or "", None)
+    stages = () if walk.column == "stage" else filters.stages
+    columns = [*equal, "stage"] if stages else [*equal]
+    if not columns:
+        return _positions(session, _entries(walk, span, ()).limit(wanted)), None
+    most = (EXAMINED if walk.carries.issuperset(columns) else EXAMINED_ROWS) // shared
+    entries = _entries(walk, span, columns).limit(most).subquery()
+    matching = select(entries.c.at, entries.c.id).where(
+        *(entries.c[column] == value for column, value in equal.items()),
+        *([entries.c.stage.in_(stages)] if stages else []),
+    )
+    found = _positions(session, matching.order_by(*_newest_first(entries.c)).limit(wanted))
+    return found, None if len(found) == wanted else _end(session, walk, span, most)
+
+
+def _positions(session: Session, query: Select[Any]) -> list[Position]:
+    return [Position(at, number) for at, number in session.execute(query)]
+
+
+def _rows(session: Session, keys: Sequence[Position]) -> list[AuditRow]:
+    found = session.scalars(select(AuditRow).where(AuditRow.id.in_([key.id for key in keys])))
+    rows = {each.id: each for each in found}
+    return [rows[key.id] for key in keys if key.id in rows]  # Retention may have been quicker.
+
+
+def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
+    found = [getattr(AuditRow, column) == value for column, value in filters.equal().items()]
+    if filters.stages:
+        found.append(AuditRow.stage.in_(filters.stages))
+    return found + _span(filters, None)
+
+
+def _node_of(session: Session, row: AuditRow) -> Node | None:
+    return None if row.node_id is None else session.get(Node, row.node_id)
+
+
+def _named(session: Session, counted: Any, id_: Any, name: Any) -> list[tuple[str | None, str | None, int]]:
+    ids = [each for each, _ in counted if each is not None]
+    names = dict(session.execute(select(id_, name).where(id_.in_(ids))).tuples().all())
+    return [(each, names.get(each), count) for each, count in counted]
