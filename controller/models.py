@@ -362,7 +362,7 @@ class AuditRow(Base):
                 ("node", "node_id", "stage", "verdict", "urgency", "network_id", "vni", "name"),
                 ("network", "network_id", "stage", "verdict", "urgency", "node_id", "vni"),
                 ("vni", "vni", "stage", "verdict", "urgency", "node_id"),
-                ("name", "name", "stage", "verdict", "urgency", "node_id", "vni"),
+                ("name", "name", "stage", "verdict", "urgency", "node_id", "vni", "ifindex"),
                 ("stage", "stage", "verdict", "urgency", "node_id", "network_id", "vni"),
             )
         ),

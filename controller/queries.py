@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from contract.verdicts import Verdict
 from controller.conditions import Status
-from controller.models import Attachment, AuditRow, Cluster, Device, Lease, Network, Node, Run
+from controller.models import Attachment, Cluster, Device, Lease, Network, Node, Run
 from controller.states import RunState
 
 # `Ready` is the first of a node's conditions.
@@ -307,15 +307,3 @@ def runs(
         query = query.where(tuple_(Run.requested_at, Run.id) < (last.requested_at, last.id))
     rows = session.execute(query.order_by(Run.requested_at.desc(), Run.id.desc()).limit(limit))
     return [(run, owner) for run, owner in rows]
-
-
-def audit(
-    session: Session, *, node: Node | None, before: int | None, limit: int
-) -> Sequence[AuditRow]:
-    """The newest rows first; `before` is the id of the last row of the page before."""
-    query = select(AuditRow)
-    if node is not None:
-        query = query.where(AuditRow.node_id == node.id)
-    if before is not None:
-        query = query.where(AuditRow.id < before)
-    return session.scalars(query.order_by(AuditRow.id.desc()).limit(limit)).all()

@@ -1,4 +1,4 @@
-"""Questions to the audit trail: pages of it by any filters, what arrives, one run's story, counts.
+"""Pages of the audit trail by any filters, and what arrives there.
 
 The trail has millions of rows, and no question may read them all by accident. So a page comes from one
 index at a time, in the order of that index (`Walk`), and looks at a bounded number of its entries. Of
@@ -10,7 +10,7 @@ full says where to go on; it never says that there is nothing more unless it has
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Select, func, literal_column, select, tupl
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage, Urgency, Verdict
-from controller.models import AuditRow, Network, Node, Run
+from controller.models import AuditRow
 from controller.states import CONTROLLER
 
 EXAMINED: Final = 20_000
@@ -28,20 +28,6 @@ EXAMINED_ROWS: Final = 2_000
 _PROBED: Final = 2_000
 _WINDOW: Final = 2_000
 """So many rows a look at what arrived examines."""
-COUNTED: Final = 500_000
-"""So many removals are counted."""
-TOP: Final = 100
-"""So many nodes and networks are named."""
-STORY: Final = 10_000
-"""So many rows a story has at most; a run cannot make as many."""
-
-
-class UnknownRowError(Exception):
-    """No audit row and no run is meant by what was given."""
-
-
-class AmbiguousRunError(Exception):
-    """Several runs could be meant by what was given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +103,7 @@ class Walk:
         found = [getattr(AuditRow, self.column) == self.value]
         if self.column in _PARTIAL:
             # As the index says it: else no database knows that the index has what is asked for.
-            found.append(literal_column(_PARTIAL[self.column]))  # type: ignore[arg-type]
+            found.append(literal_column(_PARTIAL[self.column]))
         return found
 
 
@@ -132,7 +118,7 @@ _CARRIED: Final = {
     "node_id": _COMMON | {"network_id", "vni", "name"},
     "network_id": _COMMON | {"node_id", "vni"},
     "vni": _COMMON | {"node_id"},
-    "name": _COMMON | {"node_id", "vni"},
+    "name": _COMMON | {"node_id", "vni", "ifindex"},
     "stage": frozenset({"node_id", "network_id", "vni", "verdict", "urgency"}),
     "verdict": frozenset({"node_id", "network_id", "vni", "stage", "urgency"}),
     "actor": frozenset({"stage"}),
@@ -156,7 +142,9 @@ def page(
     keys = sorted((key for key in keys if reached is None or key >= reached), reverse=True)
     full = len(keys) > limit
     keys = keys[:limit]
-    return Page(_rows(session, keys), keys[-1] if full else reached, not full and reached is not None)
+    return Page(
+        _rows(session, keys), keys[-1] if full else reached, not full and reached is not None
+    )
 
 
 def arrivals(
@@ -183,143 +171,6 @@ def arrivals(
 def newest(session: Session) -> int:
     """The number of the row that was stored last; 0 if there is none."""
     return session.scalar(select(func.max(AuditRow.id))) or 0
-
-
-def row(session: Session, number: int) -> AuditRow:
-    """The row with this number.
-
-    Raises:
-        UnknownRowError: there is none.
-    """
-    found = session.get(AuditRow, number) if 0 < number < 2**63 else None
-    if found is None:
-        raise UnknownRowError(f"no audit row has the id {number}")
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Story:
-    """What is known of one run, or of something that happened without one.
-
-    Attributes:
-        run: None: there was none, or its line in the run history is no longer kept.
-        node: where; None: of no node, or one that this database does not know.
-        rows: in the order in which they were stored.
-    """
-
-    run: Run | None
-    node: Node | None
-    rows: Sequence[AuditRow]
-
-
-def story(session: Session, given: str) -> Story:
-    """The story of the run with this id or unique beginning of it, or of the audit row with this number.
-
-    Raises:
-        UnknownRowError, AmbiguousRunError: it is not one.
-    """
-    run_id = None
-    if given.isascii() and given.isdecimal() and len(given) < 19:
-        found = session.get(AuditRow, int(given))
-        if found is not None and found.run_id is None:
-            return Story(None, _node_of(session, found), [found])
-        run_id = None if found is None else found.run_id
-    if run_id is None:
-        run_id = find_run(session, given)
-    run = session.get(Run, run_id)
-    rows = session.scalars(
-        select(AuditRow).where(AuditRow.run_id == run_id).order_by(AuditRow.id).limit(STORY)
-    ).all()
-    node = session.get(Node, run.node_id) if run is not None else _node_of(session, rows[0])
-    return Story(run, node, rows)
-
-
-def find_run(session: Session, given: str) -> UUID:
-    """The run with this id, or with a unique beginning of it (at least 6 characters).
-
-    Raises:
-        UnknownRowError: there is none in the audit trail or the run history.
-        AmbiguousRunError: there are several.
-    """
-    digits = given.replace("-", "").lower()
-    unknown = UnknownRowError(
-        f"no run has the id {given!r} (or, of at least 6 characters, this beginning of it)"
-    )
-    if not 6 <= len(digits) <= 32 or set(digits) - set("0123456789abcdef"):
-        raise unknown
-    first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
-    found: set[UUID] = set()
-    for column in (AuditRow.run_id, Run.id):
-        # Both ends of the range: no need to read what lies between.
-        between = select(column).where(column.between(first, last))
-        for order in (column.asc(), column.desc()):
-            found.update(filter(None, session.scalars(between.order_by(order).limit(1))))
-    if not found:
-        raise unknown
-    if len(found) > 1:
-        raise AmbiguousRunError(f"several runs begin with {given!r}")
-    return found.pop()
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many devices were removed.
-
-    Attributes:
-        since, until: between which times; `since` is later than asked for where there were too many.
-        whole: whether all were counted that were asked for.
-        nodes, networks: id and name and count, the most first; a network id that is None: of no
-            network that was known.
-        days: in UTC, the newest first.
-    """
-
-    since: datetime
-    until: datetime
-    whole: bool
-    removals: int
-    nodes: Sequence[tuple[str | None, str | None, int]]
-    networks: Sequence[tuple[str | None, str | None, int]]
-    days: Sequence[tuple[str, int]]
-
-
-def counts(session: Session, since: datetime, until: datetime) -> Counts:
-    """Removals by node, network and day."""
-    asked = select(AuditRow.at).where(
-        AuditRow.stage == Stage.APPLIED, AuditRow.at >= since, AuditRow.at < until
-    )
-    bound = session.scalar(asked.order_by(AuditRow.at.desc(), AuditRow.id.desc()).offset(COUNTED).limit(1))
-    if bound is not None:
-        since = bound + timedelta(microseconds=1)
-    within = (AuditRow.stage == Stage.APPLIED, AuditRow.at >= since, AuditRow.at < until)
-    number = func.count().label("number")
-    by = {
-        column.key: session.execute(
-            select(column, number).where(*within).group_by(column).order_by(number.desc(), column).limit(TOP)
-        ).all()
-        for column in (AuditRow.node_id, AuditRow.network_id)
-    }
-    days = _days(session, within, since, until)
-    return Counts(
-        since=since,
-        until=until,
-        whole=bound is None,
-        removals=sum(count for _, count in days),
-        nodes=_named(session, by["node_id"], Node.id, Node.hostname),
-        networks=_named(session, by["network_id"], Network.id, Network.name),
-        days=days,
-    )
-
-
-def _days(session: Session, within, since, until) -> list[tuple[str, int]]:
-    if session.get_bind().dialect.name == "postgresql":
-        day = func.to_char(func.timezone("UTC", AuditRow.at), "YYYY-MM-DD")
-    else:
-        day = func.strftime("%Y-%m-%d", AuditRow.at)
-    day = day.label("day")
-    found = session.execute(
-        select(day, func.count()).where(*within).group_by(day).order_by(day.desc())
-    )
-    return [(each, count) for each, count in found]
 
 
 def _span(filters: Filters, before: Position | None) -> list[ColumnElement[bool]]:
@@ -357,7 +208,9 @@ def _ways(filters: Filters) -> list[list[Walk]]:
     if filters.actor not in (None, CONTROLLER):
         ways.append([Walk("actor", filters.actor, _CARRIED["actor"])])
     if filters.stages:
-        ways.append([Walk("stage", stage, _CARRIED["stage"]) for stage in sorted(set(filters.stages))])
+        ways.append(
+            [Walk("stage", stage, _CARRIED["stage"]) for stage in sorted(set(filters.stages))]
+        )
     return ways or [[Walk(None, None, _CARRIED[None])]]
 
 
@@ -413,7 +266,8 @@ def _matching(
         *(entries.c[column] == value for column, value in equal.items()),
         *([entries.c.stage.in_(stages)] if stages else []),
     )
-    found = _positions(session, matching.order_by(*_newest_first(entries.c)).limit(wanted))
+    # Their order is the subquery's. To ask for it again would make SQLite sort all of them first.
+    found = _positions(session, matching.limit(wanted))
     return found, None if len(found) == wanted else _end(session, walk, span, most)
 
 
@@ -432,13 +286,3 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
     if filters.stages:
         found.append(AuditRow.stage.in_(filters.stages))
     return found + _span(filters, None)
-
-
-def _node_of(session: Session, row: AuditRow) -> Node | None:
-    return None if row.node_id is None else session.get(Node, row.node_id)
-
-
-def _named(session: Session, counted: Any, id_: Any, name: Any) -> list[tuple[str | None, str | None, int]]:
-    ids = [each for each, _ in counted if each is not None]
-    names = dict(session.execute(select(id_, name).where(id_.in_(ids))).tuples().all())
-    return [(each, names.get(each), count) for each, count in counted]

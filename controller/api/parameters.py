@@ -5,6 +5,14 @@ from typing import Annotated, Final
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
+
+class ParameterError(Exception):
+    """A parameter that cannot be what was given."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name}: {problem}")
+
+
 NodeName = Annotated[str, Path(max_length=255, description="id, unique id prefix or hostname")]
 NetworkName = Annotated[str, Path(max_length=255, description="id, unique id prefix or name")]
 NodeFilter = Annotated[

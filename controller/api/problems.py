@@ -6,6 +6,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from controller.api.parameters import ParameterError
 from controller.queries import (
     AmbiguousNetworkError,
     AmbiguousNodeError,
@@ -14,6 +15,7 @@ from controller.queries import (
     UnknownNetworkError,
     UnknownNodeError,
 )
+from controller.stories import AmbiguousRunError, UnknownRowError
 
 
 def problem(status: int, title: str, detail: str) -> JSONResponse:
@@ -52,9 +54,24 @@ def install(app: FastAPI) -> None:
     def no_cluster(_request: Request, error: NoClusterError) -> JSONResponse:
         return problem(409, "Not ready", f"{error}; `vxctl status` says why, try again soon")
 
+    @app.exception_handler(UnknownRowError)
+    def unknown_row(_request: Request, error: UnknownRowError) -> JSONResponse:
+        return problem(404, "Unknown row or run", f"{error}; `vxctl audit -o wide` shows ids")
+
+    @app.exception_handler(AmbiguousRunError)
+    def ambiguous_run(_request: Request, error: AmbiguousRunError) -> JSONResponse:
+        return problem(409, "Ambiguous run", f"{error}; give more of the id")
+
+    @app.exception_handler(ParameterError)
+    def parameter(_request: Request, error: ParameterError) -> JSONResponse:
+        return problem(422, "Invalid request", str(error))
+
     @app.exception_handler(RequestValidationError)
     def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        words = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
+        words = [
+            f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg'].removeprefix('Value error, ')}"
+            for each in error.errors()
+        ]
         return problem(422, "Invalid request", "; ".join(words))
 
     @app.exception_handler(SQLAlchemyError)

@@ -1,7 +1,7 @@
 """What the API's answers look like; the field names are a promise to those who script against it."""
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
 from typing import Any, Self
 from uuid import UUID
 
@@ -10,10 +10,12 @@ from pydantic import BaseModel, ConfigDict
 from contract.verdicts import Mode, Stage, Urgency, Verdict
 from controller.breaker import Limits, State
 from controller.conditions import Status
+from controller.counts import Counts
 from controller.decisions import describe
 from controller.models import Attachment, AuditRow, Cluster, Device, Network, Node, Run
 from controller.modes import Effective
 from controller.states import RunState
+from controller.stories import Story
 
 
 class _Answer(BaseModel):
@@ -329,6 +331,86 @@ class AuditAnswer(_Answer):
     def of(cls, row: AuditRow) -> "AuditAnswer":
         """From the row."""
         return cls.model_validate(row)
+
+
+class AuditPage(_Answer):
+    """Audit rows, the newest first."""
+
+    items: list[AuditAnswer]
+    next: str | None
+    """Give it as `cursor` for the rows behind these; None: there are no more."""
+    searched_to: datetime | None
+    """Set where a page ended before it was full, because what is asked for is so rare: rows later than
+    this are all told, `next` goes on searching."""
+    after: int
+    """Give it as `after` for what is stored from now on."""
+
+    @classmethod
+    def of(
+        cls,
+        rows: Sequence[AuditRow],
+        after: int,
+        next_: str | None = None,
+        searched_to: datetime | None = None,
+    ) -> "AuditPage":
+        """From the rows."""
+        items = [AuditAnswer.of(row) for row in rows]
+        return cls(items=items, next=next_, searched_to=searched_to, after=after)
+
+
+class StoryAnswer(_Answer):
+    """All that is recorded of one run, or of something that happened without one."""
+
+    run: RunAnswer | None
+    """None: there was none, or the run history no longer has it."""
+    rows: list[AuditAnswer]
+    """In the order in which they were stored."""
+
+    @classmethod
+    def of(cls, story: Story) -> "StoryAnswer":
+        """From what was found."""
+        run = None
+        if story.run is not None and story.node is not None:
+            run = RunAnswer.of(story.run, story.node)
+        return cls(run=run, rows=[AuditAnswer.of(row) for row in story.rows])
+
+
+class CountAnswer(_Answer):
+    """How many devices were removed on a node, or of a network."""
+
+    id: str | None
+    """None: of no network that was known."""
+    name: str | None
+    removals: int
+
+
+class DayAnswer(_Answer):
+    """How many devices were removed in a day."""
+
+    day: date
+    """In UTC."""
+    removals: int
+
+
+class AuditStats(_Answer):
+    """Removals by node, network and day."""
+
+    since: datetime
+    """Later than asked for where there were more than can be counted at once."""
+    until: datetime
+    whole: bool
+    """Whether all were counted that were asked for."""
+    removals: int
+    nodes: list[CountAnswer]
+    """The hundred with the most, the most first; networks likewise."""
+    networks: list[CountAnswer]
+    days: list[DayAnswer]
+    """The newest first; a day without removals is left out."""
+
+    @classmethod
+    def of(cls, counts: Counts) -> "AuditStats":
+        """From what was counted."""
+        return cls.model_validate(counts)
 
 
 class RequeueAnswer(_Answer):

@@ -1,6 +1,6 @@
 """Asking a running controller over its HTTP API."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -13,6 +13,13 @@ _TIMEOUT_SECONDS: Final = 10.0
 _PAGE: Final = 1000
 """Rows that the API gives at once."""
 
+Parameter = str | int | Sequence[str]
+"""Of a question; several values repeat it."""
+
+
+class UnavailableError(OperatorError):
+    """The controller does not answer, or cannot now; asking again later may help."""
+
 
 class Client:
     """The API at `url`; every failure is an OperatorError with a line that a person can act on."""
@@ -20,7 +27,7 @@ class Client:
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
 
-    def get(self, path: str, **parameters: str | int | None) -> Any:
+    def get(self, path: str, **parameters: Parameter | None) -> Any:
         """GET a JSON answer; parameters that are None are left out."""
         given = {name: value for name, value in parameters.items() if value is not None}
         return self._ask("GET", path, given)
@@ -56,7 +63,7 @@ class Client:
         return self._ask("POST", path, given, body)
 
     def _ask(
-        self, method: str, path: str, parameters: dict[str, str | int], body: Any = None
+        self, method: str, path: str, parameters: Mapping[str, Parameter], body: Any = None
     ) -> Any:
         remedy = "start it (`vxctl controller`), or set VXLAN_OPERATOR_URL (or --url) to http://HOST:PORT"
         try:
@@ -70,9 +77,11 @@ class Client:
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
             raise OperatorError(f"{self._url!r} is not a URL: {error}", remedy) from error
         except httpx.HTTPError as error:
-            raise OperatorError(f"no controller answers at {self._url}: {error}", remedy) from error
+            raise UnavailableError(
+                f"no controller answers at {self._url}: {error}", remedy
+            ) from error
         if IDENTITY_HEADER not in answer.headers:
-            raise OperatorError(
+            raise UnavailableError(
                 f"what answers at {self._url} is no controller (HTTP {answer.status_code})", remedy
             )
         if answer.is_success:
@@ -82,12 +91,10 @@ class Client:
         except ValueError:
             body = None
         detail = body.get("detail") if isinstance(body, dict) else None
-        raise OperatorError(
-            detail or f"HTTP {answer.status_code}",
-            "correct the command"
-            if answer.is_client_error
-            else "look at the controller's log, and try again",
-        )
+        problem = detail or f"HTTP {answer.status_code}"
+        if answer.is_client_error:
+            raise OperatorError(problem, "correct the command")
+        raise UnavailableError(problem, "look at the controller's log, and try again")
 
 
 def node_path(node: str, action: str = "") -> str:

@@ -117,3 +117,17 @@ def seconds_between(begin: str, end: str) -> float:
 def clock(moment: str) -> str:
     """An ISO time in this machine's zone."""
     return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def length(seconds: float) -> str:
+    """How long something took, as people say it."""
+    size = abs(seconds)
+    if size < 1:
+        words = f"{size * 1000:.0f} ms"
+    elif size < 120:
+        words = f"{size:.1f} s"
+    elif size < 7200:
+        words = f"{size / 60:.0f} min"
+    else:
+        words = f"{size / 3600:.0f} h"
+    return words if seconds >= 0 else f"-{words}"

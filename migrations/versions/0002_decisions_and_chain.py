@@ -152,7 +152,7 @@ def _audit() -> None:
         ("node", "node_id", ["stage", "verdict", "urgency", "network_id", "vni", "name"]),
         ("network", "network_id", ["stage", "verdict", "urgency", "node_id", "vni"]),
         ("vni", "vni", ["stage", "verdict", "urgency", "node_id"]),
-        ("name", "name", ["stage", "verdict", "urgency", "node_id", "vni"]),
+        ("name", "name", ["stage", "verdict", "urgency", "node_id", "vni", "ifindex"]),
         ("stage", "stage", ["verdict", "urgency", "node_id", "network_id", "vni"]),
     ):
         op.create_index(f"ix_audit_{name}", "audit", [column, "at", "id", *carried])

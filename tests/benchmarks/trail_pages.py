@@ -1,6 +1,7 @@
+# ruff: noqa: S608 -- SQL made here, of nothing that anybody typed
 """How fast the audit trail answers: pages by random filters from 10 million rows of two years, and counts.
 
-    python -m tests.benchmarks.trail_pages [--rows 10000000] [--database sqlite|postgresql]
+python -m tests.benchmarks.trail_pages [--rows 10000000] [--database sqlite|postgresql]
 """
 
 import argparse
@@ -8,7 +9,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from sqlalchemy import Connection, text
 
 from contract.verdicts import Stage, Urgency, Verdict
 from controller import trail
+from controller.counts import counts
 from controller.database import Database, open_database
 from controller.models import AuditRow
 from tests.servers import PostgresServer
@@ -32,6 +34,15 @@ RARE = (
     (Stage.VERDICT_CHANGED, 40), (Stage.REQUESTED, 40), (Stage.FAILED, 5), (Stage.REFUSED, 3),
     (Stage.VANISHED, 3), (Stage.LINGERING, 1), (Stage.REQUEUED, 2), (Stage.UNCERTAIN, 1),
 )  # fmt: skip
+NOTHING = {
+    "no such pair, of a node and a network with many rows": trail.Filters(
+        node_id=f"node{0:021d}", network_id=f"network{1:018d}"
+    ),
+    "no such number, of a name that a fourth of all rows has": trail.Filters(
+        name="vxlan0", ifindex=70_000
+    ),
+}
+"""What has many rows by each filter, and none by both."""
 USUAL = (Stage.DETECTED, Stage.PLANNED, Stage.APPLIED, Stage.VERIFIED)
 
 
@@ -97,17 +108,26 @@ def _insert(connection: Connection, first: int, last: int, rows: int) -> None:
             f"(SELECT {first} UNION ALL SELECT n + 1 FROM s WHERE n < {last})"
         )
         moment = f"strftime('%Y-%m-%d %H:%M:%f', {seconds}, 'unixepoch') || '000'"
-        unique, run = "printf('%032x', n)", "printf('%08x%024x', n / 12 * 2654435761 % 4294967296, n / 12)"
+        unique, run = (
+            "printf('%032x', n)",
+            "printf('%08x%024x', n / 12 * 2654435761 % 4294967296, n / 12)",
+        )
         name = "CASE WHEN place THEN 'vxlan0' ELSE printf('vx-%06x-abcde', 4096 + network) END"
-        hash_, pad = "zeroblob(32)", "printf('{}%0{}d', {})"
+        hash_ = "zeroblob(32)"
         node_id, network_id = "printf('node%021d', node)", "printf('network%018d', network)"
         node_name, network_name = "printf('node-%d', node)", "printf('network-%d', network)"
     else:
         series = f"WITH s AS (SELECT n::bigint FROM generate_series({first}, {last}) n)"
         moment = f"to_timestamp({seconds})"
         unique = "lpad(to_hex(n), 32, '0')::uuid"
-        run = "(lpad(to_hex(n / 12 * 2654435761 % 4294967296), 8, '0') || lpad(to_hex(n / 12), 24, '0'))::uuid"
-        name = "CASE WHEN place THEN 'vxlan0' ELSE 'vx-' || lpad(to_hex(4096 + network), 6, '0') || '-abcde' END"
+        run = (
+            "(lpad(to_hex(n / 12 * 2654435761 % 4294967296), 8, '0') || "
+            "lpad(to_hex(n / 12), 24, '0'))::uuid"
+        )
+        name = (
+            "CASE WHEN place THEN 'vxlan0' "
+            "ELSE 'vx-' || lpad(to_hex(4096 + network), 6, '0') || '-abcde' END"
+        )
         hash_ = "decode(repeat('00', 32), 'hex')"
         node_id = "'node' || lpad(node::text, 21, '0')"
         network_id = "'network' || lpad(network::text, 18, '0')"
@@ -134,7 +154,8 @@ def _insert(connection: Connection, first: int, last: int, rows: int) -> None:
             ),
             chosen AS (
                 SELECT n, {floor.format(f"{NODES} * r1 * r1 * r1")} AS node,
-                    {floor.format(f"{NETWORKS // 5} * r2 * r2")} AS base, r3, r4, r3 % 4 = 0 AS place FROM random
+                    {floor.format(f"{NETWORKS // 5} * r2 * r2")} AS base, r3, r4, r3 % 4 = 0 AS place
+                FROM random
             ),
             whole AS (SELECT n, node, base * 5 + node % 5 AS network, r3, r4, place FROM chosen)
             SELECT n, {unique}, {moment}, {moment},
@@ -160,7 +181,7 @@ def _insert(connection: Connection, first: int, last: int, rows: int) -> None:
 
 def questions(number: int) -> Iterator[tuple[str, trail.Filters]]:
     """Random filters, always the same ones, each with its names."""
-    chance = random.Random(5)
+    chance = random.Random(5)  # noqa: S311 -- always the same one
     for _ in range(number):
         node = int(NODES * chance.random() ** 3)
         network = int(NETWORKS / 5 * chance.random() ** 2) * 5 + (
@@ -193,7 +214,6 @@ def measure(database: Database, number: int) -> None:
     times: dict[str, list[float]] = {"first": [], "middle": [], "last": []}
     short: list[int] = []
     slowest: list[tuple[float, str, str]] = []
-    worst = (0, "")
     for names, filters in questions(number):
         before = {"first": None, "middle": trail.Position(END - YEARS / 2, 0)}
         before["last"] = _last_full(database, filters)
@@ -215,10 +235,20 @@ def measure(database: Database, number: int) -> None:
     print(f"  first pages that were cut short: {sum(short)} of {len(short)}")
     for took, where, names in sorted(slowest, reverse=True)[:12]:
         print(f"    {took * 1000:7.1f} ms  {where:6} {names}")
+    for name, filters in NOTHING.items():
+        begin, pages, position = time.perf_counter(), 0, None
+        while pages == 0 or position is not None:
+            with database.read() as session:
+                page = trail.page(session, filters, position)
+            assert not page.rows
+            position, pages = page.next, pages + 1
+        print(
+            f"  {name}: {pages} pages, all together {(time.perf_counter() - begin) * 1000:.0f} ms"
+        )
     for days in (30, 365, 730):
         begin = time.perf_counter()
         with database.read() as session:
-            found = trail.counts(session, END - timedelta(days=days), END)
+            found = counts(session, END - timedelta(days=days), END)
         print(
             f"  counts of {days} days: {(time.perf_counter() - begin) * 1000:.0f} ms, "
             f"{found.removals} removals since {found.since:%Y-%m-%d}"
