@@ -89,9 +89,6 @@ def counts(session: Session, since: datetime, until: datetime) -> Counts:
 
 def _named(session: Session, counted: Counter[str | None], id_: Any, name: Any) -> list[Count]:
     most = counted.most_common(TOP)
-    names: dict[str | None, str] = {}
-    for its_id, its_name in session.execute(
-        select(id_, name).where(id_.in_([each for each, _ in most]))
-    ):
-        names[its_id] = its_name
+    found = session.execute(select(id_, name).where(id_.in_([each for each, _ in most])))
+    names: dict[str | None, str] = {each[0]: each[1] for each in found}
     return [Count(each, names.get(each), count) for each, count in most]

@@ -356,6 +356,7 @@ class AuditRow(Base):
         # `controller.trail` walks one of these at a time. Behind (at, id) each carries what people ask for
         # besides, so that an entry that does not match costs no look at its row.
         Index("ix_audit_at", "at", "id", "stage", "verdict", "urgency"),
+        Index("ix_audit_run", "run_id", "at", "id"),
         *(
             Index(f"ix_audit_{name}", column, "at", "id", *carried)
             for name, column, *carried in (
@@ -407,7 +408,7 @@ class AuditRow(Base):
     urgency: Mapped[Urgency | None]
     reason: Mapped[str] = mapped_column(Text)
     evidence: Mapped[str | None] = mapped_column(Text)
-    run_id: Mapped[UUID | None] = mapped_column(index=True)
+    run_id: Mapped[UUID | None]
     worker_version: Mapped[str | None] = mapped_column(String(64))
     position: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     """In the chain, from 1, without gaps; NULL for a row of the first release until it is linked."""

@@ -76,7 +76,10 @@ def _find(session: Session, kind: _Kind, given: str) -> str:
     begins = func.substr(kind.id, 1, len(given)) == given  # Not LIKE, which ignores case on SQLite.
     meant = select(kind.id, kind.name).where((kind.name == given) | begins)
     for where in (kind.gone_at.is_(None), kind.gone_at.is_not(None)):
-        rows = session.execute(meant.where(where).order_by(kind.id).limit(_LISTED)).tuples().all()
+        rows = [
+            (id_, name)
+            for id_, name in session.execute(meant.where(where).order_by(kind.id).limit(_LISTED))
+        ]
         if rows:
             return _only(kind, given, rows)
     recorded = _recorded(session, kind)

@@ -64,9 +64,11 @@ def story(session: Session, given: str) -> Story:
     if run_id is None:
         run_id = find_run(session, given)
     run = session.get(Run, run_id)
-    rows = session.scalars(
-        select(AuditRow).where(AuditRow.run_id == run_id).order_by(AuditRow.id).limit(STORY)
-    ).all()
+    # As the index has them; asked for in another order, a database may rather walk the whole trail.
+    found_rows = (
+        select(AuditRow).where(AuditRow.run_id == run_id).order_by(AuditRow.at, AuditRow.id)
+    )
+    rows = sorted(session.scalars(found_rows.limit(STORY)), key=lambda row: row.id)
     node = session.get(Node, run.node_id) if run is not None else _node_of(session, rows[0])
     return Story(run, node, rows)
 

@@ -140,11 +140,10 @@ def page(
         if end is not None:
             reached = end if reached is None else max(reached, end)
     keys = sorted((key for key in keys if reached is None or key >= reached), reverse=True)
-    full = len(keys) > limit
+    following = keys[limit - 1] if len(keys) > limit else reached
     keys = keys[:limit]
-    return Page(
-        _rows(session, keys), keys[-1] if full else reached, not full and reached is not None
-    )
+    short = following is not None and len(keys) < limit
+    return Page(_rows(session, keys), following, short)
 
 
 def arrivals(

@@ -179,7 +179,8 @@ class Stack:
 
     def audit(self, node: Node, device: str | None = None) -> list[dict[str, Any]]:
         """The audit rows of a node (and device name), the oldest first."""
-        rows: list[dict[str, Any]] = self.ask(f"/api/v1/audit?limit=1000&node={node.name}")
+        page = self.ask(f"/api/v1/audit?limit=1000&node={node.name}")
+        rows: list[dict[str, Any]] = page["items"] if page else []
         return [row for row in reversed(rows) if device in (None, row["name"])]
 
     def stages(self, node: Node, device: str) -> list[str]:

@@ -40,6 +40,7 @@ def _moment(text: object) -> datetime:
     return moment(str(text), datetime.now(UTC))
 
 
+Name = Annotated[str, Field(min_length=1, max_length=255)]
 Text = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
 Moment = Annotated[
     datetime,
@@ -68,8 +69,8 @@ class Between(BaseModel):
 class Question(Between):
     """Which rows; what is left out does not matter."""
 
-    node: Annotated[Text | None, Field(description="id, unique id prefix or hostname")] = None
-    network: Annotated[Text | None, Field(description="id, unique id prefix or name")] = None
+    node: Annotated[Name | None, Field(description="id, unique id prefix or hostname")] = None
+    network: Annotated[Name | None, Field(description="id, unique id prefix or name")] = None
     vni: Annotated[int | None, Field(ge=0, lt=2**24)] = None
     device: Annotated[
         Text | None,

@@ -147,6 +147,8 @@ def _audit() -> None:
         batch_op.add_column(sa.Column("hash", sa.LargeBinary(32), nullable=True))
         batch_op.create_unique_constraint(op.f("uq_audit_position"), ["position"])
     op.drop_index("ix_audit_node", "audit")
+    op.drop_index(op.f("ix_audit_run_id"), "audit")
+    op.create_index("ix_audit_run", "audit", ["run_id", "at", "id"])
     op.create_index("ix_audit_at", "audit", ["at", "id", "stage", "verdict", "urgency"])
     for name, column, carried in (
         ("node", "node_id", ["stage", "verdict", "urgency", "network_id", "vni", "name"]),

@@ -72,7 +72,7 @@ def test_the_verdict_on_a_live_sandbox_is_in_use_and_nothing_is_removed(
         )
 
     await_true(judged, "the sandbox's device is judged in_use")
-    assert stack.ask("/api/v1/audit") == []
+    assert stack.ask("/api/v1/audit")["items"] == []
 
 
 def test_no_task_fails_because_of_the_operator(lab: Lab, stack: Stack) -> None:
