@@ -10,22 +10,24 @@ full says where to go on; it never says that there is nothing more unless it has
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, Select, func, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.models import AuditRow
 from controller.states import CONTROLLER
 
-EXAMINED: Final = 20_000
+EXAMINED: Final = 40_000
 """So many entries of an index a page looks at."""
-EXAMINED_ROWS: Final = 2_000
+EXAMINED_ROWS: Final = 4_000
 """The same, where the index does not tell whether an entry matches, and its row must be looked at."""
 _PROBED: Final = 2_000
+_BEGIN: Final = datetime.min.replace(tzinfo=UTC)
+_END: Final = datetime.max.replace(tzinfo=UTC)
 _WINDOW: Final = 2_000
 """So many rows a look at what arrived examines."""
 
@@ -96,15 +98,28 @@ class Walk:
     value: Any
     carries: frozenset[str]
 
-    def condition(self) -> list[ColumnElement[bool]]:
-        """What makes a database take this index."""
-        if self.column is None:
-            return []
-        found = [getattr(AuditRow, self.column) == self.value]
+    def entries(self, span: "_Span", columns: Sequence[str] = ()) -> Select[Any]:
+        """Its entries within a span, the newest first, each with these columns besides its position.
+
+        Said as a span of the whole index: where it was said that a column equals a value, PostgreSQL
+        would for a common value rather read rows in the order of another index, until enough are found.
+        """
+        own = [] if self.column is None else [getattr(AuditRow, self.column)]
+        value = [] if self.column is None else [self.value]
+        key = tuple_(*own, AuditRow.at, AuditRow.id)
+        query = select(AuditRow.at, AuditRow.id, *(getattr(AuditRow, name) for name in columns))
+        query = query.where(key >= (*value, *span.first), key < (*value, *span.end))
         if self.column in _PARTIAL:
             # As the index says it: else no database knows that the index has what is asked for.
-            found.append(literal_column(_PARTIAL[self.column]))
-        return found
+            query = query.where(text(_PARTIAL[self.column]))
+        return query.order_by(*(each.desc() for each in (*own, AuditRow.at, AuditRow.id)))
+
+
+class _Span(NamedTuple):
+    """From `first` on, and before `end`."""
+
+    first: Position
+    end: Position
 
 
 _PARTIAL: Final = {
@@ -131,6 +146,8 @@ def page(
 ) -> Page:
     """The newest rows that match, from behind `before` on."""
     span = _span(filters, before)
+    if span.first >= span.end:
+        return Page([], None, short=False)
     walks = _choose(session, _ways(filters), span)
     keys: list[Position] = []
     reached: Position | None = None
@@ -172,24 +189,10 @@ def newest(session: Session) -> int:
     return session.scalar(select(func.max(AuditRow.id))) or 0
 
 
-def _span(filters: Filters, before: Position | None) -> list[ColumnElement[bool]]:
-    """The part of an index that is asked for."""
-    found = []
-    if filters.since is not None:
-        found.append(AuditRow.at >= filters.since)
-    if filters.until is not None and (before is None or filters.until < before.at):
-        before = Position(filters.until, 0)
-    if before is not None:
-        found.append(_key(AuditRow) < tuple_(*(before.at, before.id)))
-    return found
-
-
-def _key(of: Any) -> Any:
-    return tuple_(of.at, of.id)
-
-
-def _newest_first(of: Any) -> tuple[Any, Any]:
-    return of.at.desc(), of.id.desc()
+def _span(filters: Filters, before: Position | None) -> _Span:
+    first = Position(filters.since or _BEGIN, 0)
+    end = Position(filters.until or _END, 0)
+    return _Span(first, end if before is None else min(before, end))
 
 
 def _ways(filters: Filters) -> list[list[Walk]]:
@@ -213,9 +216,7 @@ def _ways(filters: Filters) -> list[list[Walk]]:
     return ways or [[Walk(None, None, _CARRIED[None])]]
 
 
-def _choose(
-    session: Session, ways: list[list[Walk]], span: list[ColumnElement[bool]]
-) -> list[Walk]:
+def _choose(session: Session, ways: list[list[Walk]], span: _Span) -> list[Walk]:
     """The way with the fewest entries from here on."""
     if len(ways) == 1:
         return ways[0]
@@ -230,25 +231,17 @@ def _choose(
     return best
 
 
-def _end(
-    session: Session, walk: Walk, span: list[ColumnElement[bool]], number: int
-) -> Position | None:
+def _end(session: Session, walk: Walk, span: _Span, number: int) -> Position | None:
     """Where the walk's entry with this number lies; None if it has fewer."""
-    found = session.execute(_entries(walk, span, ()).offset(number - 1).limit(1)).one_or_none()
+    found = session.execute(walk.entries(span).offset(number - 1).limit(1)).one_or_none()
     return None if found is None else Position(found.at, found.id)
-
-
-def _entries(walk: Walk, span: list[ColumnElement[bool]], columns: Sequence[str]) -> Select[Any]:
-    carried = [getattr(AuditRow, column) for column in columns]
-    entries = select(AuditRow.at, AuditRow.id, *carried).where(*walk.condition(), *span)
-    return entries.order_by(*_newest_first(AuditRow))
 
 
 def _matching(
     session: Session,
     walk: Walk,
     filters: Filters,
-    span: list[ColumnElement[bool]],
+    span: _Span,
     wanted: int,
     shared: int,
 ) -> tuple[list[Position], Position | None]:
@@ -258,9 +251,9 @@ def _matching(
     stages = () if walk.column == "stage" else filters.stages
     columns = [*equal, "stage"] if stages else [*equal]
     if not columns:
-        return _positions(session, _entries(walk, span, ()).limit(wanted)), None
+        return _positions(session, walk.entries(span).limit(wanted)), None
     most = (EXAMINED if walk.carries.issuperset(columns) else EXAMINED_ROWS) // shared
-    entries = _entries(walk, span, columns).limit(most).subquery()
+    entries = walk.entries(span, columns).limit(most).subquery()
     matching = select(entries.c.at, entries.c.id).where(
         *(entries.c[column] == value for column, value in equal.items()),
         *([entries.c.stage.in_(stages)] if stages else []),
@@ -284,4 +277,8 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
     found = [getattr(AuditRow, column) == value for column, value in filters.equal().items()]
     if filters.stages:
         found.append(AuditRow.stage.in_(filters.stages))
-    return found + _span(filters, None)
+    if filters.since is not None:
+        found.append(AuditRow.at >= filters.since)
+    if filters.until is not None:
+        found.append(AuditRow.at < filters.until)
+    return found

@@ -1,0 +1,65 @@
+"""Times as people write them."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from controller.cli.audit import sent
+from controller.moments import moment
+from tests.fake_clock import START
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("90s", START - timedelta(seconds=90)),
+        ("15m", START - timedelta(minutes=15)),
+        ("2h", START - timedelta(hours=2)),
+        ("7d", START - timedelta(days=7)),
+        ("4w", START - timedelta(weeks=4)),
+        ("0s", START),
+        ("2030-01-01T12:00:00Z", START),
+        ("2030-01-01T14:00:00+02:00", START),
+        ("2030-01-01 12:00:00.000Z", START),
+        ("2030-01-01", START.replace(hour=0)),
+    ],
+)
+def test_a_moment(text: str, meant: datetime) -> None:
+    assert moment(text, START) == meant
+    assert moment(text, START).utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "now", "2 h", "-2h", "2y", "h", "999999999w", "99999999999999h", "٣h", "2h\n", "1.5h",
+        "2030-13-01", "2030-02-30", "2030-01-01T25:00:00Z", "2030-01-01T12:00:00", "12:00",
+        "20300101", "0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:00", "\0", "1" * 60,
+    ],
+)  # fmt: skip
+def test_what_is_no_moment_is_told_with_the_forms_there_are(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no time|has no zone") as caught:
+        moment(text, START)
+    assert "2026-05-01T14:00:00Z" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("2h", "2h"),
+        (None, None),
+        ("nonsense", "nonsense"),
+        ("2030-01-01T12:00:00Z", "2030-01-01T12:00:00Z"),
+        ("0001-01-01", "0001-01-01"),
+    ],
+)
+def test_what_has_a_zone_or_needs_none_is_sent_as_it_is(text: str | None, told: str) -> None:
+    assert sent(text) == told
+
+
+@pytest.mark.parametrize("text", ["2030-01-01", "2030-01-01T12:00:00", "2030-01-01 12:00"])
+def test_a_person_means_the_zone_of_this_machine(text: str) -> None:
+    told = sent(text)
+    assert told is not None
+    assert datetime.fromisoformat(told) == datetime.fromisoformat(text).astimezone()
+    assert moment(told, START) == datetime.fromisoformat(text).astimezone()
