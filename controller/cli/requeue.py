@@ -88,7 +88,7 @@ class _Ended:
 
     Attributes:
         request: as the API told it.
-        audit: the rows of the run, the oldest first.
+        audit: the rows of the run, in the order in which they were stored.
         status: the exit status.
         trouble: why the status is not 0, in words; None where it is.
     """
@@ -123,8 +123,7 @@ def _follow(
         except OperatorError as error:
             trouble = error.problem
     run = now["run"]
-    rows = client.get("/api/v1/audit", node=now["node_id"], limit=1000)
-    audit = [row for row in reversed(rows) if row["run_id"] == run["id"]]
+    audit = client.get(f"/api/v1/audit/{run['id']}/story")["rows"]
     if run["state"] == "succeeded":
         return _Ended(now, audit, 0)
     return _Ended(now, audit, _FAILED, f"the run {_HOW.get(run['state'], run['state'])}")

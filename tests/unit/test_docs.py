@@ -1,11 +1,16 @@
 """The documentation says what the code does."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import typer
 
 from contract.settings import PREFIX, Settings
+from contract.verdicts import Stage
+from controller.api.questions import Question
+from controller.api.schema import AuditAnswer
+from controller.cli.commands import app
 from controller.settings import ControllerSettings, LocalSettings
 from worker.scan import parser as scan_parser
 from worker.settings import WorkerSettings
@@ -59,6 +64,30 @@ def test_every_option_of_scan_is_documented() -> None:
     }
     section = _section("vxlan-worker scan")
     assert {option for option in described if f"`{option}`" in section} == described
+
+
+def _table_of(heading: str) -> set[str]:
+    """The first cells of the tables under a heading of docs/audit.md."""
+    text = (ROOT / "docs" / "audit.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return {word.strip(" `") for cell in cells for word in cell.split(", ")}
+
+
+def test_every_field_and_stage_of_an_audit_row_is_documented() -> None:
+    described = _table_of("What a row says")
+    assert described == set(AuditAnswer.model_fields) | {stage.value for stage in Stage}
+
+
+def test_every_filter_of_the_audit_trail_is_documented() -> None:
+    filters = set(Question.model_fields)
+    assert _table_of("Asking") == filters | {f"--{name}" for name in filters}
+    options = {option for each in _audit_options() for option in each.opts}
+    assert {f"--{name}" for name in filters} <= options
+
+
+def _audit_options() -> Sequence[typer.core.TyperOption]:
+    group = typer.main.get_command(app).commands["audit"]  # type: ignore[attr-defined]
+    return [each for each in group.params if isinstance(each, typer.core.TyperOption)]
 
 
 def test_links_between_documents_lead_somewhere() -> None:
