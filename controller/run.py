@@ -29,6 +29,7 @@ from controller.conditions import SILENT_RESYNCS
 from controller.consumer import Consumer
 from controller.database import Database, open_database
 from controller.dispatch import ALL, URGENT, Dispatcher
+from controller.events import Events, Hints
 from controller.housekeeping import Housekeeping
 from controller.intake import Intake
 from controller.leader import (
@@ -40,10 +41,10 @@ from controller.leader import (
     this_process,
 )
 from controller.loops import Loops, every
+from controller.manager import DockerSwarm
 from controller.settings import CoreSettings
 from controller.states import Priority
 from controller.status import Conditions
-from controller.swarm import DockerSwarm
 from controller.sync import Sync
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,9 @@ _STOP_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 2.0
 _HOUSEKEEPING_SECONDS: Final = 5.0
 """A batch each is twice of what 5,000 nodes write at the default resync."""
+
+_GATHER_SECONDS: Final = 0.2
+"""Events come in bursts: so long they are gathered before there is a look."""
 
 _T = TypeVar("_T")
 
@@ -115,7 +119,17 @@ def _serve(
         fence=lease.fence,
         limits=limits,
     )
-    sync = Sync(swarm, led, ring=dispatcher.ring)
+    hints = Hints()
+    events = Events(DockerSwarm(settings.docker_host), hints)
+    sync = Sync(
+        swarm,
+        led,
+        hints=hints,
+        ring=dispatcher.ring,
+        period=settings.sync_seconds,
+        resync=settings.resync_seconds,
+        share=settings.sync_share,
+    )
     keeper = Housekeeping(led, retention=timedelta(days=settings.run_retention_days))
     conditions = Conditions(led, mode=mode, resync=resync)
     intake = Intake(led, resync=resync, limits=limits, ring=dispatcher.ring)
@@ -128,10 +142,17 @@ def _serve(
             dispatcher.wait(lane)
         return peace
 
+    def read() -> float:
+        sync.step()
+        return _GATHER_SECONDS if hints.wait(settings.sync_seconds) else 0.0
+
+    def hear() -> float:
+        return 0.0 if events.step() else settings.sync_seconds
+
     work = Loops(
         {
             **({} if silence is None else {"self-test": consumer.check}),
-            "sync": every(settings.sync_seconds, sync.step),
+            "sync": read,
             "dispatch": partial(dispatch, ALL),
             "dispatch urgent": partial(dispatch, URGENT),
             "housekeeping": every(_HOUSEKEEPING_SECONDS, keeper.step),
@@ -139,9 +160,13 @@ def _serve(
         }
     )
 
+    # Not one of those that are waited for at the end: it may be in the middle of a long silence.
+    hearing = Loops({"events": hear})
+
     def lead() -> None:
         consumer.start()
         work.start()
+        hearing.start()
 
     election = Election(lease, won=lead, lost=partial(start_anew, "the lease is lost"))
     candidacy = Loops({"lease": every(RENEW_SECONDS, election.step)})
@@ -173,7 +198,9 @@ def _serve(
         server.run(sockets=[listener])
     finally:
         candidacy.stop(_STOP_SECONDS)
+        hearing.stop(0.0)
         dispatcher.ring()
+        hints.wake()
         work.stop(_STOP_SECONDS)
         if lease.held:
             consumer.stop()

@@ -43,8 +43,12 @@ class CoreSettings(Settings):
         Field(ge=1, le=86_400, description="each node is looked at so often, without a reason"),
     ] = 60.0
     sync_seconds: Annotated[
-        float, Field(ge=0.5, le=3600, description="the Swarm's state is read so often")
-    ] = 5.0
+        float, Field(ge=0.5, le=3600, description="the Swarm is looked at so often")
+    ] = 2.0
+    sync_share: Annotated[
+        float,
+        Field(gt=0, le=1, description="at most this share of the time the manager is asked"),
+    ] = 0.1
     run_timeout_seconds: Annotated[
         float, Field(ge=1, le=3600, description="a run without a report is lost after so long")
     ] = 10.0

@@ -1,19 +1,67 @@
-"""Reading the Swarm, again and again: the thread that keeps desired state what the Swarm says."""
+"""Keeping desired state what the Swarm says: everything now and then, and in between what moves.
 
-from collections.abc import Callable
+Everything is read as often as half of the manager's time that we may take allows, but not more often
+than every SYNC_SECONDS: in a small Swarm that is each time. The other half is for what cannot wait:
+services, networks and nodes that events named, and tasks that were rejected. For those there is no
+event, but each has a successor that waits out Swarm's restart delay with the desired state `ready`.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 import structlog
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from controller import due
+from controller import desired, due
+from controller.budget import Budget
 from controller.database import Database
-from controller.desired import note_failure, store
+from controller.events import Hint, Hints
 from controller.faults import is_leak
+from controller.models import Attachment, Node
 from controller.states import Priority
-from controller.swarm import Snapshot, Swarm, SwarmError
+from controller.swarm import (
+    Swarm,
+    SwarmError,
+    SwarmMovedError,
+    SwarmNetwork,
+    SwarmNode,
+    SwarmTask,
+)
+from controller.wanted import Doubt, Packed, desired_state, is_great
 
 log = structlog.get_logger(__name__)
+
+SHRUNK: Final = "ListShrunk"
+"""`SwarmError.reason` of a reading in which too much is gone to be believed yet."""
+
+_NODES_AT_ONCE: Final = 50
+"""Nodes in one question: an answer of some megabytes."""
+_STORED_AT_ONCE: Final = 200
+"""Nodes in one transaction."""
+_MOST_NODES: Final = 500
+"""So many are read one by one in between; of more than that, everything."""
+_MOST_SERVICES: Final = 50
+"""So many are looked at in one step."""
+_QUIET_LOOKS: Final = 3
+"""A service that looks the same so often has settled."""
+_MOST_LOOKS: Final = 30
+_MOST_RUNG: Final = 20_000
+
+
+@dataclass(slots=True)
+class _Moving:
+    """A service whose tasks come and go, until it has settled: tasks have no events."""
+
+    tasks: frozenset[tuple[str, str, bool, bool]] | None = None
+    quiet: int = 0
+    looks: int = 0
+    next_at: float = 0.0
 
 
 class Sync:
@@ -22,8 +70,13 @@ class Sync:
     Args:
         swarm: where to look.
         database: where to store.
+        hints: what is worth a look.
         ring: called when something may have become due.
+        period: seconds between looks.
+        resync: seconds after which everything is to be read again at the latest.
+        share: of the time the manager may be asked.
         utcnow: the time of day.
+        monotonic: seconds.
     """
 
     def __init__(
@@ -31,52 +84,362 @@ class Sync:
         swarm: Swarm,
         database: Database,
         *,
+        hints: Hints,
         ring: Callable[[], None],
+        period: float,
+        resync: float,
+        share: float,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._swarm = swarm
         self._database = database
+        self._hints = hints
         self._ring = ring
+        self._period = period
+        self._resync = resync
+        self._share = share / 2
+        self._whole = Budget(share / 2, monotonic)
+        self._parts = Budget(share / 2, monotonic)
         self._utcnow = utcnow
-        self._rejected: frozenset[str] = frozenset()
-        self._failing = False
+        self._monotonic = monotonic
+        self._everything = True
+        self._whole_at = monotonic()
+        self._restarts_at = monotonic()
+        self._postponed = False
+        self._failing: str | None = None
+        self._doubt = Doubt()
+        self._nodes: dict[str, SwarmNode] = {}
+        self._networks: dict[str, SwarmNetwork] = {}
+        self._places: dict[str, set[str]] = {}
+        self._moving: dict[str, _Moving] = {}
+        self._waiting: frozenset[str] = frozenset()
+        self._rung: dict[str, None] = {}
 
     def step(self) -> bool:
-        """Read the Swarm and store what it says; return whether that worked.
+        """Look at what is worth it now, and store what the Swarm says; return whether that worked.
 
         On any error desired state stays as it was, and the reason is stored beside it.
         """
+        hint = self._hints.take()
+        self._everything |= hint.everything
         try:
-            snapshot = self._swarm.snapshot()
-            with self._database.write() as session:
-                changed = store(session, snapshot, self._utcnow())
-                rejected = self._ask_for_rejections(session, snapshot)
+            if self._whole_is_due():
+                self._read_whole()
+            elif self._parts.wait():
+                self._hints.put_back(hint)
+            else:
+                self._look(hint)
+        except SwarmMovedError:
+            self._everything = True
         except SwarmError as error:
-            if not self._failing:
-                log.warning("the Swarm cannot be read; desired state stays", error=str(error))
-            self._failing = True
-            with self._database.write() as session:
-                note_failure(session, str(error), self._utcnow())
+            self._fail(error)
             return False
-        if self._failing:
-            log.info("the Swarm can be read again")
-            self._failing = False
-        self._rejected = rejected
-        if changed:
-            log.info("desired state changed", nodes=len(changed))
-        self._ring()
         return True
 
-    def _ask_for_rejections(self, session: Session, snapshot: Snapshot) -> frozenset[str]:
-        """Make nodes due at once that rejected a task with the fault's words; return all such tasks."""
-        rejected = {task.id: task for task in snapshot.tasks if is_leak(task.error)}
-        new = rejected.keys() - self._rejected
-        for task_id in new:
-            due.request(
-                session,
-                [rejected[task_id].node_id],
-                at=self._utcnow(),
-                priority=Priority.DRIFT,
-                reason=f"task {task_id} was rejected: {rejected[task_id].error}"[:500],
+    def _fail(self, error: SwarmError) -> None:
+        if self._failing != error.reason:
+            log.warning("desired state stays as it is", reason=error.reason, error=str(error))
+        self._failing = error.reason
+        self._everything = True
+        if error.reason != SHRUNK:
+            self._doubt.forget()
+        with self._database.write() as session:
+            desired.note_failure(session, str(error), self._utcnow(), error.reason)
+
+    # --- everything ---
+
+    def _whole_is_due(self) -> bool:
+        if not self._everything and self._monotonic() < self._whole_at:
+            return False
+        wait = self._whole.wait()
+        if wait and not self._postponed:
+            log.info("reading everything is postponed, to spare the manager", seconds=round(wait))
+        self._postponed = wait > 0
+        return not wait
+
+    def _read_whole(self) -> None:
+        ask = self._whole.ask
+        try:
+            identity = ask(self._swarm.identity)
+            with self._database.read() as session:
+                desired.check_identity(session, identity)
+            nodes = {each.id: each for each in ask(self._swarm.nodes)}
+            networks = {each.id: each for each in ask(self._swarm.networks)}
+            wanted: dict[str, Packed] = {}
+            places: defaultdict[str, set[str]] = defaultdict(set)
+            rejected: list[SwarmTask] = []
+            for ids in _portions(list(nodes), _NODES_AT_ONCE):
+                tasks = ask(lambda ids=ids: self._swarm.tasks_of_nodes(ids))  # type: ignore[misc]
+                self._take_in(ids, networks, tasks, wanted, places)
+                rejected += [task for task in tasks if is_leak(task.error)]
+                self._look_for_rejections()
+            if ask(self._swarm.identity).swarm_id != identity.swarm_id:
+                raise SwarmError("while it was read the manager became one of another Swarm")
+        finally:
+            seconds = self._whole.rest()
+        now = self._utcnow()
+        with self._database.read() as session:
+            self._believe(desired.stored(session), nodes, networks, wanted, now)
+            for gone in session.scalars(select(Node.id)):
+                wanted.setdefault(gone, Packed.of({}))
+        with self._database.write() as session:
+            desired.store_nodes(session, nodes.values(), now, whole=True)
+            desired.store_networks(session, networks.values(), now, whole=True)
+            self._ask_for_rejections(session, rejected)
+        self._remember_rung(rejected)
+        self._store(wanted)
+        with self._database.write() as session:
+            # At the end: nothing is dispatched before it is known for the first time.
+            share = min(1.0, self._whole.lately() + self._parts.lately())
+            desired.store_cluster(session, identity, now, seconds=seconds, share=share)
+        self._nodes, self._networks, self._places = nodes, networks, dict(places)
+        self._everything = False
+        self._whole_at = self._monotonic() + min(
+            max(seconds / self._share, self._period), self._resync
+        )
+        if self._failing is not None:
+            log.info("the Swarm can be read again")
+            self._failing = None
+        self._ring()
+
+    @staticmethod
+    def _take_in(
+        ids: Sequence[str],
+        networks: dict[str, SwarmNetwork],
+        tasks: Sequence[SwarmTask],
+        wanted: dict[str, Packed],
+        places: defaultdict[str, set[str]],
+    ) -> None:
+        """Note what some nodes should carry, and which services they have tasks of."""
+        if not networks and any(task.networks for task in tasks):
+            raise SwarmError("the manager listed no overlay networks, though tasks use some")
+        for node, wants in desired_state(ids, networks.values(), tasks).items():
+            wanted[node] = Packed.of(wants)
+        names = {node: node for node in ids}  # one string a node, however many tasks name it
+        for task in tasks:
+            if task.wanted and task.service_id:
+                places[task.service_id].add(names[task.node_id])
+
+    def _believe(
+        self,
+        before: desired.Stored,
+        nodes: dict[str, SwarmNode],
+        networks: dict[str, SwarmNetwork],
+        wanted: dict[str, Packed],
+        now: datetime,
+    ) -> None:
+        attachments = sum(each.count for each in wanted.values())
+        losses = {
+            "nodes": (len(before.nodes - nodes.keys()), len(before.nodes)),
+            "networks": (len(before.networks - networks.keys()), len(before.networks)),
+            "attachments": (before.attachments - attachments, before.attachments),
+        }
+        great = [
+            f"{lost} of {was} {what}" for what, (lost, was) in losses.items() if is_great(lost, was)
+        ]
+        if great and not self._doubt.dispelled(now):
+            raise SwarmError(
+                f"the manager no longer lists {', '.join(great)}: not believed before it has said "
+                "so for a while",
+                SHRUNK,
             )
-        return frozenset(rejected)
+        self._doubt.forget()
+
+    def _store(self, wanted: dict[str, Packed]) -> None:
+        with self._database.read() as session:
+            differing = desired.differing(session, wanted)
+        changed = 0
+        for ids in _portions(differing, _STORED_AT_ONCE):
+            with self._database.write() as session:
+                portion = {node: wanted[node] for node in ids}
+                changed += len(desired.store_wants(session, portion, self._utcnow()))
+        if changed:
+            log.info("desired state changed", nodes=changed)
+
+    # --- what moves ---
+
+    def _look(self, hint: Hint) -> None:
+        """Look at rejected tasks, at what events named, and at services that have not settled."""
+        try:
+            nodes = self._see_restarts() | hint.nodes
+            for service in hint.services:
+                self._moving[service] = _Moving()
+            if nodes or hint.networks or self._moving:
+                identity = self._parts.ask(self._swarm.identity)
+                with self._database.read() as session:
+                    desired.check_identity(session, identity)
+            self._see_nodes(hint.nodes)
+            self._see_networks(hint.networks)
+            nodes |= self._see_services()
+            self._see_tasks(nodes & self._nodes.keys())
+        except SwarmMovedError:
+            raise
+        except Exception:
+            # Nothing of it is forgotten, whatever it was that failed.
+            self._hints.put_back(hint)
+            raise
+        finally:
+            self._parts.rest()
+        self._ring()
+
+    def _see_restarts(self) -> frozenset[str]:
+        """Look for tasks that Swarm starts again; return nodes to look at because of that."""
+        self._restarts_at = self._monotonic()
+        tasks = self._parts.ask(self._swarm.restarting)
+        self._ask_for_new_rejections(tasks)
+        nodes = set()
+        for task in tasks:
+            if task.id in self._waiting or not task.service_id:
+                continue
+            if len(self._places.get(task.service_id, ())) > _MOST_NODES:
+                # Too many to ask about; of a global service its predecessor was on the same node.
+                nodes.add(task.node_id)
+            else:
+                self._moving[task.service_id] = _Moving()
+        self._waiting = frozenset(task.id for task in tasks)
+        return frozenset(nodes)
+
+    def _look_for_rejections(self) -> None:
+        """While everything is read: what cannot wait, and changes no desired state."""
+        if self._parts.wait() or self._monotonic() < self._restarts_at + self._period:
+            return
+        try:
+            self._see_restarts()
+            for service in [each for each, its in self._moving.items() if its.tasks is None][
+                :_MOST_SERVICES
+            ]:
+                tasks = self._parts.ask(
+                    lambda service=service: self._swarm.tasks_of_service(service)  # type: ignore[misc]
+                )
+                self._ask_for_new_rejections(tasks)
+        finally:
+            self._parts.rest()
+
+    def _see_nodes(self, ids: frozenset[str]) -> None:
+        if not ids:
+            return
+        found = self._parts.ask(lambda: self._swarm.nodes(sorted(ids)))
+        with self._database.write() as session:
+            desired.store_nodes(session, found, self._utcnow(), whole=False)
+        for node in found:
+            before = self._nodes.get(node.id)
+            if before is None or (before.state, before.availability) != (
+                node.state,
+                node.availability,
+            ):
+                # Its tasks go elsewhere, or others come to it.
+                for service, places in self._places.items():
+                    if node.id in places:
+                        self._moving.setdefault(service, _Moving())
+            self._nodes[node.id] = node
+        # Whether what is missing is gone, only the whole list can say.
+        self._everything |= len(found) < len(ids)
+
+    def _see_networks(self, ids: frozenset[str]) -> None:
+        if not ids:
+            return
+        found = self._parts.ask(lambda: self._swarm.networks(sorted(ids)))
+        with self._database.write() as session:
+            desired.store_networks(session, found, self._utcnow(), whole=False)
+        self._networks.update((network.id, network) for network in found)
+        self._everything |= len(found) < len(ids)
+
+    def _see_services(self) -> set[str]:
+        """Look at services that have not settled; return the nodes where something changed."""
+        touched: set[str] = set()
+        unknown: set[str] = set()
+        now = self._monotonic()
+        ripe = [each for each, moving in self._moving.items() if moving.next_at <= now]
+        for service in ripe[:_MOST_SERVICES]:
+            moving = self._moving[service]
+            places = self._places.setdefault(service, set())
+            if len(places) > _MOST_NODES:
+                self._everything = True
+                del self._moving[service]
+                continue
+            tasks = self._parts.ask(
+                lambda service=service: self._swarm.tasks_of_service(service)  # type: ignore[misc]
+            )
+            self._ask_for_new_rejections(tasks)
+            wanted = [task for task in tasks if task.wanted]
+            unknown.update(*(task.networks for task in wanted))
+            marks = frozenset((task.id, task.node_id, task.wanted, task.running) for task in wanted)
+            if moving.tasks is None:
+                touched |= places
+                moving.tasks = frozenset()
+            changed = {node for _, node, *_ in marks ^ moving.tasks}
+            touched |= changed
+            places |= changed
+            moving.tasks = marks
+            moving.quiet = 0 if changed else moving.quiet + 1
+            moving.looks += 1
+            moving.next_at = now + self._period
+            if moving.quiet >= _QUIET_LOOKS or moving.looks >= _MOST_LOOKS:
+                del self._moving[service]
+        self._see_networks(frozenset(unknown - self._networks.keys()))
+        return touched
+
+    def _see_tasks(self, nodes: frozenset[str]) -> None:
+        """Store what these nodes should carry now."""
+        if len(nodes) > _MOST_NODES:
+            self._everything = True
+            return
+        wanted: dict[str, Packed] = {}
+        places: defaultdict[str, set[str]] = defaultdict(set)
+        for ids in _portions(sorted(nodes), _NODES_AT_ONCE):
+            tasks = self._parts.ask(lambda ids=ids: self._swarm.tasks_of_nodes(ids))  # type: ignore[misc]
+            self._take_in(ids, self._networks, tasks, wanted, places)
+            self._ask_for_new_rejections(tasks)
+        for service, its in places.items():
+            self._places.setdefault(service, set()).update(its)
+        if self._is_great_loss(wanted):
+            # Whether that is so, reading everything is to show.
+            self._everything = True
+            return
+        self._store(wanted)
+
+    def _is_great_loss(self, wanted: dict[str, Packed]) -> bool:
+        if not wanted:
+            return False
+        count = select(func.count()).select_from(Attachment)
+        with self._database.read() as session:
+            before = session.scalar(count.where(Attachment.node_id.in_(wanted))) or 0
+            lost = before - sum(each.count for each in wanted.values())
+            return lost > 0 and is_great(lost, session.scalar(count) or 0)
+
+    # --- rejected tasks ---
+
+    def _ask_for_new_rejections(self, tasks: Iterable[SwarmTask]) -> None:
+        rejected = [task for task in tasks if is_leak(task.error) and task.id not in self._rung]
+        if not rejected:
+            return
+        with self._database.write() as session:
+            self._ask_for_rejections(session, rejected)
+        self._remember_rung(rejected)
+        self._ring()
+
+    def _ask_for_rejections(self, session: Session, rejected: Iterable[SwarmTask]) -> None:
+        """Make nodes due at once that rejected a task with the fault's words; each task rings once."""
+        for task in rejected:
+            if task.id not in self._rung:
+                due.request(
+                    session,
+                    [task.node_id],
+                    at=self._utcnow(),
+                    priority=Priority.DRIFT,
+                    reason=f"task {task.id} was rejected: {task.error}"[:500],
+                )
+
+    def _remember_rung(self, rejected: Iterable[SwarmTask]) -> None:
+        for task in rejected:
+            self._rung.pop(task.id, None)
+            self._rung[task.id] = None
+        with suppress(StopIteration):
+            while len(self._rung) > _MOST_RUNG:
+                del self._rung[next(iter(self._rung))]
+
+
+def _portions(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+    for begin in range(0, len(ids), size):
+        yield ids[begin : begin + size]

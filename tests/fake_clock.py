@@ -14,6 +14,10 @@ class Clock:
     def __call__(self) -> datetime:
         return self.now
 
+    def monotonic(self) -> float:
+        """Seconds since the start."""
+        return (self.now - START).total_seconds()
+
     def advance(self, seconds: float) -> datetime:
         """Let time pass; return the time then."""
         self.now += timedelta(seconds=seconds)

@@ -5,8 +5,10 @@ It takes raw JSON, as Docker writes it, or a `Snapshot` that it writes out as Do
 
 import json
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -15,8 +17,10 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
-from controller.swarm import Snapshot, SwarmNetwork, SwarmNode, SwarmTask
-from tests.fake_swarm import snapshot, swarm_id
+from contract.verdicts import Mode
+from controller.manager import IGNORE_LABEL, MODE_LABEL
+from controller.swarm import SwarmNetwork, SwarmNode, SwarmTask
+from tests.fake_swarm import Snapshot, snapshot, swarm_id
 
 VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
 
@@ -38,13 +42,17 @@ class Fault(Enum):
     """Half of the body, and then the connection ends."""
     GARBAGE = auto()
     """Not JSON."""
+    EMPTY = auto()
+    """An empty list."""
+    GONE = auto()
+    """404, as for a node that is no longer there."""
 
 
 def raw_node(node: SwarmNode) -> Json:
     """A node as `GET /nodes` shows it."""
     return {
         "ID": node.id,
-        "Spec": {"Role": node.role, "Availability": node.availability, "Labels": {}},
+        "Spec": {"Role": node.role, "Availability": node.availability, "Labels": _labels(node)},
         "Description": {"Hostname": node.hostname, "Engine": {"EngineVersion": "28.5.2"}},
         "Status": {"State": node.state, "Addr": node.address},
     }
@@ -59,7 +67,14 @@ def raw_network(network: SwarmNetwork) -> Json:
         "Driver": "overlay",
         "Ingress": network.ingress,
         "Options": {VNI_OPTION: ",".join(map(str, network.vnis))},
+        "Labels": _labels(network),
     }
+
+
+def _labels(owner: SwarmNode | SwarmNetwork) -> dict[str, str]:
+    mode: Mode | None = owner.mode
+    labels = {} if mode is None else {MODE_LABEL: mode.value}
+    return labels | ({IGNORE_LABEL: "true"} if owner.ignore else {})
 
 
 def raw_task(task: SwarmTask) -> Json:
@@ -68,6 +83,7 @@ def raw_task(task: SwarmTask) -> Json:
     return {
         "ID": task.id,
         "NodeID": task.node_id,
+        "ServiceID": task.service_id,
         "Spec": {"NetworkAttachmentSpec" if task.attachment else "ContainerSpec": {}},
         "DesiredState": "running" if task.wanted else "shutdown",
         "Status": {"State": state, "Err": task.error},
@@ -81,7 +97,9 @@ class FakeDocker:
     Attributes:
         info, nodes, networks, tasks: what it says, as raw JSON; to be changed at will.
         faults: the last word of a path (`info`, `nodes`, ...) to how asking for it fails.
+        spared: how often asking for it works before it fails.
         asked: the last words of the paths asked for, with their filters.
+        listeners: how many listen to events now.
     """
 
     def __init__(self, path: Path, state: Snapshot | None = None) -> None:
@@ -91,8 +109,13 @@ class FakeDocker:
         self.networks: Any = []
         self.tasks: Any = []
         self.faults: dict[str, Fault] = {}
+        self.spared: dict[str, int] = {}
         self.asked: list[tuple[str, Json]] = []
+        self.listeners = 0
         self.stopping = threading.Event()
+        self._events: list[Json] = []
+        self._happened = threading.Condition()
+        self._streams = 0
         self.show(state or snapshot())
         self._server = _Server(path, self)
         self._thread = threading.Thread(
@@ -105,6 +128,7 @@ class FakeDocker:
 
     def __exit__(self, *_: object) -> None:
         self.stopping.set()
+        self.end_events()
         self._server.shutdown()
         self._server.server_close()
         self._server.hang_up()
@@ -113,49 +137,133 @@ class FakeDocker:
     def show(self, state: Snapshot) -> None:
         """Say this from now on."""
         self.info = {
+            "SystemTime": _iso(time.time_ns()),
             "Swarm": {
                 "NodeID": state.nodes[0].id if state.nodes else swarm_id("nobody"),
                 "LocalNodeState": "active",
                 "ControlAvailable": True,
                 "Cluster": {"ID": state.swarm_id, "DataPathPort": state.data_path_port},
-            }
+            },
         }
         self.nodes = [raw_node(each) for each in state.nodes]
         self.networks = [raw_network(each) for each in state.networks]
         self.tasks = [raw_task(each) for each in state.tasks]
 
+    def tell(self, kind: str, id_: str, action: str = "update") -> None:
+        """Let something happen that its listeners hear."""
+        with self._happened:
+            self._events.append(
+                {
+                    "Type": kind,
+                    "Action": action,
+                    "Actor": {"ID": id_, "Attributes": {}},
+                    "scope": "swarm",
+                    "timeNano": time.time_ns(),
+                }
+            )
+            self._happened.notify_all()
+
+    def end_events(self) -> None:
+        """End the streams of events, as a server does that stops."""
+        with self._happened:
+            self._streams += 1
+            self._happened.notify_all()
+
+    def listen(self, since: int, hear: Callable[[Json], None]) -> None:
+        """Tell a listener what happens, and what happened since a time (nanoseconds)."""
+        with self._happened:
+            stream, place = self._streams, 0
+            self.listeners += 1
+        try:
+            while True:
+                with self._happened:
+                    while self._streams == stream and len(self._events) == place:
+                        self._happened.wait()
+                    if self._streams != stream:
+                        return
+                    new, place = self._events[place:], len(self._events)
+                for event in new:
+                    if event["timeNano"] >= since:
+                        hear(event)
+        finally:
+            with self._happened:
+                self.listeners -= 1
+
+    def fault(self, what: str) -> Fault | None:
+        """How a question is to fail, if it is."""
+        if self.spared.get(what, 0) > 0:
+            self.spared[what] -= 1
+            return None
+        return self.faults.get(what)
+
     def answer(self, what: str, filters: Json) -> Any:
-        """What it says to a question."""
+        """What it says to a question; None is 404."""
         self.asked.append((what, filters))
         match what:
             case "version":
                 return {"ApiVersion": "1.51"}
+            case "nodes":
+                return _matching(self.nodes, filters, {"id": "ID"})
             case "networks":
-                return _matching(self.networks, filters)
+                return _matching(
+                    self.networks, filters, {"id": "Id", "driver": "Driver", "scope": "Scope"}
+                )
             case "tasks":
-                return _of_runtime(self.tasks, filters.get("runtime", ["container"]))
-            case "info" | "nodes":
-                return getattr(self, what)
+                return self._tasks(filters)
+            case "info":
+                return self.info
             case _:
                 return None
 
+    def _tasks(self, filters: Json) -> Any:
+        if not isinstance(self.tasks, list):
+            return self.tasks
+        nodes = {each["ID"] for each in self.nodes}
+        services = {each.get("ServiceID") for each in self.tasks}
+        if not (nodes.issuperset(filters.get("node", ()))) or not services.issuperset(
+            filters.get("service", ())
+        ):
+            return None
+        keys = {"node": "NodeID", "service": "ServiceID", "desired-state": "DesiredState"}
+        found = _matching(self.tasks, filters, keys)
+        # `docker run` containers on attachable networks are left out unless they are asked for; an
+        # empty list of runtimes is no filter (tried on 20.10, 26.1 and 28.5).
+        runtimes = filters.get("runtime", ["container"])
+        return [each for each in found if not runtimes or _runtime(each) in runtimes]
 
-def _matching(networks: Any, filters: Json) -> Any:
-    if not isinstance(networks, list):
-        return networks
+
+def _matching(listed: Any, filters: Json, keys: dict[str, str]) -> Any:
+    if not isinstance(listed, list):
+        return listed
     return [
         each
-        for each in networks
-        if all(each.get(key.title()) in wanted for key, wanted in filters.items())
+        for each in listed
+        if all(
+            not isinstance(each, dict) or each.get(key) in filters[name]
+            for name, key in keys.items()
+            if name in filters
+        )
     ]
 
 
-def _of_runtime(tasks: Any, runtimes: Sequence[str]) -> Any:
-    # `docker run` containers on attachable networks are left out unless they are asked for.
-    if not isinstance(tasks, list):
-        return tasks
-    wanted = "attachment" in runtimes
-    return [each for each in tasks if ("NetworkAttachmentSpec" in each.get("Spec", {})) is wanted]
+def _runtime(task: Json) -> str:
+    return "attachment" if "NetworkAttachmentSpec" in task.get("Spec", {}) else "container"
+
+
+def _iso(nanoseconds: int) -> str:
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
+
+
+def _nanoseconds(since: str) -> int:
+    """A time as Docker takes it: seconds and nanoseconds, or in words."""
+    if since.endswith("Z"):
+        whole, _, rest = since.removesuffix("Z").partition(".")
+        seconds = int(datetime.fromisoformat(f"{whole}+00:00").timestamp())
+    else:
+        whole, _, rest = since.partition(".")
+        seconds = int(whole)
+    return seconds * 10**9 + int(rest.ljust(9, "0"))
 
 
 class _Server(ThreadingMixIn, UnixStreamServer):
@@ -191,8 +299,16 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         what = url.path.rpartition("/")[2]
         filters: Json = json.loads(parse_qs(url.query).get("filters", ["{}"])[0])
-        body = json.dumps(docker.answer(what, filters)).encode()
-        match docker.faults.get(what):
+        fault = docker.fault(what)
+        if what == "events" and fault is None:
+            docker.asked.append((what, filters))
+            self._stream(_nanoseconds(parse_qs(url.query).get("since", ["0"])[0]))
+            return
+        answer = docker.answer(what, filters)
+        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        if answer is None and fault is None and getattr(docker, what, ...) is not None:
+            fault = Fault.GONE
+        match fault:
             case None:
                 self._say(200, body)
             case Fault.ERROR:
@@ -209,6 +325,24 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case Fault.GARBAGE:
                 self._say(200, b"<html>It works!</html>")
+            case Fault.EMPTY:
+                self._say(200, b"[]")
+            case Fault.GONE:
+                self._say(404, b'{"message": "not found"}')
+
+    def _stream(self, since: int) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with suppress(OSError):
+            self.server.docker.listen(since, self._chunk)
+            self.wfile.write(b"0\r\n\r\n")
+        self.close_connection = True
+
+    def _chunk(self, event: Json) -> None:
+        line = json.dumps(event).encode() + b"\n"
+        self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
 
     def _say(self, status: int, body: bytes, *, length: int | None = None) -> None:
         self.send_response(status)

@@ -1,8 +1,47 @@
 """A Swarm made of values: builders of its parts, and a `controller.swarm.Swarm` that says what it is told."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from controller.swarm import Snapshot, SwarmError, SwarmNetwork, SwarmNode, SwarmTask
+from contract.verdicts import Mode
+from controller.swarm import (
+    Swarm,
+    SwarmError,
+    SwarmIdentity,
+    SwarmMovedError,
+    SwarmNetwork,
+    SwarmNode,
+    SwarmTask,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A Swarm's state, whole."""
+
+    swarm_id: str
+    data_path_port: int
+    nodes: tuple[SwarmNode, ...]
+    networks: tuple[SwarmNetwork, ...]
+    tasks: tuple[SwarmTask, ...]
+
+    @property
+    def identity(self) -> SwarmIdentity:
+        """Which Swarm it is."""
+        return SwarmIdentity(self.swarm_id, self.data_path_port)
+
+
+def read_whole(swarm: Swarm) -> Snapshot:
+    """Everything that a Swarm says."""
+    identity = swarm.identity()
+    nodes = tuple(swarm.nodes())
+    return Snapshot(
+        identity.swarm_id,
+        identity.data_path_port,
+        nodes,
+        tuple(swarm.networks()),
+        tuple(swarm.tasks_of_nodes([each.id for each in nodes])),
+    )
 
 
 def swarm_id(name: str) -> str:
@@ -10,7 +49,14 @@ def swarm_id(name: str) -> str:
     return name.lower().ljust(25, "z")[:25]
 
 
-def node(name: str, *, address: str = "192.0.2.1", state: str = "ready") -> SwarmNode:
+def node(
+    name: str,
+    *,
+    address: str = "192.0.2.1",
+    state: str = "ready",
+    mode: Mode | None = None,
+    ignore: bool = False,
+) -> SwarmNode:
     """A worker node with this hostname."""
     return SwarmNode(
         id=swarm_id(name),
@@ -19,12 +65,18 @@ def node(name: str, *, address: str = "192.0.2.1", state: str = "ready") -> Swar
         availability="active",
         state=state,
         address=address,
+        mode=mode,
+        ignore=ignore,
     )
 
 
-def network(name: str, *vnis: int, ingress: bool = False) -> SwarmNetwork:
+def network(
+    name: str, *vnis: int, ingress: bool = False, mode: Mode | None = None, ignore: bool = False
+) -> SwarmNetwork:
     """A network with these VNIs."""
-    return SwarmNetwork(id=swarm_id(name), name=name, ingress=ingress, vnis=vnis)
+    return SwarmNetwork(
+        id=swarm_id(name), name=name, ingress=ingress, vnis=vnis, mode=mode, ignore=ignore
+    )
 
 
 def task(
@@ -35,6 +87,7 @@ def task(
     live: bool = True,
     wanted: bool | None = None,
     error: str = "",
+    service: str = "",
 ) -> SwarmTask:
     """A task on a node, attached to networks, all given by name; one that is not live has ended."""
     return SwarmTask(
@@ -45,6 +98,7 @@ def task(
         wanted=live if wanted is None else wanted,
         running=live,
         error=error,
+        service_id=swarm_id(service) if service else "",
     )
 
 
@@ -73,13 +127,52 @@ def snapshot(
 
 
 class FakeSwarm:
-    """Says what it is told, or fails as it is told."""
+    """Says what it is told, or fails as it is told.
+
+    Attributes:
+        answer: what it says.
+        waiting: ids of tasks that wait to be started.
+        asked: the questions, with what was asked about.
+        before: called with each question before it is answered.
+    """
 
     def __init__(self, answer: Snapshot | SwarmError) -> None:
         self.answer = answer
+        self.waiting: set[str] = set()
+        self.asked: list[tuple[str, tuple[str, ...]]] = []
+        self.before: Callable[[str], None] = lambda _question: None
 
-    def snapshot(self) -> Snapshot:
-        """See `Swarm.snapshot`."""
+    def identity(self) -> SwarmIdentity:
+        """See `Swarm.identity`."""
+        return self._said("identity").identity
+
+    def nodes(self, ids: Sequence[str] = ()) -> Sequence[SwarmNode]:
+        """See `Swarm.nodes`."""
+        return [each for each in self._said("nodes", *ids).nodes if not ids or each.id in ids]
+
+    def networks(self, ids: Sequence[str] = ()) -> Sequence[SwarmNetwork]:
+        """See `Swarm.networks`."""
+        return [each for each in self._said("networks", *ids).networks if not ids or each.id in ids]
+
+    def tasks_of_nodes(self, ids: Sequence[str]) -> Sequence[SwarmTask]:
+        """See `Swarm.tasks_of_nodes`."""
+        state = self._said("tasks_of_nodes", *ids)
+        if not {each.id for each in state.nodes}.issuperset(ids):
+            raise SwarmMovedError("no such node")
+        return [each for each in state.tasks if each.node_id in ids]
+
+    def tasks_of_service(self, service_id: str) -> Sequence[SwarmTask]:
+        """See `Swarm.tasks_of_service`."""
+        state = self._said("tasks_of_service", service_id)
+        return [each for each in state.tasks if each.service_id == service_id]
+
+    def restarting(self) -> Sequence[SwarmTask]:
+        """See `Swarm.restarting`."""
+        return [each for each in self._said("restarting").tasks if each.id in self.waiting]
+
+    def _said(self, question: str, *ids: str) -> Snapshot:
+        self.asked.append((question, ids))
+        self.before(question)
         if isinstance(self.answer, SwarmError):
             raise self.answer
         return self.answer

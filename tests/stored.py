@@ -9,11 +9,11 @@ from sqlalchemy import Connection, Row, select, text
 
 from controller import due
 from controller.database import Database
-from controller.desired import store
+from controller.desired import store_cluster, store_networks, store_nodes, store_wants
 from controller.models import AuditRow, Base, Device, DueNode, Node, Run
-from controller.swarm import Snapshot
+from controller.wanted import Packed, desired_state
 from tests.fake_clock import START
-from tests.fake_swarm import snapshot, swarm_id
+from tests.fake_swarm import Snapshot, snapshot, swarm_id
 
 RESYNC = timedelta(seconds=60)
 TIMEOUT = timedelta(seconds=30)
@@ -58,8 +58,14 @@ def contents(database: Database) -> dict[str, list[Row[tuple[object, ...]]]]:
 
 def put(database: Database, state: Snapshot | None = None, now: datetime = START) -> frozenset[str]:
     """Store what a Swarm says; return the nodes whose desired state changed."""
+    state = state or snapshot()
+    wanted = desired_state([each.id for each in state.nodes], state.networks, state.tasks)
     with database.write() as session:
-        return store(session, state or snapshot(), now)
+        store_cluster(session, state.identity, now)
+        store_nodes(session, state.nodes, now, whole=True)
+        store_networks(session, state.networks, now, whole=True)
+        known = session.scalars(select(Node.id)).all()
+        return store_wants(session, {node: Packed.of(wanted.get(node, {})) for node in known}, now)
 
 
 def node_row(database: Database, name: str = "one") -> Node:

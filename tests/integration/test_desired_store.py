@@ -11,9 +11,9 @@ from sqlalchemy import select
 from controller.database import Database, open_database
 from controller.models import Attachment, Cluster, Network
 from controller.states import Priority
-from controller.swarm import Snapshot, SwarmError, SwarmNetwork, SwarmTask
+from controller.swarm import SwarmError, SwarmNetwork, SwarmTask
 from tests.fake_clock import START
-from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
+from tests.fake_swarm import INGRESS, MAIL, SHOP, Snapshot, network, node, snapshot, swarm_id, task
 from tests.stored import claim, contents, due_row, node_row, put
 
 LATER = START + timedelta(seconds=5)

@@ -8,9 +8,21 @@ from typing import Any
 import pytest
 
 from contract.errors import OperatorError
-from controller.swarm import DockerSwarm, Snapshot, SwarmError
+from controller.manager import DockerSwarm
+from controller.swarm import SwarmError, SwarmMovedError
 from tests.fake_docker import FakeDocker, Fault, raw_network
-from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
+from tests.fake_swarm import (
+    INGRESS,
+    MAIL,
+    SHOP,
+    Snapshot,
+    network,
+    node,
+    read_whole,
+    snapshot,
+    swarm_id,
+    task,
+)
 
 FULL = snapshot(
     node("one"),
@@ -42,15 +54,66 @@ def swarm(docker: FakeDocker) -> Iterator[DockerSwarm]:
 
 
 def test_a_snapshot_is_what_the_swarm_says(swarm: DockerSwarm) -> None:
-    assert swarm.snapshot() == FULL
+    assert read_whole(swarm) == FULL
 
 
 def test_containers_of_docker_run_are_asked_for_by_themselves(
     swarm: DockerSwarm, docker: FakeDocker
 ) -> None:
-    swarm.snapshot()
+    """An engine might take the empty runtime, which the index of nodes needs, for no filter at all."""
+    swarm.tasks_of_nodes([swarm_id("two")])
     asked = [filters for what, filters in docker.asked if what == "tasks"]
-    assert asked == [{}, {"runtime": ["attachment"]}]
+    node = {"node": [swarm_id("two")]}
+    assert asked == [node | {"runtime": []}, node | {"runtime": ["attachment"]}]
+
+
+@pytest.mark.parametrize(
+    ("names", "tasks"),
+    [(["one"], ["t1"]), (["two"], ["t2", "c1"]), (["two", "one"], ["t1", "t2", "c1"])],
+)
+def test_the_tasks_of_some_nodes(swarm: DockerSwarm, names: list[str], tasks: list[str]) -> None:
+    found = swarm.tasks_of_nodes([swarm_id(name) for name in names])
+    assert {each.id for each in found} == {swarm_id(name) for name in tasks}
+
+
+def test_a_node_that_went_away_is_told_apart(swarm: DockerSwarm) -> None:
+    with pytest.raises(SwarmMovedError, match="not found"):
+        swarm.tasks_of_nodes([swarm_id("one"), swarm_id("three")])
+
+
+def test_tasks_that_were_not_asked_for_are_no_answer(
+    swarm: DockerSwarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a proxy or an engine that does not know the filter: the rest may be missing as well."""
+    monkeypatch.setattr("tests.fake_docker._matching", lambda listed, _filters, _keys: listed)
+    with pytest.raises(SwarmError, match="listed those of others: twozz"):
+        swarm.tasks_of_nodes([swarm_id("one")])
+
+
+def test_the_tasks_of_a_service(swarm: DockerSwarm, docker: FakeDocker) -> None:
+    docker.show(
+        snapshot(
+            tasks=[
+                task("t1", "one", "shop", service="web"),
+                task("t2", "two", "shop", service="db"),
+                task("c1", "two", "shop", attachment=True),
+            ]
+        )
+    )
+    assert [each.id for each in swarm.tasks_of_service(swarm_id("web"))] == [swarm_id("t1")]
+    assert swarm.tasks_of_service(swarm_id("gone")) == []
+
+
+def test_the_tasks_that_wait_for_their_turn(swarm: DockerSwarm, docker: FakeDocker) -> None:
+    docker.tasks[0]["DesiredState"] = "ready"
+    assert [each.id for each in swarm.restarting()] == [swarm_id("t1")]
+    assert docker.asked[-1] == ("tasks", {"desired-state": ["ready"], "runtime": []})
+
+
+def test_some_nodes_and_networks_by_id(swarm: DockerSwarm) -> None:
+    assert list(swarm.nodes([swarm_id("two"), swarm_id("gone")])) == [FULL.nodes[1]]
+    assert list(swarm.networks([MAIL.id, swarm_id("gone")])) == [MAIL]
+    assert list(swarm.nodes([swarm_id("gone")])) == []
 
 
 def test_only_overlay_networks_of_the_swarm_are_read(
@@ -60,14 +123,14 @@ def test_only_overlay_networks_of_the_swarm_are_read(
         raw_network(network("bridge")) | {"Driver": "bridge"},
         raw_network(network("local", 4444)) | {"Scope": "local"},
     ]
-    assert swarm.snapshot().networks == FULL.networks
+    assert read_whole(swarm).networks == FULL.networks
 
 
 def test_a_task_that_is_in_both_lists_counts_once(
     swarm: DockerSwarm, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.fake_docker._of_runtime", lambda tasks, _runtimes: tasks)
-    assert sorted(each.id for each in swarm.snapshot().tasks) == sorted(
+    monkeypatch.setattr("tests.fake_docker._runtime", lambda _task: "attachment")
+    assert sorted(each.id for each in read_whole(swarm).tasks) == sorted(
         swarm_id(name) for name in ("t1", "t2", "c1")
     )
 
@@ -77,14 +140,14 @@ def test_the_data_path_port(
     swarm: DockerSwarm, docker: FakeDocker, told: int | None, port: int
 ) -> None:
     docker.info["Swarm"]["Cluster"]["DataPathPort"] = told
-    assert swarm.snapshot().data_path_port == port
+    assert read_whole(swarm).data_path_port == port
 
 
 def test_an_engine_that_knows_no_data_path_port_uses_the_usual(
     swarm: DockerSwarm, docker: FakeDocker
 ) -> None:
     del docker.info["Swarm"]["Cluster"]["DataPathPort"]
-    assert swarm.snapshot().data_path_port == 4789
+    assert read_whole(swarm).data_path_port == 4789
 
 
 def test_the_node_that_answers(swarm: DockerSwarm) -> None:
@@ -94,7 +157,7 @@ def test_the_node_that_answers(swarm: DockerSwarm) -> None:
 def failing(swarm: DockerSwarm) -> str:
     """How taking a snapshot fails, in one line."""
     with pytest.raises(SwarmError) as caught:
-        swarm.snapshot()
+        read_whole(swarm)
     words = str(caught.value)
     assert "\n" not in words
     assert "unix://" in words
@@ -115,18 +178,18 @@ def failing(swarm: DockerSwarm) -> str:
 def test_each_fault_of_each_question_and_that_it_recovers(
     swarm: DockerSwarm, docker: FakeDocker, what: str, fault: Fault, problem: str
 ) -> None:
-    swarm.snapshot()
+    read_whole(swarm)
     docker.faults[what] = fault
     assert re.search(problem, failing(swarm))
     docker.faults.clear()
-    assert swarm.snapshot() == FULL
+    assert read_whole(swarm) == FULL
 
 
 @pytest.mark.parametrize("what", ["version", *QUESTIONS])
 def test_a_question_without_an_answer_is_given_up(
     swarm: DockerSwarm, docker: FakeDocker, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.swarm._TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("controller.manager._TIMEOUT_SECONDS", 0.2)
     docker.faults[what] = Fault.HANG
     assert "does not answer" in failing(swarm)
 
@@ -193,7 +256,7 @@ def test_a_manager_that_does_not_tell_its_own_id(swarm: DockerSwarm, docker: Fak
     [
         pytest.param("nodes", [], "listed no nodes", id="no nodes"),
         pytest.param("nodes", None, "understood", id="null for nodes"),
-        pytest.param("nodes", {}, "listed no nodes", id="an object for nodes"),
+        pytest.param("nodes", {}, "understood.*a list was expected", id="an object for nodes"),
         pytest.param("nodes", [{}], "understood.*KeyError", id="an empty node"),
         pytest.param("nodes", [None], "understood", id="null for a node"),
         pytest.param("networks", None, "understood", id="null for networks"),
@@ -205,7 +268,7 @@ def test_a_manager_that_does_not_tell_its_own_id(swarm: DockerSwarm, docker: Fak
         pytest.param("tasks", 7, "understood", id="a number for tasks"),
         pytest.param(
             "tasks",
-            [{"NodeID": "x", "ID": "y", "Spec": {}}],
+            [{"NodeID": swarm_id("one"), "ID": "y", "Spec": {}}],
             "understood.*Status",
             id="half a task",
         ),
@@ -231,7 +294,7 @@ def test_a_swarm_without_networks_and_tasks_is_possible(
 ) -> None:
     bare: Snapshot = snapshot(networks=[])
     docker.show(bare)
-    assert swarm.snapshot() == bare
+    assert read_whole(swarm) == bare
 
 
 @pytest.mark.parametrize(
@@ -265,9 +328,67 @@ def test_a_docker_that_was_restarted_is_asked_again(tmp_path: Path) -> None:
     path = tmp_path / "docker.sock"
     with FakeDocker(path, FULL) as docker:
         swarm = DockerSwarm(docker.url)
-        assert swarm.snapshot() == FULL
+        assert read_whole(swarm) == FULL
     path.unlink()
     failing(swarm)
     with FakeDocker(path, snapshot()):
-        assert swarm.snapshot() == snapshot()
+        assert read_whole(swarm) == snapshot()
     swarm.close()
+
+
+@pytest.fixture
+def listener(docker: FakeDocker) -> Iterator[DockerSwarm]:
+    """A client of its own for events."""
+    listener = DockerSwarm(docker.url)
+    yield listener
+    listener.close()
+
+
+def test_events_since_a_time_by_the_managers_clock(
+    listener: DockerSwarm, docker: FakeDocker
+) -> None:
+    docker.tell("service", "before")
+    docker.info["SystemTime"] = "2020-01-01T00:00:00.5Z"
+    since = listener.clock()
+    first = next(listener.events(since))
+    assert (first.kind, first.id) == ("service", "before")
+    docker.tell("node", "after")
+    stream = listener.events(first.at)
+    assert [next(stream).id, next(stream).id] == ["before", "after"]
+    assert docker.asked[-1][1] == {"scope": ["swarm"], "type": ["service", "network", "node"]}
+
+
+def test_events_end_after_a_silence(listener: DockerSwarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controller.manager._SILENCE_SECONDS", 0.2)
+    assert list(listener.events(listener.clock())) == []
+
+
+def test_a_server_that_hangs_before_the_first_event_is_a_silence_too(
+    listener: DockerSwarm, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.manager._SILENCE_SECONDS", 0.2)
+    docker.faults["events"] = Fault.HANG
+    assert list(listener.events(listener.clock())) == []
+
+
+@pytest.mark.parametrize("fault", [Fault.ERROR, Fault.STRANGE_ERROR, Fault.GONE, Fault.GARBAGE])
+def test_events_that_cannot_be_had(listener: DockerSwarm, docker: FakeDocker, fault: Fault) -> None:
+    docker.faults["events"] = fault
+    with pytest.raises(SwarmError, match="events"):
+        list(listener.events(listener.clock()))
+
+
+def test_a_stream_that_the_server_ends_is_told(listener: DockerSwarm, docker: FakeDocker) -> None:
+    docker.tell("service", "web")
+    stream = listener.events("0")
+    assert next(stream).id == "web"
+    docker.end_events()
+    with pytest.raises(SwarmError, match="ended its events"):
+        next(stream)
+
+
+def test_an_event_that_makes_no_sense(listener: DockerSwarm, docker: FakeDocker) -> None:
+    docker.tell("service", "web")
+    del docker._events[0]["Actor"]
+    with pytest.raises(SwarmError, match="understood"):
+        list(listener.events("0"))

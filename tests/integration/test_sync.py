@@ -7,12 +7,13 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from controller.database import Database
+from controller.events import Hint, Hints
 from controller.models import Cluster
 from controller.states import Priority
-from controller.swarm import Snapshot, SwarmError
+from controller.swarm import SwarmError
 from controller.sync import Sync
 from tests.fake_clock import START, Clock
-from tests.fake_swarm import FakeSwarm, node, snapshot, swarm_id, task
+from tests.fake_swarm import FakeSwarm, Snapshot, node, snapshot, swarm_id, task
 from tests.stored import claim, contents, due_row, node_row
 
 LEAK = 'subnet sandbox join failed for "10.0.2.0/24": error creating vxlan interface: file exists'
@@ -24,11 +25,23 @@ class Watched:
     def __init__(self, database: Database, clock: Clock) -> None:
         self.swarm = FakeSwarm(snapshot())
         self.rung = 0
-        self.sync = Sync(self.swarm, database, ring=self._ring, utcnow=clock)
+        self.hints = Hints()
+        self.sync = Sync(
+            self.swarm,
+            database,
+            hints=self.hints,
+            ring=self._ring,
+            period=2.0,
+            resync=60.0,
+            share=0.1,
+            utcnow=clock,
+            monotonic=clock.monotonic,
+        )
 
     def see(self, answer: Snapshot | SwarmError) -> bool:
-        """Look once at this."""
+        """Look once at all of this."""
         self.swarm.answer = answer
+        self.hints.add(Hint(everything=True))
         return self.sync.step()
 
     def _ring(self) -> None:

@@ -1,13 +1,21 @@
 """Which network belongs on which node, from a snapshot of the Swarm."""
 
+from collections.abc import Mapping
+
 import pytest
 
-from controller.desired import Want, desired_state
 from controller.swarm import SwarmTask
-from tests.fake_swarm import INGRESS, SHOP, network, snapshot, swarm_id, task
+from controller.wanted import Want, Wants
+from controller.wanted import desired_state as desired_state_of
+from tests.fake_swarm import INGRESS, SHOP, Snapshot, network, snapshot, swarm_id, task
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
 INGRESS_ONLY = {INGRESS.id: Want(["ingress"], running=False)}
+
+
+def desired_state(state: Snapshot) -> Mapping[str, Wants]:
+    """Of a whole Swarm."""
+    return desired_state_of([each.id for each in state.nodes], state.networks, state.tasks)
 
 
 def test_ingress_belongs_on_every_node_without_any_task() -> None:

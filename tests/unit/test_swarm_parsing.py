@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from controller.swarm import SwarmNetwork, SwarmNode, SwarmTask, _network, _node, _task
+from controller.manager import _network, _node, _task
+from controller.swarm import SwarmNetwork, SwarmNode, SwarmTask
 from tests.fake_docker import VNI_OPTION, raw_network, raw_node, raw_task
 from tests.fake_swarm import SHOP, network, node, swarm_id, task
 

@@ -1,0 +1,337 @@
+"""Asking a Swarm manager, by its Docker API: the only user of Docker's SDK."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, Final
+
+import docker
+import requests
+import structlog
+import urllib3
+from docker.errors import APIError, DockerException
+
+from contract.errors import OperatorError
+from contract.verdicts import Mode
+from controller.swarm import (
+    SwarmError,
+    SwarmEvent,
+    SwarmIdentity,
+    SwarmMovedError,
+    SwarmNetwork,
+    SwarmNode,
+    SwarmTask,
+)
+
+log = structlog.get_logger(__name__)
+
+MODE_LABEL: Final = "vxlan-operator.mode"
+IGNORE_LABEL: Final = "vxlan-operator.ignore"
+
+_VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
+"""Decimal VNIs, comma separated, one a subnet (moby libnetwork/drivers/overlay/ovmanager)."""
+
+_DEFAULT_DATA_PATH_PORT: Final = 4789
+_TIMEOUT_SECONDS: Final = 15
+_SILENCE_SECONDS: Final = 60
+"""After so long without an event the stream is opened anew: a dead one is silent too."""
+
+_EVENT_FILTERS: Final = {"scope": ["swarm"], "type": ["service", "network", "node"]}
+_ANY_RUNTIME: Final[Mapping[str, list[str]]] = {"runtime": []}
+"""An empty list keeps Docker from adding a runtime of its own, by which swarmkit would then search *all*
+tasks (its ListTasks prefers that index to those of nodes and desired states)."""
+
+_TRUE: Final = frozenset({"", "1", "true", "yes"})
+_FALSE: Final = frozenset({"0", "false", "no"})
+_ENDED: Final = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orphaned"})
+"""Task states from which no task returns (swarmkit api/types.proto)."""
+
+_REFUSED: Final = frozenset({"failed", "rejected"})
+"""Ended, but against Swarm's will."""
+
+_RUNS_TO_THE_END: Final = "complete"
+"""The desired state of a job's task; a service's is `running`, or `ready` until its turn comes."""
+
+
+class DockerSwarm:
+    """The Swarm behind a manager's Docker API. For one thread.
+
+    Args:
+        url: unix:///PATH or tcp://HOST:PORT.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._client: docker.APIClient | None = None
+
+    def check(self) -> None:
+        """Make sure that this is a manager that answers.
+
+        Raises:
+            OperatorError: it is not.
+        """
+        try:
+            self._manager()
+        except SwarmError as error:
+            raise OperatorError(
+                str(error),
+                "set VXLAN_OPERATOR_DOCKER_HOST (or --docker-host) to the Docker API of a Swarm manager",
+            ) from error
+
+    def local_node_id(self) -> str:
+        """The Swarm id of the node that answers.
+
+        Raises:
+            SwarmError: it cannot be asked, or is no manager.
+        """
+        swarm = self._manager()
+        with self._making_sense():
+            return str(swarm["NodeID"])
+
+    def identity(self) -> SwarmIdentity:
+        """See `Swarm.identity`."""
+        cluster = self._manager()["Cluster"]
+        with self._making_sense():
+            port = cluster.get("DataPathPort") or _DEFAULT_DATA_PATH_PORT
+            return SwarmIdentity(cluster["ID"], port)
+
+    def nodes(self, ids: Sequence[str] = ()) -> Sequence[SwarmNode]:
+        """See `Swarm.nodes`."""
+        listed = self._ask("nodes", filters={"id": list(ids)} if ids else None)
+        with self._making_sense():
+            found = [_node(each) for each in _list(listed)]
+        if not found and not ids:
+            raise SwarmError(f"the Docker API at {self._url} listed no nodes, which cannot be")
+        return found
+
+    def networks(self, ids: Sequence[str] = ()) -> Sequence[SwarmNetwork]:
+        """See `Swarm.networks`."""
+        filters = {"driver": ["overlay"], "scope": ["swarm"]}
+        if ids:
+            filters["id"] = list(ids)
+        listed = self._ask("networks", filters=filters)
+        with self._making_sense():
+            return [_network(each) for each in _list(listed)]
+
+    def tasks_of_nodes(self, ids: Sequence[str]) -> Sequence[SwarmTask]:
+        """See `Swarm.tasks_of_nodes`."""
+        found = {}
+        # Asked for by themselves as well: an engine that takes the empty runtime for no filter at all
+        # would leave attached containers out.
+        for runtime in (_ANY_RUNTIME, {"runtime": ["attachment"]}):
+            for task in self._tasks({"node": list(ids), **runtime}):
+                found[task.id] = task
+        strangers = {task.node_id for task in found.values()}.difference(ids)
+        if strangers:
+            raise SwarmError(
+                f"the Docker API at {self._url} was asked for the tasks of some nodes, and listed "
+                f"those of others: {', '.join(sorted(strangers)[:3])}"
+            )
+        return list(found.values())
+
+    def tasks_of_service(self, service_id: str) -> Sequence[SwarmTask]:
+        """See `Swarm.tasks_of_service`."""
+        try:
+            return self._tasks({"service": [service_id], **_ANY_RUNTIME})
+        except SwarmMovedError:
+            return []
+
+    def restarting(self) -> Sequence[SwarmTask]:
+        """See `Swarm.restarting`."""
+        return self._tasks({"desired-state": ["ready"], **_ANY_RUNTIME})
+
+    def clock(self) -> str:
+        """What time it is by the manager's clock, in a form that `events` takes."""
+        info = self._ask("info")
+        with self._making_sense():
+            return str(info["SystemTime"])
+
+    def events(self, since: str) -> Iterator[SwarmEvent]:
+        """What happens to services, networks and nodes since a time of the manager's clock.
+
+        Ends when there was nothing to tell for a while: the stream may be dead, ask again from the last
+        event on.
+
+        Raises:
+            SwarmError: the stream broke or cannot be had; events may be lost.
+        """
+        self._manager()
+        client = self._connected()
+        try:
+            for raw in client.events(since=since, filters=_EVENT_FILTERS, decode=True):
+                with self._making_sense():
+                    seconds, nanos = divmod(int(raw["timeNano"]), 10**9)
+                    yield SwarmEvent(raw["Type"], raw["Actor"]["ID"], f"{seconds}.{nanos:09}")
+        except (requests.Timeout, urllib3.exceptions.ReadTimeoutError):
+            return
+        except (
+            DockerException,
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+            OSError,
+            ValueError,
+            KeyError,  # the SDK stumbles over an error that is not Docker's
+            TypeError,
+        ) as error:
+            raise SwarmError(
+                f"the events of the Docker API at {self._url} broke: {error}"
+            ) from error
+        finally:
+            self.close()
+        raise SwarmError(f"the Docker API at {self._url} ended its events")
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _manager(self) -> Mapping[str, Any]:
+        """The `Swarm` part of `docker info`, from a manager."""
+        info = self._ask("info")
+        with self._making_sense():
+            swarm: Mapping[str, Any] = info.get("Swarm") or {}
+            state = swarm.get("LocalNodeState")
+        if state != "active":
+            raise SwarmError(f"the Docker at {self._url} is in no Swarm (state {state!r})")
+        if not swarm.get("ControlAvailable") or not swarm.get("Cluster"):
+            raise SwarmError(f"the Docker at {self._url} is not a manager of its Swarm")
+        return swarm
+
+    def _tasks(self, filters: Mapping[str, Any]) -> list[SwarmTask]:
+        listed = self._ask("tasks", filters=filters)
+        with self._making_sense():
+            return [task for each in _list(listed) if (task := _task(each))]
+
+    @contextmanager
+    def _making_sense(self) -> Iterator[None]:
+        """Read an answer, which may be anything."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SwarmError(
+                f"the Docker API at {self._url} gave an answer that cannot be understood: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def _connected(self) -> docker.APIClient:
+        if self._client is None:
+            self._client = _Client(base_url=self._url, timeout=_TIMEOUT_SECONDS)
+        return self._client
+
+    def _ask(self, what: str, **arguments: Any) -> Any:
+        try:
+            return getattr(self._connected(), what)(**arguments)
+        except APIError as error:
+            kind = SwarmMovedError if error.status_code == requests.codes.not_found else SwarmError
+            raise kind(
+                f"the Docker API at {self._url} refused to list {what}: {error.explanation or error}"
+            ) from error
+        except (DockerException, requests.RequestException, OSError, ValueError) as error:
+            # The connection may be broken in a way that a new one is not.
+            self.close()
+            raise SwarmError(f"the Docker API at {self._url} does not answer: {error}") from error
+        except (KeyError, TypeError) as error:
+            # The SDK stumbles over an error whose body is JSON, but not Docker's.
+            raise SwarmError(
+                f"the Docker API at {self._url} gave an error that is not Docker's: {error}"
+            ) from error
+
+
+class _Client(docker.APIClient):  # type: ignore[misc] # the SDK has no types
+    """Docker's client, with an end to the wait for events: its own waits for ever."""
+
+    def get(self, url: str, **arguments: Any) -> Any:
+        if arguments.get("timeout", ...) is None:
+            arguments["timeout"] = (_TIMEOUT_SECONDS, _SILENCE_SECONDS)
+        return super().get(url, **arguments)
+
+
+def _list(raw: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(raw, list):
+        raise TypeError(f"a list was expected, not {type(raw).__name__}")
+    return raw
+
+
+def _mode(labels: Mapping[str, str], owner: str) -> Mode | None:
+    value = labels.get(MODE_LABEL)
+    if value is None:
+        return None
+    try:
+        return Mode(value)
+    except ValueError:
+        _warn(owner, MODE_LABEL, value, "counts as observe")
+        return Mode.OBSERVE
+
+
+def _ignored(labels: Mapping[str, str], owner: str) -> bool:
+    value = labels.get(IGNORE_LABEL, "no").strip().lower()
+    if value not in _TRUE | _FALSE:
+        _warn(owner, IGNORE_LABEL, value, "counts as yes")
+    return value not in _FALSE
+
+
+@lru_cache(maxsize=1000)  # once is enough: labels are read again and again
+def _warn(owner: str, label: str, value: str, meaning: str) -> None:
+    log.warning("a label's value is not known", owner=owner, label=label, value=value, so=meaning)
+
+
+def _node(raw: Mapping[str, Any]) -> SwarmNode:
+    hostname = raw["Description"].get("Hostname") or raw["ID"]
+    labels = raw["Spec"].get("Labels") or {}
+    return SwarmNode(
+        id=raw["ID"],
+        hostname=hostname,
+        role=raw["Spec"]["Role"],
+        availability=raw["Spec"]["Availability"],
+        state=raw["Status"]["State"],
+        address=raw["Status"].get("Addr") or "",
+        mode=_mode(labels, f"node {hostname}"),
+        ignore=_ignored(labels, f"node {hostname}"),
+    )
+
+
+def _network(raw: Mapping[str, Any]) -> SwarmNetwork:
+    listed = (raw.get("Options") or {}).get(_VNI_OPTION) or ""
+    vnis = {int(vni) for vni in listed.split(",") if vni}
+    if not all(0 <= vni < 2**24 for vni in vnis):
+        raise ValueError(f"network {raw['Name']} has a VNI of more than 24 bits: {listed}")
+    labels = raw.get("Labels") or {}
+    return SwarmNetwork(
+        id=raw["Id"],
+        name=raw["Name"],
+        ingress=bool(raw.get("Ingress")),
+        vnis=tuple(sorted(vnis)),
+        mode=_mode(labels, f"network {raw['Name']}"),
+        ignore=_ignored(labels, f"network {raw['Name']}"),
+    )
+
+
+def _task(raw: Mapping[str, Any]) -> SwarmTask | None:
+    """A task that is on a node; None for one that waits for a node."""
+    node_id = raw.get("NodeID")
+    if not node_id:
+        return None
+    attachments: Sequence[Mapping[str, Any]] = raw.get("NetworksAttachments") or ()
+    status = raw["Status"]
+    return SwarmTask(
+        id=raw["ID"],
+        node_id=node_id,
+        networks=tuple(each["Network"]["ID"] for each in attachments),
+        attachment="NetworkAttachmentSpec" in raw["Spec"],
+        wanted=_wanted(raw["DesiredState"], status["State"]),
+        running=status["State"] == "running",
+        error=status.get("Err") or "",
+        service_id=raw.get("ServiceID") or "",
+    )
+
+
+def _wanted(desired: str, state: str) -> bool:
+    """Whether Swarm wants a task on its node.
+
+    A task that was rejected keeps its desired state until its successor's turn comes, for the whole
+    restart delay: were it not counted, the network would seem unwanted just when the fault is there.
+    """
+    if desired == _RUNS_TO_THE_END:
+        return state not in _ENDED
+    return desired not in _ENDED and (state not in _ENDED or state in _REFUSED)

@@ -1,0 +1,121 @@
+"""Which networks each node should carry, by what the Swarm says; and what is not to be believed. Pure."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from controller.swarm import SwarmNetwork, SwarmTask
+
+INGRESS_REASON: Final = "ingress"
+_MOST_REASONS: Final = 20
+
+_FEW: Final = 10
+"""So many may go at once in a small Swarm without a second look: one stack that is removed."""
+
+_LOOKS: Final = 3
+_PATIENCE: Final = timedelta(seconds=30)
+"""How often, and for how long, a manager must say the same before a great loss is believed. A manager that
+starts, or a cluster that elects a leader, is done in less; a person who removes most of a Swarm can wait."""
+
+
+class Want(NamedTuple):
+    """Why a node should carry a network, and whether it must be carrying it by now."""
+
+    reasons: list[str]
+    running: bool
+    """A task of it runs on the node, as the Swarm knows."""
+
+
+Wants = Mapping[str, Want]
+"""Network id to what is wanted, of one node."""
+
+
+def desired_state(
+    nodes: Collection[str], networks: Iterable[SwarmNetwork], tasks: Iterable[SwarmTask]
+) -> Mapping[str, Wants]:
+    """Which networks each of these nodes should carry, and why.
+
+    The ingress network belongs on every node. A task that is to run, or runs, needs its networks on
+    its node; so does a `docker run` container that is attached to one.
+    """
+    known = {network.id: network.ingress for network in networks}
+    ingress = [network for network, is_ingress in known.items() if is_ingress]
+    reasons: dict[str, dict[str, list[str]]] = {
+        node: {network: [INGRESS_REASON] for network in ingress} for node in nodes
+    }
+    running: defaultdict[str, set[str]] = defaultdict(set)
+    for task in sorted(tasks, key=lambda each: each.id):
+        if not task.wanted or task.node_id not in reasons:
+            continue
+        reason = f"{'container' if task.attachment else 'task'} {task.id}"
+        # The lists are not read at one moment: what is missing in one is there the next time.
+        for network in known.keys() & task.networks:
+            reasons[task.node_id].setdefault(network, []).append(reason)
+            if task.running:
+                running[task.node_id].add(network)
+    return {
+        node: {
+            network: Want(_bounded(why), network in running[node]) for network, why in its.items()
+        }
+        for node, its in reasons.items()
+    }
+
+
+def _bounded(reasons: list[str]) -> list[str]:
+    extra = len(reasons) - _MOST_REASONS
+    return reasons if extra <= 0 else [*reasons[:_MOST_REASONS], f"and {extra} more"]
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One node's wants in as little memory as they take, in a form that is always the same.
+
+    A quarter of a million of them are held while a Swarm is read.
+    """
+
+    count: int
+    data: bytes
+
+    @classmethod
+    def of(cls, wants: Wants) -> "Packed":
+        """Pack them."""
+        rows = [[network, want.running, want.reasons] for network, want in sorted(wants.items())]
+        return cls(len(rows), json.dumps(rows, separators=(",", ":")).encode())
+
+    def unpack(self) -> Iterator[tuple[str, Want]]:
+        """Network ids and what is wanted."""
+        for network, running, reasons in json.loads(self.data):
+            yield network, Want(reasons, running)
+
+    @property
+    def digest(self) -> str:
+        """The same for the same wants, and for nothing else."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def is_great(lost: int, before: int) -> bool:
+    """Whether so many of so many may not go at once without doubt: most of them, or all."""
+    return lost > 0 and (lost == before or (lost >= _FEW and 2 * lost > before))
+
+
+class Doubt:
+    """Holds back a reading with a great loss until the manager has said it often and long enough."""
+
+    def __init__(self) -> None:
+        self._looks = 0
+        self._since: datetime | None = None
+
+    def dispelled(self, now: datetime) -> bool:
+        """Take note of one more look with a great loss; return whether it is to be believed now."""
+        if self._since is None:
+            self._since = now
+        self._looks += 1
+        return self._looks >= _LOOKS and now - self._since >= _PATIENCE
+
+    def forget(self) -> None:
+        """A look without such a loss, or none at all: begin anew."""
+        self._looks, self._since = 0, None
