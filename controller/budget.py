@@ -17,13 +17,22 @@ class Budget:
     Args:
         share: of the time, more than 0 and at most 1.
         monotonic: seconds.
+        saved: seconds of asking that may be saved up for when much happens at once.
     """
 
-    def __init__(self, share: float, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._rest_for_each = 1 / share - 1
+    def __init__(
+        self,
+        share: float,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        saved: float = 0.0,
+    ) -> None:
+        self._share = share
         self._monotonic = monotonic
+        self._ahead = saved / share
         self._spent = 0.0
-        self._free_at = -math.inf
+        self._paid_at = -math.inf
+        """When what was spent so far will have been the share and no more."""
         self._average = 0.0
         self._average_at = monotonic()
 
@@ -40,13 +49,13 @@ class Budget:
         now = self._monotonic()
         self._average = self._decayed(now) + self._spent / _LATELY
         self._average_at = now
-        self._free_at = max(self._free_at, now + self._spent * self._rest_for_each)
+        self._paid_at = max(self._paid_at, now - self._spent) + self._spent / self._share
         spent, self._spent = self._spent, 0.0
         return spent
 
     def wait(self) -> float:
         """Seconds until the next series may begin; 0 when it may at once."""
-        return max(0.0, self._free_at - self._monotonic())
+        return max(0.0, self._paid_at - self._ahead - self._monotonic())
 
     def lately(self) -> float:
         """The share of the last minutes that was spent asking."""

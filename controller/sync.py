@@ -9,22 +9,19 @@ event, but each has a successor that waits out Swarm's restart delay with the de
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
-from controller import desired, due
+from controller import desired
 from controller.budget import Budget
 from controller.database import Database
 from controller.events import Hint, Hints
-from controller.faults import is_leak
 from controller.models import Attachment, Node
-from controller.states import Priority
+from controller.rejections import Rejections
 from controller.swarm import (
     Swarm,
     SwarmError,
@@ -48,10 +45,11 @@ _MOST_NODES: Final = 500
 """So many are read one by one in between; of more than that, everything."""
 _MOST_SERVICES: Final = 50
 """So many are looked at in one step."""
+_SAVED_SECONDS: Final = 1.0
+"""Of asking, for what cannot wait."""
 _QUIET_LOOKS: Final = 3
 """A service that looks the same so often has settled."""
 _MOST_LOOKS: Final = 30
-_MOST_RUNG: Final = 20_000
 
 
 @dataclass(slots=True)
@@ -100,11 +98,11 @@ class Sync:
         self._resync = resync
         self._share = share / 2
         self._whole = Budget(share / 2, monotonic)
-        self._parts = Budget(share / 2, monotonic)
+        self._parts = Budget(share / 2, monotonic, saved=_SAVED_SECONDS)
         self._utcnow = utcnow
         self._monotonic = monotonic
         self._everything = True
-        self._whole_at = monotonic()
+        self._whole_at = self._read_at = monotonic()
         self._restarts_at = monotonic()
         self._postponed = False
         self._failing: str | None = None
@@ -114,7 +112,7 @@ class Sync:
         self._places: dict[str, set[str]] = {}
         self._moving: dict[str, _Moving] = {}
         self._waiting: frozenset[str] = frozenset()
-        self._rung: dict[str, None] = {}
+        self._rejections = Rejections(database, ring, utcnow)
 
     def step(self) -> bool:
         """Look at what is worth it now, and store what the Swarm says; return whether that worked.
@@ -153,9 +151,10 @@ class Sync:
         if not self._everything and self._monotonic() < self._whole_at:
             return False
         wait = self._whole.wait()
-        if wait and not self._postponed:
+        late = self._monotonic() + wait > self._read_at + self._resync
+        if wait and late and not self._postponed:
             log.info("reading everything is postponed, to spare the manager", seconds=round(wait))
-        self._postponed = wait > 0
+        self._postponed = wait > 0 and late
         return not wait
 
     def _read_whole(self) -> None:
@@ -172,8 +171,8 @@ class Sync:
             for ids in _portions(list(nodes), _NODES_AT_ONCE):
                 tasks = ask(lambda ids=ids: self._swarm.tasks_of_nodes(ids))  # type: ignore[misc]
                 self._take_in(ids, networks, tasks, wanted, places)
-                rejected += [task for task in tasks if is_leak(task.error)]
-                self._look_for_rejections()
+                rejected += self._rejections.among(tasks)
+                self._watch_for_rejections()
             if ask(self._swarm.identity).swarm_id != identity.swarm_id:
                 raise SwarmError("while it was read the manager became one of another Swarm")
         finally:
@@ -186,8 +185,7 @@ class Sync:
         with self._database.write() as session:
             desired.store_nodes(session, nodes.values(), now, whole=True)
             desired.store_networks(session, networks.values(), now, whole=True)
-            self._ask_for_rejections(session, rejected)
-        self._remember_rung(rejected)
+        self._rejections.tell(rejected)
         self._store(wanted)
         with self._database.write() as session:
             # At the end: nothing is dispatched before it is known for the first time.
@@ -195,9 +193,8 @@ class Sync:
             desired.store_cluster(session, identity, now, seconds=seconds, share=share)
         self._nodes, self._networks, self._places = nodes, networks, dict(places)
         self._everything = False
-        self._whole_at = self._monotonic() + min(
-            max(seconds / self._share, self._period), self._resync
-        )
+        self._read_at = self._monotonic()
+        self._whole_at = self._read_at + min(max(seconds / self._share, self._period), self._resync)
         if self._failing is not None:
             log.info("the Swarm can be read again")
             self._failing = None
@@ -287,7 +284,7 @@ class Sync:
         """Look for tasks that Swarm starts again; return nodes to look at because of that."""
         self._restarts_at = self._monotonic()
         tasks = self._parts.ask(self._swarm.restarting)
-        self._ask_for_new_rejections(tasks)
+        self._rejections.tell(tasks)
         nodes = set()
         for task in tasks:
             if task.id in self._waiting or not task.service_id:
@@ -300,7 +297,7 @@ class Sync:
         self._waiting = frozenset(task.id for task in tasks)
         return frozenset(nodes)
 
-    def _look_for_rejections(self) -> None:
+    def _watch_for_rejections(self) -> None:
         """While everything is read: what cannot wait, and changes no desired state."""
         if self._parts.wait() or self._monotonic() < self._restarts_at + self._period:
             return
@@ -312,7 +309,7 @@ class Sync:
                 tasks = self._parts.ask(
                     lambda service=service: self._swarm.tasks_of_service(service)  # type: ignore[misc]
                 )
-                self._ask_for_new_rejections(tasks)
+                self._rejections.tell(tasks)
         finally:
             self._parts.rest()
 
@@ -361,7 +358,7 @@ class Sync:
             tasks = self._parts.ask(
                 lambda service=service: self._swarm.tasks_of_service(service)  # type: ignore[misc]
             )
-            self._ask_for_new_rejections(tasks)
+            self._rejections.tell(tasks)
             wanted = [task for task in tasks if task.wanted]
             unknown.update(*(task.networks for task in wanted))
             marks = frozenset((task.id, task.node_id, task.wanted, task.running) for task in wanted)
@@ -390,7 +387,7 @@ class Sync:
         for ids in _portions(sorted(nodes), _NODES_AT_ONCE):
             tasks = self._parts.ask(lambda ids=ids: self._swarm.tasks_of_nodes(ids))  # type: ignore[misc]
             self._take_in(ids, self._networks, tasks, wanted, places)
-            self._ask_for_new_rejections(tasks)
+            self._rejections.tell(tasks)
         for service, its in places.items():
             self._places.setdefault(service, set()).update(its)
         if self._is_great_loss(wanted):
@@ -407,37 +404,6 @@ class Sync:
             before = session.scalar(count.where(Attachment.node_id.in_(wanted))) or 0
             lost = before - sum(each.count for each in wanted.values())
             return lost > 0 and is_great(lost, session.scalar(count) or 0)
-
-    # --- rejected tasks ---
-
-    def _ask_for_new_rejections(self, tasks: Iterable[SwarmTask]) -> None:
-        rejected = [task for task in tasks if is_leak(task.error) and task.id not in self._rung]
-        if not rejected:
-            return
-        with self._database.write() as session:
-            self._ask_for_rejections(session, rejected)
-        self._remember_rung(rejected)
-        self._ring()
-
-    def _ask_for_rejections(self, session: Session, rejected: Iterable[SwarmTask]) -> None:
-        """Make nodes due at once that rejected a task with the fault's words; each task rings once."""
-        for task in rejected:
-            if task.id not in self._rung:
-                due.request(
-                    session,
-                    [task.node_id],
-                    at=self._utcnow(),
-                    priority=Priority.DRIFT,
-                    reason=f"task {task.id} was rejected: {task.error}"[:500],
-                )
-
-    def _remember_rung(self, rejected: Iterable[SwarmTask]) -> None:
-        for task in rejected:
-            self._rung.pop(task.id, None)
-            self._rung[task.id] = None
-        with suppress(StopIteration):
-            while len(self._rung) > _MOST_RUNG:
-                del self._rung[next(iter(self._rung))]
 
 
 def _portions(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:
