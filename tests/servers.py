@@ -46,6 +46,11 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        self.launch()
+        await_true(self.ready, f"{self.command()[0]} answers ({self.folder / 'server.log'})")
+
+    def launch(self) -> None:
+        """Start it, and do not wait."""
         log = (self.folder / "server.log").open("ab")
         with log:
             self._process = subprocess.Popen(
@@ -54,7 +59,12 @@ class Server:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
-        await_true(self.ready, f"{self.command()[0]} answers ({self.folder / 'server.log'})")
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process is not None
+        return self._process.pid
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End it (SIGKILL: as in a crash) and wait for its end."""
