@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
@@ -144,7 +145,8 @@ class DockerSwarm:
         """What time it is by the manager's clock, in a form that `events` takes."""
         info = self._ask("info")
         with self._making_sense():
-            return str(info["SystemTime"])
+            # The events' time is asked for in seconds; what `docker events --since` takes, its API refuses.
+            return f"{datetime.fromisoformat(info['SystemTime']).timestamp():.6f}"
 
     def events(self, since: str) -> Iterator[SwarmEvent]:
         """What happens to services, networks and nodes since a time of the manager's clock.

@@ -256,14 +256,13 @@ def _iso(nanoseconds: int) -> str:
 
 
 def _nanoseconds(since: str) -> int:
-    """A time as Docker takes it: seconds and nanoseconds, or in words."""
-    if since.endswith("Z"):
-        whole, _, rest = since.removesuffix("Z").partition(".")
-        seconds = int(datetime.fromisoformat(f"{whole}+00:00").timestamp())
-    else:
-        whole, _, rest = since.partition(".")
-        seconds = int(whole)
-    return seconds * 10**9 + int(rest.ljust(9, "0"))
+    """A time as Docker's API takes it: seconds and nanoseconds.
+
+    Raises:
+        ValueError: it is in another form.
+    """
+    seconds, _, rest = since.partition(".")
+    return int(seconds) * 10**9 + int(rest.ljust(9, "0"))
 
 
 class _Server(ThreadingMixIn, UnixStreamServer):
@@ -302,7 +301,12 @@ class _Handler(BaseHTTPRequestHandler):
         fault = docker.fault(what)
         if what == "events" and fault is None:
             docker.asked.append((what, filters))
-            self._stream(_nanoseconds(parse_qs(url.query).get("since", ["0"])[0]))
+            try:
+                since = _nanoseconds(parse_qs(url.query).get("since", ["0"])[0])
+            except ValueError as error:
+                self._say(500, json.dumps({"message": str(error)}).encode())
+            else:
+                self._stream(since)
             return
         answer = docker.answer(what, filters)
         body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import event, select
 
+from contract.verdicts import Mode
 from controller.database import Database, open_database
 from controller.models import Attachment, Cluster, Network
 from controller.states import Priority
@@ -233,3 +234,74 @@ def test_the_cluster_says_when_it_was_read_and_with_which_port(database: Databas
     with database.read() as session:
         cluster = session.get_one(Cluster, 1)
     assert (cluster.data_path_port, cluster.synced_at, cluster.sync_error) == (4790, LATER, None)
+
+
+def test_labels_are_stored_and_a_changed_one_makes_its_nodes_due(database: Database) -> None:
+    tasks = [task("t1", "one", "shop")]
+    put(database, snapshot(tasks=tasks))
+    claim(database)
+
+    labelled = network("shop", 4097, mode=Mode.OBSERVE)
+    state = snapshot("one", node("two", ignore=True), networks=[INGRESS, labelled], tasks=tasks)
+    assert put(database, state, LATER) == frozenset()
+
+    assert stored_network(database, "shop").label_mode is Mode.OBSERVE
+    assert node_row(database, "two").label_ignore
+    for name, reason in (
+        ("one", "a network's labels changed"),
+        ("two", "the node's labels changed"),
+    ):
+        row = due_row(database, name)
+        assert (row.due_at, row.priority, row.reasons) == (LATER, Priority.CHANGE, [reason])
+
+    put(database, snapshot(tasks=tasks), LATER)
+    assert stored_network(database, "shop").label_mode is None
+    assert not node_row(database, "two").label_ignore
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "due"),
+    [("down", "ready", True), ("unknown", "ready", True), ("ready", "down", False)],
+)
+def test_a_node_that_is_ready_again_is_due_once(
+    database: Database, before: str, after: str, due: bool
+) -> None:
+    put(database, snapshot(node("one", state=before)))
+    claim(database)
+    for _ in range(2):
+        put(database, snapshot(node("one", state=after)), LATER)
+    row = due_row(database)
+    assert row.due_at == (LATER if due else None)
+    assert row.reasons == (["the node is ready again"] if due else [])
+
+
+def test_rows_that_nobody_knows_the_digest_of_are_compared(database: Database) -> None:
+    put(database, snapshot(tasks=[task("t1", "one", "shop")]))
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE nodes SET desired_digest = NULL")
+        connection.exec_driver_sql("DELETE FROM attachments")
+    assert put(database, snapshot(tasks=[task("t1", "one", "shop")])) == {
+        swarm_id("one"),
+        swarm_id("two"),
+    }
+    assert attached(database).keys() == {"ingress", "shop"}
+
+
+def test_nodes_that_did_not_change_cost_no_rows(database: Database) -> None:
+    names = [f"n{number}" for number in range(20)]
+    put(database, snapshot(*names, tasks=[task("t1", "n1", "shop")]))
+    said: list[str] = []
+
+    def note(_c: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if "attachments" in statement:
+            said.append(str(parameters))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    put(database, snapshot(*names, tasks=[task("t1", "n1", "shop")]))
+    nothing, said[:] = list(said), []
+    put(database, snapshot(*names, tasks=[task("t1", "n2", "shop")]))
+    event.remove(database.engine, "before_cursor_execute", note)
+    assert nothing == []
+    assert said
+    others = {swarm_id(name) for name in names} - {swarm_id("n1"), swarm_id("n2")}
+    assert not [each for each in said if any(name in each for name in others)]

@@ -350,6 +350,7 @@ def test_events_since_a_time_by_the_managers_clock(
     docker.tell("service", "before")
     docker.info["SystemTime"] = "2020-01-01T00:00:00.5Z"
     since = listener.clock()
+    assert since == "1577836800.500000"
     first = next(listener.events(since))
     assert (first.kind, first.id) == ("service", "before")
     docker.tell("node", "after")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from contract.verdicts import Mode
 from controller.manager import _network, _node, _task
 from controller.swarm import SwarmNetwork, SwarmNode, SwarmTask
 from tests.fake_docker import VNI_OPTION, raw_network, raw_node, raw_task
@@ -118,3 +119,32 @@ def test_a_task_counts_while_swarm_wants_it_there(desired: str, state: str, want
     assert parsed.wanted is wanted
     assert parsed.running is (state == "running")
     assert parsed.error == "why"
+
+
+@pytest.mark.parametrize(
+    ("labels", "mode", "ignore"),
+    [
+        pytest.param(None, None, False, id="null"),
+        pytest.param({}, None, False, id="none"),
+        pytest.param({"vxlan-operator.mode": "observe"}, Mode.OBSERVE, False, id="observe"),
+        pytest.param({"vxlan-operator.mode": "enforce"}, Mode.ENFORCE, False, id="enforce"),
+        pytest.param({"vxlan-operator.mode": "enforced"}, Mode.OBSERVE, False, id="a wrong mode"),
+        pytest.param({"vxlan-operator.mode": ""}, Mode.OBSERVE, False, id="an empty mode"),
+        pytest.param({"vxlan-operator.ignore": ""}, None, True, id="ignored"),
+        pytest.param({"vxlan-operator.ignore": "True"}, None, True, id="ignored: true"),
+        pytest.param({"vxlan-operator.ignore": "1"}, None, True, id="ignored: 1"),
+        pytest.param({"vxlan-operator.ignore": "yes"}, None, True, id="ignored: yes"),
+        pytest.param({"vxlan-operator.ignore": "false"}, None, False, id="not ignored"),
+        pytest.param({"vxlan-operator.ignore": "0"}, None, False, id="not ignored: 0"),
+        pytest.param({"vxlan-operator.ignore": "plaese"}, None, True, id="a wrong wish"),
+        pytest.param({"vxlan-operator": "observe"}, None, False, id="another label"),
+    ],
+)
+def test_labels_of_nodes_and_networks(
+    labels: dict[str, str] | None, mode: Mode | None, ignore: bool
+) -> None:
+    raw = raw_node(node("one"))
+    raw["Spec"]["Labels"] = labels
+    assert _node(raw) == node("one", mode=mode, ignore=ignore)
+    parsed = _network(raw_network(SHOP) | {"Labels": labels})
+    assert parsed == network("shop", 4097, mode=mode, ignore=ignore)
