@@ -103,11 +103,6 @@ class ControllerProcess(Server):
         assert self._process is not None
         self._process.send_signal(number)
 
-    def pid(self) -> int:
-        """Its process id."""
-        assert self._process is not None
-        return self._process.pid
-
     def end(self, number: int = signal.SIGTERM) -> int:
         """End it by a signal; return its exit status."""
         assert self._process is not None

@@ -319,14 +319,14 @@ def test_a_controller_whose_consumer_hangs_starts_anew(
     ) as controller:
         assert isinstance(controller, HangingController)
         answer_request(controller, redis)
-        pid = controller.pid()
+        pid = controller.pid
         controller.flag.write_bytes(b"!")
         await_true(lambda: not controller.flag.exists(), "it hangs")
         await_true(lambda: "starting anew" in controller.log(), "it notices")
         await_true(lambda: controller.answers(200), "it is there again")
         controller.vxctl("requeue", "one")
         answer_request(controller, redis)
-        assert controller.pid() == pid
+        assert controller.pid == pid
         assert controller.log().count("controller started") >= 2
         assert controller.end() == 0
 

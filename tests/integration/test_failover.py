@@ -229,7 +229,7 @@ def test_the_one_that_leads_does_everything_and_both_answer(pair: Pair) -> None:
     one, two = status(pair.first), status(pair.second)
     assert (one["leading"], two["leading"]) == (True, False)
     assert one["leader"] == two["leader"]
-    assert f":{pair.first.pid()}:" in str(one["leader"])
+    assert f":{pair.first.pid}:" in str(one["leader"])
     assert pair.workers.fences() == {pair.fence()}
     assert pair.second.answers(200)
     assert "is looked at" in pair.second.vxctl("requeue", "one")
@@ -355,5 +355,5 @@ def test_a_second_controller_on_sqlite_says_why_not(
             "--database-url": controller.database_url,
         } | ({"--broker-url": redis.url} if verb == "controller" else {})
         done = vxctl(verb, *(f"{name}={value}" for name, value in options.items()))
-        assert_one_clear_line(done, f"in use by another controller, process {controller.pid()}")
+        assert_one_clear_line(done, f"in use by another controller, process {controller.pid}")
         assert leads(controller)
