@@ -1,5 +1,6 @@
 """The breaker on real rows: what counts, when it trips, and what a reset does."""
 
+import threading
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ from contract.verdicts import Outcome, Stage, Verdict
 from controller import breaker
 from controller.breaker import Limits
 from controller.database import Database
-from controller.decisions import Word
+from controller.decisions import Word, lock
 from controller.intake import Intake
 from controller.models import Cluster, DueNode, Node, Run
 from controller.settings import ControllerSettings
@@ -18,7 +19,8 @@ from controller.states import Priority, RunState
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
 from tests.reports import device, report
-from tests.stored import RESYNC, audit, claim, contents, node_row, put
+from tests.servers import await_true
+from tests.stored import RESYNC, audit, claim, contents, node_row, put, wipe
 
 FEW = Limits(window=timedelta(seconds=100), node_removals=4, nodes_share=0.5, nodes_least=1)
 
@@ -131,6 +133,26 @@ def test_a_trip_that_was_missed_is_made_good_by_the_next_removal_anywhere(
     assert swarm.budget("one") == 0, "until then it may remove nothing all the same"
     swarm.run("two", 1)
     assert swarm.tripped("one") is not None
+
+
+def test_tripping_waits_for_a_reading_of_the_swarm_without_standing_in_its_way(
+    postgresql: Database, clock: Clock
+) -> None:
+    """Who stores what the Swarm says locks the cluster first, and then nodes."""
+    wipe(postgresql)
+    swarm = Swarm(
+        postgresql, clock, "one", "two", limits=FEW._replace(nodes_share=0, nodes_least=0)
+    )
+    told = threading.Thread(target=swarm.run, args=("one", 4), daemon=True)
+    with postgresql.write() as session:
+        lock(session, session.get_one(Cluster, 1))
+        told.start()
+        await_true(lambda: swarm.budget("one") == 0, "the report is stored")
+        session.execute(update(Node).values(state="ready"))
+    told.join(10)
+    assert not told.is_alive()
+    assert swarm.tripped("one") is not None
+    assert swarm.cluster.breaker_reason is not None
 
 
 def test_too_many_nodes_trip_the_clusters_breaker(swarm: Swarm) -> None:
