@@ -1,36 +1,49 @@
 """The audit trail: adding rows to it, each linked to the one before.
 
 Rows are only ever added, and whoever adds holds the end of the chain (`AuditHead`) until its commit:
-so positions have no gaps, and rows stand in the order in which they were stored. A row's hash covers
-the hash before it and everything that the row says, so that an edit shows (`controller.verify`).
+so positions have no gaps, and rows stand in the order in which they were stored. `controller.chain`
+says what a row's hash covers.
+
+The end of the chain is the last thing that a transaction locks, after any node, run or due row: then
+nobody who holds it waits for anybody, and it is held for no longer than a commit takes.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import Enum
+from datetime import datetime
+from functools import reduce
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Enum,
+    Text,
+    Uuid,
+    bindparam,
+    cast,
+    func,
+    insert,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from contract.messages import DeviceIdentity
 from contract.verdicts import Stage, Urgency, Verdict
-from controller.models import AuditHead, AuditRow, Network, Node
+from controller.chain import CHAINED, START, Link, Mark, link, plain
+from controller.models import AuditHead, AuditRow, Base, Network, Node, UtcDateTime
 
-START: Final = bytes(32)
-"""The hash before the first row."""
-
-CHAINED: Final = (
-    "entry_id", "at", "stored_at", "stage", "actor", "node_id", "node_name", "network_id",
-    "network_name", "place", "ifindex", "name", "vni", "port", "verdict", "urgency", "reason",
-    "evidence", "run_id", "worker_version", "position",
-)  # fmt: skip
-"""What a hash covers, in this order: all but the row's number, which each database gives by itself."""
+_TABLE: Final = Base.metadata.tables[AuditRow.__tablename__]
+_UUID_PARTS: Final = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
+_INSERT: Final = insert(_TABLE)
+_LINK: Final = (
+    update(_TABLE)
+    .where(_TABLE.c.id == bindparam("row"))
+    .values(position=bindparam("place"), hash=bindparam("digest"))
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,43 +76,93 @@ class Entry:
 def append(session: Session, entries: Sequence[Entry], now: datetime) -> int:
     """Record what is not recorded yet, in this order; return how many rows that made.
 
-    Locks the end of the chain until the session commits: do it last, or at least briefly before.
+    Locks the end of the chain until the session commits: do it last.
     """
     if not entries:
         return 0
+    # What is still to be written waits for its locks now, not while the end of the chain is held.
+    session.flush()
+    rows = {entry.id: _values(entry) for entry in entries}
     head = _locked_head(session)
-    ids = {entry.id for entry in entries}
-    known = set(session.scalars(select(AuditRow.entry_id).where(AuditRow.entry_id.in_(ids))))
-    rows = []
-    for entry in entries:
-        if entry.id in known:
-            continue
-        known.add(entry.id)
-        row = _values(entry, now)
+    # A clock that was set back must not put a row before the one that it follows.
+    stored_at = now if head.stored_at is None else max(now, head.stored_at)
+    known = session.scalars(select(AuditRow.entry_id).where(AuditRow.entry_id.in_(list(rows))))
+    for entry_id in known:
+        del rows[entry_id]
+    for row in rows.values():
+        row["stored_at"] = stored_at
         row["position"] = head.position + 1
-        row["hash"] = link(head.hash, row)
+        row["hash"] = link(head.hash, [plain(row[name]) for name in CHAINED])
         head.position, head.hash = row["position"], row["hash"]
-        rows.append(row)
     if rows:
-        session.execute(insert(AuditRow), rows)
+        head.stored_at = stored_at
+        session.execute(_INSERT, list(rows.values()))
     return len(rows)
 
 
-def link(before: bytes, row: dict[str, Any]) -> bytes:
-    """The hash of a row that follows one with the hash `before`."""
-    says = json.dumps([_plain(row[name]) for name in CHAINED], separators=(",", ":"))
-    return hashlib.sha256(before + says.encode()).digest()
+def adopt(session: Session, limit: int) -> int:
+    """Link rows that the first release wrote, the oldest first; return how many that were.
+
+    They stand in the chain from when they were linked, whatever the time they tell. One that a
+    controller of that release is just writing is linked the next time.
+    """
+    found = session.scalars(
+        select(AuditRow.id).where(AuditRow.position.is_(None)).order_by(AuditRow.id).limit(limit)
+    ).all()
+    if not found:
+        return 0
+    head = _locked_head(session)
+    # Again, for another may have linked them while the lock was awaited.
+    rows = session.scalars(
+        select(AuditRow)
+        .where(AuditRow.id.in_(found), AuditRow.position.is_(None))
+        .order_by(AuditRow.id)
+        .execution_options(populate_existing=True)
+    ).all()
+    links = []
+    for row in rows:
+        says = {name: getattr(row, name) for name in CHAINED} | {"position": head.position + 1}
+        head.hash = link(head.hash, [plain(value) for value in says.values()])
+        head.position += 1
+        links.append({"row": row.id, "place": head.position, "digest": head.hash})
+    if links:
+        session.execute(_LINK, links)
+    return len(links)
 
 
-def _plain(value: Any) -> Any:
-    """As JSON can say it, the same from every database."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, Enum):
-        return value.value
-    return value
+def head_of(session: Session) -> Mark:
+    """The end of the chain."""
+    head = session.execute(select(AuditHead.position, AuditHead.hash)).one_or_none()
+    return START if head is None else Mark(head.position, head.hash)
+
+
+def links(session: Session, after: int, limit: int) -> list[Link]:
+    """Rows of the chain in its order, just as they are stored: also what no program of ours wrote."""
+    dialect = session.get_bind().dialect.name
+    columns = [_raw(_TABLE.c[name], dialect) for name in CHAINED]
+    rows = session.execute(
+        select(AuditRow.id, AuditRow.hash, *columns)
+        .where(AuditRow.position > after)
+        .order_by(AuditRow.position)
+        .limit(limit)
+    )
+    return [Link(id_, digest, says) for id_, digest, *says in rows]
+
+
+def _raw(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
+    """A column as `chain.plain` would have it, made by the database: nothing there can fail to be read."""
+    if dialect == "postgresql":
+        if isinstance(column.type, UtcDateTime):
+            form = 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'
+            return func.to_char(func.timezone("UTC", column), form)
+        return cast(column, Text) if isinstance(column.type, Uuid | Enum) else column
+    raw = type_coerce(column, Text)
+    if isinstance(column.type, UtcDateTime):
+        return func.replace(raw, " ", "T") + "+00:00"
+    if isinstance(column.type, Uuid):
+        parts = [func.substr(raw, begin, size) for begin, size in _UUID_PARTS]
+        return reduce(lambda left, right: left + "-" + right, parts[1:], parts[0])
+    return raw if isinstance(column.type, Enum) else column
 
 
 def _locked_head(session: Session) -> AuditHead:
@@ -113,18 +176,17 @@ def _locked_head(session: Session) -> AuditHead:
     )
     head = session.scalar(locked)
     if head is None:
-        first = into(AuditHead).values(id=1, position=0, hash=START)
+        first = into(AuditHead).values(id=1, position=START.position, hash=START.hash)
         session.execute(first.on_conflict_do_nothing(index_elements=["id"]))
         head = session.scalars(locked).one()
     return head
 
 
-def _values(entry: Entry, now: datetime) -> dict[str, Any]:
+def _values(entry: Entry) -> dict[str, Any]:
     node, network, identity = entry.node, entry.network, entry.identity
     return {
         "entry_id": entry.id,
         "at": entry.at,
-        "stored_at": now,
         "stage": entry.stage,
         "actor": entry.actor,
         "node_id": None if node is None else node.id,

@@ -4,25 +4,27 @@ Everything of one report is stored in one transaction, and taking it in twice ch
 closes once, a journal entry makes one audit row, devices are those of the newest report.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
 from pydantic import ValidationError
-from sqlalchemy import delete, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
-from contract.messages import DeviceReport, Drift, Hello, JournalEntry, ReconcileReport
+from contract.messages import DeviceIdentity, DeviceReport, Drift, Hello, ReconcileReport
 from contract.verdicts import Outcome, Verdict
-from controller import audit, breaker, due, metrics
+from controller import audit, breaker, due, metrics, recorded
 from controller.breaker import DEFAULTS, Limits
 from controller.database import Database
-from controller.models import Device, Network, NetworkVni, Node, Run
-from controller.states import CONTROLLER, Priority, RunState
+from controller.models import Device, Network, Node, Run
+from controller.recorded import Change
+from controller.states import Priority, RunState
 
 log = structlog.get_logger(__name__)
+
+_BY_THE_WATCH: Final = "not told by the link watch"
 
 _STATES = {
     Outcome.DONE: RunState.SUCCEEDED,
@@ -136,30 +138,18 @@ class Intake:
         if node is None:
             log.warning("report of a node that is not in the Swarm")
             return None
-        stored = _store_entries(session, node, report, now)
         _acknowledge(node, report)
         node.worker_seen_at = now
         node.worker_version = report.worker_version
-
         run = self._close(session, report, now)
+        changes = [] if run is None else _take_in(session, node, run, report, now)
+        if run is None:
+            _count_late(session, node, report)
+        # Last: whoever else takes in a report waits for the end of the audit trail from here on.
+        stored = audit.append(session, recorded.entries(session, node, report, changes), now)
         if run is None:
             log.info("report of a run that is not under way", audit_rows=stored)
-            _count_late(session, report)
             return None
-        run.started_at, run.finished_at = report.started_at, report.finished_at
-        node.attempted_generation = max(node.attempted_generation, report.generation)
-        node.last_error = report.error
-        if report.outcome is Outcome.REFUSED:
-            return run  # It has not looked.
-        run.devices = len(report.devices)
-        run.orphans = sum(each.verdict is Verdict.ORPHAN for each in report.devices)
-        run.removed = _removed(report)
-        node.limits = list(report.limits)
-        node.missing = _names(session, report.missing)
-        if report.outcome is Outcome.DONE:
-            node.converged_generation = max(node.converged_generation, report.generation)
-        if report.outcome is Outcome.DONE or report.devices:
-            _store_devices(session, report, now)
         log.info(
             "run taken in",
             outcome=report.outcome,
@@ -187,10 +177,10 @@ class Intake:
         )
 
 
-def _count_late(session: Session, report: ReconcileReport) -> None:
+def _count_late(session: Session, node: Node, report: ReconcileReport) -> None:
     """What a run removed that was given up as lost is removed all the same: the breaker counts it."""
     run = session.get(Run, report.run_id)
-    if run is not None and run.node_id == report.node_id and run.state is RunState.LOST:
+    if run is not None and run.node_id == node.id and run.state is RunState.LOST:
         run.removed = _removed(report)
 
 
@@ -198,7 +188,30 @@ def _removed(report: ReconcileReport) -> int:
     return sum(each.removed for each in report.devices)
 
 
+def _take_in(
+    session: Session, node: Node, run: Run, report: ReconcileReport, now: datetime
+) -> Sequence[Change]:
+    """Store what the run that was just closed says; return the devices judged otherwise than before."""
+    run.started_at, run.finished_at = report.started_at, report.finished_at
+    node.attempted_generation = max(node.attempted_generation, report.generation)
+    node.last_error = report.error
+    if report.outcome is Outcome.REFUSED:
+        return []  # It has not looked.
+    run.devices = len(report.devices)
+    run.orphans = sum(each.verdict is Verdict.ORPHAN for each in report.devices)
+    run.removed = _removed(report)
+    node.limits = list(report.limits)
+    node.missing = _names(session, report.missing)
+    if report.outcome is Outcome.DONE:
+        node.converged_generation = max(node.converged_generation, report.generation)
+    if report.outcome is Outcome.DONE or report.devices:
+        return _store_devices(session, report, now)
+    return []
+
+
 def _names(session: Session, networks: Sequence[str]) -> list[str]:
+    if not networks:
+        return []
     rows = session.execute(select(Network.id, Network.name).where(Network.id.in_(networks)))
     names: dict[str, str] = {row.id: row.name for row in rows}
     return [names.get(id_, id_) for id_ in networks]
@@ -228,7 +241,7 @@ def _store_drift(session: Session, drift: Drift, now: datetime) -> None:
             port=each.port,
             verdict=Verdict.SETTLING,
             reason="the link watch says that it has outstayed the grace period; a run judges it next",
-            evidence="not told by the link watch",
+            evidence=_BY_THE_WATCH,
             first_seen_at=now,
             judged_at=now,
         )
@@ -237,102 +250,54 @@ def _store_drift(session: Session, drift: Drift, now: datetime) -> None:
     )
 
 
-def _store_devices(session: Session, report: ReconcileReport, now: datetime) -> None:
-    """Replace the node's devices by those of this report."""
-    first_seen = {
-        (row.place, row.ifindex, row.name, row.vni, row.port): row.first_seen_at
+def _store_devices(session: Session, report: ReconcileReport, now: datetime) -> Sequence[Change]:
+    """Replace the node's devices by those of this report; return those judged otherwise than before."""
+    before = {
+        DeviceIdentity.model_construct(
+            place=row.place, ifindex=row.ifindex, name=row.name, vni=row.vni, port=row.port
+        ): row
         for row in session.scalars(select(Device).where(Device.node_id == report.node_id))
     }
-    session.execute(delete(Device).where(Device.node_id == report.node_id))
-    session.expire_all()
     told = {(each.identity.place, each.identity.ifindex): each for each in report.devices}
-    session.add_all(
-        _device(report.node_id, each, first_seen, now) for each in told.values() if not each.removed
-    )
+    rows = [
+        _device(report.node_id, each, before.get(each.identity), now)
+        for each in told.values()
+        if not each.removed
+    ]
+    session.execute(delete(Device).where(Device.node_id == report.node_id))
+    if rows:
+        session.execute(insert(Device), rows)
+    return [
+        Change(each, was)
+        for each in told.values()
+        if recorded.is_change(each.verdict, was := _judged(before.get(each.identity)))
+    ]
+
+
+def _judged(row: Device | None) -> Verdict | None:
+    """A device's verdict, if a report gave it one: not the link watch's hint."""
+    return None if row is None or row.evidence == _BY_THE_WATCH else row.verdict
 
 
 def _device(
-    node_id: str,
-    told: DeviceReport,
-    first_seen: dict[tuple[str, int, str, int, int], datetime],
-    now: datetime,
-) -> Device:
+    node_id: str, told: DeviceReport, before: Device | None, now: datetime
+) -> dict[str, object]:
     identity = told.identity
-    key = (identity.place, identity.ifindex, identity.name, identity.vni, identity.port)
-    return Device(
-        node_id=node_id,
-        place=identity.place,
-        ifindex=identity.ifindex,
-        name=identity.name,
-        vni=identity.vni,
-        port=identity.port,
-        verdict=told.verdict,
-        urgency=told.urgency,
-        network_id=told.network_id,
-        reason=told.reason,
-        evidence=told.evidence,
-        first_seen_at=first_seen.get(key, now),
-        judged_at=now,
-    )
-
-
-def _store_entries(session: Session, node: Node, report: ReconcileReport, now: datetime) -> int:
-    """Make an audit row of each journal entry that has none; return how many were new."""
-    if not report.entries:
-        return 0
-    networks = _networks_of(session, report)
-    entries = [_audit_entry(node, each, networks, report.worker_version) for each in report.entries]
-    return audit.append(session, entries, now)
-
-
-@dataclass(frozen=True, slots=True)
-class _Networks:
-    """The networks that journal entries may be about, whether they are still there or gone."""
-
-    by_id: Mapping[str, Network]
-    owners: Mapping[int, Network]
-    """VNI to the network that has it, or had it last."""
-
-
-def _networks_of(session: Session, report: ReconcileReport) -> _Networks:
-    vnis = {entry.identity.vni for entry in report.entries}
-    ids = {entry.network_id for entry in report.entries}
-    found = session.execute(
-        select(Network, NetworkVni.vni)
-        .outerjoin(NetworkVni, NetworkVni.network_id == Network.id)
-        .where(NetworkVni.vni.in_(vnis) | Network.id.in_(ids - {None}))
-        .order_by(Network.gone_at.is_(None), Network.gone_at)
-    ).all()
-    return _Networks(
-        by_id={network.id: network for network, _ in found},
-        owners={vni: network for network, vni in found},
-    )
-
-
-def _audit_entry(
-    node: Node, entry: JournalEntry, networks: _Networks, worker_version: str
-) -> audit.Entry:
-    network = (
-        networks.owners.get(entry.identity.vni)
-        if entry.network_id is None
-        else networks.by_id.get(entry.network_id)
-    )
-    return audit.Entry(
-        id=entry.id,
-        stage=entry.stage,
-        at=entry.at,
-        reason=entry.reason,
-        actor=CONTROLLER,
-        node=node,
-        network=network,
-        network_id=entry.network_id,
-        identity=entry.identity,
-        verdict=Verdict.ORPHAN,
-        urgency=entry.urgency,
-        evidence=entry.evidence,
-        run_id=entry.run_id,
-        worker_version=worker_version,
-    )
+    return {
+        "node_id": node_id,
+        "place": identity.place,
+        "ifindex": identity.ifindex,
+        "name": identity.name,
+        "vni": identity.vni,
+        "port": identity.port,
+        "verdict": told.verdict,
+        "urgency": told.urgency,
+        "network_id": told.network_id,
+        "reason": told.reason,
+        "evidence": told.evidence,
+        "first_seen_at": now if before is None else before.first_seen_at,
+        "judged_at": now,
+    }
 
 
 def _acknowledge(node: Node, report: ReconcileReport) -> None:

@@ -424,6 +424,8 @@ class AuditHead(Base):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     position: Mapped[int] = mapped_column(BigInteger)
     hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    stored_at: Mapped[datetime | None]
+    """Of the last row added; None before the first."""
 
 
 class AuditAnchor(Base):

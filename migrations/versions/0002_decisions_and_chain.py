@@ -178,6 +178,7 @@ def _audit() -> None:
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
         sa.Column("hash", sa.LargeBinary(32), nullable=False),
+        sa.Column("stored_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_head")),
     )
     op.create_table(
@@ -202,8 +203,12 @@ def _append_only_on_postgresql() -> None:
                     RETURN OLD;
                 END IF;
             ELSIF TG_OP = 'UPDATE' AND TG_TABLE_NAME = 'audit' THEN
-                IF OLD.hash IS NULL
+                IF OLD.hash IS NULL AND NEW.hash IS NOT NULL AND NEW.position IS NOT NULL
                     AND to_jsonb(NEW) - 'hash' - 'position' = to_jsonb(OLD) - 'hash' - 'position' THEN
+                    RETURN NEW;
+                END IF;
+            ELSIF TG_OP = 'INSERT' THEN
+                IF EXISTS (SELECT FROM audit WHERE position = NEW.position AND hash = NEW.hash) THEN
                     RETURN NEW;
                 END IF;
             END IF;
@@ -220,18 +225,28 @@ def _append_only_on_postgresql() -> None:
             f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} "
             "FOR EACH STATEMENT EXECUTE FUNCTION vxlan_operator_append_only()"
         )
+    # An anchor lets rows be deleted: it must be the place of one of them.
+    op.execute(
+        "CREATE TRIGGER audit_anchors_of_a_row BEFORE INSERT ON audit_anchors "
+        "FOR EACH ROW EXECUTE FUNCTION vxlan_operator_append_only()"
+    )
 
 
 def _append_only_on_sqlite() -> None:
     unchanged = " AND ".join(f'NEW."{name}" IS OLD."{name}"' for name in _AUDIT_COLUMNS)
+    linked = "OLD.hash IS NULL AND NEW.hash IS NOT NULL AND NEW.position IS NOT NULL"
     conditions = {
-        "audit_no_update": ("UPDATE ON audit", f"NOT (OLD.hash IS NULL AND {unchanged})"),
+        "audit_no_update": ("UPDATE ON audit", f"NOT ({linked} AND {unchanged})"),
         "audit_no_delete": (
             "DELETE ON audit",
             (
                 "OLD.position IS NULL "
                 "OR OLD.position > (SELECT coalesce(max(position), 0) FROM audit_anchors)"
             ),
+        ),
+        "audit_anchors_of_a_row": (
+            "INSERT ON audit_anchors",
+            ("NOT EXISTS (SELECT 1 FROM audit WHERE position = NEW.position AND hash = NEW.hash)"),
         ),
         "audit_anchors_no_update": ("UPDATE ON audit_anchors", "TRUE"),
         "audit_anchors_no_delete": ("DELETE ON audit_anchors", "TRUE"),

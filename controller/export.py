@@ -1,0 +1,76 @@
+"""Streaming the audit trail in the form of an archive, with a memory that does not grow with it."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Final
+
+from controller import archive, audit, verify
+from controller.chain import CHAINED, Link, Mark, plain
+from controller.database import Database
+
+_ROWS: Final = 1_000
+_STORED_AT: Final = CHAINED.index("stored_at")
+
+
+class PrunedError(Exception):
+    """Rows that were to be exported are in the archives of the retention, not in the database."""
+
+
+def export(
+    database: Database,
+    *,
+    after: Mark | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Iterator[bytes]:
+    """The rows from `after` (None: the first there is) to what is the end now, in pieces of a stream.
+
+    Each piece is read by itself: no transaction is as long as the stream. If rows are pruned
+    meanwhile the stream breaks off without its last line.
+
+    Args:
+        database: where from.
+        after: where the rows follow.
+        since, until: only rows that were stored in this span; the end is not in it.
+
+    Raises:
+        PrunedError: the first rows are not in the database any more.
+    """
+    with database.read() as session:
+        begin, head = verify.last_anchor(session), audit.head_of(session)
+    if after is not None and after.position < begin.position:
+        raise PrunedError(f"rows up to {begin.position} were pruned")
+
+    def wanted(row: Link) -> bool:
+        # Row by row: one of the first release is older than its place. The same form for all, so that
+        # times compare as text.
+        stored: str = row.says[_STORED_AT]
+        return (since is None or stored >= plain(since)) and (
+            until is None or stored < plain(until)
+        )
+
+    return _pieces(database, after or begin, head, wanted)
+
+
+def _pieces(
+    database: Database, mark: Mark, head: Mark, wanted: Callable[[Link], bool]
+) -> Iterator[bytes]:
+    rows, exported = 0, None
+    while mark.position < head.position:
+        with database.read() as session:
+            found = audit.links(session, mark.position, min(_ROWS, head.position - mark.position))
+        if not found or found[0].position != mark.position + 1:
+            raise PrunedError(f"rows behind {mark.position} were pruned meanwhile")
+        lines = []
+        for row in found:
+            if wanted(row):
+                lines += (
+                    [archive.line(row)] if exported else [archive.first(mark), archive.line(row)]
+                )
+                exported = Mark(row.position, row.hash or b"")
+                rows += 1
+            mark = Mark(row.position, row.hash or b"")
+        if lines:
+            yield "".join(lines).encode()
+    end = archive.last(exported or mark, rows)
+    yield (end if exported else archive.first(mark) + end).encode()
