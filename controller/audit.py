@@ -41,8 +41,8 @@ _UUID_PARTS: Final = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
 _INSERT: Final = insert(_TABLE)
 _LINK: Final = (
     update(_TABLE)
-    .where(_TABLE.c.id == bindparam("row"))
-    .values(position=bindparam("place"), hash=bindparam("digest"))
+    .where(_TABLE.c.id == bindparam("row_id"))
+    .values(position=bindparam("new_position"), hash=bindparam("new_hash"))
 )
 
 
@@ -124,7 +124,7 @@ def adopt(session: Session, limit: int) -> int:
         says = {name: getattr(row, name) for name in CHAINED} | {"position": head.position + 1}
         head.hash = link(head.hash, [plain(value) for value in says.values()])
         head.position += 1
-        links.append({"row": row.id, "place": head.position, "digest": head.hash})
+        links.append({"row_id": row.id, "new_position": head.position, "new_hash": head.hash})
     if links:
         session.execute(_LINK, links)
     return len(links)

@@ -161,8 +161,9 @@ class Walk:
             if self._fits(other, self.mark):
                 # Positions are given anew by whoever wants no gap to show; hashes they cannot make.
                 later = any(
-                    self._fits(wrong, Mark(position + number, each.hash))
+                    self._fits(wrong, Mark(place, each.hash))
                     for number, each in enumerate(rows)
+                    for place in (position + number - 1, position + number)
                     if each.hash is not None
                 )
                 return Finding(

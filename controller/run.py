@@ -27,6 +27,7 @@ from controller.api.context import Context
 from controller.breaker import Limits
 from controller.conditions import SILENT_RESYNCS
 from controller.consumer import Consumer
+from controller.custodian import Custodian
 from controller.database import Database, open_database
 from controller.dispatch import ALL, URGENT, Dispatcher
 from controller.events import Events, Hints
@@ -42,6 +43,7 @@ from controller.leader import (
 )
 from controller.loops import Loops, every
 from controller.manager import DockerSwarm
+from controller.retention import Retention
 from controller.settings import CoreSettings
 from controller.states import Priority
 from controller.status import Conditions
@@ -157,6 +159,7 @@ def _serve(
             "dispatch urgent": partial(dispatch, URGENT),
             "housekeeping": every(_HOUSEKEEPING_SECONDS, keeper.step),
             "conditions": conditions.step,
+            "audit": _custodian(settings, led).step,
         }
     )
 
@@ -208,6 +211,11 @@ def _serve(
             worker.stop()
         lease.release()
         log.info("controller stopped")
+
+
+def _custodian(settings: CoreSettings, database: Database) -> Custodian:
+    days, folder = settings.audit_retention_days, settings.audit_archive_directory
+    return Custodian(database, Retention(database, days=days, folder=folder) if days else None)
 
 
 def _need(check: Callable[[], _T]) -> _T:

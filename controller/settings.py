@@ -73,6 +73,12 @@ class CoreSettings(Settings):
         int,
         Field(ge=0, le=1_000_000, description="so few nodes with removals never trip it"),
     ] = 5
+    audit_retention_days: Annotated[
+        int, Field(ge=0, le=36_500, description="audit rows are archived after so long; 0: never")
+    ] = 0
+    audit_archive_directory: Annotated[
+        Path, Field(description="where audit rows go before they are pruned")
+    ] = Path("/var/lib/vxlan-operator/audit")
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="least level logged")
     ] = "info"

@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from contract import VERSION
-from controller.api import audit, explain, metrics, nodes, problems, requeue, safety
+from controller.api import audit, chain, explain, metrics, nodes, problems, requeue, safety
 from controller.api.context import Context
 
 
@@ -11,6 +11,6 @@ def build(context: Context) -> FastAPI:
     """Build the API."""
     app = FastAPI(title="vxlan-operator", version=VERSION)
     problems.install(app)
-    for part in (nodes, requeue, safety, audit, explain, metrics):
+    for part in (nodes, requeue, safety, chain, audit, explain, metrics):
         app.include_router(part.routes(context))
     return app

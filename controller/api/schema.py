@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from contract.verdicts import Mode, Stage, Urgency, Verdict
 from controller.breaker import Limits, State
+from controller.chain import Fault
 from controller.conditions import Status
 from controller.counts import Counts
 from controller.decisions import describe
@@ -16,6 +17,7 @@ from controller.models import Attachment, AuditRow, Cluster, Device, Network, No
 from controller.modes import Effective
 from controller.states import RunState
 from controller.stories import Story
+from controller.verify import Progress
 
 
 class _Answer(BaseModel):
@@ -411,6 +413,40 @@ class AuditStats(_Answer):
     def of(cls, counts: Counts) -> "AuditStats":
         """From what was counted."""
         return cls.model_validate(counts)
+
+
+class FindingAnswer(_Answer):
+    """What is wrong with the hash chain."""
+
+    fault: Fault
+    position: int
+    id: int | None
+    detail: str
+
+
+class VerifyAnswer(_Answer):
+    """How far a check of the hash chain has come; places are `POSITION:HASH`."""
+
+    began: str
+    reached: str
+    checked: int
+    head: str
+    done: bool
+    finding: FindingAnswer | None
+
+    @classmethod
+    def of(cls, progress: Progress) -> "VerifyAnswer":
+        """From the step."""
+        return cls(
+            began=str(progress.began),
+            reached=str(progress.mark),
+            checked=progress.checked,
+            head=str(progress.head),
+            done=progress.done,
+            finding=None
+            if progress.finding is None
+            else FindingAnswer.model_validate(progress.finding),
+        )
 
 
 class RequeueAnswer(_Answer):

@@ -1,8 +1,8 @@
 """The command `vxctl`: `commands` puts the verbs of `serve`, `nodes`, `get`, `describe`, `explain`,
 `requeue`, `safety`, `audit` and `db` together.
 
-They are in `serve`, `nodes`, `get`, `describe`, `explain`, `requeue`, `safety` and `audit`. They share
-`options`, ask a `client` (the HTTP API), and `show` the answer in `words`, once or in a `watch`.
+`chain` has the verbs under `audit` that are about the trail as a whole. All share `options`, ask a `client`
+(the HTTP API), and `show` the answer: in `words`, as `rows`, as a `story`, once or in a `watch`.
 
 Imports lazily: SQLAlchemy and FastAPI alone take more than a second, and `vxctl status` needs neither.
 """

@@ -10,7 +10,7 @@ import typer
 
 from contract.errors import OperatorError
 from contract.verdicts import Stage, Urgency, Verdict
-from controller.cli import rows, show, story
+from controller.cli import chain, rows, show, story
 from controller.cli.client import Client, Parameter, UnavailableError
 from controller.cli.options import DEFAULT_URL, Form, Url
 from controller.cli.show import Output
@@ -33,6 +33,7 @@ def install(app: typer.Typer) -> None:
     group.callback()(audit)
     group.command("show")(show_story)
     group.command()(stats)
+    chain.install(group)
     app.add_typer(group, name="audit")
 
 

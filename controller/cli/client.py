@@ -1,6 +1,7 @@
 """Asking a running controller over its HTTP API."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -10,6 +11,9 @@ from contract.errors import OperatorError
 from controller.api import IDENTITY_HEADER
 
 _TIMEOUT_SECONDS: Final = 10.0
+_REMEDY: Final = (
+    "start it (`vxctl controller`), or set VXLAN_OPERATOR_URL (or --url) to http://HOST:PORT"
+)
 _PAGE: Final = 1000
 """Rows that the API gives at once."""
 
@@ -62,30 +66,52 @@ class Client:
         given = {name: value for name, value in parameters.items() if value is not None}
         return self._ask("POST", path, given, body)
 
+    def stream(self, path: str, **parameters: str | int | None) -> Iterator[bytes]:
+        """GET an answer of any length, in pieces as they come; it may be cut short without an error."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        with (
+            self._told(),
+            httpx.stream(
+                "GET", f"{self._url}{path}", params=given, timeout=_TIMEOUT_SECONDS
+            ) as answer,
+        ):
+            if not answer.is_success or IDENTITY_HEADER not in answer.headers:
+                answer.read()
+                self._check(answer)
+            try:
+                yield from answer.iter_bytes()
+            except httpx.RemoteProtocolError:
+                return
+
     def _ask(
         self, method: str, path: str, parameters: Mapping[str, Parameter], body: Any = None
     ) -> Any:
-        remedy = "start it (`vxctl controller`), or set VXLAN_OPERATOR_URL (or --url) to http://HOST:PORT"
-        try:
+        with self._told():
             answer = httpx.request(
-                method,
-                f"{self._url}{path}",
-                params=parameters,
-                json=body,
-                timeout=_TIMEOUT_SECONDS,
+                method, f"{self._url}{path}", params=parameters, json=body, timeout=_TIMEOUT_SECONDS
             )
+        self._check(answer)
+        return answer.json()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say it in a line when no answer comes."""
+        try:
+            yield
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
-            raise OperatorError(f"{self._url!r} is not a URL: {error}", remedy) from error
+            raise OperatorError(f"{self._url!r} is not a URL: {error}", _REMEDY) from error
         except httpx.HTTPError as error:
             raise UnavailableError(
-                f"no controller answers at {self._url}: {error}", remedy
+                f"no controller answers at {self._url}: {error}", _REMEDY
             ) from error
+
+    def _check(self, answer: httpx.Response) -> None:
         if IDENTITY_HEADER not in answer.headers:
             raise UnavailableError(
-                f"what answers at {self._url} is no controller (HTTP {answer.status_code})", remedy
+                f"what answers at {self._url} is no controller (HTTP {answer.status_code})", _REMEDY
             )
         if answer.is_success:
-            return answer.json()
+            return
         try:
             body = answer.json()
         except ValueError:

@@ -1,4 +1,3 @@
-# ruff: noqa: S608 -- SQL made here, of nothing that anybody typed
 """How fast the audit trail answers: pages by random filters from 10 million rows of two years, and counts.
 
 python -m tests.benchmarks.trail_pages [--rows 10000000] [--database sqlite|postgresql]

@@ -316,7 +316,7 @@ def idle_in_transaction(database: Database) -> bool:
 
 
 def _count(database: Database, which: str) -> int:
-    query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {which}"  # noqa: S608
+    query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {which}"
     with database.read() as session:
         return int(session.scalar(text(query)) or 0)
 

@@ -1,0 +1,74 @@
+"""Routes about the audit trail as a chain: verifying it, and exporting it."""
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response, StreamingResponse
+from pydantic import AfterValidator, AwareDatetime
+
+from controller import verify
+from controller.api import problems
+from controller.api.context import Context
+from controller.api.schema import VerifyAnswer
+from controller.chain import Mark
+from controller.export import PrunedError, export
+
+_MOST_EXPECTED: Final = 10
+
+
+def _place(text: str) -> str:
+    Mark.parse(text)
+    return text
+
+
+Place = Annotated[str, AfterValidator(_place)]
+
+
+def routes(context: Context) -> APIRouter:
+    """Build them."""
+    router = APIRouter(prefix="/api/v1/audit")
+    database = context.database
+
+    @router.get("/verify")
+    def verify_step(
+        after: Annotated[
+            Place | None, Query(description="`reached` of the answer before; none: begin")
+        ] = None,
+        expect: Annotated[
+            list[Place] | None,
+            Query(max_length=_MOST_EXPECTED, description="POSITION:HASH that was kept elsewhere"),
+        ] = None,
+        rows: Annotated[
+            int, Query(ge=1, le=5 * verify.ROWS_AT_ONCE, description="check so many, about")
+        ] = verify.ROWS_AT_ONCE,
+    ) -> VerifyAnswer:
+        """Check a piece of the hash chain; ask again after `reached` until `done`."""
+        with database.read() as session:
+            return VerifyAnswer.of(
+                verify.step(
+                    session,
+                    None if after is None else Mark.parse(after),
+                    [Mark.parse(each) for each in expect or ()],
+                    rows,
+                )
+            )
+
+    @router.get("/export")
+    def export_all(
+        after: Annotated[Place | None, Query(description="`head` of the export before")] = None,
+        since: Annotated[AwareDatetime | None, Query(description="stored then or later")] = None,
+        until: Annotated[AwareDatetime | None, Query(description="stored before then")] = None,
+    ) -> Response:
+        """All rows in the order of the chain, as JSON lines; the last line says how many they were."""
+        if since is not None and until is not None and until <= since:
+            return problems.problem(422, "Invalid request", "until: must be later than since")
+        place = None if after is None else Mark.parse(after)
+        try:
+            pieces = export(database, after=place, since=since, until=until)
+        except PrunedError as error:
+            return problems.problem(
+                410, "Pruned", f"after: {error}; they are in the archives of the retention"
+            )
+        return StreamingResponse(pieces, media_type="application/x-ndjson")
+
+    return router
