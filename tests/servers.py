@@ -200,8 +200,14 @@ def _postgres_uid() -> int:
     return pwd.getpwnam("postgres").pw_uid
 
 
-def await_true(condition: Callable[[], object], what: str, timeout: float = _START_SECONDS) -> None:
-    """Wait until a condition holds.
+def await_true(
+    condition: Callable[[], object],
+    what: str,
+    timeout: float = _START_SECONDS,
+    *,
+    pause: float = 0.02,
+) -> None:
+    """Wait until a condition holds; look every `pause` seconds.
 
     Raises:
         AssertionError: it did not within `timeout` seconds.
@@ -210,4 +216,4 @@ def await_true(condition: Callable[[], object], what: str, timeout: float = _STA
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout:g} s in vain: {what}")
-        time.sleep(0.02)
+        time.sleep(pause)

@@ -8,6 +8,7 @@ a crash cut short was never acted upon, so it is dropped when the file is opened
 
 import contextlib
 import errno
+import fcntl
 import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -56,13 +57,14 @@ class _Header(BaseModel):
 
 
 class Journal:
-    """An open journal. Not for use by two threads at once, nor by two processes."""
+    """An open journal. Not for use by two threads at once; no two processes can open one."""
 
     def __init__(
-        self, path: Path, journal_id: UUID, entries: list[JournalEntry], last: int
+        self, path: Path, lock: FileIO, journal_id: UUID, entries: list[JournalEntry], last: int
     ) -> None:
         self.id = journal_id
         self._path = path
+        self._lock = lock
         self._entries = entries
         self._last = last
         self._trimmable = 0
@@ -73,10 +75,11 @@ class Journal:
         """Open the journal at `path`, or begin a new one; also proves that it can be written.
 
         Raises:
-            JournalError: it cannot be read or written, or is not a journal.
+            JournalError: it cannot be read or written, is not a journal, or is another process's.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = _locked(path)
             lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
             # What follows the last newline was cut short by a crash; so was a header alone.
             whole, torn = lines[:-1], lines[-1]
@@ -88,15 +91,16 @@ class Journal:
                 journal_id, last = header.journal, entries[-1].sequence if entries else header.last
             if not whole or torn:
                 _write_anew(path, journal_id, entries, last)
-            return cls(path, journal_id, entries, last)
+            return cls(path, lock, journal_id, entries, last)
         except OSError as error:
             raise JournalError(f"the journal {path} cannot be written: {error.strerror}") from error
         except ValidationError as error:
             raise JournalError(f"{path} is not a journal of ours: move it away") from error
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and let another process have it."""
         self._file.close()
+        self._lock.close()
 
     @property
     def full(self) -> bool:
@@ -182,6 +186,21 @@ class Journal:
                     f"the journal {self._path} cannot be trimmed: {error.strerror}"
                 ) from error
             self._trimmable = 0
+
+
+def _locked(path: Path) -> FileIO:
+    """Take the journal for this process. By a file of its own: trimming replaces the journal."""
+    lock = path.with_name(path.name + ".lock").open("ab", buffering=0)
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            raise
+        raise JournalError(
+            f"the journal {path} is in use by another worker; each needs one of its own"
+        ) from error
+    return lock
 
 
 def _opened(path: Path) -> tuple[FileIO, int]:

@@ -73,6 +73,17 @@ class Controller:
             if report.run_id == run_id:
                 return report
 
+    def reports(self) -> list[ReconcileReport]:
+        """The reports that are there; waits for none."""
+        with self._server.client() as client:
+            popped: Any = client.lpop(CONTROLLER_QUEUE, 1_000) or []
+        messages = [json.loads(each) for each in reversed(popped)]
+        return [
+            ReconcileReport.model_validate_json(json.loads(base64.b64decode(each["body"]))[0][0])
+            for each in messages
+            if each["headers"]["task"] == REPORT_TASK
+        ]
+
     def drift(self) -> Drift:
         """Wait for a drift hint."""
         return Drift.model_validate_json(self._next(DRIFT_TASK))
@@ -121,7 +132,14 @@ class Worker:
 
 
 @contextmanager
-def running(host: Namespace, folder: Path, broker_url: str, **environment: str) -> Iterator[Worker]:
+def running(
+    host: Namespace,
+    folder: Path,
+    broker_url: str,
+    *,
+    command: Sequence[str] = (PROGRAM, "run"),
+    **environment: str,
+) -> Iterator[Worker]:
     """A worker in a namespace, ready for requests; killed in the end."""
     defaults = {
         "NODE_ID": NODE,
@@ -131,7 +149,7 @@ def running(host: Namespace, folder: Path, broker_url: str, **environment: str) 
     }
     with (folder / "worker.log").open("ab") as log:
         process = subprocess.Popen(
-            host.command(PROGRAM, "run"), env=variables(defaults | environment), stderr=log
+            host.command(*command), env=variables(defaults | environment), stderr=log
         )
     try:
         worker = Worker(process, folder)

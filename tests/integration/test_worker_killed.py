@@ -1,0 +1,240 @@
+"""Every removal has its record, whenever the worker is killed; the witness is `ip monitor`."""
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from contract.messages import Acknowledgement, ReconcileReport
+from contract.verdicts import Outcome, Stage
+from controller.database import Database, open_database
+from controller.intake import Intake
+from controller.models import AuditRow, DueNode, Node
+from tests.builders import NODE, VNI
+from tests.integration.namespaces import Namespace
+from tests.integration.test_worker_process import Controller, running, told_at_start
+from tests.killed_worker import POINTS
+from tests.servers import RedisServer, await_true
+from tests.stored import audit
+from tests.trail import check
+from worker.remove import TOGETHER
+
+pytestmark = pytest.mark.privileged
+
+_DELETED = re.compile(r"^Deleted (\d+): (vx-[^:@\s]+)", re.MULTILINE)
+
+UNKNOWABLE = {"after the deletion", "before the outcome", "half the outcome"}
+"""Points between a deletion and its record: all that can be known later is that the device is gone."""
+
+
+class Witness:
+    """Writes down every deletion of a VXLAN device of Docker's name in a namespace."""
+
+    def __init__(self, host: Namespace) -> None:
+        self._host = host
+        self._text = ""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            self._host.command("stdbuf", "-oL", "ip", "monitor", "link"),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+        self.mark("vx-begin")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait(10)
+
+    def mark(self, name: str) -> None:
+        """Wait until it has seen all up to now: a link of ours came and went."""
+        self._host.ip(f"link add {name} type bridge")
+        self._host.ip(f"link delete {name}")
+        await_true(lambda: name in self._names(), f"the witness has seen {name} go")
+
+    def _names(self) -> list[str]:
+        return [name for _, name in _DELETED.findall(self._text)]
+
+    def deletions(self) -> Counter[tuple[int, str]]:
+        """How often each device was deleted."""
+        self.mark("vx-end")
+        found = ((int(index), name) for index, name in _DELETED.findall(self._text))
+        return Counter(each for each in found if each[1] not in ("vx-begin", "vx-end"))
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._text += line
+
+
+class Records:
+    """The controller's side: takes reports in, and acknowledges what is stored."""
+
+    def __init__(self, folder: Path, server: RedisServer) -> None:
+        self.database: Database = open_database(f"sqlite:///{folder / 'controller.db'}")
+        with self.database.write() as session:
+            node = Node(id=NODE, hostname="one", role="worker", availability="active")
+            node.state, node.address, node.due = "ready", "10.0.0.1", DueNode()
+            session.add(node)
+        self._intake = Intake(self.database, resync=timedelta(minutes=1), ring=lambda: None)
+        self._controller = Controller(server)
+
+    def ask(self) -> None:
+        """Send a request that acknowledges what is stored."""
+        with self.database.read() as session:
+            node = session.get_one(Node, NODE)
+        stored = node.journal_id and Acknowledgement(
+            journal_id=node.journal_id, through=node.journal_through
+        )
+        self._controller.ask(acknowledged=stored)
+
+    def take_in(self) -> list[ReconcileReport]:
+        """Take in the reports that are there."""
+        reports = self._controller.reports()
+        for report in reports:
+            self._intake.report(report.model_dump_json())
+        return reports
+
+    def rows(self, *stages: Stage) -> list[AuditRow]:
+        """The audit rows of these stages."""
+        return [row for row in audit(self.database) if row.stage in stages]
+
+
+@pytest.fixture
+def host(in_empty_namespace: int) -> Namespace:
+    return Namespace(in_empty_namespace)
+
+
+@pytest.fixture
+def records(tmp_path: Path, redis_server: RedisServer, broker_url: str) -> Iterator[Records]:
+    records = Records(tmp_path, redis_server)
+    yield records
+    records.database.close()
+
+
+@pytest.mark.parametrize(
+    ("point", "count"),
+    [
+        *((point, 2) for point in POINTS),
+        *((point, TOGETHER) for point in ("before the deletion", "after the deletion")),
+    ],
+)
+def test_every_deletion_has_one_record_whenever_the_worker_is_killed(
+    host: Namespace,
+    redis_server: RedisServer,
+    records: Records,
+    tmp_path: Path,
+    point: str,
+    count: int,
+) -> None:
+    killed: Sequence[str] = (sys.executable, "-m", "tests.killed_worker", point, "run")
+    with Witness(host) as witness:
+        with running(host, tmp_path, redis_server.url, command=killed) as worker:
+            for number in range(count):
+                host.add_vxlan(f"vx-{VNI + number:06x}-n0fxr", VNI + number)
+
+            def dead() -> bool:
+                records.ask()
+                records.take_in()
+                return worker.process.poll() is not None
+
+            await_true(dead, f"the worker is killed {point}", pause=0.2)
+            assert worker.process.returncode == -signal.SIGKILL
+        with running(host, tmp_path, redis_server.url) as worker:
+
+            def clean() -> bool:
+                records.ask()
+                reports = records.take_in()
+                return any(not each.entries and not each.devices for each in reports)
+
+            await_true(clean, "all is removed, told and acknowledged", pause=0.2)
+            assert worker.entries() == [], "what was acknowledged is trimmed"
+        deletions = witness.deletions()
+
+    assert sorted(deletions.values()) == [1] * count
+    applied = Counter((row.ifindex, row.name) for row in records.rows(Stage.APPLIED))
+    gone = Counter(
+        (row.ifindex, row.name)
+        for row in records.rows(Stage.UNCERTAIN)
+        if row.reason.endswith("it was gone")
+    )
+    assert applied + gone == deletions, "one record each, and none of what did not happen"
+    assert bool(gone) == (point in UNKNOWABLE)
+    planned = Counter((row.ifindex, row.run_id) for row in records.rows(Stage.PLANNED))
+    concluded = Counter(
+        (row.ifindex, row.run_id) for row in records.rows(Stage.APPLIED, Stage.UNCERTAIN)
+    )
+    assert planned == concluded, "each plan has an end"
+    assert check(records.database) is None
+
+
+# The journal's disk.
+
+
+def test_nothing_is_removed_while_the_journals_disk_is_full(
+    host: Namespace, redis_server: RedisServer, records: Records, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    host.run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk))
+    with (
+        Witness(host) as witness,
+        running(host, tmp_path, redis_server.url, JOURNAL=str(disk / "journal")),
+    ):
+        host.run("sh", "-c", f"cat /dev/zero > {disk}/ballast || true")
+        # More than what still fits into the page that the journal has already.
+        for number in range(count := 20):
+            host.add_vxlan(f"vx-{VNI + number:06x}-n0fxr", VNI + number)
+        reports: list[ReconcileReport] = []
+
+        def refused() -> bool:
+            records.ask()
+            reports.extend(records.take_in())
+            return reports[-1:] != [] and reports[-1].outcome is Outcome.FAILED
+
+        await_true(refused, "the worker says that it cannot record", pause=0.2)
+        assert "No space left on device; nothing is removed without a record" in str(
+            reports[-1].error
+        )
+        assert not witness.deletions()
+        host.run("rm", f"{disk}/ballast")
+
+        def removed() -> bool:
+            records.ask()
+            records.take_in()
+            return len(records.rows(Stage.APPLIED)) == count
+
+        await_true(removed, "with room again, they are removed", pause=0.2)
+        assert sum(witness.deletions().values()) == count
+
+
+def test_a_disk_that_cannot_be_written_is_told_at_the_start(
+    host: Namespace, broker_url: str, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    host.run("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(disk))
+    line = told_at_start(host, broker_url, tmp_path, {"JOURNAL": str(disk / "journal")})
+    assert "Read-only file system" in line
+
+
+def test_a_second_worker_on_one_journal_is_told_so(
+    host: Namespace, redis_server: RedisServer, broker_url: str, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal.jsonl"
+    with running(host, tmp_path, redis_server.url) as worker:
+        line = told_at_start(host, broker_url, tmp_path, {"JOURNAL": str(journal)})
+        assert "in use by another worker" in line
+        assert worker.end(signal.SIGKILL) == -signal.SIGKILL
+    with running(host, tmp_path, redis_server.url):
+        pass
