@@ -102,8 +102,9 @@ def _networks(session: Session, report: ReconcileReport, changes: Sequence[Chang
 def _runs(session: Session, node: Node, report: ReconcileReport) -> Mapping[UUID, Run]:
     """The runs that are told of, as far as they are this node's and still known."""
     ids = {report.run_id, *(each.run_id for each in report.entries)}
-    found = session.scalars(select(Run).where(Run.id.in_(ids), Run.node_id == node.id))
-    return {run.id: run for run in found}
+    # One by one: nearly always it is the one that was closed just now, which the session has.
+    found = (session.get(Run, each) for each in ids)
+    return {run.id: run for run in found if run is not None and run.node_id == node.id}
 
 
 def _requested(node: Node, run: Run) -> Entry:
