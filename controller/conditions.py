@@ -7,12 +7,12 @@ message that says what to do, and the time at which the status last changed. Wha
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-SILENT_RESYNCS: Final = 3
-"""A worker that reported nothing for so many resync periods is away."""
+_SILENT_RESYNCS: Final = 3
+_LEAST_SILENCE: Final = timedelta(seconds=30)
 _NAMED: Final = 5
 """How many names a message gives before it only counts."""
 _LONGEST: Final = 500
@@ -90,6 +90,11 @@ class Condition(NamedTuple):
     reason: str
     """A `Reason`, or the word that whoever read the Swarm found for what was wrong."""
     message: str
+
+
+def longest_silence(resync: timedelta) -> timedelta:
+    """After how long of hearing nothing a worker is away, and what was read of the Swarm is stale."""
+    return max(_SILENT_RESYNCS * resync, _LEAST_SILENCE)
 
 
 def dated(

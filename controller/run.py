@@ -25,7 +25,7 @@ from controller.api import IDENTITY_HEADER
 from controller.api.app import build
 from controller.api.context import Context
 from controller.breaker import Limits
-from controller.conditions import SILENT_RESYNCS
+from controller.conditions import longest_silence
 from controller.consumer import Consumer
 from controller.custodian import Custodian
 from controller.database import Database, open_database
@@ -179,7 +179,7 @@ def _serve(
         ring=dispatcher.ring,
         leading=lease.still_leads,
         breaker=limits,
-        stale_after=SILENT_RESYNCS * resync,
+        stale_after=longest_silence(resync),
     )
     server = uvicorn.Server(
         uvicorn.Config(

@@ -16,14 +16,14 @@ from sqlalchemy.orm import Session
 from contract.verdicts import Mode, Urgency, Verdict
 from controller import cluster_conditions, node_conditions
 from controller.cluster_conditions import ClusterFacts
-from controller.conditions import SILENT_RESYNCS, Condition, dated
+from controller.conditions import Condition, dated, longest_silence
 from controller.database import Database
 from controller.models import Cluster, Device, DueNode, Node
 from controller.node_conditions import NodeFacts
 
 _PERIOD: Final = 1.0
 """Seconds between two steps, at the least."""
-_SHARE: Final = 0.1
+_SHARE: Final = 0.2
 """At most so much of the time is spent on steps: at some thousand nodes one takes a while."""
 
 Stored = list[dict[str, Any]]
@@ -50,7 +50,7 @@ class Conditions:
     ) -> None:
         self._database = database
         self._mode = mode
-        self._silence = SILENT_RESYNCS * resync
+        self._silence = longest_silence(resync)
         self._utcnow = utcnow
         # Silence means something only while somebody was there to hear.
         self._listening_since = utcnow()

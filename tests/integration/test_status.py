@@ -293,4 +293,4 @@ def test_a_step_asks_for_peace_in_proportion(
     put(database)
     ticks = iter((10.0, 10.5))
     monkeypatch.setattr("controller.status.time.monotonic", lambda: next(ticks))
-    assert timedelta(seconds=conditions.step()) == timedelta(seconds=4.5)
+    assert timedelta(seconds=conditions.step()) == timedelta(seconds=2)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.cluster_conditions import ClusterFacts, of_cluster
-from controller.conditions import Condition, Reason, Status, Type, dated
+from controller.conditions import Condition, Reason, Status, Type, dated, longest_silence
 from controller.node_conditions import NodeFacts, of_node
 from controller.states import RunState
 from tests.fake_clock import START
@@ -257,6 +257,11 @@ def test_since_is_when_the_status_changed_and_not_the_reason() -> None:
     assert ready["since"] == since(2)
     assert at(4)[0]["since"] == since(4)
     assert at(5)[3]["since"] == since(0)
+
+
+@pytest.mark.parametrize(("resync", "silent"), [(1, 30), (10, 30), (60, 180)])
+def test_silence_is_three_resync_periods_and_not_too_short(resync: int, silent: int) -> None:
+    assert longest_silence(timedelta(seconds=resync)) == timedelta(seconds=silent)
 
 
 def test_every_reason_is_reachable() -> None:
