@@ -26,6 +26,9 @@ LONGEST_SILENCE: Final = 600.0
 
 _LEAST_PATIENCE: Final = 1.0
 
+RECONNECT_SECONDS: Final = 35.0
+"""How long a consumer may take to find a broker again that was away: more than Celery's longest pause."""
+
 LONGEST_TASK: Final = 300.0
 """Seconds after which a task that does not end is a hang too; before that it is only long."""
 
@@ -62,6 +65,7 @@ class SelfTest:
         self._pinged_at: float | None = None
         self._unanswered = 0
         self._busy = False
+        self._was_away = False
         self._broker_error: str | None = None
 
     @property
@@ -116,11 +120,14 @@ class SelfTest:
             since, pause = self._heard_at, min(self._silence * 2**self._failures, longest)
         else:
             since, pause = self._pinged_at, max(self._silence / 4, _LEAST_PATIENCE)
+            if self._was_away and self._unanswered == 1:
+                pause = max(pause, RECONNECT_SECONDS)
         return since + pause - self._clock()
 
     def _heard(self) -> None:
         self._heard_at, self._pinged_at, self._unanswered = self._clock(), None, 0
         self._failures = 0
+        self._was_away = False
         self._note(None)
 
     def _conclude(self) -> None:
@@ -139,6 +146,7 @@ class SelfTest:
         """Remember whether the broker takes messages; say so when that changes."""
         if error is not None:
             # The consumer has lost it as well, and may need a while to find it again.
+            self._was_away = True
             self._unanswered = 0
         before, self._broker_error = self._broker_error, error
         if before is None and error is not None:
