@@ -70,6 +70,21 @@ def _around(method: Callable[..., None], *, after: bool) -> Callable[..., None]:
     return wrapped
 
 
+def between_deletions() -> None:
+    """Before the second device is deleted."""
+    delete = RouteNetlink.delete
+    deleted = 0
+
+    def wrapped(*arguments: Any) -> None:
+        nonlocal deleted
+        if deleted:
+            die()
+        delete(*arguments)
+        deleted += 1
+
+    RouteNetlink.delete = wrapped  # type: ignore[assignment,method-assign]
+
+
 def at_sending(*, after: bool) -> None:
     """Before or after the report of a removal goes to the broker."""
     publish = Agent._publish
@@ -111,6 +126,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "half the plan": lambda: in_record(Stage.PLANNED),
     "after the plan": lambda: at_record(Stage.PLANNED, after=True),
     "before the deletion": lambda: at_deletion(after=False),
+    "between two deletions": between_deletions,
     "after the deletion": lambda: at_deletion(after=True),
     "before the outcome": lambda: at_record(Stage.APPLIED, after=False),
     "half the outcome": lambda: in_record(Stage.APPLIED),

@@ -79,17 +79,11 @@ class Journal:
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Before anything is put beside it: is it ours at all?
+            _read(path)
             lock = _locked(path)
-            lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
-            # What follows the last newline was cut short by a crash; so was a header alone.
-            whole, torn = lines[:-1], lines[-1]
+            journal_id, entries, last, whole = _read(path)
             if not whole:
-                journal_id, entries, last = uuid4(), list[JournalEntry](), 0
-            else:
-                header = _Header.model_validate_json(whole[0])
-                entries = [JournalEntry.model_validate_json(line) for line in whole[1:]]
-                journal_id, last = header.journal, entries[-1].sequence if entries else header.last
-            if not whole or torn:
                 _write_anew(path, journal_id, entries, last)
             return cls(path, lock, journal_id, entries, last)
         except OSError as error:
@@ -186,6 +180,18 @@ class Journal:
                     f"the journal {self._path} cannot be trimmed: {error.strerror}"
                 ) from error
             self._trimmable = 0
+
+
+def _read(path: Path) -> tuple[UUID, list[JournalEntry], int, bool]:
+    """The journal's id, its entries, the last number given, and whether the file is whole."""
+    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    # What follows the last newline was cut short by a crash; so was a header alone.
+    whole, torn = lines[:-1], lines[-1]
+    if not whole:
+        return uuid4(), [], 0, False
+    header = _Header.model_validate_json(whole[0])
+    entries = [JournalEntry.model_validate_json(line) for line in whole[1:]]
+    return header.journal, entries, entries[-1].sequence if entries else header.last, not torn
 
 
 def _locked(path: Path) -> FileIO:

@@ -50,21 +50,18 @@ def remove(
     """Remove orphans; return what came of each (applied, vanished, refused, failed).
 
     Raises:
-        JournalError: nothing could be recorded before acting, and nothing was removed; or the
-            outcome could not be, and the next run finds the plan without it.
+        JournalError: nothing could be recorded before acting, and nothing was removed; or an
+            outcome could not be: nothing more was removed, and the next run finds the plan without it.
     """
     recorder.append(
         record(run_id, Stage.PLANNED, orphan, "about to be removed: " + orphan.reason)
         for orphan in orphans
     )
-    removal = _Removal(kernel, run_id, data_path_port)
+    removal = _Removal(kernel, recorder, run_id, data_path_port)
     at_home = [orphan for orphan in orphans if orphan.device.identity.place.is_host]
-    try:
-        if len(at_home) >= TOGETHER:
-            removal.together(at_home)
-        removal.one_by_one(orphan for orphan in orphans if orphan not in removal.outcomes)
-    finally:
-        recorder.append(removal.outcomes.values())
+    if len(at_home) >= TOGETHER:
+        removal.together(at_home)
+    removal.one_by_one(orphan for orphan in orphans if orphan not in removal.outcomes)
     return removal.outcomes
 
 
@@ -100,22 +97,35 @@ def record(run_id: UUID, stage: Stage, orphan: Judgement, reason: str) -> Record
 class _Removal:
     """The removals of one run, and what came of them so far."""
 
-    def __init__(self, kernel: Kernel, run_id: UUID, data_path_port: int) -> None:
+    def __init__(
+        self, kernel: Kernel, recorder: Recorder, run_id: UUID, data_path_port: int
+    ) -> None:
         self.outcomes: dict[Judgement, Record] = {}
         self._kernel = kernel
+        self._recorder = recorder
+        self._unrecorded: list[Record] = []
         self._run_id = run_id
         self._port = data_path_port
 
     def one_by_one(self, orphans: Iterable[Judgement]) -> None:
-        """Delete each by itself."""
+        """Delete each by itself, and record what came of it before the next: a crash leaves one open."""
         for orphan in orphans:
-            self._one(orphan)
+            try:
+                self._one(orphan)
+            finally:
+                self._record()
 
     def together(self, orphans: Sequence[Judgement]) -> None:
         """Delete orphans of the host namespace as one link group.
 
         Where that cannot be done, nothing is deleted, and nothing has come of those concerned.
         """
+        try:
+            self._together(orphans)
+        finally:
+            self._record()
+
+    def _together(self, orphans: Sequence[Judgement]) -> None:
         kernel = self._kernel
         # Nobody else uses it, or what they have in it would go too: checked below.
         group = secrets.randbelow(2**31 - 2**16) + 2**16
@@ -200,4 +210,10 @@ class _Removal:
         self._came(orphan, Stage.REFUSED, f"not removed: {change}")
 
     def _came(self, orphan: Judgement, stage: Stage, reason: str) -> None:
-        self.outcomes[orphan] = record(self._run_id, stage, orphan, reason)
+        outcome = record(self._run_id, stage, orphan, reason)
+        self.outcomes[orphan] = outcome
+        self._unrecorded.append(outcome)
+
+    def _record(self) -> None:
+        told, self._unrecorded = self._unrecorded, []
+        self._recorder.append(told)

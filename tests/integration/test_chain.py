@@ -3,7 +3,9 @@
 import hashlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,6 +17,7 @@ from controller import audit
 from controller.chain import CHAINED, START, Fault, Finding, Mark, link
 from controller.custodian import Custodian
 from controller.database import Database, open_database
+from controller.retention import Retention
 from tests.fake_clock import START as NOW
 from tests.fake_clock import Clock
 from tests.fake_swarm import node, snapshot
@@ -377,6 +380,27 @@ def test_processes_that_take_in_reports_at_once_make_one_unbroken_chain(
     times = [row.stored_at for row in sorted(rows_of(database), key=lambda row: row.position or 0)]
     assert times == sorted(times)
     database.close()
+
+
+def test_a_check_while_rows_are_added_and_pruned_finds_nothing(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.retention.ROWS", 20)
+    keeping = Retention(database, days=1, folder=tmp_path)
+    record(database, 200)
+
+    def go_on() -> None:
+        for _ in range(10):
+            record(database, 5, now=NOW + timedelta(days=9))
+            keeping.step(NOW + timedelta(days=9))
+
+    with ThreadPoolExecutor(1) as other:
+        busy = other.submit(go_on)
+        while not busy.done():
+            assert check(database, rows=30) is None
+        busy.result()
+    assert check(database) is None
+    assert len(positions(database)) == 60
 
 
 def test_what_is_told_under_one_id_is_recorded_once(database: Database) -> None:

@@ -1,11 +1,14 @@
 """What the audit trail says of a report: who asked, what changed, what happened; each once."""
 
+import re
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import event
 
 from contract.messages import DeviceReport, ReconcileReport
 from contract.verdicts import Outcome, Stage, Verdict
+from controller.breaker import Limits
 from controller.database import Database
 from controller.intake import Intake
 from controller.models import Run
@@ -191,3 +194,46 @@ def test_a_report_that_comes_again_and_one_that_is_late_change_nothing(
         intake.report(told.model_dump_json())
     assert contents(database) == before
     assert audit(database)[0].stored_at > START
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_the_end_of_the_chain_is_locked_last(database: Database, clock: Clock) -> None:
+    """Who holds it waits for no other row: so nobody can hold that row and wait for them."""
+    put(database, snapshot(tasks=[task("t1", "one", "shop")]))
+    limits = Limits(node_removals=1, nodes_share=0.0, nodes_least=0)
+    intake = Intake(database, resync=RESYNC, ring=lambda: None, limits=limits, utcnow=clock)
+    run_id = new_run(database, clock)
+    told = report(
+        run_id,
+        devices=[device(7, Verdict.ORPHAN, removed=True), device(8, Verdict.FOREIGN)],
+        entries=[entry(1).model_copy(update={"run_id": run_id})],
+        journal_id=uuid4(),
+    )
+    statements: list[str] = []
+
+    def note(*arguments: object) -> None:
+        statements.append(" ".join(str(arguments[2]).split()))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        intake.report(told.model_dump_json())
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
+    assert stages(database) == [
+        Stage.REQUESTED,
+        Stage.VERDICT_CHANGED,
+        Stage.APPLIED,
+        Stage.BREAKER_TRIPPED,
+        Stage.BREAKER_TRIPPED,
+    ]
+    locked = next(
+        number
+        for number, statement in enumerate(statements)
+        if "FROM audit_head" in statement and "FOR UPDATE" in statement
+    )
+    tables = {
+        word
+        for statement in statements[locked + 1 :]
+        for word in re.findall(r"(?:FROM|INTO|UPDATE) (\w+)", statement)
+    }
+    assert tables <= {"audit", "audit_head"}

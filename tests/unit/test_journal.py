@@ -250,6 +250,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_as_it_was(path: Path, con
     with pytest.raises(JournalError, match="not a journal of ours"):
         Journal.open(path)
     assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path], "nothing is put beside what is not ours"
 
 
 def _a_folder_in_its_place(path: Path) -> None:
