@@ -21,9 +21,9 @@ from contract.verdicts import Stage, Urgency, Verdict
 from controller.models import AuditRow
 from controller.states import CONTROLLER
 
-EXAMINED: Final = 40_000
+EXAMINED: Final = 20_000
 """So many entries of an index a page looks at."""
-EXAMINED_ROWS: Final = 4_000
+EXAMINED_ROWS: Final = 2_000
 """The same, where the index does not tell whether an entry matches, and its row must be looked at."""
 _PROBED: Final = 2_000
 _BEGIN: Final = datetime.min.replace(tzinfo=UTC)
