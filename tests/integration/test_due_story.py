@@ -76,9 +76,9 @@ class Workqueue(RuleBasedStateMachine):
         }
         assert len(self.model) == len(NAMES)
 
-    @rule(node=nodes, priority=st.sampled_from(Priority), wait=st.sampled_from([0, 0, 5]))
+    @rule(node=nodes, priority=st.sampled_from(Priority), wait=st.sampled_from([0, 5, -70, -200]))
     def request(self, node: str, priority: Priority, wait: int) -> None:
-        """Somebody asks."""
+        """Somebody asks; or asked a while ago, and it could not be done until now."""
         at = self.clock.now + timedelta(seconds=wait)
         reason = f"asked at {self.clock.now:%T} with {priority}"
         with self.database.write() as session:
@@ -87,7 +87,21 @@ class Workqueue(RuleBasedStateMachine):
         if priority is Priority.MANUAL:
             self.model[node].failures = 0
 
-    @rule(limit=st.sampled_from([1, 2, 100]), least=st.sampled_from(LANES))
+    @rule(
+        asked=st.lists(
+            st.tuples(st.sampled_from(Priority), st.sampled_from([0, 50, 70, 130, 200, 270])),
+            min_size=len(NAMES),
+            max_size=len(NAMES),
+        )
+    )
+    def crowd(self, asked: list[tuple[Priority, int]]) -> None:
+        """Many have waited, each for its time and with its priority; one after another is taken."""
+        for node, (priority, waited) in zip(self.model, asked, strict=True):
+            self.request(node, priority, -waited)
+        for _ in asked:
+            self.claim(1, Priority.RESYNC)
+
+    @rule(limit=st.sampled_from([1, 1, 2, 100]), least=st.sampled_from(LANES))
     def claim(self, limit: int, least: Priority) -> None:
         """A dispatcher comes by: the first by rank of those that may run, and all if there is room."""
         now = self.clock.now
@@ -151,23 +165,21 @@ class Workqueue(RuleBasedStateMachine):
             self._failed(node)
 
     @rule(node=nodes, what=st.sampled_from(["paused", "ignored", "down"]))
-    def hold_or_let_go(self, node: str, what: str) -> None:
-        """A node is paused or resumed, labelled or not, goes down or comes up."""
-        held = self.model[node].held
-        held.symmetric_difference_update({what})
-        with self.database.write() as session:
-            row = session.get_one(Node, node)
-            row.paused_at = self.clock.now if "paused" in held else None
-            row.label_ignore = "ignored" in held
-            row.state = "down" if "down" in held else "ready"
+    def hold(self, node: str, what: str) -> None:
+        """A node is paused, labelled, or goes down."""
+        self._hold(node, self.model[node].held | {what})
 
     @rule()
-    def pause_or_resume_the_cluster(self) -> None:
-        """Everything is paused, or goes on."""
-        self.cluster_paused = not self.cluster_paused
-        with self.database.write() as session:
-            paused_at = self.clock.now if self.cluster_paused else None
-            session.get_one(Cluster, 1).paused_at = paused_at
+    def pause_the_cluster(self) -> None:
+        """Everything is paused."""
+        self._pause_cluster(True)
+
+    @rule()
+    def let_all_go(self) -> None:
+        """Nothing is in the way any more."""
+        self._pause_cluster(False)
+        for node in self.model:
+            self._hold(node, set())
 
     @rule(seconds=st.sampled_from([1, 7, 31, 61, 130]))
     def wait(self, seconds: int) -> None:
@@ -203,11 +215,7 @@ class Workqueue(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever came before, everything is run once nothing is in the way, and then rests."""
-        for node, model in self.model.items():
-            for what in sorted(model.held):
-                self.hold_or_let_go(node, what)
-        if self.cluster_paused:
-            self.pause_or_resume_the_cluster()
+        self.let_all_go()
         self.clock.advance(due.MAX_BACKOFF.total_seconds() + TIMEOUT.total_seconds())
         self.expire()
         self.clock.advance(due.MAX_BACKOFF.total_seconds())
@@ -219,6 +227,19 @@ class Workqueue(RuleBasedStateMachine):
             # What was asked for while it ran makes one more run, and no further.
             self.claim(100, Priority.RESYNC)
             assert again or not self._running()
+
+    def _hold(self, node: str, held: set[str]) -> None:
+        self.model[node].held = held
+        with self.database.write() as session:
+            row = session.get_one(Node, node)
+            row.paused_at = self.clock.now if "paused" in held else None
+            row.label_ignore = "ignored" in held
+            row.state = "down" if "down" in held else "ready"
+
+    def _pause_cluster(self, paused: bool) -> None:
+        self.cluster_paused = paused
+        with self.database.write() as session:
+            session.get_one(Cluster, 1).paused_at = self.clock.now if paused else None
 
     def _finish(self, node: str, state: RunState, recheck: timedelta | None) -> None:
         claimed = self._no_longer_runs(node)
