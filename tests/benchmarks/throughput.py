@@ -226,16 +226,13 @@ def process(target: Any, *arguments: Any) -> Iterator[Connection]:
         child.join(30)
 
 
-def measure_runs(database: Database, broker: RedisServer, size: int) -> float:
+def measure_runs(controller: Controller, broker: RedisServer, size: int) -> float:
     """Claim, send and take in the runs of so many nodes; return seconds a node."""
-    nodes = names(size)
+    database, nodes = controller.database, names(size)
     fill(database, nodes)
     rounds = max(1, min(20, 1_000 // size))
     socket = broker.url.partition("//")[2]
-    with (
-        Controller(database, broker.url) as controller,
-        process(answer_requests, broker.url, socket, nodes),
-    ):
+    with process(answer_requests, broker.url, socket, nodes):
         cpu, begin = time.process_time(), time.perf_counter()
         for number in range(1, rounds + 1):
             make_due(database)
@@ -251,13 +248,13 @@ def measure_runs(database: Database, broker: RedisServer, size: int) -> float:
     return seconds / count
 
 
-def measure_requeues(database: Database, broker: RedisServer) -> None:
+def measure_requeues(controller: Controller, broker: RedisServer) -> None:
     """Requeue idle nodes by hand while all others are due for a resync, again and again."""
     busy, idle = names(SIZES[-1]), names(REQUEUES, "idle")
+    database = controller.database
     fill(database, [*busy, *idle])
     socket = broker.url.partition("//")[2]
     with (
-        Controller(database, broker.url) as controller,
         process(answer_requests, broker.url, socket, busy),
         process(requeue_by_hand, controller.url, socket, idle) as person,
     ):
@@ -286,10 +283,12 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="vxlan-operator-throughput-"))
     with RedisServer(folder) as broker, PostgresServer() as server:
         database = open_database(server.new_database())
-        costs = [measure_runs(database, broker, size) for size in SIZES]
-        print(f"a node of {SIZES[-1]} against one of {SIZES[0]}: ratio {costs[-1] / costs[0]:.2f}")
-        broker.flush()
-        measure_requeues(database, broker)
+        with Controller(database, broker.url) as controller:
+            costs = [measure_runs(controller, broker, size) for size in SIZES]
+            print(
+                f"a node of {SIZES[-1]} against one of {SIZES[0]}: ratio {costs[-1] / costs[0]:.2f}"
+            )
+            measure_requeues(controller, broker)
         database.close()
 
 
