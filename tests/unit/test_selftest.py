@@ -195,6 +195,16 @@ def test_a_long_task_is_no_hang_and_an_endless_one_is() -> None:
     assert "a task has not ended for 300 s" in reason
 
 
+def test_a_hang_that_follows_a_task_is_noticed_though_it_was_looked_at_during_the_task() -> None:
+    consumer = Consumer()
+    with consumer.test.task():
+        left = consumer.test.step()
+    consumer.alive = False
+    consumer.now += left
+    consumer.live(SILENCE + 2 * PATIENCE + 1)
+    assert len(consumer.restarts) == 1
+
+
 def test_a_task_that_fails_is_an_answer_too() -> None:
     consumer = Consumer()
     with suppress(ZeroDivisionError), consumer.test.task():
