@@ -230,9 +230,10 @@ def test_what_is_stored_after_a_row(api: TestClient, database: Database) -> None
 
 def test_nodes_and_networks_that_are_gone_are_found(api: TestClient, database: Database) -> None:
     put(database, snapshot("two", networks=[MAIL]))
+    asked = ({"node": "one"}, {"node": "on"}, {"node": swarm_id("one")}, {"network": "shop"})
+    assert [ids(api, **given) for given in asked] == [[]] * 4
     (one,) = add(database, row())
-    for given in ({"node": "one"}, {"node": "on"}, {"node": swarm_id("one")}, {"network": "shop"}):
-        assert ids(api, **given) == [one]
+    assert [ids(api, **given) for given in asked] == [[one]] * 4
 
 
 def test_what_is_there_is_meant_before_what_is_gone(api: TestClient, database: Database) -> None:

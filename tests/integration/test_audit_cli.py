@@ -392,7 +392,7 @@ def test_rows_that_are_stored_while_it_begins_are_told_once(
                 raise KeyboardInterrupt
             return asked(self, path, **parameters)
         page = asked(self, path, **parameters | {"limit": 1})
-        stored.extend(add(database, row(START + timedelta(1))))
+        stored.extend(add(database, row(START - timedelta(1))))  # On the next page.
         return page
 
     monkeypatch.setattr(Client, "get", get)
