@@ -109,7 +109,7 @@ def store_nodes(
     """
     known = {row.id: row for row in session.execute(_KNOWN_NODES)}
     seen, new, changes, woken = set(), [], [], defaultdict(list)
-    for each in nodes:
+    for each in sorted(nodes, key=lambda node: node.id):  # the order in which everybody locks
         seen.add(each.id)
         values = {
             "hostname": each.hostname,
@@ -153,7 +153,7 @@ def store_nodes(
         session.execute(update(Node), changes)
     if whole:
         gone = [id_ for id_, row in known.items() if id_ not in seen and row.gone_at is None]
-        for ids in _portions(gone):
+        for ids in _portions(sorted(gone)):
             session.execute(update(Node).where(Node.id.in_(ids)).values(gone_at=now))
     for reason, ids in woken.items():
         _ask(session, ids, now, reason)
@@ -253,7 +253,7 @@ def store_wants(session: Session, wanted: Mapping[str, Packed], now: datetime) -
 
     Only rows of nodes that differ are read. The networks are stored already.
     """
-    ids = differing(session, wanted)
+    ids = sorted(differing(session, wanted))  # the order in which everybody locks
     if not ids:
         return frozenset()
     before: dict[str, dict[str, Want]] = {node: {} for node in ids}

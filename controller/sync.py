@@ -184,6 +184,7 @@ class Sync:
                 wanted.setdefault(gone, Packed.of({}))
         with self._database.write() as session:
             desired.store_nodes(session, nodes.values(), now, whole=True)
+        with self._database.write() as session:
             desired.store_networks(session, networks.values(), now, whole=True)
         self._rejections.tell(rejected)
         self._store(wanted)
