@@ -19,7 +19,8 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage
-from controller import audit, due
+from controller import due
+from controller.audit.append import Entry, append
 from controller.decisions import Word, describe, lock
 from controller.models import Cluster, Node, Run
 from controller.states import CONTROLLER, Priority
@@ -103,7 +104,7 @@ def check(session: Session, limits: Limits, now: datetime) -> None:
         reason = f"{limits.node_removals} device(s) removed {span}, which is all that a node may"
         found.append((node, reason))
     entries = [entry for row, reason in found for entry in _trip(session, row, reason, now)]
-    audit.append(session, entries, now)
+    append(session, entries, now)
 
 
 def reset(session: Session, node: Node | None, word: Word) -> list[str]:
@@ -128,7 +129,7 @@ def reset(session: Session, node: Node | None, word: Word) -> list[str]:
         row.breaker_reset_at = word.at
     reason = f"breaker reset by {word.actor}"
     due.request(session, concerned, at=word.at, priority=Priority.CHANGE, reason=reason)
-    audit.append(session, entries, word.at)
+    append(session, entries, word.at)
     return [describe(row) for row in tripped]
 
 
@@ -176,9 +177,7 @@ def _nodes(
     return removing or 0, limits.nodes(there or 0)
 
 
-def _trip(
-    session: Session, row: Cluster | Node, reason: str, now: datetime
-) -> Iterator[audit.Entry]:
+def _trip(session: Session, row: Cluster | Node, reason: str, now: datetime) -> Iterator[Entry]:
     """Trip, unless that is done; yield what is to be recorded."""
     if row.breaker_tripped_at is None:  # Else nobody need wait for the row.
         lock(session, row)
@@ -195,11 +194,9 @@ def _trip(
     yield _entry(row, Stage.BREAKER_TRIPPED, CONTROLLER, words, now)
 
 
-def _entry(
-    row: Cluster | Node, stage: Stage, actor: str, reason: str, now: datetime
-) -> audit.Entry:
+def _entry(row: Cluster | Node, stage: Stage, actor: str, reason: str, now: datetime) -> Entry:
     node = row if isinstance(row, Node) else None
-    return audit.Entry(id=uuid4(), stage=stage, at=now, actor=actor, reason=reason, node=node)
+    return Entry(id=uuid4(), stage=stage, at=now, actor=actor, reason=reason, node=node)
 
 
 def _tripped_nodes(node: Node | None) -> Select[Node]:

@@ -12,7 +12,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode, Stage
-from controller import audit, due
+from controller import due
+from controller.audit.append import Entry, append
 from controller.models import Cluster, Device, Network, Node
 from controller.states import Priority
 
@@ -111,7 +112,7 @@ def _concerned(session: Session, target: Target) -> Sequence[str]:
 
 
 def _record(session: Session, target: Target, stage: Stage, change: str, word: Word) -> None:
-    entry = audit.Entry(
+    entry = Entry(
         id=uuid4(),
         stage=stage,
         at=word.at,
@@ -120,4 +121,4 @@ def _record(session: Session, target: Target, stage: Stage, change: str, word: W
         node=target if isinstance(target, Node) else None,
         network=target if isinstance(target, Network) else None,
     )
-    audit.append(session, [entry], word.at)
+    append(session, [entry], word.at)

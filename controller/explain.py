@@ -13,9 +13,9 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage, Urgency, Verdict
-from controller.conditions import Status, Type
-from controller.faults import is_leak
+from controller.conditions.words import Status, Type
 from controller.models import Attachment, AuditRow, Device, Network, NetworkVni, Node, Run
+from controller.swarm.faults import is_leak
 
 LONGEST: Final = 4000
 """Characters of a line; Docker's are a few hundred."""

@@ -15,11 +15,13 @@ from sqlalchemy.orm import Session
 
 from contract.messages import DeviceIdentity, DeviceReport, Drift, Hello, ReconcileReport
 from contract.verdicts import Outcome, Verdict
-from controller import audit, breaker, due, metrics, recorded
+from controller import breaker, due, metrics
+from controller.audit import append as audit
+from controller.audit import recorded
+from controller.audit.recorded import Change
 from controller.breaker import DEFAULTS, Limits
 from controller.database import Database
 from controller.models import Device, Network, Node, Run
-from controller.recorded import Change
 from controller.states import Priority, RunState
 
 log = structlog.get_logger(__name__)

@@ -8,10 +8,10 @@ from contract.broker import MEMORY_BROKER
 from contract.errors import OperatorError
 from contract.local import ENTRY_POINT_GROUP, LocalWorker, LocalWorkerFactory
 from contract.verdicts import Mode
-from controller.manager import DockerSwarm
 from controller.run import run
 from controller.settings import LocalSettings
-from controller.swarm import SwarmError
+from controller.swarm.manager import DockerSwarm
+from controller.swarm.values import SwarmError
 
 
 def up(settings: LocalSettings) -> None:

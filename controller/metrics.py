@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from contract import VERSION
 from controller import due
-from controller.conditions import Type
+from controller.conditions.words import Type
 from controller.database import Database
 from controller.models import AuditHead, Cluster, Device, DueNode, Lease, Node
 from controller.states import RunState

@@ -348,13 +348,13 @@ class AuditRow(Base):
     """One thing that happened or was decided, for good: who, what, where, when, why.
 
     Rows are only ever added (database triggers see to it), each linked to the one before by its hash:
-    `controller.audit` has the rules. What does not apply is NULL: a mode has no device.
+    `controller.audit.append` has the rules. What does not apply is NULL: a mode has no device.
     """
 
     __tablename__ = "audit"
     __table_args__ = (
-        # `controller.trail` walks one of these at a time. Behind (at, id) each carries what people ask for
-        # besides, so that an entry that does not match costs no look at its row.
+        # `controller.audit.pages` walks one of these at a time. Behind (at, id) each carries what people ask
+        # for besides, so that an entry that does not match costs no look at its row.
         Index("ix_audit_at", "at", "id", "stage", "verdict", "urgency"),
         Index("ix_audit_run", "run_id", "at", "id"),
         *(

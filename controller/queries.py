@@ -8,7 +8,7 @@ from sqlalchemy import case, func, select, tuple_
 from sqlalchemy.orm import Session, joinedload
 
 from contract.verdicts import Verdict
-from controller.conditions import Status
+from controller.conditions.words import Status
 from controller.models import Attachment, Cluster, Device, Lease, Network, Node, Run
 from controller.states import RunState
 

@@ -9,7 +9,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage
-from controller import audit, due
+from controller import due
+from controller.audit.append import Entry, append
 from controller.models import Cluster, Node, Requeue
 from controller.states import Priority
 
@@ -76,7 +77,7 @@ def _ask(session: Session, node: Node, requeue: Requeue) -> None:
         priority=Priority.MANUAL,
         reason=f"requeued by {requeue.actor}{because}",
     )
-    entry = audit.Entry(
+    entry = Entry(
         id=uuid5(_ENTRIES, requeue.token),
         stage=Stage.REQUEUED,
         at=requeue.requested_at,
@@ -84,7 +85,7 @@ def _ask(session: Session, node: Node, requeue: Requeue) -> None:
         actor=requeue.actor,
         node=node,
     )
-    audit.append(session, [entry], requeue.requested_at)
+    append(session, [entry], requeue.requested_at)
 
 
 def _paused(session: Session, node: Node) -> str | None:

@@ -24,13 +24,14 @@ from contract.verdicts import Mode
 from controller.api import IDENTITY_HEADER
 from controller.api.app import build
 from controller.api.context import Context
+from controller.audit.custodian import Custodian
+from controller.audit.retention import Retention
 from controller.breaker import Limits
-from controller.conditions import longest_silence
+from controller.conditions.keep import Conditions
+from controller.conditions.words import longest_silence
 from controller.consumer import Consumer
-from controller.custodian import Custodian
 from controller.database import Database, open_database
 from controller.dispatch import ALL, URGENT, Dispatcher
-from controller.events import Events, Hints
 from controller.housekeeping import Housekeeping
 from controller.intake import Intake
 from controller.leader import (
@@ -42,12 +43,11 @@ from controller.leader import (
     this_process,
 )
 from controller.loops import Loops, every
-from controller.manager import DockerSwarm
-from controller.retention import Retention
 from controller.settings import CoreSettings
 from controller.states import Priority
-from controller.status import Conditions
-from controller.sync import Sync
+from controller.swarm.events import Events, Hints
+from controller.swarm.manager import DockerSwarm
+from controller.swarm.sync import Sync
 
 log = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from controller.swarm import SwarmNetwork, SwarmNode, SwarmTask
+from controller.swarm.values import SwarmNetwork, SwarmNode, SwarmTask
 from tests.fake_docker import FakeDocker, Json, raw_network, raw_node, raw_task
 from tests.fake_swarm import snapshot
 

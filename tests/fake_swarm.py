@@ -1,10 +1,10 @@
-"""A Swarm made of values: builders of its parts, and a `controller.swarm.Swarm` that says what it is told."""
+"""A Swarm made of values: builders of its parts, and a `values.Swarm` that says what it is told."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from contract.verdicts import Mode
-from controller.swarm import (
+from controller.swarm.values import (
     Swarm,
     SwarmError,
     SwarmIdentity,

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, Row, select, text
 
 from controller import due
 from controller.database import Database
-from controller.desired import store_cluster, store_networks, store_nodes, store_wants
 from controller.models import AuditRow, Base, Device, DueNode, Node, Run
-from controller.wanted import Packed, desired_state
+from controller.swarm.store import store_cluster, store_networks, store_nodes, store_wants
+from controller.swarm.wanted import Packed, desired_state
 from tests.fake_clock import START
 from tests.fake_swarm import Snapshot, snapshot, swarm_id
 

@@ -7,8 +7,9 @@ from uuid import uuid4
 from sqlalchemy import text
 
 from contract.verdicts import Stage, Urgency, Verdict
-from controller import audit, verify
-from controller.chain import Finding, Mark
+from controller.audit import verify
+from controller.audit.append import Entry, append, head_of, links
+from controller.audit.chain import Finding, Mark
 from controller.database import Database
 from tests.fake_clock import START
 from tests.reports import identity
@@ -18,10 +19,10 @@ from tests.stored import without_triggers
 def record(database: Database, count: int, *, now: datetime = START) -> None:
     """Add rows that say something in every column."""
     with database.write() as session:
-        audit.append(
+        append(
             session,
             [
-                audit.Entry(
+                Entry(
                     id=uuid4(),
                     stage=Stage.APPLIED,
                     at=now,
@@ -62,16 +63,16 @@ def check(database: Database, *expected: Mark, rows: int = 10_000) -> Finding | 
 def head(database: Database) -> Mark:
     """The end of the chain."""
     with database.read() as session:
-        return audit.head_of(session)
+        return head_of(session)
 
 
 def positions(database: Database) -> list[int]:
     """The positions of the rows that are there."""
     with database.read() as session:
-        return [row.position for row in audit.links(session, 0, 1_000_000)]
+        return [row.position for row in links(session, 0, 1_000_000)]
 
 
 def ids(database: Database) -> Iterable[int]:
     """The numbers of the rows, along the chain."""
     with database.read() as session:
-        return [row.id or 0 for row in audit.links(session, 0, 1_000_000)]
+        return [row.id or 0 for row in links(session, 0, 1_000_000)]

@@ -5,12 +5,12 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 
-from controller import counts, stories, trail
 from controller.api.context import Context
 from controller.api.cursor import Cursor
 from controller.api.parameters import ParameterError
 from controller.api.questions import Between, Listing, asked, once
 from controller.api.schema import AuditAnswer, AuditPage, AuditStats, StoryAnswer
+from controller.audit import counts, pages, stories
 
 _STATS: Final = timedelta(days=30)
 
@@ -26,7 +26,7 @@ def routes(context: Context) -> APIRouter:
         with database.read() as session:
             if listing.after is not None:
                 filters = listing.filters(session)
-                rows, after = trail.arrivals(session, filters, listing.after, listing.limit)
+                rows, after = pages.arrivals(session, filters, listing.after, listing.limit)
                 return AuditPage.of(rows, after)
             position = None
             if listing.cursor is not None:
@@ -35,10 +35,10 @@ def routes(context: Context) -> APIRouter:
                 except ValueError as error:
                     raise ParameterError("cursor", str(error)) from None
                 position, listing.since, listing.until = cursor.position, cursor.since, cursor.until
-            newest = trail.newest(
+            newest = pages.newest(
                 session
             )  # First: what is stored meanwhile is left to who follows.
-            page = trail.page(session, listing.filters(session), position, listing.limit)
+            page = pages.page(session, listing.filters(session), position, listing.limit)
             if page.next is None:
                 return AuditPage.of(page.rows, newest)
             return AuditPage.of(

@@ -6,12 +6,12 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 from pydantic import AfterValidator, AwareDatetime
 
-from controller import verify
 from controller.api import problems
 from controller.api.context import Context
 from controller.api.schema import VerifyAnswer
-from controller.chain import Mark
-from controller.export import PrunedError, export
+from controller.audit import verify
+from controller.audit.chain import Mark
+from controller.audit.export import PrunedError, export
 
 _MOST_EXPECTED: Final = 10
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from contract import VERSION
 from contract.verdicts import Verdict
-from controller import cluster_conditions, queries, status
+from controller import queries
 from controller.api import problems
 from controller.api.context import Context
 from controller.api.parameters import After, Limit, NetworkName, NodeFilter, NodeName
@@ -25,7 +25,9 @@ from controller.api.schema import (
     RunAnswer,
     StatusAnswer,
 )
-from controller.conditions import Status
+from controller.conditions.cluster import desired_state
+from controller.conditions.keep import cluster_facts
+from controller.conditions.words import Status
 from controller.models import Node
 from controller.queries import DeviceKey
 from controller.states import RunState
@@ -64,8 +66,8 @@ def routes(context: Context) -> APIRouter:
         if cluster is None:
             return problems.problem(503, "Not ready", "the Swarm has not been read yet")
         # Worked out here and now: what is stored may be a second old.
-        known = cluster_conditions.desired_state(
-            status.cluster_facts(cluster, context.mode, datetime.now(UTC), context.stale_after)
+        known = desired_state(
+            cluster_facts(cluster, context.mode, datetime.now(UTC), context.stale_after)
         )
         if known.status != Status.TRUE:
             return problems.problem(503, "Not ready", f"{known.reason}: {known.message}")

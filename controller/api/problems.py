@@ -7,6 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from controller.api.parameters import ParameterError
+from controller.audit.stories import AmbiguousRunError, UnknownRowError
 from controller.queries import (
     AmbiguousNetworkError,
     AmbiguousNodeError,
@@ -15,7 +16,6 @@ from controller.queries import (
     UnknownNetworkError,
     UnknownNodeError,
 )
-from controller.stories import AmbiguousRunError, UnknownRowError
 
 
 def problem(status: int, title: str, detail: str) -> JSONResponse:

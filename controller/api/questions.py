@@ -16,9 +16,9 @@ from pydantic import (
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage, Urgency, Verdict
-from controller import names, stories, trail
 from controller.api.parameters import ParameterError
-from controller.moments import moment
+from controller.audit import names, pages, stories
+from controller.audit.moments import moment
 
 _REPEATABLE: Final = {"stage"}
 
@@ -83,14 +83,14 @@ class Question(Between):
     actor: Text | None = None
     run: Annotated[Text | None, Field(description="id or unique id prefix")] = None
 
-    def filters(self, session: Session) -> trail.Filters:
+    def filters(self, session: Session) -> pages.Filters:
         """The same with ids for names.
 
         Raises:
             LookupError: a name means nothing, or several things.
         """
         name, mark, number = (self.device or "").rpartition("#")
-        return trail.Filters(
+        return pages.Filters(
             node_id=None if self.node is None else names.node_id(session, self.node),
             network_id=None if self.network is None else names.network_id(session, self.network),
             vni=self.vni,

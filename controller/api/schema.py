@@ -8,16 +8,16 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from contract.verdicts import Mode, Stage, Urgency, Verdict
+from controller.audit.chain import Fault
+from controller.audit.counts import Counts
+from controller.audit.stories import Story
+from controller.audit.verify import Progress
 from controller.breaker import Limits, State
-from controller.chain import Fault
-from controller.conditions import Status
-from controller.counts import Counts
+from controller.conditions.words import Status
 from controller.decisions import describe
 from controller.models import Attachment, AuditRow, Cluster, Device, Network, Node, Run
 from controller.modes import Effective
 from controller.states import RunState
-from controller.stories import Story
-from controller.verify import Progress
 
 
 class _Answer(BaseModel):

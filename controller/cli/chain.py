@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from contract.errors import OperatorError
-from controller import archive
-from controller.chain import Fault, Finding, Mark
+from controller.audit import archive
+from controller.audit.chain import Fault, Finding, Mark
 from controller.cli import show
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Form, Url

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from sqlalchemy import event, func, select
 
-from controller import desired
 from controller.database import Database, open_database
-from controller.events import Hint, Hints
 from controller.models import Attachment
-from controller.swarm import SwarmIdentity, SwarmTask
-from controller.sync import Sync
-from controller.wanted import Packed, desired_state
+from controller.swarm import store
+from controller.swarm.events import Hint, Hints
+from controller.swarm.sync import Sync
+from controller.swarm.values import SwarmIdentity, SwarmTask
+from controller.swarm.wanted import Packed, desired_state
 from tests.big_swarm import BigDocker, BigSwarm
 from tests.controller_process import ControllerProcess
 from tests.fake_clock import START
@@ -61,24 +61,24 @@ def _database(name: str, url: str, swarm: BigSwarm) -> None:
             for node, wants in desired_state(ids, networks, tasks).items():
                 wanted[node] = Packed.of(wants)
 
-    def store() -> None:
+    def store_all() -> None:
         with database.write() as session:
-            desired.store_nodes(session, nodes, START, whole=True)
-            desired.store_networks(session, networks, START, whole=True)
+            store.store_nodes(session, nodes, START, whole=True)
+            store.store_networks(session, networks, START, whole=True)
         with database.read() as session:
-            differing = desired.differing(session, wanted)
+            differing = store.differing(session, wanted)
         for at in range(0, len(differing), 200):
             with database.write() as session:
                 portion = {node: wanted[node] for node in differing[at : at + 200]}
-                desired.store_wants(session, portion, START)
+                store.store_wants(session, portion, START)
         with database.write() as session:
-            desired.store_cluster(session, SwarmIdentity("s" * 25, 4789), START)
+            store.store_cluster(session, SwarmIdentity("s" * 25, 4789), START)
 
     computing = [_timed(compute) for _ in range(3)]
-    first = _timed(store)
+    first = _timed(store_all)
     with database.read() as session:
         count = session.scalar(select(func.count()).select_from(Attachment))
-    again = [_timed(store) for _ in range(5)]
+    again = [_timed(store_all) for _ in range(5)]
     print(f"{name}: {len(nodes)} nodes, {len(networks)} networks, {count} attachments")
     print(f"  which network belongs where, from the tasks: {statistics.median(computing):.2f} s")
     print(f"  stored for the first time: {first:.1f} s")
@@ -90,7 +90,7 @@ def _database(name: str, url: str, swarm: BigSwarm) -> None:
 
 
 class _Asked:
-    """A `controller.swarm.Swarm` of a big one, in which one service has another task now."""
+    """A `controller.swarm.values.Swarm` of a big one, in which one service has another task now."""
 
     def __init__(self, swarm: BigSwarm) -> None:
         self._swarm = swarm

@@ -11,10 +11,10 @@ from sqlalchemy import insert, update
 from contract.verdicts import Mode, Urgency, Verdict
 from controller.api.app import build
 from controller.api.context import Context
+from controller.conditions.keep import Conditions
 from controller.database import Database, open_database
 from controller.models import Cluster, Device, DueNode, Node
 from controller.states import RunState
-from controller.status import Conditions
 from tests.benchmarks.measure import median_seconds
 from tests.fake_clock import START, Clock
 from tests.servers import PostgresServer

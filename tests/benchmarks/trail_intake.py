@@ -17,9 +17,10 @@ from uuid import uuid4
 import structlog
 
 from contract.verdicts import Stage, Verdict
-from controller import audit, verify
+from controller.audit import verify
+from controller.audit.append import Entry, append
+from controller.audit.export import export
 from controller.database import Database, open_database
-from controller.export import export
 from controller.intake import Intake
 from tests.fake_clock import START as START_TIME
 from tests.fake_swarm import node, snapshot, swarm_id
@@ -107,10 +108,10 @@ def _fill(kind: str, database: Database, rows: int) -> None:
     now = datetime.now(UTC)
     for _ in range(rows // BATCH):
         with database.write() as session:
-            audit.append(
+            append(
                 session,
                 [
-                    audit.Entry(
+                    Entry(
                         id=uuid4(),
                         stage=Stage.APPLIED,
                         at=now,

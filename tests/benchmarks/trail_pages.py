@@ -17,8 +17,8 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from contract.verdicts import Stage, Urgency, Verdict
-from controller import trail
-from controller.counts import counts
+from controller.audit import pages as trail
+from controller.audit.counts import counts
 from controller.database import Database, open_database
 from controller.models import AuditRow
 from tests.servers import PostgresServer

@@ -21,11 +21,11 @@ from contract.verdicts import Mode, Outcome, Stage, Verdict
 from controller import due
 from controller.api.app import build
 from controller.api.context import Context
+from controller.conditions.keep import Conditions
 from controller.database import Database, open_database
-from controller.desired import note_failure
 from controller.intake import Intake
 from controller.states import Priority
-from controller.status import Conditions
+from controller.swarm.store import note_failure
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
 from tests.reports import device, entry, report

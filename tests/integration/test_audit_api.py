@@ -10,9 +10,9 @@ from fastapi.testclient import TestClient
 from httpx import Response
 
 from contract.verdicts import Mode, Stage, Verdict
-from controller import counts
 from controller.api.app import build
 from controller.api.context import Context
+from controller.audit import counts
 from controller.database import Database
 from controller.intake import Intake
 from tests.audit_rows import add, row

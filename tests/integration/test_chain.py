@@ -13,11 +13,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from contract.verdicts import Stage
-from controller import audit
-from controller.chain import CHAINED, START, Fault, Finding, Mark, link
-from controller.custodian import Custodian
+from controller.audit.append import Entry, append
+from controller.audit.chain import CHAINED, START, Fault, Finding, Mark, link
+from controller.audit.custodian import Custodian
+from controller.audit.retention import Retention
 from controller.database import Database, open_database
-from controller.retention import Retention
 from tests.fake_clock import START as NOW
 from tests.fake_clock import Clock
 from tests.fake_swarm import node, snapshot
@@ -163,10 +163,10 @@ def test_a_chain_that_was_made_anew_shows_by_a_head_that_was_kept(database: Data
     rewritten = rows_of(database)
     behind_our_back(database, "DELETE FROM audit", "DELETE FROM audit_head")
     with database.write() as session:
-        audit.append(
+        append(
             session,
             [
-                audit.Entry(
+                Entry(
                     id=row.entry_id,
                     stage=row.stage,
                     at=row.at,
@@ -385,7 +385,7 @@ def test_processes_that_take_in_reports_at_once_make_one_unbroken_chain(
 def test_a_check_while_rows_are_added_and_pruned_finds_nothing(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.retention.ROWS", 20)
+    monkeypatch.setattr("controller.audit.retention.ROWS", 20)
     keeping = Retention(database, days=1, folder=tmp_path)
     record(database, 200)
 
@@ -404,10 +404,10 @@ def test_a_check_while_rows_are_added_and_pruned_finds_nothing(
 
 
 def test_what_is_told_under_one_id_is_recorded_once(database: Database) -> None:
-    told = audit.Entry(id=uuid4(), stage=Stage.PAUSED, at=NOW, reason="why", actor="ann")
+    told = Entry(id=uuid4(), stage=Stage.PAUSED, at=NOW, reason="why", actor="ann")
     for _ in range(2):
         with database.write() as session:
-            audit.append(session, [told, told], NOW)
+            append(session, [told, told], NOW)
     assert len(rows_of(database)) == 1
 
 

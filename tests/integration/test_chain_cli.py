@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from contract.verdicts import Mode
 from controller.api.app import build
 from controller.api.context import Context
-from controller.chain import START
+from controller.audit.chain import START
 from controller.database import Database, open_database
 from tests.controller_process import ControllerProcess, assert_one_clear_line, vxctl
 from tests.fake_docker import FakeDocker

@@ -27,11 +27,11 @@ from controller.api import IDENTITY_HEADER
 from controller.api.app import build
 from controller.api.context import Context
 from controller.cli import main
+from controller.conditions.keep import Conditions
 from controller.database import Database
-from controller.desired import note_failure
 from controller.intake import Intake
 from controller.models import Node
-from controller.status import Conditions
+from controller.swarm.store import note_failure
 from tests.controller_process import VXCTL, environment, free_port
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task

@@ -23,7 +23,7 @@ from controller.database import Database
 from controller.dispatch import CLOCKS_MAY_DIFFER, LANES, URGENT, Dispatcher
 from controller.models import Device, Network, Node
 from controller.states import Priority, RunState
-from controller.swarm import SwarmNetwork
+from controller.swarm.values import SwarmNetwork
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
 from tests.servers import RedisServer

@@ -12,11 +12,11 @@ from contract.verdicts import Mode, Stage, Verdict
 from controller import due
 from controller.api.app import build
 from controller.api.context import Context
+from controller.conditions.keep import Conditions
 from controller.database import Database
 from controller.explain import LONGEST, Explanation, clues, explain
 from controller.intake import Intake
 from controller.states import Priority
-from controller.status import Conditions
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
 from tests.reports import device, entry, report

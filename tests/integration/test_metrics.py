@@ -16,11 +16,11 @@ from contract.verdicts import Mode, Outcome, Verdict
 from controller import due, metrics
 from controller.api.app import build
 from controller.api.context import Context
+from controller.conditions.keep import Conditions
 from controller.database import Database, open_database
 from controller.intake import Intake
 from controller.models import Cluster, DueNode, Node
 from controller.states import Priority
-from controller.status import Conditions
 from tests.fake_clock import START
 from tests.fake_swarm import node, snapshot, swarm_id
 from tests.reports import device, report

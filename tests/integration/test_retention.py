@@ -12,13 +12,14 @@ from structlog.testing import capture_logs
 
 from contract.errors import OperatorError
 from contract.verdicts import Stage
-from controller import archive, audit, retention
-from controller.chain import START, Fault, Finding, Mark
-from controller.custodian import Custodian
+from controller.audit import archive, retention
+from controller.audit.append import links
+from controller.audit.chain import START, Fault, Finding, Mark
+from controller.audit.custodian import Custodian
+from controller.audit.export import PrunedError, export
+from controller.audit.retention import Retention
 from controller.database import Database
-from controller.export import PrunedError, export
 from controller.models import AuditAnchor
-from controller.retention import Retention
 from tests.fake_clock import START as NOW
 from tests.fake_clock import Clock
 from tests.stored import audit as rows_of
@@ -128,7 +129,7 @@ def test_a_crash_at_any_point_loses_nothing_and_is_repeated_harmlessly(
         elif function == "replace":
             crashing.setattr(Path, "replace", crash)
         else:
-            crashing.setattr(audit, "append", crash)
+            crashing.setattr(retention, "append", crash)
         with pytest.raises(CrashError):
             keeping.step(LATER)
     assert contents(database) == before
@@ -204,7 +205,7 @@ def test_heads_that_were_kept_are_found_in_archives_and_behind(
     database: Database, keeping: Retention, folder: Path
 ) -> None:
     with database.read() as session:
-        kept = [Mark(row.position, row.hash or b"") for row in audit.links(session, 0, 30)]
+        kept = [Mark(row.position, row.hash or b"") for row in links(session, 0, 30)]
     while keeping.step(LATER):
         pass
     files = list(folder.iterdir())
@@ -341,7 +342,7 @@ def test_an_export_of_nothing(database: Database) -> None:
 def test_an_export_while_rows_are_pruned_breaks_off(
     database: Database, keeping: Retention, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.export._ROWS", 5)
+    monkeypatch.setattr("controller.audit.export._ROWS", 5)
     pieces = export(database)
     next(pieces)
     keeping.step(LATER)

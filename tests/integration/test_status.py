@@ -10,12 +10,12 @@ from sqlalchemy import Connection, event, select, update
 
 from contract.verdicts import Mode, Outcome, Verdict
 from controller import due
+from controller.conditions.keep import Conditions
 from controller.database import Database
-from controller.desired import note_failure
 from controller.intake import Intake
 from controller.models import Cluster, DueNode, Node
 from controller.states import Priority
-from controller.status import Conditions
+from controller.swarm.store import note_failure
 from tests.fake_clock import Clock
 from tests.fake_swarm import node, snapshot, swarm_id, task
 from tests.reports import device, report
@@ -292,5 +292,5 @@ def test_a_step_asks_for_peace_in_proportion(
 ) -> None:
     put(database)
     ticks = iter((10.0, 10.5))
-    monkeypatch.setattr("controller.status.time.monotonic", lambda: next(ticks))
+    monkeypatch.setattr("controller.conditions.keep.time.monotonic", lambda: next(ticks))
     assert timedelta(seconds=conditions.step()) == timedelta(seconds=2)

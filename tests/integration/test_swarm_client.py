@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from contract.errors import OperatorError
-from controller.manager import DockerSwarm
-from controller.swarm import SwarmError, SwarmMovedError
+from controller.swarm.manager import DockerSwarm
+from controller.swarm.values import SwarmError, SwarmMovedError
 from tests.fake_docker import FakeDocker, Fault, raw_network
 from tests.fake_swarm import (
     INGRESS,
@@ -189,7 +189,7 @@ def test_each_fault_of_each_question_and_that_it_recovers(
 def test_a_question_without_an_answer_is_given_up(
     swarm: DockerSwarm, docker: FakeDocker, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.manager._TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("controller.swarm.manager._TIMEOUT_SECONDS", 0.2)
     docker.faults[what] = Fault.HANG
     assert "does not answer" in failing(swarm)
 
@@ -360,14 +360,14 @@ def test_events_since_a_time_by_the_managers_clock(
 
 
 def test_events_end_after_a_silence(listener: DockerSwarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("controller.manager._SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr("controller.swarm.manager._SILENCE_SECONDS", 0.2)
     assert list(listener.events(listener.clock())) == []
 
 
 def test_a_server_that_hangs_before_the_first_event_is_a_silence_too(
     listener: DockerSwarm, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.manager._SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr("controller.swarm.manager._SILENCE_SECONDS", 0.2)
     docker.faults["events"] = Fault.HANG
     assert list(listener.events(listener.clock())) == []
 

@@ -9,11 +9,11 @@ from sqlalchemy import event, select
 from sqlalchemy.exc import OperationalError
 
 from controller.database import Database
-from controller.events import Hint, Hints
 from controller.models import Attachment, Cluster
 from controller.states import Priority
-from controller.swarm import SwarmError, SwarmTask
-from controller.sync import Sync
+from controller.swarm.events import Hint, Hints
+from controller.swarm.sync import Sync
+from controller.swarm.values import SwarmError, SwarmTask
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import INGRESS, FakeSwarm, Snapshot, network, node, snapshot, swarm_id, task
 from tests.stored import claim, contents, due_row, node_row, put

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.budget import Budget
+from controller.swarm.budget import Budget
 from tests.fake_clock import Clock
 
 

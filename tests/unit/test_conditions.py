@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from controller.cluster_conditions import ClusterFacts, of_cluster
-from controller.conditions import Condition, Reason, Status, Type, dated, longest_silence
-from controller.node_conditions import NodeFacts, of_node
+from controller.conditions.cluster import ClusterFacts, of_cluster
+from controller.conditions.node import NodeFacts, of_node
+from controller.conditions.words import Condition, Reason, Status, Type, dated, longest_silence
 from controller.states import RunState
 from tests.fake_clock import START
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from controller.events import Events, Hint, Hints
-from controller.swarm import SwarmError, SwarmEvent
+from controller.swarm.events import Events, Hint, Hints
+from controller.swarm.values import SwarmError, SwarmEvent
 
 
 class Told:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.faults import is_leak
+from controller.swarm.faults import is_leak
 
 SUBNET = 'subnet sandbox join failed for "10.0.2.0/24": '
 

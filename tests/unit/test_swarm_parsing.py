@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from contract.verdicts import Mode
-from controller.manager import _network, _node, _task
-from controller.swarm import SwarmNetwork, SwarmNode, SwarmTask
+from controller.swarm.manager import _network, _node, _task
+from controller.swarm.values import SwarmNetwork, SwarmNode, SwarmTask
 from tests.fake_docker import VNI_OPTION, raw_network, raw_node, raw_task
 from tests.fake_swarm import SHOP, network, node, swarm_id, task
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, lazyload
 
 from contract.messages import DeviceReport, JournalEntry, ReconcileReport
 from contract.verdicts import Stage, Verdict
-from controller.audit import Entry
+from controller.audit.append import Entry
 from controller.models import Network, NetworkVni, Node, Run
 from controller.states import CONTROLLER
 

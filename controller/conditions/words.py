@@ -3,7 +3,7 @@
 A condition is an answer to one question (`Type`) with a status, a reason that programs can match, a
 message that says what to do, and the time at which the status last changed. What is not known is
 `Unknown`, never `True`. docs/conditions.md lists every reason;
-`node_conditions` and `cluster_conditions` conclude them.
+`node` and `cluster` conclude them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

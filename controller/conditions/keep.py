@@ -14,12 +14,11 @@ from sqlalchemy import Row, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode, Urgency, Verdict
-from controller import cluster_conditions, node_conditions
-from controller.cluster_conditions import ClusterFacts
-from controller.conditions import Condition, dated, longest_silence
+from controller.conditions.cluster import ClusterFacts, of_cluster
+from controller.conditions.node import NodeFacts, of_node
+from controller.conditions.words import Condition, dated, longest_silence
 from controller.database import Database
 from controller.models import Cluster, Device, DueNode, Node
-from controller.node_conditions import NodeFacts
 
 _PERIOD: Final = 1.0
 """Seconds between two steps, at the least."""
@@ -65,11 +64,11 @@ class Conditions:
                 return _PERIOD
             changed, nodes = self._of_nodes(session, cluster, now)
         facts = cluster_facts(cluster, self._mode, now, self._silence)
-        of_cluster = dated(cluster_conditions.of_cluster(facts, nodes), cluster.conditions, now)
-        if changed or of_cluster != cluster.conditions:
+        of_all = dated(of_cluster(facts, nodes), cluster.conditions, now)
+        if changed or of_all != cluster.conditions:
             with self._database.write() as session:
                 _write_nodes(session, changed)
-                session.execute(update(Cluster).values(conditions=of_cluster))
+                session.execute(update(Cluster).values(conditions=of_all))
         return max(_PERIOD, (time.monotonic() - begin) * (1 / _SHARE - 1))
 
     def _of_nodes(
@@ -103,7 +102,7 @@ class Conditions:
                 blocking=devices[row.id]["blocking"],
                 orphans=devices[row.id]["orphans"],
             )
-            found = node_conditions.of_node(facts)
+            found = of_node(facts)
             all_.append((row.hostname, found))
             its = dated(found, row.conditions, now)
             if its != row.conditions:

@@ -8,8 +8,8 @@ from uuid import UUID, uuid5
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from controller import audit
-from controller.chain import START, Fault, Finding, Mark, Walk
+from controller.audit.append import head_of, links
+from controller.audit.chain import START, Fault, Finding, Mark, Walk
 from controller.models import AuditAnchor, AuditRow
 
 ROWS_AT_ONCE: Final = 20_000
@@ -58,13 +58,13 @@ def step(
         # Else each statement sees a moment of its own, and rows pruned in between look missing.
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     expected = list(expected)
-    head, anchor = audit.head_of(session), last_anchor(session)
+    head, anchor = head_of(session), last_anchor(session)
     began = anchor if after is None or after.position < anchor.position else after
     walk = Walk(began, expected)
     finding = None if began is after else _before(session, anchor, expected)
     done = False
     while finding is None and not done and walk.mark.position - began.position < rows:
-        found = audit.links(session, walk.mark.position, _BATCH)
+        found = links(session, walk.mark.position, _BATCH)
         finding = walk.follow(found)
         done = len(found) < _BATCH
     if finding is None and done:

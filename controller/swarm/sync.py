@@ -16,13 +16,13 @@ from typing import Final
 import structlog
 from sqlalchemy import func, select
 
-from controller import desired
-from controller.budget import Budget
 from controller.database import Database
-from controller.events import Hint, Hints
 from controller.models import Attachment, Node
-from controller.rejections import Rejections
-from controller.swarm import (
+from controller.swarm import store
+from controller.swarm.budget import Budget
+from controller.swarm.events import Hint, Hints
+from controller.swarm.rejections import Rejections
+from controller.swarm.values import (
     Swarm,
     SwarmError,
     SwarmMovedError,
@@ -30,7 +30,7 @@ from controller.swarm import (
     SwarmNode,
     SwarmTask,
 )
-from controller.wanted import Doubt, Packed, desired_state, is_great
+from controller.swarm.wanted import Doubt, Packed, desired_state, is_great
 
 log = structlog.get_logger(__name__)
 
@@ -143,7 +143,7 @@ class Sync:
         if error.reason != SHRUNK:
             self._doubt.forget()
         with self._database.write() as session:
-            desired.note_failure(session, str(error), self._utcnow(), error.reason)
+            store.note_failure(session, str(error), self._utcnow(), error.reason)
 
     # --- everything ---
 
@@ -162,7 +162,7 @@ class Sync:
         try:
             identity = ask(self._swarm.identity)
             with self._database.read() as session:
-                desired.check_identity(session, identity)
+                store.check_identity(session, identity)
             nodes = {each.id: each for each in ask(self._swarm.nodes)}
             networks = {each.id: each for each in ask(self._swarm.networks)}
             wanted: dict[str, Packed] = {}
@@ -179,19 +179,19 @@ class Sync:
             seconds = self._whole.rest()
         now = self._utcnow()
         with self._database.read() as session:
-            self._believe(desired.stored(session), nodes, networks, wanted, now)
+            self._believe(store.stored(session), nodes, networks, wanted, now)
             for gone in session.scalars(select(Node.id)):
                 wanted.setdefault(gone, Packed.of({}))
         with self._database.write() as session:
-            desired.store_nodes(session, nodes.values(), now, whole=True)
+            store.store_nodes(session, nodes.values(), now, whole=True)
         with self._database.write() as session:
-            desired.store_networks(session, networks.values(), now, whole=True)
+            store.store_networks(session, networks.values(), now, whole=True)
         self._rejections.tell(rejected)
         self._store(wanted)
         with self._database.write() as session:
             # At the end: nothing is dispatched before it is known for the first time.
             share = min(1.0, self._whole.lately() + self._parts.lately())
-            desired.store_cluster(session, identity, now, seconds=seconds, share=share)
+            store.store_cluster(session, identity, now, seconds=seconds, share=share)
         self._nodes, self._networks, self._places = nodes, networks, dict(places)
         self._everything = False
         self._read_at = self._monotonic()
@@ -221,7 +221,7 @@ class Sync:
 
     def _believe(
         self,
-        before: desired.Stored,
+        before: store.Stored,
         nodes: dict[str, SwarmNode],
         networks: dict[str, SwarmNetwork],
         wanted: dict[str, Packed],
@@ -246,12 +246,12 @@ class Sync:
 
     def _store(self, wanted: dict[str, Packed]) -> None:
         with self._database.read() as session:
-            differing = desired.differing(session, wanted)
+            differing = store.differing(session, wanted)
         changed = 0
         for ids in _portions(differing, _STORED_AT_ONCE):
             with self._database.write() as session:
                 portion = {node: wanted[node] for node in ids}
-                changed += len(desired.store_wants(session, portion, self._utcnow()))
+                changed += len(store.store_wants(session, portion, self._utcnow()))
         if changed:
             log.info("desired state changed", nodes=changed)
 
@@ -266,7 +266,7 @@ class Sync:
             if nodes or hint.networks or self._moving:
                 identity = self._parts.ask(self._swarm.identity)
                 with self._database.read() as session:
-                    desired.check_identity(session, identity)
+                    store.check_identity(session, identity)
             self._see_nodes(hint.nodes)
             self._see_networks(hint.networks)
             nodes |= self._see_services()
@@ -319,7 +319,7 @@ class Sync:
             return
         found = self._parts.ask(lambda: self._swarm.nodes(sorted(ids)))
         with self._database.write() as session:
-            desired.store_nodes(session, found, self._utcnow(), whole=False)
+            store.store_nodes(session, found, self._utcnow(), whole=False)
         for node in found:
             before = self._nodes.get(node.id)
             if before is None or (before.state, before.availability) != (
@@ -339,7 +339,7 @@ class Sync:
             return
         found = self._parts.ask(lambda: self._swarm.networks(sorted(ids)))
         with self._database.write() as session:
-            desired.store_networks(session, found, self._utcnow(), whole=False)
+            store.store_networks(session, found, self._utcnow(), whole=False)
         self._networks.update((network.id, network) for network in found)
         self._everything |= len(found) < len(ids)
 

@@ -14,8 +14,9 @@ import structlog
 from sqlalchemy import delete, insert
 
 from contract.verdicts import Stage
-from controller import archive, audit, verify
-from controller.chain import CHAINED, Mark, Walk, plain
+from controller.audit import archive, verify
+from controller.audit.append import Entry, append, links
+from controller.audit.chain import CHAINED, Mark, Walk, plain
 from controller.database import Database
 from controller.models import AuditAnchor, AuditRow
 from controller.states import CONTROLLER
@@ -51,7 +52,7 @@ class Retention:
         before = plain(midnight - self._days)
         with self._database.read() as session:
             anchor = verify.last_anchor(session)
-            rows = audit.links(session, anchor.position, ROWS)
+            rows = links(session, anchor.position, ROWS)
         rows = list(takewhile(lambda row: row.says[_STORED_AT] < before, rows))
         if not rows:
             return 0
@@ -88,10 +89,10 @@ class Retention:
                 )
             )
             session.execute(delete(AuditRow).where(AuditRow.position <= mark.position))
-            audit.append(
+            append(
                 session,
                 [
-                    audit.Entry(
+                    Entry(
                         id=verify.pruned_id(mark.position),
                         stage=Stage.PRUNED,
                         at=now,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from controller.swarm import SwarmNetwork, SwarmTask
+from controller.swarm.values import SwarmNetwork, SwarmTask
 
 INGRESS_REASON: Final = "ingress"
 _MOST_REASONS: Final = 20

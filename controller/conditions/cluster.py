@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.conditions import Condition, Reason, Status, Type, counted, moment, named, quoted
+from controller.conditions.words import (
+    Condition,
+    Reason,
+    Status,
+    Type,
+    counted,
+    moment,
+    named,
+    quoted,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from contract.errors import OperatorError
-from controller.chain import CHAINED, START, Fault, Finding, Link, Mark, Walk
+from controller.audit.chain import CHAINED, START, Fault, Finding, Link, Mark, Walk
 
 _ROWS: Final = 1_000
 _LINE: Final = 1_000_000

@@ -6,9 +6,9 @@ from typing import Final
 
 import structlog
 
-from controller import audit
+from controller.audit.append import adopt, head_of
+from controller.audit.retention import Retention
 from controller.database import Database
-from controller.retention import Retention
 
 log = structlog.get_logger(__name__)
 
@@ -43,12 +43,12 @@ class Custodian:
         """Do one batch of what there is to do; return after how many seconds to come again."""
         now = self._utcnow()
         with self._database.write() as session:
-            linked = audit.adopt(session, _LINKED_AT_ONCE)
+            linked = adopt(session, _LINKED_AT_ONCE)
         if linked:
             log.info("audit rows of the first release linked", rows=linked)
         if self._told != now.date():
             with self._database.read() as session:
-                head = audit.head_of(session)
+                head = head_of(session)
             # Logs go elsewhere than the database does: who rewrites the one leaves this in the other.
             log.info("head of the audit trail", head=str(head))
             self._told = now.date()

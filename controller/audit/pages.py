@@ -169,7 +169,7 @@ def arrivals(
     """The rows that match of those stored after the one with the number `after`, in that order.
 
     Also the number after which to go on. Rows get their numbers under the lock of the chain's end
-    (`controller.audit`), so that none can appear behind one that was seen already.
+    (`controller.audit.append`), so that none can appear behind one that was seen already.
     """
     window = select(AuditRow.id).where(AuditRow.id > after).order_by(AuditRow.id).limit(_WINDOW)
     through = session.scalar(select(func.max(window.subquery().c.id)))

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final
 
-from controller import archive, audit, verify
-from controller.chain import CHAINED, Link, Mark, plain
+from controller.audit import archive, verify
+from controller.audit.append import head_of, links
+from controller.audit.chain import CHAINED, Link, Mark, plain
 from controller.database import Database
 
 _ROWS: Final = 1_000
@@ -37,7 +38,7 @@ def export(
         PrunedError: the first rows are not in the database any more.
     """
     with database.read() as session:
-        begin, head = verify.last_anchor(session), audit.head_of(session)
+        begin, head = verify.last_anchor(session), head_of(session)
     if after is not None and after.position < begin.position:
         raise PrunedError(f"rows up to {begin.position} were pruned")
 
@@ -58,7 +59,7 @@ def _pieces(
     rows, exported = 0, None
     while mark.position < head.position:
         with database.read() as session:
-            found = audit.links(session, mark.position, min(_ROWS, head.position - mark.position))
+            found = links(session, mark.position, min(_ROWS, head.position - mark.position))
         if not found or found[0].position != mark.position + 1:
             raise PrunedError(f"rows behind {mark.position} were pruned meanwhile")
         lines = []

@@ -14,7 +14,7 @@ from docker.errors import APIError, DockerException
 
 from contract.errors import OperatorError
 from contract.verdicts import Mode
-from controller.swarm import (
+from controller.swarm.values import (
     SwarmError,
     SwarmEvent,
     SwarmIdentity,

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 from controller import due
 from controller.models import Attachment, Cluster, DueNode, Network, NetworkVni, Node
 from controller.states import Priority
-from controller.swarm import UNREADABLE, SwarmError, SwarmIdentity, SwarmNetwork, SwarmNode
-from controller.wanted import Packed, Want
+from controller.swarm.values import UNREADABLE, SwarmError, SwarmIdentity, SwarmNetwork, SwarmNode
+from controller.swarm.wanted import Packed, Want
 
 CHANGED: Final = "SwarmChanged"
 """`SwarmError.reason` of a manager of another Swarm than the database is about."""

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from controller.conditions import Condition, Reason, Status, Type, counted, moment, named, quoted
+from controller.conditions.words import (
+    Condition,
+    Reason,
+    Status,
+    Type,
+    counted,
+    moment,
+    named,
+    quoted,
+)
 from controller.states import RunState
 
 LOST_IN_A_ROW: Final = 3

@@ -1,7 +1,7 @@
 """The audit trail: adding rows to it, each linked to the one before.
 
 Rows are only ever added, and whoever adds holds the end of the chain (`AuditHead`) until its commit:
-so positions have no gaps, and rows stand in the order in which they were stored. `controller.chain`
+so positions have no gaps, and rows stand in the order in which they were stored. `controller.audit.chain`
 says what a row's hash covers.
 
 The end of the chain is the last thing that a transaction locks, after any node, run or due row: then
@@ -33,7 +33,7 @@ from sqlalchemy.orm import Session
 
 from contract.messages import DeviceIdentity
 from contract.verdicts import Stage, Urgency, Verdict
-from controller.chain import CHAINED, START, Link, Mark, link, plain
+from controller.audit.chain import CHAINED, START, Link, Mark, link, plain
 from controller.models import AuditHead, AuditRow, Base, Network, Node, UtcDateTime
 
 _TABLE: Final = Base.metadata.tables[AuditRow.__tablename__]

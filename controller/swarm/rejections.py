@@ -6,9 +6,9 @@ from typing import Final
 
 from controller import due
 from controller.database import Database
-from controller.faults import is_leak
 from controller.states import Priority
-from controller.swarm import SwarmTask
+from controller.swarm.faults import is_leak
+from controller.swarm.values import SwarmTask
 
 _MOST_REMEMBERED: Final = 20_000
 _LONGEST_REASON: Final = 500

@@ -1,0 +1,6 @@
+"""What the Swarm says, and the desired state that follows.
+
+Read `values` (what it says), `manager` (asking it), `wanted` (which network belongs on which node), `store`
+(storing that), and `sync` (doing so again and again), which keeps to a `budget` of the manager's time and
+looks sooner where `events` hint at it, and at `rejections`: tasks that failed of one of our `faults`.
+"""
