@@ -1,7 +1,7 @@
 """The HTTP API: routes are thin, each a query and its answer.
 
 `nodes`, `requeue`, `safety`, `audit`, `chain`, `explain` and `metrics` are the routes, answering from a
-`context`, with `parameters` (`questions` and `cursor` are those of the audit trail); `schema` is what
+`context`, with `parameters` (`questions` and `cursor` are those of the audit trail); `answers` are what
 answers look like, `problems` what errors look like; `app` puts them together.
 """
 

@@ -5,11 +5,11 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 
+from controller.api.answers.audit import AuditAnswer, AuditPage, AuditStats, StoryAnswer
 from controller.api.context import Context
 from controller.api.cursor import Cursor
 from controller.api.parameters import ParameterError
 from controller.api.questions import Between, Listing, asked, once
-from controller.api.schema import AuditAnswer, AuditPage, AuditStats, StoryAnswer
 from controller.audit import counts, pages, stories
 
 _STATS: Final = timedelta(days=30)
@@ -35,9 +35,8 @@ def routes(context: Context) -> APIRouter:
                 except ValueError as error:
                     raise ParameterError("cursor", str(error)) from None
                 position, listing.since, listing.until = cursor.position, cursor.since, cursor.until
-            newest = pages.newest(
-                session
-            )  # First: what is stored meanwhile is left to who follows.
+            # First: what is stored meanwhile is left to who follows.
+            newest = pages.newest(session)
             page = pages.page(session, listing.filters(session), position, listing.limit)
             if page.next is None:
                 return AuditPage.of(page.rows, newest)

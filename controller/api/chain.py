@@ -7,8 +7,8 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import AfterValidator, AwareDatetime
 
 from controller.api import problems
+from controller.api.answers.chain import VerifyAnswer
 from controller.api.context import Context
-from controller.api.schema import VerifyAnswer
 from controller.audit import verify
 from controller.audit.chain import Mark
 from controller.audit.export import PrunedError, export

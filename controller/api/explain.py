@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
+from controller.api.answers.audit import AuditAnswer
+from controller.api.answers.devices import DeviceAnswer
 from controller.api.context import Context
-from controller.api.schema import AuditAnswer, DeviceAnswer
 from controller.explain import LONGEST, explain
 
 Line = Annotated[

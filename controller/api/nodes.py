@@ -13,18 +13,13 @@ from contract import VERSION
 from contract.verdicts import Verdict
 from controller import queries
 from controller.api import problems
+from controller.api.answers.cluster import ClusterAnswer, StatusAnswer
+from controller.api.answers.devices import DeviceAnswer
+from controller.api.answers.networks import NetworkAnswer, NetworkDetailAnswer
+from controller.api.answers.nodes import NodeAnswer, NodeDetailAnswer
+from controller.api.answers.runs import RunAnswer
 from controller.api.context import Context
 from controller.api.parameters import After, Limit, NetworkName, NodeFilter, NodeName
-from controller.api.schema import (
-    ClusterAnswer,
-    DeviceAnswer,
-    NetworkAnswer,
-    NetworkDetailAnswer,
-    NodeAnswer,
-    NodeDetailAnswer,
-    RunAnswer,
-    StatusAnswer,
-)
 from controller.conditions.cluster import desired_state
 from controller.conditions.keep import cluster_facts
 from controller.conditions.words import Status

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from controller import queries, requeue
 from controller.api import problems
+from controller.api.answers.runs import RequeueAnswer, RunAnswer
 from controller.api.context import Context
 from controller.api.parameters import NodeName, Said, Token
-from controller.api.schema import RequeueAnswer, RunAnswer
 from controller.models import Node, Requeue, Run
 
 

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode
 from controller import breaker, decisions, modes, queries
+from controller.api.answers.safety import BreakerAnswer, BreakerResetAnswer, DecisionAnswer
 from controller.api.context import Context
 from controller.api.parameters import NetworkName, NodeFilter, NodeName, Said
-from controller.api.schema import BreakerAnswer, BreakerResetAnswer, DecisionAnswer
 from controller.decisions import Target, Word
 from controller.models import Cluster, Node
 from controller.modes import Effective

@@ -8,8 +8,8 @@ import typer
 
 from contract.settings import PREFIX, Settings
 from contract.verdicts import Stage
+from controller.api.answers.audit import AuditAnswer
 from controller.api.questions import Question
-from controller.api.schema import AuditAnswer
 from controller.cli.commands import app
 from controller.settings import ControllerSettings, LocalSettings
 from worker.scan import parser as scan_parser

@@ -1,0 +1,124 @@
+"""What is said of the audit trail."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from uuid import UUID
+
+from contract.verdicts import Stage, Urgency, Verdict
+from controller.api.answers.base import Answer
+from controller.api.answers.runs import RunAnswer
+from controller.audit.counts import Counts
+from controller.audit.stories import Story
+from controller.models import AuditRow
+
+
+class AuditAnswer(Answer):
+    """One audit row."""
+
+    id: int
+    entry_id: UUID
+    at: datetime
+    stored_at: datetime
+    stage: Stage
+    actor: str | None
+    node_id: str | None
+    node_name: str | None
+    network_id: str | None
+    network_name: str | None
+    place: str | None
+    ifindex: int | None
+    name: str | None
+    vni: int | None
+    port: int | None
+    verdict: Verdict | None
+    urgency: Urgency | None
+    reason: str
+    evidence: str | None
+    run_id: UUID | None
+    worker_version: str | None
+    position: int | None
+
+    @classmethod
+    def of(cls, row: AuditRow) -> "AuditAnswer":
+        """From the row."""
+        return cls.model_validate(row)
+
+
+class AuditPage(Answer):
+    """Audit rows, the newest first."""
+
+    items: list[AuditAnswer]
+    next: str | None
+    """Give it as `cursor` for the rows behind these; None: there are no more."""
+    searched_to: datetime | None
+    """Set where a page ended before it was full, because what is asked for is so rare: rows later than
+    this are all told, `next` goes on searching."""
+    after: int
+    """Give it as `after` for what is stored from now on."""
+
+    @classmethod
+    def of(
+        cls,
+        rows: Sequence[AuditRow],
+        after: int,
+        next_: str | None = None,
+        searched_to: datetime | None = None,
+    ) -> "AuditPage":
+        """From the rows."""
+        items = [AuditAnswer.of(row) for row in rows]
+        return cls(items=items, next=next_, searched_to=searched_to, after=after)
+
+
+class StoryAnswer(Answer):
+    """All that is recorded of one run, or of something that happened without one."""
+
+    run: RunAnswer | None
+    """None: there was none, or the run history no longer has it."""
+    rows: list[AuditAnswer]
+    """In the order in which they were stored."""
+
+    @classmethod
+    def of(cls, story: Story) -> "StoryAnswer":
+        """From what was found."""
+        run = None
+        if story.run is not None and story.node is not None:
+            run = RunAnswer.of(story.run, story.node)
+        return cls(run=run, rows=[AuditAnswer.of(row) for row in story.rows])
+
+
+class CountAnswer(Answer):
+    """How many devices were removed on a node, or of a network."""
+
+    id: str | None
+    """None: of no network that was known."""
+    name: str | None
+    removals: int
+
+
+class DayAnswer(Answer):
+    """How many devices were removed in a day."""
+
+    day: date
+    """In UTC."""
+    removals: int
+
+
+class AuditStats(Answer):
+    """Removals by node, network and day."""
+
+    since: datetime
+    """Later than asked for where there were more than can be counted at once."""
+    until: datetime
+    whole: bool
+    """Whether all were counted that were asked for."""
+    removals: int
+    nodes: list[CountAnswer]
+    """The hundred with the most, the most first; networks likewise."""
+    networks: list[CountAnswer]
+    days: list[DayAnswer]
+    """The newest first; a day without removals is left out."""
+
+    @classmethod
+    def of(cls, counts: Counts) -> "AuditStats":
+        """From what was counted."""
+        return cls.model_validate(counts)

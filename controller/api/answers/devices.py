@@ -1,0 +1,32 @@
+"""What is said of devices."""
+
+from datetime import datetime
+
+from contract.verdicts import Urgency, Verdict
+from controller.api.answers.base import Answer
+from controller.models import Device, Node
+
+
+class DeviceAnswer(Answer):
+    """A VXLAN device of a node."""
+
+    node_id: str
+    node_name: str
+    place: str
+    ifindex: int
+    name: str
+    vni: int
+    port: int
+    verdict: Verdict
+    urgency: Urgency | None
+    network_id: str | None
+    reason: str
+    evidence: str
+    first_seen_at: datetime
+    judged_at: datetime
+
+    @classmethod
+    def of(cls, device: Device, node: Node) -> "DeviceAnswer":
+        """From the rows."""
+        columns = {name: getattr(device, name) for name in cls.model_fields if name != "node_name"}
+        return cls(**columns, node_name=node.hostname)

@@ -1,0 +1,131 @@
+"""What is said of nodes, and of the conditions of anything."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Self
+from uuid import UUID
+
+from contract.verdicts import Mode
+from controller.api.answers.base import Answer, columns
+from controller.api.answers.devices import DeviceAnswer
+from controller.conditions.words import Status
+from controller.models import Attachment, Device, Network, Node
+from controller.states import RunState
+
+
+class ConditionAnswer(Answer):
+    """One condition; docs/conditions.md says what each means."""
+
+    type: str
+    status: Status
+    reason: str
+    message: str
+    since: datetime
+    """When the status last changed."""
+
+
+class LastRunAnswer(Answer):
+    """How the last run of a node ended."""
+
+    id: UUID
+    state: RunState
+    at: datetime
+    error: str | None
+
+
+class NodeAnswer(Answer):
+    """A node of the Swarm."""
+
+    id: str
+    hostname: str
+    role: str
+    availability: str
+    state: str
+    address: str
+    generation: int
+    attempted_generation: int
+    converged_generation: int
+    worker_version: str | None
+    worker_seen_at: datetime | None
+    last_error: str | None
+    last_run: LastRunAnswer | None
+    limits: list[str]
+    missing: list[str]
+    """Names of the networks that should have a device there, and have none."""
+    failures: int
+    running: UUID | None
+    due_at: datetime | None
+    due_reasons: list[str]
+    label_mode: Mode | None
+    label_ignore: bool
+    mode: Mode | None
+    """Set by a person."""
+    paused_at: datetime | None
+    paused_by: str | None
+    paused_why: str | None
+    breaker_tripped_at: datetime | None
+    breaker_reason: str | None
+    conditions: list[ConditionAnswer]
+    devices: dict[str, int]
+    """How many of its devices have which verdict."""
+
+    @classmethod
+    def of(cls, node: Node, devices: dict[str, int], errors: Mapping[UUID, str | None]) -> Self:
+        """From the row, its devices' verdicts, and the errors of last runs."""
+        last = None
+        if node.last_run_id and node.last_run_state and node.last_run_at:
+            last = LastRunAnswer(
+                id=node.last_run_id,
+                state=node.last_run_state,
+                at=node.last_run_at,
+                error=errors.get(node.last_run_id),
+            )
+        return cls(
+            **columns(cls, node),
+            last_run=last,
+            failures=node.due.failures,
+            running=node.due.run_id,
+            due_at=node.due.due_at,
+            due_reasons=node.due.reasons,
+            devices=devices,
+        )
+
+
+class AttachmentAnswer(Answer):
+    """A network that a node should carry."""
+
+    network_id: str
+    network_name: str
+    reasons: list[str]
+    running: bool
+    """Whether a task of it runs there, as the Swarm knows."""
+
+
+class NodeDetailAnswer(NodeAnswer):
+    """A node, with what it should carry and what was seen there."""
+
+    attachments: list[AttachmentAnswer]
+    seen: list[DeviceAnswer]
+    """Its devices, at most a thousand."""
+
+    @classmethod
+    def with_details(
+        cls,
+        answer: NodeAnswer,
+        attachments: Iterable[tuple[Attachment, Network]],
+        seen: Iterable[tuple[Device, Node]],
+    ) -> Self:
+        """From what a list says of it, and the rows beside it."""
+        return cls(
+            **dict(answer),
+            attachments=[
+                AttachmentAnswer(
+                    network_id=network.id,
+                    network_name=network.name,
+                    reasons=attachment.reasons,
+                    running=attachment.running,
+                )
+                for attachment, network in attachments
+            ],
+            seen=[DeviceAnswer.of(*each) for each in seen],
+        )
