@@ -7,6 +7,7 @@ people decide), `breaker` (when too much is removed), `dispatch` (sending reques
 `queries` (what people ask), `explain` (what an error line means) and `metrics` (what Prometheus asks), with
 `models`, `database` and its `upgrade` below all of them. `states` are words.
 
-`run` is the process, where the one controller that leads (`leader`) does its work in `loops`; `local` has
-a worker in the same process. All by `settings`; `api` and `cli` are for people.
+`run` is the process: everybody serves the `api`, and one of them leads (`leader`). `leading` is what only
+that one does, in `loops`; `local` has a worker in the same process; all is done by `settings`. `cli` is what
+people type.
 """

@@ -1,6 +1,6 @@
 """The controller at 5,000 nodes, on real Redis and PostgreSQL: runs a second, and how long a person waits.
 
-The controller's parts are in this process as `controller.run` starts them; the workers of all nodes are
+The controller's parts are in this process as `controller.leading` starts them; the workers of all nodes are
 one process that answers every request at once, and the person is another.
 """
 
