@@ -1,7 +1,7 @@
 """The thread that consumes queue `controller` (and in `vxctl up` the node's queue as well)."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -11,10 +11,9 @@ from celery.worker import state as celery_state
 from kombu import Queue
 
 from contract.broker import queue_for_controller
-from contract.queues import DRIFT_TASK, HELLO_TASK, PING_TASK, REPORT_TASK
+from contract.queues import PING_TASK
 from contract.restart import failures_before, start_anew
 from contract.selftest import LONGEST_SILENCE, SelfTest
-from controller.intake import Intake
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +25,8 @@ class Consumer:
     """Runs a Celery consumer in a thread; one a process, because Celery's stop flag is global.
 
     Args:
-        app: the app whose tasks are run; gets the tasks of `intake`.
-        intake: what to do with reports, drift and Hellos.
+        app: the app whose tasks are run.
+        tasks: what to do with what comes, by the names of the tasks.
         queues: what to consume.
         silence: seconds without any message after which `check` tests whether it still consumes.
     """
@@ -35,7 +34,7 @@ class Consumer:
     def __init__(
         self,
         app: Celery,
-        intake: Intake,
+        tasks: Mapping[str, Callable[[str], None]],
         queues: Sequence[Queue],
         silence: float = LONGEST_SILENCE,
     ) -> None:
@@ -46,12 +45,7 @@ class Consumer:
             hung=lambda reason, failures: start_anew(reason, failures=failures),
             failures=failures_before(),
         )
-        for name, task in (
-            (REPORT_TASK, intake.report),
-            (DRIFT_TASK, intake.drift),
-            (HELLO_TASK, intake.hello),
-            (PING_TASK, _do_nothing),
-        ):
+        for name, task in {**tasks, PING_TASK: _do_nothing}.items():
             app.task(name=name)(self._tested(task))
         app.conf.task_queues = list(queues)
         self._stopping = threading.Event()

@@ -16,7 +16,7 @@ from celery import Celery
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from contract.broker import queue_for_node
+from contract.broker import address_of_node
 from contract.messages import (
     MAX_NETWORKS,
     Acknowledgement,
@@ -43,6 +43,9 @@ a batch of resyncs is sent."""
 
 _BATCH: Final = 200
 """Claims a transaction, and messages a round trip to the broker."""
+_NOT_LOGGED: Final = "(...)"
+"""Celery would write out the arguments a second time, for logs that we do not keep."""
+
 _LONGEST_WAIT: Final = 1.0
 """Seconds between looks at the database: another process may have asked for a node."""
 _BROKER_RETRY: Final = 1.0
@@ -155,7 +158,8 @@ class Dispatcher:
                         self._app.send_task(
                             RECONCILE_TASK,
                             args=[request.model_dump(mode="json")],
-                            queue=queue_for_node(request.node_id),
+                            argsrepr=_NOT_LOGGED,
+                            queue=address_of_node(request.node_id),
                             expires=request.deadline,
                             producer=producer,
                         )

@@ -20,10 +20,10 @@ run and its due row; several due rows in the order of their nodes.
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
@@ -157,6 +157,30 @@ def claim(
     return sorted(claims, key=lambda each: -each.priority)
 
 
+class UnderWay(NamedTuple):
+    """A run that is not closed, with its rows, all locked."""
+
+    node: Node
+    due: DueNode
+    run: Run
+
+
+def under_way(session: Session, run_ids: Collection[UUID]) -> dict[UUID, UnderWay]:
+    """Those of these runs that are not closed; what this session knew of them is read again."""
+    rows = session.execute(
+        select(Node, DueNode, Run)
+        .select_from(Node)
+        .join(DueNode, DueNode.node_id == Node.id)
+        .join(Run, Run.node_id == Node.id)
+        .where(Run.id.in_(run_ids), Run.state == RunState.RUNNING)
+        .order_by(Node.id)
+        # Without the keys: whoever inserts a run of this node need not wait for us, nor we for them.
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    return {run.id: UnderWay(node, row, run) for node, row, run in rows}
+
+
 def finish(
     session: Session,
     run_id: UUID,
@@ -164,23 +188,35 @@ def finish(
     *,
     now: datetime,
     resync: timedelta,
-    node_id: str | None = None,
     recheck: timedelta | None = None,
     error: str | None = None,
 ) -> Run | None:
     """Close a run and decide when its node is due again; None if the run is not under way (any more).
 
-    A second report of one run, or one that comes after its deadline, closes nothing; nor does one of
-    another node than `node_id`, if that is given.
+    A second report of one run, or one that comes after its deadline, closes nothing.
     """
-    found = _under_way(session, run_id)
-    if found is None or node_id not in (None, found[0].id):
+    found = under_way(session, [run_id]).get(run_id)
+    if found is None:
         return None
+    close(found, state, now=now, resync=resync, recheck=recheck, error=error)
+    return found.run
+
+
+def close(
+    found: UnderWay,
+    state: RunState,
+    *,
+    now: datetime,
+    resync: timedelta,
+    recheck: timedelta | None = None,
+    error: str | None = None,
+) -> None:
+    """Close a run that is under way and decide when its node is due again."""
     node, row, run = found
     run.state, run.closed_at, run.error = state, now, error
-    node.last_run_id, node.last_run_state, node.last_run_at = run_id, state, now
-    if row.run_id != run_id:
-        return run
+    node.last_run_id, node.last_run_state, node.last_run_at = run.id, state, now
+    if row.run_id != run.id:
+        return
     row.run_id = row.run_deadline = None
     if state is RunState.SUCCEEDED:
         row.failures = 0
@@ -194,7 +230,6 @@ def finish(
     if row.due_at is None:
         at = now + resync * random.uniform(0.9, 1.1)  # noqa: S311 -- jitter, no secret
         _merge(row, at=at, priority=Priority.RESYNC, reasons=["resync"])
-    return run
 
 
 def give_back(session: Session, run_id: UUID, *, now: datetime) -> None:
@@ -203,7 +238,7 @@ def give_back(session: Session, run_id: UUID, *, now: datetime) -> None:
     It was the broker's fault, not the node's, and there was no run: it leaves no line in the history,
     or an outage of the broker would fill that with one line a node and second.
     """
-    found = _under_way(session, run_id)
+    found = under_way(session, [run_id]).get(run_id)
     if found is None:
         return
     _node, row, run = found
@@ -222,17 +257,16 @@ def expire(session: Session, *, now: datetime, resync: timedelta) -> int:
         .order_by(DueNode.node_id)
         .limit(_MOST_EXPIRED)
     ).all()
-    for run_id in late:
-        if run_id is not None:
-            finish(
-                session,
-                run_id,
-                RunState.LOST,
-                now=now,
-                resync=resync,
-                error="no report came by the deadline: the worker, its node or the broker is away",
-            )
-    return len(late)
+    found = under_way(session, [run_id for run_id in late if run_id is not None])
+    for each in found.values():
+        close(
+            each,
+            RunState.LOST,
+            now=now,
+            resync=resync,
+            error="no report came by the deadline: the worker, its node or the broker is away",
+        )
+    return len(found)
 
 
 def next_time(session: Session, *, least: Priority = Priority.RESYNC) -> datetime | None:
@@ -291,20 +325,6 @@ def _merge(row: DueNode, *, at: datetime, priority: Priority, reasons: Sequence[
         row.reasons = all_[:_MOST_REASONS]
     if priority is Priority.MANUAL:
         row.failures = 0
-
-
-def _under_way(session: Session, run_id: UUID) -> tuple[Node, DueNode, Run] | None:
-    """A run that is not closed, with its rows, all locked; what this session knew of them is read again."""
-    return session.execute(
-        select(Node, DueNode, Run)
-        .select_from(Node)
-        .join(DueNode, DueNode.node_id == Node.id)
-        .join(Run, Run.node_id == Node.id)
-        .where(Run.id == run_id, Run.state == RunState.RUNNING)
-        # Without the keys: whoever inserts a run of this node need not wait for us, nor we for them.
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
 
 
 def _answer_requeues(session: Session, runs: Mapping[str, UUID]) -> dict[str, str]:

@@ -1,32 +1,33 @@
 """Taking in what workers say: a report closes its run, a drift hint or a Hello makes its node due.
 
-Everything of one report is stored in one transaction, and taking it in twice changes nothing: a run
-closes once, a journal entry makes one audit row, devices are those of the newest report.
+Everything of one report is stored in one transaction, with those of other nodes that wait: a commit and
+a statement cost the same for one as for a hundred. Taking it in twice changes nothing: a run closes
+once, a journal entry makes one audit row, devices are those of the newest report.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
+from uuid import UUID
 
 import structlog
 from pydantic import ValidationError
-from sqlalchemy import delete, insert, select
+from sqlalchemy import select
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
-from contract.messages import DeviceIdentity, DeviceReport, Drift, Hello, ReconcileReport
+from contract.messages import Drift, Hello, ReconcileReport
 from contract.verdicts import Outcome, Verdict
-from controller import breaker, due, metrics
-from controller.audit import append as audit
+from controller import breaker, devices, due, metrics
 from controller.audit import recorded
-from controller.audit.recorded import Change
+from controller.audit.append import Entry, append
 from controller.breaker import DEFAULTS, Limits
 from controller.database import Database
-from controller.models import Device, Network, Node, Run
+from controller.leader import LeaseLostError
+from controller.models import Network, Node, Run
 from controller.states import Priority, RunState
 
 log = structlog.get_logger(__name__)
-
-_BY_THE_WATCH: Final = "not told by the link watch"
 
 _STATES = {
     Outcome.DONE: RunState.SUCCEEDED,
@@ -34,8 +35,23 @@ _STATES = {
     Outcome.REFUSED: RunState.REFUSED,
 }
 
+_SOON: Final = timedelta(seconds=2)
+"""What is due later than this is found by the dispatcher's own looks; a ring costs it some questions."""
+
 _MOST_OF_A_REASON: Final = 200
 """Characters of what a worker says that become a reason of a run."""
+
+
+class _Closed(NamedTuple):
+    """What taking in some reports did.
+
+    Attributes:
+        runs: the runs that it closed.
+        soon: whether one of their nodes is due again before anybody looks for that unasked.
+    """
+
+    runs: Collection[UUID]
+    soon: bool
 
 
 class Intake:
@@ -65,23 +81,49 @@ class Intake:
         self._utcnow = utcnow
 
     def report(self, payload: str) -> None:
-        """The task `controller.report`."""
+        """The task `controller.report`, for one report."""
+        self.reports([payload])
+
+    def reports(self, payloads: Sequence[str]) -> None:
+        """The task `controller.report`, for some at once: in one transaction where that can be.
+
+        Raises:
+            SQLAlchemyError, LeaseLostError: the database is away, or another leads: nothing of some was
+                stored, and all may be told again.
+        """
+        told = [report for payload in payloads if (report := _read(payload)) is not None]
+        while told:
+            # One of each node: the second is compared with what the first has left.
+            batch = {report.node_id: report for report in reversed(told)}
+            told = [report for report in told if batch[report.node_id] is not report]
+            self._take(list(batch.values()))
+
+    def _take(self, batch: Sequence[ReconcileReport]) -> None:
+        """Take in reports of different nodes; one that cannot be stored does not keep out the others."""
         try:
-            report = ReconcileReport.model_validate_json(payload)
-        except ValidationError as error:
-            _dropped("report", error)
-            return
-        with structlog.contextvars.bound_contextvars(
-            run_id=str(report.run_id), node_id=report.node_id
-        ):
             with self._database.write() as session:
-                run = self._store(session, report)
-            if any(each.removed for each in report.devices):
-                with self._database.write() as session:
-                    breaker.check(session, self._limits, self._utcnow())
-            if run is not None:
-                metrics.count_run(run.state, run.removed)
+                closed = self._close(session, batch)
+        except (OperationalError, InterfaceError, LeaseLostError):
+            raise
+        except Exception:
+            if len(batch) == 1:
+                log.exception("dropped a report that cannot be stored", node_id=batch[0].node_id)
+                return
+            log.warning("reports cannot be stored together, going one by one", reports=len(batch))
+            for report in batch:
+                self._take([report])
+            return
+        if closed.soon:
             self._ring()
+        for report in batch:
+            if report.run_id in closed.runs:
+                metrics.count_run(_STATES[report.outcome], _removed(report))
+            else:
+                with self._database.write() as session:
+                    self._store_late(session, report)
+        if any(_removed(report) for report in batch):
+            with self._database.write() as session:
+                breaker.check(session, self._limits, self._utcnow())
 
     def drift(self, payload: str) -> None:
         """The task `controller.drift`."""
@@ -101,7 +143,7 @@ class Intake:
                 reason=f"drift: {first.name} in {first.place}{more} carries nothing",
             )
             if known:
-                _store_drift(session, drift, self._utcnow())
+                devices.store_hint(session, drift, self._utcnow())
         if not known:
             log.warning("drift of a node that is not in the Swarm", node_id=drift.node_id)
         self._ring()
@@ -132,73 +174,114 @@ class Intake:
         )
         self._ring()
 
-    def _store(self, session: Session, report: ReconcileReport) -> Run | None:
-        """Store it; return the run that it closed."""
+    def _close(self, session: Session, batch: Sequence[ReconcileReport]) -> _Closed:
+        """Store the reports whose runs are under way, and close these runs."""
+        now = self._utcnow()
+        found = due.under_way(session, [report.run_id for report in batch])
+        closing = [
+            report
+            for report in batch
+            if report.run_id in found and found[report.run_id].node.id == report.node_id
+        ]
+        looked = [report for report in closing if _has_looked(report)]
+        changes = devices.store(session, looked, now)
+        entries: list[Entry] = []
+        for report in closing:
+            each = found[report.run_id]
+            _heard(each.node, report, now)
+            due.close(
+                each,
+                _STATES[report.outcome],
+                now=now,
+                resync=self._resync,
+                recheck=_recheck(report),
+                error=report.error,
+            )
+            _note(session, each.node, each.run, report)
+            entries += recorded.entries(session, each.node, report, changes.get(report.node_id, ()))
+        # Last: whoever else takes in a report waits for the end of the audit trail from here on.
+        stored = append(session, entries, now)
+        for report in closing:
+            run = found[report.run_id].run
+            log.info(
+                "run taken in",
+                run_id=str(run.id),
+                node_id=run.node_id,
+                outcome=report.outcome,
+                devices=run.devices,
+                orphans=run.orphans,
+                removed=run.removed,
+                error=report.error,
+            )
+        if stored:
+            log.info("audit rows stored", rows=stored)
+        times = [found[report.run_id].due.due_at for report in closing]
+        return _Closed(
+            {report.run_id for report in closing},
+            soon=any(at is not None and at - now < _SOON for at in times),
+        )
+
+    def _store_late(self, session: Session, report: ReconcileReport) -> None:
+        """Store what is still worth it of a report whose run is not under way (any more)."""
         now = self._utcnow()
         # Without the key: whoever inserts a run of this node need not wait for us, nor we for them.
         node = session.get(Node, report.node_id, with_for_update={"key_share": True})
         if node is None:
-            log.warning("report of a node that is not in the Swarm")
-            return None
-        _acknowledge(node, report)
-        node.worker_seen_at = now
-        node.worker_version = report.worker_version
-        run = self._close(session, report, now)
-        changes = [] if run is None else _take_in(session, node, run, report, now)
-        if run is None:
-            _count_late(session, node, report)
-        # Last: whoever else takes in a report waits for the end of the audit trail from here on.
-        stored = audit.append(session, recorded.entries(session, node, report, changes), now)
-        if run is None:
-            log.info("report of a run that is not under way", audit_rows=stored)
-            return None
+            log.warning("report of a node that is not in the Swarm", node_id=report.node_id)
+            return
+        _heard(node, report, now)
+        run = session.get(Run, report.run_id)
+        if run is not None and run.node_id == node.id and run.state is RunState.LOST:
+            # What it removed is removed all the same: the breaker counts it.
+            run.removed = _removed(report)
+        stored = append(session, recorded.entries(session, node, report, ()), now)
         log.info(
-            "run taken in",
-            outcome=report.outcome,
-            devices=run.devices,
-            orphans=run.orphans,
-            removed=run.removed,
-            audit_rows=stored,
-            error=report.error,
-        )
-        return run
-
-    def _close(self, session: Session, report: ReconcileReport, now: datetime) -> Run | None:
-        """Close the run; None if it is not under way, or not of the node that reports."""
-        return due.finish(
-            session,
-            report.run_id,
-            _STATES[report.outcome],
-            now=now,
-            resync=self._resync,
+            "report of a run that is not under way",
+            run_id=str(report.run_id),
             node_id=report.node_id,
-            recheck=None
-            if report.recheck_after is None
-            else timedelta(seconds=min(report.recheck_after, 3600.0)),
-            error=report.error,
+            audit_rows=stored,
         )
 
 
-def _count_late(session: Session, node: Node, report: ReconcileReport) -> None:
-    """What a run removed that was given up as lost is removed all the same: the breaker counts it."""
-    run = session.get(Run, report.run_id)
-    if run is not None and run.node_id == node.id and run.state is RunState.LOST:
-        run.removed = _removed(report)
+def _read(payload: str) -> ReconcileReport | None:
+    try:
+        return ReconcileReport.model_validate_json(payload)
+    except ValidationError as error:
+        _dropped("report", error)
+        return None
+
+
+def _has_looked(report: ReconcileReport) -> bool:
+    """Whether its devices are what the node has."""
+    return report.outcome is Outcome.DONE or (
+        report.outcome is Outcome.FAILED and bool(report.devices)
+    )
+
+
+def _recheck(report: ReconcileReport) -> timedelta | None:
+    if report.recheck_after is None:
+        return None
+    return timedelta(seconds=min(report.recheck_after, 3600.0))
 
 
 def _removed(report: ReconcileReport) -> int:
     return sum(each.removed for each in report.devices)
 
 
-def _take_in(
-    session: Session, node: Node, run: Run, report: ReconcileReport, now: datetime
-) -> Sequence[Change]:
-    """Store what the run that was just closed says; return the devices judged otherwise than before."""
+def _heard(node: Node, report: ReconcileReport, now: datetime) -> None:
+    """Note what any report says of its worker."""
+    _acknowledge(node, report)
+    node.worker_seen_at = now
+    node.worker_version = report.worker_version
+
+
+def _note(session: Session, node: Node, run: Run, report: ReconcileReport) -> None:
+    """Note what the run that was just closed says."""
     run.started_at, run.finished_at = report.started_at, report.finished_at
     node.attempted_generation = max(node.attempted_generation, report.generation)
     node.last_error = report.error
     if report.outcome is Outcome.REFUSED:
-        return []  # It has not looked.
+        return  # It has not looked.
     run.devices = len(report.devices)
     run.orphans = sum(each.verdict is Verdict.ORPHAN for each in report.devices)
     run.removed = _removed(report)
@@ -206,9 +289,6 @@ def _take_in(
     node.missing = _names(session, report.missing)
     if report.outcome is Outcome.DONE:
         node.converged_generation = max(node.converged_generation, report.generation)
-    if report.outcome is Outcome.DONE or report.devices:
-        return _store_devices(session, report, now)
-    return []
 
 
 def _names(session: Session, networks: Sequence[str]) -> list[str]:
@@ -224,82 +304,6 @@ def _dropped(what: str, error: ValidationError) -> None:
         f"dropped a {what} that is not one",  # noqa: G004 -- structlog has no lazy arguments
         errors=error.errors(include_input=False, include_url=False),
     )
-
-
-def _store_drift(session: Session, drift: Drift, now: datetime) -> None:
-    """Add the devices that are new: the request that follows can then name their networks."""
-    stored = {
-        (row.place, row.ifindex)
-        for row in session.scalars(select(Device).where(Device.node_id == drift.node_id))
-    }
-    new = {(each.place, each.ifindex): each for each in drift.devices}
-    session.add_all(
-        Device(
-            node_id=drift.node_id,
-            place=each.place,
-            ifindex=each.ifindex,
-            name=each.name,
-            vni=each.vni,
-            port=each.port,
-            verdict=Verdict.SETTLING,
-            reason="the link watch says that it has outstayed the grace period; a run judges it next",
-            evidence=_BY_THE_WATCH,
-            first_seen_at=now,
-            judged_at=now,
-        )
-        for key, each in new.items()
-        if key not in stored
-    )
-
-
-def _store_devices(session: Session, report: ReconcileReport, now: datetime) -> Sequence[Change]:
-    """Replace the node's devices by those of this report; return those judged otherwise than before."""
-    before = {
-        DeviceIdentity.model_construct(
-            place=row.place, ifindex=row.ifindex, name=row.name, vni=row.vni, port=row.port
-        ): row
-        for row in session.scalars(select(Device).where(Device.node_id == report.node_id))
-    }
-    told = {(each.identity.place, each.identity.ifindex): each for each in report.devices}
-    rows = [
-        _device(report.node_id, each, before.get(each.identity), now)
-        for each in told.values()
-        if not each.removed
-    ]
-    session.execute(delete(Device).where(Device.node_id == report.node_id))
-    if rows:
-        session.execute(insert(Device), rows)
-    return [
-        Change(each, was)
-        for each in told.values()
-        if recorded.is_change(each.verdict, was := _judged(before.get(each.identity)))
-    ]
-
-
-def _judged(row: Device | None) -> Verdict | None:
-    """A device's verdict, if a report gave it one: not the link watch's hint."""
-    return None if row is None or row.evidence == _BY_THE_WATCH else row.verdict
-
-
-def _device(
-    node_id: str, told: DeviceReport, before: Device | None, now: datetime
-) -> dict[str, object]:
-    identity = told.identity
-    return {
-        "node_id": node_id,
-        "place": identity.place,
-        "ifindex": identity.ifindex,
-        "name": identity.name,
-        "vni": identity.vni,
-        "port": identity.port,
-        "verdict": told.verdict,
-        "urgency": told.urgency,
-        "network_id": told.network_id,
-        "reason": told.reason,
-        "evidence": told.evidence,
-        "first_seen_at": now if before is None else before.first_seen_at,
-        "judged_at": now,
-    }
 
 
 def _acknowledge(node: Node, report: ReconcileReport) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 from celery import Celery
 from kombu import Queue
 
+from contract.queues import DRIFT_TASK, HELLO_TASK, REPORT_TASK
 from contract.selftest import LONGEST_SILENCE
 from contract.verdicts import Mode
 from controller.audit.custodian import Custodian
@@ -18,6 +19,7 @@ from controller.consumer import Consumer
 from controller.database import Database
 from controller.dispatch import ALL, URGENT, Dispatcher
 from controller.housekeeping import Housekeeping
+from controller.inbox import Inbox
 from controller.intake import Intake
 from controller.leader import FencedDatabase, Lease
 from controller.loops import Loops, every
@@ -93,11 +95,18 @@ class Leading:
         keeper = Housekeeping(led, retention=timedelta(days=settings.run_retention_days))
         conditions = Conditions(led, mode=mode, resync=resync)
         intake = Intake(led, resync=resync, limits=limits, ring=self.ring)
-        self._consumer = Consumer(app, intake, queues, silence or LONGEST_SILENCE)
+        self._inbox = Inbox(intake.reports)
+        tasks = {
+            REPORT_TASK: self._inbox.put,
+            DRIFT_TASK: intake.drift,
+            HELLO_TASK: intake.hello,
+        }
+        self._consumer = Consumer(app, tasks, queues, silence or LONGEST_SILENCE)
         self._work = Loops(
             {
                 **({} if silence is None else {"self-test": self._consumer.check}),
                 "sync": self._read,
+                "intake": self._inbox.step,
                 "dispatch": partial(self._dispatch, ALL),
                 "dispatch urgent": partial(self._dispatch, URGENT),
                 "housekeeping": every(_HOUSEKEEPING_SECONDS, keeper.step),
@@ -123,6 +132,7 @@ class Leading:
         self._work.stop(_STOP_SECONDS)
         if self._lease.held:
             self._consumer.stop()
+            self._inbox.empty()
 
     def _read(self) -> float:
         self._sync.step()

@@ -314,6 +314,7 @@ class Device(Base):
     evidence: Mapped[str] = mapped_column(Text)
     first_seen_at: Mapped[datetime]
     judged_at: Mapped[datetime]
+    """When a report first said just this of it."""
 
 
 class Requeue(Base):

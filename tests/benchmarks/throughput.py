@@ -32,6 +32,7 @@ from controller.api.context import Context
 from controller.consumer import Consumer
 from controller.database import Database, open_database
 from controller.dispatch import LANES, Dispatcher
+from controller.inbox import Inbox
 from controller.intake import Intake
 from controller.models import (
     Attachment,
@@ -72,11 +73,13 @@ class Controller:
             database, app, mode=Mode.ENFORCE, run_timeout=timedelta(seconds=60), resync=RESYNC
         )
         intake = Intake(database, resync=RESYNC, ring=self.dispatcher.ring)
-        self._consumer = Consumer(app, intake, [queue_for_controller()])
+        inbox = Inbox(intake.reports)
+        self._consumer = Consumer(app, {REPORT_TASK: inbox.put}, [queue_for_controller()])
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._dispatch, args=[lane], daemon=True) for lane in LANES
         ]
+        self._threads.append(threading.Thread(target=self._take_in, args=[inbox], daemon=True))
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         api = build(Context(database, mode=Mode.ENFORCE, ring=self.dispatcher.ring))
@@ -99,6 +102,10 @@ class Controller:
         self._consumer.stop()
         for thread in self._threads:
             thread.join(10)
+
+    def _take_in(self, inbox: Inbox) -> None:
+        while not self._stopping.is_set():
+            inbox.step()
 
     def _dispatch(self, lane: Priority) -> None:
         while not self._stopping.is_set():

@@ -93,7 +93,7 @@ def test_a_report_closes_its_run(
     assert (node.limits, node.last_error) == (["cannot see nsid 4"], None)
     assert due_row(database).run_id is None
     assert due_row(database, "two").run_id == runs[TWO]
-    assert bell.rung == 1
+    assert bell.rung == 0, "the next resync is far"
 
 
 @pytest.mark.parametrize(
@@ -563,11 +563,10 @@ def test_an_error_halfway_leaves_everything_as_it_was(
     database: Database, intake: Intake, runs: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(database)
-    monkeypatch.setattr("controller.intake._store_devices", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        take_in(
-            intake,
-            report(runs[ONE], devices=[device(1)], entries=[entry(1)], journal_id=uuid4()),
-        )
+    monkeypatch.setattr("controller.intake.devices.store", lambda *_: 1 / 0)
+    take_in(
+        intake,
+        report(runs[ONE], devices=[device(1)], entries=[entry(1)], journal_id=uuid4()),
+    )
     assert contents(database) == before
     assert set(before) == set(Base.metadata.tables)

@@ -1,0 +1,79 @@
+"""Reports that wait together are taken together; those that cannot be stored are kept, for a while."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from controller.inbox import KEPT_SECONDS, TOGETHER, Inbox
+
+
+class AwayError(Exception):
+    """What a database says that is away."""
+
+
+class Store:
+    """Takes reports, unless it is away; remembers the batches."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.seconds = 0.0
+        self.batches: list[list[str]] = []
+        self.inbox = Inbox(self.take, clock=lambda: self.seconds)
+
+    def take(self, payloads: Sequence[str]) -> None:
+        if self.away:
+            raise AwayError
+        self.batches.append(list(payloads))
+
+
+def test_what_waits_is_taken_together_in_its_order_and_bounded() -> None:
+    store = Store()
+    told = [str(number) for number in range(TOGETHER + 1)]
+    for each in told:
+        store.inbox.put(each)
+    store.inbox.step()
+    store.inbox.step()
+    assert store.batches == [told[:TOGETHER], told[TOGETHER:]]
+
+
+def test_what_cannot_be_stored_is_kept_and_comes_before_what_came_later() -> None:
+    store = Store()
+    store.inbox.put("first")
+    store.away = True
+    with pytest.raises(AwayError):
+        store.inbox.step()
+    store.inbox.put("second")
+    store.away = False
+    store.inbox.step()
+    store.inbox.step()
+    assert store.batches == [["first"], ["second"]]
+
+
+def test_what_cannot_be_stored_for_too_long_makes_room() -> None:
+    store = Store()
+    store.inbox.put("first")
+    store.away = True
+    with pytest.raises(AwayError):
+        store.inbox.step()
+    store.seconds += KEPT_SECONDS
+    store.inbox.step()
+    store.inbox.put("second")
+    store.away = False
+    store.inbox.step()
+    assert store.batches == [["second"]]
+
+
+def test_at_the_end_all_that_waits_is_taken_and_nothing_is_waited_for() -> None:
+    store = Store()
+    for each in map(str, range(2 * TOGETHER + 1)):
+        store.inbox.put(each)
+    store.inbox.empty()
+    assert [len(batch) for batch in store.batches] == [TOGETHER, TOGETHER, 1]
+
+
+def test_at_the_end_a_database_that_is_away_is_not_waited_for() -> None:
+    store = Store()
+    store.inbox.put("first")
+    store.away = True
+    store.inbox.empty()
+    assert store.batches == []
