@@ -57,9 +57,9 @@ def find_node(session: Session, given: str) -> Node:
         return exact
     matches = session.scalars(
         # Not LIKE, which ignores case on SQLite.
-        nodes.where(
-            (Node.hostname == given) | (func.substr(Node.id, 1, len(given)) == given)
-        ).limit(5)
+        nodes.where((Node.hostname == given) | (func.substr(Node.id, 1, len(given)) == given))
+        .order_by(Node.id)
+        .limit(5)
     ).all()
     if not matches:
         raise unknown

@@ -445,7 +445,7 @@ def test_a_name_of_no_node_or_several(
 
 def test_an_ambiguous_name_lists_who_could_be_meant(filled: Api) -> None:
     answer = filled.client.get("/api/v1/nodes/tw")
-    assert_problem(answer, 409, f"two ({TWO}), twofold ({OTHER})")
+    assert_problem(answer, 409, f"twofold ({OTHER}), two ({TWO})")
 
 
 @pytest.mark.parametrize(("method", "route"), NODE_ROUTES[:2])
