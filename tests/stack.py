@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+from contract.verdicts import DEVICE_STAGES
 from tests.lab import Lab, LabError, Node
 from tests.lab.entry import Entry
 from tests.servers import await_true
@@ -17,6 +18,7 @@ from tests.servers import await_true
 _BIN = Path(sys.executable).parent
 _REDIS_PORT = 6379
 _STOP_SECONDS = 15.0
+_LOOK_SECONDS = 40.0
 
 
 class Program:
@@ -160,31 +162,27 @@ class Stack:
         answer = self.lab.hub_run(["busybox", "wget", "-q", "-O", "-", address], check=False)
         return json.loads(answer.stdout) if answer.returncode == 0 else []
 
-    def look_now(self, node: Node) -> None:
-        """Re-queue a node and wait for a run that began after that."""
-        before = {run["id"] for run in self.ask(f"/api/v1/runs?node={node.name}")}
-        self.vxctl("requeue", node.name)
-        await_true(
-            lambda: any(
-                run["id"] not in before and run["state"] == "succeeded"
-                for run in self.ask(f"/api/v1/runs?node={node.name}")
-            ),
-            f"a new run of {node.name}",
-            40.0,
-        )
+    def look_now(self, node: Node, why: str) -> None:
+        """Let a node be looked at, and wait for the end of a run that began after that."""
+        wait = ("--wait", "--timeout", f"{_LOOK_SECONDS:g}s")
+        self.vxctl("requeue", node.name, "--why", why, *wait, timeout=_LOOK_SECONDS + 20.0)
 
-    def vxctl(self, *arguments: str) -> str:
+    def vxctl(self, *arguments: str, timeout: float = 20.0) -> str:
         """What `vxctl` prints."""
-        return self.lab.hub_run([str(_BIN / "vxctl"), *arguments], timeout=20).stdout
+        return self.lab.hub_run([str(_BIN / "vxctl"), *arguments], timeout=timeout).stdout
 
     def audit(self, node: Node, device: str | None = None) -> list[dict[str, Any]]:
-        """The audit rows of a node (and device name), the oldest first."""
+        """The audit rows of a node, the oldest first; of a device, by name, what its worker did with it."""
         page = self.ask(f"/api/v1/audit?limit=1000&node={node.name}")
         rows: list[dict[str, Any]] = page["items"] if page else []
-        return [row for row in reversed(rows) if device in (None, row["name"])]
+        return [
+            row
+            for row in reversed(rows)
+            if device is None or (row["name"] == device and row["stage"] in DEVICE_STAGES)
+        ]
 
     def stages(self, node: Node, device: str) -> list[str]:
-        """What was recorded about a device, in order."""
+        """What a node's worker did with a device, in order."""
         return [row["stage"] for row in self.audit(node, device)]
 
     def _redis_answers(self) -> bool:

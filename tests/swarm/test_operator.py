@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.verdicts import DEVICE_STAGES
 from tests.lab import Lab, Node, PlantedDevice
 from tests.servers import await_true
 from tests.stack import Program, Stack
@@ -62,7 +63,7 @@ def test_the_verdict_on_a_live_sandbox_is_in_use_and_nothing_is_removed(
     lab.wait_tasks("alive", count=2, node=node)
 
     def judged() -> bool:
-        stack.look_now(node)
+        stack.look_now(node, "a test looks")
         devices = stack.ask(f"/api/v1/devices?node={node.name}")
         return any(
             device["vni"] == network.vnis[0]
@@ -72,7 +73,7 @@ def test_the_verdict_on_a_live_sandbox_is_in_use_and_nothing_is_removed(
         )
 
     await_true(judged, "the sandbox's device is judged in_use")
-    assert stack.ask("/api/v1/audit")["items"] == []
+    assert DEVICE_STAGES.isdisjoint(row["stage"] for row in stack.audit(node))
 
 
 def test_no_task_fails_because_of_the_operator(lab: Lab, stack: Stack) -> None:
@@ -107,6 +108,7 @@ def test_what_is_held_back_is_left_alone_until_it_is_let_go(lab: Lab, stack: Sta
     """A network in observe, and then a paused node: each keeps its orphan, and others go meanwhile."""
     node = lab.nodes[1]
     kept, other = make_network(lab, "kept"), make_network(lab, "other")
+    await_true(lambda: knows(stack, "kept"), "the controller has read of the network")
     stack.vxctl("mode", "observe", "--network", "kept", "--why", "a test")
     spared, removed = lab.plant_orphan(node, kept), lab.plant_orphan(node, other)
     await_healed(stack, removed)
@@ -128,6 +130,11 @@ def test_what_is_held_back_is_left_alone_until_it_is_let_go(lab: Lab, stack: Sta
     assert len(stack.ask(f"/api/v1/runs?node={node.name}")) == runs
     stack.vxctl("resume", node.name)
     await_healed(stack, spared)
+
+
+def knows(stack: Stack, network: str) -> bool:
+    """Whether the controller knows a network."""
+    return network in {each["name"] for each in stack.ask("/api/v1/networks")}
 
 
 def limits(stack: Stack, node: Node) -> list[str]:
