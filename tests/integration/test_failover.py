@@ -5,7 +5,7 @@ import json
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
@@ -28,6 +28,8 @@ from tests.servers import PostgresServer, RedisServer, await_true
 
 TAKEN_OVER_WITHIN = 15.0
 NODES = ("one", "two", "three")
+ROLES = ("alpha", "beta")
+"""Of PostgreSQL, one for each controller: so it knows itself who has written what."""
 FULL = snapshot(*NODES, tasks=[task("t1", "one", "shop")])
 
 
@@ -117,10 +119,11 @@ class Pair:
         """The fence of whoever leads."""
         return self.lease().fence
 
-    def writers(self) -> set[str]:
-        """Who has written anything since this was last asked."""
+    def writers(self) -> set[ControllerProcess]:
+        """Which of the two have written anything since this was last asked."""
         with self.database.write() as session:
-            return set(session.scalars(text("DELETE FROM witness RETURNING who")))
+            roles = set(session.scalars(text("DELETE FROM witness RETURNING who")))
+        return {each for each in (self.first, self.second) if role(each) in roles}
 
     def await_second(self) -> None:
         """Wait until the second leads, for as long as that may take."""
@@ -135,6 +138,11 @@ class Pair:
             if one.node_id == next_one.node_id:
                 assert one.closed_at is not None
                 assert one.closed_at <= next_one.requested_at
+
+
+def role(controller: ControllerProcess) -> str:
+    """As whom it writes."""
+    return controller.folder.name
 
 
 def status(controller: ControllerProcess) -> dict[str, object]:
@@ -152,9 +160,9 @@ def leads(controller: ControllerProcess) -> bool:
 
 
 def watch_writers(database: Database) -> None:
-    """Let PostgreSQL itself note which of two roles, named as the controllers, changes a row of any table."""
+    """Let PostgreSQL itself note which role changes a row of any table."""
     with database.engine.begin() as connection:
-        for name in ("first", "second"):
+        for name in ROLES:
             connection.execute(
                 text(
                     f"DO $$ BEGIN CREATE ROLE {name} SUPERUSER LOGIN; "
@@ -204,7 +212,8 @@ def pair(
     watch_writers(database)
     controllers: list[ControllerProcess] = []
     with ExitStack() as ends:
-        for name in ("first", "second"):
+        ends.callback(database.close)
+        for name in ROLES:
             folder = tmp_path / name
             folder.mkdir()
             controller = ControllerProcess(
@@ -215,12 +224,13 @@ def pair(
                 options=("--resync-seconds", "1", "--run-timeout-seconds", "3"),
             )
             ends.callback(controller.stop, signal.SIGKILL)
-            controller.start()
+            controller.launch()
             controllers.append(controller)
-            await_true(lambda: leads(controllers[0]), "the first leads")
-        ends.callback(database.close)
         workers = ends.enter_context(Workers(redis))
-        pair = Pair(controllers[0], controllers[1], workers, database)
+        await_true(lambda: any(leads(each) for each in controllers), "one of them leads")
+        await_true(lambda: all(each.ready() for each in controllers), "both answer")
+        first, second = sorted(controllers, key=leads, reverse=True)
+        pair = Pair(first, second, workers, database)
         pair.run_again()
         yield pair
 
@@ -271,16 +281,16 @@ def test_a_leader_that_was_stopped_in_the_middle_of_a_transaction(pair: Pair) ->
         ours.execute(text("LOCK TABLE nodes IN EXCLUSIVE MODE"))
         await_true(lambda: waiting(pair.database), "the leader waits in a transaction")
         pair.first.send(signal.SIGSTOP)
-    await_true(lambda: idle_in_transaction(pair.database), "it is in the middle of a transaction")
+    await_true(lambda: idle_in_transaction(pair), "it is in the middle of a transaction")
     pair.await_second()
-    assert not idle_in_transaction(pair.database)
+    assert not idle_in_transaction(pair)
     wake_up_the_first(pair)
 
 
 def wake_up_the_first(pair: Pair) -> None:
     """It writes nothing, sends nothing, and is what the second was."""
     pair.run_again()
-    assert pair.writers() == {"first", "second"}
+    assert pair.writers() == {pair.first, pair.second}
     sent = len(pair.workers.requests)
 
     with pair.database.engine.connect() as ours, ours.begin():
@@ -292,7 +302,7 @@ def wake_up_the_first(pair: Pair) -> None:
     await_true(lambda: pair.first.answers(200), "it has started anew")
     pair.run_again()
 
-    assert pair.writers() == {"second"}
+    assert pair.writers() == {pair.second}
     assert {request.fence for request in pair.workers.requests[sent:]} == {pair.fence()}
     assert (status(pair.first)["leading"], status(pair.second)["leading"]) == (False, True)
     assert status(pair.first)["leader"] == status(pair.second)["leader"]
@@ -304,12 +314,13 @@ def waiting(database: Database) -> bool:
     return _count(database, "wait_event_type = 'Lock'") > 0
 
 
-def idle_in_transaction(database: Database) -> bool:
+def idle_in_transaction(pair: Pair) -> bool:
     """Whether the first is in the middle of a transaction that has written something, and says nothing."""
     return (
         _count(
-            database,
-            "state = 'idle in transaction' AND usename = 'first' AND backend_xid IS NOT NULL",
+            pair.database,
+            f"state = 'idle in transaction' AND usename = '{role(pair.first)}' "
+            "AND backend_xid IS NOT NULL",
         )
         > 0
     )
@@ -321,13 +332,22 @@ def _count(database: Database, which: str) -> int:
         return int(session.scalar(text(query)) or 0)
 
 
+@contextmanager
+def away(server: PostgresServer) -> Iterator[None]:
+    """PostgreSQL ends as at a crash, at once and with no word to anybody; it is back at the end."""
+    server.stop(signal.SIGQUIT)
+    try:
+        yield
+    finally:
+        server.start()
+
+
 def test_when_postgresql_was_away_all_goes_on_by_itself(
     pair: Pair, postgres_server: PostgresServer
 ) -> None:
-    postgres_server.stop(signal.SIGQUIT)  # as at a crash: at once, and with no word to anybody
-    await_true(lambda: "will try again" in pair.first.log(), "the leader has noticed")
-    assert pair.second.answers(503)
-    postgres_server.start()
+    with away(postgres_server):
+        await_true(lambda: "will try again" in pair.first.log(), "the leader has noticed")
+        assert pair.second.answers(503)
     pair.run_again()
     await_true(lambda: pair.first.answers(200) and pair.second.answers(200), "both answer")
     assert leads(pair.first) is not leads(pair.second)
@@ -337,12 +357,9 @@ def test_when_postgresql_was_away_all_goes_on_by_itself(
 def test_a_leader_ends_in_peace_though_postgresql_is_away(
     pair: Pair, postgres_server: PostgresServer
 ) -> None:
-    postgres_server.stop(signal.SIGQUIT)
-    try:
+    with away(postgres_server):
         assert pair.first.end() == 0
         assert "the lease could not be given back" in pair.first.log()
-    finally:
-        postgres_server.start()
     pair.await_second()
 
 

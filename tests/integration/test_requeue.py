@@ -389,7 +389,7 @@ def test_waiting_as_json(
     answering.join(10)
     told = answer(capsys)
     assert (told["token"], told["run"]["state"], told["run"]["removed"]) == ("mine", "succeeded", 1)
-    assert [row["stage"] for row in told["audit"]] == ["applied"]
+    assert [row["stage"] for row in told["audit"]] == ["requested", "applied"]
 
     assert vxctl(*arguments, monkeypatch=monkeypatch) == 0
     assert answer(capsys) == told, "a run that is over is told at once"
