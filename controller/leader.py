@@ -116,7 +116,6 @@ class Lease:
 
     def take(self) -> bool:
         """Become the leader if there is none; return whether that worked."""
-        asked = self._boottime()
         with self._database.write() as session:
             _make_row(session)
             vacant = select(models.Lease).where(models.Lease.name == _NAME).with_for_update()
@@ -125,11 +124,14 @@ class Lease:
             row = session.scalar(vacant)
             if row is None:
                 return False
+            # Not before: locking the row may have had to wait for transactions of the old leader.
+            asked = self._boottime()
             row.holder = self._holder
             row.fence = fence = max(row.fence + 1, int(time.time()))
             row.expires_at = self._expiry()
         self._fence = fence
         self._until = asked + LEASE_SECONDS - _MARGIN_SECONDS
+        log.info("this controller leads", fence=fence)
         return True
 
     def renew(self) -> None:
@@ -237,7 +239,6 @@ class Election:
         """Take or renew the lease."""
         if not self._lease.held:
             if self._lease.take():
-                log.info("this controller leads", fence=self._lease.fence())
                 self._won()
             return
         try:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text, update
+from sqlalchemy.orm import Session
 
 from contract.errors import OperatorError
-from controller import models
+from controller import leader, models
 from controller.database import Database
 from controller.leader import (
     LEASE_SECONDS,
@@ -287,6 +288,47 @@ def test_an_election_is_won_once_and_then_renewed(database: Database) -> None:
     for _ in range(3):
         election.step()
     assert told == ["won"]
+
+
+@only_postgresql
+def test_a_lease_counts_from_when_its_row_was_locked(
+    database: Database, boottime: Boottime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may take long: transactions of the old leader have to end first."""
+    make_row = leader._make_row
+
+    def slowly(session: Session) -> None:
+        make_row(session)
+        boottime.now += LEASE_SECONDS
+
+    monkeypatch.setattr(leader, "_make_row", slowly)
+    lease = Lease(database, "slow", boottime=boottime)
+    assert lease.take()
+    assert lease.still_leads()
+
+
+@only_postgresql
+def test_an_election_is_won_however_long_taking_the_lease_lasted(
+    database: Database, boottime: Boottime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a process would renew the lease for ever and do nothing with it."""
+    told: list[str] = []
+    lease = Lease(database, "slow", boottime=boottime)
+    expiry = lease._expiry
+
+    def slowly() -> object:
+        boottime.now += 2 * LEASE_SECONDS
+        return expiry()
+
+    monkeypatch.setattr(lease, "_expiry", slowly)
+    election = Election(lease, won=lambda: told.append("won"), lost=lambda: told.append("lost"))
+    election.step()
+    assert told == ["won"]
+    assert not lease.still_leads()
+    monkeypatch.undo()
+    election.step()
+    assert told == ["won"]
+    assert lease.still_leads()
 
 
 @only_postgresql
