@@ -9,14 +9,14 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 from celery import Celery
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from contract.broker import address_of_node
+from contract.broker import let_expire, queue_for_node
 from contract.messages import (
     MAX_NETWORKS,
     Acknowledgement,
@@ -26,7 +26,7 @@ from contract.messages import (
 )
 from contract.queues import RECONCILE_TASK, node_queue
 from contract.verdicts import Mode
-from controller import breaker, due, metrics, modes
+from controller import breaker, due, gate, metrics, modes
 from controller.breaker import DEFAULTS, Limits
 from controller.database import Database
 from controller.due import Claim
@@ -35,11 +35,19 @@ from controller.states import Priority, RunState
 
 log = structlog.get_logger(__name__)
 
-ALL: Final = Priority.RESYNC
-URGENT: Final = Priority.DRIFT
-LANES: Final = (ALL, URGENT)
-"""Each sends what has at least its priority, in a thread of its own: so what is urgent never waits until
-a batch of resyncs is sent."""
+
+class Lane(NamedTuple):
+    """The priorities that one thread sends."""
+
+    least: Priority
+    most: Priority
+
+
+ALL: Final = Lane(Priority.RESYNC, Priority.MANUAL)
+BULK: Final = Lane(Priority.RESYNC, Priority.CHANGE)
+URGENT: Final = Lane(Priority.DRIFT, Priority.MANUAL)
+LANES: Final = (BULK, URGENT)
+"""Each in a thread of its own: so what is urgent never waits until a batch of resyncs is sent."""
 
 _BATCH: Final = 200
 """Claims a transaction, and messages a round trip to the broker."""
@@ -91,7 +99,7 @@ class Dispatcher:
         self._fence = fence
         self._limits = limits
         self._utcnow = utcnow
-        self._doorbells = {lane: threading.Event() for lane in LANES}
+        self._doorbells = {lane: threading.Event() for lane in (ALL, *LANES)}
         self._unsure: set[str] = set()
         """Nodes whose last request the broker may have taken or not."""
 
@@ -100,7 +108,7 @@ class Dispatcher:
         for doorbell in self._doorbells.values():
             doorbell.set()
 
-    def wait(self, lane: Priority = ALL) -> None:
+    def wait(self, lane: Lane = ALL) -> None:
         """Wait for the doorbell, the lane's next due time, or a second, whichever is first."""
         next_time = self._next_time(lane)
         left = _LONGEST_WAIT
@@ -110,20 +118,31 @@ class Dispatcher:
             self._doorbells[lane].wait(left)
         self._doorbells[lane].clear()
 
-    def step(self, lane: Priority = ALL) -> float:
+    def step(self, lane: Lane = ALL) -> float:
         """Close what is lost, send what is due; return for how many seconds the broker wants peace."""
         now = self._utcnow()
         next_time = self._next_time(lane)
         if next_time is None or next_time > now:
             return 0.0  # Most looks end here, and SQLite's one writer is not held up.
+        if lane is URGENT:
+            with gate.urgent():
+                return self._send_due(lane, now)
+        return self._send_due(lane, now)
+
+    def _send_due(self, lane: Lane, now: datetime) -> float:
         lost = 0
         with self._database.write() as session:
-            if lane is ALL:
+            if lane is not URGENT:
                 lost = due.expire(session, now=now, resync=self._resync)
             if session.get(Cluster, 1) is None:
                 return 0.0  # Nothing is known of the Swarm yet.
             claims = due.claim(
-                session, now=now, limit=_BATCH, timeout=self._run_timeout, least=lane
+                session,
+                now=now,
+                limit=_BATCH,
+                timeout=self._run_timeout,
+                least=lane.least,
+                most=lane.most,
             )
             requests = self._requests(session, claims, now)
         metrics.RUNS.labels(RunState.LOST.value).inc(lost)
@@ -132,11 +151,11 @@ class Dispatcher:
             return _BROKER_RETRY
         return 0.0
 
-    def _next_time(self, lane: Priority) -> datetime | None:
+    def _next_time(self, lane: Lane) -> datetime | None:
         """When a step of this lane will next have something to do."""
         with self._database.read() as session:
-            times = [due.next_time(session, least=lane)]
-            if lane is ALL:
+            times = [due.next_time(session, least=lane.least, most=lane.most)]
+            if lane is not URGENT:
                 times.append(due.next_deadline(session))
         return min((each for each in times if each is not None), default=None)
 
@@ -155,15 +174,19 @@ class Dispatcher:
                     producer.channel.queue_purge(node_queue(node_id))
                 with producer.batch():
                     for request in requests:
+                        if claims[0].priority < URGENT.least:
+                            gate.stand_aside()
                         self._app.send_task(
                             RECONCILE_TASK,
                             args=[request.model_dump(mode="json")],
                             argsrepr=_NOT_LOGGED,
-                            queue=address_of_node(request.node_id),
+                            queue=queue_for_node(request.node_id),
+                            declare=[],
                             expires=request.deadline,
                             producer=producer,
                         )
                     self._fence()  # Raises if another may lead by now; then none of these is sent.
+                let_expire(producer.channel, nodes)
         except Exception as error:  # noqa: BLE001 -- whatever the broker's client raises
             log.warning("broker unreachable, will try again", error=str(error))
             metrics.BROKER_UP.set(0)

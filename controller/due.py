@@ -99,8 +99,9 @@ def claim(
     limit: int,
     timeout: timedelta,
     least: Priority = Priority.RESYNC,
+    most: Priority = Priority.MANUAL,
 ) -> list[Claim]:
-    """Take due nodes of at least this priority, the first by rank, and start a run of each.
+    """Take due nodes of such a priority, the first by rank, and start a run of each.
 
     Two controllers that claim at once get different nodes (SKIP LOCKED; SQLite has one writer).
     """
@@ -108,7 +109,7 @@ def claim(
     picked = (
         select(DueNode.node_id)
         .join(Node, Node.id == DueNode.node_id)
-        .where(DueNode.due_at <= now, *_may_run(least))
+        .where(DueNode.due_at <= now, *_may_run(least, most))
         .order_by(_Rank(DueNode.due_at, DueNode.priority), DueNode.due_at, DueNode.node_id)
         .limit(limit)
         .with_for_update(of=DueNode, skip_locked=True)
@@ -269,12 +270,14 @@ def expire(session: Session, *, now: datetime, resync: timedelta) -> int:
     return len(found)
 
 
-def next_time(session: Session, *, least: Priority = Priority.RESYNC) -> datetime | None:
-    """When `claim` with this priority will next have something to do."""
+def next_time(
+    session: Session, *, least: Priority = Priority.RESYNC, most: Priority = Priority.MANUAL
+) -> datetime | None:
+    """When `claim` with these priorities will next have something to do."""
     return session.scalar(
         select(func.min(DueNode.due_at))
         .join(Node, Node.id == DueNode.node_id)
-        .where(*_may_run(least))
+        .where(*_may_run(least, most))
     )
 
 
@@ -294,16 +297,16 @@ def waiting(session: Session, *, now: datetime) -> tuple[int, datetime | None]:
     count, oldest = session.execute(
         select(func.count(), func.min(DueNode.due_at))
         .join(Node, Node.id == DueNode.node_id)
-        .where(DueNode.due_at <= now, *_may_run(Priority.RESYNC))
+        .where(DueNode.due_at <= now, *_may_run(Priority.RESYNC, Priority.MANUAL))
     ).one()
     return count, oldest
 
 
-def _may_run(least: Priority) -> Sequence[ColumnElement[bool]]:
+def _may_run(least: Priority, most: Priority) -> Sequence[ColumnElement[bool]]:
     """What must be true of a due node and its node for a claim, apart from the time."""
     return (
         DueNode.run_id.is_(None),
-        DueNode.priority >= least,
+        DueNode.priority.between(least, most),
         Node.gone_at.is_(None),
         Node.state != "down",
         Node.paused_at.is_(None),

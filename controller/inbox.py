@@ -12,6 +12,8 @@ from typing import Final
 
 import structlog
 
+from controller import gate
+
 log = structlog.get_logger(__name__)
 
 TOGETHER: Final = 100
@@ -45,6 +47,7 @@ class Inbox:
 
     def put(self, payload: str) -> None:
         """Add a report; waits while there is no room, and gives up when it has waited too long."""
+        gate.stand_aside()
         try:
             self._waiting.put(payload, timeout=KEPT_SECONDS)
         except queue.Full:

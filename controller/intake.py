@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from contract.messages import Drift, Hello, ReconcileReport
 from contract.verdicts import Outcome, Verdict
-from controller import breaker, devices, due, metrics
+from controller import breaker, devices, due, gate, metrics
 from controller.audit import recorded
 from controller.audit.append import Entry, append
 from controller.breaker import DEFAULTS, Limits
@@ -187,6 +187,7 @@ class Intake:
         changes = devices.store(session, looked, now)
         entries: list[Entry] = []
         for report in closing:
+            gate.stand_aside()
             each = found[report.run_id]
             _heard(each.node, report, now)
             due.close(

@@ -17,14 +17,13 @@ from controller.breaker import Limits
 from controller.conditions.keep import Conditions
 from controller.consumer import Consumer
 from controller.database import Database
-from controller.dispatch import ALL, URGENT, Dispatcher
+from controller.dispatch import BULK, URGENT, Dispatcher, Lane
 from controller.housekeeping import Housekeeping
 from controller.inbox import Inbox
 from controller.intake import Intake
 from controller.leader import FencedDatabase, Lease
 from controller.loops import Loops, every
 from controller.settings import CoreSettings
-from controller.states import Priority
 from controller.swarm.events import Events, Hints
 from controller.swarm.manager import DockerSwarm
 from controller.swarm.sync import Sync
@@ -107,7 +106,7 @@ class Leading:
                 **({} if silence is None else {"self-test": self._consumer.check}),
                 "sync": self._read,
                 "intake": self._inbox.step,
-                "dispatch": partial(self._dispatch, ALL),
+                "dispatch": partial(self._dispatch, BULK),
                 "dispatch urgent": partial(self._dispatch, URGENT),
                 "housekeeping": every(_HOUSEKEEPING_SECONDS, keeper.step),
                 "conditions": conditions.step,
@@ -138,7 +137,7 @@ class Leading:
         self._sync.step()
         return _GATHER_SECONDS if self._hints.wait(self._sync_seconds) else 0.0
 
-    def _dispatch(self, lane: Priority) -> float:
+    def _dispatch(self, lane: Lane) -> float:
         peace = self._dispatcher.step(lane)
         if not peace:
             self._dispatcher.wait(lane)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
-from controller import queries, requeue
+from controller import gate, queries, requeue
 from controller.api import problems
 from controller.api.answers.runs import RequeueAnswer, RunAnswer
 from controller.api.context import Context
@@ -32,7 +32,7 @@ def routes(context: Context) -> APIRouter:
         """Look at a node now, whatever its backoff says."""
         told = body or RequeueBody()
         try:
-            with database.write() as session:
+            with gate.urgent(), database.write() as session:
                 asked = requeue.ask(
                     session,
                     queries.find_node(session, node),

@@ -14,13 +14,13 @@ import redis
 from celery import Celery
 from kombu.transport.redis import PublishBatch
 
-from contract.broker import celery_app
+from contract.broker import NODE_QUEUE_EXPIRES, celery_app
 from contract.messages import Acknowledgement, DesiredNetwork, ReconcileRequest
 from contract.verdicts import Mode, Verdict
 from controller import due, metrics
 from controller.breaker import DEFAULTS
 from controller.database import Database
-from controller.dispatch import CLOCKS_MAY_DIFFER, LANES, URGENT, Dispatcher
+from controller.dispatch import BULK, CLOCKS_MAY_DIFFER, LANES, URGENT, Dispatcher, Lane
 from controller.models import Device, Network, Node
 from controller.states import Priority, RunState
 from controller.swarm.values import SwarmNetwork
@@ -151,6 +151,24 @@ def test_the_message_is_the_workers_task_and_expires_with_the_run(
     assert message["headers"]["task"] == "worker.reconcile"
     assert message["headers"]["expires"] == (START + TIMEOUT + CLOCKS_MAY_DIFFER).isoformat()
     assert message["content-type"] == "application/json"
+
+
+def test_what_nobody_takes_is_dropped_by_the_broker(
+    database: Database, sender: Dispatcher, client: redis.Redis
+) -> None:
+    put(database)
+    sender.step()
+    ttl = client.ttl(f"node.{ONE}")
+    assert 0 < ttl <= NODE_QUEUE_EXPIRES
+
+
+def test_the_lane_for_bulk_leaves_what_is_urgent_to_the_other(
+    database: Database, sender: Dispatcher, client: redis.Redis
+) -> None:
+    put(database)
+    ask(database, priority=Priority.MANUAL)
+    sender.step(BULK)
+    assert [client.llen(f"node.{swarm_id(each)}") for each in ("one", "two")] == [0, 1]
 
 
 def test_a_second_step_sends_nothing_more(
@@ -427,7 +445,7 @@ def test_waiting_ends_by(
     sender: Dispatcher,
     monkeypatch: pytest.MonkeyPatch,
     event: str,
-    lane: Priority,
+    lane: Lane,
 ) -> None:
     monkeypatch.setattr("controller.dispatch._LONGEST_WAIT", 3600.0)
     if event == "a due node":
