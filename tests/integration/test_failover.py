@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, select, text
 from contract.broker import celery_app, queue_for_controller
 from contract.messages import ReconcileRequest
 from contract.queues import REPORT_TASK, node_queue
-from controller.database import Database, open_database
+from controller.database import IDLE_SECONDS, Database, open_database
 from controller.models import Base, Lease, Node, Run
 from controller.states import RunState
 from tests.controller_process import ControllerProcess, assert_one_clear_line, vxctl
@@ -125,9 +125,9 @@ class Pair:
             roles = set(session.scalars(text("DELETE FROM witness RETURNING who")))
         return {each for each in (self.first, self.second) if role(each) in roles}
 
-    def await_second(self) -> None:
+    def await_second(self, within: float = TAKEN_OVER_WITHIN) -> None:
         """Wait until the second leads, for as long as that may take."""
-        await_true(lambda: leads(self.second), self.second.log(), TAKEN_OVER_WITHIN)
+        await_true(lambda: leads(self.second), "the second leads", within)
 
     def assert_no_node_ran_twice_at_once(self) -> None:
         """By the rows: a run of a node begins after the one before it was closed."""
@@ -282,7 +282,8 @@ def test_a_leader_that_was_stopped_in_the_middle_of_a_transaction(pair: Pair) ->
         await_true(lambda: waiting(pair.database), "the leader waits in a transaction")
         pair.first.send(signal.SIGSTOP)
     await_true(lambda: idle_in_transaction(pair), "it is in the middle of a transaction")
-    pair.await_second()
+    # A transaction that waited for the locks of that one goes on after its end, and is idle then.
+    pair.await_second(TAKEN_OVER_WITHIN + 2 * IDLE_SECONDS)
     assert not idle_in_transaction(pair)
     wake_up_the_first(pair)
 

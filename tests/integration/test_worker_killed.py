@@ -50,25 +50,32 @@ class Witness:
             text=True,
         )
         threading.Thread(target=self._read, daemon=True).start()
-        self.mark("vx-begin")
+        try:
+            # Again and again: what happens before it listens it never tells.
+            await_true(lambda: self._blink("vx-begin"), "the witness listens", pause=0.1)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait(10)
 
-    def mark(self, name: str) -> None:
-        """Wait until it has seen all up to now: a link of ours came and went."""
+    def _blink(self, name: str) -> int:
+        """Let a link of ours come and go; return how often it was seen to go so far."""
         self._host.ip(f"link add {name} type bridge")
         self._host.ip(f"link delete {name}")
-        await_true(lambda: name in self._names(), f"the witness has seen {name} go")
+        return self._names().count(name)
 
     def _names(self) -> list[str]:
         return [name for _, name in _DELETED.findall(self._text)]
 
     def deletions(self) -> Counter[tuple[int, str]]:
         """How often each device was deleted."""
-        self.mark("vx-end")
+        before = self._names().count("vx-end")
+        self._blink("vx-end")
+        await_true(lambda: self._names().count("vx-end") > before, "it has seen all up to now")
         found = ((int(index), name) for index, name in _DELETED.findall(self._text))
         return Counter(each for each in found if each[1] not in ("vx-begin", "vx-end"))
 

@@ -24,10 +24,11 @@ class Witness:
             ["stdbuf", "-oL", "ip", "monitor", "link"], stdout=subprocess.PIPE, text=True
         )
         threading.Thread(target=self._read, daemon=True).start()
-        # It listens when it has shown an event of ours.
-        self._node.run(["ip", "link", "add", "witness", "type", "bridge"])
-        self._node.run(["ip", "link", "delete", "witness"])
-        await_true(lambda: self.deletions("witness"), "the witness listens")
+        try:
+            await_true(self._listens, "the witness listens", pause=0.1)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -38,6 +39,12 @@ class Witness:
     def deletions(self, name: str) -> list[int]:
         """The ifindexes of deleted links of that name, in order."""
         return [int(index) for index, deleted in _DELETED.findall(self._text()) if deleted == name]
+
+    def _listens(self) -> bool:
+        """Whether it has shown an event of ours. To be asked again: what it missed it never shows."""
+        self._node.run(["ip", "link", "add", "witness", "type", "bridge"])
+        self._node.run(["ip", "link", "delete", "witness"])
+        return bool(self.deletions("witness"))
 
     def _text(self) -> str:
         return "".join(self._lines)
