@@ -46,13 +46,15 @@ class Process:
 
 def main() -> None:
     """Measure, and print."""
-    folder = Path(tempfile.mkdtemp(prefix="vxlan-operator-footprint-"))
-    with RedisServer(folder) as redis:
+    with (
+        tempfile.TemporaryDirectory(prefix="vxlan-operator-footprint-") as folder,
+        RedisServer(Path(folder)) as redis,
+    ):
         # unshare becomes the worker (exec), so its pid is the worker's.
         worker = subprocess.Popen(
             ["unshare", "--net", "--", "setpriv", "--pdeathsig", "KILL", "--",
              str(Path(sys.executable).parent / "vxlan-worker"), "run", "--node-id", NODE,
-             "--broker-url", redis.url, "--journal", str(folder / "journal.jsonl"),
+             "--broker-url", redis.url, "--journal", f"{folder}/journal.jsonl",
              "--log-level", "error"],
         )  # fmt: skip
         try:

@@ -47,8 +47,11 @@ class Clock:
 
 def main() -> None:
     """Measure, and print."""
-    folder = Path(tempfile.mkdtemp(prefix="vxlan-operator-latency-"))
-    with Lab.create("latency", nodes=2) as lab, Stack(lab, folder, grace=GRACE_SECONDS) as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="vxlan-operator-latency-") as folder,
+        Lab.create("latency", nodes=2) as lab,
+        Stack(lab, Path(folder), grace=GRACE_SECONDS) as stack,
+    ):
         network = make_network(lab, "latency")
         clock = Clock(lab.nodes[1])
         late = [_late(lab, stack, clock, network, number) for number in range(TIMES)]

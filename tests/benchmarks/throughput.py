@@ -296,8 +296,11 @@ def measure_requeues(controller: Controller, broker: RedisServer) -> None:
 def main() -> None:
     """Measure, and print."""
     configure_logging(level="warning")
-    folder = Path(tempfile.mkdtemp(prefix="vxlan-operator-throughput-"))
-    with RedisServer(folder) as broker, PostgresServer() as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="vxlan-operator-throughput-") as folder,
+        RedisServer(Path(folder)) as broker,
+        PostgresServer() as server,
+    ):
         database = open_database(server.new_database())
         with Controller(database, broker.url) as controller:
             costs = [measure_runs(controller, broker, size) for size in SIZES]
