@@ -19,7 +19,8 @@ What the kernel does, once, for the whole package:
 import errno
 import os
 import struct
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Final, Self
 
@@ -63,12 +64,16 @@ _TOO_OLD: Final = (
 # What a request for a namespace that went away is answered.
 _NAMESPACE_GONE: Final = frozenset({errno.EINVAL, errno.ENODEV, errno.ESRCH})
 
+# How long a namespace may take to end: more than half a second was seen on a busy machine.
+_ENDING_PAUSES: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+
 
 class RouteNetlink:
     """The kernel of this machine, through one netlink socket in the namespace of this process."""
 
-    def __init__(self, netlink: NetlinkSocket) -> None:
+    def __init__(self, netlink: NetlinkSocket, sleep: Callable[[float], None] = time.sleep) -> None:
         self._netlink = netlink
+        self._sleep = sleep
         self._decoder = LinkDecoder()
         self._own: int | None = None
         self._limits: tuple[str, ...] = ()
@@ -114,13 +119,9 @@ class RouteNetlink:
         """See `Kernel.look`."""
         try:
             devices = self._devices(HOST)
+            pauses = iter(_ENDING_PAUSES)  # Shared: many end together, and the look has one bound.
             for place in self._peers():
-                try:
-                    devices.extend(self._devices(place))
-                except NetlinkError as error:
-                    # It may have gone away between the two requests, and its devices with it.
-                    if error.errno not in _NAMESPACE_GONE or place in self._peers():
-                        raise
+                devices.extend(self._devices_of_peer(place, pauses))
         except NetlinkError as error:
             raise _translated(error, "listing the VXLAN devices") from error
         return View(tuple(devices), self._limits)
@@ -142,10 +143,10 @@ class RouteNetlink:
     def look_at(self, place: Place) -> tuple[Device, ...]:
         """See `Kernel.look_at`."""
         try:
-            return tuple(self._devices(place))
+            if place.is_host:
+                return tuple(self._devices(place))
+            return tuple(self._devices_of_peer(place, iter(_ENDING_PAUSES)))
         except NetlinkError as error:
-            if _is_gone(place, error) and place not in self._peers():
-                return ()
             raise _translated(error, f"listing the VXLAN devices in {place}") from error
 
     def delete(self, place: Place, ifindex: int) -> None:
@@ -189,6 +190,25 @@ class RouteNetlink:
             self._netlink.request(_encoded(message, RTM_DELLINK, NLM_F_ACK))
         except NetlinkError as error:
             raise _translated(error, f"deleting link group {group}") from error
+
+    def _devices_of_peer(self, place: Place, pauses: Iterator[float]) -> list[Device]:
+        """The devices in a peer namespace; none if it went away meanwhile, and they with it.
+
+        A namespace that nobody holds any more answers as one that is gone, but keeps its number until
+        the kernel has ended it. So there is another look after each of `pauses`, in seconds.
+        """
+        while True:
+            try:
+                return self._devices(place)
+            except NetlinkError as error:
+                if error.errno not in _NAMESPACE_GONE:
+                    raise
+                if place not in self._peers():
+                    return []
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+            self._sleep(pause)
 
     def _peers(self) -> list[Place]:
         """The peer namespaces that have a number here."""

@@ -91,13 +91,24 @@ def test_a_namespace_that_ends_between_two_requests_takes_nothing_else_along(cod
     assert len(RouteNetlink(netlink).look().devices) == 1
 
 
+def test_a_namespace_that_is_ending_and_has_its_number_still_is_waited_for() -> None:
+    pauses: list[float] = []
+    netlink = ScriptedNetlink(
+        [[peer(PEER)], [peer(PEER)], [peer(PEER)], []], failing_in_the_peer(errno.EINVAL)
+    )
+    assert len(RouteNetlink(netlink, pauses.append).look().devices) == 1
+    assert len(pauses) == 2
+
+
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EPERM, errno.EINTR, errno.ETIMEDOUT])
 def test_a_namespace_that_is_there_and_cannot_be_read_fails_the_whole_look(code: int) -> None:
-    netlink = ScriptedNetlink([[peer(PEER)], [peer(PEER)]], failing_in_the_peer(code))
+    pauses: list[float] = []
+    netlink = ScriptedNetlink([[peer(PEER)]] * 20, failing_in_the_peer(code))
     with pytest.raises(KernelError) as failure:
-        RouteNetlink(netlink).look()
+        RouteNetlink(netlink, pauses.append).look()
     assert isinstance(failure.value, NotPermittedError) is (code == errno.EPERM)
     assert failure.value.code == code
+    assert sum(pauses) < 5, "a run has a deadline"
 
 
 def test_an_answer_about_another_namespace_is_not_believed() -> None:
