@@ -239,12 +239,21 @@ class Election:
         """Take or renew the lease."""
         if not self._lease.held:
             if self._lease.take():
-                self._won()
+                self._begin()
             return
         try:
             self._lease.renew()
         except LeaseLostError as error:
             log.warning("this controller leads no longer", error=str(error))
+            self._lost()
+
+    def _begin(self) -> None:
+        """Have the work begin; who cannot do it must not keep the lease from those who can."""
+        try:
+            self._won()
+        except Exception:
+            log.exception("cannot begin to lead")
+            self._lease.release()
             self._lost()
 
 

@@ -89,6 +89,7 @@ class Reconciler:
         self._heard: datetime | None = None
         self._newest: datetime | None = None
         self._detected: set[Identity] = set()
+        self._unverified: list[tuple[UUID, dict[Judgement, Record]]] = []
         self._missing_since: dict[str, datetime] = {}
         # Celery's solo pool runs one task at a time; this holds for any other caller too.
         self._one_run = threading.Lock()
@@ -147,6 +148,7 @@ class Reconciler:
         try:
             # Before acknowledging: a plan that was told already would be forgotten without an outcome.
             self._journal.append(self._loose_ends(view))
+            self._verify(view)
             if request.acknowledged is not None:
                 self._journal.acknowledge(request.acknowledged)
             self._record_detections(orphans, request.run_id)
@@ -166,8 +168,9 @@ class Reconciler:
                     request.run_id,
                     request.data_path_port,
                 )
-                left = self._kernel.look().devices
-                self._journal.append(verify(outcomes, left, request.run_id))
+                # Until the second look: if that fails, the next run's first look is the second.
+                self._unverified.append((request.run_id, outcomes))
+                self._verify(self._kernel.look())
         except JournalError as failure:
             error = f"{failure}; nothing is removed without a record"
             log.warning("cannot record", error=error)
@@ -224,6 +227,15 @@ class Reconciler:
             _concluded(plan, Identity.of(plan.identity) in present)
             for plan in self._journal.unresolved()
         ]
+
+    def _verify(self, view: View) -> None:
+        """Record what a look shows of the removals that no look has been compared with yet."""
+        self._journal.append(
+            each
+            for run_id, outcomes in self._unverified
+            for each in verify(outcomes, view.devices, run_id)
+        )
+        self._unverified = []
 
     def _report(
         self,

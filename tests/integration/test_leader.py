@@ -290,6 +290,18 @@ def test_an_election_is_won_once_and_then_renewed(database: Database) -> None:
     assert told == ["won"]
 
 
+def test_who_cannot_begin_does_not_keep_the_lease(database: Database) -> None:
+    told: list[str] = []
+
+    def cannot() -> None:
+        raise RuntimeError("can't start new thread")
+
+    lease = Lease(database, "first")
+    Election(lease, won=cannot, lost=lambda: told.append("lost")).step()
+    assert told == ["lost"]
+    assert Lease(database, "other").take()
+
+
 @only_postgresql
 def test_a_lease_counts_from_when_its_row_was_locked(
     database: Database, boottime: Boottime, monkeypatch: pytest.MonkeyPatch

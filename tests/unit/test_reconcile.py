@@ -437,6 +437,10 @@ def test_a_second_look_that_fails_makes_a_failed_report_with_the_outcome_on_reco
     report = node.run()
     nothing_is_told_as_if_it_were_seen(report)
     assert [entry.stage for entry in report.entries][-2:] == [Stage.PLANNED, Stage.APPLIED]
+    again = node.run()
+    assert [entry.stage for entry in again.entries][-1] == Stage.VERIFIED, "by the next look"
+    assert again.entries[-1].run_id == report.run_id, "of the run that removed it"
+    assert node.run().entries == again.entries, "and once"
 
 
 def test_a_clock_that_jumps_does_not_hasten_a_removal(tmp_path: Path) -> None:
