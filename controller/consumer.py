@@ -63,11 +63,6 @@ class Consumer:
         self._thread.join(timeout)
         celery_state.should_stop = None
 
-    @property
-    def broker_error(self) -> str | None:
-        """Why the broker takes no messages, as far as `check` has learned; None: it takes them."""
-        return self._test.broker_error
-
     def check(self) -> float:
         """Test the consumer if it is time for it; return after how many seconds to come again.
 

@@ -384,7 +384,12 @@ def _new_uuid_on_postgresql(_element: _NewUuid, _compiler: SQLCompiler, **_: Any
 
 @compiles(_NewUuid, "sqlite")
 def _new_uuid_on_sqlite(_element: _NewUuid, _compiler: SQLCompiler, **_: Any) -> str:
-    return "lower(hex(randomblob(16)))"
+    # Version 4 (RFC 9562, section 5.4), as PostgreSQL's and Python's are.
+    return (
+        "lower(hex(randomblob(6)) || '4' || substr(hex(randomblob(2)), 2)"
+        " || substr('89AB', 1 + (random() & 3), 1) || substr(hex(randomblob(2)), 2)"
+        " || hex(randomblob(6)))"
+    )
 
 
 class _Rank(FunctionElement[float]):

@@ -1,7 +1,7 @@
 """The workqueue in rows: asking, claiming, finishing, expiring, one rule at a time."""
 
 from datetime import datetime, timedelta
-from uuid import uuid4
+from uuid import RFC_4122, uuid4
 
 import pytest
 
@@ -380,3 +380,10 @@ def test_a_claim_of_urgent_nodes_leaves_the_others(database: Database) -> None:
     with database.read() as session:
         assert due.next_time(session, least=Priority.DRIFT) is None
         assert due.next_time(session) == START
+
+
+def test_runs_have_random_uuids_of_their_own(database: Database) -> None:
+    put(database, snapshot(*(f"n{number}" for number in range(50))))
+    ids = [claimed.run_id for claimed in claim(database).values()]
+    assert len(set(ids)) == 50
+    assert {(each.version, each.variant) for each in ids} == {(4, RFC_4122)}
