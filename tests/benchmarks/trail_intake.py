@@ -21,6 +21,7 @@ from controller.audit import verify
 from controller.audit.append import Entry, append
 from controller.audit.export import export
 from controller.database import Database, open_database
+from controller.inbox import TOGETHER
 from controller.intake import Intake
 from tests.fake_clock import START as START_TIME
 from tests.fake_swarm import node, snapshot, swarm_id
@@ -54,7 +55,8 @@ def main() -> None:
 
 def _measure(kind: str, url: str, rows: int) -> None:
     database = open_database(url)
-    _take_in(kind, database)
+    for together in (1, TOGETHER):
+        _take_in(kind, database, together)
     _fill(kind, database, rows)
     _verify(kind, database)
     database.close()
@@ -62,8 +64,8 @@ def _measure(kind: str, url: str, rows: int) -> None:
     subprocess.run([sys.executable, "-m", __spec__.name, "--export", kind, url], check=True)
 
 
-def _take_in(kind: str, database: Database) -> None:
-    """Reports of many nodes, each with entries of the run that it reports on."""
+def _take_in(kind: str, database: Database, together: int) -> None:
+    """Reports of many nodes, each with entries of the run that it reports on; so many wait at once."""
     intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=lambda: START_TIME)
     put(database, snapshot(*(node(f"n{number}") for number in range(NODES))))
     names = {swarm_id(f"n{number}"): f"n{number}" for number in range(NODES)}
@@ -90,16 +92,17 @@ def _take_in(kind: str, database: Database) -> None:
             ).items()
         ]
         assert payloads
-        for payload in payloads:
+        for first in range(0, len(payloads), together):
+            waiting = payloads[first : first + together]
             begin = time.perf_counter()
-            intake.report(payload)
+            intake.reports(waiting)
             seconds = time.perf_counter() - begin
             worst = max(worst, seconds)
             taken += seconds
-            told += ENTRIES + 1
+            told += len(waiting) * (ENTRIES + 1)
     print(
-        f"{kind}: {told / taken:.0f} rows a second for {taken:.0f} s by one consumer, "
-        f"{ENTRIES} entries a report, slowest report {worst * 1000:.0f} ms"
+        f"{kind}: {told / taken:.0f} rows a second for {taken:.0f} s, {together} report(s) at once, "
+        f"{ENTRIES} entries a report, slowest {worst * 1000:.0f} ms"
     )
 
 
