@@ -204,7 +204,9 @@ class Intake:
         stored = append(session, entries, now)
         for report in closing:
             run = found[report.run_id].run
-            log.info(
+            # A line a run and minute, of thousands of nodes where nothing is, would hide the others.
+            say = log.info if run.orphans or run.error else log.debug
+            say(
                 "run taken in",
                 run_id=str(run.id),
                 node_id=run.node_id,
