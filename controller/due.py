@@ -182,27 +182,6 @@ def under_way(session: Session, run_ids: Collection[UUID]) -> dict[UUID, UnderWa
     return {run.id: UnderWay(node, row, run) for node, row, run in rows}
 
 
-def finish(
-    session: Session,
-    run_id: UUID,
-    state: RunState,
-    *,
-    now: datetime,
-    resync: timedelta,
-    recheck: timedelta | None = None,
-    error: str | None = None,
-) -> Run | None:
-    """Close a run and decide when its node is due again; None if the run is not under way (any more).
-
-    A second report of one run, or one that comes after its deadline, closes nothing.
-    """
-    found = under_way(session, [run_id]).get(run_id)
-    if found is None:
-        return None
-    close(found, state, now=now, resync=resync, recheck=recheck, error=error)
-    return found.run
-
-
 def close(
     found: UnderWay,
     state: RunState,

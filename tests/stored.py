@@ -6,10 +6,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, select, text
+from sqlalchemy.orm import Session
 
 from controller import due
 from controller.database import Database
 from controller.models import AuditRow, Base, Device, DueNode, Node, Run
+from controller.states import RunState
 from controller.swarm.store import store_cluster, store_networks, store_nodes, store_wants
 from controller.swarm.wanted import Packed, desired_state
 from tests.fake_clock import START
@@ -103,3 +105,21 @@ def claim(database: Database, *, now: datetime = START, limit: int = 100) -> dic
     with database.write() as session:
         claims = due.claim(session, now=now, limit=limit, timeout=TIMEOUT)
     return {each.node_id: each for each in claims}
+
+
+def finish(
+    session: Session,
+    run_id: UUID,
+    state: RunState,
+    *,
+    now: datetime,
+    resync: timedelta,
+    recheck: timedelta | None = None,
+    error: str | None = None,
+) -> Run | None:
+    """Close a run, as a report or its deadline does; None if it is not under way (any more)."""
+    found = due.under_way(session, [run_id]).get(run_id)
+    if found is None:
+        return None
+    due.close(found, state, now=now, resync=resync, recheck=recheck, error=error)
+    return found.run

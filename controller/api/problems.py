@@ -1,5 +1,8 @@
 """Errors as problem details (RFC 9457): what is wrong, and what to do about it."""
 
+from collections.abc import Callable, Mapping
+from typing import Final
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -17,6 +20,18 @@ from controller.queries import (
     UnknownNodeError,
 )
 
+_PROBLEMS: Final[Mapping[type[Exception], tuple[int, str, str]]] = {
+    UnknownNodeError: (404, "Unknown node", "`vxctl status` lists the nodes"),
+    AmbiguousNodeError: (409, "Ambiguous node", "give the id"),
+    UnknownNetworkError: (404, "Unknown network", "GET /api/v1/networks lists them"),
+    AmbiguousNetworkError: (409, "Ambiguous network", "give the id"),
+    UnknownCursorError: (422, "Invalid request", "begin with the first page again"),
+    NoClusterError: (409, "Not ready", "`vxctl status` says why, try again soon"),
+    UnknownRowError: (404, "Unknown row or run", "`vxctl audit -o wide` shows ids"),
+    AmbiguousRunError: (409, "Ambiguous run", "give more of the id"),
+}
+"""What is wrong is in the error's own words; here are status, title, and what to do about it."""
+
 
 def problem(status: int, title: str, detail: str) -> JSONResponse:
     """An answer that says what is wrong."""
@@ -27,40 +42,18 @@ def problem(status: int, title: str, detail: str) -> JSONResponse:
     )
 
 
+def _handler(status: int, title: str, remedy: str) -> Callable[[Request, Exception], JSONResponse]:
+    def answer(_request: Request, error: Exception) -> JSONResponse:
+        return problem(status, title, f"{error}; {remedy}")
+
+    return answer
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of the API this way."""
 
-    @app.exception_handler(UnknownNodeError)
-    def unknown_node(_request: Request, error: UnknownNodeError) -> JSONResponse:
-        return problem(404, "Unknown node", f"{error}; `vxctl status` lists the nodes")
-
-    @app.exception_handler(AmbiguousNodeError)
-    def ambiguous_node(_request: Request, error: AmbiguousNodeError) -> JSONResponse:
-        return problem(409, "Ambiguous node", f"{error}; give the id")
-
-    @app.exception_handler(UnknownNetworkError)
-    def unknown_network(_request: Request, error: UnknownNetworkError) -> JSONResponse:
-        return problem(404, "Unknown network", f"{error}; GET /api/v1/networks lists them")
-
-    @app.exception_handler(AmbiguousNetworkError)
-    def ambiguous_network(_request: Request, error: AmbiguousNetworkError) -> JSONResponse:
-        return problem(409, "Ambiguous network", f"{error}; give the id")
-
-    @app.exception_handler(UnknownCursorError)
-    def unknown_cursor(_request: Request, error: UnknownCursorError) -> JSONResponse:
-        return problem(422, "Invalid request", f"{error}; begin with the first page again")
-
-    @app.exception_handler(NoClusterError)
-    def no_cluster(_request: Request, error: NoClusterError) -> JSONResponse:
-        return problem(409, "Not ready", f"{error}; `vxctl status` says why, try again soon")
-
-    @app.exception_handler(UnknownRowError)
-    def unknown_row(_request: Request, error: UnknownRowError) -> JSONResponse:
-        return problem(404, "Unknown row or run", f"{error}; `vxctl audit -o wide` shows ids")
-
-    @app.exception_handler(AmbiguousRunError)
-    def ambiguous_run(_request: Request, error: AmbiguousRunError) -> JSONResponse:
-        return problem(409, "Ambiguous run", f"{error}; give more of the id")
+    for kind, (status, title, remedy) in _PROBLEMS.items():
+        app.add_exception_handler(kind, _handler(status, title, remedy))
 
     @app.exception_handler(ParameterError)
     def parameter(_request: Request, error: ParameterError) -> JSONResponse:

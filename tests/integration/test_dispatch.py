@@ -24,6 +24,7 @@ from controller.dispatch import BULK, CLOCKS_MAY_DIFFER, LANES, URGENT, Dispatch
 from controller.models import Device, Network, Node
 from controller.states import Priority, RunState
 from controller.swarm.values import SwarmNetwork
+from tests import stored
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
 from tests.servers import RedisServer
@@ -189,7 +190,7 @@ def test_what_is_asked_for_meanwhile_waits_for_the_report(
     sender.step()
     (first,) = requests(client)
     with database.write() as session:
-        due.finish(session, first.run_id, RunState.SUCCEEDED, now=START, resync=RESYNC)
+        stored.finish(session, first.run_id, RunState.SUCCEEDED, now=START, resync=RESYNC)
     sender.step()
     assert len(requests(client)) == 2
 
@@ -290,7 +291,7 @@ def report(database: Database, run_id: UUID, clock: Clock) -> bool:
     """The report of a run that went well comes; whether the run was under way."""
     with database.write() as session:
         return (
-            due.finish(session, run_id, RunState.SUCCEEDED, now=clock.now, resync=RESYNC)
+            stored.finish(session, run_id, RunState.SUCCEEDED, now=clock.now, resync=RESYNC)
             is not None
         )
 

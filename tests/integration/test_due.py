@@ -10,6 +10,7 @@ from controller.database import Database
 from controller.due import Claim
 from controller.models import Cluster, Node
 from controller.states import Priority, RunState
+from tests import stored
 from tests.fake_clock import START
 from tests.fake_swarm import snapshot, swarm_id
 from tests.stored import RESYNC, TIMEOUT, claim, contents, due_row, put, run_row
@@ -41,7 +42,7 @@ def finish(
 ) -> bool:
     """Close a run; whether it was under way."""
     with database.write() as session:
-        run = due.finish(
+        run = stored.finish(
             session, claimed.run_id, state, now=now, resync=RESYNC, recheck=recheck, error="why"
         )
     return run is not None

@@ -21,6 +21,7 @@ from controller.database import Database
 from controller.due import Claim
 from controller.models import Cluster, DueNode, Node, Run
 from controller.states import Priority, RunState
+from tests import stored
 from tests.fake_clock import Clock
 from tests.fake_swarm import snapshot, swarm_id
 from tests.stored import RESYNC, TIMEOUT, contents, put, wipe
@@ -148,7 +149,7 @@ class Workqueue(RuleBasedStateMachine):
         before = contents(self.database)
         with self.database.write() as session:
             assert (
-                due.finish(session, claimed.run_id, state, now=self.clock.now, resync=RESYNC)
+                stored.finish(session, claimed.run_id, state, now=self.clock.now, resync=RESYNC)
                 is None
             )
             due.give_back(session, claimed.run_id, now=self.clock.now)
@@ -246,7 +247,7 @@ class Workqueue(RuleBasedStateMachine):
         self.closed.append(claimed)
         now, model = self.clock.now, self.model[node]
         with self.database.write() as session:
-            run = due.finish(
+            run = stored.finish(
                 session, claimed.run_id, state, now=now, resync=RESYNC, recheck=recheck
             )
         assert run is not None

@@ -9,10 +9,10 @@ from structlog.testing import capture_logs
 from contract.broker import HINT_EXPIRES, celery_app
 from contract.messages import Hello
 from contract.queues import CONTROLLER_QUEUE, DRIFT_TASK, HELLO_TASK, REPORT_TASK
-from controller import due
 from controller.database import Database
 from controller.intake import Intake
 from controller.states import Priority, RunState
+from tests import stored
 from tests.builders import NODE
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import swarm_id
@@ -57,7 +57,7 @@ def test_its_node_is_looked_at_at_once_in_spite_of_its_failures(
     for _ in range(6):
         run = claim(database, now=clock())[swarm_id("one")]
         with database.write() as session:
-            due.finish(session, run.run_id, RunState.LOST, now=clock(), resync=RESYNC)
+            stored.finish(session, run.run_id, RunState.LOST, now=clock(), resync=RESYNC)
         clock.advance(120)
     intake.hello(hello())
     row = due_row(database)
@@ -85,7 +85,7 @@ def test_hellos_during_a_run_make_one_more(
         intake.hello(hello(reason=f"no request has come for {count} s"))
     assert due_row(database).run_id == running.run_id
     with database.write() as session:
-        due.finish(session, running.run_id, RunState.SUCCEEDED, now=clock(), resync=RESYNC)
+        stored.finish(session, running.run_id, RunState.SUCCEEDED, now=clock(), resync=RESYNC)
     assert swarm_id("one") in claim(database)
     assert swarm_id("one") not in claim(database)
 

@@ -10,6 +10,7 @@ from controller.database import Database
 from controller.housekeeping import Housekeeping
 from controller.models import Requeue, Run
 from controller.states import Priority, RunState
+from tests import stored
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
 from tests.stored import RESYNC, claim, contents, put, run_row
@@ -42,7 +43,7 @@ def test_nothing_is_forgotten_before_its_time(
     put(database)
     run = claim(database)[ONE]
     with database.write() as session:
-        due.finish(session, run.run_id, RunState.SUCCEEDED, now=START, resync=RESYNC)
+        stored.finish(session, run.run_id, RunState.SUCCEEDED, now=START, resync=RESYNC)
     ask(database, "t")
     before = contents(database)
     clock.advance(KEPT.total_seconds())
@@ -56,7 +57,7 @@ def test_what_is_old_goes_and_what_is_under_way_stays(
     put(database)
     claims = claim(database)
     with database.write() as session:
-        due.finish(session, claims[ONE].run_id, RunState.LOST, now=START, resync=RESYNC)
+        stored.finish(session, claims[ONE].run_id, RunState.LOST, now=START, resync=RESYNC)
     ask(database, "old")
     clock.advance(KEPT.total_seconds() + 1)
     again = claim(database, now=clock.now)[ONE]
@@ -74,7 +75,7 @@ def test_it_takes_many_small_steps(
     put(database, snapshot("one", "b", "c", "d", "e"))
     for claimed in claim(database).values():
         with database.write() as session:
-            due.finish(session, claimed.run_id, RunState.SUCCEEDED, now=START, resync=RESYNC)
+            stored.finish(session, claimed.run_id, RunState.SUCCEEDED, now=START, resync=RESYNC)
     for number in range(3):
         ask(database, f"t{number}")
     clock.advance(KEPT.total_seconds() + 1)

@@ -24,6 +24,7 @@ from controller.database import Database
 from controller.intake import Intake
 from controller.models import Cluster, Node, Requeue
 from controller.states import Priority, RunState
+from tests import stored
 from tests.controller_process import free_port
 from tests.fake_clock import START
 from tests.fake_swarm import node, snapshot, swarm_id
@@ -71,7 +72,7 @@ def finish(
 ) -> None:
     """Close a run."""
     with database.write() as session:
-        assert due.finish(session, run_id, state, now=START, resync=RESYNC, error=error)
+        assert stored.finish(session, run_id, state, now=START, resync=RESYNC, error=error)
 
 
 def test_it_makes_the_node_due_at_once_and_says_who_and_why(api: Api, database: Database) -> None:
