@@ -9,13 +9,12 @@ What is on its way when it trips is still carried out: at most a run a node, eac
 left of the node's own number.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
-from uuid import uuid4
 
 import structlog
-from sqlalchemy import Select, func, select
+from sqlalchemy import BindParameter, Select, func, select
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage
@@ -49,6 +48,14 @@ class Limits(NamedTuple):
         """How many nodes of so many may remove something in the window."""
         return max(self.nodes_least, int(of * self.nodes_share))
 
+    def since(self, now: datetime) -> datetime:
+        """When the window begins that ends now."""
+        return now - self.window
+
+    def left(self, removals: int) -> int:
+        """How many more removals a node may have after so many in the window."""
+        return max(self.node_removals - removals, 0)
+
 
 DEFAULTS: Final = Limits()
 
@@ -74,14 +81,18 @@ class State(NamedTuple):
     nodes: list[NodeCount]
 
 
-def budgets(
-    session: Session, nodes: Iterable[str], limits: Limits, now: datetime
-) -> Mapping[str, int]:
-    """How many removals each of these nodes has left."""
-    ids = list(nodes)
-    used = _used(limits, now).where(Run.node_id.in_(ids))
-    counts: dict[str, int] = {row.node_id: row.removals for row in session.execute(used)}
-    return {id_: max(limits.node_removals - counts.get(id_, 0), 0) for id_ in ids}
+def counted(since: datetime | BindParameter[datetime]) -> Select[str, int]:
+    """Node id and `removals` since then, of nodes that removed something, if no reset came after it."""
+    return (
+        select(Run.node_id, func.sum(Run.removed).label("removals"))
+        .join(Node, Node.id == Run.node_id)
+        .where(
+            Run.removed > 0,
+            Run.closed_at > since,
+            Node.breaker_reset_at.is_(None) | (Run.closed_at > Node.breaker_reset_at),
+        )
+        .group_by(Run.node_id)
+    )
 
 
 def check(session: Session, limits: Limits, now: datetime) -> None:
@@ -99,7 +110,9 @@ def check(session: Session, limits: Limits, now: datetime) -> None:
     if removing > allowed:
         reason = f"{removing} nodes removed devices {span}, and no more than {allowed} may"
         found.append((cluster, reason))
-    used_up = _used(limits, now).having(func.sum(Run.removed) >= limits.node_removals).subquery()
+    used_up = (
+        counted(limits.since(now)).having(func.sum(Run.removed) >= limits.node_removals).subquery()
+    )
     for node in session.scalars(select(Node).join(used_up).order_by(Node.id)):
         reason = f"{limits.node_removals} device(s) removed {span}, which is all that a node may"
         found.append((node, reason))
@@ -137,7 +150,7 @@ def state(session: Session, limits: Limits, now: datetime) -> State:
     """What there is to see."""
     cluster = session.get(Cluster, 1)
     removing, allowed = _nodes(session, cluster, limits, now)
-    used = _used(limits, now).subquery()
+    used = counted(limits.since(now)).subquery()
     removals = func.coalesce(used.c.removals, 0)
     rows = session.execute(
         select(Node, removals)
@@ -149,25 +162,11 @@ def state(session: Session, limits: Limits, now: datetime) -> State:
     return State(removing, allowed, [NodeCount(node, count) for node, count in rows])
 
 
-def _used(limits: Limits, now: datetime) -> Select[str, int]:
-    """Node id and removals in the window, of nodes that removed something."""
-    return (
-        select(Run.node_id, func.sum(Run.removed).label("removals"))
-        .join(Node, Node.id == Run.node_id)
-        .where(
-            Run.removed > 0,
-            Run.closed_at > now - limits.window,
-            Node.breaker_reset_at.is_(None) | (Run.closed_at > Node.breaker_reset_at),
-        )
-        .group_by(Run.node_id)
-    )
-
-
 def _nodes(
     session: Session, cluster: Cluster | None, limits: Limits, now: datetime
 ) -> tuple[int, int]:
     """How many nodes removed something in the window, and how many may."""
-    since = now - limits.window
+    since = limits.since(now)
     if cluster is not None and cluster.breaker_reset_at is not None:
         since = max(since, cluster.breaker_reset_at)
     removing = session.scalar(
@@ -196,7 +195,7 @@ def _trip(session: Session, row: Cluster | Node, reason: str, now: datetime) -> 
 
 def _entry(row: Cluster | Node, stage: Stage, actor: str, reason: str, now: datetime) -> Entry:
     node = row if isinstance(row, Node) else None
-    return Entry(id=uuid4(), stage=stage, at=now, actor=actor, reason=reason, node=node)
+    return Entry(stage=stage, at=now, actor=actor, reason=reason, node=node)
 
 
 def _tripped_nodes(node: Node | None) -> Select[Node]:

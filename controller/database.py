@@ -1,17 +1,18 @@
 """The database: opening it, and sessions that read or write."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExecutionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from contract.errors import OperatorError
+from controller import gate
 from controller.upgrade import upgrade
 
 LOCK_SECONDS: Final = 10
@@ -19,6 +20,9 @@ LOCK_SECONDS: Final = 10
 
 IDLE_SECONDS: Final = 10
 """After so long PostgreSQL ends a transaction whose client says nothing: it was stopped, or cut off."""
+
+AT_ONCE: Final = "vxlan_operator_at_once"
+"""Execution option of a statement for which others wait: it does not stand aside for urgent work."""
 
 _READ_ONLY: Final = "vxlan_operator_read_only"
 _LOCKED: Final = ("55P03", "40P01")
@@ -36,7 +40,10 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that commits at the end, or rolls everything back on an error."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+        gate.stand_aside()
+        # SQLite has one writer, for whom all others wait.
+        alone = gate.going_on() if self.engine.dialect.name == "sqlite" else nullcontext()
+        with alone, Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
@@ -169,9 +176,11 @@ def _engine(url: URL, *, read_only: bool = False) -> Engine:
         event.listen(engine, "begin", _on_sqlite_begin)
         return engine
     try:
-        return create_engine(
+        engine = create_engine(
             url,
             pool_pre_ping=True,
+            # What was used a moment ago has its statements prepared, and the server's memory warm.
+            pool_use_lifo=True,
             connect_args={
                 "connect_timeout": 5,
                 # Else a server that vanished without a word is noticed after hours.
@@ -189,6 +198,20 @@ def _engine(url: URL, *, read_only: bool = False) -> Engine:
         raise OperatorError(
             f"PostgreSQL's driver is missing: {error}", "pip install 'vxlan-operator[controller]'"
         ) from error
+    event.listen(engine, "before_cursor_execute", _before_postgresql_executes)
+    return engine
+
+
+def _before_postgresql_executes(
+    _connection: Connection,
+    _cursor: object,
+    _statement: str,
+    _parameters: object,
+    context: ExecutionContext,
+    _many: bool,
+) -> None:
+    if AT_ONCE not in context.execution_options:
+        gate.stand_aside()
 
 
 def _on_sqlite_connect(connection: Any, _record: object) -> None:

@@ -6,7 +6,6 @@ Deciding what is decided already changes nothing and records nothing.
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
-from uuid import uuid4
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -113,7 +112,6 @@ def _concerned(session: Session, target: Target) -> Sequence[str]:
 
 def _record(session: Session, target: Target, stage: Stage, change: str, word: Word) -> None:
     entry = Entry(
-        id=uuid4(),
         stage=stage,
         at=word.at,
         actor=word.actor,

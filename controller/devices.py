@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from contract.messages import DeviceReport, Drift, ReconcileReport
 from contract.verdicts import Verdict
+from controller import gate
 from controller.audit import recorded
 from controller.audit.recorded import Change
 from controller.models import Base, Device
@@ -54,6 +55,7 @@ def store(
     difference = _Difference([], [], [])
     changes = {}
     for report in reports:
+        gate.stand_aside()
         before = stored[report.node_id]
         changes[report.node_id] = list(_compare(report, before, now, difference))
     if difference.gone:

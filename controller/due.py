@@ -23,35 +23,127 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from functools import cache
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
-    Float,
     Row,
-    Uuid,
+    Select,
+    Update,
+    bindparam,
     exists,
     func,
     insert,
+    literal_column,
     select,
     update,
 )
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
-from controller.models import Cluster, DueNode, Node, Requeue, Run
+from controller.functions import Epoch, NewUuid
+from controller.models import Base, Cluster, DueNode, Node, Requeue, Run
 from controller.states import CONTROLLER, Priority, RunState
 
 MAX_BACKOFF: Final = timedelta(seconds=120)
 AGEING: Final = timedelta(minutes=1)
 """How long a node waits until it has climbed one priority."""
+_CLUSTER: Final = Base.metadata.tables[Cluster.__tablename__]
+_DUE: Final = Base.metadata.tables[DueNode.__tablename__]
+_NODES: Final = Base.metadata.tables[Node.__tablename__]
+_REQUEUES: Final = Base.metadata.tables[Requeue.__tablename__]
 _FIRST_BACKOFF: Final = timedelta(seconds=1)
 _MOST_REASONS: Final = 10
 _MOST_EXPIRED: Final = 200
 _MOST_ACTORS: Final = 5
+
+
+def _may_run(least: Priority, most: Priority) -> Sequence[ColumnElement[bool]]:
+    """What must be true of a due node and its node for a claim, apart from the time."""
+    return (
+        _DUE.c.run_id.is_(None),
+        # In plain figures: so that a database sees that its index of what is urgent will do.
+        _DUE.c.priority >= literal_column(f"{least:d}"),
+        _DUE.c.priority <= literal_column(f"{most:d}"),
+        _NODES.c.gone_at.is_(None),
+        _NODES.c.state != "down",
+        _NODES.c.paused_at.is_(None),
+        _NODES.c.label_ignore.is_(False),
+        # Also says that the Swarm has been read once: before, nobody knows what should be there.
+        exists().where(_CLUSTER.c.paused_at.is_(None)),
+    )
+
+
+# Statements are made once: a person waits for some, and making them takes longer than carrying them out.
+@cache
+def _claim(least: Priority, most: Priority) -> Update:
+    # A CTE is picked once; a plain subquery may be run again for each row, and take more.
+    rank = Epoch(_DUE.c.due_at) - _DUE.c.priority * AGEING.total_seconds()
+    picked = (
+        select(_DUE.c.node_id)
+        .join(_NODES, _NODES.c.id == _DUE.c.node_id)
+        .where(_DUE.c.due_at <= bindparam("now"), *_may_run(least, most))
+        .order_by(rank, _DUE.c.due_at, _DUE.c.node_id)
+        .limit(bindparam("limit"))
+        .with_for_update(of=_DUE, skip_locked=True)
+        .cte("picked")
+    )
+    of_node = _NODES.c.id == _DUE.c.node_id
+    generation = select(_NODES.c.generation).where(of_node).scalar_subquery()
+    last = select(_NODES.c.last_run_state).where(of_node).scalar_subquery()
+    return (
+        update(_DUE)
+        .where(_DUE.c.node_id.in_(select(picked.c.node_id)))
+        .values(
+            run_id=NewUuid(),
+            run_deadline=bindparam("deadline"),
+            # SQLite returns what is new: so what was asked for is kept beside it.
+            run_priority=_DUE.c.priority,
+            run_reasons=_DUE.c.reasons,
+            due_at=None,
+            priority=Priority.RESYNC,
+            reasons=[],
+        )
+        .returning(
+            _DUE.c.node_id,
+            _DUE.c.run_id,
+            _DUE.c.run_priority,
+            _DUE.c.run_reasons,
+            generation.label("generation"),
+            last.label("last_run_state"),
+        )
+    )
+
+
+@cache
+def _next(least: Priority, most: Priority) -> Select[datetime | None]:
+    return (
+        select(func.min(DueNode.due_at))
+        .join(Node, Node.id == DueNode.node_id)
+        .where(*_may_run(least, most))
+    )
+
+
+_ASKED_FOR: Final = (
+    select(DueNode)
+    .where(DueNode.node_id.in_(bindparam("nodes", expanding=True)))
+    .order_by(DueNode.node_id)
+    .with_for_update()
+    # What this session read before it had the lock may be of before a claim.
+    .execution_options(populate_existing=True)
+)
+_ANSWER: Final = (
+    update(_REQUEUES)
+    .where(
+        _REQUEUES.c.run_id.is_(None),
+        _REQUEUES.c.node_id.in_(bindparam("nodes", expanding=True)),
+        _DUE.c.node_id == _REQUEUES.c.node_id,
+    )
+    .values(run_id=_DUE.c.run_id)
+    .returning(_REQUEUES.c.node_id, _REQUEUES.c.requested_at, _REQUEUES.c.actor)
+)
+_NEW_RUN: Final = insert(Base.metadata.tables[Run.__tablename__])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +151,7 @@ class Claim:
     """A node that was due and is now running.
 
     Attributes:
-        leftover: whether a request of a run that was given up may still wait in the node's queue.
+        leftover: whether the run before was given up: then its request may still wait in the node's queue.
     """
 
     node_id: str
@@ -78,15 +170,7 @@ def request(
     A manual request also forgets the failures: the person knows better.
     """
     count = 0
-    rows = session.scalars(
-        select(DueNode)
-        .where(DueNode.node_id.in_(list(nodes)))
-        .order_by(DueNode.node_id)
-        .with_for_update()
-        # What this session read before it had the lock may be of before a claim.
-        .execution_options(populate_existing=True)
-    )
-    for row in rows:
+    for row in session.scalars(_ASKED_FOR, {"nodes": list(nodes)}):
         count += 1
         _merge(row, at=at, priority=priority, reasons=[reason])
     return count
@@ -105,44 +189,16 @@ def claim(
 
     Two controllers that claim at once get different nodes (SKIP LOCKED; SQLite has one writer).
     """
-    # A CTE is picked once; a plain subquery may be run again for each row, and take more.
-    picked = (
-        select(DueNode.node_id)
-        .join(Node, Node.id == DueNode.node_id)
-        .where(DueNode.due_at <= now, *_may_run(least, most))
-        .order_by(_Rank(DueNode.due_at, DueNode.priority), DueNode.due_at, DueNode.node_id)
-        .limit(limit)
-        .with_for_update(of=DueNode, skip_locked=True)
-        .cte("picked")
-    )
-    generation = select(Node.generation).where(Node.id == DueNode.node_id).scalar_subquery()
+    session.flush()  # What is claimed is what is written.
     rows = session.execute(
-        update(DueNode)
-        .where(DueNode.node_id.in_(select(picked.c.node_id)))
-        .values(
-            run_id=_NewUuid(),
-            run_deadline=now + timeout,
-            # SQLite returns what is new: so what was asked for is kept beside it.
-            run_priority=DueNode.priority,
-            run_reasons=DueNode.reasons,
-            due_at=None,
-            priority=Priority.RESYNC,
-            reasons=[],
-        )
-        .returning(
-            DueNode.node_id,
-            DueNode.run_id,
-            DueNode.run_priority,
-            DueNode.run_reasons,
-            DueNode.failures,
-            generation.label("generation"),
-        )
-        .execution_options(synchronize_session=False)
+        _claim(least, most), {"now": now, "limit": limit, "deadline": now + timeout}
     ).all()
     if not rows:
         return []
-    actors = _answer_requeues(session, {row.node_id: row.run_id for row in rows})
-    session.execute(insert(Run), [_new_run(row, actors, now, now + timeout) for row in rows])
+    # People ask with the highest priority, and merging keeps it.
+    by_hand = [row.node_id for row in rows if row.run_priority == Priority.MANUAL]
+    actors = _answer_requeues(session, by_hand) if by_hand else {}
+    session.execute(_NEW_RUN, [_new_run(row, actors, now, now + timeout) for row in rows])
     claims = [
         Claim(
             row.node_id,
@@ -150,12 +206,18 @@ def claim(
             Priority(row.run_priority),
             tuple(row.run_reasons),
             now + timeout,
-            # A manual request forgets the failures, and not what they left behind.
-            leftover=row.failures > 0 or row.run_priority == Priority.MANUAL,
+            leftover=row.last_run_state is RunState.LOST,
         )
         for row in rows
     ]
     return sorted(claims, key=lambda each: -each.priority)
+
+
+class Ring(Protocol):
+    """Tells whoever claims that something may have become due, so that it need not be looked for."""
+
+    def __call__(self, priority: Priority | None = None, /) -> None:
+        """Of this priority; None: of any."""
 
 
 class UnderWay(NamedTuple):
@@ -253,11 +315,7 @@ def next_time(
     session: Session, *, least: Priority = Priority.RESYNC, most: Priority = Priority.MANUAL
 ) -> datetime | None:
     """When `claim` with these priorities will next have something to do."""
-    return session.scalar(
-        select(func.min(DueNode.due_at))
-        .join(Node, Node.id == DueNode.node_id)
-        .where(*_may_run(least, most))
-    )
+    return session.scalar(_next(least, most))
 
 
 def next_deadline(session: Session) -> datetime | None:
@@ -281,19 +339,6 @@ def waiting(session: Session, *, now: datetime) -> tuple[int, datetime | None]:
     return count, oldest
 
 
-def _may_run(least: Priority, most: Priority) -> Sequence[ColumnElement[bool]]:
-    """What must be true of a due node and its node for a claim, apart from the time."""
-    return (
-        DueNode.run_id.is_(None),
-        DueNode.priority.between(least, most),
-        Node.gone_at.is_(None),
-        Node.state != "down",
-        Node.paused_at.is_(None),
-        Node.label_ignore.is_(False),
-        ~exists().where(Cluster.paused_at.is_not(None)),
-    )
-
-
 def _merge(row: DueNode, *, at: datetime, priority: Priority, reasons: Sequence[str]) -> None:
     """Ask for a run of a node whose row is locked."""
     if row.due_at is None:
@@ -309,19 +354,9 @@ def _merge(row: DueNode, *, at: datetime, priority: Priority, reasons: Sequence[
         row.failures = 0
 
 
-def _answer_requeues(session: Session, runs: Mapping[str, UUID]) -> dict[str, str]:
-    """Note which run answers what people asked for; return node id to who they are."""
-    asked = session.execute(
-        update(Requeue)
-        .where(
-            Requeue.run_id.is_(None),
-            Requeue.node_id.in_(runs),
-            DueNode.node_id == Requeue.node_id,
-        )
-        .values(run_id=DueNode.run_id)
-        .returning(Requeue.node_id, Requeue.requested_at, Requeue.actor)
-        .execution_options(synchronize_session=False)
-    )
+def _answer_requeues(session: Session, nodes: Collection[str]) -> dict[str, str]:
+    """Note which run answers what people asked for on nodes just claimed; return node id to who they are."""
+    asked = session.execute(_ANSWER, {"nodes": nodes})
     names: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for row in sorted(asked, key=lambda each: (each.requested_at, each.actor)):
         names[row.node_id][row.actor] = None
@@ -347,44 +382,3 @@ def _new_run(
         "requested_at": now,
         "deadline": deadline,
     }
-
-
-class _NewUuid(FunctionElement[UUID]):
-    """A fresh UUID for each row."""
-
-    type = Uuid()
-    inherit_cache = True
-
-
-@compiles(_NewUuid, "postgresql")
-def _new_uuid_on_postgresql(_element: _NewUuid, _compiler: SQLCompiler, **_: Any) -> str:
-    return "gen_random_uuid()"
-
-
-@compiles(_NewUuid, "sqlite")
-def _new_uuid_on_sqlite(_element: _NewUuid, _compiler: SQLCompiler, **_: Any) -> str:
-    # Version 4 (RFC 9562, section 5.4), as PostgreSQL's and Python's are.
-    return (
-        "lower(hex(randomblob(6)) || '4' || substr(hex(randomblob(2)), 2)"
-        " || substr('89AB', 1 + (random() & 3), 1) || substr(hex(randomblob(2)), 2)"
-        " || hex(randomblob(6)))"
-    )
-
-
-class _Rank(FunctionElement[float]):
-    """The rank of a due node, in seconds, of its `due_at` and its `priority`."""
-
-    type = Float()
-    inherit_cache = True
-
-
-@compiles(_Rank, "postgresql")
-def _rank_on_postgresql(element: _Rank, compiler: SQLCompiler, **options: Any) -> str:
-    due_at, priority = (compiler.process(each, **options) for each in element.clauses)
-    return f"extract(epoch FROM {due_at}) - {priority} * {AGEING.total_seconds()}"
-
-
-@compiles(_Rank, "sqlite")
-def _rank_on_sqlite(element: _Rank, compiler: SQLCompiler, **options: Any) -> str:
-    due_at, priority = (compiler.process(each, **options) for each in element.clauses)
-    return f"julianday({due_at}) * 86400 - {priority} * {AGEING.total_seconds()}"

@@ -16,7 +16,7 @@ from controller import gate
 
 log = structlog.get_logger(__name__)
 
-TOGETHER: Final = 100
+TOGETHER: Final = 60
 """At most so many are taken in at once."""
 
 MOST: Final = 500
@@ -79,7 +79,7 @@ class Inbox:
     def _gather(self) -> None:
         try:
             self._batch.append(self._waiting.get(timeout=_LOOK_SECONDS))
-            while len(self._batch) < TOGETHER:
+            while len(self._batch) < gate.pieces(TOGETHER):
                 self._batch.append(self._waiting.get_nowait())
         except queue.Empty:
             pass

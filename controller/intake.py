@@ -23,6 +23,7 @@ from controller.audit import recorded
 from controller.audit.append import Entry, append
 from controller.breaker import DEFAULTS, Limits
 from controller.database import Database
+from controller.due import Ring
 from controller.leader import LeaseLostError
 from controller.models import Network, Node, Run
 from controller.states import Priority, RunState
@@ -47,11 +48,11 @@ class _Closed(NamedTuple):
 
     Attributes:
         runs: the runs that it closed.
-        soon: whether one of their nodes is due again before anybody looks for that unasked.
+        soon: the priorities of their nodes that are due again before anybody looks for that unasked.
     """
 
     runs: Collection[UUID]
-    soon: bool
+    soon: Collection[Priority]
 
 
 class Intake:
@@ -71,7 +72,7 @@ class Intake:
         *,
         resync: timedelta,
         limits: Limits = DEFAULTS,
-        ring: Callable[[], None],
+        ring: Ring,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -91,7 +92,12 @@ class Intake:
             SQLAlchemyError, LeaseLostError: the database is away, or another leads: nothing of some was
                 stored, and all may be told again.
         """
-        told = [report for payload in payloads if (report := _read(payload)) is not None]
+        told = []
+        for payload in payloads:
+            gate.stand_aside()
+            report = _read(payload)
+            if report is not None:
+                told.append(report)
         while told:
             # One of each node: the second is compared with what the first has left.
             batch = {report.node_id: report for report in reversed(told)}
@@ -113,8 +119,8 @@ class Intake:
             for report in batch:
                 self._take([report])
             return
-        if closed.soon:
-            self._ring()
+        for priority in closed.soon:
+            self._ring(priority)
         for report in batch:
             if report.run_id in closed.runs:
                 metrics.count_run(_STATES[report.outcome], _removed(report))
@@ -146,7 +152,7 @@ class Intake:
                 devices.store_hint(session, drift, self._utcnow())
         if not known:
             log.warning("drift of a node that is not in the Swarm", node_id=drift.node_id)
-        self._ring()
+        self._ring(Priority.DRIFT)
 
     def hello(self, payload: str) -> None:
         """The task `controller.hello`."""
@@ -172,7 +178,7 @@ class Intake:
             node_id=hello.node_id,
             reason=hello.reason,
         )
-        self._ring()
+        self._ring(Priority.DRIFT)
 
     def _close(self, session: Session, batch: Sequence[ReconcileReport]) -> _Closed:
         """Store the reports whose runs are under way, and close these runs."""
@@ -218,10 +224,14 @@ class Intake:
             )
         if stored:
             log.info("audit rows stored", rows=stored)
-        times = [found[report.run_id].due.due_at for report in closing]
+        rows = [found[report.run_id].due for report in closing]
         return _Closed(
             {report.run_id for report in closing},
-            soon=any(at is not None and at - now < _SOON for at in times),
+            soon={
+                Priority(row.priority)
+                for row in rows
+                if row.due_at is not None and row.due_at - now < _SOON
+            },
         )
 
     def _store_late(self, session: Session, report: ReconcileReport) -> None:

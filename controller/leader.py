@@ -39,7 +39,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import ColumnElement, Interval, func, literal, select, update
+from sqlalchemy import ColumnElement, Interval, bindparam, func, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -61,6 +61,16 @@ _MARGIN_SECONDS: Final = 1.0
 
 _NAME: Final = "controller"
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+_HOLD_ALONE: Final = select(models.Lease.fence).where(
+    models.Lease.name == _NAME,
+    models.Lease.holder == bindparam("holder"),
+    models.Lease.fence == bindparam("fence"),
+)
+_HOLD: Final = _HOLD_ALONE.add_columns(
+    func.set_config("statement_timeout", f"{LOCK_SECONDS}s", literal(True))
+).with_for_update(read=True, key_share=True)
 
 
 class LeaseLostError(Exception):
@@ -162,15 +172,8 @@ class Lease:
         Raises:
             LeaseLostError: somebody else does already.
         """
-        mine = (
-            select(models.Lease.fence)
-            .where(*self._mine())
-            .with_for_update(read=True, key_share=True)
-        )
-        if not self._alone:
-            limit = func.set_config("statement_timeout", f"{LOCK_SECONDS}s", literal(True))
-            mine = mine.add_columns(limit)
-        if session.execute(mine).first() is None:
+        mine = {"holder": self._holder, "fence": self._fence}
+        if session.execute(_HOLD_ALONE if self._alone else _HOLD, mine).first() is None:
             self._until = 0.0
             raise LeaseLostError("another controller leads; nothing was changed")
 

@@ -80,6 +80,8 @@ class Leading:
         )
         self.ring = self._dispatcher.ring
         """Have what is due looked at now."""
+        self.at_once = self._dispatcher.at_once
+        """Have somebody ask for runs, and send them."""
         self._hints = Hints()
         self._events = Events(DockerSwarm(settings.docker_host), self._hints)
         self._sync = Sync(

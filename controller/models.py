@@ -188,7 +188,17 @@ class DueNode(Base):
     """When a node is next to be looked at, why, and what is under way; `controller.due` has the rules."""
 
     __tablename__ = "due_nodes"
-    __table_args__ = (Index("ix_due_nodes_claim", "run_id", "due_at"),)
+    __table_args__ = (
+        Index("ix_due_nodes_claim", "run_id", "due_at"),
+        # What is urgent is found at once, however many wait for a resync.
+        Index(
+            "ix_due_nodes_urgent",
+            "run_id",
+            "due_at",
+            postgresql_where=text("priority >= 3"),
+            sqlite_where=text("priority >= 3"),
+        ),
+    )
 
     node_id: Mapped[str] = mapped_column(
         SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True

@@ -10,8 +10,7 @@ A network that is gone has no say: what it left behind belongs to nobody, and wo
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import false, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, false, or_
 
 from contract.verdicts import Mode
 from controller.models import Cluster, Network, Node
@@ -78,21 +77,17 @@ def of_network_anywhere(network: Network, cluster: Cluster, configured: Mode) ->
     return _strictest(of_cluster(cluster, configured), of_network(network))
 
 
-def observed_networks(session: Session) -> Sequence[Network]:
-    """The networks of the Swarm whose devices are left alone, wherever they are."""
-    return session.scalars(
-        select(Network)
-        .where(
-            Network.gone_at.is_(None),
-            or_(
-                Network.paused_at.is_not(None),
-                Network.label_ignore != false(),
-                Network.label_mode == Mode.OBSERVE,
-                Network.mode == Mode.OBSERVE,
-            ),
-        )
-        .order_by(Network.id)
-    ).all()
+def network_is_observed() -> ColumnElement[bool]:
+    """In SQL: whether a network is of the Swarm, and itself allows no more than to observe."""
+    return and_(
+        Network.gone_at.is_(None),
+        or_(
+            Network.paused_at.is_not(None),
+            Network.label_ignore != false(),
+            Network.label_mode == Mode.OBSERVE,
+            Network.mode == Mode.OBSERVE,
+        ),
+    )
 
 
 def _effective(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import case, func, select, tuple_
+from sqlalchemy import bindparam, case, func, select, tuple_
 from sqlalchemy.orm import Session, joinedload
 
 from contract.verdicts import Verdict
@@ -15,6 +15,8 @@ from controller.states import RunState
 # `Ready` is the first of a node's conditions.
 _READY_STATUS: Final = Node.conditions[(0, "status")].as_string()
 _READY_REASON: Final = Node.conditions[(0, "reason")].as_string()
+_NODES: Final = select(Node).where(Node.gone_at.is_(None))
+_NODE_BY_ID: Final = _NODES.where(Node.id == bindparam("id"))
 
 
 class UnknownNodeError(Exception):
@@ -51,13 +53,12 @@ def find_node(session: Session, given: str) -> Node:
     unknown = UnknownNodeError(f"no node has the id, id prefix or hostname {given!r}")
     if not given or "\0" in given:  # which PostgreSQL cannot even compare with
         raise unknown
-    nodes = select(Node).where(Node.gone_at.is_(None)).options(joinedload(Node.due))
-    exact = session.scalar(nodes.where(Node.id == given))
+    exact = session.scalar(_NODE_BY_ID, {"id": given})
     if exact is not None:
         return exact
     matches = session.scalars(
         # Not LIKE, which ignores case on SQLite.
-        nodes.where((Node.hostname == given) | (func.substr(Node.id, 1, len(given)) == given))
+        _NODES.where((Node.hostname == given) | (func.substr(Node.id, 1, len(given)) == given))
         .order_by(Node.id)
         .limit(5)
     ).all()

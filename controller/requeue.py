@@ -1,21 +1,36 @@
 """Asking for a run by hand: who, why, once for each token, and which run answers it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
-from uuid import UUID, uuid5
 
+from sqlalchemy import bindparam, exists, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage
 from controller import due
-from controller.audit.append import Entry, append
+from controller.audit.append import Entry
 from controller.models import Cluster, Node, Requeue
 from controller.states import Priority
 
-_ENTRIES: Final = UUID("5f0a2c3e-0d0b-4f57-9d0a-3c6f0f1d7a11")
-"""The name space of the audit entries' ids: one a token."""
+_GIVEN: Final = ("token", "node_id", "requested_at", "actor", "why")
+_PAUSED: Final = exists().where(Cluster.paused_at.is_not(None))
+_ADD: Final = {
+    name: into(Requeue)
+    .from_select(
+        _GIVEN,
+        select(*(bindparam(each, type_=getattr(Requeue, each).type) for each in _GIVEN)).where(
+            ~_PAUSED
+        ),
+    )
+    .on_conflict_do_nothing(index_elements=["token"])
+    .returning(Requeue)
+    .execution_options(dml_strategy="orm")
+    for name, into in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
+}
+"""By the names of the databases. Adds nothing where the whole cluster is paused, or the token is known:
+also since a moment ago."""
 
 
 class PausedError(Exception):
@@ -26,75 +41,61 @@ class TokenTakenError(Exception):
     """The token stands for a request about another node."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request, and whether it is a new one."""
-
-    requeue: Requeue
-    new: bool
-
-
 def ask(
     session: Session, node: Node, *, token: str, actor: str, why: str | None, now: datetime
-) -> Asked:
+) -> Sequence[Entry]:
     """Ask for a run of a node, at once and before others; a token that was told before asks for nothing.
 
+    A person waits for this: so it asks the database as little as can be.
+
+    Returns:
+        What is to be appended to the audit trail, when the transaction has nothing else left to lock.
+
     Raises:
-        PausedError: the node is paused, and nothing was asked for.
+        PausedError: the node is paused; the transaction must be rolled back.
         TokenTakenError: the token was used for another node.
     """
-    known = session.get(Requeue, token)
-    if known is None:
-        paused = _paused(session, node)
-        if paused is not None:
-            raise PausedError(paused)
-        into = (
-            postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-        )
-        added = session.scalar(
-            into(Requeue)
-            .values(token=token, node_id=node.id, requested_at=now, actor=actor, why=why)
-            .on_conflict_do_nothing(index_elements=["token"])  # Somebody told it at this moment.
-            .returning(Requeue.token)
-        )
-        known = session.get_one(Requeue, token)
-        if added is not None:
-            _ask(session, node, known)
-            return Asked(known, new=True)
-    if known.node_id != node.id:
-        raise TokenTakenError(
-            f"the token {token!r} stands for a request about node {known.node_id}"
-        )
-    return Asked(known, new=False)
-
-
-def _ask(session: Session, node: Node, requeue: Requeue) -> None:
-    because = "" if requeue.why is None else f": {requeue.why}"
+    added = session.scalar(
+        _ADD[session.get_bind().dialect.name],
+        {"token": token, "node_id": node.id, "requested_at": now, "actor": actor, "why": why},
+    )
+    known = session.get(Requeue, token) if added is None else None
+    if known is not None:
+        if known.node_id != node.id:
+            raise TokenTakenError(
+                f"the token {token!r} stands for a request about node {known.node_id}"
+            )
+        return []
+    paused = _paused(session, node, everywhere=added is None)
+    if paused is not None:
+        raise PausedError(paused)
+    because = "" if why is None else f": {why}"
     due.request(
         session,
         [node.id],
-        at=requeue.requested_at,
+        at=now,
         priority=Priority.MANUAL,
-        reason=f"requeued by {requeue.actor}{because}",
+        reason=f"requeued by {actor}{because}",
     )
     entry = Entry(
-        id=uuid5(_ENTRIES, requeue.token),
         stage=Stage.REQUEUED,
-        at=requeue.requested_at,
-        reason=requeue.why or "no reason was given",
-        actor=requeue.actor,
+        at=now,
+        reason=why or "no reason was given",
+        actor=actor,
         node=node,
     )
-    append(session, [entry], requeue.requested_at)
+    return [entry]
 
 
-def _paused(session: Session, node: Node) -> str | None:
+def _paused(session: Session, node: Node, *, everywhere: bool) -> str | None:
     """Why a node would not be run although a person asks, and what to do; None: it would."""
-    cluster = session.get(Cluster, 1)
-    if cluster is not None and cluster.paused_at is not None:
-        return f"the whole cluster is paused{_by(cluster)}; resume it first: vxctl resume --cluster"
+    if everywhere:
+        cluster = session.get_one(Cluster, 1)
+        by = _by(cluster.paused_by, cluster.paused_why)
+        return f"the whole cluster is paused{by}; resume it first: vxctl resume --cluster"
     if node.paused_at is not None:
-        return f"node {node.hostname} is paused{_by(node)}; resume it first: vxctl resume {node.id}"
+        by = _by(node.paused_by, node.paused_why)
+        return f"node {node.hostname} is paused{by}; resume it first: vxctl resume {node.id}"
     if node.label_ignore:
         return (
             f"node {node.hostname} has the Swarm label vxlan-operator.ignore; remove it first: "
@@ -103,6 +104,6 @@ def _paused(session: Session, node: Node) -> str | None:
     return None
 
 
-def _by(paused: Cluster | Node) -> str:
-    who = "" if paused.paused_by is None else f" by {paused.paused_by}"
-    return who if paused.paused_why is None else f"{who} ({paused.paused_why})"
+def _by(actor: str | None, why: str | None) -> str:
+    who = "" if actor is None else f" by {actor}"
+    return who if why is None else f"{who} ({why})"

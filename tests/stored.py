@@ -1,11 +1,12 @@
 """What is in a database of the controller, and putting a Swarm there."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, select, text
+from sqlalchemy import Connection, Row, event, select, text
 from sqlalchemy.orm import Session
 
 from controller import due
@@ -21,11 +22,12 @@ RESYNC = timedelta(seconds=60)
 TIMEOUT = timedelta(seconds=30)
 
 
-def wipe(database: Database) -> None:
-    """Empty all tables, also those from which the program itself can delete nothing."""
+def wipe(database: Database, *, keep: Collection[str] = ()) -> None:
+    """Empty all tables but these, also those from which the program itself can delete nothing."""
     with database.engine.begin() as connection, without_triggers(connection):
         for table in reversed(Base.metadata.sorted_tables):
-            connection.execute(table.delete())
+            if table.name not in keep:
+                connection.execute(table.delete())
 
 
 @contextmanager
@@ -123,3 +125,25 @@ def finish(
         return None
     due.close(found, state, now=now, resync=resync, recheck=recheck, error=error)
     return found.run
+
+
+def plans(database: Database, act: Callable[[Session], object]) -> str:
+    """How the database carries out what is asked for in there, all together; nothing of it stays."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, given: Any, *_: object) -> None:
+        asked.append((statement, given))
+
+    how = "EXPLAIN" if database.engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("ANALYZE")
+    with Session(database.engine) as session:
+        event.listen(database.engine, "before_cursor_execute", note)
+        try:
+            act(session)
+        finally:
+            event.remove(database.engine, "before_cursor_execute", note)
+        session.rollback()
+        connection = session.connection()
+        found = [connection.exec_driver_sql(f"{how} {text}", given).all() for text, given in asked]
+    return "\n".join(str(row) for rows in found for row in rows)

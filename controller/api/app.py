@@ -5,12 +5,14 @@ from fastapi import FastAPI
 from contract import VERSION
 from controller.api import audit, chain, explain, metrics, nodes, problems, requeue, safety
 from controller.api.context import Context
+from controller.api.urgent import UrgentFirst
 
 
 def build(context: Context) -> FastAPI:
     """Build the API."""
     app = FastAPI(title="vxlan-operator", version=VERSION)
     problems.install(app)
+    app.add_middleware(UrgentFirst)
     for part in (nodes, requeue, safety, chain, audit, explain, metrics):
         app.include_router(part.routes(context))
     return app

@@ -7,6 +7,8 @@ from datetime import timedelta
 from contract.verdicts import Mode
 from controller.breaker import DEFAULTS, Limits
 from controller.database import Database
+from controller.dispatch import Ask
+from controller.due import Ring
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,7 @@ class Context:
         database: what the answers come from.
         mode: what the settings allow workers to do; a person may have set another in the database.
         ring: called when a node was made due.
+        at_once: asks for runs and sends them, in the process that leads; None where nothing is sent.
         leading: whether this process leads.
         breaker: when the breaker trips.
         stale_after: how old what is known of the Swarm may be.
@@ -24,7 +27,8 @@ class Context:
 
     database: Database
     mode: Mode
-    ring: Callable[[], None]
+    ring: Ring
+    at_once: Callable[[Ask], None] | None = None
     leading: Callable[[], bool] = lambda: True
     breaker: Limits = DEFAULTS
     stale_after: timedelta = timedelta(minutes=3)

@@ -1,5 +1,7 @@
 """Routes for a run by hand: asking for it, and following it."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import uuid4
@@ -8,12 +10,16 @@ from fastapi import APIRouter, Path
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
-from controller import gate, queries, requeue
+from controller import queries, requeue
 from controller.api import problems
 from controller.api.answers.runs import RequeueAnswer, RunAnswer
 from controller.api.context import Context
 from controller.api.parameters import NodeName, Said, Token
+from controller.audit.append import Entry, append
+from controller.dispatch import Ask
+from controller.leader import LeaseLostError
 from controller.models import Node, Requeue, Run
+from controller.states import Priority
 
 
 class RequeueBody(Said):
@@ -28,27 +34,31 @@ def routes(context: Context) -> APIRouter:
     database = context.database
 
     @router.post("/api/v1/nodes/{node}/requeue", status_code=202, response_model=RequeueAnswer)
-    def ask(node: NodeName, body: RequeueBody | None = None) -> RequeueAnswer | JSONResponse:
+    def requeue_node(
+        node: NodeName, body: RequeueBody | None = None
+    ) -> RequeueAnswer | JSONResponse:
         """Look at a node now, whatever its backoff says."""
         told = body or RequeueBody()
+        token = told.token or str(uuid4())
+
+        def ask(session: Session) -> Sequence[Entry]:
+            return requeue.ask(
+                session,
+                queries.find_node(session, node),
+                token=token,
+                actor=told.actor,
+                why=told.why,
+                now=datetime.now(UTC),
+            )
+
         try:
-            with gate.urgent(), database.write() as session:
-                asked = requeue.ask(
-                    session,
-                    queries.find_node(session, node),
-                    token=told.token or str(uuid4()),
-                    actor=told.actor,
-                    why=told.why,
-                    now=datetime.now(UTC),
-                )
-                answer = _answer(session, asked.requeue)
+            _carry_out(context, ask)
         except requeue.PausedError as error:
             return problems.problem(409, "Paused", str(error))
         except requeue.TokenTakenError as error:
             return problems.problem(409, "Token taken", f"{error}; give another token, or none")
-        if asked.new:
-            context.ring()
-        return answer
+        with database.read() as session:
+            return _answer(session, session.get_one(Requeue, token))
 
     @router.get("/api/v1/requeues/{token}", response_model=RequeueAnswer)
     def follow(
@@ -66,6 +76,19 @@ def routes(context: Context) -> APIRouter:
             return _answer(session, found)
 
     return router
+
+
+def _carry_out(context: Context, ask: Ask) -> None:
+    """Ask, and have it sent at once where this process leads; else the leader finds it."""
+    if context.at_once is not None and context.leading():
+        with suppress(LeaseLostError):  # Then another leads, and nothing was changed.
+            context.at_once(ask)
+            return
+    with context.database.write() as session:
+        entries = ask(session)
+        append(session, entries, datetime.now(UTC))
+    if entries:
+        context.ring(Priority.MANUAL)
 
 
 def _answer(session: Session, asked: Requeue) -> RequeueAnswer:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import (
     ColumnElement,
     Enum,
+    Row,
     Text,
     Uuid,
     bindparam,
@@ -34,11 +35,24 @@ from sqlalchemy.orm import Session
 from contract.messages import DeviceIdentity
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.audit.chain import CHAINED, START, Link, Mark, link, plain
+from controller.database import AT_ONCE
 from controller.models import AuditHead, AuditRow, Base, Network, Node, UtcDateTime
 
 _TABLE: Final = Base.metadata.tables[AuditRow.__tablename__]
 _UUID_PARTS: Final = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
 _INSERT: Final = insert(_TABLE)
+_HEAD: Final = Base.metadata.tables[AuditHead.__tablename__]
+# Whoever else adds rows waits from the first of these until the commit: nothing stands aside in between.
+_AT_ONCE: Final = {AT_ONCE: True}
+_LOCK: Final = select(_HEAD).where(_HEAD.c.id == 1).with_for_update()
+_KNOWN: Final = select(_TABLE.c.entry_id).where(
+    _TABLE.c.entry_id.in_(bindparam("told", expanding=True))
+)
+_MOVE: Final = (
+    update(_HEAD)
+    .where(_HEAD.c.id == 1)
+    .values(position=bindparam("to"), hash=bindparam("digest"), stored_at=bindparam("at"))
+)
 _LINK: Final = (
     update(_TABLE)
     .where(_TABLE.c.id == bindparam("row_id"))
@@ -51,13 +65,13 @@ class Entry:
     """What is to be recorded; what does not apply is None.
 
     Attributes:
-        id: what comes twice under one id is recorded once.
+        id: what comes twice under one id is recorded once; None: it happened just now, and comes once.
         at: when it happened, by the clock of where it happened.
         actor: on whose word.
         node, network: as they are called now; the row keeps the names.
     """
 
-    id: UUID
+    id: UUID | None = None
     stage: Stage
     at: datetime
     reason: str
@@ -82,21 +96,22 @@ def append(session: Session, entries: Sequence[Entry], now: datetime) -> int:
         return 0
     # What is still to be written waits for its locks now, not while the end of the chain is held.
     session.flush()
-    rows = {entry.id: _values(entry) for entry in entries}
+    rows = {entry.id or uuid4(): _values(entry) for entry in entries}
+    told = [entry.id for entry in entries if entry.id is not None]
     head = _locked_head(session)
     # A clock that was set back must not put a row before the one that it follows.
     stored_at = now if head.stored_at is None else max(now, head.stored_at)
-    known = session.scalars(select(AuditRow.entry_id).where(AuditRow.entry_id.in_(list(rows))))
-    for entry_id in known:
-        del rows[entry_id]
-    for row in rows.values():
-        row["stored_at"] = stored_at
-        row["position"] = head.position + 1
-        row["hash"] = link(head.hash, [plain(row[name]) for name in CHAINED])
-        head.position, head.hash = row["position"], row["hash"]
+    if told:
+        for entry_id in session.scalars(_KNOWN, {"told": told}, execution_options=_AT_ONCE):
+            del rows[entry_id]
+    position, digest = head.position, head.hash
+    for entry_id, row in rows.items():
+        position += 1
+        row |= {"entry_id": entry_id, "stored_at": stored_at, "position": position}
+        digest = row["hash"] = link(digest, [plain(row[name]) for name in CHAINED])
     if rows:
-        head.stored_at = stored_at
-        session.execute(_INSERT, list(rows.values()))
+        _move(session, position, digest, stored_at)
+        session.execute(_INSERT, list(rows.values()), execution_options=_AT_ONCE)
     return len(rows)
 
 
@@ -120,12 +135,14 @@ def adopt(session: Session, limit: int) -> int:
         .execution_options(populate_existing=True)
     ).all()
     links = []
+    position, digest = head.position, head.hash
     for row in rows:
-        says = {name: getattr(row, name) for name in CHAINED} | {"position": head.position + 1}
-        head.hash = link(head.hash, [plain(value) for value in says.values()])
-        head.position += 1
-        links.append({"row_id": row.id, "new_position": head.position, "new_hash": head.hash})
+        position += 1
+        says = {name: getattr(row, name) for name in CHAINED} | {"position": position}
+        digest = link(digest, [plain(value) for value in says.values()])
+        links.append({"row_id": row.id, "new_position": position, "new_hash": digest})
     if links:
+        _move(session, position, digest, head.stored_at)
         session.execute(_LINK, links)
     return len(links)
 
@@ -165,27 +182,26 @@ def _raw(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
     return raw if isinstance(column.type, Enum) else column
 
 
-def _locked_head(session: Session) -> AuditHead:
-    dialect = session.get_bind().dialect.name
-    into = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    locked = (
-        select(AuditHead)
-        .where(AuditHead.id == 1)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
-    head = session.scalar(locked)
+def _locked_head(session: Session) -> Row[int, int, bytes, datetime | None]:
+    head = session.execute(_LOCK).first()
     if head is None:
-        first = into(AuditHead).values(id=1, position=START.position, hash=START.hash)
+        dialect = session.get_bind().dialect.name
+        into = postgresql.insert if dialect == "postgresql" else sqlite.insert
+        first = into(_HEAD).values(id=1, position=START.position, hash=START.hash)
         session.execute(first.on_conflict_do_nothing(index_elements=["id"]))
-        head = session.scalars(locked).one()
+        head = session.execute(_LOCK).one()
     return head
+
+
+def _move(session: Session, position: int, digest: bytes, stored_at: datetime | None) -> None:
+    """Note where the chain ends now."""
+    end = {"to": position, "digest": digest, "at": stored_at}
+    session.execute(_MOVE, end, execution_options=_AT_ONCE)
 
 
 def _values(entry: Entry) -> dict[str, Any]:
     node, network, identity = entry.node, entry.network, entry.identity
     return {
-        "entry_id": entry.id,
         "at": entry.at,
         "stage": entry.stage,
         "actor": entry.actor,

@@ -6,6 +6,7 @@ from typing import Final
 
 from controller import due
 from controller.database import Database
+from controller.due import Ring
 from controller.states import Priority
 from controller.swarm.faults import is_leak
 from controller.swarm.values import SwarmTask
@@ -23,9 +24,7 @@ class Rejections:
         utcnow: the time of day.
     """
 
-    def __init__(
-        self, database: Database, ring: Callable[[], None], utcnow: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, database: Database, ring: Ring, utcnow: Callable[[], datetime]) -> None:
         self._database = database
         self._ring = ring
         self._utcnow = utcnow
@@ -55,4 +54,4 @@ class Rejections:
         self._told.update((task.id, None) for task in new)
         for oldest in list(self._told)[:-_MOST_REMEMBERED]:
             del self._told[oldest]
-        self._ring()
+        self._ring(Priority.DRIFT)

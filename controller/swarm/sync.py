@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy import func, select
 
 from controller.database import Database
+from controller.due import Ring
 from controller.models import Attachment, Node
 from controller.swarm import store
 from controller.swarm.budget import Budget
@@ -83,7 +84,7 @@ class Sync:
         database: Database,
         *,
         hints: Hints,
-        ring: Callable[[], None],
+        ring: Ring,
         period: float,
         resync: float,
         share: float,

@@ -124,7 +124,7 @@ def _event(database: Database, swarm: BigSwarm) -> None:
         asked,  # type: ignore[arg-type] # as much of one as is asked here
         database,
         hints=hints,
-        ring=lambda: None,
+        ring=lambda *_: None,
         period=2.0,
         resync=3600.0,
         share=0.1,

@@ -56,7 +56,7 @@ def _measure(new: Callable[[int], str], nodes: int) -> dict[str, float]:
                 )
             conditions.step()
 
-        context = Context(database, mode=Mode.ENFORCE, ring=lambda: None)
+        context = Context(database, mode=Mode.ENFORCE, ring=lambda *_: None)
         with TestClient(build(context)) as client:
 
             def all_nodes() -> None:

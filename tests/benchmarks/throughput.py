@@ -14,11 +14,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from http import HTTPStatus
+from http.client import HTTPConnection
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-import httpx
 import redis
 import uvicorn
 from sqlalchemy import func, insert, select, update
@@ -27,13 +30,17 @@ from contract.broker import celery_app, queue_for_controller
 from contract.logs import configure_logging
 from contract.queues import REPORT_TASK, node_queue
 from contract.verdicts import Mode, Verdict
+from controller import models
 from controller.api.app import build
 from controller.api.context import Context
 from controller.consumer import Consumer
 from controller.database import Database, open_database
 from controller.dispatch import LANES, Dispatcher, Lane
+from controller.gate import LATELY_SECONDS
 from controller.inbox import Inbox
 from controller.intake import Intake
+from controller.leader import RENEW_SECONDS, FencedDatabase, Lease, this_process
+from controller.loops import Loops, every
 from controller.models import (
     Attachment,
     Cluster,
@@ -43,6 +50,7 @@ from controller.models import (
     Node,
     Run,
 )
+from controller.run import settle
 from tests.controller_process import free_port
 from tests.fake_swarm import swarm_id
 from tests.reports import device, report
@@ -52,7 +60,8 @@ from tests.stored import wipe
 SIZES: Final = (50, 500, 5_000)
 NETWORKS: Final = 200
 NETWORKS_A_NODE: Final = 10
-REQUEUES: Final = 50
+REQUEUES: Final = ((50, 0.05), (20, 0.05 + LATELY_SECONDS + 0.05))
+"""How many, and seconds between them: of somebody who asks for many, and of many who ask for one each."""
 RESYNC: Final = timedelta(hours=1)
 _POLL_SECONDS: Final = 0.005
 
@@ -68,10 +77,19 @@ class Controller:
     def __init__(self, database: Database, broker_url: str) -> None:
         app = celery_app("controller", broker_url)
         self.database = database
+        lease = Lease(database, this_process())
+        assert lease.take()
+        led = FencedDatabase(database, lease)
         self.dispatcher = Dispatcher(
-            database, app, mode=Mode.ENFORCE, run_timeout=timedelta(seconds=60), resync=RESYNC
+            led,
+            app,
+            mode=Mode.ENFORCE,
+            run_timeout=timedelta(seconds=60),
+            resync=RESYNC,
+            fence=lease.fence,
         )
-        intake = Intake(database, resync=RESYNC, ring=self.dispatcher.ring)
+        self._candidacy = Loops({"lease": every(RENEW_SECONDS, lease.renew)})
+        intake = Intake(led, resync=RESYNC, ring=self.dispatcher.ring)
         inbox = Inbox(intake.reports)
         self._consumer = Consumer(app, {REPORT_TASK: inbox.put}, [queue_for_controller()])
         self._stopping = threading.Event()
@@ -81,17 +99,26 @@ class Controller:
         self._threads.append(threading.Thread(target=self._take_in, args=[inbox], daemon=True))
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        api = build(Context(database, mode=Mode.ENFORCE, ring=self.dispatcher.ring))
+        api = build(
+            Context(
+                database,
+                mode=Mode.ENFORCE,
+                ring=self.dispatcher.ring,
+                at_once=self.dispatcher.at_once,
+            )
+        )
         self._server = uvicorn.Server(
             uvicorn.Config(api, port=port, log_config=None, lifespan="off")
         )
         self._threads.append(threading.Thread(target=self._server.run, daemon=True))
 
     def __enter__(self) -> "Controller":
+        self._candidacy.start()
         self._consumer.start()
         for thread in self._threads:
             thread.start()
         await_true(lambda: self._server.started, "the API answers")
+        settle()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,6 +126,7 @@ class Controller:
         self._server.should_exit = True
         self.dispatcher.ring()
         self._consumer.stop()
+        self._candidacy.stop(10)
         for thread in self._threads:
             thread.join(10)
 
@@ -116,7 +144,7 @@ def fill(database: Database, nodes: Sequence[str]) -> None:
     """Store a Swarm of these nodes at rest, each with its networks."""
     now = datetime.now(UTC)
     networks = [swarm_id(f"net{number}x") for number in range(NETWORKS)]
-    wipe(database)
+    wipe(database, keep=[models.Lease.__tablename__])
     with database.write() as session:
         session.add(Cluster(id=1, swarm_id=swarm_id("s"), data_path_port=4789, synced_at=now))
         session.flush()
@@ -149,16 +177,16 @@ def fill(database: Database, nodes: Sequence[str]) -> None:
             [{"node_id": id_, "due_at": now + RESYNC, "reasons": ["resync"]} for id_ in nodes],
         )
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("ANALYZE")
+        connection.exec_driver_sql("VACUUM ANALYZE")
 
 
-def make_due(database: Database, prefix: str = "n") -> None:
-    """Make all nodes of this name due that are at rest."""
+def make_due(database: Database, after: timedelta = timedelta()) -> None:
+    """Make all nodes due after so long that are at rest, but for those that a person asks for."""
     with database.write() as session:
         session.execute(
             update(DueNode)
-            .where(DueNode.node_id.startswith(prefix), DueNode.run_id.is_(None))
-            .values(due_at=datetime.now(UTC))
+            .where(DueNode.node_id.startswith("n"), DueNode.run_id.is_(None))
+            .values(due_at=datetime.now(UTC) + after)
         )
 
 
@@ -166,6 +194,13 @@ def closed(database: Database) -> int:
     """How many runs have been taken in."""
     with database.read() as session:
         return session.scalar(select(func.count()).where(Run.closed_at.is_not(None))) or 0
+
+
+def at_rest(database: Database) -> bool:
+    """Whether no run is under way of a node whose worker answers."""
+    running = DueNode.run_id.is_not(None), DueNode.node_id.startswith("n")
+    with database.read() as session:
+        return not session.scalar(select(func.count()).where(*running))
 
 
 _TAKE_ALL: Final = """
@@ -206,22 +241,29 @@ def answer_requests(pipe: Connection, broker_url: str, socket: str, queues: str)
                 )
 
 
-def requeue_by_hand(pipe: Connection, url: str, socket: str, nodes: Sequence[str]) -> None:
-    """Be a person: requeue these idle nodes one after another, and tell when each worker was reached."""
+def requeue_by_hand(
+    pipe: Connection, url: str, socket: str, nodes: Sequence[str], pause: float
+) -> None:
+    """Be a person: requeue these idle nodes one after another, and tell when each worker was reached.
+
+    From when the request is on the wire: a program that a person calls takes longer to start than all else.
+    """
     listener = redis.Redis(unix_socket_path=socket)
     pipe.send("ready")
     pipe.recv()
     taken = []
-    with httpx.Client(base_url=url, timeout=30) as client:
-        client.get("/healthz")
-        for node in nodes:
-            begin = time.perf_counter()
-            asked = threading.Thread(target=client.post, args=[f"/api/v1/nodes/{node}/requeue"])
-            asked.start()
-            assert listener.brpop([node_queue(node)], timeout=30) is not None
-            taken.append(time.perf_counter() - begin)
-            asked.join()
-            time.sleep(0.05)
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
+    for node in nodes:
+        connection.putrequest("POST", f"/api/v1/nodes/{node}/requeue")
+        connection.putheader("Content-Length", "0")
+        begin = time.perf_counter()
+        connection.endheaders()
+        assert listener.brpop([node_queue(node)], timeout=30) is not None
+        taken.append(time.perf_counter() - begin)
+        with connection.getresponse() as answer:
+            assert answer.status == HTTPStatus.ACCEPTED, answer.read()
+            answer.read()
+        time.sleep(pause)
     pipe.send(taken)
 
 
@@ -263,15 +305,15 @@ def measure_runs(controller: Controller, broker: RedisServer, size: int) -> floa
     return seconds / count
 
 
-def measure_requeues(controller: Controller, broker: RedisServer) -> None:
+def measure_requeues(controller: Controller, broker: RedisServer, count: int, pause: float) -> None:
     """Requeue idle nodes by hand while all others are due for a resync, again and again."""
-    busy, idle = names(SIZES[-1]), names(REQUEUES, "idle")
+    busy, idle = names(SIZES[-1]), names(count, "idle")
     database = controller.database
     fill(database, [*busy, *idle])
     socket = broker.url.partition("//")[2]
     with (
         process(answer_requests, broker.url, socket, node_queue("n*")),
-        process(requeue_by_hand, controller.url, socket, idle) as person,
+        process(requeue_by_hand, controller.url, socket, idle, pause) as person,
     ):
         make_due(database)
         controller.dispatcher.ring()
@@ -286,10 +328,13 @@ def measure_requeues(controller: Controller, broker: RedisServer) -> None:
             if waiting[-1] < SIZES[-1] // 2:
                 make_due(database)
         taken = person.recv()
+        make_due(database, after=RESYNC)
+        # The last reports are taken in before another Swarm is stored.
+        await_true(partial(at_rest, database), "all runs have ended", 60)
     print(
-        f"requeue by hand to the worker, {REQUEUES} times, while a median of "
+        f"requeue by hand to the worker, {count} times, one {pause:g} s after another, while a median of "
         f"{statistics.median(waiting):.0f} resyncs wait: median "
-        f"{statistics.median(taken) * 1000:.1f} ms, p95 {sorted(taken)[-REQUEUES // 20] * 1000:.1f} ms"
+        f"{statistics.median(taken) * 1000:.1f} ms, p95 {sorted(taken)[-count // 20] * 1000:.1f} ms"
     )
 
 
@@ -307,7 +352,8 @@ def main() -> None:
             print(
                 f"a node of {SIZES[-1]} against one of {SIZES[0]}: ratio {costs[-1] / costs[0]:.2f}"
             )
-            measure_requeues(controller, broker)
+            for count, pause in REQUEUES:
+                measure_requeues(controller, broker, count, pause)
         database.close()
 
 

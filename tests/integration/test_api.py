@@ -48,7 +48,7 @@ class Api:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def _ring(self) -> None:
+    def _ring(self, _priority: Priority | None = None, /) -> None:
         self.rung += 1
 
 
@@ -75,7 +75,7 @@ def fill(database: Database) -> None:
     )
     run = claim(database, limit=1)
     (claimed,) = run.values()
-    intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
     name = next(each for each in ("one", "two", "twofold") if swarm_id(each) == claimed.node_id)
     told = report(
         claimed.run_id,
@@ -180,7 +180,7 @@ def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: 
     ]
     name = answer["nodes"][0]["hostname"]
     run = claim_again(database, name)
-    intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
     intake.report(report(run, node=name, devices=[device(1)]).model_dump_json())
     judge(database)
     answer = filled.get("/api/v1/status")
@@ -304,7 +304,7 @@ def test_a_name_of_no_network_or_several(
 
 def test_a_run_that_failed_is_told_with_its_error(filled: Api, database: Database) -> None:
     run = claim_again(database, "one")
-    intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
     told = report(run, outcome=Outcome.FAILED, error="no capability")
     intake.report(told.model_dump_json())
     last = filled.get("/api/v1/nodes/one")["last_run"]
@@ -547,7 +547,7 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str,
     """An API that many examples share: method and path to its answer."""
     database = open_database(f"sqlite:///{tmp_path_factory.mktemp('api') / 'c.db'}")
     put(database)
-    with TestClient(build(Context(database, mode=Mode.ENFORCE, ring=lambda: None))) as client:
+    with TestClient(build(Context(database, mode=Mode.ENFORCE, ring=lambda *_: None))) as client:
         yield client.request
     database.close()
 

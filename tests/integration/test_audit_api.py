@@ -29,7 +29,7 @@ def api(database: Database) -> Iterator[TestClient]:
     """The API over a database with nodes `one` and `two`."""
     put(database, snapshot())
     with TestClient(
-        build(Context(database, mode=Mode.OBSERVE, ring=lambda: None)),
+        build(Context(database, mode=Mode.OBSERVE, ring=lambda *_: None)),
         raise_server_exceptions=False,
     ) as client:
         yield client
@@ -279,7 +279,7 @@ def test_the_story_of_a_run_is_in_the_order_in_which_it_was_stored(
         )
         for number, stage in enumerate((Stage.DETECTED, Stage.PLANNED, Stage.APPLIED), 1)
     ]
-    intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
     told = report(
         claimed.run_id,
         node=name,

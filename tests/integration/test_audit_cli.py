@@ -42,7 +42,7 @@ class Api:
     def __init__(self, database: Database) -> None:
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
-        self._app = build(Context(database, mode=Mode.OBSERVE, ring=lambda: None))
+        self._app = build(Context(database, mode=Mode.OBSERVE, ring=lambda *_: None))
 
     def __enter__(self) -> Self:
         self._socket = socket.create_server(("127.0.0.1", self._port))

@@ -60,7 +60,7 @@ def url(database: Database) -> Iterator[str]:
     """The API over a database with six nodes, listening."""
     put(database, SWARM)
     runs = claim(database)
-    intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
 
     def tell(name: str, **told: Any) -> None:
         run = runs[swarm_id(name)].run_id
@@ -80,7 +80,7 @@ def url(database: Database) -> Iterator[str]:
     port = free_port()
     server = uvicorn.Server(
         uvicorn.Config(
-            build(Context(database, mode=Mode.ENFORCE, ring=lambda: None)),
+            build(Context(database, mode=Mode.ENFORCE, ring=lambda *_: None)),
             port=port,
             headers=[(IDENTITY_HEADER, VERSION)],
             log_level="error",

@@ -3,7 +3,7 @@
 import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,26 @@ import pytest
 import redis
 from celery import Celery
 from kombu.transport.redis import PublishBatch
+from sqlalchemy.orm import Session
 
 from contract.broker import NODE_QUEUE_EXPIRES, celery_app
 from contract.messages import Acknowledgement, DesiredNetwork, ReconcileRequest
-from contract.verdicts import Mode, Verdict
-from controller import due, metrics
+from contract.verdicts import Mode, Stage, Verdict
+from controller import due, gate, metrics
+from controller.audit.append import Entry
 from controller.breaker import DEFAULTS
 from controller.database import Database
-from controller.dispatch import BULK, CLOCKS_MAY_DIFFER, LANES, URGENT, Dispatcher, Lane
+from controller.dispatch import BULK, LANES, URGENT, Dispatcher, Lane
+from controller.leader import FencedDatabase, Lease, LeaseLostError
 from controller.models import Device, Network, Node
+from controller.requests import CLOCKS_MAY_DIFFER
 from controller.states import Priority, RunState
 from controller.swarm.values import SwarmNetwork
 from tests import stored
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
 from tests.servers import RedisServer
-from tests.stored import RESYNC, TIMEOUT, contents, due_row, put, run_row
+from tests.stored import RESYNC, TIMEOUT, contents, due_row, put, run_row, wipe
 
 ONE = swarm_id("one")
 
@@ -256,13 +260,17 @@ def test_the_journal_is_acknowledged_up_to_where_it_is_stored(
 
 
 def test_more_nodes_than_a_batch_are_all_sent(
-    database: Database, sender: Dispatcher, client: redis.Redis
+    database: Database,
+    sender: Dispatcher,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    names = [f"n{number}" for number in range(201)]
+    monkeypatch.setattr(gate, "_until", 0.0)  # Nobody asked for anything lately.
+    names = [f"n{number}" for number in range(121)]
     put(database, snapshot(*names))
     sender.step()
     sender.step()
-    assert [len(requests(client, name)) for name in names] == [1] * 201
+    assert [len(requests(client, name)) for name in names] == [1] * 121
 
 
 def test_a_lost_run_is_closed_and_sent_again_after_its_backoff(
@@ -458,6 +466,127 @@ def test_waiting_ends_by(
         sender.ring()
     waiting.join(10)
     assert not waiting.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("priority", "woken"),
+    [(Priority.MANUAL, [URGENT]), (Priority.RETRY, [BULK]), (None, list(LANES))],
+)
+def test_the_bell_wakes_whom_it_concerns(
+    database: Database,
+    sender: Dispatcher,
+    monkeypatch: pytest.MonkeyPatch,
+    priority: Priority | None,
+    woken: list[Lane],
+) -> None:
+    monkeypatch.setattr("controller.dispatch._LONGEST_WAIT", 3600.0)
+    threads = {
+        lane: threading.Thread(target=sender.wait, args=[lane], daemon=True) for lane in LANES
+    }
+    for thread in threads.values():
+        thread.start()
+    sender.ring(priority)
+    for lane in woken:
+        threads[lane].join(10)
+    assert [lane for lane in LANES if not threads[lane].is_alive()] == woken
+    sender.ring()
+
+
+def test_the_urgent_lane_does_not_look_first_when_it_was_rung(
+    database: Database,
+    sender: Dispatcher,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put(database)
+    ask(database, priority=Priority.MANUAL)
+    monkeypatch.setattr(due, "next_time", lambda *_, **__: pytest.fail("it looked"))
+    sender.ring(Priority.MANUAL)
+    sender.step(URGENT)
+    assert [request.run_id for request in requests(client)] == [due_row(database).run_id]
+
+
+def by_hand(session: Session) -> Sequence[Entry]:
+    """Ask for node `one`."""
+    due.request(session, [ONE], at=START, priority=Priority.MANUAL, reason="by hand")
+    return [Entry(stage=Stage.REQUEUED, at=START, reason="why", actor="alice")]
+
+
+def test_what_is_asked_for_at_once_is_asked_for_recorded_and_sent(
+    database: Database, sender: Dispatcher, client: redis.Redis
+) -> None:
+    put(database)
+    sender.at_once(by_hand)
+    (request,) = requests(client)
+    assert (due_row(database).run_id, due_row(database).due_at) == (request.run_id, None)
+    assert [row.stage for row in stored.audit(database)] == [Stage.REQUEUED]
+    assert requests(client, "two") == [], "which is due, and not urgent"
+
+
+def test_an_error_in_asking_changes_nothing_and_sends_nothing(
+    database: Database, sender: Dispatcher, client: redis.Redis
+) -> None:
+    put(database)
+    ask(database)
+    before = contents(database)
+
+    def wrong(session: Session) -> Sequence[Entry]:
+        by_hand(session)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        sender.at_once(wrong)
+    assert (contents(database), client.keys()) == (before, [])
+
+
+def test_what_is_asked_for_while_the_broker_is_away_is_sent_when_it_is_back(
+    database: Database,
+    sender: Dispatcher,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put(database)
+    with monkeypatch.context() as patch:
+        patch.setattr(Celery, "send_task", lambda *_, **__: 1 / 0)
+        sender.at_once(by_hand)
+        assert (due_row(database).run_id, due_row(database).priority) == (None, Priority.MANUAL)
+        # Nobody waits for a broker that was away a moment ago.
+        patch.setattr(due, "claim", lambda *_, **__: pytest.fail("it was tried again"))
+        sender.at_once(by_hand)
+    assert client.keys() == []
+    sender.step(URGENT)
+    assert len(requests(client)) == 1
+    assert len(stored.audit(database)) == 2
+    ask(database, priority=Priority.MANUAL)
+    stored_run = due_row(database).run_id
+    assert stored_run is not None
+    sender.at_once(lambda _session: [])
+    assert len(requests(client)) == 1, "its run is under way"
+
+
+def test_who_leads_no_longer_sends_nothing_at_once(
+    postgresql: Database, broker_url: str, clock: Clock, client: redis.Redis
+) -> None:
+    wipe(postgresql)
+    put(postgresql)
+    lease = Lease(postgresql, "old")
+    assert lease.take()
+    app: Celery = celery_app("controller", broker_url)
+    old = Dispatcher(
+        FencedDatabase(postgresql, lease),
+        app,
+        mode=Mode.ENFORCE,
+        run_timeout=TIMEOUT,
+        resync=RESYNC,
+        fence=lease.fence,
+        utcnow=clock,
+    )
+    lease.release()
+    assert Lease(postgresql, "new").take()
+    before = contents(postgresql)
+    with pytest.raises(LeaseLostError):
+        old.at_once(by_hand)
+    assert (contents(postgresql), client.keys()) == (before, [])
 
 
 def test_a_second_controller_sends_what_the_first_left(

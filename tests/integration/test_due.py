@@ -8,12 +8,12 @@ import pytest
 from controller import due, queries
 from controller.database import Database
 from controller.due import Claim
-from controller.models import Cluster, Node
+from controller.models import Cluster, DueNode, Node
 from controller.states import Priority, RunState
 from tests import stored
 from tests.fake_clock import START
 from tests.fake_swarm import snapshot, swarm_id
-from tests.stored import RESYNC, TIMEOUT, claim, contents, due_row, put, run_row
+from tests.stored import RESYNC, TIMEOUT, claim, contents, due_row, plans, put, run_row
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
 FINAL = [state for state in RunState if state is not RunState.RUNNING]
@@ -388,3 +388,31 @@ def test_runs_have_random_uuids_of_their_own(database: Database) -> None:
     ids = [claimed.run_id for claimed in claim(database).values()]
     assert len(set(ids)) == 50
     assert {(each.version, each.variant) for each in ids} == {(4, RFC_4122)}
+
+
+def test_what_is_urgent_is_found_without_a_look_at_all_that_waits(database: Database) -> None:
+    put(database)
+    with database.write() as session:
+        session.add_all(
+            Node(
+                id=swarm_id(f"n{number}x"),
+                hostname="n",
+                role="worker",
+                availability="active",
+                state="ready",
+                address="192.0.2.1",
+                due=DueNode(due_at=START),
+            )
+            for number in range(3_000)
+        )
+    ask(database, priority=Priority.MANUAL)
+    urgent = {"least": Priority.DRIFT, "most": Priority.MANUAL}
+    claims: list[Claim] = []
+    claimed = plans(
+        database,
+        lambda session: claims.extend(
+            due.claim(session, now=START, limit=200, timeout=TIMEOUT, **urgent)
+        ),
+    )
+    assert "ix_due_nodes_urgent" in claimed
+    assert [each.node_id for each in claims] == [ONE]

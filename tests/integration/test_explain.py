@@ -60,7 +60,7 @@ def look(database: Database, **told: object) -> None:
     with database.write() as session:
         due.request(session, [swarm_id("one")], at=START, priority=Priority.MANUAL, reason="x")
     run = claim(database)[swarm_id("one")]
-    intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
     intake.report(report(run.run_id, **told).model_dump_json())  # type: ignore[arg-type]
     Conditions(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
 
@@ -162,7 +162,7 @@ def test_a_network_with_the_name_of_dockers_words_is_not_meant_by_them(database:
 )
 def test_over_the_api(database: Database, given: str, status: int) -> None:
     put(database)
-    with TestClient(build(Context(database, mode=Mode.ENFORCE, ring=lambda: None))) as client:
+    with TestClient(build(Context(database, mode=Mode.ENFORCE, ring=lambda *_: None))) as client:
         answer = client.get("/api/v1/explain", params={"error": given})
     assert answer.status_code == status
     if status == 422:

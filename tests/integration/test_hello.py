@@ -13,6 +13,7 @@ from controller.database import Database
 from controller.intake import Intake
 from controller.states import Priority, RunState
 from tests import stored
+from tests.bell import Bell
 from tests.builders import NODE
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import swarm_id
@@ -22,16 +23,6 @@ from tests.stored import RESYNC, claim, contents, due_row, node_row, put
 from worker import agent as module
 from worker.agent import Agent
 from worker.settings import WorkerSettings
-
-
-class Bell:
-    """Counts how often it was rung."""
-
-    def __init__(self) -> None:
-        self.rung = 0
-
-    def __call__(self) -> None:
-        self.rung += 1
 
 
 @pytest.fixture

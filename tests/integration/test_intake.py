@@ -16,6 +16,7 @@ from controller.database import Database
 from controller.intake import Intake
 from controller.models import Base
 from controller.states import Priority, RunState
+from tests.bell import Bell
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
 from tests.reports import device, drift, entry, report
@@ -34,17 +35,6 @@ from tests.stored import (
 ONE, TWO = swarm_id("one"), swarm_id("two")
 
 
-class Bell:
-    """Counts how often it was rung."""
-
-    def __init__(self) -> None:
-        self.rung = 0
-
-    def ring(self) -> None:
-        """Ring."""
-        self.rung += 1
-
-
 @pytest.fixture
 def bell() -> Bell:
     """The dispatcher's doorbell."""
@@ -54,7 +44,7 @@ def bell() -> Bell:
 @pytest.fixture
 def intake(database: Database, bell: Bell, clock: Clock) -> Intake:
     """The tasks of queue `controller`, over a database that has not seen any Swarm yet."""
-    return Intake(database, resync=RESYNC, ring=bell.ring, utcnow=clock)
+    return Intake(database, resync=RESYNC, ring=bell, utcnow=clock)
 
 
 @pytest.fixture
@@ -411,7 +401,7 @@ def test_drift_makes_its_node_due_at_once(
     assert (row.due_at, row.priority) == (START, Priority.DRIFT)
     assert row.reasons == ["drift: vx-001001-shopz in host and 2 more carries nothing"]
     assert due_row(database, "two").due_at is None
-    assert bell.rung == 1
+    assert bell.priorities == [Priority.DRIFT]
 
 
 def test_drift_adds_the_devices_that_are_new_and_leaves_the_others(

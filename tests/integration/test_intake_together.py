@@ -14,23 +14,14 @@ from contract.verdicts import Outcome, Verdict
 from controller import devices as stored_devices
 from controller.database import Database
 from controller.intake import Intake
-from controller.states import RunState
+from controller.states import Priority, RunState
+from tests.bell import Bell
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
 from tests.reports import device, entry, report
 from tests.stored import RESYNC, audit, claim, contents, devices, due_row, node_row, put, run_row
 
 NODES = ("one", "two", "three")
-
-
-class Bell:
-    """Counts how often it was rung."""
-
-    def __init__(self) -> None:
-        self.rung = 0
-
-    def __call__(self) -> None:
-        self.rung += 1
 
 
 @pytest.fixture
@@ -160,7 +151,7 @@ def test_only_what_is_due_at_once_rings(
     assert bell.rung == 0
     failed = report(runs["two"], node="two", outcome=Outcome.FAILED, error="why")
     intake.reports([failed.model_dump_json()])
-    assert bell.rung == 1
+    assert bell.priorities == [Priority.RETRY]
     assert node_row(database, "two").last_error == "why"
 
 

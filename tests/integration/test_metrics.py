@@ -34,7 +34,9 @@ class Scrape:
     """One answer of `/metrics`."""
 
     def __init__(self, database: Database, *, leading: bool = True) -> None:
-        context = Context(database, mode=Mode.ENFORCE, ring=lambda: None, leading=lambda: leading)
+        context = Context(
+            database, mode=Mode.ENFORCE, ring=lambda *_: None, leading=lambda: leading
+        )
         with TestClient(build(context)) as client:
             answer = client.get("/metrics")
         assert answer.status_code == 200
@@ -77,7 +79,7 @@ def fill(database: Database) -> None:
     runs = claim(database, limit=1)
     (claimed,) = runs.values()
     name = next(each for each in ("one", "two") if swarm_id(each) == claimed.node_id)
-    intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
     told = report(
         claimed.run_id,
         node=name,
@@ -152,7 +154,7 @@ def test_runs_and_removals_are_counted_when_they_are_taken_in(database: Database
             reason="x",
         )
     run = claim(database)[swarm_id("one")].run_id
-    intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
     told = report(run, outcome=Outcome.FAILED, error="no").model_dump_json()
     for _ in range(2):
         intake.report(told)

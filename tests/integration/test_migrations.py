@@ -163,7 +163,7 @@ sys.stdin.readline()
 put(database, snapshot("one", "two", "three", tasks=[task("t1", "one", "shop")]))
 runs = claim(database)
 assert len(runs) == 3, runs
-intake = Intake(database, resync=timedelta(seconds=60), ring=lambda: None)
+intake = Intake(database, resync=timedelta(seconds=60), ring=lambda *_: None)
 for name in ("one", "two"):
     intake.report(
         report(

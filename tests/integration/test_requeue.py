@@ -4,7 +4,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,9 +19,12 @@ from controller import due
 from controller.api import IDENTITY_HEADER
 from controller.api.app import build
 from controller.api.context import Context
+from controller.audit.append import append
 from controller.cli import main
 from controller.database import Database
+from controller.dispatch import Ask
 from controller.intake import Intake
+from controller.leader import LeaseLostError
 from controller.models import Cluster, Node, Requeue
 from controller.states import Priority, RunState
 from tests import stored
@@ -54,7 +57,7 @@ class Api:
         answer: Response = self.client.get(f"/api/v1/requeues/{token}")
         return answer
 
-    def _ring(self) -> None:
+    def _ring(self, _priority: Priority | None = None, /) -> None:
         self.rung += 1
 
 
@@ -65,6 +68,30 @@ def api(database: Database) -> Api:
     for claimed in claim(database).values():
         finish(database, claimed.run_id)
     return Api(database)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_leader_does_it_at_once_and_who_leads_no_longer_leaves_it_to_another(
+    api: Api, database: Database, lost: bool
+) -> None:
+    def at_once(ask: Ask) -> None:
+        with database.write() as session:
+            append(session, ask(session), START)
+            if lost:
+                raise LeaseLostError
+            due.claim(session, now=datetime.now(UTC), limit=1, timeout=RESYNC)
+
+    context = Context(database, mode=Mode.ENFORCE, ring=api._ring, at_once=at_once)
+    answer = TestClient(build(context)).post("/api/v1/nodes/one/requeue", json=ALICE)
+    assert answer.status_code == 202
+    row = due_row(database)
+    assert (row.priority == Priority.MANUAL, row.run_id is None, api.rung) == (
+        lost,
+        lost,
+        int(lost),
+    )
+    assert (answer.json()["run"] is None) == lost
+    assert [each.actor for each in audit(database)] == ["alice@host"]
 
 
 def finish(
@@ -325,7 +352,7 @@ class Answering(threading.Thread):
                 entry(2, stage=Stage.DETECTED),
             ],
         )
-        Intake(self._database, resync=RESYNC, ring=lambda: None).report(told.model_dump_json())
+        Intake(self._database, resync=RESYNC, ring=lambda *_: None).report(told.model_dump_json())
 
 
 def vxctl(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int | str | None:

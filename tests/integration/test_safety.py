@@ -14,7 +14,8 @@ from sqlalchemy import update
 
 from contract.messages import NetworkRef, ReconcileRequest
 from contract.verdicts import Mode, Verdict
-from controller import breaker, decisions, dispatch, queries
+from controller import breaker, decisions, queries
+from controller import requests as told
 from controller.api.app import build
 from controller.api.context import Context
 from controller.breaker import Limits
@@ -22,7 +23,7 @@ from controller.database import Database
 from controller.decisions import Word
 from controller.dispatch import Dispatcher
 from controller.models import Cluster, Device, DueNode, Network, Node, Run
-from controller.states import RunState
+from controller.states import Priority, RunState
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
 from tests.stored import RESYNC, TIMEOUT, audit, contents, node_row, put
@@ -45,7 +46,7 @@ class Api:
         context = Context(database, mode=Mode.ENFORCE, ring=self._ring, breaker=LIMITS)
         self.client = TestClient(build(context))
 
-    def _ring(self) -> None:
+    def _ring(self, _priority: Priority | None = None, /) -> None:
         self.rung += 1
 
     def post(self, path: str, **body: Any) -> Response:
@@ -234,7 +235,7 @@ def test_what_others_say_is_told_when_a_person_lifts_their_own(api: Api) -> None
 
 def test_what_the_settings_say_counts_until_a_person_says_otherwise(database: Database) -> None:
     put(database)
-    client = TestClient(build(Context(database, mode=Mode.OBSERVE, ring=lambda: None)))
+    client = TestClient(build(Context(database, mode=Mode.OBSERVE, ring=lambda *_: None)))
     answer = client.post(f"{CLUSTER}/mode", json={"mode": "default"}).json()
     assert answer["reasons"] == ["the controller's settings say observe"]
     answer = client.post(f"{CLUSTER}/mode", json={"mode": "enforce"}).json()
@@ -316,7 +317,7 @@ def test_bodies_that_are_none(api: Api, body: bytes) -> None:
 
 
 def test_nothing_can_be_decided_about_a_swarm_that_was_not_read(database: Database) -> None:
-    client = TestClient(build(Context(database, mode=Mode.ENFORCE, ring=lambda: None)))
+    client = TestClient(build(Context(database, mode=Mode.ENFORCE, ring=lambda *_: None)))
     answer = client.post(f"{CLUSTER}/pause")
     assert (answer.status_code, answer.json()["title"]) == (409, "Not ready")
     assert client.get("/api/v1/breaker").json()["nodes_removing"] == 0
@@ -447,7 +448,7 @@ def test_a_network_that_is_gone_holds_nothing_back(
 def test_more_networks_than_a_request_can_name_mean_observe(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "MAX_NETWORKS", 1)
+    monkeypatch.setattr(told, "MAX_NETWORKS", 1)
     show_device(api.database, ONE, 4098)
     api.decide(f"{NET}/mode", mode="observe")
     sent = requests(api.database, monkeypatch)
@@ -462,7 +463,7 @@ def test_more_networks_than_a_request_can_name_mean_observe(
 def test_those_left_alone_go_before_those_that_are_only_explained(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "MAX_NETWORKS", 1)
+    monkeypatch.setattr(told, "MAX_NETWORKS", 1)
     show_device(api.database, TWO, 4098)
     api.decide(f"{NET}/mode", mode="observe")
     known: tuple[NetworkRef, ...] = requests(api.database, monkeypatch)[TWO].known

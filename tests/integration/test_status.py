@@ -50,7 +50,7 @@ def look(database: Database, clock: Clock, name: str = "one", **told: Any) -> No
             session, [swarm_id(name)], at=clock.now, priority=Priority.MANUAL, reason="test"
         )
     run = claim(database, now=clock.now)[swarm_id(name)]
-    intake = Intake(database, resync=RESYNC, ring=lambda: None, utcnow=clock)
+    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=clock)
     intake.report(report(run.run_id, node=name, **told).model_dump_json())
 
 

@@ -72,7 +72,7 @@ class Watched:
 
         self.swarm.before = pass_time
 
-    def _ring(self) -> None:
+    def _ring(self, _priority: Priority | None = None, /) -> None:
         self.rung += 1
 
 
