@@ -12,7 +12,7 @@ namespaces), `dockerd`, `swarm` (how the nodes become one), and `faults`.
 """
 
 from .errors import LabError
-from .faults import HiddenDevice, PlantedDevice
+from .faults import HiddenDevice, PlantedDevice, sandbox
 from .folder import reap
 from .lab import Lab
 from .node import Node
@@ -28,5 +28,6 @@ __all__ = [
     "PlantedDevice",
     "Task",
     "reap",
+    "sandbox",
     "wait_until",
 ]

@@ -71,11 +71,11 @@ def plant_hidden(node: Node, network: LabNetwork) -> HiddenDevice:
     Monitoring agents do that: they open all namespaces of a host. The node must run a task of the
     network; dockerd is killed and started again, and cannot start another task of it from then on.
     """
-    sandbox = f"{_NAMESPACES}/{_sandbox(node, network)}"
-    held = node.hold(sandbox)
+    path = sandbox(node, network)
+    held = node.hold(path)
     try:
-        node.run(["umount", "--lazy", sandbox], inside=True)
-        node.run(["rm", sandbox], inside=True)
+        node.run(["umount", "--lazy", path], inside=True)
+        node.run(["rm", path], inside=True)
         node.crash_dockerd()
     except BaseException:
         held.release()
@@ -83,12 +83,13 @@ def plant_hidden(node: Node, network: LabNetwork) -> HiddenDevice:
     return HiddenDevice(node=node, network=network, held=held)
 
 
-def _sandbox(node: Node, network: LabNetwork) -> str:
-    """The file of the network's namespace: a counter, a dash, the beginning of the network's id."""
+def sandbox(node: Node, network: LabNetwork) -> str:
+    """The file, inside the node, of the network's namespace: a counter, a dash, the id's beginning."""
 
     def find() -> str | None:
         names = node.run(["ls", _NAMESPACES], inside=True, check=False).stdout.split()
-        return next((name for name in names if name.endswith(f"-{network.id[:10]}")), None)
+        ours = (name for name in names if name.endswith(f"-{network.id[:10]}"))
+        return next((f"{_NAMESPACES}/{name}" for name in ours), None)
 
     return wait_until(
         find, 5, f"{node.name} to carry {network.name}: is a task of it running there"

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from . import image
@@ -37,6 +38,8 @@ class Task:
     slot: int | None
     node_id: str
     state: str
+    since: datetime
+    """When it came into that state."""
     desired_state: str
     error: str
 
@@ -148,6 +151,7 @@ def _task(entry: dict[str, Any]) -> Task:
         slot=entry.get("Slot"),
         node_id=entry.get("NodeID", ""),
         state=entry["Status"]["State"],
+        since=datetime.fromisoformat(entry["Status"]["Timestamp"]),
         desired_state=entry["DesiredState"],
         error=entry["Status"].get("Err", ""),
     )
