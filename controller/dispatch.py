@@ -111,7 +111,9 @@ class Dispatcher:
         While the broker is away it is only asked for: the urgent lane sends it later.
 
         Raises:
-            Exception: what `ask` raises, or LeaseLostError: another leads. Nothing was changed.
+            LeaseLostError: another leads, or did before the messages were out. Then what was asked for is
+                stored or not, and asking once more with the same token makes sure.
+            Exception: what `ask` raises; nothing was changed.
         """
         with gate.urgent():
             with self._database.write() as session:

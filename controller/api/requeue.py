@@ -81,7 +81,8 @@ def routes(context: Context) -> APIRouter:
 def _carry_out(context: Context, ask: Ask) -> None:
     """Ask, and have it sent at once where this process leads; else the leader finds it."""
     if context.at_once is not None and context.leading():
-        with suppress(LeaseLostError):  # Then another leads, and nothing was changed.
+        # If another leads by now, it is told below; the token sees to it that this is one request.
+        with suppress(LeaseLostError):
             context.at_once(ask)
             return
     with context.database.write() as session:
