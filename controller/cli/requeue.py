@@ -142,8 +142,8 @@ def _is_closed(asked: dict[str, Any]) -> bool:
 
 def _what_comes(asked: dict[str, Any]) -> str:
     name = f"{asked['node_name']} ({asked['node_id']})"
-    if asked["run"] is not None:
-        return f"{name}: this was asked for before, and run {asked['run']['id']} answers it"
+    if _is_closed(asked):
+        return f"{name}: this was asked for before, and run {asked['run']['id']} answered it"
     if asked["waits_for_run"]:
         return f"{name} is being looked at; it is looked at once more after that"
     if asked["node_state"] == "down":

@@ -454,9 +454,10 @@ def test_without_waiting_it_says_what_comes(
     assert "is looked at now" in says("one", "--token", "a")
     assert json.loads(says("one", "--token", "a", "-o", "json"))["token"] == "a"
     claimed = claim(database, now=far_ahead())
-    assert "this was asked for before" in says("one", "--token", "a")
+    assert "is looked at now" in says("one", "--token", "a")
     assert "is looked at once more after that" in says("one", "--token", "b")
     finish(database, claimed[ONE].run_id)
+    assert "this was asked for before, and run" in says("one", "--token", "a")
     put(database, snapshot(node("one", state="down"), "two"))
     assert "is down, as the Swarm says" in says("one", "--token", "c")
 
