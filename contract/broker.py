@@ -11,6 +11,7 @@ from typing import Any, Final
 from celery import Celery
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError, OperationalError
+from kombu.pools import ProducerPool, producers
 from kombu.transport.redis import Channel as RedisChannel
 from kombu.transport.virtual import Channel
 from kombu.utils.url import maybe_sanitize_url
@@ -42,6 +43,9 @@ _REDIS_OPTIONS: Final[dict[str, Any]] = {
     "socket_timeout": 5,
     "health_check_interval": 5,
 }
+
+_IMPATIENT_SECONDS: Final = 0.5
+"""Redis answers within a millisecond; so long it may take on a bad day, and a person may wait."""
 
 
 def _direct(name: str, expires: float | None = None) -> Queue:
@@ -103,6 +107,23 @@ def celery_app(name: str, broker_url: str) -> Celery:
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0.1, "interval_max": 0.1},
     )
     return app
+
+
+def impatient_producers(app: Celery) -> ProducerPool:
+    """Producers whose commands fail when the broker does not answer within half a second.
+
+    For what a person waits for, and somebody more patient sends again if it fails: the time-outs of all
+    others are long, for a broker may be slow and they have nothing better to do.
+    """
+    return producers[
+        app.connection_for_write(
+            connect_timeout=_IMPATIENT_SECONDS,
+            transport_options={
+                "socket_connect_timeout": _IMPATIENT_SECONDS,
+                "socket_timeout": _IMPATIENT_SECONDS,
+            },
+        )
+    ]
 
 
 def waiting(app: Celery, queue: Queue) -> int:

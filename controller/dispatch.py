@@ -12,9 +12,10 @@ from typing import Final, NamedTuple
 
 import structlog
 from celery import Celery
+from kombu.pools import ProducerPool
 from sqlalchemy.orm import Session
 
-from contract.broker import let_expire, queue_for_node
+from contract.broker import impatient_producers, let_expire, queue_for_node
 from contract.messages import ReconcileRequest
 from contract.queues import RECONCILE_TASK, node_queue
 from contract.verdicts import Mode
@@ -50,6 +51,7 @@ _NOT_LOGGED: Final = "(...)"
 _LONGEST_WAIT: Final = 1.0
 """Seconds between looks at the database: another process may have asked for a node."""
 _BROKER_RETRY: Final = 1.0
+"""Seconds until the next try after the broker took nothing, and for a connection to it to become free."""
 
 Ask = Callable[[Session], Sequence[Entry]]
 """Asks for runs in a transaction; returns what the audit trail is to say of it."""
@@ -83,6 +85,7 @@ class Dispatcher:
     ) -> None:
         self._database = database
         self._app = app
+        self._impatient = impatient_producers(app)
         self._run_timeout = run_timeout
         self._resync = resync
         self._fence = fence
@@ -108,7 +111,8 @@ class Dispatcher:
     def at_once(self, ask: Ask) -> None:
         """Have somebody ask for runs and send what is urgent, in one transaction.
 
-        While the broker is away it is only asked for: the urgent lane sends it later.
+        While the broker is away it is only asked for: the urgent lane sends it later. One that hangs is given
+        up after half a second, for somebody waits; the lane is more patient.
 
         Raises:
             LeaseLostError: another leads, or did before the messages were out. Then what was asked for is
@@ -121,7 +125,7 @@ class Dispatcher:
                 now = self._utcnow()
                 claims, built = ([], []) if self._away else self._claim(session, URGENT, now)
                 append(session, entries, now)
-            self._send(claims, built)
+            self._send(claims, built, self._impatient)
 
     def wait(self, lane: Lane = ALL) -> None:
         """Wait for the doorbell, the lane's next due time, or a second, whichever is first."""
@@ -162,7 +166,7 @@ class Dispatcher:
             claims, built = self._claim(session, lane, now)
         metrics.RUNS.labels(RunState.LOST.value).inc(lost)
         # Committed first: the report must find its run, however fast the worker is.
-        if not self._send(claims, built):
+        if not self._send(claims, built, self._app.producer_pool):
             return _BROKER_RETRY
         return 0.0
 
@@ -188,7 +192,9 @@ class Dispatcher:
                 times.append(due.next_deadline(session))
         return min((each for each in times if each is not None), default=None)
 
-    def _send(self, claims: Sequence[Claim], built: Sequence[ReconcileRequest]) -> bool:
+    def _send(
+        self, claims: Sequence[Claim], built: Sequence[ReconcileRequest], producers: ProducerPool
+    ) -> bool:
         """Send requests all at once; if that fails, give all back, for nobody knows which were taken.
 
         One that was taken all the same costs a run that nobody waits for.
@@ -198,7 +204,7 @@ class Dispatcher:
         nodes = {claim.node_id for claim in claims}
         leftover = {claim.node_id for claim in claims if claim.leftover} | (nodes & self._unsure)
         try:
-            with self._app.producer_or_acquire() as producer:
+            with producers.acquire(block=True, timeout=_BROKER_RETRY) as producer:
                 for node_id in leftover:
                     producer.channel.queue_purge(node_queue(node_id))
                 with producer.batch():

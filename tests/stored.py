@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from controller import due
 from controller.database import Database
 from controller.models import AuditRow, Base, Device, DueNode, Node, Run
-from controller.states import RunState
+from controller.states import Priority, RunState
 from controller.swarm.store import store_cluster, store_networks, store_nodes, store_wants
 from controller.swarm.wanted import Packed, desired_state
 from tests.fake_clock import START
@@ -100,6 +100,19 @@ def audit(database: Database) -> list[AuditRow]:
     """All audit rows, the oldest first."""
     with database.read() as session:
         return list(session.scalars(select(AuditRow).order_by(AuditRow.id)))
+
+
+def ask(
+    database: Database,
+    *names: str,
+    at: datetime = START,
+    priority: Priority = Priority.CHANGE,
+    reason: str = "why",
+) -> int:
+    """Ask for runs of nodes, by their names (of node `one` unless told)."""
+    nodes = [swarm_id(name) for name in names or ("one",)]
+    with database.write() as session:
+        return due.request(session, nodes, at=at, priority=priority, reason=reason)
 
 
 def claim(database: Database, *, now: datetime = START, limit: int = 100) -> dict[str, due.Claim]:

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+import redis
 
 from controller.database import Database, open_database
+from controller.dispatch import Dispatcher
 from tests.fake_clock import Clock
-from tests.servers import PostgresServer
+from tests.sent import dispatcher
+from tests.servers import PostgresServer, RedisServer
 from tests.stored import wipe
 
 
@@ -38,3 +41,16 @@ def database(request: pytest.FixtureRequest) -> Database:
 def clock() -> Clock:
     """A clock that stands still."""
     return Clock()
+
+
+@pytest.fixture
+def sender(database: Database, broker_url: str, clock: Clock) -> Dispatcher:
+    """A dispatcher that sends to a real Redis."""
+    return dispatcher(database, broker_url, clock)
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A client of that Redis."""
+    with redis_server.client() as client:
+        yield client

@@ -1,29 +1,21 @@
 """From due rows to messages on a real Redis, and what becomes of a run that cannot be sent."""
 
-import base64
-import json
 import threading
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import redis
-from celery import Celery
 from kombu.transport.redis import PublishBatch
-from sqlalchemy.orm import Session
 
 from contract.broker import NODE_QUEUE_EXPIRES, celery_app
 from contract.messages import Acknowledgement, DesiredNetwork, ReconcileRequest
-from contract.verdicts import Mode, Stage, Verdict
+from contract.verdicts import Mode, Verdict
 from controller import due, gate, metrics
-from controller.audit.append import Entry
 from controller.breaker import DEFAULTS
 from controller.database import Database
 from controller.dispatch import BULK, LANES, URGENT, Dispatcher, Lane
-from controller.leader import FencedDatabase, Lease, LeaseLostError
 from controller.models import Device, Network, Node
 from controller.requests import CLOCKS_MAY_DIFFER
 from controller.states import Priority, RunState
@@ -31,46 +23,11 @@ from controller.swarm.values import SwarmNetwork
 from tests import stored
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
+from tests.sent import dispatcher, raw_messages, requests
 from tests.servers import RedisServer
-from tests.stored import RESYNC, TIMEOUT, contents, due_row, put, run_row, wipe
+from tests.stored import RESYNC, TIMEOUT, ask, contents, due_row, put, run_row
 
 ONE = swarm_id("one")
-
-
-def dispatcher(
-    database: Database, broker_url: str, clock: Clock, mode: Mode = Mode.ENFORCE
-) -> Dispatcher:
-    """A dispatcher that sends to this broker."""
-    app: Celery = celery_app("controller", broker_url)
-    return Dispatcher(database, app, mode=mode, run_timeout=TIMEOUT, resync=RESYNC, utcnow=clock)
-
-
-@pytest.fixture
-def sender(database: Database, broker_url: str, clock: Clock) -> Dispatcher:
-    """A dispatcher that sends to a real Redis."""
-    return dispatcher(database, broker_url, clock)
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    """A client of that Redis."""
-    with redis_server.client() as client:
-        yield client
-
-
-def raw_messages(client: redis.Redis, node: str) -> list[dict[str, Any]]:
-    """The messages that wait for a node's worker, the oldest first, as kombu writes them."""
-    waiting: Any = client.lrange(f"node.{swarm_id(node)}", 0, -1)
-    return [json.loads(each) for each in reversed(waiting)]
-
-
-def requests(client: redis.Redis, node: str = "one") -> list[ReconcileRequest]:
-    """The requests that wait for a node's worker, the oldest first."""
-    found = []
-    for message in raw_messages(client, node):
-        (payload,), _options, _links = json.loads(base64.b64decode(message["body"]))
-        found.append(ReconcileRequest.model_validate(payload))
-    return found
 
 
 def desired(network: SwarmNetwork, *, running: bool = False) -> DesiredNetwork:
@@ -96,18 +53,6 @@ def show_device(database: Database, vni: int, ifindex: int = 7) -> None:
                 judged_at=START,
             )
         )
-
-
-def ask(
-    database: Database,
-    *,
-    at: datetime = START,
-    priority: Priority = Priority.DRIFT,
-    reason: str = "why",
-) -> None:
-    """Ask for a run of node `one`."""
-    with database.write() as session:
-        due.request(session, [ONE], at=at, priority=priority, reason=reason)
 
 
 def test_nothing_is_sent_before_the_swarm_was_read(
@@ -459,7 +404,7 @@ def test_waiting_ends_by(
     monkeypatch.setattr("controller.dispatch._LONGEST_WAIT", 3600.0)
     if event == "a due node":
         put(database)
-        ask(database)
+        ask(database, priority=Priority.DRIFT)
     waiting = threading.Thread(target=sender.wait, args=[lane], daemon=True)
     waiting.start()
     if event == "the bell":
@@ -504,89 +449,6 @@ def test_the_urgent_lane_does_not_look_first_when_it_was_rung(
     sender.ring(Priority.MANUAL)
     sender.step(URGENT)
     assert [request.run_id for request in requests(client)] == [due_row(database).run_id]
-
-
-def by_hand(session: Session) -> Sequence[Entry]:
-    """Ask for node `one`."""
-    due.request(session, [ONE], at=START, priority=Priority.MANUAL, reason="by hand")
-    return [Entry(stage=Stage.REQUEUED, at=START, reason="why", actor="alice")]
-
-
-def test_what_is_asked_for_at_once_is_asked_for_recorded_and_sent(
-    database: Database, sender: Dispatcher, client: redis.Redis
-) -> None:
-    put(database)
-    sender.at_once(by_hand)
-    (request,) = requests(client)
-    assert (due_row(database).run_id, due_row(database).due_at) == (request.run_id, None)
-    assert [row.stage for row in stored.audit(database)] == [Stage.REQUEUED]
-    assert requests(client, "two") == [], "which is due, and not urgent"
-
-
-def test_an_error_in_asking_changes_nothing_and_sends_nothing(
-    database: Database, sender: Dispatcher, client: redis.Redis
-) -> None:
-    put(database)
-    ask(database)
-    before = contents(database)
-
-    def wrong(session: Session) -> Sequence[Entry]:
-        by_hand(session)
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        sender.at_once(wrong)
-    assert (contents(database), client.keys()) == (before, [])
-
-
-def test_what_is_asked_for_while_the_broker_is_away_is_sent_when_it_is_back(
-    database: Database,
-    sender: Dispatcher,
-    client: redis.Redis,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    put(database)
-    with monkeypatch.context() as patch:
-        patch.setattr(Celery, "send_task", lambda *_, **__: 1 / 0)
-        sender.at_once(by_hand)
-        assert (due_row(database).run_id, due_row(database).priority) == (None, Priority.MANUAL)
-        # Nobody waits for a broker that was away a moment ago.
-        patch.setattr(due, "claim", lambda *_, **__: pytest.fail("it was tried again"))
-        sender.at_once(by_hand)
-    assert client.keys() == []
-    sender.step(URGENT)
-    assert len(requests(client)) == 1
-    assert len(stored.audit(database)) == 2
-    ask(database, priority=Priority.MANUAL)
-    stored_run = due_row(database).run_id
-    assert stored_run is not None
-    sender.at_once(lambda _session: [])
-    assert len(requests(client)) == 1, "its run is under way"
-
-
-def test_who_leads_no_longer_sends_nothing_at_once(
-    postgresql: Database, broker_url: str, clock: Clock, client: redis.Redis
-) -> None:
-    wipe(postgresql)
-    put(postgresql)
-    lease = Lease(postgresql, "old")
-    assert lease.take()
-    app: Celery = celery_app("controller", broker_url)
-    old = Dispatcher(
-        FencedDatabase(postgresql, lease),
-        app,
-        mode=Mode.ENFORCE,
-        run_timeout=TIMEOUT,
-        resync=RESYNC,
-        fence=lease.fence,
-        utcnow=clock,
-    )
-    lease.release()
-    assert Lease(postgresql, "new").take()
-    before = contents(postgresql)
-    with pytest.raises(LeaseLostError):
-        old.at_once(by_hand)
-    assert (contents(postgresql), client.keys()) == (before, [])
 
 
 def test_a_second_controller_sends_what_the_first_left(

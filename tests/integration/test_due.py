@@ -13,23 +13,11 @@ from controller.states import Priority, RunState
 from tests import stored
 from tests.fake_clock import START
 from tests.fake_swarm import snapshot, swarm_id
-from tests.stored import RESYNC, TIMEOUT, claim, contents, due_row, plans, put, run_row
+from tests.stored import RESYNC, TIMEOUT, ask, claim, contents, due_row, plans, put, run_row
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
 FINAL = [state for state in RunState if state is not RunState.RUNNING]
 UNHAPPY = [RunState.FAILED, RunState.REFUSED, RunState.LOST]
-
-
-def ask(
-    database: Database,
-    *nodes: str,
-    at: datetime = START,
-    priority: Priority = Priority.CHANGE,
-    reason: str = "why",
-) -> int:
-    """Ask for runs (of node `one` unless told)."""
-    with database.write() as session:
-        return due.request(session, nodes or [ONE], at=at, priority=priority, reason=reason)
 
 
 def finish(
@@ -122,7 +110,7 @@ def test_reasons_are_bounded(database: Database, one: Claim) -> None:
 
 
 def test_asking_tells_how_many_nodes_there_are(database: Database, one: Claim) -> None:
-    assert ask(database, ONE, TWO, swarm_id("nosuch")) == 2
+    assert ask(database, "one", "two", "nosuch") == 2
 
 
 def test_a_node_at_rest_is_due_again_after_about_the_resync_time(
@@ -238,7 +226,7 @@ def test_the_most_urgent_goes_first_and_then_the_longest_due(database: Database)
     for name, priority, seconds in asked:
         ask(
             database,
-            swarm_id(name),
+            name,
             priority=Priority(priority),
             at=START + timedelta(seconds=seconds),
         )
@@ -264,7 +252,7 @@ def test_the_next_time_is_the_earliest_of_all(
     database: Database, one: Claim, asked: timedelta | None, expected: timedelta
 ) -> None:
     if asked is not None:
-        ask(database, TWO, at=START + asked)
+        ask(database, "two", at=START + asked)
     with database.read() as session:
         times = [due.next_time(session), due.next_deadline(session)]
     assert min(each for each in times if each is not None) == START + expected
@@ -338,12 +326,12 @@ def test_a_node_that_waits_climbs_one_priority_a_minute(database: Database) -> N
     for claimed in claim(database).values():
         finish(database, claimed)
     for name, priority, seconds in (("old", Priority.RESYNC, 0), ("new", Priority.CHANGE, 119)):
-        ask(database, swarm_id(name), priority=priority, at=START + timedelta(seconds=seconds))
+        ask(database, name, priority=priority, at=START + timedelta(seconds=seconds))
     now = START + timedelta(seconds=200)
     assert claim(database, now=now, limit=1).keys() == {swarm_id("new")}
     ask(
         database,
-        swarm_id("new"),
+        "new",
         priority=Priority.CHANGE,
         at=START + timedelta(seconds=121),
     )
@@ -355,7 +343,7 @@ def test_a_resync_never_starves(database: Database) -> None:
     put(database, snapshot("rest", *names))
     for claimed in claim(database).values():
         finish(database, claimed)
-    ask(database, swarm_id("rest"), priority=Priority.RESYNC)
+    ask(database, "rest", priority=Priority.RESYNC)
     waited = 0
     while True:
         now = START + timedelta(seconds=waited)
@@ -374,7 +362,7 @@ def test_a_resync_never_starves(database: Database) -> None:
 
 def test_a_claim_of_urgent_nodes_leaves_the_others(database: Database) -> None:
     put(database)
-    ask(database, TWO, priority=Priority.DRIFT)
+    ask(database, "two", priority=Priority.DRIFT)
     with database.write() as session:
         claims = due.claim(session, now=START, limit=9, timeout=TIMEOUT, least=Priority.DRIFT)
     assert [each.node_id for each in claims] == [TWO]
