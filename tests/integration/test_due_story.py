@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from controller import due
 from controller.database import Database
@@ -105,22 +106,20 @@ class Workqueue(RuleBasedStateMachine):
     @rule(limit=st.sampled_from([1, 1, 2, 100]), least=st.sampled_from(LANES))
     def claim(self, limit: int, least: Priority) -> None:
         """A dispatcher comes by: the first by rank of those that may run, and all if there is room."""
-        now = self.clock.now
-        waiting = {node: wish for node, wish in self._claimable(least).items() if wish.at <= now}
         with self.database.write() as session:
-            claims = due.claim(session, now=now, limit=limit, timeout=TIMEOUT, least=least)
-        assert len(claims) == min(limit, len(waiting))
-        taken = {each.node_id for each in claims}
-        assert len(taken) == len(claims)
-        assert taken <= waiting.keys()
-        last = max((waiting[node].rank for node in taken), default=now)
-        assert all(last <= waiting[node].rank + ROUNDING for node in waiting.keys() - taken)
-        for claimed in claims:
-            wish = waiting[claimed.node_id]
-            assert (claimed.priority, claimed.deadline) == (wish.priority, now + TIMEOUT)
-            assert set(wish.reasons) <= set(claimed.reasons) or len(claimed.reasons) == 10
-            self.model[claimed.node_id].wish = None
-            self.model[claimed.node_id].running = claimed
+            claims = self._claim(session, limit, least)
+        self._claimed(claims, limit, least)
+
+    @rule(node=nodes)
+    def at_once(self, node: str) -> None:
+        """A person asks, and what is urgent is taken in the same transaction."""
+        now, reason = self.clock.now, f"by hand at {self.clock.now:%T}"
+        with self.database.write() as session:
+            due.request(session, [node], at=now, priority=Priority.MANUAL, reason=reason)
+            claims = self._claim(session, 100, Priority.DRIFT)
+        self._wish(node, now, Priority.MANUAL, reason)
+        self.model[node].failures = 0
+        self._claimed(claims, 100, Priority.DRIFT)
 
     @precondition(lambda self: self._running())
     @rule(data=st.data(), state=st.sampled_from(FINAL), recheck=st.sampled_from([None, 3]))
@@ -228,6 +227,26 @@ class Workqueue(RuleBasedStateMachine):
             # What was asked for while it ran makes one more run, and no further.
             self.claim(100, Priority.RESYNC)
             assert again or not self._running()
+
+    def _claim(self, session: Session, limit: int, least: Priority) -> list[Claim]:
+        return due.claim(session, now=self.clock.now, limit=limit, timeout=TIMEOUT, least=least)
+
+    def _claimed(self, claims: Sequence[Claim], limit: int, least: Priority) -> None:
+        """These were taken: the right ones, and all of them if there was room."""
+        now = self.clock.now
+        waiting = {node: wish for node, wish in self._claimable(least).items() if wish.at <= now}
+        assert len(claims) == min(limit, len(waiting))
+        taken = {each.node_id for each in claims}
+        assert len(taken) == len(claims)
+        assert taken <= waiting.keys()
+        last = max((waiting[node].rank for node in taken), default=now)
+        assert all(last <= waiting[node].rank + ROUNDING for node in waiting.keys() - taken)
+        for claimed in claims:
+            wish = waiting[claimed.node_id]
+            assert (claimed.priority, claimed.deadline) == (wish.priority, now + TIMEOUT)
+            assert set(wish.reasons) <= set(claimed.reasons) or len(claimed.reasons) == 10
+            self.model[claimed.node_id].wish = None
+            self.model[claimed.node_id].running = claimed
 
     def _hold(self, node: str, held: set[str]) -> None:
         self.model[node].held = held
