@@ -14,6 +14,7 @@ from docker.errors import APIError, DockerException
 
 from contract.errors import OperatorError
 from contract.verdicts import Mode
+from controller import gate
 from controller.swarm.values import (
     SwarmError,
     SwarmEvent,
@@ -222,8 +223,9 @@ class DockerSwarm:
         return self._client
 
     def _ask(self, what: str, **arguments: Any) -> Any:
+        gate.stand_aside()  # Before a long answer is parsed, and before it is made sense of.
         try:
-            return getattr(self._connected(), what)(**arguments)
+            answer = getattr(self._connected(), what)(**arguments)
         except APIError as error:
             kind = SwarmMovedError if error.status_code == requests.codes.not_found else SwarmError
             raise kind(
@@ -238,6 +240,8 @@ class DockerSwarm:
             raise SwarmError(
                 f"the Docker API at {self._url} gave an error that is not Docker's: {error}"
             ) from error
+        gate.stand_aside()
+        return answer
 
 
 class _Client(docker.APIClient):  # type: ignore[misc] # the SDK has no types

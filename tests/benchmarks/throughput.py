@@ -333,9 +333,14 @@ def measure_requeues(controller: Controller, broker: RedisServer, count: int, pa
         await_true(partial(at_rest, database), "all runs have ended", 60)
     print(
         f"requeue by hand to the worker, {count} times, one {pause:g} s after another, while a median of "
-        f"{statistics.median(waiting):.0f} resyncs wait: median "
-        f"{statistics.median(taken) * 1000:.1f} ms, p95 {sorted(taken)[-count // 20] * 1000:.1f} ms"
+        f"{statistics.median(waiting):.0f} resyncs wait: {told(taken)}"
     )
+
+
+def told(taken: Sequence[float]) -> str:
+    """Seconds, for a person to read."""
+    median, late = statistics.median(taken), sorted(taken)[-len(taken) // 20]
+    return f"median {median * 1000:.1f} ms, p95 {late * 1000:.1f} ms"
 
 
 def main() -> None:

@@ -1,13 +1,19 @@
-"""What asks the database stands aside for urgent work, and never with what that may need."""
+"""What asks the database or a manager stands aside for urgent work, and never with what that may need."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from controller import gate
 from controller.database import AT_ONCE, Database
+from controller.swarm.manager import DockerSwarm
+from tests.fake_docker import FakeDocker, Json
+from tests.fake_swarm import snapshot, swarm_id
+from tests.servers import await_true
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +95,53 @@ def test_the_one_writer_of_sqlite_goes_on(sqlite: Database) -> None:
         with sqlite.write() as session:
             session.execute(text("SELECT 1"))
         assert ends(thread)
+
+
+class Held(FakeDocker):
+    """A manager's API that answers when it may."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, snapshot())
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def answer(self, what: str, filters: Json) -> object:
+        """See `FakeDocker.answer`."""
+        answer = super().answer(what, filters)
+        self.may_answer.wait(10)
+        return answer
+
+
+@pytest.fixture
+def docker(tmp_path: Path) -> Iterator[Held]:
+    """A manager."""
+    with Held(tmp_path / "docker.sock") as docker:
+        yield docker
+
+
+@pytest.fixture
+def swarm(docker: Held) -> Iterator[DockerSwarm]:
+    """A connection to it, on which something has been asked."""
+    with closing(DockerSwarm(docker.url)) as swarm:
+        swarm.nodes()
+        docker.asked.clear()
+        yield swarm
+
+
+def test_a_manager_is_not_asked_meanwhile(docker: Held, swarm: DockerSwarm) -> None:
+    with gate.urgent():
+        thread = bulk(lambda: swarm.tasks_of_nodes([swarm_id("one")]))
+        assert not ends(thread, 0.1)
+        assert docker.asked == []
+    assert ends(thread)
+    assert docker.asked
+
+
+def test_no_sense_is_made_of_a_managers_answer_meanwhile(docker: Held, swarm: DockerSwarm) -> None:
+    docker.may_answer.clear()
+    thread = bulk(swarm.nodes)
+    await_true(lambda: docker.asked, "it is asked")
+    with gate.urgent():
+        docker.may_answer.set()
+        assert not ends(thread, 0.1)
+    assert ends(thread)
