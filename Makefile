@@ -38,6 +38,7 @@ bench: install ## Measure everything that docs/performance.md tells: takes half 
 	.venv/bin/python -m tests.benchmarks.reading
 	.venv/bin/python -m tests.benchmarks.status
 	.venv/bin/python -m tests.benchmarks.desired
+	.venv/bin/python -m tests.benchmarks.memory
 	.venv/bin/python -m tests.benchmarks.trail_pages
 	.venv/bin/python -m tests.benchmarks.trail_intake
 

@@ -221,6 +221,8 @@ def _on_sqlite_connect(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    # KiB a connection. The system keeps the file's pages anyway: 2 MB each were 15 MB more, and no faster.
+    cursor.execute("PRAGMA cache_size=-500")
     # Else INSERT OR REPLACE would delete audit rows past the trigger that forbids it.
     cursor.execute("PRAGMA recursive_triggers=ON")
     cursor.close()

@@ -14,6 +14,7 @@ from sqlalchemy import Row, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode, Urgency, Verdict
+from controller import gate
 from controller.conditions.cluster import ClusterFacts, of_cluster
 from controller.conditions.node import NodeFacts, of_node
 from controller.conditions.words import Condition, dated, longest_silence
@@ -24,6 +25,9 @@ _PERIOD: Final = 1.0
 """Seconds between two steps, at the least."""
 _SHARE: Final = 0.2
 """At most so much of the time is spent on steps: at some thousand nodes one takes a while."""
+
+_ROWS: Final = 200
+"""Nodes whose facts are in memory at a time."""
 
 Stored = list[dict[str, Any]]
 """Conditions as a row has them."""
@@ -80,6 +84,7 @@ class Conditions:
         changed: dict[str, Stored] = {}
         all_: list[tuple[str, Sequence[Condition]]] = []
         for row in session.execute(_FACTS):
+            gate.stand_aside()
             facts = NodeFacts(
                 state=row.state,
                 cluster_paused=cluster_paused,
@@ -155,6 +160,7 @@ _FACTS: Final = (
     .join(DueNode, DueNode.node_id == Node.id)
     .where(Node.gone_at.is_(None))
     .order_by(Node.hostname, Node.id)
+    .execution_options(yield_per=_ROWS)
 )
 
 

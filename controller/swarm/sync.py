@@ -52,6 +52,9 @@ _QUIET_LOOKS: Final = 3
 """A service that looks the same so often has settled."""
 _MOST_LOOKS: Final = 30
 
+Places = dict[str, tuple[str, ...]]
+"""On which nodes each service has tasks, by id. A set takes ten times the memory of such a tuple."""
+
 
 @dataclass(slots=True)
 class _Moving:
@@ -110,7 +113,7 @@ class Sync:
         self._doubt = Doubt()
         self._nodes: dict[str, SwarmNode] = {}
         self._networks: dict[str, SwarmNetwork] = {}
-        self._places: dict[str, set[str]] = {}
+        self._places: Places = {}
         self._moving: dict[str, _Moving] = {}
         self._waiting: frozenset[str] = frozenset()
         self._rejections = Rejections(database, ring, utcnow)
@@ -167,7 +170,7 @@ class Sync:
             nodes = {each.id: each for each in ask(self._swarm.nodes)}
             networks = {each.id: each for each in ask(self._swarm.networks)}
             wanted: dict[str, Packed] = {}
-            places: defaultdict[str, set[str]] = defaultdict(set)
+            places: Places = {}
             rejected: list[SwarmTask] = []
             for ids in _portions(list(nodes), _NODES_AT_ONCE):
                 tasks = ask(lambda ids=ids: self._swarm.tasks_of_nodes(ids))  # type: ignore[misc]
@@ -193,7 +196,7 @@ class Sync:
             # At the end: nothing is dispatched before it is known for the first time.
             share = min(1.0, self._whole.lately() + self._parts.lately())
             store.store_cluster(session, identity, now, seconds=seconds, share=share)
-        self._nodes, self._networks, self._places = nodes, networks, dict(places)
+        self._nodes, self._networks, self._places = nodes, networks, places
         self._everything = False
         self._read_at = self._monotonic()
         self._whole_at = self._read_at + min(max(seconds / self._share, self._period), self._resync)
@@ -208,7 +211,7 @@ class Sync:
         networks: dict[str, SwarmNetwork],
         tasks: Sequence[SwarmTask],
         wanted: dict[str, Packed],
-        places: defaultdict[str, set[str]],
+        places: Places,
     ) -> None:
         """Note what some nodes should carry, and which services they have tasks of."""
         if not networks and any(task.networks for task in tasks):
@@ -216,9 +219,12 @@ class Sync:
         for node, wants in desired_state(ids, networks.values(), tasks).items():
             wanted[node] = Packed.of(wants)
         names = {node: node for node in ids}  # one string a node, however many tasks name it
+        seen: defaultdict[str, set[str]] = defaultdict(set)
         for task in tasks:
             if task.wanted and task.service_id:
-                places[task.service_id].add(names[task.node_id])
+                seen[task.service_id].add(names[task.node_id])
+        for service, nodes in seen.items():
+            _add(places, service, nodes)
 
     def _believe(
         self,
@@ -352,7 +358,7 @@ class Sync:
         ripe = [each for each, moving in self._moving.items() if moving.next_at <= now]
         for service in ripe[:_MOST_SERVICES]:
             moving = self._moving[service]
-            places = self._places.setdefault(service, set())
+            places = self._places.get(service, ())
             if len(places) > _MOST_NODES:
                 self._everything = True
                 del self._moving[service]
@@ -365,11 +371,11 @@ class Sync:
             unknown.update(*(task.networks for task in wanted))
             marks = frozenset((task.id, task.node_id, task.wanted, task.running) for task in wanted)
             if moving.tasks is None:
-                touched |= places
+                touched.update(places)
                 moving.tasks = frozenset()
             changed = {node for _, node, *_ in marks ^ moving.tasks}
             touched |= changed
-            places |= changed
+            _add(self._places, service, changed)
             moving.tasks = marks
             moving.quiet = 0 if changed else moving.quiet + 1
             moving.looks += 1
@@ -385,13 +391,10 @@ class Sync:
             self._everything = True
             return
         wanted: dict[str, Packed] = {}
-        places: defaultdict[str, set[str]] = defaultdict(set)
         for ids in _portions(sorted(nodes), _NODES_AT_ONCE):
             tasks = self._parts.ask(lambda ids=ids: self._swarm.tasks_of_nodes(ids))  # type: ignore[misc]
-            self._take_in(ids, self._networks, tasks, wanted, places)
+            self._take_in(ids, self._networks, tasks, wanted, self._places)
             self._rejections.tell(tasks)
-        for service, its in places.items():
-            self._places.setdefault(service, set()).update(its)
         if self._is_great_loss(wanted):
             # Whether that is so, reading everything is to show.
             self._everything = True
@@ -406,6 +409,11 @@ class Sync:
             before = session.scalar(count.where(Attachment.node_id.in_(wanted))) or 0
             lost = before - sum(each.count for each in wanted.values())
             return lost > 0 and is_great(lost, session.scalar(count) or 0)
+
+
+def _add(places: Places, service: str, nodes: set[str]) -> None:
+    known = places.get(service, ())
+    places[service] = (*known, *nodes.difference(known))
 
 
 def _portions(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:

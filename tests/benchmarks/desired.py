@@ -1,16 +1,12 @@
-"""Desired state of a large Swarm: storing it, finding that nothing changed, one event, and memory.
+"""Desired state of a large Swarm: storing it, finding that nothing changed, and one event.
 
-5,000 nodes, 2,000 networks, and for the database 250,000 attachments (50 a node). The memory is that of
-`vxctl controller` while it reads 100,000 tasks from a made-up Docker API, and at its peak.
+5,000 nodes, 2,000 networks, 250,000 attachments (50 a node).
 """
 
-import re
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from sqlalchemy import event, func, select
 
@@ -21,10 +17,9 @@ from controller.swarm.events import Hint, Hints
 from controller.swarm.sync import Sync
 from controller.swarm.values import SwarmIdentity, SwarmTask
 from controller.swarm.wanted import Packed, desired_state
-from tests.big_swarm import BigDocker, BigSwarm
-from tests.controller_process import ControllerProcess
+from tests.big_swarm import BigSwarm
 from tests.fake_clock import START
-from tests.servers import PostgresServer, RedisServer, await_true
+from tests.servers import PostgresServer
 
 NODES, NETWORKS = 5_000, 2_000
 AT_ONCE = 50
@@ -33,12 +28,10 @@ AT_ONCE = 50
 def main() -> None:
     """Measure, and print."""
     with tempfile.TemporaryDirectory(prefix="vxlan-operator-desired-") as folder:
-        if "--memory-only" not in sys.argv:
-            swarm = BigSwarm(NODES, NETWORKS, tasks=7, attached=7)
-            _database("SQLite", f"sqlite:///{folder}/desired.db", swarm)
-            with PostgresServer() as server:
-                _database("PostgreSQL", server.new_database(), swarm)
-        _memory(Path(folder))
+        swarm = BigSwarm(NODES, NETWORKS, tasks=7, attached=7)
+        _database("SQLite", f"sqlite:///{folder}/desired.db", swarm)
+        with PostgresServer() as server:
+            _database("PostgreSQL", server.new_database(), swarm)
 
 
 def _timed(action: Callable[[], object]) -> float:
@@ -150,36 +143,6 @@ def _event(database: Database, swarm: BigSwarm) -> None:
         f"  everything, step by step: {whole:.2f} s; an event of one service on two nodes: "
         f"{took * 1000:.0f} ms, {asked.nodes_asked} nodes asked about, {statements} statements"
     )
-
-
-def _memory(folder: Path) -> None:
-    swarm = BigSwarm(NODES, NETWORKS, tasks=20, attached=1)
-    (folder / "redis").mkdir()
-    (folder / "controller").mkdir()
-    with (
-        RedisServer(folder / "redis") as redis,
-        BigDocker(folder / "docker.sock", swarm) as docker,
-    ):
-        controller = ControllerProcess(
-            folder / "controller", broker_url=redis.url, docker_url=docker.url
-        )
-        begin = time.monotonic()
-        controller.launch()
-        try:
-            await_true(controller.ready, "everything was read", 300.0)
-            print(
-                f"controller: 100,000 tasks read and stored {time.monotonic() - begin:.1f} s after its start"
-            )
-            for moment in ("then", "20 s later"):
-                status = Path("/proc", str(controller.pid), "status").read_text()
-                peak, now = (
-                    int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) / 1024
-                    for name in ("VmHWM", "VmRSS")
-                )
-                print(f"  {moment}: {now:.0f} MB resident, {peak:.0f} MB at its peak")
-                time.sleep(20 if moment == "then" else 0)
-        finally:
-            controller.stop()
 
 
 if __name__ == "__main__":

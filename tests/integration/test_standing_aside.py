@@ -1,19 +1,24 @@
 """What asks the database or a manager stands aside for urgent work, and never with what that may need."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
+from contract.verdicts import Mode
 from controller import gate
+from controller.conditions import keep
+from controller.conditions.node import NodeFacts, of_node
+from controller.conditions.words import Condition
 from controller.database import AT_ONCE, Database
 from controller.swarm.manager import DockerSwarm
 from tests.fake_docker import FakeDocker, Json
 from tests.fake_swarm import snapshot, swarm_id
 from tests.servers import await_true
+from tests.stored import RESYNC, put, wipe
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +100,32 @@ def test_the_one_writer_of_sqlite_goes_on(sqlite: Database) -> None:
         with sqlite.write() as session:
             session.execute(text("SELECT 1"))
         assert ends(thread)
+
+
+def test_working_out_conditions_waits_between_nodes(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wipe(sqlite)
+    put(sqlite, snapshot("one", "two"))
+    begun, urgent = threading.Event(), threading.Event()
+    looked_at = []
+
+    def slowly(facts: NodeFacts) -> Sequence[Condition]:
+        looked_at.append(facts)
+        begun.set()
+        urgent.wait(5)
+        return of_node(facts)
+
+    monkeypatch.setattr(keep, "of_node", slowly)
+    conditions = keep.Conditions(sqlite, mode=Mode.ENFORCE, resync=RESYNC)
+    thread = bulk(conditions.step)
+    assert begun.wait(5)
+    with gate.urgent():
+        urgent.set()
+        assert not ends(thread, 0.1)
+        assert len(looked_at) == 1
+    assert ends(thread)
+    assert len(looked_at) == 2
 
 
 class Held(FakeDocker):

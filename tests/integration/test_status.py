@@ -287,6 +287,17 @@ def test_nobody_waits_for_a_node_that_somebody_else_changes(
     assert of_node(database) != {}
 
 
+def test_more_nodes_than_are_held_in_memory_at_a_time(
+    database: Database, conditions: Conditions
+) -> None:
+    put(database, snapshot(*(f"n{number}x" for number in range(450))))
+    conditions.step()
+    with database.read() as session:
+        found = session.scalars(select(Node.conditions)).all()
+    assert len(found) == 450
+    assert all(found)
+
+
 def test_a_step_asks_for_peace_in_proportion(
     database: Database, conditions: Conditions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
