@@ -35,6 +35,7 @@ bench: install ## Measure everything that docs/performance.md tells: takes half 
 	.venv/bin/python -m tests.benchmarks.footprint
 	.venv/bin/python -m tests.benchmarks.latency
 	.venv/bin/python -m tests.benchmarks.throughput
+	.venv/bin/python -m tests.benchmarks.throughput --sqlite
 	.venv/bin/python -m tests.benchmarks.reading
 	.venv/bin/python -m tests.benchmarks.status
 	.venv/bin/python -m tests.benchmarks.desired

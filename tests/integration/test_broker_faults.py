@@ -434,10 +434,37 @@ def test_everything_is_reconciled_again_by_itself_and_nothing_twice_at_once(
             longest = RESYNC * 1.1 + RUN_TIMEOUT + (0 if fault == "flushed" else 4.0)
             await_true(lambda: succeeded(tmp_path) > before, "it is reconciled again", longest)  # noqa: B023
         assert worker.process.poll() is None
-    history = runs(tmp_path)
-    for (_, _, closed), (_, requested, _) in pairwise(history):
+    assert_one_at_a_time(tmp_path)
+
+
+def assert_one_at_a_time(folder: Path) -> None:
+    """Each run of node `one` was asked for when the one before had ended."""
+    for (_, _, closed), (_, requested, _) in pairwise(runs(folder)):
         assert closed is not None
-        assert closed <= requested, "one at a time"
+        assert closed <= requested
+
+
+def test_a_minute_without_redis_costs_a_minute_and_nobody_starts_anew(
+    host: Namespace, tmp_path: Path, docker: FakeDocker, redis: RedisServer
+) -> None:
+    options = (f"--resync-seconds={RESYNC:g}", f"--run-timeout-seconds={RUN_TIMEOUT:g}")
+    node = swarm_id("one")
+    with (
+        controller_of(tmp_path, docker, redis.url, *options) as controller,
+        worker_of(host, tmp_path, redis.url, NODE_ID=node) as worker,
+    ):
+        await_true(lambda: succeeded(tmp_path), "a first run")
+        redis.stop(signal.SIGKILL)
+        time.sleep(60.0)
+        assert controller.answers(200), "its API does not depend on the broker"
+        redis.start()
+        before, kept = succeeded(tmp_path), len(runs(tmp_path))
+        # Celery waits for up to half a minute between two tries to connect.
+        await_true(lambda: succeeded(tmp_path) > before, "it is reconciled again", 60.0)
+        assert kept <= before + 1, "an outage does not fill the history"
+        assert "starting anew" not in controller.log()
+        assert "starting anew" not in worker.log
+    assert_one_at_a_time(tmp_path)
 
 
 def test_a_worker_that_comes_back_is_asked_at_once(
