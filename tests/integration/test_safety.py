@@ -371,7 +371,7 @@ def requests(
         utcnow=lambda: START,
     )
 
-    def send(_claims: object, requests: Sequence[ReconcileRequest]) -> bool:
+    def send(_claims: object, requests: Sequence[ReconcileRequest], _by: object) -> bool:
         sent.update((each.node_id, each) for each in requests)
         return True
 
