@@ -38,6 +38,11 @@ def leaked(of: Identity | None = None) -> Device:
     )
 
 
+def addressed(device: Device, *addresses: str) -> Device:
+    """The same device with these IP addresses, or one."""
+    return device._replace(addressed=True, addresses=addresses or ("192.0.2.1/24",))
+
+
 def in_sandbox(*, endpoints: int, name: str = "vxlan0", ifindex: int = 7, vni: int = VNI) -> Device:
     """Docker's device in a network's sandbox: UP, on a bridge with so many endpoints."""
     return Device(
@@ -48,6 +53,7 @@ def in_sandbox(*, endpoints: int, name: str = "vxlan0", ifindex: int = 7, vni: i
         flags=ALL_FLAGS,
         foreign_birth=False,
         endpoints=endpoints,
+        ports=tuple(f"veth{number}" for number in range(endpoints)),
     )
 
 

@@ -18,9 +18,11 @@ What the kernel does, once, for the whole package:
 
 import errno
 import os
+import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from functools import lru_cache
 from typing import Final, Self
 
@@ -54,6 +56,10 @@ _NETNSA_NSID: Final = 1
 _RTEXT_FILTER_SKIP_STATS: Final = 1 << 3
 
 _IFADDRMSG: Final = struct.Struct("=BBBBi")
+"""struct ifaddrmsg: family, prefix length, flags, scope, ifindex."""
+
+_IFA_ADDRESS: Final = 1
+_IFA_LOCAL: Final = 2
 _S32: Final = struct.Struct("=i")
 
 _TOO_OLD: Final = (
@@ -244,22 +250,26 @@ class RouteNetlink:
         links = [link for body in bodies if (link := decode(place, body)) is not None]
         if not links:
             return []
-        addressed: frozenset[int] = frozenset()
-        endpoints: dict[int | None, int] = {}
+        addresses: Mapping[int, tuple[str, ...]] = {}
+        ports: dict[int | None, tuple[str, ...]] = {}
         if place.is_host:
-            addressed = self._addressed()
+            addresses = self._addresses({link.identity.ifindex for link in links})
         else:
             bridges = {link.master for link in links if link.master is not None}
-            endpoints = {bridge: self._endpoints(place, bridge) for bridge in bridges}
+            ports = {bridge: self._ports(place, bridge) for bridge in bridges}
         return [
             Device(
                 identity=link.identity,
                 up=link.up,
                 master=link.master,
-                addressed=link.identity.ifindex in addressed,
+                addressed=link.identity.ifindex in addresses,
                 flags=link.flags,
                 foreign_birth=self._is_foreign(place, link.birth),
-                endpoints=endpoints.get(link.master, 0),
+                endpoints=len(ports.get(link.master, ())),
+                ports=ports.get(link.master, ()),
+                addresses=addresses.get(link.identity.ifindex, ()),
+                ipv6=link.ipv6,
+                apart=link.apart,
             )
             for link in links
         ]
@@ -273,17 +283,32 @@ class RouteNetlink:
             return birth is not None
         return birth is None or birth != self._own_nsid()
 
-    def _addressed(self) -> frozenset[int]:
-        """The ifindexes in the host namespace that have an IP address of either family."""
-        return frozenset(
-            _IFADDRMSG.unpack_from(body)[4] for _, body in self._netlink.dump(_address_dump())
-        )
+    def _addresses(self, ifindexes: Set[int]) -> Mapping[int, tuple[str, ...]]:
+        """The IP addresses of these devices of the host namespace, where they have any."""
+        found: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
+        for _, body in self._netlink.dump(_address_dump()):
+            ifindex = _IFADDRMSG.unpack_from(body)[4]
+            if ifindex in ifindexes:
+                found[ifindex] += (_address(body),)
+        return found
 
-    def _endpoints(self, place: Place, bridge: int) -> int:
-        """How many ports of a bridge are something other than a VXLAN device."""
+    def _ports(self, place: Place, bridge: int) -> tuple[str, ...]:
+        """The names of a bridge's ports that are something other than a VXLAN device."""
         ports = [decode_port(body) for _, body in self._netlink.dump(_port_dump(place, bridge))]
         # The kernel's filter is a help, not a promise.
-        return sum(port.master == bridge and not port.is_vxlan for port in ports)
+        return tuple(port.name for port in ports if port.master == bridge and not port.is_vxlan)
+
+
+def _address(body: bytes) -> str:
+    """The address and prefix length in a struct ifaddrmsg with attributes."""
+    family, prefix, *_ = _IFADDRMSG.unpack_from(body)
+    found = attributes(body, _IFADDRMSG.size, len(body))
+    # Where an address has a peer, IFA_ADDRESS is the peer's (linux/if_addr.h).
+    where = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS) or (0, 0)
+    try:
+        return f"{socket.inet_ntop(family, body[slice(*where)])}/{prefix}"
+    except (ValueError, OSError) as error:
+        raise NetlinkError(errno.EBADMSG, f"an address that is none: {error}") from error
 
 
 def _nsid(body: bytes) -> int | None:

@@ -1,8 +1,10 @@
 """What a look at the kernel shows: places, identities, devices. Values only, no I/O."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Flag, auto
-from typing import NamedTuple, Self
+from ipaddress import ip_interface
+from typing import Final, NamedTuple, Self
 
 from contract.messages import DeviceIdentity
 
@@ -27,6 +29,9 @@ class Place(NamedTuple):
 
 
 HOST = Place()
+
+_MOST_NAMES: Final = 5
+"""How many ports or addresses of one device are named in words; of more it is said how many."""
 
 
 class VxlanFlag(Flag):
@@ -84,6 +89,14 @@ class Device(NamedTuple):
         foreign_birth: whether it was created in a namespace other than the host's; its VNI then
             blocks nobody here.
         endpoints: how many ports other than VXLAN devices its bridge has; 0 without a bridge.
+        ports: the names of these ports.
+        addresses: its IP addresses with prefix length, as in `192.0.2.1/24`; only known in the host
+            namespace.
+        ipv6: whether its underlay is IPv6. The kernel keeps IPv4 and IPv6 devices of one VNI and UDP
+            port apart. True is certain. False may mean that a kernel before 6.18 does not show it
+            (`worker.linkmsg`).
+        apart: whether its receive flags keep it apart from Docker's devices: both may have one VNI and
+            UDP port. They cannot both be UP, though: the UDP port has room for one kind of flags.
     """
 
     identity: Identity
@@ -93,6 +106,28 @@ class Device(NamedTuple):
     flags: VxlanFlag
     foreign_birth: bool
     endpoints: int
+    ports: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    ipv6: bool = False
+    apart: bool = False
+
+    @property
+    def only_link_local(self) -> bool:
+        """Whether it has addresses, and all are such as come by themselves (fe80::/10, 169.254.0.0/16)."""
+        return bool(self.addresses) and all(
+            ip_interface(address).is_link_local for address in self.addresses
+        )
+
+    @property
+    def set_up_by_others(self) -> bool:
+        """Whether it is one of the host namespace that was set UP or addressed, but to no purpose.
+
+        NetworkManager (`unmanaged-devices=none`) and systemd-networkd set UP whatever appears there,
+        and it gets a link-local address. Docker never does so without a master.
+        """
+        if not self.identity.place.is_host or self.master is not None:
+            return False
+        return self.only_link_local if self.addressed else self.up
 
     @property
     def carrying(self) -> str | None:
@@ -104,7 +139,7 @@ class Device(NamedTuple):
         takes its veth pair along, whatever becomes of dockerd.
         """
         if self.addressed:
-            return "it has an IP address"
+            return f"it has the IP address(es) {_some(self.addresses)}"
         if self.identity.place.is_host:
             if self.master is not None:
                 return f"it is enslaved to the device with ifindex {self.master}"
@@ -112,7 +147,7 @@ class Device(NamedTuple):
         if self.master is None:
             return "it is UP" if self.up else None
         if self.endpoints:
-            return f"its bridge has {self.endpoints} endpoint(s)"
+            return f"its bridge has {self.endpoints} endpoint(s): {_some(self.ports)}"
         return None
 
     @property
@@ -123,14 +158,27 @@ class Device(NamedTuple):
             "no master" if self.master is None else f"master ifindex {self.master}",
         ]
         if self.identity.place.is_host:
-            facts.append("has an address" if self.addressed else "no address")
+            facts.append(f"addresses {_some(self.addresses)}" if self.addressed else "no address")
         elif self.master is not None:
-            facts.append(f"{self.endpoints} endpoint(s) on its bridge")
+            names = f" ({_some(self.ports)})" if self.endpoints else ""
+            facts.append(f"{self.endpoints} endpoint(s) on its bridge{names}")
         flags = [str(flag.name).lower() for flag in self.flags]
         facts.append(f"VXLAN flags {' '.join(flags) or 'none'}")
         if self.foreign_birth:
             facts.append("created in another namespace than the host's")
+        if self.ipv6:
+            facts.append("IPv6 underlay")
+        if self.apart:
+            facts.append("receive flags that Docker does not set")
         return ", ".join(facts)
+
+
+class VethPair(NamedTuple):
+    """A veth pair in the host namespace, by the names and the ifindexes of its ends."""
+
+    one: str
+    other: str
+    ifindexes: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +192,8 @@ class View:
 
     devices: tuple[Device, ...]
     limits: tuple[str, ...] = ()
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -6,6 +6,7 @@ Nothing here touches the machine's own network namespace, nor its /run.
 import ctypes
 import os
 import pickle
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
-from worker.netlink import NetlinkSocket
+from worker.linkmsg import (
+    IFLA_IFNAME,
+    IFLA_INFO_DATA,
+    IFLA_INFO_KIND,
+    IFLA_LINKINFO,
+    IFLA_VXLAN_GROUP6,
+    IFLA_VXLAN_ID,
+    IFLA_VXLAN_L2MISS,
+    IFLA_VXLAN_L3MISS,
+    IFLA_VXLAN_LEARNING,
+    IFLA_VXLAN_PORT,
+    IFLA_VXLAN_PROXY,
+)
+from worker.netlink import HEADER, NLM_F_ACK, NLM_F_REQUEST, NetlinkSocket
 from worker.port import KernelError
 from worker.view import Device, Place, View
 
@@ -22,6 +36,19 @@ _CLONE_NEWNET: Final = 0x40000000
 
 KERNEL_PROGRAM: Final = (sys.executable, "-m", "tests.integration.namespaces")
 DOCKERS_FLAGS: Final = ("learning", "proxy", "l2miss", "l3miss")
+_DOCKERS_FLAGS: Final = (
+    IFLA_VXLAN_LEARNING,
+    IFLA_VXLAN_PROXY,
+    IFLA_VXLAN_L2MISS,
+    IFLA_VXLAN_L3MISS,
+)
+_RTM_NEWLINK: Final = 16
+_NLM_F_EXCL: Final = 0x200
+_NLM_F_CREATE: Final = 0x400
+
+
+def _attribute(kind: int, payload: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
 
 
 class Namespace:
@@ -59,6 +86,24 @@ class Namespace:
         where = f"-n {inside} " if inside else ""
         flags = " ".join(DOCKERS_FLAGS)
         self.ip(f"{where}link add {name} type vxlan id {vni} dstport {port} {flags}")
+
+    def add_vxlan_over_ipv6(self, name: str, vni: int, *, port: int = 4789) -> None:
+        """Create a device as Docker does on an IPv6 underlay: with a group `::`, which `ip` refuses."""
+        data = (
+            _attribute(IFLA_VXLAN_ID, struct.pack("=I", vni))
+            + _attribute(IFLA_VXLAN_PORT, struct.pack("!H", port))
+            + _attribute(IFLA_VXLAN_GROUP6, bytes(16))
+            + b"".join(_attribute(flag, b"\1") for flag in _DOCKERS_FLAGS)
+        )
+        info = _attribute(IFLA_INFO_KIND, b"vxlan\0") + _attribute(IFLA_INFO_DATA, data)
+        body = (
+            bytes(16)  # struct ifinfomsg
+            + _attribute(IFLA_IFNAME, name.encode() + b"\0")
+            + _attribute(IFLA_LINKINFO, info)
+        )
+        flags = NLM_F_REQUEST | NLM_F_ACK | _NLM_F_EXCL | _NLM_F_CREATE
+        with self.open_netlink(groups=0) as netlink:
+            netlink.request(HEADER.pack(HEADER.size + len(body), _RTM_NEWLINK, flags, 0, 0) + body)
 
     def add_sandbox(self, sandbox: str, name: str, vni: int, *, endpoint: bool) -> None:
         """Build a network's sandbox as Docker does, with or without a container's veth port."""

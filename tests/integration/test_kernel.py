@@ -1,6 +1,9 @@
 """`RouteNetlink` against the real kernel, in private network namespaces."""
 
 import json
+import os
+import re
+from subprocess import CalledProcessError
 
 import pytest
 
@@ -24,6 +27,11 @@ def host(in_empty_namespace: int) -> Namespace:
 def the_only_device(kernel: KernelProcess) -> Device:
     (device,) = kernel.look().devices
     return device
+
+
+def _kernel_version() -> tuple[int, int]:
+    major, minor = re.findall(r"\d+", os.uname().release)[:2]
+    return int(major), int(minor)
 
 
 def ifindex_of(host: Namespace, name: str) -> int:
@@ -51,7 +59,7 @@ def test_a_leaked_device_is_seen_with_all_its_marks_and_other_kinds_are_not(
     [
         ([], None),
         ([f"link set {NAME} addrgenmode none", f"link set {NAME} up"], "it is UP"),
-        ([f"addr add 192.0.2.1/24 dev {NAME}"], "it has an IP address"),
+        ([f"addr add 192.0.2.1/24 dev {NAME}"], "it has the IP address(es) 192.0.2.1/24"),
         (["link add br0 type bridge", f"link set {NAME} master br0"], "it is enslaved"),
     ],
     ids=["idle", "up", "addressed", "enslaved"],
@@ -70,6 +78,77 @@ def test_what_a_device_in_the_host_namespace_carries_is_seen(
         assert seen.carrying is None
     else:
         assert (seen.carrying or "").startswith(carrying)
+
+
+def test_a_device_that_somebody_set_up_has_a_link_local_address(host: Namespace) -> None:
+    """As NetworkManager and systemd-networkd do with a leaked device."""
+    host.add_vxlan(NAME, VNI)
+    host.ip(f"link set {NAME} up")
+    with host.kernel() as kernel:
+        await_true(lambda: the_only_device(kernel).addressed, "the kernel gave it an address")
+        device = the_only_device(kernel)
+        (address,) = device.addresses
+        assert address.startswith("fe80::")
+        assert address.endswith("/64")
+        assert device.set_up_by_others
+        host.ip(f"addr add 192.0.2.1/24 dev {NAME}")
+        host.ip(f"addr add 198.51.100.1 peer 198.51.100.2/32 dev {NAME}")
+        device = the_only_device(kernel)
+    assert set(device.addresses) == {address, "192.0.2.1/24", "198.51.100.1/32"}
+    assert not device.set_up_by_others
+
+
+def test_addresses_of_other_devices_are_not_taken_for_its_own(host: Namespace) -> None:
+    host.add_vxlan(NAME, VNI)
+    host.ip("link add br0 type bridge")
+    host.ip("addr add 192.0.2.1/24 dev br0")
+    with host.kernel() as kernel:
+        assert the_only_device(kernel).addresses == ()
+
+
+def test_a_device_over_ipv6_is_told_from_one_over_ipv4_of_the_same_vni(host: Namespace) -> None:
+    host.add_vxlan(NAME, VNI)
+    host.add_vxlan_over_ipv6("vx-001002-sixth", VNI)
+    host.ip("netns add sandbox")
+    host.add_vxlan_over_ipv6("vx-001003-other", 0x1003)
+    host.ip("link set vx-001003-other netns sandbox name vxlan0")
+    host.ip("-n sandbox link add br0 type bridge")
+    host.ip("-n sandbox link set vxlan0 master br0 up")
+    host.ip("link add with-group type vxlan id 9 dstport 4789 group ff05::1 dev lo")
+    host.ip("link add with-local type vxlan id 10 dstport 4789 local ::1")
+    with host.kernel() as kernel:
+        shown = {each.identity.name: each.ipv6 for each in kernel.look().devices}
+    # By the headroom alone, which older kernels do not show.
+    docker_s = _kernel_version() >= (6, 18)
+    assert shown == {
+        NAME: False,
+        "vx-001002-sixth": docker_s,
+        "vxlan0": docker_s,
+        "with-group": True,
+        "with-local": True,
+    }
+    with pytest.raises(CalledProcessError):
+        host.add_vxlan("vx-001002-again", VNI)
+
+
+@pytest.mark.parametrize("option", ["gbp", "udp6zerocsumrx", "remcsumrx", "external"])
+def test_a_device_whose_receive_flags_differ_is_apart_and_blocks_no_vni(
+    host: Namespace, option: str
+) -> None:
+    where = "external" if option == "external" else f"id {VNI} {option}"
+    host.ip(f"link add other type vxlan dstport {PORT} {where}")
+    host.add_vxlan(NAME, VNI)  # "file exists" if the other held the VNI.
+    with host.kernel() as kernel:
+        shown = {each.identity.name: each.apart for each in kernel.look().devices}
+    assert shown == {"other": True, NAME: False}
+
+
+def test_a_device_whose_sending_flags_differ_is_not_apart(host: Namespace) -> None:
+    host.ip(f"link add other type vxlan id {VNI} dstport {PORT} remcsumtx udp6zerocsumtx noudpcsum")
+    with host.kernel() as kernel:
+        assert not the_only_device(kernel).apart
+    with pytest.raises(CalledProcessError):
+        host.add_vxlan(NAME, VNI)
 
 
 def test_flags_that_docker_sets_and_a_device_lacks_are_seen(host: Namespace) -> None:
@@ -95,6 +174,7 @@ def test_a_sandbox_is_seen_from_outside_and_its_endpoints_are_counted(
     assert device.up
     assert device.master is not None
     assert device.endpoints == (1 if endpoint else 0)
+    assert device.ports == (("veth0",) if endpoint else ())
     assert (device.carrying is not None) is endpoint
     assert not device.foreign_birth, "created in the host namespace, as Docker does"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.builders import identity, in_sandbox, leaked
+from tests.builders import addressed, identity, in_sandbox, leaked
 from worker.idle import IdleClock
 from worker.view import Device
 
@@ -49,7 +49,7 @@ def test_what_was_never_seen_is_not_idle(clock: IdleClock, time: Time) -> None:
     [
         [],
         [leaked()._replace(up=True)],
-        [leaked()._replace(addressed=True)],
+        [addressed(leaked())],
         [in_sandbox(endpoints=0)],
         [leaked(identity(ifindex=8))],
     ],

@@ -4,7 +4,7 @@ import pytest
 
 from contract.messages import NetworkRef
 from contract.verdicts import Urgency, Verdict
-from tests.builders import PORT, SANDBOX, VNI, identity, in_sandbox, leaked, network
+from tests.builders import PORT, SANDBOX, VNI, addressed, identity, in_sandbox, leaked, network
 from worker.judge import Judgement, Networks, judge
 from worker.view import Device, VxlanFlag
 
@@ -29,10 +29,10 @@ def verdict_on(
     [
         leaked()._replace(up=True),
         leaked()._replace(master=3),
-        leaked()._replace(addressed=True),
+        addressed(leaked()),
         in_sandbox(endpoints=1),
         in_sandbox(endpoints=0)._replace(master=None),
-        in_sandbox(endpoints=0)._replace(addressed=True),
+        addressed(in_sandbox(endpoints=0)),
     ],
     ids=[
         "UP",

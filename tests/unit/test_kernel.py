@@ -1,8 +1,9 @@
 """What `RouteNetlink` makes of answers that the real kernel gives too seldom to test with it."""
 
 import errno
+import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -48,9 +49,11 @@ class ScriptedNetlink(NetlinkSocket):
         links: Callable[[int | None], list[bytes]],
         *,
         strict: bool = True,
+        addresses: Sequence[bytes] = (),
     ) -> None:
         self.peers = peers
         self.links = links
+        self.addresses = addresses
         self._strict = strict
 
     def set_option(self, option: int, value: int = 1) -> None:
@@ -62,13 +65,13 @@ class ScriptedNetlink(NetlinkSocket):
         """Answer as scripted."""
         kind = HEADER.unpack_from(message)[1]
         if kind == GETNSID:
-            bodies = self.peers.pop(0)
+            bodies: Sequence[bytes] = self.peers.pop(0)
         elif kind == GETLINK:
             found = attributes(message, HEADER.size + 16, len(message)).get(TARGET_NETNSID)
             bodies = self.links(found and struct.unpack_from("=i", message, found[0])[0])
         else:
             assert kind == GETADDR
-            bodies = []
+            bodies = self.addresses
         return [(0, body) for body in bodies]
 
     def request(self, message: bytes) -> list[tuple[int, bytes]]:
@@ -120,6 +123,16 @@ def test_an_answer_about_another_namespace_is_not_believed() -> None:
 def test_a_vxlan_device_without_a_vni_is_not_believed() -> None:
     with pytest.raises(KernelError):
         RouteNetlink(ScriptedNetlink([[]], lambda _: [vxlan(target=None, vni=False)])).look()
+
+
+@pytest.mark.parametrize(
+    "attributes_", [b"", attribute(1, b"\xc0\0\2"), number(1, 7)[:6]], ids=["none", "short", "cut"]
+)
+def test_an_address_that_cannot_be_read_fails_the_whole_look(attributes_: bytes) -> None:
+    body = struct.pack("=BBBBi", socket.AF_INET, 24, 0, 0, 7) + attributes_
+    netlink = ScriptedNetlink([[]], lambda _: [vxlan(target=None)], addresses=[body])
+    with pytest.raises(KernelError, match=r"address|cut short"):
+        RouteNetlink(netlink).look()
 
 
 def test_a_kernel_too_old_for_peers_is_looked_at_as_far_as_it_goes_and_says_so() -> None:

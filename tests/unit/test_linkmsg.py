@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.linkmsg import Link, LinkDecoder, decode_group, decode_port
+from worker.linkmsg import Link, LinkDecoder, VethEnd, decode_group, decode_port, decode_veth
 from worker.netlink import NetlinkError
 from worker.view import HOST, Identity, Place, VxlanFlag
 
@@ -30,6 +30,8 @@ def message(
     target: int | None = None,
     kind: bytes = b"vxlan\0",
     extra: bytes = b"",
+    headroom: int | None = 64,
+    options: bytes = b"",
 ) -> bytes:
     """A link message such as the kernel writes."""
     data = (
@@ -39,6 +41,9 @@ def message(
         + attribute(13, b"\1")
         + attribute(14, b"\1")
         + attribute(15, struct.pack("!H", port))
+        + attribute(20, b"\0")
+        + attribute(22, b"\0")
+        + options
     )
     parts = [struct.pack("=BxHiII", 0, 1, ifindex, flags, 0)]
     if target is not None:
@@ -51,6 +56,8 @@ def message(
     parts.append(attribute(18 | 0x8000, attribute(1, kind) + attribute(2 | 0x8000, data)))
     if birth is not None:
         parts.append(attribute(37, struct.pack("=i", birth)))
+    if headroom is not None:
+        parts.append(attribute(68, struct.pack("=H", headroom)))
     return b"".join(parts)
 
 
@@ -64,7 +71,82 @@ def test_everything_that_matters_is_read() -> None:
         master=9,
         flags=VxlanFlag.PROXY | VxlanFlag.L2MISS | VxlanFlag.L3MISS,
         birth=4,
+        ipv6=False,
+        apart=False,
     )
+
+
+GROUP6 = attribute(16, bytes(15) + b"\1")
+LOCAL6 = attribute(17, bytes(15) + b"\1")
+LOWER = attribute(3, struct.pack("=I", 2))
+METADATA = attribute(25, b"\1")
+
+
+@pytest.mark.parametrize(
+    ("whole", "ipv6"),
+    [
+        (message(), False),
+        (message(headroom=84), True),
+        (message(headroom=None), False),
+        (message(headroom=None, options=GROUP6), True),
+        (message(headroom=None, options=LOCAL6), True),
+        (message(headroom=84, options=LOWER), False),
+        (message(headroom=88, options=LOWER + GROUP6), True),
+        (message(headroom=84, options=METADATA), False),
+    ],
+    ids=[
+        "IPv4",
+        "IPv6 by its headroom",
+        "an old kernel without headroom",
+        "a group",
+        "a local address",
+        "on top of a device that takes headroom",
+        "the same, and a group",
+        "addresses from each packet",
+    ],
+)
+def test_the_family_of_the_underlay_is_read_from_what_the_kernel_shows(
+    whole: bytes, ipv6: bool
+) -> None:
+    decoder = LinkDecoder()
+    decoder.vxlan(HOST, message())
+    link = decoder.vxlan(HOST, whole)
+    assert link is not None
+    assert link.ipv6 is ipv6
+
+
+@pytest.mark.parametrize(
+    ("options", "apart"),
+    [
+        (b"", False),
+        (attribute(23, b""), True),
+        (attribute(24, b""), True),
+        (attribute(27, b""), True),
+        (attribute(25, b"\0"), False),
+        (METADATA, True),
+        (attribute(30, b"\1"), True),
+        (attribute(18, b"\0") + attribute(19, b"\1") + attribute(21, b"\1"), False),
+    ],
+    ids=["none", "GBP", "no partial", "GPE", "no metadata", "metadata", "VNI filter", "sending"],
+)
+def test_receive_flags_that_keep_a_device_apart_are_read(options: bytes, apart: bool) -> None:
+    decoder = LinkDecoder()
+    decoder.vxlan(HOST, message(options=attribute(25, b"\0")))
+    link = decoder.vxlan(HOST, message(options=options))
+    assert link is not None
+    assert link.apart is apart
+
+
+@pytest.mark.parametrize("kind", [20, 22])
+def test_receive_flags_that_every_message_has_are_read_from_their_values(kind: int) -> None:
+    decoder = LinkDecoder()
+    plain = decoder.vxlan(HOST, message())
+    flagged = message().replace(attribute(kind, b"\0"), attribute(kind, b"\1"))
+    link = decoder.vxlan(HOST, flagged)
+    assert link is not None
+    assert link.apart
+    assert plain == link._replace(apart=False)
+    assert decoder.vxlan(HOST, message()) == plain
 
 
 @pytest.mark.parametrize(
@@ -114,8 +196,31 @@ def test_an_answer_about_another_place_is_an_error() -> None:
 
 def test_group_and_port() -> None:
     assert decode_group(message(ifindex=12)) == (12, 5)
-    assert decode_port(message(master=9)) == (9, True)
-    assert decode_port(message(master=9, kind=b"veth\0")) == (9, False)
+    assert decode_port(message(master=9, name=b"vxlan0")) == (9, "vxlan0", True)
+    assert decode_port(message(master=9, name=b"veth0", kind=b"veth\0")) == (9, "veth0", False)
+
+
+@pytest.mark.parametrize(
+    ("whole", "end"),
+    [
+        (message(kind=b"veth\0", name=b"veth0"), VethEnd(7, "veth0", None, None)),
+        (
+            message(kind=b"veth\0", name=b"veth0", extra=attribute(5, struct.pack("=I", 8))),
+            VethEnd(7, "veth0", None, 8),
+        ),
+        (
+            message(
+                kind=b"veth\0", name=b"veth0", extra=attribute(5, struct.pack("=I", 8)), birth=0
+            ),
+            VethEnd(7, "veth0", None, None),
+        ),
+        (message(kind=b"veth\0", name=b"veth0", master=3), VethEnd(7, "veth0", 3, None)),
+        (message(), None),
+    ],
+    ids=["no peer", "peer at home", "peer elsewhere", "enslaved", "another kind"],
+)
+def test_an_end_of_a_veth_pair(whole: bytes, end: VethEnd | None) -> None:
+    assert decode_veth(whole) == end
 
 
 @given(st.integers(0, 400), st.binary(min_size=1, max_size=8), st.booleans())
@@ -125,7 +230,11 @@ def test_damage_raises_netlink_error_or_nothing(at: int, damage: bytes, cut: boo
     decoder.vxlan(HOST, whole)
     at %= len(whole)
     damaged = whole[:at] if cut else whole[:at] + damage + whole[at + len(damage) :]
-    for decode in (lambda: decoder.vxlan(HOST, damaged), lambda: decode_port(damaged)):
+    for decode in (
+        lambda: decoder.vxlan(HOST, damaged),
+        lambda: decode_port(damaged),
+        lambda: decode_veth(damaged),
+    ):
         try:
             decode()
         except NetlinkError:

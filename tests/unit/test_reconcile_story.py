@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import worker.remove
 from contract.verdicts import Mode, Outcome, Stage
-from tests.builders import PORT, SANDBOX, identity, leaked, network
+from tests.builders import PORT, SANDBOX, addressed, identity, leaked, network
 from tests.fake_kernel import Operation
 from tests.worker_node import GRACE, WorkerNode
 from worker.ownership import why_foreign
@@ -22,8 +22,8 @@ OUTCOMES = {Stage.APPLIED, Stage.VANISHED, Stage.REFUSED, Stage.FAILED, Stage.UN
 
 ALIVE: dict[str, Callable[[Device], Device]] = {
     "up": lambda device: device._replace(up=True, master=None),
-    "enslaved": lambda device: device._replace(up=True, master=2, endpoints=1),
-    "addressed": lambda device: device._replace(addressed=True),
+    "enslaved": lambda device: device._replace(up=True, master=2, endpoints=1, ports=("veth0",)),
+    "addressed": addressed,
 }
 FOREIGN: dict[str, Callable[[Device], Device]] = {
     "name": lambda device: device._replace(identity=device.identity._replace(name="vx-mine")),
@@ -95,7 +95,11 @@ class NodeStory(RuleBasedStateMachine):
     @rule(data=st.data())
     def one_dies(self, data: st.DataObject) -> None:
         if device := self._any(data):
-            self._put(device._replace(up=False, master=None, addressed=False, endpoints=0))
+            self._put(
+                leaked(device.identity)._replace(
+                    flags=device.flags, foreign_birth=device.foreign_birth
+                )
+            )
 
     @rule(data=st.data())
     def one_goes(self, data: st.DataObject) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contract.verdicts import Outcome, Stage
-from tests.builders import SANDBOX, VNI, identity, in_sandbox, leaked
+from tests.builders import SANDBOX, VNI, addressed, identity, in_sandbox, leaked
 from tests.fake_kernel import FakeKernel
 from tests.worker_node import WorkerNode
 from worker.view import Device, VxlanFlag
@@ -44,13 +44,13 @@ def changed(device: Device) -> Callable[[FakeKernel], None]:
     [
         (IN_HOST, changed(IN_HOST._replace(up=True)), "it is UP"),
         (IN_HOST, changed(IN_HOST._replace(master=2)), "it is enslaved"),
-        (IN_HOST, changed(IN_HOST._replace(addressed=True)), "it has an IP address"),
+        (IN_HOST, changed(addressed(IN_HOST)), "it has the IP address(es) 192.0.2.1/24"),
         (IN_HOST, changed(IN_HOST._replace(flags=VxlanFlag(0))), "no longer Docker's"),
         (IN_HOST, changed(IN_HOST._replace(foreign_birth=True)), "no longer Docker's"),
         (IN_HOST, changed(leaked(identity(name="vx-mine"))), "the ifindex now belongs to"),
         (IN_HOST, changed(leaked(identity(vni=VNI + 1))), "the ifindex now belongs to"),
         (IN_HOST, changed(leaked(identity(port=8472))), "the ifindex now belongs to"),
-        (IN_SANDBOX, changed(in_sandbox(endpoints=1)), "its bridge has 1 endpoint(s)"),
+        (IN_SANDBOX, changed(in_sandbox(endpoints=1)), "its bridge has 1 endpoint(s): veth0"),
         (IN_SANDBOX, changed(in_sandbox(endpoints=0, name="vxlan1")), "the ifindex now belongs to"),
     ],
     ids=[
