@@ -36,10 +36,17 @@ class Lane(NamedTuple):
     least: Priority
     most: Priority
 
+    @property
+    def expires_runs(self) -> bool:
+        """Whether its thread also closes the runs whose report did not come."""
+        return self.least is Priority.RESYNC
+
 
 ALL: Final = Lane(Priority.RESYNC, Priority.MANUAL)
 BULK: Final = Lane(Priority.RESYNC, Priority.CHANGE)
 URGENT: Final = Lane(Priority.DRIFT, Priority.MANUAL)
+BY_HAND: Final = Lane(Priority.MANUAL, Priority.MANUAL)
+"""The part of the urgent lane that a person waits for."""
 LANES: Final = (BULK, URGENT)
 """Each in a thread of its own: so what is urgent never waits until a batch of resyncs is sent."""
 
@@ -97,6 +104,7 @@ class Dispatcher:
         )
         self._utcnow = utcnow
         self._doorbells = {lane: threading.Event() for lane in (ALL, *LANES)}
+        self._rung_by_hand = threading.Event()
         self._away = False
         """Whether the broker could not be reached the last time."""
         self._unsure: set[str] = set()
@@ -107,6 +115,8 @@ class Dispatcher:
         for lane, doorbell in self._doorbells.items():
             if priority is None or lane.least <= priority <= lane.most:
                 doorbell.set()
+        if priority is Priority.MANUAL:
+            self._rung_by_hand.set()
 
     def at_once(self, ask: Ask) -> None:
         """Have somebody ask for runs and send what is urgent, in one transaction.
@@ -144,15 +154,21 @@ class Dispatcher:
         now = self._utcnow()
         rung = self._doorbells[lane].is_set()
         self._doorbells[lane].clear()
-        if lane is URGENT:
-            if not rung and not self._is_due(lane, now):
-                return 0.0
+        if lane is URGENT and self._is_asked_for_by_hand(now):
             with gate.urgent():
                 return self._send_due(lane, now)
         gate.stand_aside()
-        if not self._is_due(lane, now):
-            return 0.0  # Most looks end here, and SQLite's one writer is not held up.
+        # Most looks end here, and SQLite's one writer is not held up.
+        if not (lane is URGENT and rung) and not self._is_due(lane, now):
+            return 0.0
         return self._send_due(lane, now)
+
+    def _is_asked_for_by_hand(self, now: datetime) -> bool:
+        """Whether a person waits for what is due: a worker's hints alone must not stop everything else."""
+        if self._rung_by_hand.is_set():
+            self._rung_by_hand.clear()
+            return True
+        return self._is_due(BY_HAND, now)  # Another process may have asked.
 
     def _is_due(self, lane: Lane, now: datetime) -> bool:
         next_time = self._next_time(lane)
@@ -161,7 +177,7 @@ class Dispatcher:
     def _send_due(self, lane: Lane, now: datetime) -> float:
         lost = 0
         with self._database.write() as session:
-            if lane is not URGENT:
+            if lane.expires_runs:
                 lost = due.expire(session, now=now, resync=self._resync)
             claims, built = self._claim(session, lane, now)
         metrics.RUNS.labels(RunState.LOST.value).inc(lost)
@@ -188,7 +204,7 @@ class Dispatcher:
         """When a step of this lane will next have something to do."""
         with self._database.read() as session:
             times = [due.next_time(session, least=lane.least, most=lane.most)]
-            if lane is not URGENT:
+            if lane.expires_runs:
                 times.append(due.next_deadline(session))
         return min((each for each in times if each is not None), default=None)
 

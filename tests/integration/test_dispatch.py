@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -449,6 +450,34 @@ def test_the_urgent_lane_does_not_look_first_when_it_was_rung(
     sender.ring(Priority.MANUAL)
     sender.step(URGENT)
     assert [request.run_id for request in requests(client)] == [due_row(database).run_id]
+
+
+@pytest.mark.parametrize("rung", [True, False], ids=["rung", "found by its own look"])
+@pytest.mark.parametrize(("priority", "closes"), [(Priority.DRIFT, False), (Priority.MANUAL, True)])
+def test_only_what_a_person_asked_for_closes_the_gate(
+    database: Database,
+    sender: Dispatcher,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    priority: Priority,
+    closes: bool,
+    rung: bool,
+) -> None:
+    """A thousand workers that say Hello at once must not stop all else for a thousand times 50 ms."""
+    put(database)
+    ask(database, priority=priority)
+    closed = []
+    claim = due.claim
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        closed.append(not gate._clear.is_set())
+        return claim(*arguments, **options)
+
+    monkeypatch.setattr(due, "claim", watched)
+    if rung:
+        sender.ring(priority)
+    sender.step(URGENT)
+    assert (closed, len(requests(client))) == ([closes], 1)
 
 
 def test_a_second_controller_sends_what_the_first_left(
