@@ -24,6 +24,7 @@ from controller.audit.append import Entry, append
 from controller.breaker import DEFAULTS, Limits
 from controller.database import Database
 from controller.due import Claim
+from controller.leader import LeaseLostError
 from controller.requests import Terms
 from controller.states import Priority, RunState
 
@@ -150,7 +151,11 @@ class Dispatcher:
             doorbell.wait(left)
 
     def step(self, lane: Lane = ALL) -> float:
-        """Close what is lost, send what is due; return for how many seconds the broker wants peace."""
+        """Close what is lost, send what is due; return for how many seconds the broker wants peace.
+
+        Raises:
+            LeaseLostError: another leads, or may; nothing was sent.
+        """
         now = self._utcnow()
         rung = self._doorbells[lane].is_set()
         self._doorbells[lane].clear()
@@ -214,6 +219,9 @@ class Dispatcher:
         """Send requests all at once; if that fails, give all back, for nobody knows which were taken.
 
         One that was taken all the same costs a run that nobody waits for.
+
+        Raises:
+            LeaseLostError: another may lead by now; none was sent.
         """
         if not built:
             return True
@@ -237,14 +245,17 @@ class Dispatcher:
                         )
                     self._fence()  # Raises if another may lead by now; then none of these is sent.
                 let_expire(producer.channel, nodes)
+        except LeaseLostError:
+            # It is not the broker's fault. If another leads already this raises as well, and the runs are
+            # that one's to close.
+            self._give_back(claims)
+            raise
         except Exception as error:  # noqa: BLE001 -- whatever the broker's client raises
             log.warning("broker unreachable, will try again", error=str(error))
             metrics.BROKER_UP.set(0)
             self._away = True
             self._unsure |= nodes
-            with self._database.write() as session:
-                for claim in claims:
-                    due.give_back(session, claim.run_id, now=self._utcnow())
+            self._give_back(claims)
             return False
         metrics.BROKER_UP.set(1)
         self._away = False
@@ -252,3 +263,9 @@ class Dispatcher:
         for claim in claims:
             log.debug("request sent", run_id=str(claim.run_id), node_id=claim.node_id)
         return True
+
+    def _give_back(self, claims: Sequence[Claim]) -> None:
+        """Ask again for what could not be sent."""
+        with self._database.write() as session:
+            for claim in claims:
+                due.give_back(session, claim.run_id, now=self._utcnow())

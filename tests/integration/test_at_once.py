@@ -1,20 +1,23 @@
 """What a person asks for is asked for, recorded and sent in one go; or at least not lost."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import redis
 from celery import Celery
+from sqlalchemy import update
 from sqlalchemy.orm import Session
+from structlog.testing import capture_logs
 
 from contract.broker import celery_app
 from contract.verdicts import Mode, Stage
-from controller import due
+from controller import due, metrics, models
 from controller.audit.append import Entry
 from controller.database import Database
 from controller.dispatch import BULK, URGENT, Dispatcher
-from controller.leader import FencedDatabase, Lease, LeaseLostError
+from controller.leader import LEASE_SECONDS, FencedDatabase, Lease, LeaseLostError
 from controller.states import Priority
 from tests import stored
 from tests.fake_clock import START, Clock
@@ -92,22 +95,80 @@ def test_who_leads_no_longer_sends_nothing_at_once(
     put(postgresql)
     lease = Lease(postgresql, "old")
     assert lease.take()
-    app: Celery = celery_app("controller", broker_url)
-    old = Dispatcher(
-        FencedDatabase(postgresql, lease),
-        app,
-        mode=Mode.ENFORCE,
-        run_timeout=TIMEOUT,
-        resync=RESYNC,
-        fence=lease.fence,
-        utcnow=clock,
-    )
+    old = fenced_by(lease, postgresql, broker_url, clock)
     lease.release()
     assert Lease(postgresql, "new").take()
     before = contents(postgresql)
     with pytest.raises(LeaseLostError):
         old.at_once(by_hand)
     assert (contents(postgresql), client.keys()) == (before, [])
+
+
+def fenced_by(lease: Lease, database: Database, broker_url: str, clock: Clock) -> Dispatcher:
+    """A dispatcher of the controller that has this lease."""
+    return Dispatcher(
+        FencedDatabase(database, lease),
+        celery_app("controller", broker_url),
+        mode=Mode.ENFORCE,
+        run_timeout=TIMEOUT,
+        resync=RESYNC,
+        fence=lease.fence,
+        utcnow=clock,
+    )
+
+
+@pytest.mark.parametrize("taken_over", [False, True], ids=["for a moment", "to another"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(Dispatcher.step, id="a step"),
+        pytest.param(lambda sender: sender.at_once(by_hand), id="at once"),
+    ],
+)
+def test_a_lease_that_is_lost_while_sending_is_not_blamed_on_the_broker(
+    postgresql: Database,
+    broker_url: str,
+    clock: Clock,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    act: Callable[[Dispatcher], object],
+    taken_over: bool,
+) -> None:
+    wipe(postgresql)
+    put(postgresql)
+    boottime = [1000.0]
+    lease = Lease(postgresql, "old", boottime=lambda: boottime[0])
+    assert lease.take()
+    sender = fenced_by(lease, postgresql, broker_url, clock)
+    send_task = Celery.send_task
+
+    def send(app: Celery, *arguments: Any, **options: Any) -> None:
+        send_task(app, *arguments, **options)
+        boottime[0] += LEASE_SECONDS
+        if taken_over and lease.still_leads() is False:
+            let_expire(postgresql)
+            Lease(postgresql, "new").take()
+
+    metrics.BROKER_UP.set(1)
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(Celery, "send_task", send)
+        with pytest.raises(LeaseLostError):
+            act(sender)
+    assert (client.keys(), [each for each in logs if "broker" in each["event"]]) == ([], [])
+    (broker_up,) = metrics.BROKER_UP.collect()
+    assert broker_up.samples[0].value == 1
+    # Another leader must not find its rows changed by this one: it closes the run as lost.
+    assert (due_row(postgresql).run_id is not None) == taken_over
+    if not taken_over:
+        lease.renew()
+        sender.at_once(by_hand)
+        assert len(requests(client)) == 1
+
+
+def let_expire(database: Database) -> None:
+    """Let the time of the lease pass."""
+    with database.write() as session:
+        session.execute(update(models.Lease).values(expires_at=START.replace(year=2000)))
 
 
 def test_who_asks_does_not_wait_for_a_broker_that_hangs(
