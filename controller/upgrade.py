@@ -26,12 +26,14 @@ _TRIGGERS: Final = {
         "audit_no_truncate",
         "audit_anchors_append_only",
         "audit_anchors_no_truncate",
+        "audit_anchors_of_a_row",
     },
     "sqlite": {
         "audit_no_update",
         "audit_no_delete",
         "audit_anchors_no_update",
         "audit_anchors_no_delete",
+        "audit_anchors_of_a_row",
     },
 }
 """What keeps the audit trail append-only; models cannot say it."""

@@ -139,6 +139,26 @@ def test_a_trigger_that_is_missing_is_told(database: Database, database_url: str
     assert said("check", database_url, 1).splitlines() == told
 
 
+def test_every_trigger_that_the_migrations_make_is_checked(
+    database: Database, database_url: str
+) -> None:
+    postgresql = database.engine.dialect.name == "postgresql"
+    made = (
+        "SELECT tgname, tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal"
+        if postgresql
+        else "SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger'"
+    )
+    with database.engine.begin() as connection:
+        triggers = connection.execute(text(made)).all()
+        for name, table in triggers:
+            on = f" ON {table}" if postgresql else ""
+            connection.execute(text(f"DROP TRIGGER {name}{on}"))
+    assert len(triggers) == 5
+    assert said("check", database_url, 1).splitlines() == sorted(
+        f"the trigger {name} is missing or disabled" for name, _ in triggers
+    )
+
+
 def test_other_peoples_tables_do_not_count(database: Database, database_url: str) -> None:
     with database.engine.begin() as connection:
         connection.execute(text("CREATE TABLE mine (id INTEGER)"))
