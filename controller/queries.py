@@ -1,6 +1,7 @@
 """What people ask, answered from the database; each answer is one moment's."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -120,9 +121,12 @@ def cluster(session: Session) -> Cluster | None:
 
 
 def leader(session: Session) -> str | None:
-    """The controller that led last, and still does as far as is known."""
-    lease = session.scalar(select(Lease))
-    return None if lease is None else lease.holder or None
+    """The controller that leads; None: there was none yet, or its lease was given back or has expired."""
+    # By the clock that the lease's expiry was written by (see `controller.leader`).
+    postgresql = session.get_bind().dialect.name == "postgresql"
+    now = func.clock_timestamp() if postgresql else datetime.now(UTC)
+    # A lease that was given back keeps its holder, and has expired long ago.
+    return session.scalar(select(Lease.holder).where(Lease.holder != "", Lease.expires_at > now))
 
 
 def nodes(

@@ -14,7 +14,7 @@ from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 
 from contract.errors import OperatorError
-from controller import leader, models
+from controller import leader, models, queries
 from controller.database import Database
 from controller.leader import (
     LEASE_SECONDS,
@@ -165,6 +165,30 @@ def test_a_lease_that_was_given_back_is_free_at_once(database: Database, first: 
     second = Lease(database, "second")
     assert second.take()
     assert second.fence() > before
+
+
+@pytest.mark.parametrize("how", ["given back", "expired"])
+def test_a_lease_that_was_given_back_or_has_expired_names_no_leader(
+    database: Database, first: Lease, how: str
+) -> None:
+    assert named_leader(database) == "first"
+    if how == "expired":
+        let_expire(database)
+    else:
+        first.release()
+    assert named_leader(database) is None
+    assert Lease(database, "second").take()
+    assert named_leader(database) == "second"
+
+
+def test_nobody_is_named_before_anybody_led(database: Database) -> None:
+    assert named_leader(database) is None
+
+
+def named_leader(database: Database) -> str | None:
+    """Whom `vxctl status` names."""
+    with database.read() as session:
+        return queries.leader(session)
 
 
 @only_postgresql

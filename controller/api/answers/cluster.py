@@ -35,7 +35,7 @@ class StatusAnswer(Answer):
     mode: str
     """As the settings say."""
     leader: str | None
-    """The controller that leads, HOST:PID:random; None: there was none yet."""
+    """The controller that leads, HOST:PID:random; None: nobody does at the moment."""
     leading: bool
     """Whether it is the one that answers."""
     cluster: ClusterAnswer | None
