@@ -1,5 +1,6 @@
 """The database: opening it, and sessions that read or write."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -8,7 +9,15 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, ExecutionContext, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from contract.errors import OperatorError
@@ -104,6 +113,16 @@ def open_to_look(url: str) -> Iterator[Connection]:
             yield looking
     finally:
         engine.dispose()
+
+
+def is_away(error: Exception) -> bool:
+    """Whether an error says that the database is away, locked or full: then trying again may help."""
+    if isinstance(error, OperationalError | InterfaceError):
+        # SQLite's driver has the same class for a statement that is wrong, which it always will be.
+        return getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    return isinstance(error, PoolTimeoutError)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from uuid import UUID
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import select
-from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from contract.messages import Drift, Hello, ReconcileReport
@@ -22,7 +21,7 @@ from controller import breaker, devices, due, gate, metrics
 from controller.audit import recorded
 from controller.audit.append import Entry, append
 from controller.breaker import DEFAULTS, Limits
-from controller.database import Database
+from controller.database import Database, is_away
 from controller.due import Ring
 from controller.leader import LeaseLostError
 from controller.models import Network, Node, Run
@@ -109,9 +108,9 @@ class Intake:
         try:
             with self._database.write() as session:
                 closed = self._close(session, batch)
-        except (OperationalError, InterfaceError, LeaseLostError):
-            raise
-        except Exception:
+        except Exception as error:
+            if is_away(error) or isinstance(error, LeaseLostError):
+                raise
             if len(batch) == 1:
                 log.exception("dropped a report that cannot be stored", node_id=batch[0].node_id)
                 return
@@ -125,11 +124,20 @@ class Intake:
             if report.run_id in closed.runs:
                 metrics.count_run(_STATES[report.outcome], _removed(report))
             else:
-                with self._database.write() as session:
-                    self._store_late(session, report)
+                self._take_late(report)
         if any(_removed(report) for report in batch):
             with self._database.write() as session:
                 breaker.check(session, self._limits, self._utcnow())
+
+    def _take_late(self, report: ReconcileReport) -> None:
+        """Take in a report whose run is not under way; one that cannot be stored holds up no other."""
+        try:
+            with self._database.write() as session:
+                self._store_late(session, report)
+        except Exception as error:
+            if is_away(error) or isinstance(error, LeaseLostError):
+                raise
+            log.exception("dropped a late report that cannot be stored", node_id=report.node_id)
 
     def drift(self, payload: str) -> None:
         """The task `controller.drift`."""

@@ -2,18 +2,23 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import event, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, InternalError, OperationalError
 from sqlalchemy.orm import Session
+from structlog.testing import capture_logs
 
 from contract.messages import DeviceReport, ReconcileReport
 from contract.verdicts import Outcome, Verdict
 from controller import devices as stored_devices
+from controller.audit import recorded
 from controller.database import Database
 from controller.intake import Intake
+from controller.leader import LeaseLostError
+from controller.models import Node
 from controller.states import Priority, RunState
 from tests.bell import Bell
 from tests.fake_clock import START, Clock
@@ -98,6 +103,70 @@ def test_a_database_that_is_away_is_said_so_and_nothing_of_them_is_stored(
     with pytest.raises(OperationalError):
         intake.reports(told(runs))
     assert contents(database) == before
+
+
+def fails_late_for_two(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Let storing the entries of node `two` fail so."""
+    entries = recorded.entries
+
+    def fails(session: Session, node: Node, told: ReconcileReport, *more: Any) -> Any:
+        if node.hostname == "two":
+            raise error
+        return entries(session, node, told, *more)
+
+    monkeypatch.setattr("controller.intake.recorded.entries", fails)
+
+
+def late() -> list[str]:
+    """Reports of runs that are not under way, each with an entry."""
+    return [
+        report(node=name, entries=[entry(1)], journal_id=uuid4()).model_dump_json()
+        for name in ("two", "three")
+    ]
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), DataError("INSERT", {}, Exception("out of range"))], ids=repr
+)
+def test_a_late_report_that_cannot_be_stored_is_dropped_and_holds_up_no_other(
+    database: Database,
+    intake: Intake,
+    runs: dict[str, UUID],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    fails_late_for_two(monkeypatch, error)
+    first = report(runs["one"], devices=[device(1)])
+    with capture_logs() as logs:
+        intake.reports([first.model_dump_json(), *late()])
+    assert run_row(database, runs["one"]).state is RunState.SUCCEEDED
+    assert [row.node_id for row in audit(database)] == [swarm_id("three")]
+    dropped = [each for each in logs if each["log_level"] == "error"]
+    assert [each["node_id"] for each in dropped] == [swarm_id("two")]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("INSERT", {}, Exception("the server closed the connection")),
+        InternalError("INSERT", {}, Exception("idle for too long"), connection_invalidated=True),
+        LeaseLostError(),
+    ],
+    ids=repr,
+)
+def test_a_late_report_is_told_again_when_the_database_is_away_or_another_leads(
+    database: Database,
+    intake: Intake,
+    runs: dict[str, UUID],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    with monkeypatch.context() as patch:
+        fails_late_for_two(patch, error)
+        with pytest.raises(type(error)):
+            intake.reports(late())
+    intake.reports(late())
+    assert {row.node_id for row in audit(database)} == {swarm_id("two"), swarm_id("three")}
 
 
 def test_two_reports_of_one_node_are_taken_in_in_their_order(
