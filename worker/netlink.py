@@ -39,7 +39,15 @@ Attributes = dict[int, tuple[int, int]]
 
 
 class NetlinkError(OSError):
-    """The kernel answered a request with an error number, or did not answer in time."""
+    """A request failed: the kernel answered with an error number, or the request never reached it."""
+
+
+class NoAnswerError(NetlinkError):
+    """A request was sent, and no answer to it could be read: it may have been carried out.
+
+    When sending fails, it was not: the kernel carries a request out while it is being sent
+    (netlink_unicast_kernel, net/netlink/af_netlink.c), and only then makes room for the answer.
+    """
 
 
 class InterruptedDumpError(NetlinkError):
@@ -62,6 +70,7 @@ class NetlinkSocket:
     def __init__(
         self, *, groups: int = 0, timeout: float = 5.0, receive_buffer: int | None = None
     ) -> None:
+        self._timeout = timeout
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
         )
@@ -101,7 +110,8 @@ class NetlinkSocket:
         """Send an encoded dump request; return the answers' flags and bodies, all of them.
 
         Raises:
-            NetlinkError: the kernel refused, or fell silent.
+            NetlinkError: the kernel refused.
+            NoAnswerError: its answer did not come.
             InterruptedDumpError: it was interrupted every time.
         """
         for _ in range(_INTERRUPTED_TRIES):
@@ -114,7 +124,8 @@ class NetlinkSocket:
         """Send an encoded request that asks for an acknowledgement; return what came before it.
 
         Raises:
-            NetlinkError: the kernel refused, or fell silent.
+            NetlinkError: the kernel refused.
+            NoAnswerError: its answer did not come.
         """
         answers, _ = self._exchange(message)
         return answers
@@ -128,27 +139,38 @@ class NetlinkSocket:
         interrupted = False
         try:
             self._socket.send(request)
-            while True:
-                for flags, kind, body in self._messages():
-                    interrupted |= bool(flags & NLM_F_DUMP_INTR)
-                    if kind in (NLMSG_ERROR, NLMSG_DONE):
-                        self._raise_for(body)
-                        return answers, interrupted
-                    answers.append((flags, body))
-        except TimeoutError as error:
-            raise NetlinkError(errno.ETIMEDOUT, "the kernel did not answer in time") from error
-        except NetlinkError:
-            raise
         except OSError as error:
-            raise NetlinkError(error.errno or 0, error.strerror or str(error)) from error
+            raise NetlinkError(error.errno or 0, f"cannot ask the kernel: {error}") from error
+        while True:
+            for flags, kind, body in self._messages():
+                interrupted |= bool(flags & NLM_F_DUMP_INTR)
+                if kind in (NLMSG_ERROR, NLMSG_DONE):
+                    self._raise_for(body)
+                    return answers, interrupted
+                answers.append((flags, body))
 
-    def _messages(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield flags, type and body of each message in one datagram that answers our last request."""
-        data = self._socket.recv(_RECEIVE_BYTES)
-        for flags, kind, sequence, body in split(data):
+    def _messages(self) -> list[tuple[int, int, bytes]]:
+        """Flags, type and body of each message in one datagram that answers our last request.
+
+        Raises:
+            NoAnswerError: none came, or none that can be read.
+        """
+        try:
+            data = self._socket.recv(_RECEIVE_BYTES)
             # What is left over from an exchange that timed out has an older number.
-            if sequence == self._sequence:
-                yield flags, kind, body
+            return [
+                (flags, kind, body)
+                for flags, kind, sequence, body in split(data)
+                if sequence == self._sequence
+            ]
+        except TimeoutError as error:
+            raise NoAnswerError(
+                errno.ETIMEDOUT, f"the kernel did not answer within {self._timeout:g} s"
+            ) from error
+        except OSError as error:
+            raise NoAnswerError(
+                error.errno or 0, f"the kernel's answer was lost: {error.strerror}"
+            ) from error
 
     @staticmethod
     def _raise_for(body: bytes) -> None:

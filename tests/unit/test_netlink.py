@@ -20,6 +20,7 @@ from worker.netlink import (
     InterruptedDumpError,
     NetlinkError,
     NetlinkSocket,
+    NoAnswerError,
     attributes,
     split,
 )
@@ -168,6 +169,7 @@ def test_an_error_is_never_an_empty_list(
     with pytest.raises(NetlinkError) as failure:
         netlink.dump(REQUEST)
     assert failure.value.errno == errno.EPERM
+    assert not isinstance(failure.value, NoAnswerError)
 
 
 def test_an_interrupted_dump_is_read_again_and_only_the_whole_one_counts(
@@ -210,6 +212,45 @@ def test_any_trouble_with_the_socket_is_a_netlink_error(monkeypatch: pytest.Monk
     with pytest.raises(NetlinkError) as failure:
         netlink.request(REQUEST)
     assert failure.value.errno == errno.ENOBUFS
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [],
+        [OSError(errno.ENOBUFS, "no buffer space")],
+        [OSError(errno.EINVAL, "odd")],
+        [message(NLMSG_ERROR, OK, sequence=1)[:-2]],
+    ],
+    ids=["silence", "no room for the answer", "any other trouble", "an answer that is cut short"],
+)
+def test_an_answer_that_does_not_come_is_told_from_a_refusal(
+    monkeypatch: pytest.MonkeyPatch, answers: list[bytes | OSError]
+) -> None:
+    netlink, _ = scripted(monkeypatch, lambda _: answers)
+    with pytest.raises(NoAnswerError):
+        netlink.request(REQUEST)
+
+
+def test_a_silent_kernel_is_told_with_how_long_it_was_waited_for() -> None:
+    with NetlinkSocket(timeout=0.01) as netlink, pytest.raises(NoAnswerError) as failure:
+        # The kernel answers no request that asks for no answer.
+        netlink.request(HEADER.pack(HEADER.size, 3, NLM_F_REQUEST, 0, 0))
+    assert failure.value.strerror == "the kernel did not answer within 0.01 s"
+    assert failure.value.errno == errno.ETIMEDOUT
+
+
+@pytest.mark.parametrize("trouble", [TimeoutError(), OSError(errno.ENOBUFS, "no buffer space")])
+def test_what_could_not_be_sent_is_no_lost_answer(
+    monkeypatch: pytest.MonkeyPatch, trouble: OSError
+) -> None:
+    def fails(_: int) -> list[bytes | OSError]:
+        raise trouble
+
+    netlink, _ = scripted(monkeypatch, fails)
+    with pytest.raises(NetlinkError) as failure:
+        netlink.request(REQUEST)
+    assert not isinstance(failure.value, NoAnswerError)
 
 
 def test_lost_events_are_told_apart_from_other_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
