@@ -4,12 +4,13 @@
 """
 
 import errno
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
-from worker.port import GoneError, KernelError, NotPermittedError
-from worker.view import HOST, Device, Identity, Place, View
+from worker.port import GoneError, KernelError, NotPermittedError, UnansweredError
+from worker.view import HOST, Device, Identity, Place, VethPair, View
 
 Operation = Literal[
     "check_capability",
@@ -20,6 +21,8 @@ Operation = Literal[
     "set_group",
     "group_members",
     "delete_group",
+    "joins_under_way",
+    "sandbox_files",
 ]
 
 
@@ -45,6 +48,8 @@ class FakeKernel:
         permitted: whether the caller has CAP_NET_ADMIN.
         limits: what a look says it could not see.
         takes_effect: whether a confirmed delete really removes the device.
+        joins: the veth pairs of containers that are joining a network.
+        files: what Docker's directories of sandboxes hold, by nsid.
     """
 
     def __init__(self, devices: Iterable[Device] = ()) -> None:
@@ -53,9 +58,12 @@ class FakeKernel:
         self.permitted = True
         self.limits: tuple[str, ...] = ()
         self.takes_effect = True
+        self.joins: list[VethPair] = []
+        self.files: dict[int, str] = {}
         self._links: dict[tuple[Place, int], Device | None] = {}
         self._groups: dict[int, int] = {}
         self._before: dict[Operation, deque[Callable[[], None]]] = {}
+        self._lost: Counter[Operation] = Counter()
         for device in devices:
             self.put(device)
 
@@ -97,62 +105,77 @@ class FakeKernel:
         """Let the next such call fail with an errno."""
         self.before(operation, lambda: _fail(code))
 
+    def lose_answer(self, operation: Operation) -> None:
+        """Let the next such call be carried out, or refused, and its answer not come."""
+        self._lost[operation] += 1
+
     def forget_happenings(self) -> None:
         """Let nothing more happen that was to happen."""
         self._before.clear()
+        self._lost.clear()
 
     # What the worker asks.
 
     def check_capability(self) -> None:
         """See `Kernel.check_capability`."""
-        self._begin("check_capability")
-        if not self.permitted:
-            raise NotPermittedError(errno.EPERM, "CAP_NET_ADMIN is missing")
+        with self._call("check_capability"):
+            if not self.permitted:
+                raise NotPermittedError(errno.EPERM, "CAP_NET_ADMIN is missing")
 
     def look(self) -> View:
         """See `Kernel.look`; like the real one it shows the host, and no peer, to the unpermitted."""
-        self._begin("look")
-        if self.permitted:
-            return View(self.devices(), self.limits)
-        return View(tuple(each for each in self.devices() if each.identity.place.is_host))
+        with self._call("look"):
+            if self.permitted:
+                return View(self.devices(), self.limits)
+            return View(tuple(each for each in self.devices() if each.identity.place.is_host))
 
     def look_at(self, place: Place) -> tuple[Device, ...]:
         """See `Kernel.look_at`."""
-        self._begin("look_at")
-        return tuple(each for each in self.devices() if each.identity.place == place)
+        with self._call("look_at"):
+            return tuple(each for each in self.devices() if each.identity.place == place)
 
     def read(self, place: Place, ifindex: int) -> Device | None:
         """See `Kernel.read`."""
-        self._begin("read")
-        return self._links.get((place, ifindex))
+        with self._call("read"):
+            return self._links.get((place, ifindex))
+
+    def joins_under_way(self) -> tuple[VethPair, ...]:
+        """See `Kernel.joins_under_way`."""
+        with self._call("joins_under_way"):
+            return tuple(self.joins)
+
+    def sandbox_files(self) -> Mapping[int, str]:
+        """See `Kernel.sandbox_files`."""
+        with self._call("sandbox_files"):
+            return dict(self.files)
 
     def delete(self, place: Place, ifindex: int) -> None:
         """See `Kernel.delete`: it takes whatever has the ifindex, as the real one does."""
-        self._begin("delete")
-        self._must_exist(place, ifindex)
-        self._hit(place, ifindex)
+        with self._call("delete"):
+            self._must_exist(place, ifindex)
+            self._hit(place, ifindex)
 
     def set_group(self, ifindex: int, group: int) -> None:
         """See `Kernel.set_group`."""
-        self._begin("set_group")
-        self._must_exist(HOST, ifindex)
-        self._groups[ifindex] = group
+        with self._call("set_group"):
+            self._must_exist(HOST, ifindex)
+            self._groups[ifindex] = group
 
     def group_members(self, group: int) -> frozenset[int]:
         """See `Kernel.group_members`."""
-        self._begin("group_members")
-        return frozenset(
-            ifindex
-            for place, ifindex in self._links
-            if place.is_host and self.group_of(ifindex) == group
-        )
+        with self._call("group_members"):
+            return frozenset(
+                ifindex
+                for place, ifindex in self._links
+                if place.is_host and self.group_of(ifindex) == group
+            )
 
     def delete_group(self, group: int) -> None:
         """See `Kernel.delete_group`: it takes whatever is in the group, as the real one does."""
-        self._begin("delete_group")
-        for place, ifindex in list(self._links):
-            if place.is_host and self.group_of(ifindex) == group:
-                self._hit(place, ifindex)
+        with self._call("delete_group"):
+            for place, ifindex in list(self._links):
+                if place.is_host and self.group_of(ifindex) == group:
+                    self._hit(place, ifindex)
 
     def _must_exist(self, place: Place, ifindex: int) -> None:
         if (place, ifindex) not in self._links:
@@ -163,11 +186,24 @@ class FakeKernel:
         if self.takes_effect:
             del self._links[place, ifindex]
 
-    def _begin(self, operation: Operation) -> None:
+    @contextmanager
+    def _call(self, operation: Operation) -> Iterator[None]:
+        """What the body does or raises is the answer, which may be lost."""
         self.asked.append(operation)
-        happenings = self._before.get(operation)
-        if happenings:
-            happenings.popleft()()
+        lost = self._lost[operation] > 0
+        self._lost[operation] -= lost
+        try:
+            happenings = self._before.get(operation)
+            if happenings:
+                happenings.popleft()()
+            yield
+        except KernelError:
+            if not lost:
+                raise
+        if lost:
+            raise UnansweredError(
+                errno.ETIMEDOUT, f"{operation}: the kernel did not answer within 5 s"
+            )
 
 
 def _fail(code: int) -> None:

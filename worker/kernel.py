@@ -18,12 +18,14 @@ What the kernel does, once, for the whole package:
 
 import errno
 import os
+import re
 import socket
 import struct
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
+from pathlib import Path
 from typing import Final, Self
 
 from pyroute2.netlink import nlmsg
@@ -38,7 +40,7 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
-from worker.linkmsg import LinkDecoder, decode_group, decode_port
+from worker.linkmsg import LinkDecoder, decode_group, decode_port, decode_veth
 from worker.netlink import (
     NETLINK_GET_STRICT_CHK,
     NLM_F_ACK,
@@ -46,10 +48,21 @@ from worker.netlink import (
     NLM_F_REQUEST,
     NetlinkError,
     NetlinkSocket,
+    NoAnswerError,
     attributes,
 )
-from worker.port import GoneError, KernelError, NotPermittedError
-from worker.view import HOST, Device, Place, View
+from worker.port import GoneError, KernelError, NotPermittedError, UnansweredError
+from worker.view import HOST, Device, Place, VethPair, View
+
+SANDBOX_DIRECTORIES: Final = (
+    Path("/run/docker/netns"),
+    Path("/var/run/docker/netns"),
+    Path("/run/snap.docker/netns"),
+)
+"""Where Docker mounts its sandboxes' namespaces (moby libnetwork/osl: `basePath` under the exec root)."""
+
+_DOCKERS_VETH: Final = re.compile(r"veth[0-9a-f]{7}")
+"""moby libnetwork/netutils: `GenerateIfaceName`, with the overlay driver's `vethPrefix` and `vethLen`."""
 
 _NO_SUCH_IFINDEX: Final = 2**31 - 1
 _NETNSA_NSID: Final = 1
@@ -70,16 +83,33 @@ _TOO_OLD: Final = (
 # What a request for a namespace that went away is answered.
 _NAMESPACE_GONE: Final = frozenset({errno.EINVAL, errno.ENODEV, errno.ESRCH})
 
+# What a request with the file descriptor of something else is answered (get_net_ns_by_fd).
+_NO_NAMESPACE: Final = frozenset({errno.EINVAL})
+
+_NO_SUCH_DEVICE: Final = frozenset({errno.ENODEV})
+
 # How long a namespace may take to end: more than half a second was seen on a busy machine.
 _ENDING_PAUSES: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 class RouteNetlink:
-    """The kernel of this machine, through one netlink socket in the namespace of this process."""
+    """The kernel of this machine, through one netlink socket in the namespace of this process.
 
-    def __init__(self, netlink: NetlinkSocket, sleep: Callable[[float], None] = time.sleep) -> None:
+    Args:
+        netlink: the socket.
+        sleep: waits for so many seconds.
+        sandbox_directories: where Docker mounts its sandboxes' namespaces.
+    """
+
+    def __init__(
+        self,
+        netlink: NetlinkSocket,
+        sleep: Callable[[float], None] = time.sleep,
+        sandbox_directories: Sequence[Path] = SANDBOX_DIRECTORIES,
+    ) -> None:
         self._netlink = netlink
         self._sleep = sleep
+        self._sandbox_directories = sandbox_directories
         self._decoder = LinkDecoder()
         self._own: int | None = None
         self._limits: tuple[str, ...] = ()
@@ -116,7 +146,7 @@ class RouteNetlink:
         try:
             self._netlink.request(_encoded(message, RTM_SETLINK, NLM_F_ACK))
         except NetlinkError as error:
-            if error.errno == errno.ENODEV:
+            if _is_answer(error, _NO_SUCH_DEVICE):
                 return
             raise _translated(error, "asking for the right to look") from error
         raise KernelError(errno.EPROTO, "the kernel changed a device that cannot exist")
@@ -141,7 +171,7 @@ class RouteNetlink:
             answers = self._netlink.request(_encoded(message, RTM_GETLINK, NLM_F_ACK))
             devices = self._decoded(place, (body for _, body in answers))
         except NetlinkError as error:
-            if error.errno == errno.ENODEV or _is_gone(place, error):
+            if _is_answer(error, _NO_SUCH_DEVICE) or _is_gone(place, error):
                 return None
             raise _translated(error, f"reading the device with ifindex {ifindex}") from error
         return devices[0] if devices else None
@@ -154,6 +184,40 @@ class RouteNetlink:
             return tuple(self._devices_of_peer(place, iter(_ENDING_PAUSES)))
         except NetlinkError as error:
             raise _translated(error, f"listing the VXLAN devices in {place}") from error
+
+    def joins_under_way(self) -> tuple[VethPair, ...]:
+        """See `Kernel.joins_under_way`."""
+        try:
+            answers = self._netlink.dump(_veth_dump())
+            ends = [end for _, body in answers if (end := decode_veth(body)) is not None]
+        except NetlinkError as error:
+            raise _translated(error, "listing the veth pairs") from error
+        waiting = {
+            end.ifindex: end
+            for end in ends
+            if end.master is None and _DOCKERS_VETH.fullmatch(end.name)
+        }
+        return tuple(
+            VethPair(one.name, other.name, (one.ifindex, other.ifindex))
+            for one in waiting.values()
+            if one.peer is not None
+            and (other := waiting.get(one.peer)) is not None
+            and one.ifindex < other.ifindex
+        )
+
+    def sandbox_files(self) -> Mapping[int, str]:
+        """See `Kernel.sandbox_files`."""
+        files: dict[int, str] = {}
+        try:
+            own = self._own_nsid()
+            for path in self._files():
+                nsid = self._nsid_of(path)
+                # Docker has a file for the host namespace too.
+                if nsid is not None and nsid != own:
+                    files.setdefault(nsid, str(path))
+        except NetlinkError as error:
+            raise _translated(error, "asking for the numbers of Docker's sandboxes") from error
+        return files
 
     def delete(self, place: Place, ifindex: int) -> None:
         """See `Kernel.delete`."""
@@ -207,7 +271,7 @@ class RouteNetlink:
             try:
                 return self._devices(place)
             except NetlinkError as error:
-                if error.errno not in _NAMESPACE_GONE:
+                if not _is_answer(error, _NAMESPACE_GONE):
                     raise
                 if place not in self._peers():
                     return []
@@ -240,6 +304,33 @@ class RouteNetlink:
             for _, body in self._netlink.request(_encoded(message, RTM_GETNSID, NLM_F_ACK)):
                 self._own = _nsid(body)
         return self._own
+
+    def _files(self) -> Iterator[Path]:
+        """What is in the directories of Docker's sandboxes, as far as this process may look."""
+        for directory in self._sandbox_directories:
+            try:
+                yield from sorted(directory.iterdir())
+            except OSError:
+                continue
+
+    def _nsid_of(self, path: Path) -> int | None:
+        """The number of the namespace that this is the file of; None if it has none or is no such file."""
+        try:
+            # Whatever it is: without waiting for it, or letting it become our terminal.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError:
+            return None
+        message = nsidmsg()
+        message["attrs"] = [["NETNSA_FD", descriptor]]
+        try:
+            answers = self._netlink.request(_encoded(message, RTM_GETNSID, NLM_F_ACK))
+        except NetlinkError as error:
+            if _is_answer(error, _NO_NAMESPACE):
+                return None
+            raise
+        finally:
+            os.close(descriptor)
+        return next((_nsid(body) for _, body in answers), None)
 
     def _devices(self, place: Place) -> list[Device]:
         return self._decoded(place, (body for _, body in self._netlink.dump(_link_dump(place))))
@@ -321,7 +412,12 @@ def _nsid(body: bytes) -> int | None:
 
 
 def _is_gone(place: Place, error: NetlinkError) -> bool:
-    return not place.is_host and error.errno in _NAMESPACE_GONE
+    return not place.is_host and _is_answer(error, _NAMESPACE_GONE)
+
+
+def _is_answer(error: NetlinkError, codes: Set[int]) -> bool:
+    """Whether the kernel answered with one of these error numbers."""
+    return error.errno in codes and not isinstance(error, NoAnswerError)
 
 
 def _target(place: Place) -> list[list[object]]:
@@ -358,6 +454,17 @@ def _port_dump(place: Place, bridge: int) -> bytes:
 
 
 @lru_cache(maxsize=1)
+def _veth_dump() -> bytes:
+    """All veth devices of the host namespace; the kernel filters by kind."""
+    message = ifinfmsg()
+    message["attrs"] = [
+        *_without_statistics(HOST),
+        ["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", "veth"]]}],
+    ]
+    return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
+
+
+@lru_cache(maxsize=1)
 def _nsid_dump() -> bytes:
     return _encoded(nsidmsg(), RTM_GETNSID, NLM_F_DUMP)
 
@@ -377,6 +484,8 @@ def _encoded(message: nlmsg, kind: int, flags: int) -> bytes:
 def _translated(error: NetlinkError, doing: str) -> KernelError:
     """The one place where an errno becomes a typed error."""
     code = error.errno or 0
+    if isinstance(error, NoAnswerError):
+        return UnansweredError(code, f"{doing}: {error.strerror}")
     if code in (errno.EPERM, errno.EACCES):
         return NotPermittedError(
             code, f"{doing}: the kernel asks for CAP_NET_ADMIN in the host's network namespace"

@@ -1,8 +1,9 @@
 """What the worker asks of a kernel, and how the kernel refuses. `worker.kernel` has the real one."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from worker.view import Device, Place, View
+from worker.view import Device, Place, VethPair, View
 
 
 class KernelError(Exception):
@@ -21,8 +22,15 @@ class GoneError(KernelError):
     """There is no such device (any more)."""
 
 
+class UnansweredError(KernelError):
+    """The kernel's answer to a request did not come: the request may have been carried out."""
+
+
 class Kernel(Protocol):
-    """What the worker asks of a kernel. `RouteNetlink` is the real one."""
+    """What the worker asks of a kernel. `RouteNetlink` is the real one.
+
+    Each of these may raise `UnansweredError`, which is a `KernelError`.
+    """
 
     def check_capability(self) -> None:
         """Make sure that an empty answer would mean that there is nothing.
@@ -51,6 +59,28 @@ class Kernel(Protocol):
 
         Raises:
             KernelError: it could not be read.
+        """
+
+    def joins_under_way(self) -> tuple[VethPair, ...]:
+        """List the veth pairs that may be those of a container which is joining a network.
+
+        Docker makes a pair in the host namespace before it moves one end into the network's sandbox
+        (moby libnetwork/drivers/overlay: `createVethPair` in joinleave.go). So here are pairs with both
+        ends there, neither with a master, both named as Docker names them. Docker's bridge networks make
+        such pairs too.
+
+        Raises:
+            KernelError: the list could not be read whole.
+        """
+
+    def sandbox_files(self) -> Mapping[int, str]:
+        """The nsids of peer namespaces with a file in Docker's directories, and the path of each file.
+
+        Docker mounts each sandbox's namespace there. A directory or a file that is missing, or that
+        this process may not open, is left out.
+
+        Raises:
+            KernelError: the kernel could not be asked for a number.
         """
 
     def delete(self, place: Place, ifindex: int) -> None:

@@ -9,7 +9,7 @@ import pickle
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +30,7 @@ from worker.linkmsg import (
 )
 from worker.netlink import HEADER, NLM_F_ACK, NLM_F_REQUEST, NetlinkSocket
 from worker.port import KernelError
-from worker.view import Device, Place, View
+from worker.view import Device, Place, VethPair, View
 
 _CLONE_NEWNET: Final = 0x40000000
 
@@ -174,6 +174,16 @@ class KernelProcess:
         """See `Kernel.look_at`."""
         devices: tuple[Device, ...] = self._call("look_at", place)
         return devices
+
+    def joins_under_way(self) -> tuple[VethPair, ...]:
+        """See `Kernel.joins_under_way`."""
+        pairs: tuple[VethPair, ...] = self._call("joins_under_way")
+        return pairs
+
+    def sandbox_files(self) -> Mapping[int, str]:
+        """See `Kernel.sandbox_files`."""
+        files: Mapping[int, str] = self._call("sandbox_files")
+        return files
 
     def set_group(self, ifindex: int, group: int) -> None:
         """See `Kernel.set_group`."""

@@ -17,6 +17,9 @@ pytestmark = pytest.mark.privileged
 
 NO_NET_ADMIN = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
 
+NO_OVERRIDE = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search",
+               "--inh-caps", "-dac_override,-dac_read_search")  # fmt: skip
+
 
 @pytest.fixture
 def host(in_empty_namespace: int) -> Namespace:
@@ -338,6 +341,118 @@ def test_one_place_can_be_looked_at_alone(host: Namespace) -> None:
         for device in everything:
             assert kernel.look_at(device.identity.place) == (device,)
         assert kernel.look_at(Place(4242)) == ()
+
+
+ONE, OTHER = "veth0a1b2c3", "vethfedcba9"
+
+
+@pytest.mark.parametrize(
+    ("steps", "found"),
+    [
+        ([f"link add {ONE} type veth peer name {OTHER}"], True),
+        ([f"link add {OTHER} type veth peer name {ONE}"], True),
+        ([f"link add {ONE} type veth peer name {OTHER} netns sandbox"], False),
+        (
+            [
+                f"link add {ONE} type veth peer name {OTHER}",
+                "link add br0 type bridge",
+                f"link set {OTHER} master br0",
+            ],
+            False,
+        ),
+        ([f"link add {ONE} type veth peer name eth0"], False),
+        ([f"link add {ONE}4 type veth peer name {OTHER}"], False),
+        (["link add veth0 type veth peer name veth1"], False),
+        ([f"link add {ONE} type bridge", f"link add {OTHER} type bridge"], False),
+        ([], False),
+    ],
+    ids=[
+        "both ends at home",
+        "the other way round",
+        "one end moved away",
+        "one end enslaved",
+        "one end named by somebody else",
+        "a longer name",
+        "names of somebody else",
+        "another kind",
+        "nothing",
+    ],
+)
+def test_a_container_that_is_joining_shows_as_a_pair_at_home(
+    host: Namespace, steps: list[str], found: bool
+) -> None:
+    host.ip("netns add sandbox")
+    for step in steps:
+        host.ip(step)
+    with host.kernel() as kernel:
+        pairs = kernel.joins_under_way()
+    if not found:
+        assert pairs == ()
+        return
+    ((one, other, ifindexes),) = pairs
+    assert {one, other} == {ONE, OTHER}
+    assert ifindexes == (ifindex_of(host, one), ifindex_of(host, other))
+
+
+def test_pairs_that_join_at_the_same_time_are_not_mixed_up(host: Namespace) -> None:
+    pairs = {(f"veth{number:07x}", f"veth{number + 16:07x}") for number in range(3)}
+    for one, other in pairs:
+        host.ip(f"link add {one} type veth peer name {other}")
+    with host.kernel() as kernel:
+        found = {tuple(sorted(pair[:2])) for pair in kernel.joins_under_way()}
+    assert found == pairs
+
+
+def test_the_pair_is_gone_once_its_end_is_in_the_sandbox(host: Namespace) -> None:
+    host.ip("netns add sandbox")
+    host.ip(f"link add {ONE} type veth peer name {OTHER}")
+    with host.kernel() as kernel:
+        assert len(kernel.joins_under_way()) == 1
+        host.ip(f"link set {OTHER} netns sandbox")
+        assert kernel.joins_under_way() == ()
+
+
+DOCKERS_DIRECTORY = "/run/docker/netns"
+
+
+def mount_sandbox(host: Namespace, namespace: str, name: str) -> None:
+    """Mount a namespace of `ip netns` where Docker would."""
+    host.run("mkdir", "-p", DOCKERS_DIRECTORY)
+    host.run("touch", f"{DOCKERS_DIRECTORY}/{name}")
+    host.run("mount", "--bind", namespace, f"{DOCKERS_DIRECTORY}/{name}")
+
+
+def test_a_sandbox_with_a_file_is_told_from_one_without(host: Namespace) -> None:
+    host.add_sandbox("with-file", NAME, VNI, endpoint=False)
+    host.add_sandbox("without", "vx-001003-other", 0x1003, endpoint=False)
+    mount_sandbox(host, "/run/netns/with-file", "1-n0fxr")
+    mount_sandbox(host, "/proc/self/ns/net", "default")
+    host.run("touch", f"{DOCKERS_DIRECTORY}/left-over")
+    host.run("mkfifo", f"{DOCKERS_DIRECTORY}/pipe")
+    host.run("mkdir", f"{DOCKERS_DIRECTORY}/folder")
+    host.run("ln", "-s", "nowhere", f"{DOCKERS_DIRECTORY}/broken")
+    host.run("ln", "-s", "/proc/self/ns/mnt", f"{DOCKERS_DIRECTORY}/of-another-kind")
+    with host.kernel() as kernel:
+        places = {each.identity.vni: each.identity.place for each in kernel.look().devices}
+        files = kernel.sandbox_files()
+        assert files == {places[VNI].nsid: f"{DOCKERS_DIRECTORY}/1-n0fxr"}
+        host.run("umount", f"{DOCKERS_DIRECTORY}/1-n0fxr")
+        assert kernel.sandbox_files() == {}
+
+
+def test_without_dockers_directories_there_are_no_sandbox_files(host: Namespace) -> None:
+    with host.kernel() as kernel:
+        assert kernel.sandbox_files() == {}
+
+
+def test_files_of_sandboxes_that_may_not_be_opened_are_left_out(host: Namespace) -> None:
+    host.add_sandbox("sandbox", NAME, VNI, endpoint=False)
+    mount_sandbox(host, "/run/netns/sandbox", "1-n0fxr")
+    host.run("chown", "65534", "/run/docker")
+    host.run("chmod", "700", "/run/docker")
+    with host.kernel(*NO_OVERRIDE) as kernel:
+        assert the_only_device(kernel).identity.vni == VNI
+        assert kernel.sandbox_files() == {}
 
 
 def test_a_device_that_is_gone_joins_no_group(host: Namespace) -> None:

@@ -4,12 +4,14 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 from worker.kernel import RouteNetlink
-from worker.netlink import HEADER, NetlinkError, NetlinkSocket, attributes
-from worker.port import KernelError, NotPermittedError
+from worker.netlink import HEADER, NetlinkError, NetlinkSocket, NoAnswerError, attributes
+from worker.port import KernelError, NotPermittedError, UnansweredError
+from worker.view import Place
 
 GETLINK, GETADDR, GETNSID = 18, 22, 90
 TARGET_NETNSID = 46
@@ -123,6 +125,34 @@ def test_an_answer_about_another_namespace_is_not_believed() -> None:
 def test_a_vxlan_device_without_a_vni_is_not_believed() -> None:
     with pytest.raises(KernelError):
         RouteNetlink(ScriptedNetlink([[]], lambda _: [vxlan(target=None, vni=False)])).look()
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENODEV, errno.ETIMEDOUT, errno.ENOBUFS])
+def test_an_answer_that_did_not_come_is_never_taken_for_one(code: int) -> None:
+    class Silent(ScriptedNetlink):
+        def dump(self, message: bytes) -> list[tuple[int, bytes]]:
+            raise NoAnswerError(code, "silence")
+
+        def request(self, message: bytes) -> list[tuple[int, bytes]]:
+            raise NoAnswerError(code, "silence")
+
+    kernel = RouteNetlink(Silent([], lambda _: []), sandbox_directories=[Path("/proc/self/ns")])
+    place = Place(PEER)
+    for ask in (
+        kernel.check_capability,
+        kernel.look,
+        lambda: kernel.look_at(place),
+        lambda: kernel.read(place, 7),
+        lambda: kernel.delete(place, 7),
+        lambda: kernel.set_group(7, 1),
+        lambda: kernel.group_members(1),
+        lambda: kernel.delete_group(1),
+        kernel.joins_under_way,
+        kernel.sandbox_files,
+    ):
+        with pytest.raises(UnansweredError, match="silence") as failure:
+            ask()
+        assert failure.value.code == code
 
 
 @pytest.mark.parametrize(
