@@ -125,6 +125,12 @@ def is_away(error: Exception) -> bool:
     return isinstance(error, PoolTimeoutError)
 
 
+def told(error: SQLAlchemyError) -> str:
+    """The database's own words for what is wrong: one line, without the statement and its values."""
+    cause = error.orig if isinstance(error, DBAPIError) else next(iter(error.args), "")
+    return next(iter(str(cause).splitlines()), type(error).__name__)
+
+
 @contextmanager
 def explained(url: URL) -> Iterator[None]:
     """Say what is wrong with a database so that a person can put it right.
@@ -144,7 +150,7 @@ def explained(url: URL) -> Iterator[None]:
                 "try again when that program (a backup, another upgrade) has ended",
             ) from error
         raise OperatorError(
-            f"the database {shown} cannot be used: {str(cause).splitlines()[0]}",
+            f"the database {shown} cannot be used: {told(error)}",
             _REMEDY,
         ) from error
 

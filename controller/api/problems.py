@@ -1,8 +1,11 @@
 """Errors as problem details (RFC 9457): what is wrong, and what to do about it."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
+from uuid import uuid4
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -11,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from controller.api.parameters import ParameterError
 from controller.audit.stories import AmbiguousRunError, UnknownRowError
+from controller.database import is_away, told
 from controller.queries import (
     AmbiguousNetworkError,
     AmbiguousNodeError,
@@ -19,6 +23,11 @@ from controller.queries import (
     UnknownNetworkError,
     UnknownNodeError,
 )
+
+log = structlog.get_logger(__name__)
+
+_SAY_AGAIN_SECONDS: Final = 60.0
+"""So often the log says that the database is away: every client asks again, and the disk may be full."""
 
 _PROBLEMS: Final[Mapping[type[Exception], tuple[int, str, str]]] = {
     UnknownNodeError: (404, "Unknown node", "`vxctl status` lists the nodes"),
@@ -49,6 +58,36 @@ def _handler(status: int, title: str, remedy: str) -> Callable[[Request, Excepti
     return answer
 
 
+class _DatabaseErrors:
+    """Answers errors of the database: 503 where trying again may help, else 500; both are logged."""
+
+    def __init__(self) -> None:
+        self._said_at = -_SAY_AGAIN_SECONDS
+
+    def __call__(self, request: Request, error: Exception) -> JSONResponse:
+        """Answer a request that failed for it."""
+        if not (isinstance(error, SQLAlchemyError) and is_away(error)):
+            error_id = uuid4().hex[:12]
+            log.error("a request failed", error_id=error_id, path=request.url.path, exc_info=error)
+            return problem(
+                500,
+                "Internal error",
+                "the controller made a mistake, or its database is not as it should be "
+                f"(`vxctl db check`); the controller's log says more: error_id {error_id}",
+            )
+        words = told(error)
+        now = time.monotonic()
+        if now - self._said_at >= _SAY_AGAIN_SECONDS:
+            self._said_at = now
+            log.warning("the database cannot be used", error=words, path=request.url.path)
+        return problem(
+            503,
+            "Database unavailable",
+            f"the controller's database cannot be used: {words}; try again soon, and look at the "
+            "database if that does not help",
+        )
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of the API this way."""
 
@@ -67,13 +106,7 @@ def install(app: FastAPI) -> None:
         ]
         return problem(422, "Invalid request", "; ".join(words))
 
-    @app.exception_handler(SQLAlchemyError)
-    def database(_request: Request, error: SQLAlchemyError) -> JSONResponse:
-        return problem(
-            503,
-            "Database unavailable",
-            f"the controller's database does not answer ({type(error).__name__}); try again soon",
-        )
+    app.add_exception_handler(SQLAlchemyError, _DatabaseErrors())
 
     @app.exception_handler(HTTPException)
     def other(_request: Request, error: HTTPException) -> JSONResponse:

@@ -1,6 +1,8 @@
 """The HTTP API: every route on an empty and on a filled database, and whatever is thrown at it."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +16,18 @@ from fastapi.testclient import TestClient
 from httpx import Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import (
+    DataError,
+    InterfaceError,
+    InternalError,
+    NoResultFound,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from structlog.testing import capture_logs
 
 from contract import VERSION
 from contract.verdicts import Mode, Outcome, Stage, Verdict
@@ -534,12 +547,101 @@ def test_without_its_database_it_says_so(database_url: str) -> None:
         "/api/v1/status",
         *(f"/api/v1/{what}" for what in [*LISTS, "audit", "audit/stats"]),
     ):
-        assert_problem(api.client.get(path), 503, "database does not answer")
+        assert_problem(api.client.get(path), 503, "database cannot be used")
     answer = api.client.post("/api/v1/nodes/one/requeue")
-    assert_problem(answer, 503, "database does not answer")
+    assert_problem(answer, 503, "database cannot be used")
     assert api.get("/healthz") == {"status": "ok"}
     assert api.rung == 0
     database.close()
+
+
+def fail(api: Api, monkeypatch: pytest.MonkeyPatch, error: Exception) -> Response:
+    """The answer when the database says this."""
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("controller.api.nodes.queries.runs", fails)
+        answer: Response = api.client.get("/api/v1/runs")
+    return answer
+
+
+TOLD = Exception("it is in the way\nLINE 1: SELECT 's3cr3t'")
+"""What a driver says."""
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OperationalError("SELECT 's3cr3t'", {}, TOLD), "it is in the way"),
+        (InterfaceError("SELECT 's3cr3t'", {}, TOLD), "it is in the way"),
+        (
+            InternalError("SELECT 's3cr3t'", {}, TOLD, connection_invalidated=True),
+            "it is in the way",
+        ),
+        (PoolTimeoutError("no connection is free", code="3o7r"), "no connection is free"),
+        (OperationalError("SELECT 's3cr3t'", {}, Exception()), "OperationalError"),
+    ],
+    ids=repr,
+)
+def test_a_database_that_is_away_is_told_in_its_own_words_and_logged_once_in_a_while(
+    api: Api, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    with capture_logs() as logs:
+        answers = [fail(api, monkeypatch, error) for _ in range(3)]
+    for answer in answers:
+        assert_problem(answer, 503, f"database cannot be used: {words}; try again soon")
+    (line,) = logs
+    assert (line["log_level"], line["error"], line["path"]) == ("warning", words, "/api/v1/runs")
+    assert "exc_info" not in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ProgrammingError("SELECT", {}, Exception("no such column: s3cr3t")),
+        DataError("SELECT", {}, Exception("out of range: s3cr3t")),
+        NoResultFound("s3cr3t"),
+    ],
+    ids=repr,
+)
+def test_what_no_second_try_can_help_is_an_error_of_the_controller_and_in_its_log(
+    api: Api, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    with capture_logs() as logs:
+        answer = fail(api, monkeypatch, error)
+    (line,) = logs
+    assert (line["log_level"], line["exc_info"]) == ("error", error)
+    assert_problem(answer, 500, f"error_id {line['error_id']}")
+    assert "s3cr3t" not in answer.text
+
+
+def test_a_table_that_is_missing_is_not_told_as_a_database_that_is_away(
+    database_url: str,
+) -> None:
+    with closing(open_database(database_url)) as database:
+        with database.engine.begin() as connection:
+            connection.execute(text("DROP TABLE requeues"))
+        answer = Api(database).client.get("/api/v1/requeues/token")
+    assert_problem(answer, 500, "error_id")
+
+
+def test_a_disk_that_is_full_is_told(tmp_path: Path) -> None:
+    with closing(open_database(f"sqlite:///{tmp_path / 'c.db'}")) as database:
+        fill(database)
+        database.engine.dispose()
+        event.listen(database.engine, "connect", leave_no_room)
+        client = Api(database).client
+        said = ({"why": f"{number} {'why ' * 100}"} for number in range(100))
+        answers = (client.post("/api/v1/nodes/one/requeue", json=body) for body in said)
+        full = next(answer for answer in answers if not answer.is_success)
+        assert_problem(full, 503, "database or disk is full")
+
+
+def leave_no_room(connection: sqlite3.Connection, _record: object) -> None:
+    """Let the file grow no more."""
+    connection.execute("PRAGMA max_page_count = 1")
 
 
 @pytest.fixture(scope="module")
