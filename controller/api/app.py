@@ -13,6 +13,7 @@ def build(context: Context) -> FastAPI:
     app = FastAPI(title="vxlan-operator", version=VERSION)
     problems.install(app)
     app.add_middleware(UrgentFirst)
+    # The first path that matches answers: `chain` (/audit/verify) must come before `audit` (/audit/{id}).
     for part in (nodes, requeue, safety, chain, audit, explain, metrics):
         app.include_router(part.routes(context))
     return app

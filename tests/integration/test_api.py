@@ -1,5 +1,6 @@
 """The HTTP API: every route on an empty and on a filled database, and whatever is thrown at it."""
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -27,6 +28,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from contract import VERSION
@@ -520,6 +522,25 @@ def test_the_api_describes_itself(api: Api) -> None:
     paths = api.get("/openapi.json")["paths"]
     assert {f"/api/v1/{what}" for what in LISTS} < paths.keys()
     assert "/api/v1/nodes/{node}/requeue" in paths
+
+
+def test_every_path_reaches_its_own_handler(sqlite: Database) -> None:
+    """The first path that matches answers, so the order in which routes are added counts."""
+    app = build(Context(sqlite, mode=Mode.OBSERVE, ring=lambda *_: None))
+    reached: list[str] = []
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+        reached.append(scope["endpoint"].__name__.replace("_", " ").title())
+
+    client = TestClient(watched)
+    expected = []
+    for path, methods in app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            client.request(method, re.sub("{.*?}", "1", path))
+            expected.append(operation["summary"])
+    assert reached == expected
+    assert len(set(expected)) == len(expected) > 20
 
 
 def _lose(database_url: str) -> None:
