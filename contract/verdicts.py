@@ -52,9 +52,12 @@ class Stage(StrEnum):
     VERIFIED = "verified"
     """A second look showed that it is gone."""
     LINGERING = "lingering"
-    """The kernel confirmed the removal, but a second look still shows the device."""
+    """The kernel was asked for the removal, but a second look still shows the device."""
     UNCERTAIN = "uncertain"
-    """The worker died between plan and outcome; the reason says what a later look showed."""
+    """The worker died between plan and outcome, or the kernel's answer did not come; the reason says which.
+
+    What a later look showed is in the reason in the first case, and the next stage in the second.
+    """
     REQUEUED = "requeued"
     """A person asked for a run."""
     PAUSED = "paused"

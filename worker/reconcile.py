@@ -1,7 +1,7 @@
 """One run: from a reconcile request to its report. Look, judge, remove, verify, tell."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid5
@@ -22,7 +22,7 @@ from worker.idle import IdleClock
 from worker.journal import Journal, JournalError, Record
 from worker.judge import Judgement, Networks, judge, without_device
 from worker.port import Kernel, KernelError
-from worker.remove import record, remove, verify
+from worker.remove import record, remove, verify, was_removed
 from worker.view import Identity, View
 
 log = structlog.get_logger(__name__)
@@ -143,6 +143,7 @@ class Reconciler:
         orphans = [each for each in judgements if each.verdict is Verdict.ORPHAN]
 
         outcomes: dict[Judgement, Record] = {}
+        left: set[Identity] = set()
         allowed = Allowance([], [])
         limits, error = list(view.limits), None
         try:
@@ -170,7 +171,9 @@ class Reconciler:
                 )
                 # Until the second look: if that fails, the next run's first look is the second.
                 self._unverified.append((request.run_id, outcomes))
-                self._verify(self._kernel.look())
+                second = self._kernel.look()
+                left = {device.identity for device in second.devices}
+                self._verify(second)
         except JournalError as failure:
             error = f"{failure}; nothing is removed without a record"
             log.warning("cannot record", error=error)
@@ -185,7 +188,9 @@ class Reconciler:
             error=error,
             limits=tuple(limits),
             missing=self._missing(view, request),
-            devices=tuple(_told(each, outcomes.get(each)) for each in judgements[:MAX_DEVICES]),
+            devices=tuple(
+                _told(each, outcomes.get(each), left) for each in judgements[:MAX_DEVICES]
+            ),
             recheck_after=min(
                 (each.settles_in for each in judgements if each.settles_in is not None),
                 default=0.0 if outcomes and allowed.more else None,
@@ -272,7 +277,8 @@ def read_boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
     return path.read_text().strip()
 
 
-def _told(judgement: Judgement, outcome: Record | None) -> DeviceReport:
+def _told(judgement: Judgement, outcome: Record | None, left: Set[Identity]) -> DeviceReport:
+    """What is told of a device; `left`: those that a second look after the removals shows."""
     return DeviceReport(
         identity=judgement.device.identity.message(),
         verdict=judgement.verdict,
@@ -280,7 +286,7 @@ def _told(judgement: Judgement, outcome: Record | None) -> DeviceReport:
         network_id=None if judgement.network is None else judgement.network.id,
         reason=judgement.reason,
         evidence=judgement.device.evidence,
-        removed=outcome is not None and outcome.stage in (Stage.APPLIED, Stage.VANISHED),
+        removed=outcome is not None and was_removed(outcome, judgement.device.identity in left),
     )
 
 

@@ -4,14 +4,18 @@ Between the verdict and the deletion anything may have happened, and a delete by
 nothing else: it has been seen to delete a bridge. So each device is read afresh just before, and
 whatever is not exactly what was judged is refused.
 
+The kernel's answer to a deletion may be lost. Then nobody knows whether it was carried out: the outcome is
+uncertain, the deletion is not asked for again in that run, and the second look shows what came of it.
+
 A deletion takes the kernel some 16 ms, nearly all of it waiting for readers (RCU). So many orphans of
 the host namespace go together, as a link group: they are marked, looked at again, unmarked where
 anything has changed, and deleted in one request, for which the kernel waits once.
 """
 
+import contextlib
 import secrets
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Protocol
 from uuid import UUID
 
 import structlog
@@ -20,10 +24,16 @@ from contract.verdicts import Stage
 from worker.journal import Record
 from worker.judge import Judgement
 from worker.ownership import why_foreign
-from worker.port import GoneError, Kernel, KernelError
+from worker.port import GoneError, Kernel, KernelError, UnansweredError
 from worker.view import HOST, Device
 
 log = structlog.get_logger(__name__)
+
+_LINGERS: Final = {
+    Stage.APPLIED: "a second look still shows it",
+    Stage.UNCERTAIN: "a second look still shows it: the deletion was not carried out",
+}
+"""The outcomes that a second look can confirm, and what is said when it does not."""
 
 TOGETHER = 8
 """From so many orphans in the host namespace on, they are deleted together."""
@@ -47,7 +57,7 @@ def remove(
     run_id: UUID,
     data_path_port: int,
 ) -> dict[Judgement, Record]:
-    """Remove orphans; return what came of each (applied, vanished, refused, failed).
+    """Remove orphans; return what came of each (applied, vanished, refused, failed, uncertain).
 
     Raises:
         JournalError: nothing could be recorded before acting, and nothing was removed; or an
@@ -68,15 +78,27 @@ def remove(
 def verify(
     outcomes: dict[Judgement, Record], devices: Sequence[Device], run_id: UUID
 ) -> list[Record]:
-    """Compare a second look with what the kernel confirmed; return the records to write."""
+    """Compare a second look with what the kernel was asked to delete; return the records to write."""
     left = {device.identity for device in devices}
     return [
-        record(run_id, Stage.LINGERING, orphan, "a second look still shows it")
+        record(run_id, Stage.LINGERING, orphan, _LINGERS[outcome.stage])
         if orphan.device.identity in left
         else record(run_id, Stage.VERIFIED, orphan, "a second look shows that it is gone")
         for orphan, outcome in outcomes.items()
-        if outcome.stage is Stage.APPLIED
+        if outcome.stage in _LINGERS
     ]
+
+
+def was_removed(outcome: Record, still_there: bool) -> bool:
+    """Whether a device is to be told as removed, and counted by the breakers.
+
+    Args:
+        outcome: what came of its removal.
+        still_there: whether a second look shows it. Without one it may have been removed, and counts.
+    """
+    if outcome.stage is Stage.UNCERTAIN:
+        return not still_there
+    return outcome.stage in (Stage.APPLIED, Stage.VANISHED)
 
 
 def record(run_id: UUID, stage: Stage, orphan: Judgement, reason: str) -> Record:
@@ -133,12 +155,13 @@ class _Removal:
         try:
             for orphan in orphans:
                 ifindex = orphan.device.identity.ifindex
+                # Before asking: it is marked even if the kernel's answer is lost.
+                marked[ifindex] = orphan
                 try:
                     kernel.set_group(ifindex, group)
                 except GoneError:
+                    del marked[ifindex]
                     self._vanished(orphan, "before its removal")
-                else:
-                    marked[ifindex] = orphan
             now = {device.identity.ifindex: device for device in kernel.look_at(HOST)}
             for ifindex, orphan in list(marked.items()):
                 change = self._why_not(orphan.device, now.get(ifindex))
@@ -152,9 +175,17 @@ class _Removal:
                 log.warning("a link group is not ours alone, going one by one", group=group)
                 self._unmark(marked)
                 return
-            kernel.delete_group(group)
+            self._delete_group(group, marked)
         except KernelError as error:
             log.warning("cannot remove together, going one by one", error=str(error))
+            self._unmark(marked)
+
+    def _delete_group(self, group: int, marked: Mapping[int, Judgement]) -> None:
+        try:
+            self._kernel.delete_group(group)
+        except UnansweredError as error:
+            for orphan in marked.values():
+                self._uncertain(orphan, error)
             self._unmark(marked)
             return
         how = f"removed together with {len(marked) - 1} other(s) as link group {group}; "
@@ -166,7 +197,8 @@ class _Removal:
         """A device that stays goes back to the default group; one that is gone has none."""
         for ifindex in marked:
             try:
-                self._kernel.set_group(ifindex, 0)
+                with contextlib.suppress(GoneError):
+                    self._kernel.set_group(ifindex, 0)
             except KernelError as error:
                 log.info("cannot unmark", ifindex=ifindex, error=str(error))
 
@@ -174,19 +206,24 @@ class _Removal:
         identity = orphan.device.identity
         try:
             now = self._kernel.read(identity.place, identity.ifindex)
-            if now is None:
-                self._vanished(orphan, "before its removal")
-                return
-            change = self._why_not(orphan.device, now)
-            if change is not None:
-                self._refused(orphan, change)
-                return
+        except KernelError as error:
+            self._failed(orphan, error)
+            return
+        if now is None:
+            self._vanished(orphan, "before its removal")
+            return
+        change = self._why_not(orphan.device, now)
+        if change is not None:
+            self._refused(orphan, change)
+            return
+        try:
             self._kernel.delete(identity.place, identity.ifindex)
         except GoneError:
             self._vanished(orphan, "during its removal")
+        except UnansweredError as error:
+            self._uncertain(orphan, error)
         except KernelError as error:
-            log.warning("removal failed", device=str(identity), error=str(error))
-            self._came(orphan, Stage.FAILED, str(error))
+            self._failed(orphan, error)
         else:
             log.info("removed", device=str(identity), urgency=orphan.urgency, reason=orphan.reason)
             self._came(orphan, Stage.APPLIED, orphan.reason)
@@ -208,6 +245,14 @@ class _Removal:
     def _refused(self, orphan: Judgement, change: str) -> None:
         log.info("removal refused", device=str(orphan.device.identity), reason=change)
         self._came(orphan, Stage.REFUSED, f"not removed: {change}")
+
+    def _failed(self, orphan: Judgement, error: KernelError) -> None:
+        log.warning("removal failed", device=str(orphan.device.identity), error=str(error))
+        self._came(orphan, Stage.FAILED, str(error))
+
+    def _uncertain(self, orphan: Judgement, error: UnansweredError) -> None:
+        log.warning("removal uncertain", device=str(orphan.device.identity), error=str(error))
+        self._came(orphan, Stage.UNCERTAIN, f"{error}; it may have been carried out")
 
     def _came(self, orphan: Judgement, stage: Stage, reason: str) -> None:
         outcome = record(self._run_id, stage, orphan, reason)

@@ -3,13 +3,16 @@
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from contract.verdicts import Outcome, Stage
+from contract.verdicts import Mode, Outcome, Stage, Urgency
 from tests.builders import SANDBOX, VNI, addressed, identity, in_sandbox, leaked
 from tests.fake_kernel import FakeKernel
-from tests.worker_node import WorkerNode
+from tests.worker_node import GRACE, WorkerNode
+from worker.journal import Record
+from worker.remove import was_removed
 from worker.view import Device, VxlanFlag
 
 IN_HOST = leaked()
@@ -128,6 +131,79 @@ def test_a_removal_that_the_kernel_refuses_fails_and_the_others_go_on(
     node.seconds += 1
     assert node.run().outcome is Outcome.DONE, "the next run tries again"
     assert node.kernel.devices() == ()
+
+
+@pytest.mark.parametrize("orphan", [IN_HOST, IN_SANDBOX], ids=where)
+def test_a_deletion_that_the_kernel_does_not_answer_is_uncertain_until_a_second_look(
+    tmp_path: Path, orphan: Device
+) -> None:
+    node = WorkerNode(tmp_path, [orphan])
+    node.kernel.lose_answer("delete")
+    report = node.outstay()
+    assert node.kernel.asked.count("delete") == 1, "not asked for again in this run"
+    assert node.stages() == [Stage.DETECTED, Stage.PLANNED, Stage.UNCERTAIN, Stage.VERIFIED]
+    uncertain = node.entries()[2]
+    assert "did not answer within 5 s; it may have been carried out" in uncertain.reason
+    assert [device.removed for device in report.devices] == [True]
+    assert report.outcome is Outcome.DONE
+    assert node.journal.unresolved() == []
+
+
+def test_an_unanswered_deletion_that_was_not_carried_out_shows_in_the_second_look(
+    tmp_path: Path,
+) -> None:
+    node = WorkerNode(tmp_path, [IN_HOST])
+    node.kernel.lose_answer("delete")
+    node.kernel.refuse("delete", errno.EBUSY)
+    report = node.outstay()
+    assert node.stages() == [Stage.DETECTED, Stage.PLANNED, Stage.UNCERTAIN, Stage.LINGERING]
+    assert "still shows it: the deletion was not carried out" in node.entries()[-1].reason
+    assert [device.removed for device in report.devices] == [False]
+    node.seconds += 1
+    node.run()
+    assert node.kernel.devices() == (), "the next run tries again"
+    assert node.stages()[-2:] == [Stage.APPLIED, Stage.VERIFIED]
+
+
+def test_an_unanswered_deletion_without_a_second_look_is_verified_by_the_next_run(
+    tmp_path: Path,
+) -> None:
+    node = WorkerNode(tmp_path, [IN_HOST])
+    node.run(mode=Mode.OBSERVE)
+    node.seconds += GRACE
+    node.kernel.lose_answer("delete")
+    node.kernel.before("look", lambda: node.kernel.refuse("look", errno.EINTR))
+    assert node.run().outcome is Outcome.FAILED
+    assert node.stages()[-1] is Stage.UNCERTAIN
+    node.seconds += 1
+    node.run()
+    assert node.stages()[-1] is Stage.VERIFIED
+
+
+def test_a_device_that_could_not_be_read_again_was_surely_not_deleted(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [IN_HOST])
+    node.kernel.lose_answer("read")
+    report = node.outstay()
+    assert "delete" not in node.kernel.asked
+    assert node.stages()[-1] is Stage.FAILED
+    assert [device.removed for device in report.devices] == [False]
+
+
+@pytest.mark.parametrize(
+    ("stage", "still_there", "expected"),
+    [
+        (Stage.APPLIED, False, True),
+        (Stage.APPLIED, True, True),
+        (Stage.VANISHED, False, True),
+        (Stage.REFUSED, False, False),
+        (Stage.FAILED, False, False),
+        (Stage.UNCERTAIN, False, True),
+        (Stage.UNCERTAIN, True, False),
+    ],
+)
+def test_what_counts_as_removed(stage: Stage, still_there: bool, expected: bool) -> None:
+    outcome = Record(uuid4(), stage, IN_HOST.identity, Urgency.UNKNOWN, None, "", "")
+    assert was_removed(outcome, still_there) is expected
 
 
 def test_a_device_that_outlives_its_confirmed_removal_lingers(tmp_path: Path) -> None:

@@ -109,6 +109,53 @@ def test_where_groups_do_not_work_each_goes_by_itself(tmp_path: Path, operation:
     assert stages(node, Stage.APPLIED) == TOGETHER
 
 
+def test_a_group_whose_deletion_is_not_answered_is_uncertain_and_not_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    node = WorkerNode(tmp_path, orphans(TOGETHER))
+    node.kernel.lose_answer("delete_group")
+    report = node.outstay()
+    assert "delete" not in node.kernel.asked
+    for stage in (Stage.DETECTED, Stage.PLANNED, Stage.UNCERTAIN, Stage.VERIFIED):
+        assert stages(node, stage) == TOGETHER
+    assert len(node.entries()) == 4 * TOGETHER, "nothing else: none went by itself"
+    assert sum(device.removed for device in report.devices) == TOGETHER
+
+
+def test_a_group_that_an_unanswered_deletion_left_in_place_is_unmarked(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, orphans(TOGETHER))
+    node.kernel.lose_answer("delete_group")
+    node.kernel.refuse("delete_group", errno.EBUSY)
+    report = node.outstay()
+    assert "delete" not in node.kernel.asked
+    assert stages(node, Stage.UNCERTAIN) == stages(node, Stage.LINGERING) == TOGETHER
+    assert not any(device.removed for device in report.devices)
+    assert {node.kernel.group_of(number) for number in range(1, TOGETHER + 1)} == {0}
+    node.seconds += 1
+    node.run()
+    assert node.kernel.devices() == ()
+
+
+@pytest.mark.parametrize("operation", ["set_group", "look_at", "group_members"])
+def test_an_answer_lost_before_the_deletion_leaves_no_mark_and_each_goes_by_itself(
+    tmp_path: Path, operation: str
+) -> None:
+    devices = orphans(TOGETHER)
+    node = WorkerNode(tmp_path, devices)
+    match operation:
+        case "set_group" | "look_at" | "group_members":
+            node.kernel.lose_answer(operation)
+    marks: list[set[int]] = []
+    node.kernel.before(
+        "read",
+        lambda: marks.append({node.kernel.group_of(each.identity.ifindex) for each in devices}),
+    )
+    node.outstay()
+    assert marks == [{0}]
+    assert "delete_group" not in node.kernel.asked
+    assert stages(node, Stage.APPLIED) == stages(node, Stage.VERIFIED) == TOGETHER
+
+
 def test_a_kernel_that_takes_no_mark_back_still_gets_nothing_deleted_unseen(tmp_path: Path) -> None:
     """Unmarking fails as well: the one that came alive keeps its number, and stays."""
     devices = orphans(TOGETHER)
