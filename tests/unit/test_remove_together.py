@@ -80,6 +80,7 @@ def test_one_that_went_away_by_itself_is_on_record_so(tmp_path: Path) -> None:
     node.outstay()
     assert stages(node, Stage.VANISHED) == 1
     assert stages(node, Stage.APPLIED) == TOGETHER - 1
+    assert node.kernel.asked.count("delete_group") == 1, "the others go together all the same"
 
 
 def join_the_group(kernel: FakeKernel) -> None:
