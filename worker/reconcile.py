@@ -178,6 +178,11 @@ class Reconciler:
             error = f"{failure}; nothing is removed without a record"
             log.warning("cannot record", error=error)
 
+        removed = any(
+            was_removed(outcome, orphan.device.identity in left)
+            for orphan, outcome in outcomes.items()
+        )
+        settling = [each.settles_in for each in judgements if each.settles_in is not None]
         failed = [each for each in outcomes.values() if each.stage is Stage.FAILED]
         if failed and error is None:
             error = f"{len(failed)} removal(s) failed, the first: {failed[0].reason}"
@@ -191,10 +196,7 @@ class Reconciler:
             devices=tuple(
                 _told(each, outcomes.get(each), left) for each in judgements[:MAX_DEVICES]
             ),
-            recheck_after=min(
-                (each.settles_in for each in judgements if each.settles_in is not None),
-                default=0.0 if outcomes and allowed.more else None,
-            ),
+            recheck_after=0.0 if removed and allowed.more else min(settling, default=None),
         )
 
     def _record_detections(self, orphans: list[Judgement], run_id: UUID) -> None:

@@ -242,6 +242,33 @@ def test_at_most_so_many_are_removed_a_run_the_blocking_first(tmp_path: Path) ->
     assert node.kernel.devices() == ()
 
 
+def test_what_is_left_for_the_next_run_does_not_wait_for_a_device_that_settles(
+    tmp_path: Path,
+) -> None:
+    node = WorkerNode(tmp_path, orphans(3), max_removals=2)
+    node.run(mode=Mode.OBSERVE)
+    node.seconds += GRACE
+    newcomer = leaked(identity(ifindex=50, vni=0x2000, name="vx-002000-n0fxr"))
+    node.kernel.put(newcomer)
+    report = node.run()
+    assert len(node.kernel.hits) == 2
+    assert report.recheck_after == 0.0, "at once"
+    assert node.run().recheck_after == GRACE, "then for the device that settles"
+
+
+def test_a_batch_of_which_nothing_could_be_removed_is_not_repeated_at_once(
+    tmp_path: Path,
+) -> None:
+    node = WorkerNode(tmp_path, orphans(3), max_removals=2)
+    node.run(mode=Mode.OBSERVE)
+    node.seconds += GRACE
+    node.kernel.refuse("delete", errno.EBUSY)
+    node.kernel.refuse("delete", errno.EBUSY)
+    report = node.run()
+    assert report.limits == ("1 orphan(s) left for the next run: at most 2 removals a run",)
+    assert report.recheck_after is None
+
+
 def test_an_orphan_of_an_observed_network_stays_while_another_goes(tmp_path: Path) -> None:
     kept, gone = orphans(2)
     node = WorkerNode(tmp_path, [kept, gone])
