@@ -203,7 +203,7 @@ class Intake:
         for report in closing:
             gate.stand_aside()
             each = found[report.run_id]
-            _heard(each.node, report, now)
+            _heard(each.node, report, now, asked=True)
             due.close(
                 each,
                 _STATES[report.outcome],
@@ -250,7 +250,7 @@ class Intake:
         if node is None:
             log.warning("report of a node that is not in the Swarm", node_id=report.node_id)
             return
-        _heard(node, report, now)
+        _heard(node, report, now, asked=False)
         run = session.get(Run, report.run_id)
         if run is not None and run.node_id == node.id and run.state is RunState.LOST:
             # What it removed is removed all the same: the breaker counts it.
@@ -289,9 +289,9 @@ def _removed(report: ReconcileReport) -> int:
     return sum(each.removed for each in report.devices)
 
 
-def _heard(node: Node, report: ReconcileReport, now: datetime) -> None:
-    """Note what any report says of its worker."""
-    _acknowledge(node, report)
+def _heard(node: Node, report: ReconcileReport, now: datetime, *, asked: bool) -> None:
+    """Note what any report says of its worker; `asked`: it answers a run that is under way."""
+    _acknowledge(node, report, asked=asked)
     node.worker_seen_at = now
     node.worker_version = report.worker_version
 
@@ -327,15 +327,26 @@ def _dropped(what: str, error: ValidationError) -> None:
     )
 
 
-def _acknowledge(node: Node, report: ReconcileReport) -> None:
-    """Note up to where the journal is stored, as far as it is without a gap."""
+def _acknowledge(node: Node, report: ReconcileReport, *, asked: bool) -> None:
+    """Note up to where the journal is stored: as far as this report goes without a gap.
+
+    A report holds the oldest entries that its worker still has. So its end counts also where it is lower
+    than what was noted before: what comes again is stored once, and a forged number does not last. And its
+    first entry may follow a gap: what lay before it was acknowledged, and this database was restored from a
+    backup since. But that is believed only of the answer to a run that is under way (`asked`), or anybody
+    could have a worker forget what is stored nowhere.
+    """
     if report.journal_id is None:
         return
     if node.journal_id != report.journal_id:
         # A new journal begins at 1; what an old one still held is lost with its file.
         node.journal_id, node.journal_through = report.journal_id, 0
-    for entry in report.entries:
-        # The first may follow a gap: an earlier acknowledgement trimmed what lay before it, and this
-        # database was restored from a backup since.
-        if entry.sequence == node.journal_through + 1 or entry is report.entries[0]:
-            node.journal_through = max(node.journal_through, entry.sequence)
+    numbers = [entry.sequence for entry in report.entries]
+    if not numbers or (numbers[0] > node.journal_through + 1 and not asked):
+        return
+    through = numbers[0] - 1
+    for number in numbers:
+        if number != through + 1:
+            break
+        through = number
+    node.journal_through = through

@@ -155,7 +155,7 @@ class Node(Base):
     worker_seen_at: Mapped[datetime | None]
     journal_id: Mapped[UUID | None]
     journal_through: Mapped[int] = mapped_column(BigInteger, default=0)
-    """Entries of that journal up to this number are stored."""
+    """Entries of that journal up to this number are stored, by the last report that had any."""
     last_error: Mapped[str | None] = mapped_column(Text)
     limits: Mapped[list[str]] = mapped_column(default=list)
     missing: Mapped[list[str]] = mapped_column(default=list)

@@ -1,6 +1,7 @@
 """Taking in reports and drift: once, whole, and never shaken by what a worker (or somebody else) sends."""
 
 import json
+import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, t
 from tests.reports import device, drift, entry, report
 from tests.stored import (
     RESYNC,
+    ask,
     audit,
     claim,
     contents,
@@ -31,6 +33,9 @@ from tests.stored import (
     put,
     run_row,
 )
+
+LAST = 2**63 - 1
+"""The greatest number that an entry may have."""
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
 
@@ -207,7 +212,7 @@ def test_a_dispatcher_need_not_wait_for_a_report_of_the_node_that_it_claims(
     put(database)
     claimed: list[str] = []
     monkeypatch.setattr(
-        "controller.intake._acknowledge", lambda *_: claimed.extend(claim(database))
+        "controller.intake._acknowledge", lambda *_, **__: claimed.extend(claim(database))
     )
     take_in(intake, report())
     assert ONE in claimed
@@ -297,12 +302,17 @@ def test_an_entry_about_a_vni_that_no_network_has(
         pytest.param([[1, 2, 3]], 3, id="from the beginning"),
         pytest.param([[1, 2], [3, 4]], 4, id="in pieces"),
         pytest.param([[1, 2, 3], [2, 3, 4]], 4, id="overlapping"),
-        pytest.param([[1, 2, 3], [1, 2]], 3, id="an old one late"),
+        pytest.param([[1, 2, 3], [1, 2]], 2, id="an old one late: what it repeats is stored once"),
+        pytest.param([[1, 2, 3], [1, 2], [4]], 4, id="and the next one after that"),
         pytest.param(
             [[1, 2], [4, 5]], 5, id="after what was trimmed: the first is the oldest left"
         ),
         pytest.param([[17, 18]], 18, id="a database that was restored from a backup"),
         pytest.param([[1, 2, 4, 5]], 2, id="with a gap inside"),
+        pytest.param([[1, 2, 2, 3]], 2, id="with a repeat inside"),
+        pytest.param([[1, 2, LAST]], 2, id="with the greatest number at the end"),
+        pytest.param([[1, 2], [LAST]], LAST, id="forged: by whoever knows the run"),
+        pytest.param([[1, 2], [LAST], [3, 4]], 4, id="forged, and then a genuine one"),
         pytest.param([[1], []], 1, id="nothing new"),
     ],
 )
@@ -313,11 +323,68 @@ def test_the_journal_is_acknowledged_without_gaps(
     batches: list[list[int]],
     through: int,
 ) -> None:
-    journal = uuid4()
+    journal, run = uuid4(), runs[ONE]
     for numbers in batches:
-        take_in(intake, report(entries=[entry(each) for each in numbers], journal_id=journal))
+        take_in(intake, report(run, entries=[entry(each) for each in numbers], journal_id=journal))
+        ask(database, priority=Priority.MANUAL)
+        run = claim(database)[ONE].run_id
     node = node_row(database)
     assert (node.journal_id, node.journal_through) == (journal, through)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "through"),
+    [
+        pytest.param([LAST], 2, id="forged"),
+        pytest.param([4, 5], 2, id="after a gap"),
+        pytest.param([3, 4], 4, id="what comes next"),
+        pytest.param([1, 2, 3], 3, id="overlapping"),
+    ],
+)
+def test_a_report_that_was_not_asked_for_acknowledges_nothing_beyond_a_gap(
+    database: Database,
+    intake: Intake,
+    runs: dict[str, UUID],
+    numbers: list[int],
+    through: int,
+) -> None:
+    journal = uuid4()
+    take_in(intake, report(runs[ONE], entries=[entry(1), entry(2)], journal_id=journal))
+    take_in(intake, report(entries=[entry(each) for each in numbers], journal_id=journal))
+    assert node_row(database).journal_through == through
+    assert len(audit(database)) == 2 + len(numbers), "which are stored all the same"
+
+
+def test_what_a_worker_forgets_is_stored_whatever_becomes_of_its_reports(
+    database: Database, intake: Intake, runs: dict[str, UUID]
+) -> None:
+    chance = random.Random(7)  # noqa: S311 -- always the same
+    journal = uuid4()
+    kept: list[JournalEntry] = []
+    forgotten: set[UUID] = set()
+    on_their_way: list[ReconcileReport] = []
+    run = runs[ONE]
+    for number in range(1, 61):
+        kept.append(entry(number))
+        # A report has room for so many.
+        on_their_way.append(report(run, entries=kept[:5], journal_id=journal))
+        fate = chance.choice(["lost", "late", "in time", "in time", "twice"])
+        if fate == "lost":
+            on_their_way.pop()
+        elif fate != "late":
+            chance.shuffle(on_their_way)
+            for told in on_their_way:
+                take_in(intake, told)
+            on_their_way = on_their_way[:1] if fate == "twice" else []
+        with database.write() as session:
+            due.expire(session, now=START + timedelta(hours=1), resync=RESYNC)
+        ask(database, priority=Priority.MANUAL)
+        run = claim(database)[ONE].run_id
+        through = node_row(database).journal_through
+        forgotten |= {each.id for each in kept if each.sequence <= through}
+        kept = [each for each in kept if each.sequence > through]
+    assert len(forgotten) > 40
+    assert forgotten <= {row.entry_id for row in audit(database)}
 
 
 def test_a_new_journal_is_acknowledged_from_its_beginning(
