@@ -1,12 +1,15 @@
 """The database: opening it, and sessions that read or write."""
 
+import os
 import sqlite3
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+import structlog
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, ExecutionContext, make_url
 from sqlalchemy.exc import (
@@ -23,6 +26,8 @@ from sqlalchemy.orm import Session
 from contract.errors import OperatorError
 from controller import gate
 from controller.upgrade import upgrade
+
+log = structlog.get_logger(__name__)
 
 LOCK_SECONDS: Final = 10
 """How long anybody waits for a lock, and at the most for one statement of the leader's."""
@@ -73,7 +78,9 @@ def open_database(url: str) -> Database:
         OperatorError: the URL is wrong, the server does not answer, or the database was written by
             a newer version; nothing was changed.
     """
-    sqlite_file(url)
+    file = sqlite_file(url)
+    if file is not None:
+        _make_private(file)
     engine = _engine(_parsed(url))
     try:
         with explained(engine.url):
@@ -81,6 +88,8 @@ def open_database(url: str) -> Database:
     except OperatorError:
         engine.dispose()
         raise
+    if file is not None:
+        _close_to_everybody(file)
     return Database(engine)
 
 
@@ -166,13 +175,42 @@ def sqlite_file(url: str) -> Path | None:
         return None
     path = Path(str(parsed.database)).resolve()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise OperatorError(
             f"the folder {path.parent} cannot be made: {error.strerror}",
             "set VXLAN_OPERATOR_DATABASE_URL to a file in a folder that this program may write",
         ) from error
     return path
+
+
+def _make_private(file: Path) -> None:
+    """Make a database's file, if it is missing, so that nobody else may read it.
+
+    SQLite gives the files beside it the same permissions.
+    """
+    with suppress(OSError):  # It is there already, or SQLite will say what is wrong with it.
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def _close_to_everybody(file: Path) -> None:
+    """Take a database, and what lies beside it, from everybody: earlier versions made it by the umask.
+
+    What only a group may read is left alone: somebody has set that.
+    """
+    for suffix in ("", "-wal", "-shm", ".lock"):
+        each = file.with_name(file.name + suffix)
+        try:
+            if each.stat().st_mode & stat.S_IRWXO:
+                each.chmod(0o600)
+        except FileNotFoundError:
+            continue
+        except PermissionError:
+            log.warning(
+                "everybody on this machine may read a file of the database, and it is another "
+                "user's: run chmod 600 on it",
+                file=str(each),
+            )
 
 
 def _parsed(url: str) -> URL:

@@ -1,9 +1,15 @@
 """The verbs that start programs."""
 
+import os
+from typing import Final
+
 import typer
 
 # Their options are the settings, which bring their own help: see `vxctl controller --help`.
 _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+_FOR_NOBODY_ELSE: Final = 0o077
+"""The umask: what these programs write (who removed what, and why) is for their own user alone."""
 
 
 def install(app: typer.Typer) -> None:
@@ -18,6 +24,7 @@ def controller(context: typer.Context) -> None:
     from controller.settings import ControllerSettings
 
     settings = ControllerSettings.load(context.args)
+    os.umask(_FOR_NOBODY_ELSE)
     run(settings, settings.broker_url.get_secret_value(), silence=settings.silence_seconds)
 
 
@@ -26,4 +33,6 @@ def up(context: typer.Context) -> None:
     from controller.local import up as run_both
     from controller.settings import LocalSettings
 
-    run_both(LocalSettings.load(context.args))
+    settings = LocalSettings.load(context.args)
+    os.umask(_FOR_NOBODY_ELSE)
+    run_both(settings)

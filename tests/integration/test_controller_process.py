@@ -2,10 +2,12 @@
 
 import base64
 import json
+import os
 import re
 import signal
 import socket
 import sqlite3
+import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,11 +16,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from typer.testing import CliRunner
 
 from contract.broker import celery_app, queue_for_controller
 from contract.errors import OperatorError
 from contract.messages import Drift, ReconcileReport, ReconcileRequest
 from contract.queues import DRIFT_TASK, REPORT_TASK
+from controller.cli.commands import app
 from controller.database import open_database
 from controller.run import run
 from controller.settings import ControllerSettings
@@ -365,6 +369,41 @@ def test_a_database_of_a_newer_version(
     assert_one_clear_line(starting(given), "schema ffff")
     assert contents(database) == before
     database.close()
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    """What most machines have: everybody may read what is made."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def test_what_it_writes_is_for_nobody_else(
+    open_umask: None, tmp_path: Path, redis: RedisServer, docker: FakeDocker
+) -> None:
+    state = tmp_path / "state"
+    with ControllerProcess(
+        tmp_path,
+        broker_url=redis.url,
+        docker_url=docker.url,
+        database_url=f"sqlite:///{state / 'c.db'}",
+    ):
+        found = {file.name: stat.S_IMODE(file.stat().st_mode) for file in state.iterdir()}
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert found == dict.fromkeys(("c.db", "c.db-wal", "c.db-shm", "c.db.lock"), 0o600)
+
+
+@pytest.mark.parametrize(
+    ("verb", "program"), [("controller", "controller.run.run"), ("up", "controller.local.up")]
+)
+def test_whatever_else_it_may_write_is_for_nobody_else_either(
+    open_umask: None, monkeypatch: pytest.MonkeyPatch, verb: str, program: str
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(program, lambda *_, **__: seen.append(os.umask(0o022)))
+    CliRunner().invoke(app, [verb])
+    assert seen == [0o077]
 
 
 def test_options_without_a_meaning() -> None:

@@ -1,9 +1,12 @@
 """Opening the database: from nothing, again, by two at once, and every way in which it cannot be opened."""
 
+import os
 import re
 import sqlite3
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import StatementError
+from structlog.testing import capture_logs
 
 from contract.errors import OperatorError
 from controller.database import Database, open_database
@@ -118,10 +122,12 @@ def test_a_url_that_leads_nowhere_is_explained_without_its_password(url: str, pr
 def test_a_file_that_is_not_a_database_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "letter.txt"
     file.write_text("Dear Docker, " * 1000)
+    file.chmod(0o644)
     before = file.read_bytes()
     with pytest.raises(OperatorError, match="file is not a database"):
         open_database(f"sqlite:///{file}")
     assert file.read_bytes() == before
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
 
 
 def test_somebody_elses_tables_are_left_alone(tmp_path: Path) -> None:
@@ -175,6 +181,64 @@ def test_a_reader_never_waits_for_a_writer(database: Database) -> None:
         writer.add(_cluster(START))
         writer.flush()
         assert contents(database)["cluster"] == []
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    """What most machines have: everybody may read what is made."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """The permissions of the files in a folder."""
+    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+
+
+def test_a_new_sqlite_file_and_its_folder_are_for_nobody_else(
+    open_umask: None, tmp_path: Path
+) -> None:
+    folder = tmp_path / "state"
+    with closing(open_database(f"sqlite:///{folder / 'c.db'}")) as database:
+        put(database)
+        assert modes(tmp_path) == {"state": 0o700}
+        assert modes(folder) == dict.fromkeys(("c.db", "c.db-wal", "c.db-shm"), 0o600)
+
+
+@pytest.mark.parametrize(("mode", "kept"), [(0o644, 0o600), (0o666, 0o600), (0o640, 0o640)])
+def test_sqlite_files_that_everybody_may_read_are_closed_to_them(
+    open_umask: None, tmp_path: Path, mode: int, kept: int
+) -> None:
+    url = f"sqlite:///{tmp_path / 'c.db'}"
+    with closing(open_database(url)) as database:
+        put(database)
+        (tmp_path / "c.db.lock").touch()
+        (tmp_path / "other").touch()
+        for file in tmp_path.iterdir():
+            file.chmod(mode)
+        open_database(url).close()
+        found = modes(tmp_path)
+        assert found.pop("other") == mode
+        assert found == dict.fromkeys(("c.db", "c.db-wal", "c.db-shm", "c.db.lock"), kept)
+
+
+def test_a_file_that_cannot_be_closed_to_everybody_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path / 'c.db'}"
+    open_database(url).close()
+    (tmp_path / "c.db").chmod(0o644)
+
+    def is_another_users(path: Path, _mode: int) -> None:
+        raise PermissionError(f"{path} is another user's")
+
+    monkeypatch.setattr(Path, "chmod", is_another_users)
+    with capture_logs() as logs:
+        open_database(url).close()
+    assert {each["log_level"] for each in logs} == {"warning"}
+    assert "everybody on this machine may read" in logs[0]["event"]
+    assert logs[0]["file"] == str(tmp_path / "c.db")
 
 
 def _store_time(database: Database, moment: datetime) -> None:
