@@ -25,6 +25,7 @@ from contract.verdicts import Mode
 from controller.api import IDENTITY_HEADER
 from controller.api.app import build
 from controller.api.context import Context
+from controller.api.same_site import Hosts
 from controller.breaker import Limits
 from controller.conditions.words import longest_silence
 from controller.database import Database, open_database
@@ -111,6 +112,7 @@ def _serve(
             leading=lease.still_leads,
             breaker=limits,
             stale_after=longest_silence(timedelta(seconds=settings.resync_seconds)),
+            hosts=Hosts.of(settings.listen, settings.allowed_hosts),
         )
     )
     # uvicorn stops at these, and then raises them again for whoever was there before: nobody.

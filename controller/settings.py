@@ -18,6 +18,15 @@ def _listen(value: str) -> str:
     return value
 
 
+_HOST = r"[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]"
+
+
+def _hosts(value: str) -> str:
+    if value and not all(re.fullmatch(_HOST, each.strip()) for each in value.split(",")):
+        raise ValueError("must be host names or addresses without a port, separated by commas")
+    return value
+
+
 DEFAULT_LISTEN = "127.0.0.1:8479"
 
 
@@ -35,6 +44,11 @@ class CoreSettings(Settings):
     listen: Annotated[
         str, AfterValidator(_listen), Field(description="HOST:PORT of the HTTP API")
     ] = DEFAULT_LISTEN
+    allowed_hosts: Annotated[
+        str,
+        AfterValidator(_hosts),
+        Field(description="further host names of the HTTP API, separated by commas"),
+    ] = ""
     mode: Annotated[
         Literal["observe", "enforce"], Field(description="observe: judge and report only")
     ] = "enforce"

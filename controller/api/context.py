@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from contract.verdicts import Mode
+from controller.api.same_site import LOOPBACK, Hosts
 from controller.breaker import DEFAULTS, Limits
 from controller.database import Database
 from controller.dispatch import Ask
@@ -23,6 +24,7 @@ class Context:
         leading: whether this process leads.
         breaker: when the breaker trips.
         stale_after: how old what is known of the Swarm may be.
+        hosts: under which hosts the API may be addressed; those of loopback unless told.
     """
 
     database: Database
@@ -32,3 +34,4 @@ class Context:
     leading: Callable[[], bool] = lambda: True
     breaker: Limits = DEFAULTS
     stale_after: timedelta = timedelta(minutes=3)
+    hosts: Hosts = LOOPBACK

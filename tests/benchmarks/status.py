@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-from fastapi.testclient import TestClient
 from sqlalchemy import insert, update
 
 from contract.verdicts import Mode, Urgency, Verdict
@@ -15,6 +14,7 @@ from controller.conditions.keep import Conditions
 from controller.database import Database, open_database
 from controller.models import Cluster, Device, DueNode, Node
 from controller.states import RunState
+from tests.api_client import TestClient
 from tests.benchmarks.measure import median_seconds
 from tests.fake_clock import START, Clock
 from tests.servers import PostgresServer

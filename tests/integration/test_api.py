@@ -13,7 +13,6 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from fastapi.testclient import TestClient
 from httpx import Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -41,6 +40,7 @@ from controller.database import Database, open_database
 from controller.intake import Intake
 from controller.states import Priority
 from controller.swarm.store import note_failure
+from tests.api_client import TestClient
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
 from tests.reports import device, entry, report

@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from fastapi.testclient import TestClient
 from httpx import Response
 
 from contract.verdicts import Mode, Stage, Verdict
@@ -15,6 +14,7 @@ from controller.api.context import Context
 from controller.audit import counts
 from controller.database import Database
 from controller.intake import Intake
+from tests.api_client import TestClient
 from tests.audit_rows import add, row
 from tests.fake_clock import START
 from tests.fake_swarm import MAIL, SHOP, network, snapshot, swarm_id

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 
 from contract.verdicts import Mode
 from controller.api.app import build
 from controller.api.context import Context
 from controller.audit.chain import START
 from controller.database import Database, open_database
+from tests.api_client import TestClient
 from tests.controller_process import ControllerProcess, assert_one_clear_line, vxctl
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot

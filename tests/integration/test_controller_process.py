@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -404,6 +405,22 @@ def test_whatever_else_it_may_write_is_for_nobody_else_either(
     monkeypatch.setattr(program, lambda *_, **__: seen.append(os.umask(0o022)))
     CliRunner().invoke(app, [verb])
     assert seen == [0o077]
+
+
+def test_it_answers_under_the_names_that_it_is_given(
+    tmp_path: Path, redis: RedisServer, docker: FakeDocker
+) -> None:
+    with ControllerProcess(
+        tmp_path,
+        broker_url=redis.url,
+        docker_url=docker.url,
+        options=("--allowed-hosts", "ops.example,swarm.example"),
+    ) as controller:
+        answers = {
+            host: httpx.get(f"{controller.url}/api/v1/status", headers={"Host": host}, timeout=10)
+            for host in ("localhost:1", "ops.example", "swarm.example:80", "evil.example")
+        }
+    assert [each.status_code for each in answers.values()] == [200, 200, 200, 403]
 
 
 def test_options_without_a_meaning() -> None:

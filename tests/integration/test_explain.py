@@ -3,7 +3,6 @@
 from uuid import uuid4
 
 import pytest
-from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from controller.database import Database
 from controller.explain import LONGEST, Explanation, clues, explain
 from controller.intake import Intake
 from controller.states import Priority
+from tests.api_client import TestClient
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
 from tests.reports import device, entry, report

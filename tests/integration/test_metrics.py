@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +20,7 @@ from controller.database import Database, open_database
 from controller.intake import Intake
 from controller.models import Cluster, DueNode, Node
 from controller.states import Priority
+from tests.api_client import TestClient
 from tests.fake_clock import START
 from tests.fake_swarm import node, snapshot, swarm_id
 from tests.reports import device, report

@@ -10,7 +10,6 @@ from uuid import UUID
 
 import pytest
 import uvicorn
-from fastapi.testclient import TestClient
 from httpx import Response
 from sqlalchemy import update
 
@@ -28,6 +27,7 @@ from controller.leader import LeaseLostError
 from controller.models import Cluster, Node, Requeue
 from controller.states import Priority, RunState
 from tests import stored
+from tests.api_client import TestClient
 from tests.controller_process import free_port
 from tests.fake_clock import START
 from tests.fake_swarm import node, snapshot, swarm_id

@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery
-from fastapi.testclient import TestClient
 from httpx import Response
 from sqlalchemy import update
 
@@ -24,6 +23,7 @@ from controller.decisions import Word
 from controller.dispatch import Dispatcher
 from controller.models import Cluster, Device, DueNode, Network, Node, Run
 from controller.states import Priority, RunState
+from tests.api_client import TestClient
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
 from tests.stored import RESYNC, TIMEOUT, audit, contents, node_row, put

@@ -44,9 +44,18 @@ def test_an_address_to_listen_on(listen: str) -> None:
     assert ControllerSettings.load(["--listen", listen]).listen == listen
 
 
+@pytest.mark.parametrize("hosts", ["ops.example", "ops.example, manager1,192.0.2.1", "[::1]"])
+def test_further_hosts(hosts: str) -> None:
+    assert ControllerSettings.load(["--allowed-hosts", hosts]).allowed_hosts == hosts
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
+        ("allowed-hosts", "ops.example:80"),
+        ("allowed-hosts", "http://ops.example"),
+        ("allowed-hosts", "ops.example,,manager1"),
+        ("allowed-hosts", "*.example/"),
         ("listen", "8479"),
         ("listen", "host:"),
         ("listen", "host:65536"),
