@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from celery import Celery
+from celery.app.amqp import AMQP
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError, OperationalError
 from kombu.pools import ProducerPool, producers
@@ -18,6 +19,7 @@ from kombu.utils.url import maybe_sanitize_url
 
 from contract.errors import OperatorError
 from contract.queues import CONTROLLER_QUEUE, node_queue
+from contract.transport import CheckedConnection
 
 NODE_QUEUE_EXPIRES: Final = 3600.0
 """Seconds without use after which the broker drops a node's queue: one that never returns leaves nothing."""
@@ -46,6 +48,12 @@ _REDIS_OPTIONS: Final[dict[str, Any]] = {
 
 _IMPATIENT_SECONDS: Final = 0.5
 """Redis answers within a millisecond; so long it may take on a bad day, and a person may wait."""
+
+
+class _Amqp(AMQP):  # type: ignore[misc] # Celery has no types
+    """How the app connects."""
+
+    Connection = CheckedConnection
 
 
 def _direct(name: str, expires: float | None = None) -> Queue:
@@ -79,7 +87,7 @@ def queue_for_controller() -> Queue:
 
 def celery_app(name: str, broker_url: str) -> Celery:
     """Build a Celery app that speaks our dialect to the broker at `broker_url`."""
-    app = Celery(name, broker=broker_url, set_as_current=False)
+    app = Celery(name, broker=broker_url, amqp=_Amqp, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",

@@ -1,4 +1,6 @@
-"""Names of the queues and tasks."""
+"""Names of the queues and tasks, and which task is sent to which queue."""
+
+from typing import Final
 
 CONTROLLER_QUEUE = "controller"
 """Where workers send reports and drift; the controllers consume it."""
@@ -12,7 +14,15 @@ PING_TASK = "controller.ping"
 WORKER_PING_TASK = "worker.ping"
 """The same of a worker, to its node's queue."""
 
+_CONTROLLER_TASKS: Final = frozenset({REPORT_TASK, DRIFT_TASK, HELLO_TASK, PING_TASK})
+_NODE_TASKS: Final = frozenset({RECONCILE_TASK, WORKER_PING_TASK})
+
 
 def node_queue(node_id: str) -> str:
     """Return the name of the queue that only the worker on node `node_id` consumes."""
     return f"node.{node_id}"
+
+
+def tasks_of(queue: str) -> frozenset[str]:
+    """The tasks that are sent to a queue."""
+    return _CONTROLLER_TASKS if queue == CONTROLLER_QUEUE else _NODE_TASKS

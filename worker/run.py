@@ -38,7 +38,7 @@ def run(settings: WorkerSettings) -> None:
     agent.watchdog.start()
     log.info("worker started", node_id=settings.node_id, version=VERSION, mode=settings.mode)
     try:
-        # Celery gives up at bytes in its queue that are no message: they are gone then, so go on.
+        # Celery gives up at some errors of Redis, such as a key of another kind in the queue's place.
         while _consume(app, settings.node_id) and not _stop_asked():
             log.error("the consumer failed, starting another", after_seconds=_RETRY_SECONDS)
             time.sleep(_RETRY_SECONDS)

@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import pickle
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +17,7 @@ from typing import Any, Final
 import pytest
 
 from contract.messages import Hello, ReconcileReport
-from contract.queues import CONTROLLER_QUEUE, HELLO_TASK, node_queue
+from contract.queues import CONTROLLER_QUEUE, HELLO_TASK
 from contract.verdicts import Outcome
 from tests.builders import NODE
 from tests.controller_process import ControllerProcess
@@ -330,57 +329,6 @@ def test_a_controller_whose_consumer_hangs_starts_anew(
         assert controller.pid == pid
         assert controller.log().count("controller started") >= 2
         assert controller.end() == 0
-
-
-def garbage() -> Iterator[bytes]:
-    """What is no message of ours."""
-    yield from (b"garbage", b"\xff\xfe", b"[]", b"{}", b"null", b"5", b"[" * 100_000)
-    properties = {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}
-
-    def message(body: bytes, *, task: object, kind: str = "application/json") -> bytes:
-        return json.dumps(
-            {
-                "body": base64.b64encode(body).decode(),
-                "content-type": kind,
-                "content-encoding": "utf-8",
-                "headers": {"task": task, "id": "1", "lang": "py"},
-                "properties": properties,
-            }
-        ).encode()
-
-    no_arguments = json.dumps([[], {}, {}]).encode()
-    yield message(
-        pickle.dumps(print), task="controller.report", kind="application/x-python-serialize"
-    )
-    yield message(pickle.dumps(print), task="controller.report")
-    yield message(no_arguments, task="controller.self_destruct")
-    yield message(no_arguments, task="controller.report")
-    yield message(no_arguments, task=None)
-    yield message(no_arguments, task={"a": [1]})
-    for arguments in ([5], [None], ["{}"], ["not JSON"], [["x"]], ["x", "y"], ["\0"]):
-        body = json.dumps([arguments, {}, {}]).encode()
-        for name in ("report", "drift", "hello", "ping"):
-            yield message(body, task=f"controller.{name}")
-    yield message(json.dumps([["x" * 20_000_000], {}, {}]).encode(), task="controller.report")
-    yield b"x" * 50_000_000
-
-
-def test_bytes_that_are_no_message_do_not_end_a_controller(
-    tmp_path: Path, docker: FakeDocker, redis: RedisServer
-) -> None:
-    with controller_of(tmp_path, docker, redis.url) as controller:
-        for raw in garbage():
-            with redis.client() as client:
-                client.lpush(CONTROLLER_QUEUE, raw)
-        answer_request(controller, redis)
-
-
-def test_bytes_that_are_no_message_do_not_end_a_worker(worker: Worker, redis: RedisServer) -> None:
-    for raw in garbage():
-        with redis.client() as client:
-            client.lpush(node_queue(NODE), raw.replace(b"controller.report", b"worker.reconcile"))
-    answers_again(Controller(redis), redis)
-    assert worker.process.poll() is None
 
 
 # Both together.

@@ -1,0 +1,222 @@
+"""The Redis transport, with everything refused that neither side would send, before kombu unpacks it.
+
+kombu believes a message's own header: it decompresses as the header says, and what it cannot read ends
+the consumer. Whoever can write to Redis could so take all memory of every process, or a second of its
+time for each message. Here a message is checked as the bytes that Redis gave, and what kombu then gets is
+written by us. What is refused is dropped, for the broker is a doorbell.
+
+The memory transport needs none of this: only this process can put anything there.
+"""
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal
+from uuid import uuid4
+
+import structlog
+from kombu import Connection
+from kombu.transport import redis as kombu_redis
+from pydantic import (
+    Base64Bytes,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+from redis import Redis
+
+from contract.messages import Moment
+from contract.queues import tasks_of
+
+log = structlog.get_logger(__name__)
+
+LONGEST_MESSAGE: Final = 32 * 2**20
+"""Bytes. A report of 20,000 devices, of networks with the longest of names, has 24 million."""
+
+_MOST_MARKS: Final = 1_000_000
+"""How many values a body may have, told by its commas and brackets; that report has 422,000.
+
+Each costs up to 100 bytes of memory, also where it has two in the message.
+"""
+
+_MOST_ENVELOPE_MARKS: Final = 10_000
+"""The same of what is around the body: some sixty, and a thousand characters of arguments shown."""
+
+_TELL_SECONDS: Final = 10.0
+
+
+class RefusedError(Exception):
+    """A message that neither side would send; says why, in words of ours alone."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class _Headers(_Part):
+    task: Annotated[str, StringConstraints(max_length=100)]
+    id: Annotated[str, StringConstraints(max_length=100)]
+    expires: Moment | None = None
+    compression: None = None
+
+
+class _Properties(_Part):
+    body_encoding: Literal["base64"]
+
+
+class _Envelope(_Part):
+    """What Celery puts around a task's arguments, as far as it matters to us."""
+
+    body: Base64Bytes
+    content_type: Literal["application/json"] = Field(alias="content-type")
+    content_encoding: Literal["utf-8"] = Field(alias="content-encoding")
+    headers: _Headers
+    properties: _Properties
+
+
+_BODY: Final = TypeAdapter[object](
+    tuple[
+        Annotated[list[Any], Field(max_length=1)],
+        Annotated[dict[str, Any], Field(max_length=0)],
+        dict[str, None],
+    ]
+)
+"""Arguments, named arguments, and what shall be called afterwards: ours are nothing or one; none; none."""
+
+
+def checked(raw: bytes, queue: str) -> bytes:
+    """Write a message anew from what counts of it.
+
+    Args:
+        raw: as Redis gave it.
+        queue: where it was.
+
+    Raises:
+        RefusedError: it is not one of ours.
+    """
+    if len(raw) > LONGEST_MESSAGE:
+        raise RefusedError(f"it has {len(raw)} bytes, more than {LONGEST_MESSAGE}")
+    _bound(raw, _MOST_ENVELOPE_MARKS)
+    try:
+        envelope = _Envelope.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"])) or "message"
+        raise RefusedError(f"{where}: {first['msg']}") from None
+    headers = envelope.headers
+    if headers.task not in tasks_of(queue):
+        raise RefusedError("its task is none of this queue's")
+    _bound(envelope.body, _MOST_MARKS)
+    try:
+        _BODY.validate_json(envelope.body)
+    except ValidationError:
+        raise RefusedError("its body is not what a task takes") from None
+    return _written(envelope, queue)
+
+
+def _bound(text: bytes, most: int) -> None:
+    """Bound the memory that JSON takes once it is parsed: `[],[],` takes thirty times its length."""
+    if sum(text.count(mark) for mark in (b",", b"[", b"{")) > most:
+        raise RefusedError(f"it holds more than {most} values")
+
+
+def _written(envelope: _Envelope, queue: str) -> bytes:
+    """The message as kombu and Celery get to see it."""
+    headers = envelope.headers
+    return json.dumps(
+        {
+            "body": base64.b64encode(envelope.body).decode("ascii"),
+            "content-type": envelope.content_type,
+            "content-encoding": envelope.content_encoding,
+            "headers": {
+                "lang": "py",
+                "task": headers.task,
+                "id": headers.id,
+                "expires": None if headers.expires is None else headers.expires.isoformat(),
+                # Else Celery makes them, of arguments that may have megabytes.
+                "argsrepr": "(...)",
+                "kwargsrepr": "{}",
+            },
+            "properties": {
+                "body_encoding": envelope.properties.body_encoding,
+                "delivery_tag": str(uuid4()),
+                # Where it goes if the consumer ends before it was run: by the name alone.
+                "delivery_info": {"exchange": "", "routing_key": queue},
+            },
+        }
+    ).encode("ascii")
+
+
+class Refusals:
+    """Counts what was refused, and tells it in one line for all of some seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._count = 0
+        self._newest = ""
+        self._tell_at = clock()
+
+    def add(self, reason: str) -> None:
+        """Count one."""
+        self._count += 1
+        self._newest = reason
+
+    def tell(self) -> None:
+        """Log what was not told yet, if it is time for it. To be called at least every second."""
+        if not self._count or self._clock() < self._tell_at:
+            return
+        log.warning(
+            "dropped invalid messages",
+            count=self._count,
+            newest_because=self._newest,
+            hint="something else than vxlan-operator, or another version of it, writes to this Redis",
+        )
+        self._count = 0
+        self._tell_at = self._clock() + _TELL_SECONDS
+
+
+_refusals = Refusals()
+"""Of the process: a connection that breaks takes its channel along."""
+
+
+class _Client(Redis):
+    """kombu's client, whose answers to BRPOP are checked; consumers read by nothing else.
+
+    A refused message is to kombu as if there had been none for a second, which is what BRPOP says most.
+    """
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        answer = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
+        if command_name != "BRPOP":
+            return answer
+        try:
+            if answer:
+                queue, raw = answer
+                answer = queue, checked(raw, queue.decode(errors="replace"))
+        except RefusedError as refusal:
+            _refusals.add(str(refusal))
+            answer = None
+        _refusals.tell()
+        return answer
+
+
+class _Channel(kombu_redis.Channel):  # type: ignore[misc] # kombu has no types
+    def _get_client(self) -> type[Redis]:
+        return _Client
+
+
+class _Transport(kombu_redis.Transport):  # type: ignore[misc] # kombu has no types
+    Channel = _Channel
+
+
+class CheckedConnection(Connection):  # type: ignore[misc] # kombu has no types
+    """A connection to any broker that kombu knows; on Redis with the checks of this module."""
+
+    def get_transport_cls(self) -> Any:
+        """See `kombu.Connection`."""
+        found = super().get_transport_cls()
+        return _Transport if found is kombu_redis.Transport else found

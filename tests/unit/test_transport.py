@@ -1,0 +1,114 @@
+"""What is let in from Redis: what our own sides send, and nothing else."""
+
+import json
+from collections.abc import Callable, Iterator, MutableMapping
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from contract.broker import MEMORY_BROKER, celery_app
+from contract.messages import MAX_DEVICES, ReconcileReport
+from contract.queues import CONTROLLER_QUEUE, PING_TASK, RECONCILE_TASK, REPORT_TASK, node_queue
+from contract.transport import LONGEST_MESSAGE, Refusals, RefusedError, checked
+from contract.verdicts import Verdict
+from tests import garbage, reports
+from tests.garbage import arguments, message
+
+
+def seen(raw: bytes, queue: str = CONTROLLER_QUEUE) -> Any:
+    """What kombu gets to see of a message."""
+    return json.loads(checked(raw, queue))
+
+
+@pytest.mark.parametrize(
+    "kind", [garbage.odd_messages, garbage.compressed, garbage.blown_up, garbage.too_long]
+)
+def test_what_neither_side_would_send_is_refused(kind: Callable[[str], Iterator[bytes]]) -> None:
+    for raw in chain(garbage.no_messages(), kind(REPORT_TASK)):
+        with pytest.raises(RefusedError) as refused:
+            checked(raw, CONTROLLER_QUEUE)
+        assert len(str(refused.value)) < 300, "a log line has no room for what others wrote"
+
+
+def test_nothing_of_the_envelope_but_what_counts_gets_through() -> None:
+    for raw in garbage.harmless_messages(REPORT_TASK):
+        got = seen(raw)
+        tag = got["properties"].pop("delivery_tag")
+        assert got == seen(message(arguments("x"), task=REPORT_TASK)) | {
+            "properties": {
+                "body_encoding": "base64",
+                "delivery_info": {"exchange": "", "routing_key": CONTROLLER_QUEUE},
+            }
+        }
+        assert tag != seen(raw)["properties"]["delivery_tag"]
+
+
+@pytest.mark.parametrize(
+    ("task", "queue", "good"),
+    [
+        (REPORT_TASK, CONTROLLER_QUEUE, True),
+        (PING_TASK, CONTROLLER_QUEUE, True),
+        (RECONCILE_TASK, node_queue("one"), True),
+        (RECONCILE_TASK, CONTROLLER_QUEUE, False),
+        (REPORT_TASK, node_queue("one"), False),
+    ],
+)
+def test_a_task_is_taken_from_its_own_queue(task: str, queue: str, good: bool) -> None:
+    raw = message(arguments("x"), task=task)
+    if good:
+        assert seen(raw, queue)["headers"]["task"] == task
+    else:
+        with pytest.raises(RefusedError):
+            checked(raw, queue)
+
+
+def test_the_time_after_which_a_message_is_worth_nothing_is_kept() -> None:
+    at = datetime.now(UTC) + timedelta(minutes=5)
+    raw = message(arguments("x"), task=REPORT_TASK, headers={"expires": at.isoformat()})
+    assert datetime.fromisoformat(seen(raw)["headers"]["expires"]) == at
+
+
+def test_the_largest_report_gets_through() -> None:
+    device = reports.device(verdict=Verdict.ORPHAN, removed=True).model_copy(
+        update={"reason": "x" * 500, "evidence": "a, " * 10}
+    )
+    report: ReconcileReport = reports.report(devices=[device] * MAX_DEVICES)
+    raw = message(arguments(report.model_dump_json()), task=REPORT_TASK)
+    assert len(raw) > LONGEST_MESSAGE / 2
+    assert seen(raw)["body"] == json.loads(raw)["body"]
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+socket"])
+def test_all_redis_urls_are_checked(scheme: str) -> None:
+    connection = celery_app("test", f"{scheme}:///127.0.0.1").connection_for_read()
+    for each in (connection, connection.clone()):
+        assert each.get_transport_cls().__module__ == "contract.transport"
+
+
+def test_memory_needs_no_check() -> None:
+    connection = celery_app("test", MEMORY_BROKER).connection_for_read()
+    assert connection.get_transport_cls().driver_type == "memory"
+
+
+def test_any_number_of_refusals_is_told_in_few_lines() -> None:
+    now = 0.0
+    refusals = Refusals(lambda: now)
+    with capture_logs() as said:
+        for _ in range(1_000):
+            refusals.add("why")
+            refusals.tell()
+        now = 10.0
+        refusals.tell()
+        refusals.tell()
+        now = 100.0
+        refusals.tell()
+    assert counts(said) == [1, 999]
+    assert said[0]["newest_because"] == "why"
+
+
+def counts(said: list[MutableMapping[str, Any]]) -> list[int]:
+    """How many refusals each line tells of."""
+    return [line["count"] for line in said]
