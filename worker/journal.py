@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 from uuid import UUID, uuid4
 
+import structlog
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from contract.messages import Acknowledgement, DeviceIdentity, JournalEntry
 from contract.verdicts import Stage, Urgency
 from worker.view import Identity
+
+log = structlog.get_logger(__name__)
 
 MAX_PENDING: Final = 10_000
 """Unacknowledged entries beyond which nothing more is removed: the audit trail must catch up first."""
@@ -155,13 +158,21 @@ class Journal:
         self._last = entries[-1].sequence
 
     def acknowledge(self, acknowledged: Acknowledgement) -> None:
-        """Forget what the controller has stored for good.
+        """Forget what the controller has stored for good; nothing, if it cannot have stored that.
 
         Raises:
             JournalError: the trimmed journal could not be written; the old one still holds.
         """
         if acknowledged.journal_id != self.id:
             return  # It speaks of a journal that was lost.
+        if acknowledged.through > self._last:
+            log.warning(
+                "ignored an acknowledgement of journal entries that were never written: it is forged, "
+                "or this disk was restored from a backup",
+                through=acknowledged.through,
+                newest=self._last,
+            )
+            return
         kept = [entry for entry in self._entries if entry.sequence > acknowledged.through]
         self._trimmable += len(self._entries) - len(kept)
         self._entries = kept

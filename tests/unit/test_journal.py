@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from structlog.testing import capture_logs
 
 from contract.messages import Acknowledgement
 from contract.verdicts import Stage, Urgency
@@ -123,6 +124,21 @@ def test_an_acknowledgement_of_another_journal_is_ignored(path: Path) -> None:
     journal.append([a_record()])
     journal.acknowledge(Acknowledgement(journal_id=uuid4(), through=1))
     assert sequences(journal) == [1]
+
+
+@pytest.mark.parametrize("through", [3, 4, 2**63 - 1])
+def test_an_acknowledgement_beyond_the_newest_entry_is_ignored(path: Path, through: int) -> None:
+    """Nobody can have stored what was not written: it is forged, or of a disk that was restored."""
+    journal = Journal.open(path)
+    journal.append([a_record(), a_record()])
+    with capture_logs() as said:
+        journal.acknowledge(acknowledgement(journal, through))
+    assert sequences(journal) == sequences(Journal.open(path)) == [1, 2]
+    assert [(line["log_level"], line["through"], line["newest"]) for line in said] == [
+        ("warning", through, 2)
+    ]
+    journal.acknowledge(acknowledgement(journal, 2))
+    assert sequences(journal) == []
 
 
 def test_the_file_stays_small_while_acknowledgements_never_quite_catch_up(
