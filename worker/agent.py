@@ -99,7 +99,7 @@ class Agent:
         except JournalError as error:
             raise OperatorError(
                 str(error),
-                "set VXLAN_OPERATOR_JOURNAL (or --journal) to a file on a disk with room",
+                "set VXLAN_OPERATOR_JOURNAL (or --journal) to a file of its own, on a disk with room",
             ) from error
         return cls(settings, app, journal)
 

@@ -4,17 +4,21 @@ A file of JSON lines. The first is a header with the journal's id; each other li
 sequence numbers without gaps. Entries are on disk (fsync) before the caller goes on. They are sent
 with every report until the controller has acknowledged them, and only then trimmed away. A line that
 a crash cut short was never acted upon, so it is dropped when the file is opened again.
+
+Its path comes from a person, and may name anything: only a regular file is read or written, and only
+one that is empty or begins as a journal.
 """
 
 import contextlib
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, Literal, NamedTuple, Self
 from uuid import UUID, uuid4
 
 import structlog
@@ -71,7 +75,7 @@ class Journal:
         self._entries = entries
         self._last = last
         self._trimmable = 0
-        self._file, self._size = _opened(path)
+        self._file, self._size = _for_appending(path)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -84,15 +88,26 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Before anything is put beside it: is it ours at all?
             _read(path)
+            used = _lock_of(path).exists()
             lock = _locked(path)
-            journal_id, entries, last, whole = _read(path)
-            if not whole:
-                _write_anew(path, journal_id, entries, last)
-            return cls(path, lock, journal_id, entries, last)
+            stored = _read(path)
+            if stored is None:
+                if used or path.exists():
+                    log.warning(
+                        "began a new journal: entries of the old one that were not reported yet are lost",
+                        journal=str(path),
+                        old="empty or cut short" if path.exists() else "gone",
+                    )
+                stored = _Stored(uuid4(), [], 0, whole=False)
+            if not stored.whole:
+                _write_anew(path, stored.journal_id, stored.entries, stored.last)
+            return cls(path, lock, stored.journal_id, stored.entries, stored.last)
         except OSError as error:
             raise JournalError(f"the journal {path} cannot be written: {error.strerror}") from error
         except ValidationError as error:
-            raise JournalError(f"{path} is not a journal of ours: move it away") from error
+            raise JournalError(
+                f"{path} is not a journal of ours and was left as it is: move it away"
+            ) from error
 
     def close(self) -> None:
         """Close the file, and let another process have it."""
@@ -184,7 +199,7 @@ class Journal:
                 finally:
                     # Even if that failed: the name may be the new file's already.
                     old = self._file
-                    self._file, self._size = _opened(self._path)
+                    self._file, self._size = _for_appending(self._path)
                     old.close()
             except OSError as error:
                 raise JournalError(
@@ -193,21 +208,52 @@ class Journal:
             self._trimmable = 0
 
 
-def _read(path: Path) -> tuple[UUID, list[JournalEntry], int, bool]:
-    """The journal's id, its entries, the last number given, and whether the file is whole."""
-    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    # What follows the last newline was cut short by a crash; so was a header alone.
+class _Stored(NamedTuple):
+    """What a journal's file holds. `whole`: no line of it was cut short."""
+
+    journal_id: UUID
+    entries: list[JournalEntry]
+    last: int
+    whole: bool
+
+
+def _read(path: Path) -> _Stored | None:
+    """What the file holds; None: there is no file, or less than a header in it."""
+    try:
+        with _opened(path, "rb") as file:
+            lines = file.readall().split(b"\n")
+    except FileNotFoundError:
+        return None
+    # What follows the last newline was cut short by a crash.
     whole, torn = lines[:-1], lines[-1]
     if not whole:
-        return uuid4(), [], 0, False
+        _check_begins_as_header(torn)
+        return None
     header = _Header.model_validate_json(whole[0])
     entries = [JournalEntry.model_validate_json(line) for line in whole[1:]]
-    return header.journal, entries, entries[-1].sequence if entries else header.last, not torn
+    return _Stored(
+        header.journal, entries, entries[-1].sequence if entries else header.last, not torn
+    )
+
+
+def _check_begins_as_header(torn: bytes) -> None:
+    """Check that these bytes are nothing, or the beginning of a header; else they are somebody else's.
+
+    Raises:
+        ValidationError: they are not.
+    """
+    header = _Header(journal=UUID(int=0), last=0).model_dump_json().encode()
+    complete = torn.endswith(b"}")
+    _Header.model_validate_json(torn + (b"" if complete else header[len(torn) :] or b"}"))
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
 
 
 def _locked(path: Path) -> FileIO:
     """Take the journal for this process. By a file of its own: trimming replaces the journal."""
-    lock = path.with_name(path.name + ".lock").open("ab", buffering=0)
+    lock = _opened(_lock_of(path), "ab")
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -220,9 +266,34 @@ def _locked(path: Path) -> FileIO:
     return lock
 
 
-def _opened(path: Path) -> tuple[FileIO, int]:
+def _opened(path: Path, mode: Literal["rb", "ab", "xb"]) -> FileIO:
+    """Open a regular file, or make one that only its owner may read.
+
+    Raises:
+        JournalError: it is something else: writing to that, or replacing it, would harm others.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        # O_NONBLOCK: else opening a pipe waits for somebody at its other end.
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+
+    try:
+        file = FileIO(str(path), mode, opener=opener)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise JournalError(f"{path} is a symbolic link: name the file itself") from error
+        if error.errno == errno.ENXIO:  # A pipe without a reader, or a socket.
+            raise JournalError(f"{path} is not a regular file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise JournalError(f"{path} is not a regular file")
+    return file
+
+
+def _for_appending(path: Path) -> tuple[FileIO, int]:
     """The file for appending, and its size."""
-    file = path.open("ab", buffering=0)
+    file = _opened(path, "ab")
     return file, file.seek(0, os.SEEK_END)
 
 
@@ -236,8 +307,10 @@ def _write_anew(path: Path, journal_id: UUID, entries: Iterable[JournalEntry], l
     """Replace the file in one step: a crash leaves the old or the new one, never half of it."""
     new = path.with_name(path.name + ".new")
     header = _Header(journal=journal_id, last=last).model_dump_json()
-    with new.open("wb", buffering=0) as file:
-        new.chmod(0o600)
+    with contextlib.suppress(FileNotFoundError):
+        _opened(new, "rb").close()  # Left by a crash, if it is a file; and nothing else is removed.
+        new.unlink()
+    with _opened(new, "xb") as file:
         lines = [header, *(entry.model_dump_json() for entry in entries), ""]
         _write_whole(file, "\n".join(lines).encode())
     new.replace(path)

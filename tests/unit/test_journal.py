@@ -210,13 +210,40 @@ def test_a_line_cut_short_anywhere_is_dropped_and_the_next_entry_takes_its_numbe
         assert sequences(Journal.open(path)) == [1, 2]
 
 
-@pytest.mark.parametrize("content", [b"", b'{"journal": "5f0f2f'], ids=["empty", "header cut"])
-def test_a_file_without_a_whole_header_is_begun_anew(path: Path, content: bytes) -> None:
+def test_a_header_cut_short_anywhere_is_begun_anew_and_said(path: Path) -> None:
+    Journal.open(path).close()
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        with capture_logs() as said:
+            journal = Journal.open(path)
+        assert [line["log_level"] for line in said] == ["warning"]
+        assert "are lost" in said[0]["event"]
+        journal.append([a_record()])
+        journal.close()
+        assert Journal.open(path).id == journal.id
+
+
+def test_a_header_of_many_entries_may_be_cut_short_too(path: Path) -> None:
     path.parent.mkdir()
-    path.write_bytes(content)
-    journal = Journal.open(path)
-    journal.append([a_record()])
-    assert Journal.open(path).id == journal.id
+    path.write_text(f'{{"journal":"{uuid4()}","last":12345678')
+    assert Journal.open(path).pending(ENOUGH) == []
+
+
+def test_a_first_journal_is_nothing_to_speak_of(path: Path) -> None:
+    with capture_logs() as said:
+        Journal.open(path).close()
+        Journal.open(path).close()
+    assert said == []
+
+
+def test_a_journal_that_is_gone_is_begun_anew_and_said(path: Path) -> None:
+    Journal.open(path).close()
+    path.unlink()
+    with capture_logs() as said:
+        Journal.open(path)
+    assert [line["log_level"] for line in said] == ["warning"]
+    assert "are lost" in said[0]["event"]
 
 
 HEADER = json.dumps({"journal": str(uuid4()), "last": 0})
@@ -225,6 +252,14 @@ HEADER = json.dumps({"journal": str(uuid4()), "last": 0})
 @pytest.mark.parametrize(
     "content",
     [
+        "hello",
+        "x" * 1_000_000,
+        '{"journey',
+        '{"journal": "5f0f2f',
+        '{"journal":"5f0f2x',
+        f'{{"journal":"{uuid4()}","last":-',
+        f'{{"journal":"{uuid4()}","last":0}}}}',
+        "\0",
         "hello\n",
         "\n",
         "[]\n",
@@ -242,6 +277,14 @@ HEADER = json.dumps({"journal": str(uuid4()), "last": 0})
         f"{HEADER}\nhello\n",
     ],
     ids=[
+        "text without a newline",
+        "a megabyte without a newline",
+        "other JSON cut short",
+        "other spacing cut short",
+        "no hexadecimal id cut short",
+        "negative last cut short",
+        "more than a header cut short",
+        "zero byte",
         "text",
         "empty line",
         "list",
@@ -267,6 +310,69 @@ def test_a_file_that_is_no_journal_is_refused_and_left_as_it_was(path: Path, con
         Journal.open(path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path], "nothing is put beside what is not ours"
+
+
+def _a_device(path: Path) -> None:
+    os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))  # As /dev/null.
+
+
+def _a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _a_link_to_a_file(path: Path) -> None:
+    target = path.with_name("target")
+    target.write_text("precious")
+    path.symlink_to(target)
+
+
+def _a_link_to_nothing(path: Path) -> None:
+    path.symlink_to(path.with_name("target"))
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Kind and mode of everything in a folder, and what the files hold."""
+    return {
+        each.name: (each.lstat().st_mode, each.read_bytes() if each.is_file() else b"")
+        for each in folder.iterdir()
+    }
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("make", [_a_device, _a_pipe, _a_link_to_a_file, _a_link_to_nothing])
+@pytest.mark.parametrize("suffix", ["", ".lock", ".new"])
+def test_what_is_no_regular_file_is_refused_and_left_as_it_was(
+    path: Path, make: Callable[[Path], None], suffix: str
+) -> None:
+    path.parent.mkdir()
+    odd = path.with_name(path.name + suffix)
+    make(odd)
+    before = state_of(path.parent)
+    with pytest.raises(JournalError, match=f"{odd.name} is (not a regular file|a symbolic link)"):
+        Journal.open(path)
+    assert {name: told for name, told in state_of(path.parent).items() if name in before} == before
+
+
+def test_what_a_crash_left_of_trimming_is_no_trouble(path: Path) -> None:
+    Journal.open(path).close()
+    path.unlink()
+    path.with_name(path.name + ".new").write_text("half")
+    journal = Journal.open(path)
+    journal.append([a_record()])
+    assert sequences(Journal.open(path)) == [1]
+
+
+def test_trimming_does_not_write_through_a_link(path: Path) -> None:
+    journal = Journal.open(path)
+    journal.append([a_record()])
+    target = path.with_name("target")
+    target.write_text("precious")
+    path.with_name(path.name + ".new").symlink_to(target)
+    with pytest.raises(JournalError, match="symbolic link"):
+        journal.acknowledge(acknowledgement(journal, 1))
+    assert target.read_text() == "precious"
+    journal.append([a_record()])
+    assert sequences(journal) == [2]
 
 
 def _a_folder_in_its_place(path: Path) -> None:
