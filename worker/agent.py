@@ -26,7 +26,7 @@ from contract.queues import (
     WORKER_PING_TASK,
 )
 from contract.restart import failures_before, start_anew
-from contract.verdicts import Mode
+from contract.verdicts import Mode, Outcome
 from worker.access import open_kernel
 from worker.idle import IdleClock
 from worker.journal import Journal, JournalError
@@ -136,7 +136,7 @@ class Agent:
             )
             return
         report = self._reconciler.run(request)
-        if request.node_id == self._node_id:
+        if report.outcome is not Outcome.REFUSED:
             self._data_path_port = request.data_path_port
             self.watchdog.asked(request.next_within)
         self._outbox.put(REPORT_TASK, report.model_dump_json())

@@ -33,6 +33,9 @@ ENTRIES_PER_REPORT = 500
 CLOCKS_MAY_DIFFER = timedelta(minutes=5)
 """A request further ahead of our clock is refused: once it was the newest, all others would be too old."""
 
+LONGEST_LIFE = timedelta(minutes=75)
+"""From a request's making to its deadline: `RUN_TIMEOUT_SECONDS` is an hour at most. Else it is forged."""
+
 FENCE_HOLDS = timedelta(minutes=5)
 """For how long after its last request a leader keeps out those before it.
 
@@ -115,6 +118,8 @@ class Reconciler:
         if now > request.deadline:
             late = (now - request.deadline).total_seconds()
             return f"the request came {late:.1f} s after its deadline (or the clocks differ)"
+        if request.deadline - request.issued_at > LONGEST_LIFE:
+            return "the request is good for longer than any controller makes one"
         if request.issued_at - now > CLOCKS_MAY_DIFFER:
             ahead = (request.issued_at - now).total_seconds()
             return f"the request is dated {ahead:.0f} s ahead of this node's clock"

@@ -20,11 +20,19 @@ from contract.broker import celery_app, queue_for_node
 from contract.messages import (
     Acknowledgement,
     Drift,
+    Hello,
     JournalEntry,
     ReconcileReport,
     ReconcileRequest,
 )
-from contract.queues import CONTROLLER_QUEUE, DRIFT_TASK, RECONCILE_TASK, REPORT_TASK, node_queue
+from contract.queues import (
+    CONTROLLER_QUEUE,
+    DRIFT_TASK,
+    HELLO_TASK,
+    RECONCILE_TASK,
+    REPORT_TASK,
+    node_queue,
+)
 from contract.settings import PREFIX
 from contract.verdicts import Mode, Outcome, Stage, Verdict
 from tests.builders import NAME, NODE, OTHER_NODE, PORT, VNI, network
@@ -87,6 +95,10 @@ class Controller:
     def drift(self) -> Drift:
         """Wait for a drift hint."""
         return Drift.model_validate_json(self._next(DRIFT_TASK))
+
+    def hello(self) -> Hello:
+        """Wait for a Hello."""
+        return Hello.model_validate_json(self._next(HELLO_TASK))
 
     def _next(self, task: str) -> str:
         with self._server.client() as client:
@@ -273,6 +285,28 @@ def test_an_orphan_of_an_observed_network_stays_while_another_goes(
 
 
 # What goes wrong while it runs.
+
+
+def test_a_refused_request_changes_nothing(
+    host: Namespace, worker: Worker, controller: Controller
+) -> None:
+    """The port that the watch goes by was taken from it: then no orphan was Docker's any more."""
+    stale = controller.ask(
+        deadline=datetime.now(UTC) - timedelta(minutes=1), data_path_port=1, next_within=1e6
+    )
+    assert controller.report_on(stale).outcome is Outcome.REFUSED
+    host.add_vxlan(NAME, VNI)
+    assert [device.name for device in controller.drift().devices] == [NAME]
+
+
+def test_a_refused_request_promises_no_other(
+    host: Namespace, server: RedisServer, controller: Controller, tmp_path: Path
+) -> None:
+    with running(host, tmp_path, server.url, SILENCE_SECONDS="1") as worker:
+        stale = controller.ask(deadline=datetime.now(UTC) - timedelta(minutes=1), next_within=1e6)
+        assert controller.report_on(stale).outcome is Outcome.REFUSED
+        assert "no request has come for" in controller.hello().reason
+        assert worker.process.poll() is None
 
 
 def test_a_message_that_is_no_request_is_dropped_and_the_next_is_answered(
