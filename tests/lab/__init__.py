@@ -12,9 +12,10 @@ namespaces), `dockerd`, `swarm` (how the nodes become one), and `faults`.
 """
 
 from .errors import LabError
-from .faults import HiddenDevice, PlantedDevice, sandbox
+from .faults import HiddenDevice, Leak, OrphanDevice, sandbox
 from .folder import reap
 from .lab import Lab
+from .link_signal import Link, LinkSignal, Moment
 from .node import Node
 from .swarm import LabNetwork, Task
 from .wait import wait_until
@@ -24,8 +25,12 @@ __all__ = [
     "Lab",
     "LabError",
     "LabNetwork",
+    "Leak",
+    "Link",
+    "LinkSignal",
+    "Moment",
     "Node",
-    "PlantedDevice",
+    "OrphanDevice",
     "Task",
     "reap",
     "sandbox",

@@ -35,7 +35,7 @@ def up(arguments: argparse.Namespace) -> None:
           docker network create --driver overlay net1
           docker service create --detach --no-resolve-image --network net1 --name web {IMAGE}
           {_PROGRAM} exec{name} node1 ip link
-          {_PROGRAM} plant-orphan{name} node2 net1
+          {_PROGRAM} leak{name} node2 net1
 
         A process started with `{_PROGRAM} exec{name} hub COMMAND` reaches every node, and
         every node reaches it at {HUB_ADDRESS}. To end the lab:
@@ -75,6 +75,17 @@ def execute(arguments: argparse.Namespace) -> None:
 
 def docker(arguments: argparse.Namespace) -> None:
     _become(_node(arguments).docker_command(*_words(arguments)))
+
+
+def leak(arguments: argparse.Namespace) -> None:
+    lab = Lab.attach(arguments.name)
+    node, network = lab.node(arguments.node), lab.network(arguments.network)
+    leaked = lab.leak(node, network, arguments.service)
+    device = leaked.device
+    print(
+        f"{device.name} (VNI {device.vni}, ifindex {device.ifindex}) was left on {node.name} "
+        f"by Docker itself, at attempt {leaked.attempts}."
+    )
 
 
 def plant_orphan(arguments: argparse.Namespace) -> None:
@@ -175,6 +186,14 @@ def _parser() -> argparse.ArgumentParser:
     command = add("docker", "run the docker client on a node's dockerd", docker, node=True)
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="ARGUMENT ...")
 
+    command = add(
+        "leak", "make a node's dockerd leave an orphaned VXLAN device behind", leak, node=True
+    )
+    command.add_argument("network", metavar="NETWORK", help="an overlay network, by name or id")
+    command.add_argument(
+        "--service",
+        help="has all tasks of the network on the node, and is scaled to 0 (default: one made for it)",
+    )
     command = add(
         "plant-orphan", "leave an orphaned VXLAN device on a node", plant_orphan, node=True
     )

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import socket
+import struct
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -23,6 +24,19 @@ class Api:
         except LabError:
             return False
         return True
+
+    def pid(self) -> int:
+        """Of the dockerd that listens, as it is in our PID namespace."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.connect(str(self._socket_path))
+                credentials = connection.getsockopt(
+                    socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+                )
+        except OSError as error:
+            raise LabError(f"no dockerd listens at {self._socket_path}: {error}") from error
+        pid: int = struct.unpack("3i", credentials)[0]
+        return pid
 
     def get(self, path: str, query: dict[str, str] | None = None, timeout: float = 10.0) -> Any:
         target = f"{path}?{urlencode(query)}" if query else path

@@ -1,21 +1,30 @@
 """The faults that vxlan-operator mends, made on purpose."""
 
 import json
+import signal
+import time
 from dataclasses import dataclass
 
-from . import command
+from . import command, swarm
 from .errors import LabError
+from .link_signal import LinkSignal, Moment
 from .node import Held, Node
+from .spec import IMAGE
 from .swarm import LabNetwork
 from .wait import wait_until
 
 # Without the symlink /var/run: from outside the node it would lead to the machine's own /run.
 _NAMESPACES = "/run/docker/netns"
+_LEAK_ATTEMPTS = 5
+_LEAVE_TIMEOUT = 30.0
+# So long a killed dockerd's peers may take until they know that it is gone. Started again sooner, it
+# may meet its former self among them (see `swarm.TASK_TIMEOUT`).
+_LEAK_PAUSE = 8.0
 
 
 @dataclass(frozen=True)
-class PlantedDevice:
-    """A VXLAN device in a node's own network namespace, as a dockerd that crashed leaves one."""
+class OrphanDevice:
+    """A VXLAN device in a node's own network namespace, left by a dockerd that crashed, or like that."""
 
     node: Node
     name: str
@@ -28,6 +37,14 @@ class PlantedDevice:
 
     def delete(self) -> None:
         self.node.run(["ip", "link", "delete", self.name])
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What Docker itself has left behind, and at which attempt it did."""
+
+    device: OrphanDevice
+    attempts: int
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,7 @@ class HiddenDevice:
         self.held.release()
 
 
-def plant_orphan(node: Node, network: LabNetwork, port: int) -> PlantedDevice:
+def plant_orphan(node: Node, network: LabNetwork, port: int) -> OrphanDevice:
     """Make the device that Docker would make for the network's first subnet, and leave it there."""
     vni = network.vnis[0]
     name = f"vx-{vni:06x}-{network.id[:5]}"
@@ -62,7 +79,54 @@ def plant_orphan(node: Node, network: LabNetwork, port: int) -> PlantedDevice:
             f"does the node carry the network already, or an orphan of it? {error}"
         ) from error
     shown = node.run(["ip", "-json", "link", "show", name]).stdout
-    return PlantedDevice(node=node, name=name, vni=vni, ifindex=json.loads(shown)[0]["ifindex"])
+    return OrphanDevice(node=node, name=name, vni=vni, ifindex=json.loads(shown)[0]["ifindex"])
+
+
+def leak(manager: Node, node: Node, network: LabNetwork, service: str | None = None) -> Leak:
+    """Make dockerd leak the network's device: kill it just when it is about to delete that.
+
+    The last task of the network on the node is stopped: dockerd takes the device back into the node's
+    own namespace, to delete it there. At that moment it is killed, and is then started again.
+
+    Args:
+        service: has all the tasks of the network on that node, and is scaled to 0; by default one is
+            made for it, and removed again.
+    """
+    name = service or f"leak-{network.name}"
+    if service is None:
+        manager.docker(
+            *("service", "create", "--detach", "--no-resolve-image", "--name", name),
+            *("--network", network.id, "--constraint", f"node.hostname=={node.name}", IMAGE),
+        )
+    try:
+        for attempt in range(1, _LEAK_ATTEMPTS + 1):
+            device = _try_to_leak(manager, node, network, name)
+            if device.exists():
+                return Leak(device, attempt)
+            manager.docker("service", "scale", "--detach", f"{name}=1")
+    finally:
+        if service is None:
+            manager.docker("service", "rm", name)
+    raise LabError(
+        f"{node.name}: dockerd left no device of {network.name} behind, in {_LEAK_ATTEMPTS} attempts"
+    )
+
+
+def _try_to_leak(manager: Node, node: Node, network: LabNetwork, service: str) -> OrphanDevice:
+    """Kill dockerd when the device comes back; return the device, which may be deleted already."""
+    swarm.await_tasks(manager.api, service, node=node)
+    with LinkSignal(node, Moment.VXLAN_IN_HOST, signal.SIGKILL, network.vnis[0]) as trap:
+        manager.docker("service", "scale", "--detach", f"{service}=0")
+        link = trap.wait(_LEAVE_TIMEOUT)
+    if link is None:
+        raise LabError(
+            f"{node.name}: dockerd kept the device of {network.name} for {_LEAVE_TIMEOUT:g} s after "
+            f"the last task of {service}: does another one use the network there?"
+        )
+    node.await_dockerd_end()
+    time.sleep(_LEAK_PAUSE)
+    node.start_dockerd()
+    return OrphanDevice(node=node, name=link.name, vni=network.vnis[0], ifindex=link.ifindex)
 
 
 def plant_hidden(node: Node, network: LabNetwork) -> HiddenDevice:

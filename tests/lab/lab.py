@@ -13,7 +13,7 @@ from .command import Argument
 from .control import Control
 from .entry import Entry
 from .errors import LabError
-from .faults import HiddenDevice, PlantedDevice
+from .faults import HiddenDevice, Leak, OrphanDevice
 from .folder import Folder
 from .launch import await_built, end, launch
 from .node import Node
@@ -140,16 +140,8 @@ class Lab:
         timeout: float = swarm.TASK_TIMEOUT,
         node: Node | None = None,
     ) -> list[Task]:
-        """Wait until at least `count` tasks of the service are in `state` (on `node`)."""
-        on = None if node is None else node.swarm_id
-        return swarm.await_tasks(
-            self.manager.api,
-            service,
-            lambda task: task.state == state and on in (None, task.node_id),
-            count,
-            timeout,
-            f"to be {state}" + ("" if node is None else f" on {node.name}"),
-        )
+        """See `swarm.await_tasks`."""
+        return swarm.await_tasks(self.manager.api, service, state, count, node, timeout)
 
     def wait_ready(self, timeout: float = 30.0) -> None:
         """Wait until all nodes are ready, such as after a restart of dockerd."""
@@ -157,13 +149,19 @@ class Lab:
 
     # Faults
 
-    def plant_orphan(self, node: Node, network: LabNetwork) -> PlantedDevice:
+    def plant_orphan(self, node: Node, network: LabNetwork) -> OrphanDevice:
         """See `faults.plant_orphan`."""
         return faults.plant_orphan(node, network, self.spec.data_path_port)
 
     def plant_hidden(self, node: Node, network: LabNetwork) -> HiddenDevice:
         """See `faults.plant_hidden`."""
         return faults.plant_hidden(node, network)
+
+    def leak(self, node: Node, network: LabNetwork, service: str | None = None) -> Leak:
+        """See `faults.leak`."""
+        leaked = faults.leak(self.manager, node, network, service)
+        self.wait_ready()
+        return leaked
 
     # The end
 

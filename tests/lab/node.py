@@ -139,6 +139,23 @@ class Node:
             self._answers, _START_TIMEOUT, f"{self.name}: dockerd to answer", state=self._said
         )
 
+    def await_dockerd_end(self) -> None:
+        """Wait until dockerd has ended, after a signal."""
+        wait_until(
+            lambda: self.dockerd_exit_status() is not None,
+            _STOP_TIMEOUT,
+            f"{self.name}: dockerd to end",
+            state=self._said,
+        )
+
+    def signal_dockerd(self, number: signal.Signals) -> None:
+        """Send it a signal, without waiting for what comes of it."""
+        self._control.ask("signal", node=self.name, signal=int(number))
+
+    def dockerd_pid(self) -> int:
+        """Its process id as this process sees it, and not as the lab does."""
+        return self.api.pid()
+
     def dockerd_exit_status(self) -> int | None:
         """None while dockerd runs; minus the number of the signal that killed it."""
         status: int | None = self._control.ask("status")["dockerds"][self.name]["exit_status"]
@@ -151,13 +168,8 @@ class Node:
         return self.api.is_up()
 
     def _end_dockerd(self, number: signal.Signals) -> None:
-        self._control.ask("signal", node=self.name, signal=int(number))
-        wait_until(
-            lambda: self.dockerd_exit_status() is not None,
-            _STOP_TIMEOUT,
-            f"{self.name}: dockerd to end by {number.name}",
-            state=self._said,
-        )
+        self.signal_dockerd(number)
+        self.await_dockerd_end()
 
     def _said(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:]

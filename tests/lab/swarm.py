@@ -1,7 +1,7 @@
 """The lab's nodes as one Swarm: forming it, and asking its manager about tasks and networks."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -100,21 +100,27 @@ def tasks(manager: Api, service: str) -> list[Task]:
 def await_tasks(
     manager: Api,
     service: str,
-    wanted: Callable[[Task], bool],
-    count: int,
-    timeout: float,
-    what: str,
+    state: str = "running",
+    count: int = 1,
+    node: Node | None = None,
+    timeout: float = TASK_TIMEOUT,
 ) -> list[Task]:
-    """Wait until at least `count` tasks of the service are `wanted`, and return those."""
+    """Wait until at least `count` tasks of the service are in `state` (on `node`); return those."""
+    on = None if node is None else node.swarm_id
 
     def matching() -> list[Task] | None:
-        found = [task for task in tasks(manager, service) if wanted(task)]
+        found = [
+            task
+            for task in tasks(manager, service)
+            if task.state == state and on in (None, task.node_id)
+        ]
         return found if len(found) >= count else None
 
     return wait_until(
         matching,
         timeout,
-        f"{count} task(s) of {service} {what}",
+        f"{count} task(s) of {service} to be {state}"
+        + ("" if node is None else f" on {node.name}"),
         state=lambda: "; ".join(_describe(task) for task in tasks(manager, service)) or "no task",
     )
 

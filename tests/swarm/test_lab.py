@@ -172,6 +172,19 @@ def test_an_orphan_gets_tasks_rejected_until_it_is_deleted(lab: Lab) -> None:
         lab.plant_orphan(node, network)
 
 
+def test_docker_itself_leaves_a_device_that_gets_tasks_rejected(lab: Lab) -> None:
+    node = lab.nodes[2]
+    network = make_network(lab, "leaked")
+    leaked = lab.leak(node, network)
+    assert leaked.device.name == f"vx-{network.vnis[0]:06x}-{network.id[:5]}"
+    assert leaked.device.name in links(node)
+    service = make_service(lab, network, node)
+    await_fault(lab, service)
+    assert leaked.device.exists()
+    leaked.device.delete()
+    lab.wait_tasks(service, node=node)
+
+
 def test_a_hidden_device_gets_tasks_rejected_and_shows_nowhere(
     name: str, engine: Path | None
 ) -> None:
@@ -286,6 +299,9 @@ def test_the_command_keeps_a_lab_until_it_is_told_to_end_it(name: str) -> None:
     assert name in command("list")
     assert "dockerd runs" in command("status", "--name", name)
     command("docker", "--name", name, "node1", "network", "create", "--driver", "overlay", "net1")
+    said = command("leak", "--name", name, "node1", "net1")
+    assert "by Docker itself" in said
+    command("exec", "--name", name, "node1", "ip", "link", "delete", said.split()[0])
     assert "vx-" in command("plant-orphan", "--name", name, "node1", "net1")
     assert "vx-" in command("exec", "--name", name, "node1", "ip", "link")
     assert f"{lab.hub_address}/24" in command("exec", "--name", name, "hub", "ip", "address")

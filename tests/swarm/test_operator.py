@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from contract.verdicts import DEVICE_STAGES
-from tests.lab import Lab, Node, PlantedDevice
+from tests.lab import Lab, Node, OrphanDevice
 from tests.servers import await_true
 from tests.stack import Program, Stack
 from tests.swarm.services import await_packets, failures, make_network, make_service, scale
@@ -20,7 +20,7 @@ HEALED = ["detected", "planned", "applied", "verified"]
 _FAULT = "error creating vxlan interface: file exists"
 
 
-def await_healed(stack: Stack, planted: PlantedDevice) -> None:
+def await_healed(stack: Stack, planted: OrphanDevice) -> None:
     """Wait until the device is gone, and the audit trail says so."""
     await_true(
         lambda: "verified" in stack.stages(planted.node, planted.name),
