@@ -14,7 +14,7 @@ help: ## Show what there is to make
 install: ## Install what is missing: Debian packages (as root), .venv with pinned packages
 	@scripts/install
 
-demo: install ## Heal a planted fault on a real three-node Swarm (KEEP=1: leave it running)
+demo: install ## Heal a leak of Docker's on a real three-node Swarm (KEEP=1: leave it running)
 	@.venv/bin/python -m tests.demo $(if $(KEEP),--keep)
 
 demo-stop: ## End and remove what `make demo KEEP=1` left running

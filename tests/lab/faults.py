@@ -82,15 +82,23 @@ def plant_orphan(node: Node, network: LabNetwork, port: int) -> OrphanDevice:
     return OrphanDevice(node=node, name=name, vni=vni, ifindex=json.loads(shown)[0]["ifindex"])
 
 
-def leak(manager: Node, node: Node, network: LabNetwork, service: str | None = None) -> Leak:
+def leak(
+    manager: Node,
+    node: Node,
+    network: LabNetwork,
+    service: str | None = None,
+    replicas: int = 0,
+) -> Leak:
     """Make dockerd leak the network's device: kill it just when it is about to delete that.
 
     The last task of the network on the node is stopped: dockerd takes the device back into the node's
-    own namespace, to delete it there. At that moment it is killed, and is then started again.
+    own namespace, to delete it there. At that moment it is killed, and some seconds later it is
+    started again.
 
     Args:
         service: has all the tasks of the network on that node, and is scaled to 0; by default one is
             made for it, and removed again.
+        replicas: to how many tasks the service is scaled while dockerd is away; 0 on the manager.
     """
     name = service or f"leak-{network.name}"
     if service is None:
@@ -100,10 +108,15 @@ def leak(manager: Node, node: Node, network: LabNetwork, service: str | None = N
         )
     try:
         for attempt in range(1, _LEAK_ATTEMPTS + 1):
-            device = _try_to_leak(manager, node, network, name)
-            if device.exists():
+            device = _kill_at_return(manager, node, network, name)
+            left = device.exists()
+            if left and replicas:
+                _scale(manager, name, replicas)
+            time.sleep(_LEAK_PAUSE)
+            node.start_dockerd()
+            if left:
                 return Leak(device, attempt)
-            manager.docker("service", "scale", "--detach", f"{name}=1")
+            _scale(manager, name, 1)
     finally:
         if service is None:
             manager.docker("service", "rm", name)
@@ -112,11 +125,11 @@ def leak(manager: Node, node: Node, network: LabNetwork, service: str | None = N
     )
 
 
-def _try_to_leak(manager: Node, node: Node, network: LabNetwork, service: str) -> OrphanDevice:
-    """Kill dockerd when the device comes back; return the device, which may be deleted already."""
+def _kill_at_return(manager: Node, node: Node, network: LabNetwork, service: str) -> OrphanDevice:
+    """Kill dockerd when the network's device is back; return that, which may be deleted already."""
     swarm.await_tasks(manager.api, service, node=node)
     with LinkSignal(node, Moment.VXLAN_IN_HOST, signal.SIGKILL, network.vnis[0]) as trap:
-        manager.docker("service", "scale", "--detach", f"{service}=0")
+        _scale(manager, service, 0)
         link = trap.wait(_LEAVE_TIMEOUT)
     if link is None:
         raise LabError(
@@ -124,9 +137,11 @@ def _try_to_leak(manager: Node, node: Node, network: LabNetwork, service: str) -
             f"the last task of {service}: does another one use the network there?"
         )
     node.await_dockerd_end()
-    time.sleep(_LEAK_PAUSE)
-    node.start_dockerd()
     return OrphanDevice(node=node, name=link.name, vni=network.vnis[0], ifindex=link.ifindex)
+
+
+def _scale(manager: Node, service: str, replicas: int) -> None:
+    manager.docker("service", "scale", "--detach", f"{service}={replicas}")
 
 
 def plant_hidden(node: Node, network: LabNetwork) -> HiddenDevice:

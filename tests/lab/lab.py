@@ -157,9 +157,11 @@ class Lab:
         """See `faults.plant_hidden`."""
         return faults.plant_hidden(node, network)
 
-    def leak(self, node: Node, network: LabNetwork, service: str | None = None) -> Leak:
+    def leak(
+        self, node: Node, network: LabNetwork, service: str | None = None, replicas: int = 0
+    ) -> Leak:
         """See `faults.leak`."""
-        leaked = faults.leak(self.manager, node, network, service)
+        leaked = faults.leak(self.manager, node, network, service, replicas)
         self.wait_ready()
         return leaked
 
