@@ -34,5 +34,12 @@ class LocalWorkerFactory(Protocol):
     """
 
     def __call__(
-        self, app: Celery, *, node_id: str, journal: Path, grace: float, mode: Mode
+        self,
+        app: Celery,
+        *,
+        node_id: str,
+        journal: Path,
+        grace: float,
+        unclaimed: float,
+        mode: Mode,
     ) -> LocalWorker: ...

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from contract.verdicts import DEVICE_STAGES, Mode, Outcome, Stage, Urgency, Verdict
+from contract.verdicts import DEVICE_STAGES, Mode, Outcome, Proof, Stage, Urgency, Verdict
 
 SwarmId = Annotated[str, StringConstraints(pattern=r"^[0-9a-z]{25}$")]
 """Swarm's own id of a node or network: 25 digits in base 36 (swarmkit identity/randomid.go)."""
@@ -22,7 +22,8 @@ Port = Annotated[int, Field(ge=0, lt=2**16)]
 _NO_NUL = r"^[^\x00]*$"
 """PostgreSQL stores any character but this one."""
 
-Text = Annotated[str, StringConstraints(max_length=2000, pattern=_NO_NUL)]
+MAX_TEXT = 2_000
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT, pattern=_NO_NUL)]
 Version = Annotated[str, StringConstraints(max_length=64, pattern=_NO_NUL)]
 InterfaceName = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=_NO_NUL)]
 """At most 15 bytes (IFNAMSIZ less the NUL), each of which may be shown as an escape of four characters."""
@@ -40,6 +41,7 @@ Moment = Annotated[
 MAX_NETWORKS = 20_000
 MAX_DEVICES = 20_000
 MAX_ENTRIES = 2_000
+MAX_REJECTIONS = 200
 """Bounds on what one message may carry; a node beyond them is broken in another way."""
 
 
@@ -47,6 +49,40 @@ class Message(BaseModel):
     """Base of all messages: immutable, and of a version both sides know."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Stamp(Message):
+    """A moment by the clock of one worker process, which alone can compare it with others of its own.
+
+    A controller gives it back untouched. So "the Swarm was read after the device went idle" is known from
+    what was heard before what, and the clock of no other machine comes into it.
+    """
+
+    session: UUID
+    """Of the process: another's moments say nothing, also those of the same worker before a restart."""
+    seconds: Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
+
+
+class SwarmReading(Message):
+    """How the Swarm's word on one node was come by; `ReconcileRequest.desired` is what it said, or newer."""
+
+    after: Stamp | None = None
+    """The newest moment of this worker's that the controller had heard of when it began to ask."""
+    ready_seconds: Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)] | None = None
+    """For how long the Swarm has said, each time it was asked, that the node is ready; None: it is not."""
+
+
+class Rejection(Message):
+    """A task that this node rejected with the words of the fault."""
+
+    task_id: SwarmId
+    at: Moment
+    """`Task.Status.Timestamp`: by the clock of this node, whose dockerd wrote it."""
+    vni: Vni | None = None
+    """Of the subnet that the error names; None: that cannot be told."""
+    subnet: Annotated[str, StringConstraints(max_length=64, pattern=_NO_NUL)] | None = None
+    doubt: Text | None = None
+    """Why it proves nothing, in words; None: nothing is against it."""
 
 
 class NetworkRef(Message):
@@ -89,10 +125,14 @@ class ReconcileRequest(Message):
     known: Annotated[tuple[NetworkRef, ...], Field(max_length=MAX_NETWORKS)] = ()
     """Other networks whose VNIs this node has shown: so that a stale orphan can be told from an unknown."""
     acknowledged: Acknowledgement | None = None
-    fence: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    fence: Annotated[int, Field(ge=0, lt=2**63)]
     """Which leader speaks: goes up with every change of leader, and a worker obeys no earlier one."""
-    max_removals: Annotated[int, Field(ge=0)] | None = None
-    """At most so many removals in this run, if the node's own limit is not lower; None: no limit."""
+    max_removals: Annotated[int, Field(ge=0)]
+    """At most so many removals in this run, if the node's own limit is not lower."""
+    reading: SwarmReading | None = None
+    """How `desired` was come by; None (an older controller): it proves nothing."""
+    rejections: Annotated[tuple[Rejection, ...], Field(max_length=MAX_REJECTIONS)] = ()
+    """Tasks that this node rejected lately because of the fault."""
     next_within: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Seconds within which the controller means to be heard from again; None: it does not say."""
 
@@ -117,12 +157,18 @@ class DeviceReport(Message):
     reason: Text
     evidence: Text
     """The kernel's facts behind the verdict, in words."""
+    proof: Proof | None = None
+    """What proves an orphan dead."""
+    netns_file: Annotated[str, StringConstraints(max_length=255, pattern=_NO_NUL)] | None = None
+    """The file of the namespace that it is in, where the worker can see one."""
     removed: bool = False
 
     @model_validator(mode="after")
     def _only_orphans_are_urgent(self) -> Self:
         if (self.verdict is Verdict.ORPHAN) != (self.urgency is not None):
             raise ValueError("an orphan has an urgency, and nothing else has")
+        if self.proof is not None and self.verdict is not Verdict.ORPHAN:
+            raise ValueError("only an orphan is proved")
         if self.removed and self.verdict is not Verdict.ORPHAN:
             raise ValueError("only an orphan can have been removed")
         return self
@@ -168,18 +214,24 @@ class ReconcileReport(Message):
     """Networks with a running task and, for longer than a start takes, without a device."""
     recheck_after: Annotated[float, Field(ge=0)] | None = None
     """Seconds after which another look is worth while: a device is settling until then."""
+    wants_reading: bool = False
+    """A device looks dead and seems unwanted: read the Swarm for this node once more, after this report."""
+    stamp: Stamp | None = None
+    """When it was made."""
     journal_id: UUID | None = None
     entries: Annotated[tuple[JournalEntry, ...], Field(max_length=MAX_ENTRIES)] = ()
 
 
 class Drift(Message):
-    """Worker to controller: these devices have outstayed the grace period, look now."""
+    """Worker to controller: these devices have carried nothing for a while, look now."""
 
     version: Literal[1] = 1
     node_id: SwarmId
     at: Moment
     devices: Annotated[tuple[DeviceIdentity, ...], Field(min_length=1, max_length=100)]
     """Some of them, at most a hundred: it is a hint, the run takes the full look."""
+    stamp: Stamp | None = None
+    """When it was made."""
 
 
 class Hello(Message):

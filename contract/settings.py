@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
@@ -23,6 +23,23 @@ BrokerUrl = Annotated[
     AfterValidator(_redis),
     Field(description="Redis of the operator: redis://, rediss:// or redis+socket://"),
 ]
+
+
+UNCLAIMED_SECONDS: Final = 300.0
+"""Minutes: a disk that holds dockerd up, or a machine that swaps, is done with a join long before."""
+
+_LEAST_UNCLAIMED_SECONDS: Final = 60.0
+
+
+def minutes(seconds: float) -> float:
+    """Check a time after which a device counts as unclaimed: a short one would take living devices.
+
+    Raises:
+        ValueError: it is neither 0 nor at least a minute.
+    """
+    if seconds != 0 and seconds < _LEAST_UNCLAIMED_SECONDS:
+        raise ValueError(f"must be 0 (never) or at least {_LEAST_UNCLAIMED_SECONDS:g}")
+    return seconds
 
 
 class Settings(BaseSettings):

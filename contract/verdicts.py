@@ -10,20 +10,36 @@ class Verdict(StrEnum):
     IN_USE = "in_use"
     """It carries something: it is UP, has a master or an address, or its bridge has an endpoint."""
     SETTLING = "settling"
-    """It looks orphaned, but not yet for the whole grace period."""
+    """It is Docker's and looks dead, and proof is missing; the reason says what is waited for."""
     ORPHAN = "orphan"
-    """It is Docker's, carries nothing, and has kept its identity through the grace period."""
+    """It is Docker's, carries nothing, and is proved dead."""
     FOREIGN = "foreign"
     """It is not Docker's."""
     CONFLICT = "conflict"
     """It is not Docker's, and holds a VNI that a network of this node needs."""
 
 
+class Proof(StrEnum):
+    """What shows that a device which looks dead belongs to no dockerd: a time-out alone never does."""
+
+    REJECTED = "rejected"
+    """A task of its network was rejected here because of it, after it was known to carry nothing: a dockerd
+    that owned it would not have tried to make it."""
+    UNWANTED = "unwanted"
+    """The Swarm, read for this node after the device began to carry nothing, wants no network of its VNI
+    here; the grace period is over, and no join is under way."""
+    UNCLAIMED = "unclaimed"
+    """Wanted here, and for minutes nobody took it up, while the Swarm said all the time that the node is
+    ready; no join is under way."""
+    BY_HAND = "by_hand"
+    """A person looked (`vxlan-worker scan --fix`): the grace period is over, and no join is under way."""
+
+
 class Urgency(StrEnum):
     """How much an orphan hurts."""
 
     BLOCKING = "blocking"
-    """Its network is desired on this node: every task of that network is rejected here."""
+    """Its network is desired on this node, where it keeps Docker from making a device of its own."""
     STALE = "stale"
     """Its network exists, but is not desired on this node."""
     UNKNOWN = "unknown"

@@ -22,7 +22,7 @@ _BY_THE_WATCH: Final = "not told by the link watch"
 _TABLE: Final = Base.metadata.tables[Device.__tablename__]
 _KEY: Final = ("node_id", "place", "ifindex")
 _IDENTITY: Final = ("name", "vni", "port")
-_SAID: Final = ("verdict", "urgency", "network_id", "reason", "evidence")
+_SAID: Final = ("verdict", "urgency", "network_id", "reason", "evidence", "proof", "netns_file")
 _WRITTEN: Final = (*_IDENTITY, *_SAID, "first_seen_at", "judged_at")
 _THE_ONE: Final = [_TABLE.c[name] == bindparam(f"the_{name}") for name in _KEY]
 _SELECT: Final = select(*(_TABLE.c[name] for name in (*_KEY, *_IDENTITY, *_SAID, "first_seen_at")))
@@ -80,7 +80,7 @@ def store_hint(session: Session, drift: Drift, now: datetime) -> None:
             vni=each.vni,
             port=each.port,
             verdict=Verdict.SETTLING,
-            reason="the link watch says that it has outstayed the grace period; a run judges it next",
+            reason="the link watch says that it carries nothing; a run judges it next",
             evidence=_BY_THE_WATCH,
             first_seen_at=now,
             judged_at=now,
@@ -110,7 +110,7 @@ def _compare(
             yield Change(device, was)
         if device.removed:
             continue
-        if same is not None and same[6:11] == _said(device):
+        if same is not None and same[6 : 6 + len(_SAID)] == _said(device):
             continue
         written = dict(zip(_WRITTEN[:-2], _identity(device) + _said(device), strict=True))
         written |= {"first_seen_at": now if same is None else same.first_seen_at, "judged_at": now}
@@ -129,7 +129,7 @@ def _identity(device: DeviceReport) -> tuple[object, ...]:
 
 
 def _said(device: DeviceReport) -> tuple[object, ...]:
-    return device.verdict, device.urgency, device.network_id, device.reason, device.evidence
+    return tuple(getattr(device, name) for name in _SAID)
 
 
 def _the(node_id: str, place: str, ifindex: int) -> dict[str, Any]:

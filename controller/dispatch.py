@@ -16,7 +16,7 @@ from kombu.pools import ProducerPool
 from sqlalchemy.orm import Session
 
 from contract.broker import impatient_producers, let_expire, queue_for_node
-from contract.messages import ReconcileRequest
+from contract.messages import ReconcileRequest, SwarmReading
 from contract.queues import RECONCILE_TASK, node_queue
 from contract.verdicts import Mode
 from controller import due, gate, metrics, requests
@@ -74,6 +74,7 @@ class Dispatcher:
         mode: what workers may do, by the settings.
         run_timeout: how long a run's report may take.
         resync: how long a node may go without a run.
+        reading: tells of a node's newest reading of the Swarm; by default there was none.
         fence: which leader speaks.
         limits: when the breaker trips.
         utcnow: the time of day.
@@ -87,6 +88,7 @@ class Dispatcher:
         mode: Mode,
         run_timeout: timedelta,
         resync: timedelta,
+        reading: Callable[[str], SwarmReading] = lambda _: SwarmReading(),
         fence: Callable[[], int] = lambda: 0,
         limits: Limits = DEFAULTS,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -101,6 +103,7 @@ class Dispatcher:
             mode=mode,
             limits=limits,
             fence=fence,
+            reading=reading,
             next_within=max(resync * 1.1, due.MAX_BACKOFF) + run_timeout,
         )
         self._utcnow = utcnow

@@ -5,24 +5,24 @@ device), and the task that was rejected with the same subnet: its node and netwo
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import or_, select
+from sqlalchemy import exists, or_, select
 from sqlalchemy.orm import Session
 
-from contract.verdicts import Stage, Urgency, Verdict
-from controller.conditions.words import Status, Type
-from controller.models import Attachment, AuditRow, Device, Network, NetworkVni, Node, Run
-from controller.swarm.faults import is_leak
+from contract.verdicts import Mode, Stage, Verdict
+from controller import modes
+from controller.conditions.words import Status, Type, moment
+from controller.models import AuditRow, Cluster, Device, Network, NetworkVni, Node, Rejection
+from controller.swarm.faults import fault_subnet, is_leak
 
 LONGEST: Final = 4000
 """Characters of a line; Docker's are a few hundred."""
 _MOST: Final = 5
 """Nodes or networks that one line may be about; with more it says nothing."""
 _MOST_WORDS: Final = 200
-_RUNS_BACK: Final = 500
 _ROWS_BACK: Final = 100
 _LATELY: Final = 10
 
@@ -30,8 +30,6 @@ _WORD: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,254}")
 _ID: Final = re.compile(r"\b[0-9a-z]{25}\b")
 _DEVICE: Final = re.compile(r"\bvx-([0-9a-f]{6})-[0-9a-z]{5}\b")
 _VNI: Final = re.compile(r"\b(?:vni|vxlan[ _-]?id)\W{0,3}([0-9]{1,8})\b", re.IGNORECASE)
-_SUBNET: Final = re.compile(r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}/\d{1,2}\b")
-_TASK: Final = re.compile(r"^task ([0-9a-z]{25}) was rejected: ")
 _DOCKERS: Final = frozenset(
     _WORD.findall(
         "network sandbox join failed subnet for error creating vxlan interface file exists starting "
@@ -61,7 +59,7 @@ class Clues:
     ids: frozenset[str]
     vnis: frozenset[int]
     words: frozenset[str]
-    subnets: frozenset[str]
+    subnet: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +92,27 @@ def clues(line: str) -> Clues:
         ids=frozenset(_ID.findall(line)[:_MOST_WORDS]),
         vnis=frozenset(vni for vni in vnis if vni < 2**24),
         words=frozenset(words) - _DOCKERS,
-        subnets=frozenset(_SUBNET.findall(line)[:_MOST]),
+        subnet=fault_subnet(line),
     )
 
 
-def explain(session: Session, line: str) -> Explanation:
-    """What a line means, from what is stored."""
+def explain(session: Session, line: str, configured: Mode) -> Explanation:
+    """What a line means, from what is stored.
+
+    Args:
+        session: in which to read.
+        line: the line; it may be anything.
+        configured: what the controller's settings allow.
+    """
     found = clues(line)
     recognised = is_leak(line)
     nodes = {node.id: node for node in _nodes(session, found)}
     networks = {network.id: network for network in _networks(session, found)}
-    if recognised and found.subnets:
-        for node, its in _rejections(session, found.subnets):
-            nodes.setdefault(node.id, node)
-            networks.update({network.id: network for network in its})
+    if recognised and found.subnet is not None:
+        rejections = _rejections(session, found.subnet, nodes.keys())
+        # A line that names a node is about that one, whoever else rejected the same subnet.
+        nodes = nodes or {node.id: node for node, _ in rejections}
+        networks.update({network.id: network for _, network in rejections if network is not None})
     here, these = list(nodes.values())[:_MOST], list(networks.values())[:_MOST]
     now = _in_the_way(session, here, these)
     lately = _lately(session, here, these)
@@ -118,7 +123,7 @@ def explain(session: Session, line: str) -> Explanation:
         networks=these,
         lately=lately,
         now=now,
-        advice=list(_advice(recognised, here, now, lately)),
+        advice=list(_advice(session, recognised, here, now, lately, configured)),
     )
 
 
@@ -149,42 +154,39 @@ def _networks(session: Session, found: Clues) -> Sequence[Network]:
 
 
 def _rejections(
-    session: Session, subnets: Iterable[str]
-) -> Iterable[tuple[Node, Sequence[Network]]]:
-    """Nodes that lately rejected a task because of such a subnet, and the networks of that task."""
-    runs = session.execute(
-        select(Run.node_id, Run.reasons).order_by(Run.requested_at.desc()).limit(_RUNS_BACK)
+    session: Session, subnet: str, nodes: Collection[str]
+) -> Sequence[tuple[Node, Network | None]]:
+    """Nodes (of these, if there are any) that rejected tasks because of a subnet, and its networks."""
+    query = (
+        select(Node, Network)
+        .join(Rejection, Rejection.node_id == Node.id)
+        .outerjoin(Network, Network.id == Rejection.network_id)
+        .where(Rejection.cidr == subnet, Node.gone_at.is_(None))
+        .order_by(Rejection.at.desc())
+        .limit(_ROWS_BACK)
     )
-    tasks: dict[str, set[str]] = {}
-    for node_id, reasons in runs:
-        for reason in reasons:
-            task = _TASK.match(reason)
-            if task and any(subnet in reason for subnet in subnets):
-                tasks.setdefault(node_id, set()).add(f"task {task[1]}")
-    for node_id in list(tasks)[:_MOST]:
-        node = session.get(Node, node_id)
-        if node is None or node.gone_at is not None:
-            continue
-        attached = session.execute(
-            select(Network, Attachment.reasons)
-            .join(Attachment, Attachment.network_id == Network.id)
-            .where(Attachment.node_id == node_id)
-        )
-        yield node, [network for network, why in attached if tasks[node_id].intersection(why)]
+    if nodes:
+        query = query.where(Node.id.in_(nodes))
+    return [(node, network) for node, network in session.execute(query)]
 
 
 def _in_the_way(
     session: Session, nodes: Sequence[Node], networks: Sequence[Network]
 ) -> Sequence[tuple[Device, Node]]:
-    """Devices of these networks on these nodes that are dead, or not Docker's."""
+    """Devices of these networks on these nodes that are not alive, or keep tasks from being started."""
     if not nodes and not networks:
         return []
+    rejected = exists().where(
+        Rejection.node_id == Device.node_id,
+        Rejection.vni == Device.vni,
+        Rejection.settled_at.is_(None),
+    )
     query = (
         select(Device, Node)
         .join(Node, Node.id == Device.node_id)
         .where(
             Node.gone_at.is_(None),
-            Device.verdict.in_((Verdict.ORPHAN, Verdict.CONFLICT, Verdict.SETTLING)),
+            Device.verdict.in_((Verdict.ORPHAN, Verdict.CONFLICT, Verdict.SETTLING)) | rejected,
         )
     )
     if nodes:
@@ -221,10 +223,12 @@ def _lately(
 
 
 def _advice(
+    session: Session,
     recognised: bool,
     nodes: Sequence[Node],
     now: Sequence[tuple[Device, Node]],
     lately: Sequence[AuditRow],
+    configured: Mode,
 ) -> Iterable[str]:
     for node in nodes:
         for condition in node.conditions:
@@ -233,12 +237,22 @@ def _advice(
     if not recognised:
         yield "Look at Docker's log on the node (`journalctl -u docker`)."
         return
-    if any(each.urgency is Urgency.BLOCKING or each.verdict is Verdict.CONFLICT for each, _ in now):
-        return  # The node's condition has said what to do.
     if now:
-        yield "A device is being watched until its grace period is over; then it is removed."
-    elif any(row.stage in (Stage.APPLIED, Stage.VANISHED) for row in lately):
-        yield "It is gone: Swarm's next try, a few seconds later, works. If not: `vxctl requeue NODE`."
+        for device, node in now:
+            yield from _of_device(session, device, node, configured)
+        return
+    rejected = session.scalar(
+        select(Rejection.at)
+        .where(Rejection.node_id.in_([node.id for node in nodes]), Rejection.settled_at.is_(None))
+        .order_by(Rejection.at.desc())
+    )
+    removals = [row.at for row in lately if row.stage in (Stage.APPLIED, Stage.VANISHED)]
+    # Both are times of the node's own clock.
+    if removals and (rejected is None or removals[0] > rejected):
+        yield (
+            f"The device was removed at {moment(removals[0])}, and no task was seen to be rejected because "
+            "of it since: Swarm's next try, a few seconds later, should work. If not: `vxctl requeue NODE`."
+        )
     elif nodes:
         yield (
             "No such device was seen there: `vxctl requeue NODE --wait` looks again now, and "
@@ -249,3 +263,39 @@ def _advice(
             "The line does not say which node it is of: add the line of `docker service ps --no-trunc` "
             "that it is from, or give the node's name with it."
         )
+
+
+def _of_device(session: Session, device: Device, node: Node, configured: Mode) -> Iterable[str]:
+    """What happens to a device that is in the way, and what does not."""
+    what = f"{device.name} on {node.hostname}"
+    if device.verdict is Verdict.SETTLING:
+        yield f"{what} looks dead and is not removed without proof: what is waited for stands with it above."
+    elif device.verdict is not Verdict.ORPHAN:
+        yield f"{what} is not removed by the operator: what can be done stands with it above."
+        return
+    held = _held_back(session, device, node, configured)
+    if held:
+        yield f"{what} is not removed, whatever proves it dead: {held}."
+    elif device.verdict is Verdict.ORPHAN:
+        yield f"{what} is proved dead: the next run removes it; `vxctl requeue {node.hostname}` starts one."
+
+
+def _held_back(session: Session, device: Device, node: Node, configured: Mode) -> str:
+    """Why orphans like this one are left alone, and on whose word; empty: they are not."""
+    cluster = session.get(Cluster, 1)
+    if cluster is None:
+        return ""
+    reasons = []
+    effective = modes.of_node(node, cluster, configured)
+    if effective.mode is Mode.OBSERVE:
+        reasons.append(effective.because)
+    networks = session.scalars(
+        select(Network)
+        .join(NetworkVni, NetworkVni.network_id == Network.id)
+        .where(NetworkVni.vni == device.vni, Network.gone_at.is_(None))
+    )
+    for network in networks:
+        own = modes.of_network(network)
+        if own.mode is Mode.OBSERVE:
+            reasons.append(own.because)
+    return "; ".join(reasons)

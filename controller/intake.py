@@ -26,6 +26,8 @@ from controller.due import Ring
 from controller.leader import LeaseLostError
 from controller.models import Network, Node, Run
 from controller.states import Priority, RunState
+from controller.swarm.readings import Readings
+from controller.swarm.rejections import settle_removed
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +61,7 @@ class Intake:
 
     Args:
         database: where to store.
+        readings: told of what is heard of each worker, and for which nodes the Swarm is to be read.
         resync: how long a node may go without a run.
         ring: called when something may have become due.
         limits: when the breaker trips.
@@ -70,11 +73,13 @@ class Intake:
         database: Database,
         *,
         resync: timedelta,
+        readings: Readings | None = None,
         limits: Limits = DEFAULTS,
         ring: Ring,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
+        self._readings = readings or Readings()
         self._resync = resync
         self._limits = limits
         self._ring = ring
@@ -96,6 +101,7 @@ class Intake:
             gate.stand_aside()
             report = _read(payload)
             if report is not None:
+                self._readings.heard(report.node_id, report.stamp)
                 told.append(report)
         while told:
             # One of each node: the second is compared with what the first has left.
@@ -123,6 +129,8 @@ class Intake:
         for report in batch:
             if report.run_id in closed.runs:
                 metrics.count_run(_STATES[report.outcome], _removed(report))
+                if report.wants_reading:
+                    self._readings.want(report.node_id, then_run=report.recheck_after is None)
             else:
                 self._take_late(report)
         if any(_removed(report) for report in batch):
@@ -146,6 +154,7 @@ class Intake:
         except ValidationError as error:
             _dropped("drift hint", error)
             return
+        self._readings.heard(drift.node_id, drift.stamp)
         first = drift.devices[0]
         more = f" and {len(drift.devices) - 1} more" if len(drift.devices) > 1 else ""
         with self._database.write() as session:
@@ -213,6 +222,9 @@ class Intake:
                 error=report.error,
             )
             _note(session, each.node, each.run, report)
+            gone = {device.identity.vni for device in report.devices if device.removed}
+            if gone:
+                settle_removed(session, each.node.id, gone, now)
             entries += recorded.entries(session, each.node, report, changes.get(report.node_id, ()))
         # Last: whoever else takes in a report waits for the end of the audit trail from here on.
         stored = append(session, entries, now)

@@ -26,6 +26,7 @@ from controller.loops import Loops, every
 from controller.settings import CoreSettings
 from controller.swarm.events import Events, Hints
 from controller.swarm.manager import DockerSwarm
+from controller.swarm.readings import Readings
 from controller.swarm.sync import Sync
 
 _STOP_SECONDS: Final = 5.0
@@ -69,12 +70,15 @@ class Leading:
         led = FencedDatabase(database, lease)
         self._lease = lease
         self._sync_seconds = settings.sync_seconds
+        self._hints = Hints()
+        readings = Readings(self._hints)
         self._dispatcher = Dispatcher(
             led,
             app,
             mode=mode,
             run_timeout=timedelta(seconds=settings.run_timeout_seconds),
             resync=resync,
+            reading=readings.of,
             fence=lease.fence,
             limits=limits,
         )
@@ -82,12 +86,12 @@ class Leading:
         """Have what is due looked at now."""
         self.at_once = self._dispatcher.at_once
         """Have somebody ask for runs, and send them."""
-        self._hints = Hints()
         self._events = Events(DockerSwarm(settings.docker_host), self._hints)
         self._sync = Sync(
             swarm,
             led,
             hints=self._hints,
+            readings=readings,
             ring=self.ring,
             period=settings.sync_seconds,
             resync=settings.resync_seconds,
@@ -95,7 +99,13 @@ class Leading:
         )
         keeper = Housekeeping(led, retention=timedelta(days=settings.run_retention_days))
         conditions = Conditions(led, mode=mode, resync=resync)
-        intake = Intake(led, resync=resync, limits=limits, ring=self.ring)
+        intake = Intake(
+            led,
+            resync=resync,
+            readings=readings,
+            limits=limits,
+            ring=self.ring,
+        )
         self._inbox = Inbox(intake.reports)
         tasks = {
             REPORT_TASK: self._inbox.put,

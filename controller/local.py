@@ -38,6 +38,7 @@ def up(settings: LocalSettings) -> None:
             node_id=node_id,
             journal=settings.journal,
             grace=settings.grace_seconds,
+            unclaimed=settings.unclaimed_seconds,
             mode=Mode(settings.mode),
         )
 

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import JSON
 
-from contract.verdicts import Mode, Stage, Urgency, Verdict
+from contract.verdicts import Mode, Proof, Stage, Urgency, Verdict
 from controller.states import CONTROLLER, RunState
 
 
@@ -59,7 +59,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _words(kind: type[Verdict | Urgency | Stage | Mode | RunState]) -> Enum:
+def _words(kind: type[Verdict | Proof | Urgency | Stage | Mode | RunState]) -> Enum:
     # Stored as their words: readable by a person, and a new one needs no migration.
     return Enum(
         kind,
@@ -94,6 +94,7 @@ class Base(DeclarativeBase):
         float: Float(),
         Verdict: _words(Verdict),
         Urgency: _words(Urgency),
+        Proof: _words(Proof),
         Stage: _words(Stage),
         Mode: _words(Mode),
         RunState: _words(RunState),
@@ -249,6 +250,41 @@ class NetworkVni(Base):
         SWARM_ID, ForeignKey("networks.id", ondelete="CASCADE"), primary_key=True
     )
     vni: Mapped[int] = mapped_column(primary_key=True, index=True)
+    cidr: Mapped[str | None] = mapped_column(String(64))
+    """The subnet, where that can be told."""
+
+
+class Rejection(Base):
+    """A task that its node rejected with the words of the fault; kept as long as the run history."""
+
+    __tablename__ = "rejections"
+    __table_args__ = (
+        Index("ix_rejections_node", "node_id", "at"),
+        # What still counts is a handful, however many there were.
+        Index(
+            "ix_rejections_open",
+            "node_id",
+            "vni",
+            postgresql_where=text("settled_at IS NULL"),
+            sqlite_where=text("settled_at IS NULL"),
+        ),
+    )
+
+    task_id: Mapped[str] = mapped_column(SWARM_ID, primary_key=True)
+    node_id: Mapped[str] = mapped_column(SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"))
+    at: Mapped[datetime]
+    """By the node's clock."""
+    seen_at: Mapped[datetime] = mapped_column(index=True)
+    """When the controller read of it."""
+    network_id: Mapped[str | None] = mapped_column(SWARM_ID)
+    """Of the subnet that the error names; None, as `vni`: that cannot be told."""
+    vni: Mapped[int | None]
+    cidr: Mapped[str | None] = mapped_column(String(64), index=True)
+    doubt: Mapped[str | None] = mapped_column(Text)
+    """Why it proves nothing of a device."""
+    error: Mapped[str] = mapped_column(Text)
+    settled_at: Mapped[datetime | None]
+    """Since when it says nothing of the present any more."""
 
 
 class Attachment(Base):
@@ -322,6 +358,10 @@ class Device(Base):
     network_id: Mapped[str | None] = mapped_column(SWARM_ID)
     reason: Mapped[str] = mapped_column(Text)
     evidence: Mapped[str] = mapped_column(Text)
+    proof: Mapped[Proof | None]
+    """What proves an orphan dead."""
+    netns_file: Mapped[str | None] = mapped_column(String(255))
+    """The file of the namespace that it is in, where the worker can see one."""
     first_seen_at: Mapped[datetime]
     judged_at: Mapped[datetime]
     """When a report first said just this of it."""

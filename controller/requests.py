@@ -1,7 +1,8 @@
 """What a node's worker is told: the requests of many runs, read with one question a matter.
 
-There are two: the nodes themselves with what the cluster says, and which networks concern them. A person
-waits for the answers when a run is asked for by hand, so their number counts more than the rows.
+There are three: the nodes themselves with what the cluster says, which networks concern them, and which
+tasks they rejected. A person waits for the answers when a run is asked for by hand, so their number counts
+more than the rows.
 """
 
 from collections import defaultdict
@@ -25,18 +26,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, load_only
 
+from contract import messages
 from contract.messages import (
     MAX_NETWORKS,
+    MAX_REJECTIONS,
     Acknowledgement,
     DesiredNetwork,
     NetworkRef,
     ReconcileRequest,
+    SwarmReading,
 )
 from contract.verdicts import Mode
 from controller import breaker, gate, modes
 from controller.breaker import Limits
 from controller.due import Claim
-from controller.models import Attachment, Cluster, Device, Network, NetworkVni, Node
+from controller.models import Attachment, Cluster, Device, Network, NetworkVni, Node, Rejection
 
 CLOCKS_MAY_DIFFER: Final = timedelta(seconds=60)
 """What a request's deadline is later than its run's: a node whose clock is off shall work all the same.
@@ -107,6 +111,21 @@ def _networks_statement() -> Select[str | None, bool | None, str, str, int | Non
     )
 
 
+_REJECTIONS: Final = (
+    select(
+        Rejection.node_id,
+        Rejection.task_id,
+        Rejection.at,
+        Rejection.vni,
+        Rejection.cidr,
+        Rejection.doubt,
+    )
+    .where(
+        Rejection.node_id.in_(bindparam("nodes", expanding=True)), Rejection.settled_at.is_(None)
+    )
+    .order_by(Rejection.at.desc())
+)
+
 # Made once: making a statement takes longer than carrying it out.
 _NODES: Final = _nodes_statement()
 _NETWORKS: Final = _networks_statement()
@@ -120,12 +139,14 @@ class Terms:
         mode: what workers may do, by the settings.
         limits: when the breaker trips.
         fence: which leader speaks; raises if this one leads no longer.
+        reading: tells of a node's newest reading.
         next_within: how soon a worker that is reached hears of us again, whatever becomes of its run.
     """
 
     mode: Mode
     limits: Limits
     fence: Callable[[], int]
+    reading: Callable[[str], SwarmReading]
     next_within: timedelta
 
 
@@ -153,6 +174,9 @@ def build(
     if not claims:
         return []
     ids = [claim.node_id for claim in claims]
+    # Before what it said is read: that may be newer than what is said of it, and never older.
+    readings = {node_id: terms.reading(node_id) for node_id in ids}
+    rejections = _rejections(session, ids)
     # Nodes have much in common: each network is built once.
     told, networks = _networks(session, ids)
     desired = {
@@ -188,6 +212,8 @@ def build(
                 fence=fence,
                 next_within=terms.next_within.total_seconds(),
                 max_removals=terms.limits.left(removals),
+                reading=readings[node.id],
+                rejections=tuple(rejections[node.id][:MAX_REJECTIONS]),
             )
         )
     return requests
@@ -199,6 +225,16 @@ def _nodes(
     """The nodes by their ids, with the cluster and how many removals count against each."""
     rows = session.execute(_NODES, {"nodes": ids, "since": limits.since(now)})
     return {node.id: (node, cluster, removals) for node, cluster, removals in rows}
+
+
+def _rejections(session: Session, ids: Collection[str]) -> Mapping[str, list[messages.Rejection]]:
+    """What each of these nodes rejected lately, by their ids, the newest first."""
+    found: defaultdict[str, list[messages.Rejection]] = defaultdict(list)
+    for node_id, task_id, at, vni, cidr, doubt in session.execute(_REJECTIONS, {"nodes": ids}):
+        found[node_id].append(
+            messages.Rejection(task_id=task_id, at=at, vni=vni, subnet=cidr, doubt=doubt)
+        )
+    return found
 
 
 def _networks(

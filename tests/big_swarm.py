@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from controller.swarm.values import SwarmNetwork, SwarmNode, SwarmTask
+from controller.swarm.values import Subnet, SwarmNetwork, SwarmNode, SwarmTask
 from tests.fake_docker import FakeDocker, Json, raw_network, raw_node, raw_task
 from tests.fake_swarm import snapshot
 
@@ -39,11 +39,11 @@ class BigSwarm:
 
     def networks(self) -> list[SwarmNetwork]:
         """The networks."""
-        ingress = SwarmNetwork(_id("i", 0), "ingress", ingress=True, vnis=(4096,))
+        ingress = SwarmNetwork(_id("i", 0), "ingress", ingress=True, subnets=(Subnet(4096),))
         return [
             ingress,
             *(
-                SwarmNetwork(id_, f"net{number}", ingress=False, vnis=(4097 + number,))
+                SwarmNetwork(id_, f"net{number}", ingress=False, subnets=(Subnet(4097 + number),))
                 for number, id_ in enumerate(self._network_ids)
             ),
         ]

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from contract.messages import Acknowledgement, DesiredNetwork, NetworkRef, ReconcileRequest
+from contract.messages import (
+    Acknowledgement,
+    DesiredNetwork,
+    NetworkRef,
+    ReconcileRequest,
+    Rejection,
+    SwarmReading,
+)
 from contract.verdicts import Mode
 from worker.view import HOST, Device, Identity, Place, VxlanFlag
 
@@ -80,8 +87,10 @@ def request(
     desired: Sequence[DesiredNetwork] = (),
     known: Sequence[NetworkRef] = (),
     acknowledged: Acknowledgement | None = None,
-    max_removals: int | None = None,
+    max_removals: int = 1_000,
     fence: int = 0,
+    reading: SwarmReading | None = None,
+    rejections: Sequence[Rejection] = (),
 ) -> ReconcileRequest:
     """A request to look at `NODE` and remove what is dead."""
     return ReconcileRequest(
@@ -97,4 +106,17 @@ def request(
         acknowledged=acknowledged,
         max_removals=max_removals,
         fence=fence,
+        reading=reading,
+        rejections=tuple(rejections),
     )
+
+
+def rejection(
+    at: datetime,
+    *,
+    vni: int | None = VNI,
+    doubt: str | None = None,
+    task: str = "t",
+) -> Rejection:
+    """A task of the network with this VNI that the node rejected."""
+    return Rejection(task_id=task.ljust(25, "0"), at=at, vni=vni, subnet="10.0.2.0/24", doubt=doubt)

@@ -67,6 +67,7 @@ def raw_network(network: SwarmNetwork) -> Json:
         "Driver": "overlay",
         "Ingress": network.ingress,
         "Options": {VNI_OPTION: ",".join(map(str, network.vnis))},
+        "IPAM": {"Config": [{"Subnet": subnet.cidr} for subnet in network.subnets]},
         "Labels": _labels(network),
     }
 
@@ -85,9 +86,15 @@ def raw_task(task: SwarmTask) -> Json:
         "NodeID": task.node_id,
         "ServiceID": task.service_id,
         "Spec": {"NetworkAttachmentSpec" if task.attachment else "ContainerSpec": {}},
-        "DesiredState": "running" if task.wanted else "shutdown",
-        "Status": {"State": state, "Err": task.error},
-        "NetworksAttachments": [{"Network": {"ID": each}} for each in task.networks],
+        "DesiredState": "running" if task.wanted and not task.ending else "shutdown",
+        "Status": {
+            "State": state,
+            "Err": task.error,
+            "Timestamp": None if task.since is None else task.since.isoformat(),
+        },
+        "NetworksAttachments": [
+            {"Network": {"ID": each, "DriverState": {"Name": "overlay"}}} for each in task.networks
+        ],
     }
 
 
@@ -95,7 +102,7 @@ class FakeDocker:
     """The server, on a Unix socket; a context that ends it.
 
     Attributes:
-        info, nodes, networks, tasks: what it says, as raw JSON; to be changed at will.
+        info, nodes, networks, tasks, containers: what it says, as raw JSON; to be changed at will.
         faults: the last word of a path (`info`, `nodes`, ...) to how asking for it fails.
         spared: how often asking for it works before it fails.
         asked: the last words of the paths asked for, with their filters.
@@ -108,6 +115,7 @@ class FakeDocker:
         self.nodes: Any = []
         self.networks: Any = []
         self.tasks: Any = []
+        self.containers: Any = []
         self.faults: dict[str, Fault] = {}
         self.spared: dict[str, int] = {}
         self.asked: list[tuple[str, Json]] = []
@@ -212,6 +220,8 @@ class FakeDocker:
                 return self._tasks(filters)
             case "info":
                 return self.info
+            case "json":  # of `/containers/json`
+                return _matching(self.containers, filters, {"network": "Network"})
             case _:
                 return None
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from contract.verdicts import Mode
 from controller.swarm.values import (
+    Subnet,
     Swarm,
     SwarmError,
     SwarmIdentity,
@@ -13,6 +15,7 @@ from controller.swarm.values import (
     SwarmNode,
     SwarmTask,
 )
+from tests.fake_clock import START
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,20 @@ def node(
 def network(
     name: str, *vnis: int, ingress: bool = False, mode: Mode | None = None, ignore: bool = False
 ) -> SwarmNetwork:
-    """A network with these VNIs."""
+    """A network with these VNIs, and a subnet for each: VNI 4098 has 10.0.2.0/24, and so on."""
     return SwarmNetwork(
-        id=swarm_id(name), name=name, ingress=ingress, vnis=vnis, mode=mode, ignore=ignore
+        id=swarm_id(name),
+        name=name,
+        ingress=ingress,
+        subnets=tuple(Subnet(vni, cidr(vni)) for vni in vnis),
+        mode=mode,
+        ignore=ignore,
     )
+
+
+def cidr(vni: int) -> str:
+    """The subnet of a VNI."""
+    return f"10.0.{vni % 256}.0/24"
 
 
 def task(
@@ -88,6 +101,8 @@ def task(
     wanted: bool | None = None,
     error: str = "",
     service: str = "",
+    since: datetime | None = START,
+    ending: bool = False,
 ) -> SwarmTask:
     """A task on a node, attached to networks, all given by name; one that is not live has ended."""
     return SwarmTask(
@@ -99,6 +114,8 @@ def task(
         running=live,
         error=error,
         service_id=swarm_id(service) if service else "",
+        since=since,
+        ending=ending,
     )
 
 

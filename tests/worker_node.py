@@ -10,16 +10,22 @@ from contract.messages import (
     JournalEntry,
     NetworkRef,
     ReconcileReport,
+    Rejection,
+    SwarmReading,
 )
 from contract.verdicts import Mode, Stage
 from tests.builders import EPOCH, NODE, PORT, request
 from tests.fake_kernel import FakeKernel
 from worker.idle import IdleClock
 from worker.journal import Journal
+from worker.proof import Waits
 from worker.reconcile import Reconciler
 from worker.view import Device, Identity
 
 GRACE = 5.0
+UNCLAIMED = 300.0
+JUST_NOW = SwarmReading()
+"""Stands for a reading of this moment."""
 ALL = 100_000
 
 
@@ -44,13 +50,13 @@ class WorkerNode:
     def restart(self) -> None:
         """Let the worker die, and a new one start on the same journal."""
         self.journal = Journal.open(self.path)
-        self.clock = IdleClock(GRACE + 10, lambda: self.seconds)
+        self.clock = IdleClock(GRACE + 10, lambda: self.seconds, lambda: self.now)
         self.reconciler = Reconciler(
             node_id=NODE,
             kernel=self.kernel,
             journal=self.journal,
             clock=self.clock,
-            grace=GRACE,
+            waits=Waits(grace=GRACE, sandbox_grace=GRACE, unclaimed=UNCLAIMED),
             mode=self._mode,
             max_removals=self._max_removals,
             boot_id="this boot",
@@ -69,10 +75,14 @@ class WorkerNode:
         desired: Sequence[DesiredNetwork] = (),
         known: Sequence[NetworkRef] = (),
         acknowledged: Acknowledgement | None = None,
-        max_removals: int | None = None,
+        max_removals: int = 1_000,
         fence: int = 0,
+        reading: SwarmReading | None = JUST_NOW,
+        rejections: Sequence[Rejection] = (),
     ) -> ReconcileReport:
-        """Run a request that was made this moment."""
+        """Run a request that was made this moment, after the Swarm was read."""
+        if reading is JUST_NOW:
+            reading = SwarmReading(after=self.clock.stamp(), ready_seconds=UNCLAIMED)
         return self.reconciler.run(
             request(
                 issued_at=self.now,
@@ -83,6 +93,8 @@ class WorkerNode:
                 acknowledged=acknowledged,
                 max_removals=max_removals,
                 fence=fence,
+                reading=reading,
+                rejections=rejections,
             )
         )
 

@@ -28,10 +28,11 @@ from contract.queues import (
 from contract.restart import failures_before, start_anew
 from contract.verdicts import Mode, Outcome
 from worker.access import open_kernel
-from worker.idle import IdleClock
+from worker.idle import ATTEMPT_SECONDS, IdleClock
 from worker.journal import Journal, JournalError
 from worker.judge import SANDBOX_GRACE_SECONDS
 from worker.outbox import Outbox
+from worker.proof import Waits
 from worker.reconcile import Reconciler, read_boot_id
 from worker.settings import WorkerSettings
 from worker.view import Identity
@@ -54,14 +55,13 @@ class Agent:
         self._app = app
         self._journal = journal
         self._data_path_port = _DEFAULT_DATA_PATH_PORT
-        clock = IdleClock(settings.grace_seconds + _BELIEVED_GAP_SECONDS)
+        self._clock = clock = IdleClock(settings.grace_seconds + _BELIEVED_GAP_SECONDS)
         self._kernels = (open_kernel(), open_kernel())
         self._outbox = Outbox(self._publish)
         self._watch = LinkWatch(
             kernel=self._kernels[0],
             clock=clock,
-            grace=settings.grace_seconds,
-            sandbox_grace=SANDBOX_GRACE_SECONDS,
+            hint_after=ATTEMPT_SECONDS,
             data_path_port=lambda: self._data_path_port,
             drift=self._tell_drift,
         )
@@ -70,8 +70,11 @@ class Agent:
             kernel=self._kernels[1],
             journal=journal,
             clock=clock,
-            grace=settings.grace_seconds,
-            sandbox_grace=SANDBOX_GRACE_SECONDS,
+            waits=Waits(
+                grace=settings.grace_seconds,
+                sandbox_grace=SANDBOX_GRACE_SECONDS,
+                unclaimed=settings.unclaimed_seconds,
+            ),
             mode=Mode(settings.mode),
             max_removals=settings.max_removals_per_run,
             boot_id=read_boot_id(),
@@ -146,6 +149,7 @@ class Agent:
             node_id=self._node_id,
             at=datetime.now(UTC),
             devices=tuple(each.message() for each in devices[:_MOST_TOLD]),
+            stamp=self._clock.stamp(),
         )
         self._outbox.put(DRIFT_TASK, drift.model_dump_json())
 

@@ -70,7 +70,7 @@ def allowance(
 
     removable.sort(key=lambda each: _ORDER[each.urgency or Urgency.UNKNOWN])
     budget = request.max_removals
-    if budget is not None and budget < min(max_removals, len(removable)):
+    if budget < min(max_removals, len(removable)):
         # Another run at once would have no more left of it: the controller asks again when there is.
         limits.append(
             f"{len(removable) - budget} orphan(s) left alone: the controller allows this node only "

@@ -1,17 +1,53 @@
-"""Since when each device has been seen to carry nothing: the clock behind the grace period.
+"""Since when each device has been known to carry nothing: the one fact that every proof is about.
 
 The kernel keeps no creation time, and a sandbox that lost its last endpoint a moment ago may be torn
 down by dockerd in the next: what counts is the unbroken time of carrying nothing, under one identity.
 
 Looks can miss a moment of use in between. So a stretch of idleness is believed only while the looks
-at it lie close together; after a longer gap it begins anew, which costs one grace period and no more.
+at it lie close together; after a longer gap it begins anew.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import uuid4
 
+from contract.messages import Stamp
 from worker.view import Device, Identity
+
+ATTEMPT_SECONDS: Final = 1.0
+"""More than lies between a dockerd's failed attempt at a device and the time that it writes into the task.
+
+Also how long a device must have carried nothing to be worth a word: a healthy join or leave takes
+milliseconds, and on two busy cores none was seen to take as long.
+"""
+
+LATE_SECONDS: Final = 60.0
+"""How long a dockerd that is held up may take to write that time; nearly always it takes milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """One stretch of carrying nothing.
+
+    Attributes:
+        seconds: how long it has lasted.
+        began: its beginning by the clock of this process, as in `Stamp.seconds`.
+        since: its beginning by this machine's time of day; the later of two readings where that was set.
+    """
+
+    seconds: float
+    began: float
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    monotonic: float
+    at: datetime
 
 
 class IdleClock:
@@ -20,26 +56,84 @@ class IdleClock:
     Args:
         believed_gap: seconds that may lie between two looks at one stretch of idleness.
         now: a clock in seconds that never goes back.
+        utcnow: the time of day.
     """
 
-    def __init__(self, believed_gap: float, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        believed_gap: float,
+        now: Callable[[], float] = time.monotonic,
+        utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._session = uuid4()
         self._believed_gap = believed_gap
         self._now = now
-        self._since: dict[Identity, float] = {}
+        self._utcnow = utcnow
+        self._starts: dict[Identity, _Start] = {}
+        self._first: dict[Identity, datetime] = {}
+        self._went: dict[int, _Start] = {}
         self._looked_at = now()
         self._lock = threading.Lock()
 
     def saw(self, devices: Iterable[Device]) -> None:
         """Take in a full look: start the clocks of what is idle, drop all others."""
-        idle = [device.identity for device in devices if device.carrying is None]
+        there = {device.identity: device.looks_dead for device in devices}
         with self._lock:
-            now = self._now()
-            before = self._since if now - self._looked_at <= self._believed_gap else {}
-            self._since = {identity: before.get(identity, now) for identity in idle}
-            self._looked_at = now
+            now = _Start(self._now(), self._utcnow())
+            for identity, start in self._starts.items():
+                if identity not in there and now.monotonic - start.monotonic > ATTEMPT_SECONDS:
+                    self._went[identity.vni] = now
+            self._went = {
+                vni: went
+                for vni, went in self._went.items()
+                if now.monotonic - went.monotonic <= LATE_SECONDS
+            }
+            close = now.monotonic - self._looked_at <= self._believed_gap
+            before = self._starts if close else {}
+            self._starts = {
+                identity: before.get(identity, now) for identity, idle in there.items() if idle
+            }
+            self._first = {identity: self._first.get(identity, now.at) for identity in there}
+            self._looked_at = now.monotonic
 
-    def idle_for(self, identity: Identity) -> float:
-        """For how many seconds this device has carried nothing; 0.0 if it was not seen so."""
+    def idle(self, identity: Identity) -> Idle | None:
+        """Its stretch of idleness that lasts still; None if the last look did not show one."""
         with self._lock:
-            since = self._since.get(identity)
-            return 0.0 if since is None else self._now() - since
+            start = self._starts.get(identity)
+            if start is None:
+                return None
+            seconds = self._now() - start.monotonic
+            # A clock that was set back must not make old news look new, nor one set forward.
+            since = max(start.at, self._utcnow() - timedelta(seconds=seconds))
+            return Idle(seconds, start.monotonic, since)
+
+    def seen_since(self, identity: Identity) -> datetime | None:
+        """Since when it is known to be there, by this machine's time of day; None if it was not seen."""
+        with self._lock:
+            return self._first.get(identity)
+
+    def went(self, vni: int) -> datetime | None:
+        """When a device of this VNI that had looked dead was missed; None if not within `LATE_SECONDS`.
+
+        What dockerd says of the VNI soon after may still be about that one.
+        """
+        with self._lock:
+            went = self._went.get(vni)
+            if went is None or self._now() - went.monotonic > LATE_SECONDS:
+                return None
+            return went.at
+
+    def stamp(self) -> Stamp:
+        """This moment, for a controller to give back."""
+        return Stamp(session=self._session, seconds=self._now())
+
+    def spans(self, idle: Idle, stamp: Stamp, seconds: float = 0.0) -> bool:
+        """Whether a stretch began more than so many seconds before a moment of this process.
+
+        Of another process's moments nothing is known, and one that is still to come was never said.
+        """
+        return (
+            stamp.session == self._session
+            and stamp.seconds <= self._now()
+            and stamp.seconds - idle.began > seconds
+        )

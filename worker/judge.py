@@ -1,61 +1,38 @@
 """The verdict on each device, with its reason. Pure: the same view and times give the same verdicts.
 
-The kernel's evidence alone decides whether a device is dead. Desired state decides only how urgent
-that is and how it is explained: the orphan that hurts belongs to a network that *is* wanted here.
+The kernel's evidence says what looks dead, and proof (`worker.proof`) what is. Desired state alone decides
+nothing: the orphan that hurts belongs to a network that *is* wanted here.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from contract.messages import DesiredNetwork, NetworkRef
-from contract.verdicts import Urgency, Verdict
-from worker.ownership import network_prefix, why_foreign
+from contract.messages import DesiredNetwork, NetworkRef, Rejection
+from contract.verdicts import Proof, Urgency, Verdict
+from worker.networks import Networks
+from worker.ownership import is_probe, network_prefix, why_foreign
+from worker.proof import Prover, moment
 from worker.view import Device, Identity
 
 SANDBOX_GRACE_SECONDS: Final = 5.0
 """However short the grace period: with 0.2 s, sandboxes were seen to lose their device while a container
 was joining, on two busy cores; with 1 s not. The task ran on, cut off from its network."""
 
-
-@dataclass(frozen=True, slots=True)
-class Networks:
-    """What the run knows of the Swarm's networks, by VNI.
-
-    Attributes:
-        desired: those that this node should carry; None where nobody knows (`vxlan-worker scan`).
-        known: others.
-        data_path_port: the UDP port of this Swarm's overlay networks.
-    """
-
-    desired: Mapping[int, NetworkRef] | None
-    known: Mapping[int, NetworkRef]
-    data_path_port: int
-
-    @classmethod
-    def of(
-        cls,
-        desired: Iterable[NetworkRef] | None,
-        known: Iterable[NetworkRef],
-        data_path_port: int,
-    ) -> "Networks":
-        """Index networks by each of their VNIs (one a subnet)."""
-        return cls(None if desired is None else _by_vni(desired), _by_vni(known), data_path_port)
-
-    def needing(self, vni: int) -> NetworkRef | None:
-        """The network that needs this VNI on this node, as far as anybody knows."""
-        return (self.known if self.desired is None else self.desired).get(vni)
-
-    def having(self, vni: int) -> NetworkRef | None:
-        """The network that has this VNI."""
-        return (self.desired or {}).get(vni) or self.known.get(vni)
+_FIND_NAMESPACE: Final = (
+    "no file of its namespace can be seen from here: on the host, `lsns -t net -o NETNSID,PID,NSFS,COMMAND` "
+    "shows the processes in it, and "
+    "`for f in /run/docker/netns/*; do echo $f; nsenter --net=$f ip -d link show type vxlan; done` "
+    "which file of Docker's has its VNI"
+)
 
 
 class Judgement(NamedTuple):
     """What was concluded about one device, and why.
 
     Attributes:
-        settles_in: seconds until a settling device has outstayed the grace period; else None.
+        again: seconds after which judging it again is worth while though nothing else happens; else None.
+        proof: what proves an orphan dead.
+        wants_reading: a newer reading of the Swarm may be the proof.
     """
 
     device: Device
@@ -63,31 +40,54 @@ class Judgement(NamedTuple):
     reason: str
     urgency: Urgency | None = None
     network: NetworkRef | None = None
-    settles_in: float | None = None
+    again: float | None = None
+    proof: Proof | None = None
+    wants_reading: bool = False
+
+
+class Holding(NamedTuple):
+    """What is known of VNIs that dockerd found taken.
+
+    Attributes:
+        rejection: the newest rejection because of a device that was there before it; None: there is none.
+        files: nsid to the file of the namespace, where one can be seen.
+    """
+
+    rejection: Callable[[Identity], Rejection | None]
+    files: Mapping[int, str]
+
+
+NOTHING_HELD: Final = Holding(lambda _: None, {})
 
 
 def judge(
     devices: Iterable[Device],
     networks: Networks,
-    idle_for: Callable[[Identity], float],
-    grace: float,
-    sandbox_grace: float = 0.0,
+    prove: Prover,
+    holding: Holding = NOTHING_HELD,
 ) -> list[Judgement]:
     """Judge each device.
 
     Args:
         devices: as the kernel shows them.
         networks: what the run knows of the Swarm.
-        idle_for: for how many seconds a device has been seen to carry nothing.
-        grace: for how many seconds it must have, to be an orphan.
-        sandbox_grace: for how many at the least in a sandbox. There a device carries nothing from its
-            making until the first endpoint joins, which a busy node can take a good while over.
+        prove: asks for proof that what looks dead is dead.
+        holding: what is known of VNIs that dockerd found taken.
     """
-    longer = max(grace, sandbox_grace)
-    return [
-        _judge_one(device, networks, idle_for, grace if device.identity.place.is_host else longer)
-        for device in devices
-    ]
+    judged = []
+    foreign: list[tuple[int, Device, str]] = []
+    families: set[bool] = set()
+    for device in devices:
+        why = why_foreign(device, networks.data_path_port)
+        if why is None:
+            families.add(device.ipv6)
+            judged.append(_of_dockers(device, networks, prove, holding))
+        else:
+            foreign.append((len(judged), device, why))
+            judged.append(Judgement(device, Verdict.FOREIGN, why))
+    for index, device, why in foreign:
+        judged[index] = _foreign(device, why, networks, families == {True})
+    return judged
 
 
 def without_device(
@@ -102,47 +102,99 @@ def without_device(
     return [each for each in desired if each.running and present.isdisjoint(each.vnis)]
 
 
-def _judge_one(
-    device: Device, networks: Networks, idle_for: Callable[[Identity], float], grace: float
-) -> Judgement:
+def _foreign(device: Device, why: str, networks: Networks, over_ipv6: bool) -> Judgement:
+    """A device that is not Docker's: whether it is in the way.
+
+    Args:
+        device: it.
+        why: why it is not Docker's.
+        networks: what the run knows of the Swarm.
+        over_ipv6: Docker's own devices here have an IPv6 underlay.
+    """
+    identity = device.identity
+    if is_probe(device):
+        return Judgement(
+            device,
+            Verdict.FOREIGN,
+            "Docker's probe of the kernel (up to 23.0), left over from a dockerd that died: it blocks no "
+            f"network; `ip link delete {identity.name}` removes it",
+        )
+    needing = networks.needing(identity.vni)
+    blocks = (
+        identity.port == networks.data_path_port
+        and not device.foreign_birth
+        and not device.apart
+        # The kernel keeps IPv4 and IPv6 devices of one VNI and port apart (vxlan_vni_in_use).
+        and not (over_ipv6 and not device.ipv6)
+    )
+    if needing is not None and blocks:
+        return Judgement(
+            device,
+            Verdict.CONFLICT,
+            f"not Docker's ({why}), and it holds VNI {identity.vni}, which network "
+            f"{needing.name} needs on this node: Docker cannot create its own device until "
+            "this one is given another VNI or UDP port by whoever made it",
+            network=needing,
+        )
+    if device.apart and device.up and identity.port == networks.data_path_port:
+        why += (
+            f"; it is UP on UDP port {identity.port} with flags of another kind, so that Docker's devices "
+            "can be made and not set UP beside it (`address already in use`): give it another port"
+        )
+    return Judgement(device, Verdict.FOREIGN, f"not Docker's: {why}")
+
+
+def _of_dockers(device: Device, networks: Networks, prove: Prover, holding: Holding) -> Judgement:
     identity = device.identity
     network = networks.having(identity.vni)
-
-    foreign = why_foreign(device, networks.data_path_port)
-    if foreign is not None:
-        blocks = identity.port == networks.data_path_port and not device.foreign_birth
-        needing = networks.needing(identity.vni)
-        if needing is not None and blocks:
-            return Judgement(
-                device,
-                Verdict.CONFLICT,
-                f"not Docker's ({foreign}), and it holds VNI {identity.vni}, which network "
-                f"{needing.name} needs on this node: Docker cannot create its own device until "
-                "this one is given another VNI or UDP port by whoever made it",
-                network=needing,
-            )
-        return Judgement(device, Verdict.FOREIGN, f"not Docker's: {foreign}")
-
-    carrying = device.carrying
-    if carrying is not None:
-        return Judgement(device, Verdict.IN_USE, carrying, network=network)
-
-    idle = idle_for(identity)
-    if idle < grace:
+    if not device.looks_dead:
+        reason = device.carrying or ""
+        rejection = holding.rejection(identity)
+        if rejection is not None:
+            reason = _held(device, reason, rejection, network, holding.files)
+        return Judgement(device, Verdict.IN_USE, reason, network=network)
+    found = prove(device, networks)
+    if found.proof is None:
         return Judgement(
             device,
             Verdict.SETTLING,
-            f"carries nothing, for {idle:.1f} s of the {grace:g} s grace period",
+            f"looks dead ({device.carrying or 'carries nothing'}), not removed without proof: {found.words}",
             network=network,
-            settles_in=grace - idle,
+            again=found.again,
+            wants_reading=found.wants_reading,
         )
     urgency, explanation = _urgency(identity, networks)
     return Judgement(
         device,
         Verdict.ORPHAN,
-        f"Docker's, and has carried nothing for the grace period of {grace:g} s; {explanation}",
+        f"Docker's, and proved dead ({found.proof}): {found.words}; {explanation}",
         urgency,
         network,
+        proof=found.proof,
+    )
+
+
+def _held(
+    device: Device,
+    carrying: str,
+    rejection: Rejection,
+    network: NetworkRef | None,
+    files: Mapping[int, str],
+) -> str:
+    """Why a device that dockerd does not own stays all the same, and what a person can do."""
+    identity = device.identity
+    name = "its network" if network is None else f"network {network.name}"
+    nsid = identity.place.nsid
+    if nsid is None:
+        where = f"`ip link delete {identity.name}`"
+    elif nsid in files:
+        where = f"`nsenter --net={files[nsid]} ip link delete {identity.name}`"
+    else:
+        where = f"`ip link delete {identity.name}` in its namespace; {_FIND_NAMESPACE}"
+    return (
+        f"holds VNI {identity.vni}: task {rejection.task_id} was rejected because of it at "
+        f"{moment(rejection.at)}, so dockerd does not own it. It is not removed by itself, for {carrying}. "
+        f"If no container uses {name} on this node (`docker ps`), remove it by hand: {where}"
     )
 
 
@@ -155,12 +207,5 @@ def _urgency(identity: Identity, networks: Networks) -> tuple[Urgency, str]:
     if networks.desired is None:
         return Urgency.UNKNOWN, f"its VNI is that of network {network.name}"
     if identity.vni in networks.desired:
-        return (
-            Urgency.BLOCKING,
-            f"network {network.name} is wanted on this node and every task of it is rejected here",
-        )
+        return Urgency.BLOCKING, f"network {network.name} is wanted on this node"
     return Urgency.STALE, f"network {network.name} is not wanted on this node"
-
-
-def _by_vni(networks: Iterable[NetworkRef]) -> dict[int, NetworkRef]:
-    return {vni: network for network in networks for vni in network.vnis}

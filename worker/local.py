@@ -15,12 +15,20 @@ class LocalWorker:
     """Implements `contract.local.LocalWorker`."""
 
     def __init__(
-        self, app: Celery, *, node_id: str, journal: Path, grace: float, mode: Mode
+        self,
+        app: Celery,
+        *,
+        node_id: str,
+        journal: Path,
+        grace: float,
+        unclaimed: float,
+        mode: Mode,
     ) -> None:
         settings = WorkerSettings(
             node_id=node_id,
             journal=journal,
             grace_seconds=grace,
+            unclaimed_seconds=unclaimed,
             mode=mode.value,
         )
         self.queue: Queue = queue_for_node(node_id)

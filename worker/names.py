@@ -1,4 +1,7 @@
-"""Network names from this node's Docker socket, where there is one. A help for people, never evidence."""
+"""What this node's dockerd tells, where its socket is: names for people, and why to spare a sandbox.
+
+Never evidence that something is dead.
+"""
 
 import http.client
 import json
@@ -12,6 +15,8 @@ from contract.messages import NetworkRef
 _VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
 _TIMEOUT_SECONDS: Final = 5.0
 _MOST_BYTES: Final = 64 << 20
+_ENDED: Final = frozenset({"exited", "dead", "removing"})
+"""Container states in which nothing is attached to a network any more (moby container/state.go)."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -49,6 +54,24 @@ def data_path_port(docker_socket: Path) -> int | None:
         cluster = (_get(docker_socket, "/info").get("Swarm") or {}).get("Cluster") or {}
         return int(cluster.get("DataPathPort") or 0) or None
     except (http.client.HTTPException, ValueError, TypeError, AttributeError) as error:
+        raise OSError(f"{docker_socket} does not answer as dockerd does: {error}") from error
+
+
+def attached_containers(docker_socket: Path, network_id: str) -> list[str]:
+    """Names of the containers that use a network, or are about to.
+
+    Raises:
+        OSError: nobody answers at that socket, or not as dockerd does.
+    """
+    query = quote(json.dumps({"network": [network_id]}))
+    try:
+        listed = _get(docker_socket, f"/containers/json?all=true&filters={query}")
+        return [
+            (each.get("Names") or [each["Id"][:12]])[0].lstrip("/")
+            for each in listed
+            if each["State"] not in _ENDED
+        ]
+    except (http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OSError(f"{docker_socket} does not answer as dockerd does: {error}") from error
 
 

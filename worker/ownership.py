@@ -18,6 +18,8 @@ from worker.view import Device, VxlanFlag
 
 _HOST_NAME: Final = re.compile(r"vx-([0-9a-f]{6})-([0-9a-z]{5})")
 _SANDBOX_NAME: Final = re.compile(r"vxlan[0-9]{1,4}")
+_PROBE: Final = ("testvxlan", 1)
+"""Name and VNI of the device by which a dockerd up to 23.0 tries the kernel (moby ov_network.go)."""
 _DOCKERS_FLAGS: Final = VxlanFlag.LEARNING | VxlanFlag.PROXY | VxlanFlag.L2MISS | VxlanFlag.L3MISS
 
 
@@ -43,6 +45,11 @@ def why_foreign(device: Device, data_path_port: int) -> str | None:
     if device.foreign_birth:
         return "it was created in another namespace than this host's"
     return None
+
+
+def is_probe(device: Device) -> bool:
+    """Whether a device is Docker's probe of the kernel, left over from a dockerd that died."""
+    return (device.identity.name, device.identity.vni) == _PROBE
 
 
 def network_prefix(name: str) -> str | None:

@@ -1,8 +1,10 @@
 """One run: from a reconcile request to its report. Look, judge, remove, verify, tell."""
 
 import threading
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid5
 
@@ -11,17 +13,22 @@ import structlog
 from contract import VERSION
 from contract.messages import (
     MAX_DEVICES,
+    MAX_TEXT,
     DeviceReport,
     JournalEntry,
     ReconcileReport,
     ReconcileRequest,
+    Rejection,
 )
 from contract.verdicts import Mode, Outcome, Stage, Verdict
 from worker.allowance import Allowance, allowance
-from worker.idle import IdleClock
+from worker.idle import ATTEMPT_SECONDS, IdleClock
+from worker.joins import Joins
 from worker.journal import Journal, JournalError, Record
-from worker.judge import Judgement, Networks, judge, without_device
+from worker.judge import Holding, Judgement, judge, without_device
+from worker.networks import Networks
 from worker.port import Kernel, KernelError
+from worker.proof import JOIN_PAUSE_SECONDS, WITHOUT_JOIN, RequestProver, Waits
 from worker.remove import record, remove, verify, was_removed
 from worker.view import Identity, View
 
@@ -56,8 +63,7 @@ class Reconciler:
         kernel: where to look and act.
         journal: where to record before acting.
         clock: since when devices carry nothing.
-        grace: seconds that a device must have carried nothing to be an orphan.
-        sandbox_grace: the least of them in a sandbox.
+        waits: how long is waited for what proves a device dead.
         mode: the most this node allows; the request may ask for less.
         max_removals: at most so many removals a run.
         boot_id: tells this boot's ifindexes from another's.
@@ -71,8 +77,7 @@ class Reconciler:
         kernel: Kernel,
         journal: Journal,
         clock: IdleClock,
-        grace: float,
-        sandbox_grace: float = 0.0,
+        waits: Waits,
         mode: Mode,
         max_removals: int,
         boot_id: str,
@@ -82,8 +87,7 @@ class Reconciler:
         self._kernel = kernel
         self._journal = journal
         self._clock = clock
-        self._grace = grace
-        self._sandbox_grace = sandbox_grace
+        self._waits = waits
         self._mode = mode
         self._max_removals = max_removals
         self._boot_id = boot_id
@@ -93,6 +97,7 @@ class Reconciler:
         self._newest: datetime | None = None
         self._detected: set[Identity] = set()
         self._unverified: list[tuple[UUID, dict[Judgement, Record]]] = []
+        self._joins = Joins(clock)
         self._missing_since: dict[str, datetime] = {}
         # Celery's solo pool runs one task at a time; this holds for any other caller too.
         self._one_run = threading.Lock()
@@ -141,10 +146,8 @@ class Reconciler:
         self._kernel.check_capability()
         view = self._kernel.look()
         self._clock.saw(view.devices)
-        networks = Networks.of(request.desired, request.known, request.data_path_port)
-        judgements = judge(
-            view.devices, networks, self._clock.idle_for, self._grace, self._sandbox_grace
-        )
+        files = self._files(view, request)
+        judgements = self._judge(view, request, files)
         orphans = [each for each in judgements if each.verdict is Verdict.ORPHAN]
 
         outcomes: dict[Judgement, Record] = {}
@@ -173,12 +176,17 @@ class Reconciler:
                     self._journal,
                     request.run_id,
                     request.data_path_port,
+                    left_over=self._joins.left_over,
                 )
                 # Until the second look: if that fails, the next run's first look is the second.
                 self._unverified.append((request.run_id, outcomes))
                 second = self._kernel.look()
                 left = {device.identity for device in second.devices}
                 self._verify(second)
+        except KernelError as failure:
+            # What was removed is told all the same, and counts.
+            error = f"the second look after the removals failed: {failure}"
+            log.warning("cannot verify", error=error)
         except JournalError as failure:
             error = f"{failure}; nothing is removed without a record"
             log.warning("cannot record", error=error)
@@ -187,7 +195,6 @@ class Reconciler:
             was_removed(outcome, orphan.device.identity in left)
             for orphan, outcome in outcomes.items()
         )
-        settling = [each.settles_in for each in judgements if each.settles_in is not None]
         failed = [each for each in outcomes.values() if each.stage is Stage.FAILED]
         if failed and error is None:
             error = f"{len(failed)} removal(s) failed, the first: {failed[0].reason}"
@@ -199,9 +206,60 @@ class Reconciler:
             limits=tuple(limits),
             missing=self._missing(view, request),
             devices=tuple(
-                _told(each, outcomes.get(each), left) for each in judgements[:MAX_DEVICES]
+                _told(each, outcomes.get(each), left, files) for each in judgements[:MAX_DEVICES]
             ),
-            recheck_after=0.0 if removed and allowed.more else min(settling, default=None),
+            recheck_after=0.0
+            if removed and allowed.more
+            else _recheck_after(judgements, outcomes.values()),
+            wants_reading=any(each.wants_reading for each in judgements),
+        )
+
+    def _judge(
+        self, view: View, request: ReconcileRequest, files: Mapping[int, str]
+    ) -> list[Judgement]:
+        """Judge what a look shows; whether a join is under way is asked after the look, if it matters."""
+        networks = Networks.of(request.desired, request.known, request.data_path_port)
+        holding = Holding(partial(self._rejection_by, request.rejections), files)
+        prover = RequestProver(
+            clock=self._clock,
+            waits=self._waits,
+            reading=request.reading,
+            rejections=request.rejections,
+            joins={},
+            now=self._utcnow(),
+        )
+        judgements = judge(view.devices, networks, prover, holding)
+        if any(each.proof in WITHOUT_JOIN for each in judgements):
+            joins = self._joins.saw(self._kernel.joins_under_way())
+            if joins:
+                judgements = judge(view.devices, networks, replace(prover, joins=joins), holding)
+        return judgements
+
+    def _files(self, view: View, request: ReconcileRequest) -> Mapping[int, str]:
+        """The files of namespaces, if a person may want to go to one of them; opening them takes a while."""
+        for device in view.devices:
+            if not device.identity.place.is_host and (
+                device.looks_dead or self._rejection_by(request.rejections, device.identity)
+            ):
+                return self._kernel.sandbox_files()
+        return {}
+
+    def _rejection_by(
+        self, rejections: Sequence[Rejection], identity: Identity
+    ) -> Rejection | None:
+        """The newest rejection that a device which carries something must be the cause of."""
+        since = self._clock.seen_since(identity)
+        return max(
+            (
+                each
+                for each in rejections
+                if each.vni == identity.vni
+                and each.doubt is None
+                and since is not None
+                and each.at - since > timedelta(seconds=ATTEMPT_SECONDS)
+            ),
+            key=lambda each: each.at,
+            default=None,
         )
 
     def _record_detections(self, orphans: list[Judgement], run_id: UUID) -> None:
@@ -229,7 +287,7 @@ class Reconciler:
         return tuple(
             network
             for network, since in self._missing_since.items()
-            if now - since >= max(timedelta(seconds=self._grace), MISSING_FOR)
+            if now - since >= max(timedelta(seconds=self._waits.grace), MISSING_FOR)
         )
 
     def _loose_ends(self, view: View) -> list[Record]:
@@ -260,6 +318,7 @@ class Reconciler:
         missing: tuple[str, ...] = (),
         devices: tuple[DeviceReport, ...] = (),
         recheck_after: float | None = None,
+        wants_reading: bool = False,
     ) -> ReconcileReport:
         return ReconcileReport(
             run_id=request.run_id,
@@ -274,6 +333,8 @@ class Reconciler:
             missing=missing,
             devices=devices,
             recheck_after=recheck_after,
+            wants_reading=wants_reading,
+            stamp=self._clock.stamp(),
             journal_id=self._journal.id,
             entries=tuple(self._journal.pending(ENTRIES_PER_REPORT)),
         )
@@ -284,15 +345,39 @@ def read_boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
     return path.read_text().strip()
 
 
-def _told(judgement: Judgement, outcome: Record | None, left: Set[Identity]) -> DeviceReport:
-    """What is told of a device; `left`: those that a second look after the removals shows."""
+def _recheck_after(judgements: Iterable[Judgement], outcomes: Iterable[Record]) -> float | None:
+    """After how many seconds another run is worth while; None: when something happens."""
+    waits = [each.again for each in judgements if each.again is not None]
+    if any(each.stage is Stage.REFUSED for each in outcomes):
+        # It changed between the look and its removal: soon it is known into what.
+        waits.append(JOIN_PAUSE_SECONDS)
+    return min(waits, default=None)
+
+
+def _told(
+    judgement: Judgement,
+    outcome: Record | None,
+    left: Set[Identity],
+    files: Mapping[int, str],
+) -> DeviceReport:
+    """What is told of a device.
+
+    Args:
+        judgement: on it.
+        outcome: what came of its removal, if there was one.
+        left: what a second look after the removals shows.
+        files: nsid to the file of the namespace, where one can be seen.
+    """
+    nsid = judgement.device.identity.place.nsid
     return DeviceReport(
         identity=judgement.device.identity.message(),
         verdict=judgement.verdict,
         urgency=judgement.urgency,
         network_id=None if judgement.network is None else judgement.network.id,
-        reason=judgement.reason,
-        evidence=judgement.device.evidence,
+        reason=judgement.reason[:MAX_TEXT],
+        evidence=judgement.device.evidence[:MAX_TEXT],
+        proof=judgement.proof,
+        netns_file=None if nsid is None else files.get(nsid),
         removed=outcome is not None and was_removed(outcome, judgement.device.identity in left),
     )
 

@@ -14,18 +14,19 @@ anything has changed, and deleted in one request, for which the kernel waits onc
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final, Protocol
 from uuid import UUID
 
 import structlog
 
-from contract.verdicts import Stage
+from contract.verdicts import Proof, Stage
 from worker.journal import Record
 from worker.judge import Judgement
 from worker.ownership import why_foreign
 from worker.port import GoneError, Kernel, KernelError, UnansweredError
-from worker.view import HOST, Device
+from worker.proof import WITHOUT_JOIN, join_under_way
+from worker.view import HOST, Device, VethPair
 
 log = structlog.get_logger(__name__)
 
@@ -56,8 +57,18 @@ def remove(
     recorder: Recorder,
     run_id: UUID,
     data_path_port: int,
+    *,
+    left_over: Set[VethPair] = frozenset(),
 ) -> dict[Judgement, Record]:
     """Remove orphans; return what came of each (applied, vanished, refused, failed, uncertain).
+
+    Args:
+        orphans: what was judged so.
+        kernel: where they are.
+        recorder: where to record what is to be done, and what came of it.
+        run_id: of the run.
+        data_path_port: the UDP port of this Swarm's overlay networks.
+        left_over: veth pairs that are no joins under way, though they look like it.
 
     Raises:
         JournalError: nothing could be recorded before acting, and nothing was removed; or an
@@ -67,7 +78,7 @@ def remove(
         record(run_id, Stage.PLANNED, orphan, "about to be removed: " + orphan.reason)
         for orphan in orphans
     )
-    removal = _Removal(kernel, recorder, run_id, data_path_port)
+    removal = _Removal(kernel, recorder, run_id, data_path_port, left_over)
     at_home = [orphan for orphan in orphans if orphan.device.identity.place.is_host]
     if len(at_home) >= TOGETHER:
         removal.together(at_home)
@@ -120,7 +131,12 @@ class _Removal:
     """The removals of one run, and what came of them so far."""
 
     def __init__(
-        self, kernel: Kernel, recorder: Recorder, run_id: UUID, data_path_port: int
+        self,
+        kernel: Kernel,
+        recorder: Recorder,
+        run_id: UUID,
+        data_path_port: int,
+        left_over: Set[VethPair],
     ) -> None:
         self.outcomes: dict[Judgement, Record] = {}
         self._kernel = kernel
@@ -128,6 +144,7 @@ class _Removal:
         self._unrecorded: list[Record] = []
         self._run_id = run_id
         self._port = data_path_port
+        self._left_over = left_over
 
     def one_by_one(self, orphans: Iterable[Judgement]) -> None:
         """Delete each by itself, and record what came of it before the next: a crash leaves one open."""
@@ -163,8 +180,9 @@ class _Removal:
                     del marked[ifindex]
                     self._vanished(orphan, "before its removal")
             now = {device.identity.ifindex: device for device in kernel.look_at(HOST)}
+            joins = self._joins(marked.values())
             for ifindex, orphan in list(marked.items()):
-                change = self._why_not(orphan.device, now.get(ifindex))
+                change = self._why_not(orphan, now.get(ifindex), joins)
                 if change is not None:
                     kernel.set_group(ifindex, 0)
                     del marked[ifindex]
@@ -206,13 +224,14 @@ class _Removal:
         identity = orphan.device.identity
         try:
             now = self._kernel.read(identity.place, identity.ifindex)
+            joins = self._joins([orphan])
         except KernelError as error:
             self._failed(orphan, error)
             return
         if now is None:
             self._vanished(orphan, "before its removal")
             return
-        change = self._why_not(orphan.device, now)
+        change = self._why_not(orphan, now, joins)
         if change is not None:
             self._refused(orphan, change)
             return
@@ -228,8 +247,19 @@ class _Removal:
             log.info("removed", device=str(identity), urgency=orphan.urgency, reason=orphan.reason)
             self._came(orphan, Stage.APPLIED, orphan.reason)
 
-    def _why_not(self, judged: Device, now: Device | None) -> str | None:
+    def _joins(self, orphans: Iterable[Judgement]) -> Mapping[VethPair, float]:
+        """Joins under way, if that matters to one of these. Ask after the devices were read again: a join
+        that has ended by then was seen in them, as an endpoint."""
+        if any(orphan.proof in WITHOUT_JOIN for orphan in orphans):
+            pairs = self._kernel.joins_under_way()
+            return dict.fromkeys((pair for pair in pairs if pair not in self._left_over), 0.0)
+        return {}
+
+    def _why_not(
+        self, orphan: Judgement, now: Device | None, joins: Mapping[VethPair, float]
+    ) -> str | None:
         """Why a device that was judged an orphan must not be deleted any more; None if it may be."""
+        judged = orphan.device
         if now is None:
             return "it is no VXLAN device any more, or gone"
         if now.identity != judged.identity:
@@ -237,6 +267,11 @@ class _Removal:
         foreign = why_foreign(now, self._port)
         if foreign is not None:
             return f"it is no longer Docker's: {foreign}"
+        if joins and orphan.proof in WITHOUT_JOIN:
+            return join_under_way(joins).words
+        # What others have set up is dead all the same, if dockerd itself has shown it.
+        if now.set_up_by_others and orphan.proof is Proof.REJECTED:
+            return None
         return now.carrying
 
     def _vanished(self, orphan: Judgement, when: str) -> None:

@@ -1,39 +1,49 @@
 """`vxlan-worker scan`: one look at this node, without broker, database or controller.
 
-What somebody runs at 3 a.m. on a broken node. It knows nothing of desired state, so it judges by the
-kernel's evidence alone; with a Docker socket in reach it also knows the networks' names. What carries
-nothing is looked at again after the grace period, and only what then still carries nothing is an orphan.
+What somebody runs at 3 a.m. on a broken node. It knows nothing of desired state or of rejected tasks, so
+it judges by the kernel's evidence alone, and a person takes the place of proof: `--fix` removes what has
+carried nothing for a grace period, in a sandbox a long one, while no join is under way. With a Docker
+socket in reach it knows the networks' names, and spares the sandbox of a network that has a container.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 from uuid import uuid4
 
 from contract.errors import OperatorError
 from contract.logs import configure_logging
 from contract.messages import NetworkRef
-from contract.verdicts import Verdict
+from contract.verdicts import Proof, Verdict
 from worker.access import open_kernel
 from worker.idle import IdleClock
 from worker.journal import Record
-from worker.judge import SANDBOX_GRACE_SECONDS, Judgement, Networks, judge
-from worker.names import data_path_port, overlay_networks
+from worker.judge import Judgement, judge
+from worker.names import attached_containers, data_path_port, overlay_networks
+from worker.networks import Networks
+from worker.ownership import why_foreign
 from worker.port import Kernel, KernelError
+from worker.proof import JOIN_PAUSE_SECONDS, WITHOUT_JOIN, Found, join_under_way, moment
 from worker.remove import remove, verify
-from worker.view import Identity, View
+from worker.view import Device, Identity, VethPair, View
 
 CLEAN: Final = 0
 ORPHANS: Final = 1
 CANNOT_LOOK: Final = 2
 
 _DEFAULT_DATA_PATH_PORT: Final = 4789
-_LOOKS_IN_GRACE: Final = 4
-_MOST_LOOKS: Final = 5 * _LOOKS_IN_GRACE
+_GRACE_SECONDS: Final = 5.0
+_SANDBOX_GRACE_SECONDS: Final = 60.0
+"""Nobody tells a scan that dockerd tried in vain: so it waits for longer than a held-up join is likely to."""
+_LONGEST_PAUSE: Final = 1.0
+_LONGEST_WAIT: Final = 2.0
+"""Times the grace period: with joins all the time, what looks dead is told as settling."""
+_MOST_NAMES: Final = 3
 _COLUMNS: Final = ("DEVICE", "PLACE", "VNI", "PORT", "STATE", "NETWORK", "VERDICT", "REASON")
 
 
@@ -43,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         prog="vxlan-worker scan",
         description="Look at every VXLAN device of this node, once. Needs CAP_NET_ADMIN in the host's "
         "network namespace, and nothing else.",
-        epilog="exit status: 0 no orphans (left), 1 orphans (left), 2 could not look",
+        epilog="exit status: 0 nothing that looks dead is left, 1 something is, 2 could not look or not tell",
     )
     add = options.add_argument
     add("--fix", action="store_true", help="remove the orphans, and say so")
@@ -51,8 +61,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--grace-seconds",
         type=_seconds,
-        default=5.0,
-        help="how long a device must have carried nothing (default: 5)",
+        help="how long a device must have carried nothing (default: 5; in a sandbox 60, where a container "
+        "that is just joining looks the same for as long as dockerd is held up)",
     )
     add(
         "--docker-socket",
@@ -63,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--data-path-port",
         type=_port,
-        help="the Swarm's UDP port (default: what dockerd says, else 4789)",
+        help="the Swarm's UDP port (default: what dockerd says, or live sandboxes show; else 4789)",
     )
     return options
 
@@ -96,63 +106,227 @@ def scan(options: argparse.Namespace) -> int:
         kernel.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ByHand:
+    """A `Prover`: a person asks for the removal of what has carried nothing for long enough.
+
+    Attributes:
+        clock: since when devices carry nothing.
+        grace: seconds in the host namespace.
+        sandbox_grace: seconds in a sandbox.
+        patience: seconds after which waiting ends, though the grace period does not.
+        joins: what Docker has between making a veth pair and moving it; the numbers mean nothing.
+        attached: names of a network's containers, or why that cannot be told.
+    """
+
+    clock: IdleClock
+    grace: float
+    sandbox_grace: float
+    patience: float
+    joins: Mapping[VethPair, float]
+    attached: Callable[[NetworkRef], Sequence[str] | str]
+
+    def __call__(self, device: Device, networks: Networks) -> Found:
+        identity = device.identity
+        if device.set_up_by_others:
+            return Found(
+                None,
+                "somebody else's software has set it up, and not Docker, whose device would be in its "
+                f"sandbox; if tasks are rejected because of it: `ip link delete {identity.name}`",
+            )
+        idle = self.clock.idle(identity)
+        if idle is None:
+            return Found(None, "it carried something at the last look", JOIN_PAUSE_SECONDS)
+        grace = self.grace if identity.place.is_host else self.sandbox_grace
+        if idle.seconds < grace:
+            left = min(grace, self.patience) - idle.seconds
+            return Found(
+                None,
+                f"for {idle.seconds:.0f} s so far; `--fix` removes it after {grace:g} s",
+                left if left > 0 else None,
+            )
+        if self.joins:
+            return join_under_way(self.joins)
+        said = ""
+        network = networks.having(identity.vni)
+        if network is not None and not identity.place.is_host:
+            attached = self.attached(network)
+            if isinstance(attached, str):
+                return Found(None, f"dockerd may be held up in the middle of a join: {attached}")
+            if attached:
+                return Found(
+                    None,
+                    f"dockerd says that network {network.name} has containers here: "
+                    + ", ".join(attached[:_MOST_NAMES]),
+                )
+            said = f"; dockerd says that network {network.name} has no container here"
+        return Found(
+            Proof.BY_HAND,
+            f"it has carried nothing since {moment(idle.since)}, for the grace period of {grace:g} s and "
+            f"more; no join is under way{said}",
+        )
+
+
 def _scan(options: argparse.Namespace, kernel: Kernel) -> int:
-    networks, port = _asked_of_docker(options)
-    known = Networks.of(None, networks, port)
-    view, judgements = _settled(kernel, known, options.grace_seconds)
+    docker = _Docker(options.docker_socket)
+    port, assumed = _data_path_port(options.data_path_port, docker, kernel)
+    known = Networks.of(None, docker.networks, port)
+    view, judgements = _settled(kernel, known, docker, options)
     orphans = [each for each in judgements if each.verdict is Verdict.ORPHAN]
-    left = orphans
+    gone: set[Identity] = set()
     if orphans and options.fix:
         run_id = uuid4()
         outcomes = remove(orphans, kernel, _Screen(), run_id, port)
         devices = kernel.look().devices
         _Screen().append(verify(outcomes, devices, run_id))
-        present = {device.identity for device in devices}
-        left = [each for each in orphans if each.device.identity in present]
-    gone = {each.device.identity for each in orphans} - {each.device.identity for each in left}
-    rows = [_row(each, each.device.identity in gone) for each in judgements]
+        gone = {each.device.identity for each in orphans} - {each.identity for each in devices}
+    files = kernel.sandbox_files()
+    rows = [_row(each, each.device.identity in gone, files) for each in judgements]
     if options.output == "json":
         _print_json(view, rows)
     else:
         _print_table(view, rows)
+    if assumed and _tell_of_other_ports(view.devices, port):
+        return CANNOT_LOOK
+    left = [
+        each
+        for each in judgements
+        if each.verdict in (Verdict.ORPHAN, Verdict.SETTLING) and each.device.identity not in gone
+    ]
     return ORPHANS if left else CLEAN
 
 
-def _settled(kernel: Kernel, networks: Networks, grace: float) -> tuple[View, list[Judgement]]:
-    """Look until everything that carries nothing has done so for the grace period."""
-    longest = max(grace, SANDBOX_GRACE_SECONDS)
-    clock = IdleClock(believed_gap=longest)
-    first: frozenset[Identity] | None = None
-    for _ in range(_MOST_LOOKS):
-        view = kernel.look()
-        clock.saw(view.devices)
-        judgements = judge(view.devices, networks, clock.idle_for, grace, SANDBOX_GRACE_SECONDS)
-        settling = {
-            each.device.identity: each.settles_in
-            for each in judgements
-            if each.settles_in is not None
-        }
-        # What begins to settle during the wait is told as settling, and not waited for.
-        first = frozenset(settling) if first is None else first & settling.keys()
-        if not first:
-            break
-        time.sleep(min(longest / _LOOKS_IN_GRACE, *(settling[identity] for identity in first)))
-    return view, judgements
+class _Docker:
+    """What dockerd's socket tells, if it answers."""
 
-
-def _asked_of_docker(options: argparse.Namespace) -> tuple[Sequence[NetworkRef], int]:
-    port = options.data_path_port
-    networks: Sequence[NetworkRef] = ()
-    if options.docker_socket.exists():
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self.networks: Sequence[NetworkRef] = ()
+        self.port: int | None = None
+        if not socket.exists():
+            return
         try:
-            networks = overlay_networks(options.docker_socket)
-            port = port or data_path_port(options.docker_socket)
+            self.networks = overlay_networks(socket)
+            self.port = data_path_port(socket)
         except OSError as error:
             sys.stderr.write(f"note: no network names: {error}\n")
-    return networks, port or _DEFAULT_DATA_PATH_PORT
+
+    def attached(self, network: NetworkRef) -> Sequence[str] | str:
+        """Names of a network's containers here; or in words why dockerd did not say."""
+        try:
+            return attached_containers(self._socket, network.id)
+        except OSError as error:
+            return str(error)
 
 
-def _row(judgement: Judgement, removed: bool) -> dict[str, object]:
+def _data_path_port(given: int | None, docker: _Docker, kernel: Kernel) -> tuple[int, bool]:
+    """The Swarm's UDP port, and whether that is only assumed.
+
+    A worker node's dockerd does not tell it; but a sandbox with a container in it has a device of it.
+    """
+    if given is not None or docker.port is not None:
+        return given or docker.port or _DEFAULT_DATA_PATH_PORT, False
+    ports = {
+        device.identity.port
+        for device in kernel.look().devices
+        if not device.identity.place.is_host
+        and device.endpoints
+        and why_foreign(device, device.identity.port) is None
+    }
+    if len(ports) == 1:
+        return ports.pop(), False
+    return _DEFAULT_DATA_PATH_PORT, True
+
+
+def _tell_of_other_ports(devices: Iterable[Device], port: int) -> bool:
+    """Say so if devices would be Docker's on another port than the one that is assumed."""
+    others = sorted(
+        {
+            each.identity.port
+            for each in devices
+            if each.identity.port != port and why_foreign(each, each.identity.port) is None
+        }
+    )
+    if others:
+        names = ", ".join(map(str, others))
+        sys.stderr.write(
+            f"error: the Swarm's data path port is not known here, and {port} is assumed; devices that look "
+            f"like Docker's have UDP port {names}\n"
+            f"hint: `docker info` on a manager tells it; run this again with --data-path-port {others[0]}\n"
+        )
+    return bool(others)
+
+
+def _settled(
+    kernel: Kernel, networks: Networks, docker: _Docker, options: argparse.Namespace
+) -> tuple[View, list[Judgement]]:
+    """Look until everything that carries nothing has done so for long enough."""
+    host = options.grace_seconds or _GRACE_SECONDS
+    sandbox = options.grace_seconds or _SANDBOX_GRACE_SECONDS
+    longest = max(host, sandbox)
+    clock = IdleClock(believed_gap=longest + _LONGEST_PAUSE)
+    prover = _ByHand(
+        clock=clock,
+        grace=host,
+        sandbox_grace=sandbox,
+        # Who only looks is not kept waiting.
+        patience=longest if options.fix else host,
+        joins={},
+        attached=docker.attached,
+    )
+    deadline = time.monotonic() + _LONGEST_WAIT * prover.patience
+    first: frozenset[Identity] | None = None
+    with _Progress() as progress:
+        while True:
+            view = kernel.look()
+            clock.saw(view.devices)
+            judgements = judge(view.devices, networks, prover)
+            if any(each.proof in WITHOUT_JOIN for each in judgements) and (
+                joins := kernel.joins_under_way()
+            ):
+                judgements = judge(
+                    view.devices, networks, replace(prover, joins=dict.fromkeys(joins, 0.0))
+                )
+            waiting = {
+                each.device.identity: each.again for each in judgements if each.again is not None
+            }
+            # What begins to settle during the wait is told as settling, and not waited for.
+            first = frozenset(waiting) if first is None else first & waiting.keys()
+            if not first or time.monotonic() >= deadline:
+                return view, judgements
+            progress.show(sorted(first, key=str), max(waiting[each] for each in first))
+            time.sleep(min(_LONGEST_PAUSE, *(waiting[each] for each in first)))
+
+
+class _Progress:
+    """What is waited for and for how long still, on a terminal; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._shown = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+    def show(self, devices: Sequence[Identity], left: float) -> None:
+        """Show what is waited for."""
+        if not sys.stderr.isatty():
+            return
+        names = ", ".join(f"{each.name} in {each.place}" for each in devices[:_MOST_NAMES])
+        more = len(devices) - _MOST_NAMES
+        sys.stderr.write(
+            f"\r\033[Kwaiting up to {left:.0f} s more, whether something joins: {_printable(names)}"
+            + (f" and {more} more" if more > 0 else "")
+        )
+        sys.stderr.flush()
+        self._shown = True
+
+
+def _row(judgement: Judgement, removed: bool, files: Mapping[int, str]) -> dict[str, object]:
     """What is told of one device; the names are a promise to those who script against them."""
     identity = judgement.device.identity
     network = judgement.network
@@ -160,6 +334,7 @@ def _row(judgement: Judgement, removed: bool) -> dict[str, object]:
         "device": identity.name,
         "ifindex": identity.ifindex,
         "place": str(identity.place),
+        "netns_file": None if identity.place.nsid is None else files.get(identity.place.nsid),
         "vni": identity.vni,
         "port": identity.port,
         "state": "UP" if judgement.device.up else "DOWN",
@@ -188,7 +363,7 @@ def _print_table(view: View, rows: Sequence[dict[str, object]]) -> None:
             _printable(str(cell))
             for cell in (
                 row["device"],
-                row["place"],
+                _place(row),
                 row["vni"],
                 row["port"],
                 row["state"],
@@ -203,6 +378,12 @@ def _print_table(view: View, rows: Sequence[dict[str, object]]) -> None:
     for line in cells:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         sys.stdout.write("  ".join(padded).rstrip() + "\n")
+
+
+def _place(row: Mapping[str, object]) -> str:
+    """Where a device is, as a person finds it: the sandbox's file beside its number."""
+    file = row["netns_file"]
+    return str(row["place"]) if file is None else f"{row['place']} ({file})"
 
 
 def _printable(text: str) -> str:

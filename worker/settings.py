@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from contract.messages import SwarmId
-from contract.settings import BrokerUrl, Settings
+from contract.settings import UNCLAIMED_SECONDS, BrokerUrl, Settings, minutes
 
 
 class WorkerSettings(Settings):
@@ -24,8 +24,21 @@ class WorkerSettings(Settings):
     ] = Path("/var/lib/vxlan-operator/journal.jsonl")
     grace_seconds: Annotated[
         float,
-        Field(ge=0.2, le=3600, description="how long a device must have carried nothing"),
+        Field(
+            ge=0.2,
+            le=3600,
+            description="how long a device whose network is not wanted here must have carried nothing",
+        ),
     ] = 5.0
+    unclaimed_seconds: Annotated[
+        float,
+        Field(
+            le=86_400,
+            description="how long nobody must have taken up a device whose network is wanted here, "
+            "without any rejected task; at least 60, or 0: such a device is never removed for that",
+        ),
+        AfterValidator(minutes),
+    ] = UNCLAIMED_SECONDS
     mode: Annotated[
         Literal["observe", "enforce"],
         Field(description="the most this node allows; observe: judge and report only"),

@@ -130,6 +130,11 @@ class Device(NamedTuple):
         return self.only_link_local if self.addressed else self.up
 
     @property
+    def looks_dead(self) -> bool:
+        """Whether it does nothing for any dockerd: that alone proves nothing (`worker.proof`)."""
+        return self.carrying is None or self.set_up_by_others
+
+    @property
     def carrying(self) -> str | None:
         """What shows that the device is alive, in words; None when it carries nothing.
 

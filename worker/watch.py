@@ -1,4 +1,4 @@
-"""The link watch: hears that VXLAN devices change, and says so when one has outstayed the grace period.
+"""The link watch: hears that VXLAN devices change, and says so when one looks dead for longer than a join.
 
 Events only say *look now*: each burst of them leads to one full look, which feeds the idle clock. So
 a lost event costs time and nothing else, and a storm costs no more than a few looks a second. The
@@ -16,10 +16,9 @@ from typing import Final
 
 import structlog
 
-from contract.verdicts import Verdict
 from worker.idle import IdleClock
-from worker.judge import Networks, judge
 from worker.netlink import NETLINK_LISTEN_ALL_NSID, EventsLostError, NetlinkSocket
+from worker.ownership import why_foreign
 from worker.port import Kernel, KernelError
 from worker.view import Identity
 
@@ -33,6 +32,8 @@ BETWEEN_LOOKS: Final = 0.05
 
 _MOST_DRAINED: Final = 1_000
 _RETRY_SECONDS: Final = 1.0
+_WHILE_IDLE_SECONDS: Final = 5.0
+"""Between two looks while something looks dead: so its stretch of idleness stays believed."""
 _LEAST_SECONDS_BETWEEN_HINTS: Final = 1.0
 _REPEAT_SECONDS: Final = (5.0, 15.0, 60.0)
 """How long after a drift hint the next follows, while the devices stay."""
@@ -58,10 +59,9 @@ class LinkWatch:
     Args:
         kernel: where to look; its own socket, not that of the reconcile runs.
         clock: the idle clock, shared with the reconcile runs.
-        grace: seconds that a device must have carried nothing to be an orphan.
-        sandbox_grace: the least of them in a sandbox.
+        hint_after: seconds that a device must look dead to be worth a hint.
         data_path_port: tells the Swarm's UDP port, as far as known.
-        drift: called with the identities of devices that outstayed the grace period.
+        drift: called with the identities of devices that have looked dead for so long.
         events: opens the socket that hears link events.
     """
 
@@ -70,16 +70,14 @@ class LinkWatch:
         *,
         kernel: Kernel,
         clock: IdleClock,
-        grace: float,
-        sandbox_grace: float = 0.0,
+        hint_after: float,
         data_path_port: Callable[[], int],
         drift: Callable[[Sequence[Identity]], None],
         events: Callable[[], NetlinkSocket] = hear_links,
     ) -> None:
         self._kernel = kernel
         self._clock = clock
-        self._grace = grace
-        self._sandbox_grace = sandbox_grace
+        self._hint_after = hint_after
         self._data_path_port = data_path_port
         self._drift = drift
         self._events = events
@@ -121,7 +119,7 @@ class LinkWatch:
                 self._wait(_RETRY_SECONDS)
 
     def _watch(self, events: NetlinkSocket) -> None:
-        """Look once, then after each burst of events and when a device is about to outstay."""
+        """Look once, then after each burst of events and when it is time to tell of a device."""
         while not self._stop_asked():
             looked_at = time.monotonic()
             deadline = looked_at + self.look()
@@ -147,7 +145,7 @@ class LinkWatch:
         return bool(poller.poll(seconds * 1000))
 
     def look(self) -> float:
-        """Look, tell what has outstayed, and return after how many seconds to look again at the latest."""
+        """Look, tell what looks dead, and return after how many seconds to look again at the latest."""
         try:
             view = self._kernel.look()
         except KernelError as error:
@@ -157,20 +155,19 @@ class LinkWatch:
         self._sandboxes = frozenset(
             each.identity.place.nsid for each in view.devices if not each.identity.place.is_host
         )
-        networks = Networks({}, {}, self._data_path_port())
-        judgements = judge(
-            view.devices, networks, self._clock.idle_for, self._grace, self._sandbox_grace
-        )
-        again = [each.settles_in for each in judgements if each.settles_in is not None]
-        orphans = frozenset(
-            each.device.identity for each in judgements if each.verdict is Verdict.ORPHAN
-        )
-        if orphans:
-            again.append(self._tell(orphans))
-            # Often enough for the idle clock to go on believing what it saw.
-            again.append(max(self._grace, _RETRY_SECONDS))
+        port = self._data_path_port()
+        ages = {
+            each.identity: idle.seconds
+            for each in view.devices
+            if why_foreign(each, port) is None
+            and (idle := self._clock.idle(each.identity)) is not None
+        }
+        dead = frozenset(each for each, seconds in ages.items() if seconds >= self._hint_after)
+        again = [self._hint_after - ages[each] for each in ages.keys() - dead]
+        if dead:
+            again += [self._tell(dead), _WHILE_IDLE_SECONDS]
         else:
-            self._told = orphans
+            self._told = dead
         return max(min(again, default=_REPEAT_SECONDS[-1]), 0.001)
 
     def _matters(self, events: NetlinkSocket) -> bool:
@@ -184,21 +181,21 @@ class LinkWatch:
             return True
         return any(_VXLAN_KIND in body for _, body in messages)
 
-    def _tell(self, orphans: frozenset[Identity]) -> float:
+    def _tell(self, dead: frozenset[Identity]) -> float:
         """Send a drift hint when it is time for one; return in how many seconds the next may be.
 
         What is new is told at once, what stays ever more seldom; never more than one hint a second.
         """
         now = time.monotonic()
-        new = not orphans <= self._told
+        new = not dead <= self._told
         pause = _LEAST_SECONDS_BETWEEN_HINTS if new else _REPEAT_SECONDS[self._repeats]
         left = self._told_at + pause - now
         if left > 0:
             return left
         self._repeats = 0 if new else min(self._repeats + 1, len(_REPEAT_SECONDS) - 1)
-        self._told, self._told_at = orphans, now
-        log.info("devices have outstayed the grace period", devices=[str(each) for each in orphans])
-        self._drift(sorted(orphans, key=str))
+        self._told, self._told_at = dead, now
+        log.info("devices look dead", devices=[str(each) for each in dead])
+        self._drift(sorted(dead, key=str))
         return _REPEAT_SECONDS[self._repeats]
 
 

@@ -45,7 +45,7 @@ def routes(context: Context) -> APIRouter:
     def explanation(error: Line) -> ExplanationAnswer:
         """Which network and nodes an error is about, what was done lately, and what to do."""
         with context.database.read() as session:
-            found = explain(session, error)
+            found = explain(session, error, context.mode)
             return ExplanationAnswer(
                 recognised=found.recognised,
                 meaning=found.meaning,

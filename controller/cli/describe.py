@@ -162,7 +162,7 @@ def _devices(devices: list[dict[str, Any]]) -> None:
             (
                 show.short(each["node_name"]),
                 f"{each['name']}#{each['ifindex']}",
-                each["place"],
+                show.place(each),
                 str(each["vni"]),
                 each["verdict"] + (f"/{each['urgency']}" if each["urgency"] else ""),
                 each["reason"],

@@ -35,7 +35,7 @@ def explain(error: Line, url: Url = DEFAULT_URL, output: Form = Output.TABLE) ->
         for device in answer["now"]:
             show.line(
                 f"{show.short(device['node_name'])} {device['name']}#{device['ifindex']} in "
-                f"{device['place']}, VNI {device['vni']}: {device['verdict']}: {device['reason']}"
+                f"{show.place(device)}, VNI {device['vni']}: {device['verdict']}: {device['reason']}"
             )
     if answer["lately"]:
         show.heading("What the operator did lately")

@@ -66,7 +66,7 @@ NETWORKS_WIDE: Final[Columns] = (
 DEVICES: Final[Columns] = (
     ("NODE", lambda row: show.short(row["node_name"])),
     ("DEVICE", lambda row: f"{row['name']}#{row['ifindex']}"),
-    ("PLACE", lambda row: row["place"]),
+    ("PLACE", show.place),
     ("VNI", lambda row: str(row["vni"])),
     ("VERDICT", lambda row: row["verdict"] + (f"/{row['urgency']}" if row["urgency"] else "")),
     ("REASON", lambda row: row["reason"]),
@@ -74,6 +74,7 @@ DEVICES: Final[Columns] = (
 DEVICES_WIDE: Final[Columns] = (
     ("PORT", lambda row: str(row["port"])),
     ("NETWORK", lambda row: row["network_id"] or "-"),
+    ("PROOF", lambda row: row["proof"] or "-"),
     ("FIRST SEEN", lambda row: show.ago(row["first_seen_at"])),
     ("JUDGED", lambda row: show.ago(row["judged_at"])),
     ("EVIDENCE", lambda row: row["evidence"]),

@@ -81,6 +81,12 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)
 
 
+def place(device: dict[str, Any]) -> str:
+    """Where a device is, as a person finds it: the sandbox's file beside its number."""
+    file = device["netns_file"]
+    return str(device["place"]) if file is None else f"{device['place']} ({file})"
+
+
 def short(text: str, most: int = 30) -> str:
     """A name that shall not push everything else off the screen, in at most so many cells."""
     text = printable(text)

@@ -10,21 +10,25 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, func, select, update
+from sqlalchemy import Row, bindparam, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode, Urgency, Verdict
 from controller import gate
 from controller.conditions.cluster import ClusterFacts, of_cluster
-from controller.conditions.node import NodeFacts, of_node
+from controller.conditions.node import Holder, NodeFacts, Rejecting, of_node
 from controller.conditions.words import Condition, dated, longest_silence
 from controller.database import Database
-from controller.models import Cluster, Device, DueNode, Node
+from controller.models import Cluster, Device, DueNode, Network, Node, Rejection
 
 _PERIOD: Final = 1.0
 """Seconds between two steps, at the least."""
 _SHARE: Final = 0.2
 """At most so much of the time is spent on steps: at some thousand nodes one takes a while."""
+
+_SETTLES_WITHIN: Final = timedelta(seconds=30)
+_MOST_REJECTIONS: Final = 5_000
+"""In ten minutes; more of them say nothing new of a node."""
 
 _ROWS: Final = 200
 """Nodes whose facts are in memory at a time."""
@@ -79,7 +83,8 @@ class Conditions:
         self, session: Session, cluster: Cluster, now: datetime
     ) -> tuple[dict[str, Stored], list[tuple[str, Sequence[Condition]]]]:
         """Node id to its conditions where they are others now, and those of all by hostname."""
-        devices = _devices(session)
+        devices = _devices(session, now)
+        rejecting = rejecting_nodes(session)
         cluster_paused = paused(cluster)
         changed: dict[str, Stored] = {}
         all_: list[tuple[str, Sequence[Condition]]] = []
@@ -106,6 +111,8 @@ class Conditions:
                 conflicts=devices[row.id]["conflicts"],
                 blocking=devices[row.id]["blocking"],
                 orphans=devices[row.id]["orphans"],
+                lookalikes=devices[row.id]["lookalikes"],
+                rejecting=rejecting.get(row.id, ()),
             )
             found = of_node(facts)
             all_.append((row.hostname, found))
@@ -178,19 +185,80 @@ def _breaker(row: Cluster | Row[*tuple[Any, ...]]) -> str | None:
     return row.breaker_reason or "too much was removed at once"
 
 
-def _devices(session: Session) -> Mapping[str, Mapping[str, int]]:
-    """Node id to how many of its devices are conflicts, orphans, and blocking ones."""
+def _devices(session: Session, now: datetime) -> Mapping[str, Mapping[str, int]]:
+    """Node id to how many of its devices are conflicts, orphans, blocking ones, and look dead for long."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for node_id, verdict, urgency, count in session.execute(
         select(Device.node_id, Device.verdict, Device.urgency, func.count())
-        .where(Device.verdict.in_((Verdict.CONFLICT, Verdict.ORPHAN)))
+        .where(
+            Device.verdict.in_((Verdict.CONFLICT, Verdict.ORPHAN))
+            # A device that is on its way somewhere is there before anybody need hear of it.
+            | ((Device.verdict == Verdict.SETTLING) & (Device.judged_at < now - _SETTLES_WITHIN))
+        )
         .group_by(Device.node_id, Device.verdict, Device.urgency)
     ):
-        its = counts[node_id]
-        its["conflicts" if verdict is Verdict.CONFLICT else "orphans"] += count
+        counts[node_id][_COUNTED[verdict]] += count
         if urgency is Urgency.BLOCKING:
-            its["blocking"] += count
+            counts[node_id]["blocking"] += count
     return counts
+
+
+_COUNTED: Final = {
+    Verdict.CONFLICT: "conflicts",
+    Verdict.ORPHAN: "orphans",
+    Verdict.SETTLING: "lookalikes",
+}
+
+
+def rejecting_nodes(session: Session, node_id: str | None = None) -> Mapping[str, list[Rejecting]]:
+    """Node id to the networks whose tasks it rejects just now, each once, with what has the VNI.
+
+    Args:
+        node_id: only of this node.
+    """
+    query = (
+        select(Rejection, Network.name)
+        .outerjoin(Network, Network.id == Rejection.network_id)
+        .where(Rejection.settled_at.is_(None))
+        .order_by(Rejection.at.desc(), Rejection.task_id)
+        .limit(_MOST_REJECTIONS)
+    )
+    if node_id is not None:
+        query = query.where(Rejection.node_id == node_id)
+    newest: dict[tuple[str, int | str | None], tuple[Rejection, str | None]] = {}
+    for row, name in session.execute(query):
+        newest.setdefault((row.node_id, row.cidr if row.vni is None else row.vni), (row, name))
+    holders: defaultdict[tuple[str, int], list[Holder]] = defaultdict(list)
+    if newest:
+        for device in session.scalars(
+            select(Device).where(
+                tuple_(Device.node_id, Device.vni).in_(
+                    [(row.node_id, row.vni) for row, _ in newest.values() if row.vni is not None]
+                )
+            )
+        ):
+            holders[device.node_id, device.vni].append(
+                Holder(f"{device.name} in {where(device)}", device.verdict, device.reason)
+            )
+    found: defaultdict[str, list[Rejecting]] = defaultdict(list)
+    for row, named_so in newest.values():
+        found[row.node_id].append(
+            Rejecting(
+                named_so or row.cidr or "unknown",
+                row.vni,
+                row.at,
+                row.doubt,
+                () if row.vni is None else holders[row.node_id, row.vni],
+            )
+        )
+    return found
+
+
+def where(device: Device) -> str:
+    """Where a device is, as a person finds it."""
+    if device.netns_file is None:
+        return device.place
+    return f"{device.place} ({device.netns_file})"
 
 
 def _write_nodes(session: Session, changed: Mapping[str, Stored]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from contract.verdicts import Verdict
 from controller.conditions.words import (
     Condition,
     Reason,
@@ -19,6 +20,39 @@ from controller.states import RunState
 
 LOST_IN_A_ROW: Final = 3
 """After so many runs in a row that were lost or failed, more of the same will not help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A device that has the VNI which dockerd found taken.
+
+    Attributes:
+        device: its name and place, as a person finds it.
+        verdict, reason: as its worker judged it.
+    """
+
+    device: str
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejecting:
+    """A network whose tasks the node rejects with the words of the fault.
+
+    Attributes:
+        network: its name; or the subnet, where the network cannot be told.
+        vni: None: it cannot be told.
+        at: when the last task was rejected, by the node's clock.
+        doubt: why that proves nothing about any device; None: nothing is against it.
+        holders: what has the VNI, as the node's last report shows.
+    """
+
+    network: str
+    vni: int | None
+    at: datetime
+    doubt: str | None = None
+    holders: Sequence[Holder] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +73,8 @@ class NodeFacts:
         breaker: why removals were stopped (its own breaker, or the cluster's); None: they were not.
         observe: orphans are left, as the mode says.
         conflicts, blocking, orphans: devices so judged; `orphans` counts the blocking ones too.
+        lookalikes: devices that have looked dead for a while, without proof.
+        rejecting: networks whose tasks the node rejects with the words of the fault.
     """
 
     state: str = "ready"
@@ -60,6 +96,8 @@ class NodeFacts:
     conflicts: int = 0
     blocking: int = 0
     orphans: int = 0
+    lookalikes: int = 0
+    rejecting: Sequence[Rejecting] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +277,7 @@ def _seen_there(facts: NodeFacts) -> Iterator[_Finding]:
             ready=Status.FALSE,
             degraded=True,
         )
+    yield from _held(facts)
     left = f"{counted(facts.orphans, 'orphan')} ({facts.blocking} blocking)"
     rejects = Status.FALSE if facts.blocking else None
     if facts.breaker is not None:
@@ -265,6 +304,14 @@ def _seen_there(facts: NodeFacts) -> Iterator[_Finding]:
             ready=rejects,
             degraded=True,
         )
+    yield from _rejecting(facts)
+    if facts.lookalikes:
+        yield _Finding(
+            Reason.LOOKS_DEAD,
+            f"{counted(facts.lookalikes, 'device')} without proof of being dead: not removed; "
+            "`vxctl describe node` says what is waited for",
+            degraded=True,
+        )
     if facts.missing:
         yield _Finding(
             Reason.NETWORK_WITHOUT_DEVICE,
@@ -278,4 +325,43 @@ def _seen_there(facts: NodeFacts) -> Iterator[_Finding]:
             Reason.WORKER_LIMITED,
             f"its worker sees or does not all: {quoted('; '.join(facts.limits))}",
             degraded=True,
+        )
+
+
+def _held(facts: NodeFacts) -> Iterator[_Finding]:
+    """What dockerd found taken by a device that is not removed by itself: a person is needed."""
+    for each in facts.rejecting:
+        for holder in each.holders:
+            if holder.verdict is Verdict.IN_USE:
+                yield _Finding(
+                    Reason.VNI_HELD,
+                    f"tasks of network {quoted(each.network)} are rejected here (last {moment(each.at)}): "
+                    f"{holder.device} {quoted(holder.reason)}",
+                    ready=Status.FALSE,
+                    degraded=True,
+                    stalled=True,
+                )
+
+
+def _rejecting(facts: NodeFacts) -> Iterator[_Finding]:
+    """Tasks that the node rejects, and what has the VNI."""
+    for each in facts.rejecting:
+        rejected = (
+            f"tasks of network {quoted(each.network)} are rejected here because of a leaked device "
+            f"(last {moment(each.at)})"
+        )
+        if each.holders:
+            holder = each.holders[0]
+            found = f"VNI {each.vni} is held by {holder.device}, {holder.verdict}: {quoted(holder.reason)}"
+        elif each.vni is None:
+            found = f"which VNI it is about cannot be told: {quoted(each.doubt or '')}"
+        else:
+            found = (
+                f"no device with VNI {each.vni} was seen at the last look: it is gone by now, or hides in a "
+                "namespace that this host has no number for, or an interface of another kind has its name "
+                f"(`ip link show | grep vx-{each.vni:06x}` on the node); if tasks are still rejected in a "
+                "minute, restart dockerd there"
+            )
+        yield _Finding(
+            Reason.TASKS_REJECTED, f"{rejected}; {found}", ready=Status.FALSE, degraded=True
         )

@@ -65,9 +65,12 @@ class Reason(StrEnum):
     RUN_REFUSED = "RunRefused"
     NOT_CONVERGED = "NotConverged"
     DEVICE_CONFLICT = "DeviceConflict"
+    VNI_HELD = "VniHeld"
     BREAKER_TRIPPED = "BreakerTripped"
     OBSERVE_MODE = "ObserveMode"
     ORPHANS_LEFT = "OrphansLeft"
+    TASKS_REJECTED = "TasksRejected"
+    LOOKS_DEAD = "LooksDead"
     NETWORK_WITHOUT_DEVICE = "NetworkWithoutDevice"
     WORKER_LIMITED = "WorkerLimited"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from contract.errors import OperatorError
 from contract.verdicts import Mode
 from controller import gate
 from controller.swarm.values import (
+    Subnet,
     SwarmError,
     SwarmEvent,
     SwarmIdentity,
@@ -23,6 +24,7 @@ from controller.swarm.values import (
     SwarmNetwork,
     SwarmNode,
     SwarmTask,
+    normal_cidr,
 )
 
 log = structlog.get_logger(__name__)
@@ -43,16 +45,27 @@ _ANY_RUNTIME: Final[Mapping[str, list[str]]] = {"runtime": []}
 """An empty list keeps Docker from adding a runtime of its own, by which swarmkit would then search *all*
 tasks (its ListTasks prefers that index to those of nodes and desired states)."""
 
+_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime(9000, 1, 1, tzinfo=UTC)
+
 _TRUE: Final = frozenset({"", "1", "true", "yes"})
 _FALSE: Final = frozenset({"0", "false", "no"})
-_ENDED: Final = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orphaned"})
-"""Task states from which no task returns (swarmkit api/types.proto)."""
+_ENDED: Final = frozenset({"complete", "shutdown", "failed", "rejected"})
+"""Task states from which no task returns, each written by the task's own node when it is done with it
+(swarmkit api/types.proto). Not `remove`, which is only ever desired, and not `orphaned`, which a manager
+writes of a node that it has not heard of for a day: what runs there, nobody knows."""
 
 _REFUSED: Final = frozenset({"failed", "rejected"})
 """Ended, but against Swarm's will."""
 
-_RUNS_TO_THE_END: Final = "complete"
-"""The desired state of a job's task; a service's is `running`, or `ready` until its turn comes."""
+_TO_END: Final = frozenset({"shutdown", "remove"})
+"""Desired states of a task that is to end. (`complete` is a job's: it is to run until it ends by itself.)"""
+
+_OVERLAY: Final = "overlay"
+
+MAX_ERROR: Final = 4_000
+"""Characters of a task's error: Docker's are a few hundred, but its node writes them itself."""
+_MAX_NAME: Final = 255
 
 
 class DockerSwarm:
@@ -282,8 +295,13 @@ def _warn(owner: str, label: str, value: str, meaning: str) -> None:
     log.warning("a label's value is not known", owner=owner, label=label, value=value, so=meaning)
 
 
+def _text(raw: Any, longest: int = _MAX_NAME) -> str:
+    """Text that anything can store (PostgreSQL takes no NUL), and no longer than it need be."""
+    return str(raw)[:longest].replace("\0", "\ufffd")
+
+
 def _node(raw: Mapping[str, Any]) -> SwarmNode:
-    hostname = raw["Description"].get("Hostname") or raw["ID"]
+    hostname = _text(raw["Description"].get("Hostname") or raw["ID"])
     labels = raw["Spec"].get("Labels") or {}
     return SwarmNode(
         id=raw["ID"],
@@ -291,26 +309,41 @@ def _node(raw: Mapping[str, Any]) -> SwarmNode:
         role=raw["Spec"]["Role"],
         availability=raw["Spec"]["Availability"],
         state=raw["Status"]["State"],
-        address=raw["Status"].get("Addr") or "",
+        address=_text(raw["Status"].get("Addr") or ""),
         mode=_mode(labels, f"node {hostname}"),
         ignore=_ignored(labels, f"node {hostname}"),
     )
 
 
 def _network(raw: Mapping[str, Any]) -> SwarmNetwork:
+    name = _text(raw["Name"])
     listed = (raw.get("Options") or {}).get(_VNI_OPTION) or ""
-    vnis = {int(vni) for vni in listed.split(",") if vni}
+    vnis = dict.fromkeys(int(vni) for vni in listed.split(",") if vni)
     if not all(0 <= vni < 2**24 for vni in vnis):
-        raise ValueError(f"network {raw['Name']} has a VNI of more than 24 bits: {listed}")
+        raise ValueError(f"network {name} has a VNI of more than 24 bits: {listed[:100]}")
     labels = raw.get("Labels") or {}
     return SwarmNetwork(
         id=raw["Id"],
-        name=raw["Name"],
+        name=name,
         ingress=bool(raw.get("Ingress")),
-        vnis=tuple(sorted(vnis)),
-        mode=_mode(labels, f"network {raw['Name']}"),
-        ignore=_ignored(labels, f"network {raw['Name']}"),
+        subnets=_subnets(list(vnis), (raw.get("IPAM") or {}).get("Config") or ()),
+        mode=_mode(labels, f"network {name}"),
+        ignore=_ignored(labels, f"network {name}"),
     )
+
+
+def _subnets(vnis: Sequence[int], configs: Sequence[Mapping[str, Any]]) -> tuple[Subnet, ...]:
+    """A network's VNIs, each with its subnet.
+
+    VNIs are given to the IPv4 subnets, in their order (swarmkit networkallocator, allocateDriverState; moby
+    ovmanager, NetworkAllocate). Where that does not come out even, no subnet is told.
+    """
+    cidrs = [
+        cidr for each in configs if (cidr := normal_cidr(each.get("Subnet"))) and ":" not in cidr
+    ]
+    if len(cidrs) != len(vnis):
+        return tuple(Subnet(vni) for vni in vnis)
+    return tuple(Subnet(vni, cidr) for vni, cidr in zip(vnis, cidrs, strict=True))
 
 
 def _task(raw: Mapping[str, Any]) -> SwarmTask | None:
@@ -320,24 +353,44 @@ def _task(raw: Mapping[str, Any]) -> SwarmTask | None:
         return None
     attachments: Sequence[Mapping[str, Any]] = raw.get("NetworksAttachments") or ()
     status = raw["Status"]
+    desired, state = raw["DesiredState"], status["State"]
     return SwarmTask(
         id=raw["ID"],
         node_id=node_id,
-        networks=tuple(each["Network"]["ID"] for each in attachments),
+        networks=tuple(each["Network"]["ID"] for each in attachments if _is_overlay(each)),
         attachment="NetworkAttachmentSpec" in raw["Spec"],
-        wanted=_wanted(raw["DesiredState"], status["State"]),
-        running=status["State"] == "running",
-        error=status.get("Err") or "",
+        wanted=_wanted(desired, state),
+        running=state == "running",
+        error=_text(status.get("Err") or "", MAX_ERROR),
         service_id=raw.get("ServiceID") or "",
+        since=_since(status.get("Timestamp")),
+        ending=desired in _TO_END,
     )
 
 
-def _wanted(desired: str, state: str) -> bool:
-    """Whether Swarm wants a task on its node.
+def _is_overlay(attachment: Mapping[str, Any]) -> bool:
+    """Whether a task's network is one: `--network host` and the like are listed among them."""
+    driver = (attachment["Network"].get("DriverState") or {}).get("Name")
+    return driver in (None, "", _OVERLAY)
 
-    A task that was rejected keeps its desired state until its successor's turn comes, for the whole
-    restart delay: were it not counted, the network would seem unwanted just when the fault is there.
+
+def _since(timestamp: object) -> datetime | None:
+    """A time of a node's clock, which may be anything."""
+    try:
+        at = datetime.fromisoformat(str(timestamp)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return at if _FIRST <= at < _LAST else None
+
+
+def _wanted(desired: str, state: str) -> bool:
+    """Whether a task is on its node, or is to be.
+
+    Also one that is to end, until its node says that it has: its dockerd may be held up in the middle of
+    starting it, and go on later. And a task that was rejected keeps its desired state until its successor's
+    turn comes, for the whole restart delay: were it not counted, the network would seem unwanted just when
+    the fault is there.
     """
-    if desired == _RUNS_TO_THE_END:
-        return state not in _ENDED
-    return desired not in _ENDED and (state not in _ENDED or state in _REFUSED)
+    if state not in _ENDED:
+        return True
+    return desired not in (*_ENDED, *_TO_END) and state in _REFUSED

@@ -16,13 +16,21 @@ from sqlalchemy.orm import Session
 from controller import due
 from controller.models import Attachment, Cluster, DueNode, Network, NetworkVni, Node
 from controller.states import Priority
-from controller.swarm.values import UNREADABLE, SwarmError, SwarmIdentity, SwarmNetwork, SwarmNode
+from controller.swarm.values import (
+    UNREADABLE,
+    Subnet,
+    SwarmError,
+    SwarmIdentity,
+    SwarmNetwork,
+    SwarmNode,
+)
 from controller.swarm.wanted import Packed, Want
 
 CHANGED: Final = "SwarmChanged"
 """`SwarmError.reason` of a manager of another Swarm than the database is about."""
 
-_READY: Final = "ready"
+READY: Final = "ready"
+"""The state of a node whose dockerd the managers hear of."""
 _AT_ONCE: Final = 500
 """Ids in one statement."""
 
@@ -131,7 +139,7 @@ def store_nodes(
         changes.append({"id": each.id, "gone_at": None, **values})
         if before.gone_at is not None:
             woken["the node is back"].append(each.id)
-        elif each.state == _READY != before.state:
+        elif each.state == READY != before.state:
             woken["the node is ready again"].append(each.id)
         if (before.label_mode, before.label_ignore) != (each.mode, each.ignore):
             woken["the node's labels changed"].append(each.id)
@@ -179,11 +187,11 @@ def store_networks(
 
     The nodes that should carry a network whose labels changed are due at once.
     """
-    vnis: defaultdict[str, list[int]] = defaultdict(list)
-    for network_id, vni in session.execute(
-        select(NetworkVni.network_id, NetworkVni.vni).order_by(NetworkVni.vni)
+    subnets: defaultdict[str, set[Subnet]] = defaultdict(set)
+    for network_id, vni, cidr in session.execute(
+        select(NetworkVni.network_id, NetworkVni.vni, NetworkVni.cidr)
     ):
-        vnis[network_id].append(vni)
+        subnets[network_id].add(Subnet(vni, cidr))
     known = {
         row.id: row
         for row in session.execute(
@@ -216,8 +224,8 @@ def store_networks(
                 changes.append(values)
             if (before.label_mode, before.label_ignore) != (each.mode, each.ignore):
                 labelled.append(each.id)
-        if tuple(vnis[each.id]) != each.vnis:
-            numbered[each.id] = each.vnis
+        if subnets[each.id] != set(each.subnets):
+            numbered[each.id] = each.subnets
     if new:
         session.execute(insert(Network), new)
     for change in changes:
@@ -228,7 +236,9 @@ def store_networks(
             session.execute(update(Network).where(Network.id.in_(ids)).values(gone_at=now))
     for ids in _portions(list(numbered)):
         session.execute(delete(NetworkVni).where(NetworkVni.network_id.in_(ids)))
-    rows = [{"network_id": id_, "vni": vni} for id_, each in numbered.items() for vni in each]
+    rows = [
+        {"network_id": id_, **subnet._asdict()} for id_, each in numbered.items() for subnet in each
+    ]
     if rows:
         session.execute(insert(NetworkVni), rows)
     if labelled:

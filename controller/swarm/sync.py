@@ -8,7 +8,7 @@ event, but each has a successor that waits out Swarm's restart delay with the de
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -16,12 +16,15 @@ from typing import Final
 import structlog
 from sqlalchemy import func, select
 
+from controller import due
 from controller.database import Database
 from controller.due import Ring
 from controller.models import Attachment, Node
+from controller.states import Priority
 from controller.swarm import store
 from controller.swarm.budget import Budget
 from controller.swarm.events import Hint, Hints
+from controller.swarm.readings import Mark, Readings
 from controller.swarm.rejections import Rejections
 from controller.swarm.values import (
     Swarm,
@@ -31,7 +34,13 @@ from controller.swarm.values import (
     SwarmNode,
     SwarmTask,
 )
-from controller.swarm.wanted import Doubt, Packed, desired_state, is_great
+from controller.swarm.wanted import (
+    Doubt,
+    Packed,
+    desired_state,
+    is_great,
+    of_unknown_networks,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +82,7 @@ class Sync:
         swarm: where to look.
         database: where to store.
         hints: what is worth a look.
+        readings: told of each node that was read whole.
         ring: called when something may have become due.
         period: seconds between looks.
         resync: seconds after which everything is to be read again at the latest.
@@ -87,6 +97,7 @@ class Sync:
         database: Database,
         *,
         hints: Hints,
+        readings: Readings | None = None,
         ring: Ring,
         period: float,
         resync: float,
@@ -97,6 +108,7 @@ class Sync:
         self._swarm = swarm
         self._database = database
         self._hints = hints
+        self._readings = readings or Readings()
         self._ring = ring
         self._period = period
         self._resync = resync
@@ -172,10 +184,14 @@ class Sync:
             wanted: dict[str, Packed] = {}
             places: Places = {}
             rejected: list[SwarmTask] = []
+            marks: list[tuple[Mark, list[str]]] = []
             for ids in _portions(list(nodes), _NODES_AT_ONCE):
+                mark = self._readings.begin()
                 tasks = ask(lambda ids=ids: self._swarm.tasks_of_nodes(ids))  # type: ignore[misc]
                 self._take_in(ids, networks, tasks, wanted, places)
+                marks.append((mark, _whole(ids, networks, tasks)))
                 rejected += self._rejections.among(tasks)
+                self._rejections.settle(ids, tasks)
                 self._watch_for_rejections()
             if ask(self._swarm.identity).swarm_id != identity.swarm_id:
                 raise SwarmError("while it was read the manager became one of another Swarm")
@@ -190,8 +206,11 @@ class Sync:
             store.store_nodes(session, nodes.values(), now, whole=True)
         with self._database.write() as session:
             store.store_networks(session, networks.values(), now, whole=True)
-        self._rejections.tell(rejected)
+        self._rejections.tell(rejected, networks)
         self._store(wanted)
+        for mark, ids in marks:
+            self._read(mark, {id_: nodes[id_] for id_ in ids})
+        self._readings.forget_others(nodes)
         with self._database.write() as session:
             # At the end: nothing is dispatched before it is known for the first time.
             share = min(1.0, self._whole.lately() + self._parts.lately())
@@ -251,6 +270,20 @@ class Sync:
             )
         self._doubt.forget()
 
+    def _read(self, mark: Mark, nodes: Mapping[str, SwarmNode]) -> None:
+        """These nodes were read whole, and it is stored: have those looked at that wait for it."""
+        ready = {id_: node.state == store.READY for id_, node in nodes.items()}
+        awaiting = self._readings.ended(mark, ready)
+        if awaiting:
+            with self._database.write() as session:
+                due.request(
+                    session,
+                    sorted(awaiting),
+                    at=self._utcnow(),
+                    priority=Priority.RETRY,
+                    reason="the Swarm was read for it",
+                )
+
     def _store(self, wanted: dict[str, Packed]) -> None:
         with self._database.read() as session:
             differing = store.differing(session, wanted)
@@ -266,6 +299,7 @@ class Sync:
 
     def _look(self, hint: Hint) -> None:
         """Look at rejected tasks, at what events named, and at services that have not settled."""
+        mark = self._readings.begin()
         try:
             nodes = self._see_restarts() | hint.nodes
             for service in hint.services:
@@ -277,7 +311,7 @@ class Sync:
             self._see_nodes(hint.nodes)
             self._see_networks(hint.networks)
             nodes |= self._see_services()
-            self._see_tasks(nodes & self._nodes.keys())
+            self._see_tasks(nodes & self._nodes.keys(), mark, hint.nodes)
         except SwarmMovedError:
             raise
         except Exception:
@@ -292,7 +326,7 @@ class Sync:
         """Look for tasks that Swarm starts again; return nodes to look at because of that."""
         self._restarts_at = self._monotonic()
         tasks = self._parts.ask(self._swarm.restarting)
-        self._rejections.tell(tasks)
+        self._rejections.tell(tasks, self._networks)
         nodes = set()
         for task in tasks:
             if task.id in self._waiting or not task.service_id:
@@ -317,7 +351,7 @@ class Sync:
                 tasks = self._parts.ask(
                     lambda service=service: self._swarm.tasks_of_service(service)  # type: ignore[misc]
                 )
-                self._rejections.tell(tasks)
+                self._rejections.tell(tasks, self._networks)
         finally:
             self._parts.rest()
 
@@ -366,7 +400,7 @@ class Sync:
             tasks = self._parts.ask(
                 lambda service=service: self._swarm.tasks_of_service(service)  # type: ignore[misc]
             )
-            self._rejections.tell(tasks)
+            self._rejections.tell(tasks, self._networks)
             wanted = [task for task in tasks if task.wanted]
             unknown.update(*(task.networks for task in wanted))
             marks = frozenset((task.id, task.node_id, task.wanted, task.running) for task in wanted)
@@ -377,7 +411,9 @@ class Sync:
             touched |= changed
             _add(self._places, service, changed)
             moving.tasks = marks
-            moving.quiet = 0 if changed else moving.quiet + 1
+            # One that ends may take its time, and is wanted until it has.
+            settled = not changed and not any(task.ending for task in wanted)
+            moving.quiet = moving.quiet + 1 if settled else 0
             moving.looks += 1
             moving.next_at = now + self._period
             if moving.quiet >= _QUIET_LOOKS or moving.looks >= _MOST_LOOKS:
@@ -385,21 +421,34 @@ class Sync:
         self._see_networks(frozenset(unknown - self._networks.keys()))
         return touched
 
-    def _see_tasks(self, nodes: frozenset[str]) -> None:
-        """Store what these nodes should carry now."""
+    def _see_tasks(self, nodes: frozenset[str], mark: Mark, looked_at: frozenset[str]) -> None:
+        """Store what these nodes should carry now.
+
+        Args:
+            nodes: their ids.
+            mark: of before the Swarm was asked.
+            looked_at: those that were asked about themselves as well, after the mark.
+        """
         if len(nodes) > _MOST_NODES:
             self._everything = True
             return
         wanted: dict[str, Packed] = {}
+        whole: list[str] = []
         for ids in _portions(sorted(nodes), _NODES_AT_ONCE):
             tasks = self._parts.ask(lambda ids=ids: self._swarm.tasks_of_nodes(ids))  # type: ignore[misc]
+            self._see_networks(
+                frozenset().union(*of_unknown_networks(self._networks.keys(), tasks).values())
+            )
             self._take_in(ids, self._networks, tasks, wanted, self._places)
-            self._rejections.tell(tasks)
+            whole += _whole(ids, self._networks, tasks)
+            self._rejections.tell(tasks, self._networks)
+            self._rejections.settle(ids, tasks)
         if self._is_great_loss(wanted):
             # Whether that is so, reading everything is to show.
             self._everything = True
             return
         self._store(wanted)
+        self._read(mark, {id_: self._nodes[id_] for id_ in whole if id_ in looked_at})
 
     def _is_great_loss(self, wanted: dict[str, Packed]) -> bool:
         if not wanted:
@@ -409,6 +458,14 @@ class Sync:
             before = session.scalar(count.where(Attachment.node_id.in_(wanted))) or 0
             lost = before - sum(each.count for each in wanted.values())
             return lost > 0 and is_great(lost, session.scalar(count) or 0)
+
+
+def _whole(
+    ids: Sequence[str], networks: Mapping[str, SwarmNetwork], tasks: Sequence[SwarmTask]
+) -> list[str]:
+    """Those of these nodes whose tasks name no network that the list lacks."""
+    unknown = of_unknown_networks(networks.keys(), tasks)
+    return [id_ for id_ in ids if id_ not in unknown]
 
 
 def _add(places: Places, service: str, nodes: set[str]) -> None:

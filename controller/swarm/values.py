@@ -1,8 +1,10 @@
 """What the Swarm says, as values: which Swarm it is, its nodes, networks, tasks and events."""
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from datetime import datetime
+from typing import Final, NamedTuple, Protocol
 
 from contract.verdicts import Mode
 
@@ -53,6 +55,21 @@ class SwarmNode:
     ignore: bool = False
 
 
+def normal_cidr(text: object) -> str | None:
+    """A subnet in the form in which equal ones are equal; None if it is none."""
+    try:
+        return str(ipaddress.ip_network(str(text), strict=False))
+    except ValueError:
+        return None
+
+
+class Subnet(NamedTuple):
+    """A subnet of a network: its VNI, and its addresses (`10.0.2.0/24`) as far as that can be told."""
+
+    vni: int
+    cidr: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class SwarmNetwork:
     """An overlay network of the Swarm; its labels as a node's."""
@@ -60,9 +77,14 @@ class SwarmNetwork:
     id: str
     name: str
     ingress: bool
-    vnis: tuple[int, ...]
+    subnets: tuple[Subnet, ...]
     mode: Mode | None = None
     ignore: bool = False
+
+    @property
+    def vnis(self) -> tuple[int, ...]:
+        """Its VNIs, one a subnet."""
+        return tuple(subnet.vni for subnet in self.subnets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +92,14 @@ class SwarmTask:
     """A task: a service's, or the attachment of a `docker run` container to a network.
 
     Attributes:
+        networks: ids of the overlay networks that it is attached to.
         service_id: empty for an attachment.
-        wanted: Swarm wants it on its node, whether it runs there, is about to, or was just refused.
+        wanted: it is on its node, or is to be: whether it runs, is about to, was just refused, or is to end
+            and its node has not said that it has.
         running: it runs, says its node.
         error: what the node said when it refused or failed it.
+        since: when it came into its state, by its node's clock; None: that makes no sense.
+        ending: it is only waited for its end.
     """
 
     id: str
@@ -84,6 +110,8 @@ class SwarmTask:
     running: bool
     error: str
     service_id: str = ""
+    since: datetime | None = None
+    ending: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,8 @@ def desired_state(
 ) -> Mapping[str, Wants]:
     """Which networks each of these nodes should carry, and why.
 
-    The ingress network belongs on every node. A task that is to run, or runs, needs its networks on
-    its node; so does a `docker run` container that is attached to one.
+    The ingress network belongs on every node. A task needs its networks on its node from being assigned
+    to it until the node says that it has ended; so does a `docker run` container that is attached to one.
     """
     known = {network.id: network.ingress for network in networks}
     ingress = [network for network, is_ingress in known.items() if is_ingress]
@@ -52,6 +52,8 @@ def desired_state(
         if not task.wanted or task.node_id not in reasons:
             continue
         reason = f"{'container' if task.attachment else 'task'} {task.id}"
+        if task.ending:
+            reason += ", until it has ended"
         # The lists are not read at one moment: what is missing in one is there the next time.
         for network in known.keys() & task.networks:
             reasons[task.node_id].setdefault(network, []).append(reason)
@@ -63,6 +65,20 @@ def desired_state(
         }
         for node, its in reasons.items()
     }
+
+
+def of_unknown_networks(
+    networks: Collection[str], tasks: Iterable[SwarmTask]
+) -> Mapping[str, frozenset[str]]:
+    """Node id to networks that its tasks need and the list of networks lacks, where there are any.
+
+    The lists are not read at one moment. What such a node wants is not known whole.
+    """
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for task in tasks:
+        if task.wanted and (missing := set(task.networks).difference(networks)):
+            found[task.node_id] |= missing
+    return {node: frozenset(missing) for node, missing in found.items()}
 
 
 def _bounded(reasons: list[str]) -> list[str]:

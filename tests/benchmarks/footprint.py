@@ -80,6 +80,8 @@ def _measure(redis: RedisServer, process: Process) -> None:
                 mode=Mode.ENFORCE,
                 data_path_port=4789,
                 desired=(),
+                fence=0,
+                max_removals=100,
             )
             app.send_task(
                 RECONCILE_TASK, args=[request.model_dump(mode="json")], queue=queue_for_node(NODE)

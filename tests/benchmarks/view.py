@@ -2,12 +2,16 @@
 
 import subprocess
 from contextlib import closing
+from datetime import UTC, datetime
 
+from contract.messages import SwarmReading
 from contract.verdicts import Verdict
 from tests.benchmarks.measure import in_own_namespace, ip, median_seconds
 from worker.idle import IdleClock
-from worker.judge import Judgement, Networks, judge
+from worker.judge import Judgement, judge
 from worker.kernel import RouteNetlink
+from worker.networks import Networks
+from worker.proof import RequestProver, Waits
 
 MANY = 5_000
 SANDBOXES, OTHERS = 20, 10
@@ -26,7 +30,15 @@ def main() -> None:
 def _look_and_judge(kernel: RouteNetlink, clock: IdleClock) -> list[Judgement]:
     view = kernel.look()
     clock.saw(view.devices)
-    return judge(view.devices, Networks.of([], [], 4789), clock.idle_for, 5.0)
+    prover = RequestProver(
+        clock=clock,
+        waits=Waits(grace=5.0, sandbox_grace=5.0, unclaimed=300.0),
+        reading=SwarmReading(after=clock.stamp(), ready_seconds=0.0),
+        rejections=(),
+        joins={},
+        now=datetime.now(UTC),
+    )
+    return judge(view.devices, Networks.of([], [], 4789), prover)
 
 
 def _typical(kernel: RouteNetlink) -> None:

@@ -1,6 +1,7 @@
 """Questions to the audit trail over HTTP: answers, and a clear line for every question that is none."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -240,7 +241,7 @@ def test_what_is_there_is_meant_before_what_is_gone(api: TestClient, database: D
     again = network("shop2", 4099)
     put(
         database,
-        snapshot(networks=[MAIL, again.__class__(again.id, "shop", ingress=False, vnis=(4099,))]),
+        snapshot(networks=[MAIL, replace(again, name="shop")]),
     )
     (_, new) = add(database, row(), row(network="shop2"))
     assert ids(api, network="shop") == [new]

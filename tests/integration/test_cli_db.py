@@ -60,29 +60,29 @@ def first(engine: Engine) -> None:
 
 def test_a_database_that_is_as_it_should_be(database: Database, database_url: str) -> None:
     before = contents(database)
-    assert said("current", database_url) == "0003 (the newest)"
+    assert said("current", database_url) == "0004 (the newest)"
     assert said("check", database_url) == "the database is as it should be"
-    assert said("upgrade", database_url) == "the database has schema 0003"
+    assert said("upgrade", database_url) == "the database has schema 0004"
     assert contents(database) == before
 
 
 def test_a_database_of_the_first_release(database: Database, database_url: str) -> None:
     first(database.engine)
     before = first_release.contents(database.engine)
-    assert said("current", database_url) == "0001 (the newest is 0003: `vxctl db upgrade`)"
-    assert said("check", database_url, 1) == "it has schema 0001, and 0003 is needed"
+    assert said("current", database_url) == "0001 (the newest is 0004: `vxctl db upgrade`)"
+    assert said("check", database_url, 1) == "it has schema 0001, and 0004 is needed"
     assert said("current", database_url).startswith("0001")
-    assert said("upgrade", database_url) == "the database has schema 0003"
+    assert said("upgrade", database_url) == "the database has schema 0004"
     assert said("check", database_url) == "the database is as it should be"
     assert first_release.contents(database.engine) == before
 
 
 def test_an_empty_database(postgres_server: PostgresServer) -> None:
     url = postgres_server.new_database()
-    assert said("current", url) == "none (the newest is 0003: `vxctl db upgrade`)"
+    assert said("current", url) == "none (the newest is 0004: `vxctl db upgrade`)"
     assert said("check", url, 1) == "it has no tables yet"
     assert said("current", url).startswith("none")
-    assert said("upgrade", url) == "the database has schema 0003"
+    assert said("upgrade", url) == "the database has schema 0004"
 
 
 def test_a_database_of_a_newer_version(database: Database, database_url: str) -> None:
@@ -214,4 +214,4 @@ def test_as_a_command(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'c.db'}"
     assert_one_clear_line(vxctl("db", "check", "--database-url", url), "there is no database")
     done = vxctl("db", "upgrade", "--database-url", url)
-    assert (done.returncode, done.stdout) == (0, "the database has schema 0003\n")
+    assert (done.returncode, done.stdout) == (0, "the database has schema 0004\n")

@@ -1,5 +1,6 @@
 """`vxctl explain`: from an error line to the network, the nodes, what was done and what to do."""
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -16,6 +17,7 @@ from controller.database import Database
 from controller.explain import LONGEST, Explanation, clues, explain
 from controller.intake import Intake
 from controller.states import Priority
+from controller.swarm.rejections import Rejections
 from tests.api_client import TestClient
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
@@ -47,7 +49,7 @@ def test_what_a_line_names(line: str, vnis: set[int], some_words: set[str]) -> N
 
 def test_words_of_dockers_message_name_nothing() -> None:
     assert {"network", "sandbox", "subnet", "exists"}.isdisjoint(clues(FAULT).words)
-    assert clues(FAULT).subnets == {"10.0.2.0/24"}
+    assert clues(FAULT).subnet == "10.0.2.0/24"
 
 
 def test_a_line_is_read_only_so_far() -> None:
@@ -68,7 +70,7 @@ def look(database: Database, **told: object) -> None:
 def ask(database: Database, line: str) -> Explanation:
     """What it means."""
     with database.read() as session:
-        return explain(session, line)
+        return explain(session, line, Mode.ENFORCE)
 
 
 def removed(network_name: str | None = "shop") -> list[JournalEntry]:
@@ -80,30 +82,40 @@ def removed(network_name: str | None = "shop") -> list[JournalEntry]:
 
 
 def test_a_rejected_task_leads_from_the_subnet_to_node_and_network(database: Database) -> None:
-    rejected = task("t1", "one", "shop", live=False, wanted=True, error=FAULT)
+    fault = FAULT.replace("10.0.2", "10.0.1")
+    rejected = task("t1", "one", "shop", live=False, wanted=True, error=fault)
     put(database, snapshot(tasks=[rejected, task("t2", "two", "mail")]))
-    with database.write() as session:
-        due.request(
-            session,
-            [swarm_id("one")],
-            at=START,
-            priority=Priority.DRIFT,
-            reason=f"task {rejected.id} was rejected: {FAULT}",
-        )
+    kept = Rejections(database, lambda *_: None, lambda: START)
+    kept.tell([rejected], {each.id: each for each in (INGRESS, SHOP, MAIL)})
     look(
         database,
         devices=[device(7, Verdict.ORPHAN, removed=True)],
-        entries=removed(),
+        entries=[entry(2, at=START + timedelta(seconds=1))],
         journal_id=uuid4(),
     )
-    found = ask(database, FAULT)
+    found = ask(database, fault)
     assert found.recognised
     assert "rejects each task" in found.meaning
     assert [node.hostname for node in found.nodes] == ["one"]
     assert [network.name for network in found.networks] == ["shop"]
     assert [row.stage for row in found.lately] == [Stage.APPLIED]
-    assert "It is gone" in found.advice[-1]
-    assert ask(database, FAULT.replace("10.0.2", "10.9.9")).nodes == []
+    assert "The device was removed at" in found.advice[-1]
+    assert ask(database, fault.replace("10.0.1", "10.9.9")).nodes == []
+
+
+def test_a_line_that_names_a_node_is_about_no_other_that_rejected_the_same(
+    database: Database,
+) -> None:
+    fault = FAULT.replace("10.0.2", "10.0.1")
+    rejected = [
+        task(name, on, "shop", live=False, wanted=True, error=fault)
+        for name, on in (("t1", "one"), ("t2", "two"))
+    ]
+    put(database, snapshot(tasks=rejected))
+    kept = Rejections(database, lambda *_: None, lambda: START)
+    kept.tell(rejected, {each.id: each for each in (INGRESS, SHOP, MAIL)})
+    assert [node.hostname for node in ask(database, f"web.1 two Rejected {fault}").nodes] == ["two"]
+    assert len(ask(database, fault).nodes) == 2
 
 
 def test_what_it_is_pasted_with_leads_further(database: Database) -> None:

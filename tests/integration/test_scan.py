@@ -1,8 +1,10 @@
 """`vxlan-worker scan` as somebody runs it at 3 a.m.: alone, on the real kernel of a private namespace."""
 
 import json
+import shlex
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,10 @@ def host(in_empty_namespace: int) -> Namespace:
 
 
 def scan(
-    host: Namespace, *options: str, under: tuple[str, ...] = ()
+    host: Namespace, *options: str, under: tuple[str, ...] = (), grace: tuple[str, ...] = GRACE
 ) -> subprocess.CompletedProcess[str]:
     """Run the command on a node without Docker, unless the options say otherwise."""
-    program = (str(Path(sys.executable).parent / "vxlan-worker"), "scan", *GRACE, *NO_DOCKER)
+    program = (str(Path(sys.executable).parent / "vxlan-worker"), "scan", *grace, *NO_DOCKER)
     return subprocess.run(
         host.command(*under, *program, *options),
         capture_output=True,
@@ -112,7 +114,10 @@ def test_a_docker_socket_in_reach_gives_names_and_the_port(host: Namespace, tmp_
     assert told[NAME]["network"] == "shop"
     assert told[NAME]["verdict"] == "orphan"
     assert "not wanted" not in told[NAME]["reason"], "nobody told what is wanted here"
-    assert scanned(host)[NAME]["verdict"] == "foreign", "without Docker the port is 4789"
+    without = scan(host)
+    assert without.returncode == 2, "without Docker it is not known"
+    assert "4789 is assumed; devices that look like Docker's have UDP port 7789" in without.stderr
+    assert "--data-path-port 7789" in without.stderr
     assert scanned(host, "--data-path-port", "7789")[NAME]["verdict"] == "orphan"
 
 
@@ -155,3 +160,112 @@ def test_options_without_meaning_are_told(host: Namespace, options: tuple[str, .
     done = scan(host, *options)
     assert (done.returncode, done.stdout) == (2, "")
     assert options[-1] in done.stderr or "must be" in done.stderr
+
+
+# What a person takes the place of.
+
+
+def test_a_sandbox_has_a_minute_unless_somebody_says_otherwise(host: Namespace) -> None:
+    host.add_vxlan(NAME, VNI)
+    host.add_sandbox("dead", "vx-001003-n0fxr", 0x1003, endpoint=False)
+    begun = time.monotonic()
+    done = scan(host, "-o", "json", grace=())
+    assert time.monotonic() - begun < 20.0, "who only looks is not kept waiting for a minute"
+    assert done.returncode == 1
+    told = {each["device"]: each for each in json.loads(done.stdout)["devices"]}
+    assert told[NAME]["verdict"] == "orphan"
+    assert told["vxlan0"]["verdict"] == "settling"
+    assert "`--fix` removes it after 60 s" in told["vxlan0"]["reason"]
+
+
+def test_fix_waits_for_a_sandbox_and_shows_on_a_terminal_for_how_long_still(
+    host: Namespace,
+) -> None:
+    host.add_sandbox("dead", NAME, VNI, endpoint=False)
+    program = str(Path(sys.executable).parent / "vxlan-worker")
+    words = shlex.join([program, "scan", "--fix", "--grace-seconds", "3", *NO_DOCKER])
+    shown = subprocess.run(
+        host.command("script", "--quiet", "--return", "--command", words, "/dev/null"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert shown.returncode == 0
+    assert "waiting up to 3 s more, whether something joins: vxlan0 in nsid:0" in shown.stdout
+    assert "waiting up to 1 s more" in shown.stdout
+    assert "  removed  " in shown.stdout
+    assert scanned(host) == {}
+
+
+def test_while_a_join_is_under_way_fix_removes_nothing(host: Namespace) -> None:
+    host.add_vxlan(NAME, VNI)
+    host.add_sandbox("dead", "vx-001003-n0fxr", 0x1003, endpoint=False)
+    host.ip("link add veth1234567 type veth peer name veth89abcde")
+    done = scan(host, "--fix")
+    assert done.returncode == 1
+    assert done.stdout.count("is in the host namespace, both ends and without a master") == 2
+    assert NAME in host.ip("link show type vxlan")
+    host.ip("link del veth1234567")
+    assert scan(host, "--fix").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("containers", "verdict"),
+    [
+        ([], "orphan"),
+        ([{"Id": "c0ffee", "Names": ["/web.1"], "State": "exited"}], "orphan"),
+        ([{"Id": "c0ffee", "Names": ["/web.1"], "State": "created"}], "settling"),
+        ([{"Id": "c0ffee", "Names": ["/web.1"], "State": "running"}], "settling"),
+        ("nonsense", "settling"),
+    ],
+    ids=["none", "ended", "just starting", "running", "no answer that makes sense"],
+)
+def test_a_sandbox_whose_network_has_a_container_is_spared(
+    host: Namespace, tmp_path: Path, containers: Any, verdict: str
+) -> None:
+    host.add_sandbox("quiet", NAME, VNI, endpoint=False)
+    socket = tmp_path / "docker.sock"
+    shop = network("shop", VNI)
+    with FakeDocker(socket, snapshot(networks=[shop])) as docker:
+        docker.containers = containers
+        if isinstance(containers, list):
+            docker.containers = [each | {"Network": shop.id} for each in containers]
+        told = scanned(host, "--docker-socket", str(socket), "--fix")["vxlan0"]
+    assert told["verdict"] == verdict
+    assert told["removed"] is (verdict == "orphan")
+    assert ("dockerd" in told["reason"]) is True
+
+
+def test_a_live_sandbox_tells_the_port_where_dockerd_does_not(host: Namespace) -> None:
+    """A worker node's dockerd does not know it."""
+    host.add_vxlan(NAME, VNI, port=5789)
+    host.add_vxlan("vx-001003-n0fxr", 0x1003, port=5789)
+    host.ip("netns add live")
+    host.ip("link set vx-001003-n0fxr netns live name vxlan0")
+    for words in (
+        "add br0 type bridge", "set vxlan0 master br0 up", "add veth0 type veth peer name veth1",
+        "set veth0 master br0",
+    ):  # fmt: skip
+        host.ip(f"-n live link {words}")
+    done = scan(host, "-o", "json")
+    assert (done.returncode, done.stderr) == (1, "")
+    told = {each["device"]: each["verdict"] for each in json.loads(done.stdout)["devices"]}
+    assert told == {NAME: "orphan", "vxlan0": "in_use"}
+
+
+def test_dockers_probe_is_told_as_that(host: Namespace) -> None:
+    host.ip("link add testvxlan type vxlan id 1 dstport 4789 proxy l2miss l3miss")
+    done = scan(host)
+    assert done.returncode == 0
+    assert "Docker's probe of the kernel" in done.stdout
+    assert "not Docker's" not in done.stdout
+
+
+def test_what_others_set_up_is_told_and_left_to_a_person(host: Namespace) -> None:
+    host.add_vxlan(NAME, VNI)
+    host.ip(f"link set {NAME} up")
+    done = scan(host, "--fix")
+    assert done.returncode == 1
+    assert f"`ip link delete {NAME}`" in done.stdout
+    assert NAME in host.ip("link show type vxlan")

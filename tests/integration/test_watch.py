@@ -53,13 +53,13 @@ class Watched:
         self._stack = stack
 
     def watch(
-        self, *, grace: float, events: Callable[[], NetlinkSocket] | None = None
+        self, *, hint_after: float, events: Callable[[], NetlinkSocket] | None = None
     ) -> LinkWatch:
         """Start a watch, and wait for its first look."""
         watch = LinkWatch(
             kernel=self.kernel,
             clock=IdleClock(NEVER),
-            grace=grace,
+            hint_after=hint_after,
             data_path_port=lambda: PORT,
             drift=lambda devices: self.hints.append((time.monotonic(), devices)),
             events=events or self.open_socket,
@@ -91,8 +91,8 @@ def watched(in_empty_namespace: int) -> Iterator[Watched]:
         yield Watched(Namespace(in_empty_namespace), stack)
 
 
-def test_a_leaked_device_leads_to_one_hint_after_the_grace_period(watched: Watched) -> None:
-    watched.watch(grace=0.3)
+def test_a_leaked_device_leads_to_one_hint_after_a_while(watched: Watched) -> None:
+    watched.watch(hint_after=0.3)
     began = time.monotonic()
     watched.host.add_vxlan(NAME, VNI)
     await_true(lambda: watched.hints, "a hint")
@@ -106,12 +106,12 @@ def test_a_leaked_device_leads_to_one_hint_after_the_grace_period(watched: Watch
 
 def test_a_device_that_was_there_before_is_seen_without_any_event(watched: Watched) -> None:
     watched.host.add_vxlan(NAME, VNI)
-    watched.watch(grace=0.3)
+    watched.watch(hint_after=0.3)
     await_true(lambda: watched.hints, "a hint")
 
 
-def test_a_device_that_goes_before_the_grace_period_ends_is_not_told(watched: Watched) -> None:
-    watched.watch(grace=NEVER)
+def test_a_device_that_goes_before_that_is_not_told(watched: Watched) -> None:
+    watched.watch(hint_after=NEVER)
     watched.host.add_vxlan(NAME, VNI)
     watched.await_names({NAME})
     watched.host.ip(f"link del {NAME}")
@@ -120,9 +120,10 @@ def test_a_device_that_goes_before_the_grace_period_ends_is_not_told(watched: Wa
 
 
 def test_a_device_in_use_is_not_told(watched: Watched) -> None:
-    watched.watch(grace=0.2)
+    watched.watch(hint_after=0.2)
     watched.host.add_vxlan("vx-001003-n0fxr", 0x1003)
-    watched.host.ip("link set vx-001003-n0fxr up")
+    watched.host.ip("link add ov-001003 type bridge")
+    watched.host.ip("link set vx-001003-n0fxr master ov-001003 up")
     watched.host.add_vxlan(NAME, VNI)
     await_true(lambda: len(watched.hints) == 1, "a hint at the other")
     assert [device.name for device in watched.hints[0][1]] == [NAME]
@@ -139,7 +140,7 @@ def test_events_of_other_devices_cause_no_look(
         return heard[-1]
 
     monkeypatch.setattr(LinkWatch, "_matters", matters)
-    watched.watch(grace=NEVER)
+    watched.watch(hint_after=NEVER)
     watched.host.ip("link add br0 type bridge")
     await_true(lambda: heard, "the new bridge was heard")
     before = len(heard)
@@ -152,7 +153,7 @@ def test_events_of_other_devices_cause_no_look(
 
 
 def test_lost_events_are_made_good_by_a_new_look(watched: Watched) -> None:
-    watched.watch(grace=NEVER)
+    watched.watch(hint_after=NEVER)
     watched.kernel.open.clear()
     watched.host.add_vxlan(NAME, VNI)  # It hears this, and is held up in the look that follows.
     words = "; ".join(f"ip link add dev d{n} type bridge" for n in range(100))
@@ -177,14 +178,14 @@ def test_events_that_cannot_be_heard_at_first_are_heard_later(
             raise OSError("no socket to be had")
         return watched.open_socket()
 
-    watched.watch(grace=NEVER, events=events)
+    watched.watch(hint_after=NEVER, events=events)
     watched.host.add_vxlan(NAME, VNI)
     watched.await_names({NAME})
 
 
 def test_a_stop_ends_the_thread_that_waits_for_events(in_empty_namespace: int) -> None:
     with ExitStack() as stack:
-        watch = Watched(Namespace(in_empty_namespace), stack).watch(grace=NEVER)
+        watch = Watched(Namespace(in_empty_namespace), stack).watch(hint_after=NEVER)
         assert watch._thread.is_alive()
     assert not watch._thread.is_alive()
 
@@ -192,7 +193,7 @@ def test_a_stop_ends_the_thread_that_waits_for_events(in_empty_namespace: int) -
 def test_a_sandbox_that_loses_its_last_endpoint_is_noticed_at_once(watched: Watched) -> None:
     """No VXLAN device changes, only a veth in another namespace goes."""
     watched.host.add_sandbox("sandbox", NAME, VNI, endpoint=True)
-    watched.watch(grace=0.3, events=watched.open_wide_socket)
+    watched.watch(hint_after=0.3, events=watched.open_wide_socket)
     looks = len(watched.kernel.views)
     watched.host.ip("-n sandbox link del veth0")
     await_true(lambda: watched.hints, "a hint")
@@ -202,7 +203,7 @@ def test_a_sandbox_that_loses_its_last_endpoint_is_noticed_at_once(watched: Watc
 
 def test_events_of_containers_cause_no_look(watched: Watched) -> None:
     """A namespace without a Docker device is none of our business, however busy it is."""
-    watched.watch(grace=NEVER, events=watched.open_wide_socket)
+    watched.watch(hint_after=NEVER, events=watched.open_wide_socket)
     watched.host.ip("netns add container")
     watched.host.ip("link add veth7 type veth peer name eth0 netns container")
     for _ in range(5):
@@ -215,7 +216,7 @@ def test_events_of_containers_cause_no_look(watched: Watched) -> None:
 
 def test_a_storm_of_events_makes_few_looks_and_hides_nothing(watched: Watched) -> None:
     """Twenty thousand events of a VXLAN device, as fast as the kernel makes them."""
-    watched.watch(grace=0.5)
+    watched.watch(hint_after=0.5)
     begun = time.monotonic()
     watched.host.add_vxlan(NAME, VNI)
     watched.host.ip("link add vx-storm type vxlan id 9 dstport 4799")

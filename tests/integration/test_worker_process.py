@@ -66,6 +66,8 @@ class Controller:
             mode=Mode.ENFORCE,
             data_path_port=PORT,
             desired=(network(),),
+            fence=0,
+            max_removals=100,
         ).model_copy(update=fields)
         self.send([request.model_dump(mode="json")])
         return request.run_id

@@ -95,10 +95,8 @@ def test_what_an_observed_network_leaves_takes_no_room() -> None:
 @pytest.mark.parametrize(
     ("own", "budget", "removed", "more", "words"),
     [
-        (100, None, 3, False, None),
         (100, 3, 3, False, None),
         (3, 5, 3, False, None),
-        (2, None, 2, True, "1 orphan(s) left for the next run: at most 2 removals a run"),
         (2, 3, 2, True, "1 orphan(s) left for the next run: at most 2 removals a run"),
         (2, 2, 2, True, "1 orphan(s) left for the next run: at most 2 removals a run"),
         (2, 1, 1, False, "2 orphan(s) left alone: the controller allows this node only 1 removal"),
@@ -106,7 +104,7 @@ def test_what_an_observed_network_leaves_takes_no_room() -> None:
     ],
 )
 def test_the_lower_of_the_nodes_own_limit_and_the_controllers_budget(
-    own: int, budget: int | None, removed: int, more: bool, words: str | None
+    own: int, budget: int, removed: int, more: bool, words: str | None
 ) -> None:
     asked = request(max_removals=budget)
     allowed = decide([orphan(1), orphan(2), orphan(3)], asked, max_removals=own)

@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 
+from contract.verdicts import Verdict
 from controller.conditions.cluster import ClusterFacts, of_cluster
-from controller.conditions.node import NodeFacts, of_node
+from controller.conditions.node import Holder, NodeFacts, Rejecting, of_node
 from controller.conditions.words import Condition, Reason, Status, Type, dated, longest_silence
 from controller.states import RunState
 from tests.fake_clock import START
 
 GOOD = NodeFacts(seen_at=START)
 CLUSTER = ClusterFacts(synced_at=START)
+SHOP = Rejecting("shop", 4097, START)
+ALIVE = Holder("vxlan0 in nsid:4 (/run/docker/netns/1-shop)", Verdict.IN_USE, "holds VNI 4097: why")
+DYING = Holder("vx-001001-shopz in host", Verdict.SETTLING, "looks dead: why")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "conditions.md"
 
 NODES: list[tuple[str, dict[str, Any], str]] = [
@@ -48,6 +52,36 @@ NODES: list[tuple[str, dict[str, Any], str]] = [
         "one run was lost",
         {"last_run": RunState.LOST, "failures": 1},
         "Unknown/RunsLost Unknown/RunsLost False/Progressing False/NotPaused",
+    ),
+    (
+        "tasks are rejected, and what holds the VNI is alive",
+        {"rejecting": [replace(SHOP, holders=[ALIVE])]},
+        "False/VniHeld True/VniHeld True/VniHeld False/NotPaused",
+    ),
+    (
+        "tasks are rejected, and what holds the VNI is settling",
+        {"rejecting": [replace(SHOP, holders=[DYING])], "lookalikes": 1},
+        "False/TasksRejected True/TasksRejected False/Progressing False/NotPaused",
+    ),
+    (
+        "tasks are rejected, and nothing was found",
+        {"rejecting": [SHOP]},
+        "False/TasksRejected True/TasksRejected False/Progressing False/NotPaused",
+    ),
+    (
+        "tasks are rejected, and the orphan is left as the mode says",
+        {
+            "rejecting": [replace(SHOP, holders=[DYING])],
+            "orphans": 1,
+            "blocking": 1,
+            "observe": True,
+        },
+        "False/ObserveMode True/ObserveMode False/Progressing False/NotPaused",
+    ),
+    (
+        "a device looks dead, without proof",
+        {"lookalikes": 1},
+        "True/Converged True/LooksDead False/Progressing False/NotPaused",
     ),
     (
         "a run failed",
@@ -262,6 +296,29 @@ def test_since_is_when_the_status_changed_and_not_the_reason() -> None:
 @pytest.mark.parametrize(("resync", "silent"), [(1, 30), (10, 30), (60, 180)])
 def test_silence_is_three_resync_periods_and_not_too_short(resync: int, silent: int) -> None:
     assert longest_silence(timedelta(seconds=resync)) == timedelta(seconds=silent)
+
+
+@pytest.mark.parametrize(
+    ("rejecting", "words"),
+    [
+        (
+            replace(SHOP, holders=[ALIVE]),
+            "vxlan0 in nsid:4 (/run/docker/netns/1-shop) holds VNI 4097",
+        ),
+        (replace(SHOP, holders=[DYING]), "held by vx-001001-shopz in host, settling: looks dead"),
+        (SHOP, "no device with VNI 4097 was seen at the last look"),
+        (SHOP, "`ip link show | grep vx-001001`"),
+        (Rejecting("10.0.9.0/24", None, START, "no network has it"), "no network has it"),
+    ],
+)
+def test_a_node_that_rejects_tasks_is_never_ready_and_the_holder_is_named(
+    rejecting: Rejecting, words: str
+) -> None:
+    ready, degraded, *_ = of_node(replace(GOOD, rejecting=[rejecting]))
+    assert ready.status is Status.FALSE
+    assert degraded.status is Status.TRUE
+    assert words in ready.message
+    assert "are rejected here" in ready.message
 
 
 def test_every_reason_is_reachable() -> None:

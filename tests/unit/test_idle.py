@@ -1,22 +1,41 @@
 """Since when a device carries nothing."""
 
+from datetime import datetime, timedelta
+from uuid import uuid4
+
 import pytest
 
-from tests.builders import addressed, identity, in_sandbox, leaked
-from worker.idle import IdleClock
-from worker.view import Device
+from contract.messages import Stamp
+from tests.builders import EPOCH, VNI, addressed, identity, in_sandbox, leaked
+from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, IdleClock
+from worker.view import Device, Identity
 
 BELIEVED_GAP = 15.0
 
 
 class Time:
-    """A clock that goes on when told to."""
+    """Two clocks that go on when told to: one that never goes back, and the time of day."""
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.set_forward = 0.0
 
     def __call__(self) -> float:
         return self.now
+
+    @property
+    def of_day(self) -> datetime:
+        """The time of day, which somebody may have set."""
+        return EPOCH + timedelta(seconds=self.now + self.set_forward)
+
+
+class Clock(IdleClock):
+    """An idle clock whose answers are one number."""
+
+    def idle_for(self, of: Identity) -> float | None:
+        """For how long a device has carried nothing; None if it does not."""
+        idle = self.idle(of)
+        return None if idle is None else idle.seconds
 
 
 @pytest.fixture
@@ -25,11 +44,11 @@ def time() -> Time:
 
 
 @pytest.fixture
-def clock(time: Time) -> IdleClock:
-    return IdleClock(BELIEVED_GAP, time)
+def clock(time: Time) -> Clock:
+    return Clock(BELIEVED_GAP, time, lambda: time.of_day)
 
 
-def test_idle_time_counts_from_the_first_look_that_showed_it(clock: IdleClock, time: Time) -> None:
+def test_idle_time_counts_from_the_first_look_that_showed_it(clock: Clock, time: Time) -> None:
     clock.saw([leaked()])
     assert clock.idle_for(leaked().identity) == 0.0
     time.now += 3
@@ -39,36 +58,36 @@ def test_idle_time_counts_from_the_first_look_that_showed_it(clock: IdleClock, t
     assert clock.idle_for(leaked().identity) == 7.0
 
 
-def test_what_was_never_seen_is_not_idle(clock: IdleClock, time: Time) -> None:
+def test_what_was_never_seen_is_not_idle(clock: Clock, time: Time) -> None:
     time.now += 100
-    assert clock.idle_for(identity()) == 0.0
+    assert clock.idle_for(identity()) is None
 
 
 @pytest.mark.parametrize(
     "between",
     [
         [],
-        [leaked()._replace(up=True)],
+        [leaked()._replace(master=3)],
         [addressed(leaked())],
         [in_sandbox(endpoints=0)],
         [leaked(identity(ifindex=8))],
     ],
-    ids=["gone", "UP", "addressed", "moved to a sandbox", "recreated with another ifindex"],
+    ids=["gone", "enslaved", "addressed", "moved to a sandbox", "recreated with another ifindex"],
 )
 def test_a_moment_of_anything_else_starts_a_new_grace_period(
-    clock: IdleClock, time: Time, between: list[Device]
+    clock: Clock, time: Time, between: list[Device]
 ) -> None:
     clock.saw([leaked()])
     time.now += 4
     clock.saw(between)
-    assert clock.idle_for(leaked().identity) == 0.0
+    assert clock.idle_for(leaked().identity) is None
     time.now += 1
     clock.saw([leaked()])
     assert clock.idle_for(leaked().identity) == 0.0
 
 
 def test_a_recreated_device_of_the_same_name_does_not_inherit_idle_time(
-    clock: IdleClock, time: Time
+    clock: Clock, time: Time
 ) -> None:
     recreated = leaked(identity(ifindex=8))
     clock.saw([leaked()])
@@ -80,7 +99,7 @@ def test_a_recreated_device_of_the_same_name_does_not_inherit_idle_time(
 
 @pytest.mark.parametrize(("gap", "idle"), [(BELIEVED_GAP, BELIEVED_GAP), (BELIEVED_GAP + 1, 0.0)])
 def test_idleness_is_believed_only_while_looks_lie_close_together(
-    clock: IdleClock, time: Time, gap: float, idle: float
+    clock: Clock, time: Time, gap: float, idle: float
 ) -> None:
     clock.saw([leaked()])
     time.now += gap
@@ -88,9 +107,95 @@ def test_idleness_is_believed_only_while_looks_lie_close_together(
     assert clock.idle_for(leaked().identity) == idle
 
 
-def test_a_sandbox_is_idle_from_when_its_last_endpoint_went(clock: IdleClock, time: Time) -> None:
+def test_a_sandbox_is_idle_from_when_its_last_endpoint_went(clock: Clock, time: Time) -> None:
     clock.saw([in_sandbox(endpoints=1)])
     time.now += 10
     clock.saw([in_sandbox(endpoints=0)])
     time.now += 2
     assert clock.idle_for(in_sandbox(endpoints=0).identity) == 2.0
+
+
+def test_who_sets_a_leaked_device_up_does_not_bring_it_to_life(clock: Clock, time: Time) -> None:
+    clock.saw([leaked()])
+    time.now += 4
+    clock.saw([addressed(leaked()._replace(up=True), "fe80::1/64")])
+    assert clock.idle_for(leaked().identity) == 4.0
+
+
+@pytest.mark.parametrize(
+    ("set_forward", "since"), [(0.0, 0.0), (3600.0, 3600.0), (-3600.0, 0.0)], ids=["", "on", "back"]
+)
+def test_a_time_of_day_that_was_set_makes_no_idleness_older(
+    clock: Clock, time: Time, set_forward: float, since: float
+) -> None:
+    """What happened before must never look as if it had happened after."""
+    clock.saw([leaked()])
+    began = time.of_day
+    time.now += 5
+    time.set_forward = set_forward
+    idle = clock.idle(leaked().identity)
+    assert idle is not None
+    assert idle.since == began + timedelta(seconds=since)
+
+
+def test_a_stretch_is_compared_with_moments_of_this_process_alone(clock: Clock, time: Time) -> None:
+    before = clock.stamp()
+    time.now += 1
+    clock.saw([leaked()])
+    idle = clock.idle(leaked().identity)
+    assert idle is not None
+    assert not clock.spans(idle, before)
+    assert not clock.spans(idle, clock.stamp()), "the Swarm may have been asked in the same moment"
+    time.now += 2
+    assert clock.spans(idle, clock.stamp())
+    assert clock.spans(idle, clock.stamp(), 1.9)
+    assert not clock.spans(idle, clock.stamp(), 2.0)
+    assert not clock.spans(idle, Stamp(session=uuid4(), seconds=time.now)), "of another process"
+    ahead = clock.stamp().model_copy(update={"seconds": time.now + 1})
+    assert not clock.spans(idle, ahead), "it was never said"
+
+
+def test_a_dead_device_that_is_missed_is_remembered_for_a_while(clock: Clock, time: Time) -> None:
+    clock.saw([leaked()])
+    time.now += ATTEMPT_SECONDS + 1
+    clock.saw([])
+    assert clock.went(VNI) == time.of_day
+    assert clock.went(VNI + 1) is None
+    time.now += LATE_SECONDS
+    assert clock.went(VNI) is not None
+    time.now += 1
+    assert clock.went(VNI) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ([leaked()], [leaked()._replace(master=3)]),
+        ([in_sandbox(endpoints=1)], []),
+    ],
+    ids=["came to life", "was alive"],
+)
+def test_what_did_not_go_or_was_not_dead_is_not_missed(
+    clock: Clock, time: Time, first: list[Device], then: list[Device]
+) -> None:
+    clock.saw(first)
+    time.now += 5
+    clock.saw(then)
+    assert clock.went(VNI) is None
+
+
+def test_a_device_that_passes_through_is_not_missed(clock: Clock, time: Time) -> None:
+    """A healthy leave shows a device at home for some milliseconds: no dead one was there."""
+    clock.saw([leaked()])
+    time.now += ATTEMPT_SECONDS / 2
+    clock.saw([])
+    assert clock.went(VNI) is None
+
+
+def test_since_when_a_device_is_there_is_known_whatever_it_does(clock: Clock, time: Time) -> None:
+    clock.saw([in_sandbox(endpoints=1)])
+    since = time.of_day
+    time.now += 5
+    clock.saw([in_sandbox(endpoints=0)])
+    assert clock.seen_since(in_sandbox(endpoints=0).identity) == since
+    assert clock.seen_since(identity()) is None

@@ -3,23 +3,43 @@
 import pytest
 
 from contract.messages import NetworkRef
-from contract.verdicts import Urgency, Verdict
-from tests.builders import PORT, SANDBOX, VNI, addressed, identity, in_sandbox, leaked, network
-from worker.judge import Judgement, Networks, judge
+from contract.verdicts import Proof, Urgency, Verdict
+from tests.builders import (
+    EPOCH,
+    PORT,
+    SANDBOX,
+    VNI,
+    addressed,
+    identity,
+    in_sandbox,
+    leaked,
+    network,
+    rejection,
+)
+from worker.judge import NOTHING_HELD, Holding, Judgement, judge
+from worker.networks import Networks
+from worker.proof import Found, Prover
 from worker.view import Device, VxlanFlag
 
-GRACE = 5.0
+
+def proved(proof: Proof | None = Proof.UNWANTED) -> Prover:
+    """Says the same of each device that looks dead."""
+    return lambda _device, _networks: Found(
+        proof, "why it is so", None if proof else 3.0, wants_reading=proof is None
+    )
 
 
 def verdict_on(
     device: Device,
     *,
-    idle: float = GRACE,
+    proof: Proof | None = Proof.UNWANTED,
     desired: tuple[NetworkRef, ...] = (),
     known: tuple[NetworkRef, ...] = (),
     port: int = PORT,
+    holding: Holding = NOTHING_HELD,
 ) -> Judgement:
-    (judgement,) = judge([device], Networks.of(desired, known, port), lambda _: idle, GRACE)
+    networks = Networks.of(desired, known, port)
+    (judgement,) = judge([device], networks, proved(proof), holding)
     assert judgement.device is device
     return judgement
 
@@ -27,7 +47,6 @@ def verdict_on(
 @pytest.mark.parametrize(
     "device",
     [
-        leaked()._replace(up=True),
         leaked()._replace(master=3),
         addressed(leaked()),
         in_sandbox(endpoints=1),
@@ -35,7 +54,6 @@ def verdict_on(
         addressed(in_sandbox(endpoints=0)),
     ],
     ids=[
-        "UP",
         "enslaved",
         "addressed",
         "sandbox with an endpoint",
@@ -44,10 +62,10 @@ def verdict_on(
     ],
 )
 @pytest.mark.parametrize("desired", [(), (network(),)], ids=["undesired", "desired"])
-def test_what_carries_anything_is_in_use_however_long_it_was_thought_idle(
+def test_what_carries_anything_is_in_use_whatever_would_prove_it_dead(
     device: Device, desired: tuple[NetworkRef, ...]
 ) -> None:
-    judgement = verdict_on(device, idle=1e9, desired=desired)
+    judgement = verdict_on(device, desired=desired)
     assert judgement.verdict is Verdict.IN_USE
     assert judgement.reason == device.carrying
     assert judgement.urgency is None
@@ -55,24 +73,30 @@ def test_what_carries_anything_is_in_use_however_long_it_was_thought_idle(
 
 @pytest.mark.parametrize(
     "device",
-    [leaked(), in_sandbox(endpoints=0), leaked(identity(place=SANDBOX))],
-    ids=["host", "sandbox without endpoints", "sandbox, not yet on its bridge"],
-)
-@pytest.mark.parametrize(
-    ("idle", "verdict", "settles_in"),
     [
-        (0.0, Verdict.SETTLING, GRACE),
-        (4.5, Verdict.SETTLING, 0.5),
-        (GRACE, Verdict.ORPHAN, None),
-        (1e9, Verdict.ORPHAN, None),
+        leaked(),
+        in_sandbox(endpoints=0),
+        leaked(identity(place=SANDBOX)),
+        leaked()._replace(up=True),
+        addressed(leaked()._replace(up=True), "fe80::1/64"),
+    ],
+    ids=[
+        "host",
+        "sandbox without endpoints",
+        "sandbox, not yet on its bridge",
+        "UP",
+        "UP with fe80::",
     ],
 )
-def test_what_carries_nothing_is_an_orphan_from_the_end_of_the_grace_period_on(
-    device: Device, idle: float, verdict: Verdict, settles_in: float | None
-) -> None:
-    judgement = verdict_on(device, idle=idle)
-    assert judgement.verdict is verdict
-    assert judgement.settles_in == settles_in
+def test_what_looks_dead_is_an_orphan_with_proof_and_settling_without(device: Device) -> None:
+    with_proof = verdict_on(device)
+    assert with_proof.verdict is Verdict.ORPHAN
+    assert with_proof.proof is Proof.UNWANTED
+    assert "proved dead (unwanted): why it is so" in with_proof.reason
+    without = verdict_on(device, proof=None)
+    assert without.verdict is Verdict.SETTLING
+    assert (without.again, without.wants_reading, without.proof) == (3.0, True, None)
+    assert "not removed without proof: why it is so" in without.reason
 
 
 @pytest.mark.parametrize(
@@ -158,15 +182,18 @@ def test_a_foreign_device_that_cannot_block_the_vni_is_no_conflict(
 def test_what_is_not_dockers_is_never_an_orphan(
     device: Device, desired: tuple[NetworkRef, ...]
 ) -> None:
-    judgement = verdict_on(device, idle=1e9, desired=desired)
+    judgement = verdict_on(device, desired=desired)
     assert judgement.verdict in (Verdict.FOREIGN, Verdict.CONFLICT)
     assert judgement.urgency is None
 
 
-def test_each_device_is_judged_by_its_own_idle_time() -> None:
+def test_each_device_is_judged_by_its_own_proof() -> None:
     recreated = leaked(identity(ifindex=8))
-    idle = {leaked().identity: GRACE, recreated.identity: 0.0}
-    judgements = judge([leaked(), recreated], Networks.of((), (), PORT), idle.__getitem__, GRACE)
+    judgements = judge(
+        [leaked(), recreated],
+        Networks.of((), (), PORT),
+        lambda device, _: Found(Proof.UNWANTED if device is not recreated else None, "why"),
+    )
     assert [each.verdict for each in judgements] == [Verdict.ORPHAN, Verdict.SETTLING]
 
 
@@ -175,37 +202,89 @@ def test_two_devices_of_one_vni_are_each_judged_by_their_own_evidence() -> None:
     dead, live = leaked(), in_sandbox(endpoints=2)
     assert dead.identity.vni == live.identity.vni
     networks = Networks.of([network()], [], PORT)
-    judged = judge([dead, live], networks, lambda _identity: 60.0, 5.0)
+    judged = judge([dead, live], networks, proved())
     assert [each.verdict for each in judged] == [Verdict.ORPHAN, Verdict.IN_USE]
 
 
 def test_a_live_device_of_an_engine_in_host_mode_is_in_use() -> None:
     """Engines up to 23.0 could keep their devices at home: UP, on a bridge named ov-*."""
     live = leaked()._replace(up=True, master=12)
-    assert verdict_on(live, idle=1e9).verdict is Verdict.IN_USE
+    assert verdict_on(live).verdict is Verdict.IN_USE
 
 
 def test_without_desired_state_an_orphan_is_named_and_not_called_unwanted() -> None:
     networks = Networks.of(None, [network(name="shop")], PORT)
-    (judged,) = judge([leaked()], networks, lambda _identity: 60.0, 5.0)
+    (judged,) = judge([leaked()], networks, proved(Proof.BY_HAND))
     assert (judged.verdict, judged.urgency) == (Verdict.ORPHAN, Urgency.UNKNOWN)
     assert "shop" in judged.reason
     assert "wanted" not in judged.reason
 
 
+# What dockerd found taken.
+
+FILE = "/run/docker/netns/1-n0fxr00000"
+
+
+def holding(*, files: dict[int, str] | None = None) -> Holding:
+    """A task was rejected because of what is there."""
+    return Holding(lambda _: rejection(EPOCH), files or {})
+
+
 @pytest.mark.parametrize(
-    ("device", "idle", "verdict"),
+    ("device", "files", "command"),
     [
-        (leaked(), 0.2, Verdict.ORPHAN),
-        (in_sandbox(endpoints=0), 4.9, Verdict.SETTLING),
-        (in_sandbox(endpoints=0), 5.0, Verdict.ORPHAN),
+        (in_sandbox(endpoints=1), {4: FILE}, f"`nsenter --net={FILE} ip link delete vxlan0`"),
+        (in_sandbox(endpoints=1), {}, "`lsns -t net "),
+        (leaked()._replace(master=3), {}, "`ip link delete vx-001002-n0fxr`"),
     ],
-    ids=["host", "sandbox, too soon", "sandbox"],
+    ids=["sandbox with a file", "sandbox without", "host"],
 )
-def test_a_sandbox_has_a_grace_period_of_its_own(
-    device: Device, idle: float, verdict: Verdict
+def test_what_dockerd_does_not_own_and_is_alive_stays_and_is_named_with_what_to_do(
+    device: Device, files: dict[int, str], command: str
 ) -> None:
-    """A container that joins takes its time, and its sandbox looks dead until then."""
-    networks = Networks.of([], [], PORT)
-    (judged,) = judge([device], networks, lambda _: idle, 0.2, sandbox_grace=5.0)
-    assert judged.verdict is verdict
+    judgement = verdict_on(device, desired=(network(),), holding=holding(files=files))
+    assert judgement.verdict is Verdict.IN_USE
+    assert judgement.reason.startswith(f"holds VNI {VNI}: task t0")
+    assert device.carrying is not None
+    assert device.carrying in judgement.reason
+    assert command in judgement.reason
+    assert len(judgement.reason) < 1_000
+
+
+def test_dockers_own_probe_is_told_as_that() -> None:
+    judgement = verdict_on(leaked(identity(name="testvxlan", vni=1)))
+    assert judgement.verdict is Verdict.FOREIGN
+    assert "Docker's probe of the kernel" in judgement.reason
+    assert "`ip link delete testvxlan`" in judgement.reason
+
+
+# The kernel tells devices of one VNI and port apart by more than that.
+
+
+@pytest.mark.parametrize(
+    ("calico", "docker", "verdict"),
+    [
+        (CALICO, None, Verdict.CONFLICT),
+        (CALICO, False, Verdict.CONFLICT),
+        (CALICO, True, Verdict.FOREIGN),
+        (CALICO._replace(ipv6=True), True, Verdict.CONFLICT),
+        (CALICO._replace(ipv6=True), False, Verdict.CONFLICT),
+        (CALICO._replace(apart=True), False, Verdict.FOREIGN),
+    ],
+    ids=[
+        "unknown underlay",
+        "both IPv4",
+        "IPv4 beside IPv6",
+        "both IPv6",
+        "IPv6 beside what a kernel before 6.18 shows as IPv4",
+        "flags",
+    ],
+)
+def test_a_foreign_device_is_in_the_way_only_of_its_own_kind(
+    calico: Device, docker: bool | None, verdict: Verdict
+) -> None:
+    alive = in_sandbox(endpoints=1, ifindex=9, vni=4099)
+    devices = [calico] if docker is None else [calico, alive._replace(ipv6=docker)]
+    judged = judge(devices, Networks.of([network(4096)], [], PORT), proved())
+    assert judged[0].device is calico
+    assert judged[0].verdict is verdict

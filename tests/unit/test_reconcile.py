@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from contract.messages import Acknowledgement, ReconcileReport, ReconcileRequest
-from contract.verdicts import Mode, Outcome, Stage, Urgency, Verdict
+from contract.messages import (
+    Acknowledgement,
+    ReconcileReport,
+    ReconcileRequest,
+    SwarmReading,
+)
+from contract.verdicts import Mode, Outcome, Proof, Stage, Urgency, Verdict
 from tests.builders import (
     OTHER_NODE,
     SANDBOX,
@@ -18,13 +23,19 @@ from tests.builders import (
     in_sandbox,
     leaked,
     network,
+    rejection,
     request,
 )
-from tests.worker_node import GRACE, WorkerNode
+from tests.worker_node import GRACE, UNCLAIMED, WorkerNode
 from worker import journal as journal_module
 from worker import reconcile as reconcile_module
+from worker.idle import ATTEMPT_SECONDS
+from worker.proof import JOIN_PAUSE_SECONDS, LEFT_OVER_SECONDS
 from worker.reconcile import FENCE_HOLDS, MISSING_FOR
-from worker.view import Device, Identity
+from worker.remove import TOGETHER
+from worker.view import Device, Identity, VethPair
+
+PAIR = VethPair("veth1234567", "veth89abcde", (11, 12))
 
 
 def orphans(count: int) -> list[Device]:
@@ -159,10 +170,10 @@ def test_the_report_tells_every_device_with_its_verdict_and_when_to_look_again(
     tmp_path: Path,
 ) -> None:
     live = in_sandbox(endpoints=1)
-    foreign = leaked(identity(ifindex=20, name="vx-submariner"))
+    foreign = leaked(identity(ifindex=20, name="vx-submariner", vni=77))
     node = WorkerNode(tmp_path, [leaked(), live, foreign])
     node.kernel.limits = ("something cannot be seen",)
-    report = node.run(desired=[network()])
+    report = node.run(desired=[network(foreign.identity.vni)], known=[network()])
     told = {Identity.of(device.identity): device for device in report.devices}
     assert {of: device.verdict for of, device in told.items()} == {
         leaked().identity: Verdict.SETTLING,
@@ -203,6 +214,173 @@ def test_a_device_that_is_recreated_under_its_name_has_a_grace_period_of_its_own
     assert [hit.ifindex for hit in node.kernel.hits] == [8]
 
 
+# What proves a device dead.
+
+
+def test_a_rejected_task_is_proof_at_once_and_is_told_with_its_facts(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.run(desired=[network()])
+    node.seconds += ATTEMPT_SECONDS + 0.1
+    told = [rejection(node.now)]
+    node.seconds += 0.4
+    report = node.run(desired=[network()], rejections=told, reading=None)
+    (device,) = report.devices
+    assert (device.proof, device.removed, device.urgency) == (
+        Proof.REJECTED,
+        True,
+        Urgency.BLOCKING,
+    )
+    assert f"task {told[0].task_id} was rejected because of it" in device.reason
+    assert "network shop is wanted on this node" in device.reason
+    assert all(told[0].task_id in entry.reason for entry in node.entries()[:3])
+
+
+def test_a_wanted_network_without_a_rejection_keeps_its_device_for_minutes(tmp_path: Path) -> None:
+    """An ingress network, whose tasks nobody can reject, is healed in the end."""
+    node = WorkerNode(tmp_path, [in_sandbox(endpoints=0)])
+    while node.seconds < UNCLAIMED:
+        report = node.run(desired=[network()])
+        assert [each.verdict for each in report.devices] == [Verdict.SETTLING]
+        assert report.recheck_after == UNCLAIMED - node.seconds
+        node.seconds += GRACE
+    node.seconds += 1
+    assert [each.proof for each in node.run(desired=[network()]).devices] == [Proof.UNCLAIMED]
+    assert len(node.kernel.hits) == 1
+
+
+def test_while_a_join_is_under_way_what_is_unwanted_stays(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [leaked(), in_sandbox(endpoints=0, ifindex=8)])
+    node.run()
+    node.seconds += GRACE
+    node.kernel.joins = [PAIR]
+    report = node.run()
+    assert {each.verdict for each in report.devices} == {Verdict.SETTLING}
+    assert node.kernel.hits == []
+    assert report.recheck_after == JOIN_PAUSE_SECONDS
+    node.kernel.joins = []
+    node.seconds += 1
+    node.run()
+    assert len(node.kernel.hits) == 2
+
+
+def test_a_join_that_begins_before_the_deletion_stops_it(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.run()
+    node.seconds += GRACE
+
+    def join() -> None:
+        node.kernel.joins = [PAIR]
+
+    node.kernel.before("read", join)
+    report = node.run()
+    assert node.kernel.hits == []
+    assert node.stages() == [Stage.DETECTED, Stage.PLANNED, Stage.REFUSED]
+    assert report.recheck_after == JOIN_PAUSE_SECONDS
+
+
+def test_a_veth_pair_that_a_dead_dockerd_left_is_no_join_in_the_end(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.kernel.joins = [PAIR]
+    node.run()
+    runs = 0
+    while not node.kernel.hits:
+        runs += 1
+        assert node.seconds <= 2 * LEFT_OVER_SECONDS
+        report = node.run()
+        node.seconds += min(report.recheck_after or 0.0, GRACE)
+    assert node.seconds >= LEFT_OVER_SECONDS
+
+
+def test_many_are_not_deleted_together_while_a_join_begins(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, orphans(TOGETHER))
+    node.run()
+    node.seconds += GRACE
+
+    def join() -> None:
+        node.kernel.joins = [PAIR]
+
+    node.kernel.before("look_at", join)
+    node.run()
+    assert node.kernel.hits == []
+    assert not any(node.kernel.group_of(each.identity.ifindex) for each in node.kernel.devices())
+
+
+def test_a_request_of_an_older_controller_proves_nothing_and_the_report_says_so(
+    tmp_path: Path,
+) -> None:
+    node = WorkerNode(tmp_path, [leaked(), in_sandbox(endpoints=0, ifindex=8)])
+    for _ in range(100):
+        node.seconds += GRACE
+        report = node.run(reading=None)
+    assert node.kernel.hits == []
+    assert all("an older controller?" in each.reason for each in report.devices)
+
+
+def test_what_is_waited_for_is_asked_of_the_controller(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    first = node.run(reading=SwarmReading())
+    assert (first.wants_reading, first.recheck_after) == (True, GRACE)
+    assert first.stamp is not None
+    node.seconds += GRACE
+    late = node.run(reading=SwarmReading())
+    assert (late.wants_reading, late.recheck_after) == (True, None), "when it was read, at once"
+    node.seconds += 1
+    node.run(reading=SwarmReading(after=late.stamp, ready_seconds=0.0))
+    assert len(node.kernel.hits) == 1
+
+
+def test_a_reading_from_before_it_went_idle_does_not_take_it(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [in_sandbox(endpoints=1)])
+    stamp = node.run().stamp
+    node.seconds += 1
+    node.kernel.put(in_sandbox(endpoints=0))
+    for _ in range(20):
+        node.run(reading=SwarmReading(after=stamp, ready_seconds=1e6))
+        node.seconds += GRACE
+    assert node.kernel.hits == []
+
+
+def test_what_holds_a_vni_that_dockerd_found_taken_is_named_and_stays(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [in_sandbox(endpoints=1)])
+    node.kernel.files = {4: "/run/docker/netns/1-n0fxr00000"}
+    node.run(desired=[network()])
+    node.seconds += 10
+    report = node.run(desired=[network()], rejections=[rejection(node.now)])
+    (device,) = report.devices
+    assert (device.verdict, device.removed) == (Verdict.IN_USE, False)
+    assert device.reason.startswith(f"holds VNI {VNI}: task ")
+    assert device.netns_file == "/run/docker/netns/1-n0fxr00000"
+    assert node.kernel.hits == []
+
+
+def test_a_device_that_was_made_after_a_rejection_does_not_hold_its_vni(tmp_path: Path) -> None:
+    """What was rejected was healed, and the next attempt made it."""
+    node = WorkerNode(tmp_path)
+    node.run()
+    before = rejection(node.now)
+    node.seconds += 2
+    node.kernel.put(in_sandbox(endpoints=1))
+    (device,) = node.run(desired=[network()], rejections=[before]).devices
+    assert device.reason == in_sandbox(endpoints=1).carrying
+
+
+def test_a_device_that_replaced_a_dead_one_is_not_taken_for_a_rejection_written_late(
+    tmp_path: Path,
+) -> None:
+    """A dockerd held up between a failed attempt and its task's time, and in a join after that."""
+    node = WorkerNode(tmp_path, [leaked()])
+    node.run(desired=[network()])
+    node.seconds += 2
+    node.run(desired=[network()], rejections=[rejection(node.now)])
+    assert len(node.kernel.hits) == 1
+    node.kernel.put(in_sandbox(endpoints=0, ifindex=9))
+    node.run(desired=[network()])
+    node.seconds += 8
+    report = node.run(desired=[network()], rejections=[rejection(node.now, task="late")])
+    assert len(node.kernel.hits) == 1
+    assert "may be about another device" in report.devices[0].reason
+
+
 # What limits it.
 
 
@@ -233,7 +411,8 @@ def test_at_most_so_many_are_removed_a_run_the_blocking_first(tmp_path: Path) ->
     desired, known = [network(blocking.identity.vni)], [network(stale.identity.vni)]
     node.run()
     node.seconds += GRACE
-    report = node.run(desired=desired, known=known)
+    rejections = [rejection(node.now, vni=blocking.identity.vni)]
+    report = node.run(desired=desired, known=known, rejections=rejections)
     assert [hit.device for hit in node.kernel.hits] == [blocking, stale]
     assert report.limits == ("2 orphan(s) left for the next run: at most 2 removals a run",)
     assert report.recheck_after == 0.0, "at once"
@@ -276,15 +455,15 @@ def test_an_orphan_of_an_observed_network_stays_while_another_goes(tmp_path: Pat
         network(kept.identity.vni, name="kept", mode=Mode.OBSERVE),
         network(gone.identity.vni),
     ]
-    node.run(desired=networks)
+    node.run(known=networks)
     node.seconds += GRACE
-    report = node.run(desired=networks)
+    report = node.run(known=networks)
     assert [hit.device for hit in node.kernel.hits] == [gone]
     assert {each.verdict for each in report.devices} == {Verdict.ORPHAN}
     assert report.limits == ("1 orphan(s) left alone: the mode of their network is observe (kept)",)
     assert report.recheck_after is None, "asking again would change nothing"
     assert node.stages(kept.identity) == [Stage.DETECTED]
-    node.run(desired=[each.model_copy(update={"mode": Mode.ENFORCE}) for each in networks])
+    node.run(known=[each.model_copy(update={"mode": Mode.ENFORCE}) for each in networks])
     assert node.kernel.devices() == ()
 
 
@@ -462,7 +641,9 @@ def test_a_second_look_that_fails_makes_a_failed_report_with_the_outcome_on_reco
     node.seconds += GRACE
     node.kernel.before("delete", lambda: node.kernel.refuse("look", errno.EINTR))
     report = node.run()
-    nothing_is_told_as_if_it_were_seen(report)
+    assert report.outcome is Outcome.FAILED
+    assert "the second look after the removals failed" in (report.error or "")
+    assert [each.removed for each in report.devices] == [True], "the breakers count it"
     assert [entry.stage for entry in report.entries][-2:] == [Stage.PLANNED, Stage.APPLIED]
     again = node.run()
     assert [entry.stage for entry in again.entries][-1] == Stage.VERIFIED, "by the next look"

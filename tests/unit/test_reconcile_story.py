@@ -1,23 +1,29 @@
-"""Any story of a node: devices come, live, die and go, the worker looks, fails and is restarted."""
+"""Any story of a node: devices come, live, die and go, the worker looks, fails and is restarted.
+
+And dockerd is held up in the middle of a join, for longer than any grace period, while messages are late:
+what it then goes on to use must still be there.
+"""
 
 import errno
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Set
+from datetime import timedelta
 from pathlib import Path
-from typing import get_args
+from typing import Any, NamedTuple, get_args
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import worker.remove
+from contract.messages import ReconcileReport, Rejection, SwarmReading
 from contract.verdicts import Mode, Outcome, Stage
-from tests.builders import PORT, SANDBOX, addressed, identity, leaked, network
+from tests.builders import PORT, SANDBOX, addressed, identity, leaked, network, rejection
 from tests.fake_kernel import Operation
 from tests.worker_node import GRACE, WorkerNode
 from worker.ownership import why_foreign
-from worker.view import HOST, Device, Identity, Place, VxlanFlag
+from worker.view import HOST, Device, Identity, Place, VethPair, VxlanFlag
 
 OUTCOMES = {Stage.APPLIED, Stage.VANISHED, Stage.REFUSED, Stage.FAILED, Stage.UNCERTAIN}
 
@@ -47,6 +53,20 @@ def other_of_dockers(device: Device) -> Identity:
 OPERATIONS: list[Operation] = list(get_args(Operation))
 
 
+VNIS = range(0x1000, 0x1004)
+PAIR = VethPair("veth1234567", "veth89abcde", (11, 12))
+LONGEST_STARVED = 120.0
+"""Seconds. A join that takes minutes on a node that is ready, and shows no veth pair, cannot be told from a
+leak that nobody trips over."""
+
+
+class Said(NamedTuple):
+    """What the Swarm said once."""
+
+    wanted: frozenset[int]
+    reading: SwarmReading
+
+
 class Crash(BaseException):
     """The worker dies."""
 
@@ -59,6 +79,15 @@ class NodeStory(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.node = WorkerNode(Path(self.folder.name), max_removals=3)
         self.born: dict[Identity, float] = {}
+        self.held: Identity | None = None
+        """The device of a living dockerd that is held up in the middle of a join."""
+        self.how = ""
+        self.held_since = 0.0
+        self.ready_since: float | None = 0.0
+        self.wanted: frozenset[int] = frozenset()
+        """VNIs of networks that the Swarm wants here, besides that of the held-up join."""
+        self.said: list[Said] = []
+        self.rejections: list[Rejection] = []
         self.next = 1
         self.checked = 0
         self.crashes = 0
@@ -66,7 +95,7 @@ class NodeStory(RuleBasedStateMachine):
     # What happens on the machine.
 
     def _new(self, place: Place) -> Device:
-        vni = 0x1000 + self.next % 4
+        vni = VNIS[self.next % len(VNIS)]
         name = f"vx-{vni:06x}-n0fxr" if place.is_host else "vxlan0"
         device = leaked(identity(place=place, ifindex=self.next, name=name, vni=vni))
         self.next += 1
@@ -77,7 +106,7 @@ class NodeStory(RuleBasedStateMachine):
         self.born.setdefault(device.identity, self.node.seconds)
 
     def _any(self, data: st.DataObject) -> Device | None:
-        devices = self.node.kernel.devices()
+        devices = [each for each in self.node.kernel.devices() if each.identity != self.held]
         return data.draw(st.sampled_from(devices)) if devices else None
 
     @rule(place=st.sampled_from([HOST, SANDBOX]))
@@ -108,6 +137,7 @@ class NodeStory(RuleBasedStateMachine):
             self.node.kernel.vanish(*device.identity[:2])
             self.born.pop(device.identity, None)
 
+    @precondition(lambda self: self.held is None)
     @rule()
     def the_sandbox_ends(self) -> None:
         self.node.kernel.end_namespace(SANDBOX)
@@ -115,6 +145,74 @@ class NodeStory(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 2.0, GRACE, GRACE, 14.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
         self.node.seconds += seconds
+        if self.how == "starved" and self.node.seconds - self.held_since > LONGEST_STARVED:
+            self.dockerd_goes_on()
+
+    @precondition(lambda self: self.held is None)
+    @rule(
+        how=st.sampled_from(["stopped", "starved", "waits for its disk"]),
+        place=st.sampled_from([HOST, SANDBOX]),
+    )
+    def dockerd_is_held_up_in_a_join(self, how: str, place: Place) -> None:
+        device = self._new(place)
+        if any(each.identity.vni == device.identity.vni for each in self.node.kernel.devices()):
+            return  # It could not make one.
+        if place == SANDBOX:
+            device = device._replace(up=True, master=2)
+        self._put(device)
+        self.held, self.how, self.held_since = device.identity, how, self.node.seconds
+        if how == "stopped":
+            self.ready_since = None
+        if how == "waits for its disk":
+            self.node.kernel.joins = [PAIR]
+
+    @precondition(lambda self: self.held is not None)
+    @rule()
+    def dockerd_goes_on(self) -> None:
+        """The task is running, and Swarm knows."""
+        held = self._let_go()
+        self.wanted |= {held.identity.vni}
+        self._put(ALIVE["enslaved"](held))
+
+    @precondition(lambda self: self.held is not None)
+    @rule()
+    def dockerd_dies(self) -> None:
+        self._let_go()
+
+    def _let_go(self) -> Device:
+        (held,) = (each for each in self.node.kernel.devices() if each.identity == self.held)
+        self.held, self.how = None, ""
+        self.ready_since = self.node.seconds if self.ready_since is None else self.ready_since
+        self.node.kernel.joins = []
+        return held
+
+    # What the Swarm says, and how late that comes.
+
+    @rule(wanted=st.sets(st.sampled_from(VNIS)))
+    def the_swarm_wants(self, wanted: Set[int]) -> None:
+        self.wanted = frozenset(wanted)
+
+    @rule()
+    def the_swarm_is_read(self) -> None:
+        # A task that its node has not said to have ended counts.
+        holding = frozenset() if self.held is None else frozenset({self.held.vni})
+        ready = None if self.ready_since is None else self.node.seconds - self.ready_since
+        reading = SwarmReading(after=self.node.clock.stamp(), ready_seconds=ready)
+        self.said.append(Said(self.wanted | holding, reading))
+
+    @rule(vni=st.sampled_from(VNIS))
+    def a_task_is_rejected(self, vni: int) -> None:
+        """Dockerd tries to make a device where one is that it does not own."""
+        there = [each for each in self.node.kernel.devices() if each.identity.vni == vni]
+        if there and all(each.identity != self.held for each in there):
+            self.rejections.append(rejection(self.node.now, vni=vni))
+
+    @rule(seconds=st.floats(-1e4, 1e4), vni=st.one_of(st.none(), st.sampled_from(VNIS)))
+    def something_is_said_of_a_rejection(self, seconds: float, vni: int | None) -> None:
+        """In doubt, or by a clock that was set."""
+        if vni is None or seconds <= 0 or self.held is None:
+            at = self.node.now + timedelta(seconds=seconds)
+            self.rejections.append(rejection(at, vni=vni, doubt="x" if seconds <= 0 else None))
 
     # What the worker does, and what goes wrong meanwhile.
 
@@ -122,23 +220,26 @@ class NodeStory(RuleBasedStateMachine):
     def the_watch_looks(self) -> None:
         self.node.clock.saw(self.node.kernel.look().devices)
 
-    @rule(mode=st.sampled_from(Mode))
-    def a_run(self, mode: Mode) -> None:
-        report = self.node.run(mode=mode)
+    @rule(mode=st.sampled_from(Mode), late=st.integers(0, 3))
+    def a_run(self, mode: Mode, late: int = 0) -> None:
+        if not late:
+            self.the_swarm_is_read()
+        report = self._run(mode=mode, late=late)
         assert report.outcome is Outcome.DONE
         assert sum(device.removed for device in report.devices) <= 3
 
     @rule(
         observed=st.sets(st.integers(0x1000, 0x1003), max_size=3),
-        budget=st.sampled_from([None, 0, 1, 5]),
+        budget=st.sampled_from([0, 1, 5, 100]),
     )
-    def a_run_that_may_not_remove_everything(self, observed: Set[int], budget: int | None) -> None:
+    def a_run_that_may_not_remove_everything(self, observed: Set[int], budget: int) -> None:
         self._let_the_dead_outstay()
+        self.the_swarm_is_read()
         before = len(self.node.kernel.hits)
         known = [network(*observed, mode=Mode.OBSERVE)] if observed else []
-        self.node.run(known=known, max_removals=budget)
+        self._run(known=known, max_removals=budget)
         hits = self.node.kernel.hits[before:]
-        assert len(hits) <= (3 if budget is None else min(3, budget))
+        assert len(hits) <= min(3, budget)
         assert all(hit.identity and hit.identity.vni not in observed for hit in hits)
 
     @rule(times=st.integers(2, 6))
@@ -207,9 +308,20 @@ class NodeStory(RuleBasedStateMachine):
         self.the_watch_looks()
         self.node.seconds += GRACE
 
+    def _run(self, late: int = 0, **options: Any) -> ReconcileReport:
+        """Run a request that was made with one of the last readings, or with none."""
+        said = self.said[-1 - late] if late < len(self.said) else Said(frozenset(), SwarmReading())
+        return self.node.run(
+            desired=[network(*said.wanted)] if said.wanted else [],
+            reading=said.reading,
+            rejections=self.rejections[-20:],
+            **options,
+        )
+
     def _run_with_happenings(self) -> None:
+        self.the_swarm_is_read()
         try:
-            report = self.node.run()
+            report = self._run()
         finally:
             self.node.kernel.forget_happenings()
         if report.outcome is Outcome.FAILED:
@@ -218,13 +330,15 @@ class NodeStory(RuleBasedStateMachine):
     # What is claimed.
 
     @invariant()
-    def only_what_was_dead_and_dockers_and_old_enough_was_deleted(self) -> None:
+    def only_what_was_dead_and_dockers_was_deleted(self) -> None:
         hits, self.checked = self.node.kernel.hits[self.checked :], len(self.node.kernel.hits)
         for hit in hits:
             assert hit.device is not None, "something that is not VXLAN was deleted"
-            assert hit.device.carrying is None
+            assert hit.device.looks_dead
             assert why_foreign(hit.device, PORT) is None
-            assert self.node.seconds - self.born[hit.device.identity] >= GRACE
+            assert hit.identity != self.held, "a living dockerd goes on to use it"
+            if hit.device.identity.vni not in {each.vni for each in self.rejections}:
+                assert self.node.seconds - self.born[hit.device.identity] >= GRACE
 
     @invariant()
     def every_plan_has_at_most_one_outcome_and_every_outcome_a_plan(self) -> None:
@@ -257,6 +371,9 @@ class NodeStory(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def _all_that_can_be_healed_is_healed(self) -> None:
+        if self.held is not None:
+            self.dockerd_goes_on()
+        self.wanted, self.rejections = frozenset(), []
         spared = {
             device.identity
             for device in self.node.kernel.devices()
@@ -266,7 +383,7 @@ class NodeStory(RuleBasedStateMachine):
         self.node.outstay()
         for _ in range(dead // 3):
             self.node.run()
-        self.only_what_was_dead_and_dockers_and_old_enough_was_deleted()
+        self.only_what_was_dead_and_dockers_was_deleted()
         self.every_plan_has_at_most_one_outcome_and_every_outcome_a_plan()
         assert {device.identity for device in self.node.kernel.devices()} == spared
         assert self.node.journal.unresolved() == []

@@ -1,12 +1,15 @@
 """What is read out of one node, network or task of the Docker API."""
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from contract.verdicts import Mode
-from controller.swarm.manager import _network, _node, _task
-from controller.swarm.values import SwarmNetwork, SwarmNode, SwarmTask
+from controller.swarm.manager import MAX_ERROR, _network, _node, _task
+from controller.swarm.values import Subnet, SwarmNetwork, SwarmNode, SwarmTask
+from tests.fake_clock import START
 from tests.fake_docker import VNI_OPTION, raw_network, raw_node, raw_task
 from tests.fake_swarm import SHOP, network, node, swarm_id, task
 
@@ -52,7 +55,34 @@ def test_a_node(raw: dict[str, Any], parsed: SwarmNode) -> None:
     [
         pytest.param({}, SHOP, id="one subnet"),
         pytest.param(
-            {"Options": {VNI_OPTION: "4100,4097"}}, network("shop", 4097, 4100), id="two subnets"
+            {
+                "Options": {VNI_OPTION: "4100,4097"},
+                "IPAM": {
+                    "Config": [
+                        {"Subnet": "10.0.4.0/24"},
+                        {"Subnet": "fd00::/64"},
+                        {"Subnet": "10.0.1.77/24"},
+                    ]
+                },
+            },
+            network("shop", 4100, 4097),
+            id="two subnets, in the order of their VNIs, and one of IPv6",
+        ),
+        pytest.param(
+            {"Options": {VNI_OPTION: "4100,4097"}},
+            replace(SHOP, subnets=(Subnet(4100), Subnet(4097))),
+            id="not as many subnets as VNIs",
+        ),
+        pytest.param(
+            {"IPAM": {"Config": [{"Subnet": "no subnet"}, {}]}},
+            replace(SHOP, subnets=(Subnet(4097),)),
+            id="a subnet that is none",
+        ),
+        pytest.param({"IPAM": None}, replace(SHOP, subnets=(Subnet(4097),)), id="null IPAM"),
+        pytest.param(
+            {"Name": "shop\0" + "x" * 999},
+            replace(SHOP, name="shop\ufffd" + "x" * 250),
+            id="a name that cannot be stored",
         ),
         pytest.param({"Options": {VNI_OPTION: ""}}, network("shop"), id="none yet, empty"),
         pytest.param({"Options": {}}, network("shop"), id="none yet"),
@@ -86,7 +116,35 @@ def test_a_network_with_vnis_that_make_no_sense_is_refused(vnis: str) -> None:
         pytest.param(running(NodeID=""), None, id="waits for a node"),
         pytest.param(without(running(), "NodeID"), None, id="has no node yet"),
         pytest.param(
-            running(Status={"State": "running"}), task("t1", "one", "shop"), id="without an error"
+            running(Status={"State": "running"}),
+            task("t1", "one", "shop", since=None),
+            id="without an error and a time",
+        ),
+        *(
+            pytest.param(
+                running(Status={"State": "running", "Timestamp": timestamp}),
+                task("t1", "one", "shop", since=since),
+                id=f"of {timestamp}",
+            )
+            for timestamp, since in (
+                ("2030-01-01T12:00:00.123456789Z", START + timedelta(microseconds=123456)),
+                ("2030-01-01T13:00:00+01:00", START),
+                ("0001-01-01T00:00:00Z", None),
+                ("0001-01-01T00:00:00+14:00", None),
+                ("9999-12-31T23:59:59-14:00", None),
+                ("yesterday", None),
+                (17, None),
+            )
+        ),
+        pytest.param(
+            running(
+                NetworksAttachments=[
+                    {"Network": {"ID": swarm_id("host"), "DriverState": {"Name": "host"}}},
+                    {"Network": {"ID": swarm_id("shop"), "DriverState": None}},
+                ]
+            ),
+            task("t1", "one", "shop"),
+            id="on a network that is no overlay, too",
         ),
     ],
 )
@@ -100,7 +158,7 @@ def test_a_task(raw: dict[str, Any], parsed: SwarmTask | None) -> None:
         pytest.param("running", "running", True, id="runs"),
         pytest.param("running", "assigned", True, id="is about to run"),
         pytest.param("ready", "ready", True, id="waits for its predecessor's end"),
-        pytest.param("shutdown", "running", False, id="is to end"),
+        pytest.param("shutdown", "running", True, id="is to end"),
         pytest.param("running", "rejected", True, id="was rejected just now"),
         pytest.param("ready", "failed", True, id="failed just now"),
         pytest.param("complete", "complete", False, id="is complete"),
@@ -108,8 +166,8 @@ def test_a_task(raw: dict[str, Any], parsed: SwarmTask | None) -> None:
         pytest.param("complete", "failed", False, id="failed, of a job"),
         pytest.param("shutdown", "rejected", False, id="was rejected, and has a successor"),
         pytest.param("running", "complete", False, id="has ended by itself"),
-        pytest.param("remove", "running", False, id="is to be removed"),
-        pytest.param("running", "orphaned", False, id="is on a lost node"),
+        pytest.param("remove", "starting", True, id="is to be removed"),
+        pytest.param("running", "orphaned", True, id="is on a lost node"),
         pytest.param("shutdown", "shutdown", False, id="has ended"),
     ],
 )
@@ -119,6 +177,15 @@ def test_a_task_counts_while_swarm_wants_it_there(desired: str, state: str, want
     assert parsed.wanted is wanted
     assert parsed.running is (state == "running")
     assert parsed.error == "why"
+    assert parsed.ending is (desired in ("shutdown", "remove"))
+
+
+def test_only_so_much_of_an_error_is_kept() -> None:
+    """Its node writes it, and it is searched for the fault's words again and again."""
+    parsed = _task(running(Status={"State": "rejected", "Err": "\0x" * 1_000_000}))
+    assert parsed is not None
+    assert len(parsed.error) == MAX_ERROR
+    assert "\0" not in parsed.error
 
 
 @pytest.mark.parametrize(

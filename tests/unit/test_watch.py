@@ -44,7 +44,7 @@ class Watched:
         self.watch = LinkWatch(
             kernel=self.kernel,
             clock=IdleClock(GRACE + 10, time.monotonic),
-            grace=GRACE,
+            hint_after=GRACE,
             data_path_port=lambda: self.port,
             drift=self.hints.append,
         )

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from contract.verdicts import Urgency, Verdict
+from contract.verdicts import Proof, Urgency, Verdict
 from controller.api.answers.base import Answer
 from controller.models import Device, Node
 
@@ -22,6 +22,9 @@ class DeviceAnswer(Answer):
     network_id: str | None
     reason: str
     evidence: str
+    proof: Proof | None
+    netns_file: str | None
+    """The file of the namespace that it is in, where the worker can see one."""
     first_seen_at: datetime
     judged_at: datetime
 

@@ -1,0 +1,356 @@
+"""What proves a device dead, on its way through the controller: from the Swarm to a worker's request."""
+
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select
+
+from contract.messages import ReconcileRequest, Stamp
+from contract.verdicts import Mode, Proof, Verdict
+from controller import requests
+from controller.breaker import Limits
+from controller.conditions.keep import Conditions
+from controller.database import Database
+from controller.explain import Explanation, explain
+from controller.housekeeping import REJECTION_COUNTS, Housekeeping
+from controller.intake import Intake
+from controller.models import Device, Node, Rejection
+from controller.requests import Terms
+from controller.swarm.events import Hint, Hints
+from controller.swarm.readings import Readings
+from controller.swarm.sync import Sync
+from tests.fake_clock import START, Clock
+from tests.fake_swarm import (
+    INGRESS,
+    MAIL,
+    SHOP,
+    FakeSwarm,
+    Snapshot,
+    node,
+    snapshot,
+    swarm_id,
+    task,
+)
+from tests.reports import device, drift, entry, report
+from tests.stored import RESYNC, ask, claim, due_row
+
+FAULT = 'subnet sandbox join failed for "10.0.1.0/24": error creating vxlan interface: file exists'
+SESSION = UUID(int=7)
+LATER = START + timedelta(seconds=5)
+
+
+class Whole:
+    """A controller's parts that have to do with proof, over a Swarm that a test changes at will."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self.database, self.clock = database, clock
+        self.swarm = FakeSwarm(snapshot(tasks=[running()]))
+        self.hints = Hints()
+        self.readings = Readings(self.hints, clock.monotonic)
+        self.sync = Sync(
+            self.swarm, database, hints=self.hints, readings=self.readings, ring=lambda *_: None,
+            period=2.0, resync=60.0, share=0.1, utcnow=clock, monotonic=clock.monotonic,
+        )  # fmt: skip
+        self.intake = Intake(
+            database, resync=RESYNC, readings=self.readings, ring=lambda *_: None, utcnow=clock
+        )
+        self.open: UUID | None = None
+        self.read()
+
+    def read(self, *tasks: object, answer: Snapshot | None = None) -> None:
+        """Let everything be read."""
+        if tasks or answer:
+            self.swarm.answer = answer or snapshot(tasks=tasks)  # type: ignore[arg-type]
+        self.clock.advance(2.0)
+        self.hints.add(Hint(everything=True))
+        assert self.sync.step()
+
+    def request(self) -> ReconcileRequest:
+        """What node `one` is asked now; what it was asked before is answered by then."""
+        if self.open is not None:
+            self.intake.report(report(self.open).model_dump_json())
+        ask(self.database, "one", at=self.clock())
+        terms = Terms(
+            mode=Mode.ENFORCE, limits=Limits(), fence=lambda: 1, reading=self.readings.of,
+            next_within=RESYNC,
+        )  # fmt: skip
+        claims = claim(self.database, now=self.clock())
+        with self.database.write() as session:
+            (request,) = requests.build(session, [claims[swarm_id("one")]], terms, self.clock())
+        self.open = request.run_id
+        return request
+
+    def answer(self, **told: object) -> None:
+        """Let its worker answer."""
+        run_id = self.request().run_id
+        self.open = None
+        self.intake.report(report(run_id, **told).model_dump_json())  # type: ignore[arg-type]
+
+    def rejections(self) -> list[Rejection]:
+        """What is kept."""
+        with self.database.read() as session:
+            return list(session.scalars(select(Rejection).order_by(Rejection.task_id)))
+
+    def ready(self) -> tuple[str, str, str]:
+        """Status, reason and message of node `one`'s condition Ready."""
+        Conditions(self.database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=self.clock).step()
+        with self.database.read() as session:
+            ready = session.get_one(Node, swarm_id("one")).conditions[0]
+        return ready["status"], ready["reason"], ready["message"]
+
+    def explained(self, line: str = FAULT, mode: Mode = Mode.ENFORCE) -> Explanation:
+        """What a line means."""
+        with self.database.read() as session:
+            return explain(session, line, mode)
+
+
+@pytest.fixture
+def whole(database: Database, clock: Clock) -> Whole:
+    return Whole(database, clock)
+
+
+def running(name: str = "t1", **more: object):  # type: ignore[no-untyped-def]
+    """A task of shop that runs on node one."""
+    return task(name, "one", "shop", **more)  # type: ignore[arg-type]
+
+
+def rejected(name: str = "t2", error: str = FAULT, **more: object):  # type: ignore[no-untyped-def]
+    """A task of shop that node one rejected."""
+    more = {"since": LATER, "live": False, "wanted": True} | more
+    return task(name, "one", "shop", error=error, **more)  # type: ignore[arg-type]
+
+
+# A rejected task.
+
+
+def test_a_rejected_task_comes_with_the_next_request(whole: Whole) -> None:
+    whole.read(rejected())
+    (kept,) = whole.rejections()
+    assert (kept.network_id, kept.vni, kept.cidr) == (SHOP.id, 4097, "10.0.1.0/24")
+    (told,) = whole.request().rejections
+    assert (told.task_id, told.at, told.vni, told.doubt) == (swarm_id("t2"), LATER, 4097, None)
+
+
+def test_what_cannot_be_matched_is_told_with_its_doubt(whole: Whole) -> None:
+    whole.read(rejected(error=FAULT.replace("10.0.1", "10.9.9")))
+    (told,) = whole.request().rejections
+    assert told.vni is None
+    assert "no network of the task has the subnet 10.9.9.0/24" in (told.doubt or "")
+
+
+def test_a_rejection_is_kept_once_also_by_a_controller_that_was_started_anew(
+    whole: Whole, database: Database, clock: Clock
+) -> None:
+    whole.read(rejected())
+    claim(database, now=clock())
+    again = Whole(database, clock)
+    again.read(rejected())
+    assert len(again.rejections()) == 1
+
+
+def test_of_history_nothing_is_told(whole: Whole) -> None:
+    whole.read(rejected(since=START - timedelta(days=2)))
+    (kept,) = whole.rejections()
+    assert kept.settled_at is not None
+    assert whole.request().rejections == ()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "settled"),
+    [
+        ([rejected(wanted=False), running("t3", since=LATER + timedelta(seconds=5))], True),
+        ([rejected(wanted=False), running("t3", since=LATER - timedelta(seconds=5))], False),
+        ([rejected(wanted=False)], True),
+        ([rejected(wanted=False), task("t4", "one", "mail")], True),
+        ([rejected(), task("t4", "two", "shop", since=LATER + timedelta(seconds=5))], False),
+    ],
+    ids=[
+        "a later task runs",
+        "an earlier one runs",
+        "none is to",
+        "of another network",
+        "elsewhere",
+    ],
+)
+def test_a_rejection_counts_until_a_later_task_runs_there_or_none_is_to(
+    whole: Whole, tasks: list[object], settled: bool
+) -> None:
+    whole.read(rejected())
+    whole.read(*tasks)
+    assert (whole.rejections()[0].settled_at is not None) is settled
+    assert (whole.request().rejections == ()) is settled
+
+
+def test_a_rejection_is_settled_when_the_device_was_removed(whole: Whole) -> None:
+    whole.read(rejected())
+    whole.answer(devices=[device(7, Verdict.ORPHAN, removed=True)])
+    assert whole.rejections()[0].settled_at is not None
+
+
+def test_after_minutes_without_another_a_rejection_says_nothing_any_more(
+    whole: Whole, database: Database, clock: Clock
+) -> None:
+    whole.read(rejected())
+    keeper = Housekeeping(database, retention=timedelta(days=1), utcnow=clock)
+    clock.advance(REJECTION_COUNTS.total_seconds() - 1)
+    keeper.step()
+    assert whole.rejections()[0].settled_at is None
+    clock.advance(2)
+    keeper.step()
+    assert whole.rejections()[0].settled_at is not None
+    clock.advance(86_400)
+    keeper.step()
+    assert whole.rejections() == []
+
+
+# A reading of the Swarm.
+
+
+def stamp(seconds: float) -> Stamp:
+    return Stamp(session=SESSION, seconds=seconds)
+
+
+def test_a_request_says_after_what_the_swarm_was_read(whole: Whole) -> None:
+    assert whole.request().reading is not None
+    whole.answer(stamp=stamp(1.0))
+    assert whole.request().reading.after is None, "it was read before that"  # type: ignore[union-attr]
+    whole.answer(stamp=stamp(2.0))
+    whole.read()
+    reading = whole.request().reading
+    assert reading is not None
+    assert reading.after == stamp(2.0)
+    assert reading.ready_seconds == pytest.approx(2.0)
+
+
+def test_a_drift_hint_is_heard_too(whole: Whole) -> None:
+    hint = drift(7).model_copy(update={"stamp": stamp(3.0)})
+    whole.intake.drift(hint.model_dump_json())
+    whole.read()
+    assert whole.request().reading.after == stamp(3.0)  # type: ignore[union-attr]
+
+
+def test_a_node_that_is_not_ready_is_told_so(whole: Whole) -> None:
+    whole.read(answer=snapshot(node("one", state="down"), "two"))
+    assert whole.readings.of(swarm_id("one")).ready_seconds is None
+
+
+def test_a_report_that_waits_for_a_reading_gets_one_and_then_a_run(
+    whole: Whole, clock: Clock
+) -> None:
+    whole.answer(stamp=stamp(1.0), wants_reading=True)
+    whole.swarm.asked.clear()
+    clock.advance(0.1)
+    assert whole.sync.step()
+    assert ("tasks_of_nodes", (swarm_id("one"),)) in whole.swarm.asked, "that node alone"
+    assert whole.readings.of(swarm_id("one")).after == stamp(1.0)
+    assert due_row(whole.database).reasons == ["resync", "the Swarm was read for it"]
+    assert due_row(whole.database).due_at == clock()
+
+
+def test_while_the_grace_period_lasts_the_reading_makes_no_run(whole: Whole, clock: Clock) -> None:
+    whole.answer(stamp=stamp(1.0), wants_reading=True, recheck_after=4.0)
+    assert whole.sync.step()
+    assert "the Swarm was read for it" not in due_row(whole.database).reasons
+
+
+def test_a_reading_with_a_task_on_a_network_that_is_not_listed_yet_is_not_whole(
+    whole: Whole,
+) -> None:
+    """A network that was made between the two lists may have taken over the VNI."""
+    whole.answer(stamp=stamp(1.0))
+    whole.read(answer=snapshot(tasks=[task("t1", "one", "new")], networks=[INGRESS, SHOP, MAIL]))
+    assert whole.readings.of(swarm_id("one")).after is None
+    assert whole.readings.of(swarm_id("two")).ready_seconds is not None, "of others it is"
+
+
+def test_a_task_that_is_to_end_is_wanted_until_its_node_has_said_that_it_has(whole: Whole) -> None:
+    """Its dockerd may be held up in the middle of starting it, and go on later."""
+    whole.read(running(ending=True))
+    (desired,) = (each for each in whole.request().desired if each.id == SHOP.id)
+    assert desired.vnis == (4097,)
+    whole.read(running(live=False))
+    assert SHOP.id not in {each.id for each in whole.request().desired}
+
+
+# What is told.
+
+
+def test_a_node_that_rejects_tasks_is_not_ready_whatever_holds_the_vni(whole: Whole) -> None:
+    whole.answer()
+    assert whole.ready()[0] == "True"
+    whole.read(rejected())
+    whole.answer()
+    status, reason, message = whole.ready()
+    assert (status, reason) == ("False", "TasksRejected")
+    assert "no device with VNI 4097 was seen" in message
+    held = device(7, Verdict.IN_USE).model_copy(
+        update={
+            "identity": device(7).identity.model_copy(update={"place": "nsid:4"}),
+            "netns_file": "/run/docker/netns/1-shop",
+            "reason": "holds VNI 4097: remove it by hand",
+        }
+    )
+    whole.answer(devices=[held])
+    status, reason, message = whole.ready()
+    assert (status, reason) == ("False", "VniHeld")
+    assert "vx-001001-shopz in nsid:4 (/run/docker/netns/1-shop) holds VNI 4097" in message
+    explained = whole.explained()
+    assert [each.reason for each, _ in explained.now] == ["holds VNI 4097: remove it by hand"]
+    assert any("VniHeld" in each or "holds VNI 4097" in each for each in explained.advice)
+    whole.read(rejected(wanted=False), running("t3", since=LATER + timedelta(seconds=9)))
+    whole.answer(devices=[device(7)])
+    assert whole.ready()[0] == "True"
+
+
+def test_the_proof_of_an_orphan_is_kept_with_its_place(whole: Whole, database: Database) -> None:
+    orphan = device(7, Verdict.ORPHAN).model_copy(
+        update={"proof": Proof.UNWANTED, "netns_file": "/run/docker/netns/1-shop"}
+    )
+    whole.answer(devices=[orphan])
+    with database.read() as session:
+        (row,) = session.scalars(select(Device))
+    assert (row.proof, row.netns_file) == (Proof.UNWANTED, "/run/docker/netns/1-shop")
+
+
+def test_what_looks_dead_for_long_without_proof_is_told(whole: Whole, clock: Clock) -> None:
+    settling = device(7, Verdict.SETTLING)
+    whole.answer(devices=[settling])
+    assert whole.ready()[0] == "True"
+
+    def degraded() -> str:
+        whole.ready()
+        with whole.database.read() as session:
+            return str(session.get_one(Node, swarm_id("one")).conditions[1]["reason"])
+
+    assert degraded() == "NothingWrong"
+    clock.advance(31)
+    assert degraded() == "LooksDead"
+
+
+@pytest.mark.parametrize("verdict", [Verdict.SETTLING, Verdict.ORPHAN])
+def test_explain_promises_no_removal_that_something_forbids(whole: Whole, verdict: Verdict) -> None:
+    whole.read(rejected())
+    whole.answer(devices=[device(7, verdict)])
+    free = "\n".join(whole.explained().advice)
+    assert ("is proved dead: the next run removes it" in free) is (verdict is Verdict.ORPHAN)
+    assert "whatever proves it dead" not in free
+    held = "\n".join(whole.explained(mode=Mode.OBSERVE).advice)
+    assert "is not removed, whatever proves it dead: the controller's settings say observe" in held
+    assert "removes it" not in held
+    with whole.database.write() as session:
+        session.get_one(Node, swarm_id("one")).paused_at = START
+    assert "node one was paused" in "\n".join(whole.explained().advice)
+
+
+def test_explain_says_it_is_gone_only_if_no_task_was_rejected_since(whole: Whole) -> None:
+    whole.read(rejected())
+    removed = {
+        "devices": [device(7, Verdict.ORPHAN, removed=True)],
+        "entries": [entry(1, at=LATER + timedelta(seconds=1))],
+        "journal_id": uuid4(),
+    }
+    whole.answer(**removed)
+    assert "should work" in whole.explained().advice[-1]
+    whole.read(rejected(wanted=False), rejected("t9", since=LATER + timedelta(seconds=6)))
+    assert not any("should work" in each for each in whole.explained().advice)

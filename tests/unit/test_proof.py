@@ -1,0 +1,328 @@
+"""What proves a device dead, what does not, and what is said to be waited for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from contract.messages import NetworkRef, Rejection, Stamp, SwarmReading
+from contract.verdicts import Proof
+from tests.builders import (
+    EPOCH,
+    PORT,
+    VNI,
+    addressed,
+    in_sandbox,
+    leaked,
+    network,
+    rejection,
+)
+from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, Idle
+from worker.networks import Networks
+from worker.proof import JOIN_PAUSE_SECONDS, REJECTION_SECONDS, Found, RequestProver, Waits
+from worker.view import Device, Identity, VethPair
+
+GRACE, SANDBOX_GRACE, UNCLAIMED = 5.0, 8.0, 300.0
+OURS, OTHERS = UUID(int=1), UUID(int=2)
+NOW = EPOCH + timedelta(hours=1)
+CLOCK = 1e7
+"""What the worker's own clock shows."""
+PAIR = VethPair("veth1234567", "veth89abcde", (11, 12))
+
+
+@dataclass
+class Clock:
+    """A `worker.proof.Clock`: everything has carried nothing for so many seconds."""
+
+    seconds: float | None = 60.0
+    missed: float | None = None
+    """How many seconds ago another dead device of the VNI was missed."""
+
+    def idle(self, identity: Identity) -> Idle | None:
+        if self.seconds is None:
+            return None
+        return Idle(self.seconds, CLOCK - self.seconds, NOW - timedelta(seconds=self.seconds))
+
+    def went(self, vni: int) -> datetime | None:
+        return None if self.missed is None else NOW - timedelta(seconds=self.missed)
+
+    def spans(self, idle: Idle, stamp: Stamp, seconds: float = 0.0) -> bool:
+        return stamp.session == OURS and stamp.seconds - idle.began > seconds
+
+
+def read(ago: float, *, session: UUID = OURS, ready: float | None = 1e6) -> SwarmReading:
+    """The Swarm was read so many seconds ago, as far as the worker can tell."""
+    return SwarmReading(after=Stamp(session=session, seconds=CLOCK - ago), ready_seconds=ready)
+
+
+def rejected(ago: float, *, vni: int | None = VNI, doubt: str | None = None) -> Rejection:
+    """A task was rejected so many seconds ago."""
+    return rejection(NOW - timedelta(seconds=ago), vni=vni, doubt=doubt)
+
+
+def prove(
+    device: Device = leaked(),  # noqa: B008 -- a value
+    *,
+    clock: Clock | None = None,
+    reading: SwarmReading | None = read(1.0),  # noqa: B008 -- a value
+    rejections: Sequence[Rejection] = (),
+    joins: Mapping[VethPair, float] | None = None,
+    desired: Sequence[NetworkRef] = (),
+    known: Sequence[NetworkRef] = (),
+    waits: Waits = Waits(grace=GRACE, sandbox_grace=SANDBOX_GRACE, unclaimed=UNCLAIMED),  # noqa: B008
+) -> Found:
+    prover = RequestProver(
+        clock=clock or Clock(),
+        waits=waits,
+        reading=reading,
+        rejections=rejections,
+        joins=joins or {},
+        now=NOW,
+    )
+    return prover(device, Networks.of(desired, known, PORT))
+
+
+# Nothing but time.
+
+
+@pytest.mark.parametrize("device", [leaked(), in_sandbox(endpoints=0)], ids=["host", "sandbox"])
+@pytest.mark.parametrize("desired", [(), (network(),)], ids=["unwanted", "wanted"])
+def test_time_alone_proves_nothing(device: Device, desired: tuple[NetworkRef, ...]) -> None:
+    clock = Clock(1e6)
+    found = prove(device, clock=clock, reading=None, desired=desired)
+    assert found.proof is None
+    assert "does not say when the Swarm was read" in found.words
+    for reading in (SwarmReading(), read(0.0, session=OTHERS), read(1e6 + 1)):
+        assert prove(device, clock=clock, reading=reading, desired=desired).proof is None
+
+
+def test_what_carried_something_at_the_last_look_is_not_proved() -> None:
+    assert prove(clock=Clock(None), rejections=[rejected(0.1)]).proof is None
+
+
+# Rejected.
+
+
+@pytest.mark.parametrize("device", [leaked(), in_sandbox(endpoints=0)], ids=["host", "sandbox"])
+def test_a_rejection_after_it_went_idle_proves_it_dead_at_once(device: Device) -> None:
+    clock = Clock(ATTEMPT_SECONDS + 0.5)
+    found = prove(
+        device, clock=clock, desired=[network()], reading=None, rejections=[rejected(0.4)]
+    )
+    assert found.proof is Proof.REJECTED
+    assert "task t000000000000000000000000 was rejected because of it at" in found.words
+
+
+@pytest.mark.parametrize(
+    ("clock", "rejection", "why"),
+    [
+        (Clock(5.0), rejected(5.0 - ATTEMPT_SECONDS), "known to carry nothing only since"),
+        (Clock(5.0), rejected(6.0), "known to carry nothing only since"),
+        (Clock(200.0), rejected(REJECTION_SECONDS + 1), "it is old"),
+        (Clock(), rejected(-0.1), "dated in the future"),
+        (Clock(), rejected(1.0, doubt="two subnets"), "two subnets"),
+        (Clock(), rejected(1.0, vni=None, doubt="no such subnet"), "no such subnet"),
+        (Clock(200.0, missed=30.0), rejected(1.0), "it may be about another device"),
+    ],
+    ids=[
+        "as it went idle",
+        "before that",
+        "long ago",
+        "in the future",
+        "in doubt",
+        "of no VNI",
+        "soon after another device went",
+    ],
+)
+def test_a_rejection_that_may_be_about_something_else_proves_nothing(
+    clock: Clock, rejection: Rejection, why: str
+) -> None:
+    found = prove(clock=clock, desired=[network()], rejections=[rejection])
+    assert found.proof is not Proof.REJECTED
+    assert why in found.words
+
+
+def test_long_after_another_device_went_a_rejection_proves_again() -> None:
+    clock = Clock(1e4, missed=LATE_SECONDS + 1.5)
+    assert (
+        prove(clock=clock, desired=[network()], rejections=[rejected(1.0)]).proof is Proof.REJECTED
+    )
+
+
+def test_a_rejection_because_of_another_vni_is_not_even_spoken_of() -> None:
+    found = prove(desired=[network()], rejections=[rejected(1.0, vni=VNI + 1)])
+    assert found.proof is None
+    assert "rejected because of it at" not in found.words
+    assert "proves nothing" not in found.words
+
+
+def test_where_two_networks_have_the_vni_a_rejection_proves_nothing() -> None:
+    found = prove(
+        desired=[network()],
+        known=[network(name="twin", prefix="twin0")],
+        rejections=[rejected(1.0)],
+    )
+    assert found.proof is None
+    assert f"two networks have VNI {VNI}" in found.words
+
+
+def test_one_good_rejection_among_others_is_enough() -> None:
+    rejections = [rejected(-5.0), rejected(1.0, doubt="x"), rejected(2.0), rejected(70.0)]
+    assert prove(desired=[network()], rejections=rejections).proof is Proof.REJECTED
+
+
+def test_a_join_under_way_does_not_hold_up_what_dockerd_itself_has_shown() -> None:
+    found = prove(desired=[network()], rejections=[rejected(1.0)], joins={PAIR: 0.0})
+    assert found.proof is Proof.REJECTED
+
+
+@pytest.mark.parametrize(
+    "device",
+    [leaked()._replace(up=True), addressed(leaked()._replace(up=True), "fe80::1/64")],
+    ids=["UP", "UP with fe80::"],
+)
+def test_what_others_set_up_goes_by_a_rejection_and_by_nothing_else(device: Device) -> None:
+    clock = Clock(1e6)
+    assert prove(device, clock=clock, rejections=[rejected(1.0)]).proof is Proof.REJECTED
+    for desired in ([], [network()]):
+        found = prove(device, clock=clock, desired=desired, reading=read(0.5))
+        assert found.proof is None
+        assert "somebody else's software has set it up" in found.words
+
+
+# Unwanted.
+
+
+@pytest.mark.parametrize(
+    ("device", "seconds", "proved"),
+    [
+        (leaked(), GRACE - 0.1, False),
+        (leaked(), GRACE, True),
+        (in_sandbox(endpoints=0), SANDBOX_GRACE - 0.1, False),
+        (in_sandbox(endpoints=0), SANDBOX_GRACE, True),
+    ],
+)
+def test_what_the_swarm_does_not_want_goes_after_the_grace_period(
+    device: Device, seconds: float, proved: bool
+) -> None:
+    found = prove(device, clock=Clock(seconds), reading=read(0.5))
+    assert (found.proof is Proof.UNWANTED) is proved
+    assert found.again == (None if proved else pytest.approx(0.1))
+
+
+@pytest.mark.parametrize(
+    ("reading", "why", "wants"),
+    [
+        (read(60.0), "has not been read for this node since", True),
+        (read(61.0), "has not been read for this node since", True),
+        (read(1.0, session=OTHERS), "has not been read for this node since", True),
+        (SwarmReading(ready_seconds=5.0), "has not been read for this node since", True),
+        (read(1.0, ready=None), "this node is not ready", False),
+    ],
+    ids=["as it went idle", "before that", "before a restart", "never", "not ready"],
+)
+def test_a_word_of_the_swarm_that_may_be_of_before_proves_nothing(
+    reading: SwarmReading, why: str, wants: bool
+) -> None:
+    found = prove(clock=Clock(60.0), reading=reading)
+    assert found.proof is None
+    assert why in found.words
+    assert found.wants_reading is wants
+    assert found.again is None, "when the Swarm was read, the controller asks again"
+
+
+def test_while_the_grace_period_lasts_the_reading_is_asked_for_already() -> None:
+    found = prove(clock=Clock(1.0), reading=read(60.0))
+    assert (found.wants_reading, found.again) == (True, GRACE - 1.0)
+
+
+def test_while_a_join_is_under_way_nothing_is_unwanted() -> None:
+    found = prove(joins={PAIR: 0.0})
+    assert found.proof is None
+    assert "veth1234567, veth89abcde" in found.words
+    assert "ip link delete veth1234567" in found.words
+    assert found.again == JOIN_PAUSE_SECONDS
+
+
+def test_a_join_that_lasts_is_looked_at_ever_more_seldom() -> None:
+    assert [prove(joins={PAIR: seconds}).again for seconds in (1.0, 5.0, 500.0)] == [1.0, 5.0, 60.0]
+    other = VethPair("veth0000000", "veth1111111", (1, 2))
+    assert prove(joins={PAIR: 500.0, other: 2.0}).again == 2.0
+
+
+def test_what_the_swarm_wants_here_is_not_unwanted() -> None:
+    assert prove(desired=[network()]).proof is None
+
+
+# Unclaimed.
+
+
+@pytest.mark.parametrize(
+    ("idle", "reading", "again", "wants"),
+    [
+        (UNCLAIMED - 10, read(0.5), 10.0, False),
+        (UNCLAIMED + 10, read(0.5, ready=UNCLAIMED - 20), 20.0, False),
+        (UNCLAIMED + 10, read(30.0), None, True),
+        (UNCLAIMED + 10, read(0.5, session=OTHERS), None, True),
+        (UNCLAIMED + 10, read(0.5, ready=None), None, False),
+    ],
+    ids=["too soon", "ready too shortly", "read too early", "read before a restart", "not ready"],
+)
+def test_what_is_wanted_here_waits_for_minutes_of_a_ready_node(
+    idle: float, reading: SwarmReading, again: float | None, wants: bool
+) -> None:
+    found = prove(clock=Clock(idle), reading=reading, desired=[network()])
+    assert found.proof is None
+    assert (found.again, found.wants_reading) == (again, wants)
+    assert "network shop is wanted here" in found.words
+
+
+def test_what_nobody_takes_up_for_minutes_is_dead() -> None:
+    """An ingress network has no task that could be rejected."""
+    ingress = network(name="ingress")
+    found = prove(clock=Clock(UNCLAIMED + 10), reading=read(1.0), desired=[ingress])
+    assert found.proof is Proof.UNCLAIMED
+    assert "network ingress is wanted here" in found.words
+    assert (
+        prove(
+            clock=Clock(UNCLAIMED + 10), reading=read(1.0), desired=[ingress], joins={PAIR: 0.0}
+        ).proof
+        is None
+    )
+
+
+def test_that_can_be_switched_off() -> None:
+    never = replace(
+        Waits(grace=GRACE, sandbox_grace=SANDBOX_GRACE, unclaimed=UNCLAIMED), unclaimed=0
+    )
+    found = prove(clock=Clock(1e6), reading=read(1.0), desired=[network()], waits=never)
+    assert (found.proof, found.again) == (None, None)
+
+
+# Words.
+
+
+def test_what_is_said_stays_the_same_while_nothing_happens() -> None:
+    """Else each report would be news."""
+    for seconds in (2.0, 100.0):
+        first = prove(clock=Clock(seconds), desired=[network()])
+        prover_later = RequestProver(
+            clock=_Later(seconds),
+            waits=Waits(grace=GRACE, sandbox_grace=SANDBOX_GRACE, unclaimed=UNCLAIMED),
+            reading=read(-9.0),
+            rejections=(),
+            joins={},
+            now=NOW + timedelta(seconds=10),
+        )
+        later = prover_later(leaked(), Networks.of([network()], [], PORT))
+        assert later.words == first.words
+
+
+class _Later(Clock):
+    """The same stretch, ten seconds later."""
+
+    def idle(self, identity: Identity) -> Idle | None:
+        before = super().idle(identity)
+        return before and replace(before, seconds=before.seconds + 10)

@@ -1,0 +1,54 @@
+"""What a run knows of the Swarm's networks, by VNI. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from contract.messages import NetworkRef
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """What the run knows of the Swarm's networks, by VNI (a network has one a subnet).
+
+    Attributes:
+        desired: those that this node should carry; None where nobody knows (`vxlan-worker scan`).
+        known: others.
+        data_path_port: the UDP port of this Swarm's overlay networks.
+        shared: VNIs that several networks have.
+    """
+
+    desired: Mapping[int, NetworkRef] | None
+    known: Mapping[int, NetworkRef]
+    data_path_port: int
+    shared: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(
+        cls,
+        desired: Iterable[NetworkRef] | None,
+        known: Iterable[NetworkRef],
+        data_path_port: int,
+    ) -> "Networks":
+        """Index networks by each of their VNIs."""
+        here, others = None if desired is None else tuple(desired), tuple(known)
+        owners = {network.id: set(network.vnis) for network in (*(here or ()), *others)}
+        counts = Counter(vni for vnis in owners.values() for vni in vnis)
+        return cls(
+            None if here is None else _by_vni(here),
+            _by_vni(others),
+            data_path_port,
+            frozenset(vni for vni, count in counts.items() if count > 1),
+        )
+
+    def needing(self, vni: int) -> NetworkRef | None:
+        """The network that needs this VNI on this node, as far as anybody knows."""
+        return (self.known if self.desired is None else self.desired).get(vni)
+
+    def having(self, vni: int) -> NetworkRef | None:
+        """The network that has this VNI."""
+        return (self.desired or {}).get(vni) or self.known.get(vni)
+
+
+def _by_vni(networks: Iterable[NetworkRef]) -> dict[int, NetworkRef]:
+    return {vni: network for network in networks for vni in network.vnis}
