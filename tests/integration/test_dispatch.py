@@ -11,7 +11,12 @@ import redis
 from kombu.transport.redis import PublishBatch
 
 from contract.broker import NODE_QUEUE_EXPIRES, celery_app
-from contract.messages import Acknowledgement, DesiredNetwork, ReconcileRequest
+from contract.messages import (
+    Acknowledgement,
+    DesiredNetwork,
+    ReconcileRequest,
+    SwarmReading,
+)
 from contract.verdicts import Mode, Verdict
 from controller import due, gate, metrics
 from controller.breaker import DEFAULTS
@@ -85,6 +90,7 @@ def test_each_due_node_gets_its_request_on_its_own_queue(
         fence=0,
         next_within=due.MAX_BACKOFF.total_seconds() + TIMEOUT.total_seconds(),
         max_removals=DEFAULTS.node_removals,
+        reading=SwarmReading(),
     )
     assert set(request.desired) == {desired(INGRESS), desired(SHOP, running=True)}
     assert due_row(database).run_id == request.run_id

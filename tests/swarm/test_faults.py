@@ -85,6 +85,46 @@ def test_an_orphan_in_a_namespace_without_a_name_is_found_and_removed(
         hidden.release()
 
 
+_WITHOUT_BROADCAST = ["setpriv", "--bounding-set", "-net_broadcast", "--inh-caps", "-net_broadcast"]
+
+
+@pytest.mark.parametrize(
+    ("under", "attempts"),
+    [([], 1), (_WITHOUT_BROADCAST, 2)],
+    ids=["hearing all namespaces", "with NET_ADMIN alone"],
+)
+def test_a_hidden_orphan_goes_by_the_first_rejected_task_that_came_after_it_was_known(
+    lab: Lab, stack: Stack, under: list[str], attempts: int
+) -> None:
+    """Without CAP_NET_BROADCAST nobody hears of a sandbox: the first rejection leads to the look."""
+    node = lab.nodes[1]
+    worker = stack.workers[node.name]
+    worker.stop()
+    worker.command = [*under, *worker.command]
+    worker.start()
+    network = make_network(lab, "unheard")
+    make_service(lab, "unheard", network.name, node)
+    lab.wait_tasks("unheard", node=node)
+    stack.look_now(node, "a test looks")
+
+    hidden = lab.plant_hidden(node, network)
+    try:
+        lab.wait_ready()
+        await_applied(stack, node, network.vnis[0])
+        lab.wait_tasks("unheard", node=node)
+        (row,) = applied(stack, node, network.vnis[0])
+        assert "proved dead (rejected)" in row["reason"]
+        removed = datetime.fromisoformat(row["at"])
+        rejected = sorted(
+            (task.since, task.id) for task in lab.tasks("unheard") if task.state == "rejected"
+        )
+        before = [id_ for since, id_ in rejected if since <= removed]
+        assert len(before) <= attempts
+        assert before[-1] in row["reason"]
+    finally:
+        hidden.release()
+
+
 def test_a_sandbox_left_by_a_killed_dockerd_does_not_stay(lab: Lab, stack: Stack) -> None:
     """And the sandbox that dockerd then makes carries packets: it does not rely on what we removed."""
     node, peer = lab.nodes[2], lab.nodes[1]
