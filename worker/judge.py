@@ -18,13 +18,6 @@ SANDBOX_GRACE_SECONDS: Final = 5.0
 """However short the grace period: with 0.2 s, sandboxes were seen to lose their device while a container
 was joining, on two busy cores; with 1 s not. The task ran on, cut off from its network."""
 
-_FIND_NAMESPACE: Final = (
-    "no file of its namespace can be seen from here: on the host, `lsns -t net -o NETNSID,PID,NSFS,COMMAND` "
-    "shows the processes in it, and "
-    "`for f in /run/docker/netns/*; do echo $f; nsenter --net=$f ip -d link show type vxlan; done` "
-    "which file of Docker's has its VNI"
-)
-
 
 class Judgement(NamedTuple):
     """What was concluded about one device, and why.
@@ -183,18 +176,17 @@ def _held(
 ) -> str:
     """Why a device that dockerd does not own stays all the same, and what a person can do."""
     identity = device.identity
+    place = identity.place
     name = "its network" if network is None else f"network {network.name}"
-    nsid = identity.place.nsid
-    if nsid is None:
-        where = f"`ip link delete {identity.name}`"
-    elif nsid in files:
-        where = f"`nsenter --net={files[nsid]} ip link delete {identity.name}`"
-    else:
-        where = f"`ip link delete {identity.name}` in its namespace; {_FIND_NAMESPACE}"
+    by_hand = f"`vxlan-worker scan --remove {place}#{identity.ifindex}`"
+    if place.is_host:
+        by_hand += f" or `ip link delete {identity.name}`"
+    elif place.nsid is not None and place.nsid in files:
+        by_hand += f" or `nsenter --net={files[place.nsid]} ip link delete {identity.name}`"
     return (
         f"holds VNI {identity.vni}: task {rejection.task_id} was rejected because of it at "
-        f"{moment(rejection.at)}, so dockerd does not own it. It is not removed by itself, for {carrying}. "
-        f"If no container uses {name} on this node (`docker ps`), remove it by hand: {where}"
+        f"{moment(rejection.at)}, so dockerd does not own it; spared, for {carrying}. If `docker ps` on "
+        f"the node shows no container of {name}: {by_hand}"
     )
 
 

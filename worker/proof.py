@@ -125,15 +125,16 @@ class RequestProver:
         if rejected.proof is not None:
             return rejected
         if device.set_up_by_others:
-            return Found(
-                None,
-                "somebody else's software has set it up, and not Docker, whose device would be in its "
-                f"sandbox: it is removed when a task is rejected because of it; {rejected.words}",
+            return _with(
+                rejected.words,
+                Found(
+                    None,
+                    "somebody else's software has set it up, and not Docker, whose device would be in its "
+                    "sandbox: it is removed when a task is rejected because of it",
+                ),
             )
         other = self._other(device.identity, idle, networks)
-        if other.proof is not None or not rejected.words:
-            return other
-        return other._replace(words=f"{other.words}; {rejected.words}")
+        return other if other.proof is not None else _with(rejected.words, other)
 
     def _other(self, identity: Identity, idle: Idle, networks: Networks) -> Found:
         """Proof without any rejection."""
@@ -253,6 +254,11 @@ class RequestProver:
             f"took it up for {self.waits.unclaimed:g} s, while the Swarm said at each reading that this "
             "node is ready; no join is under way",
         )
+
+
+def _with(doubts: str, found: Found) -> Found:
+    """What is waited for, and why the rejections that there are prove nothing."""
+    return found._replace(words=f"{found.words}; {doubts}") if doubts else found
 
 
 def join_under_way(joins: Mapping[VethPair, float]) -> Found:

@@ -267,6 +267,8 @@ class _Removal:
         foreign = why_foreign(now, self._port)
         if foreign is not None:
             return f"it is no longer Docker's: {foreign}"
+        if orphan.proof is Proof.BY_HAND and not judged.looks_dead:
+            return None  # A person has named just this one, whatever it carries.
         if joins and orphan.proof in WITHOUT_JOIN:
             return join_under_way(joins).words
         # What others have set up is dead all the same, if dockerd itself has shown it.

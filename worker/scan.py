@@ -8,6 +8,7 @@ socket in reach it knows the networks' names, and spares the sandbox of a networ
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ from uuid import uuid4
 from contract.errors import OperatorError
 from contract.logs import configure_logging
 from contract.messages import NetworkRef
-from contract.verdicts import Proof, Verdict
+from contract.verdicts import Proof, Urgency, Verdict
 from worker.access import open_kernel
 from worker.idle import IdleClock
 from worker.journal import Record
@@ -30,7 +31,7 @@ from worker.ownership import why_foreign
 from worker.port import Kernel, KernelError
 from worker.proof import JOIN_PAUSE_SECONDS, WITHOUT_JOIN, Found, join_under_way, moment
 from worker.remove import remove, verify
-from worker.view import Device, Identity, VethPair, View
+from worker.view import Device, Identity, Place, VethPair, View
 
 CLEAN: Final = 0
 ORPHANS: Final = 1
@@ -57,6 +58,13 @@ def parser() -> argparse.ArgumentParser:
     )
     add = options.add_argument
     add("--fix", action="store_true", help="remove the orphans, and say so")
+    add(
+        "--remove",
+        metavar="PLACE#IFINDEX",
+        type=_one,
+        help="remove this one device of Docker's, as in nsid:4#11, also if it is in use: make sure first "
+        "that no container needs it",
+    )
     add("-o", "--output", choices=("table", "json"), default="table", help="form of output")
     add(
         "--grace-seconds",
@@ -97,6 +105,8 @@ def scan(options: argparse.Namespace) -> int:
     configure_logging(level="warning")
     kernel = open_kernel()
     try:
+        if options.remove is not None:
+            return _remove_one(kernel, *options.remove)
         return _scan(options, kernel)
     except KernelError as error:
         raise OperatorError(
@@ -194,6 +204,29 @@ def _scan(options: argparse.Namespace, kernel: Kernel) -> int:
         if each.verdict in (Verdict.ORPHAN, Verdict.SETTLING) and each.device.identity not in gone
     ]
     return ORPHANS if left else CLEAN
+
+
+def _remove_one(kernel: Kernel, place: Place, ifindex: int) -> int:
+    """Remove the device that a person has named; nothing else is looked at."""
+    device = kernel.read(place, ifindex)
+    if device is None:
+        raise OperatorError(
+            f"there is no VXLAN device with ifindex {ifindex} in {place}",
+            "`vxlan-worker scan -o json` lists those that there are",
+        )
+    foreign = why_foreign(device, device.identity.port)
+    if foreign is not None:
+        raise OperatorError(
+            f"{device.identity} is not Docker's: {foreign}", "remove it by what has made it"
+        )
+    run_id = uuid4()
+    carrying = device.carrying or "it carries nothing"
+    words = f"a person has named it ({carrying})"
+    named = Judgement(device, Verdict.ORPHAN, words, Urgency.UNKNOWN, proof=Proof.BY_HAND)
+    outcomes = remove([named], kernel, _Screen(), run_id, device.identity.port)
+    left = kernel.look_at(place)
+    _Screen().append(verify(outcomes, left, run_id))
+    return ORPHANS if device.identity in {each.identity for each in left} else CLEAN
 
 
 class _Docker:
@@ -389,6 +422,15 @@ def _place(row: Mapping[str, object]) -> str:
 def _printable(text: str) -> str:
     """Text that cannot drive a terminal: names come from elsewhere."""
     return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)
+
+
+def _one(text: str) -> tuple[Place, int]:
+    place, _, ifindex = text.rpartition("#")
+    if not re.fullmatch(r"host|nsid:[0-9]{1,9}", place) or not re.fullmatch(
+        "[1-9][0-9]{0,8}", ifindex
+    ):
+        raise argparse.ArgumentTypeError("must be like host#7 or nsid:4#11")
+    return Place.parse(place), int(ifindex)
 
 
 def _seconds(text: str) -> float:

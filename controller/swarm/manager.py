@@ -364,7 +364,7 @@ def _task(raw: Mapping[str, Any]) -> SwarmTask | None:
         error=_text(status.get("Err") or "", MAX_ERROR),
         service_id=raw.get("ServiceID") or "",
         since=_since(status.get("Timestamp")),
-        ending=desired in _TO_END,
+        ending=desired in _TO_END and state not in _ENDED,
     )
 
 

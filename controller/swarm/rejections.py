@@ -29,6 +29,9 @@ _OLD: Final = timedelta(days=1)
 """A task of which nothing is stored, rejected so long ago, is history: Swarm lists some for long. No clock is
 off by so much; the worker of such a node refuses all requests."""
 
+_BETWEEN_TASKS: Final = timedelta(seconds=60)
+"""Beyond Swarm's delay before it tries again (5 s, unless somebody set more)."""
+
 
 class Rejections:
     """Keeps rejections, and asks for runs of their nodes before Swarm tries again.
@@ -49,7 +52,7 @@ class Rejections:
     @staticmethod
     def among(tasks: Iterable[SwarmTask]) -> list[SwarmTask]:
         """Those that failed with the fault's words."""
-        return [task for task in tasks if is_leak(task.error)]
+        return [task for task in tasks if task.error and is_leak(task.error)]
 
     def tell(self, tasks: Iterable[SwarmTask], networks: Mapping[str, SwarmNetwork]) -> None:
         """Keep those among these tasks that were rejected and are new, and make their nodes due."""
@@ -68,12 +71,18 @@ class Rejections:
     def settle(self, nodes: Collection[str], tasks: Sequence[SwarmTask]) -> None:
         """Note of which rejections nothing is left, given all tasks of these nodes.
 
-        Either a later task of the network runs there, or none is to.
+        Either a later task of the network runs there, or for a while none has been to: between a rejected
+        task's end and its successor's beginning there is none either.
         """
+        now = self._utcnow()
         with self._database.read() as session:
             open_ = session.execute(
                 select(
-                    Rejection.task_id, Rejection.node_id, Rejection.network_id, Rejection.at
+                    Rejection.task_id,
+                    Rejection.node_id,
+                    Rejection.network_id,
+                    Rejection.at,
+                    Rejection.seen_at,
                 ).where(Rejection.settled_at.is_(None), Rejection.network_id.is_not(None))
             ).all()
         settled = []
@@ -88,14 +97,12 @@ class Rejections:
             later = any(
                 task.running and task.since is not None and task.since > row.at for task in theirs
             )
-            if later or not theirs:
+            if later or (not theirs and now - row.seen_at > _BETWEEN_TASKS):
                 settled.append(row.task_id)
         if settled:
             with self._database.write() as session:
                 session.execute(
-                    update(Rejection)
-                    .where(Rejection.task_id.in_(settled))
-                    .values(settled_at=self._utcnow())
+                    update(Rejection).where(Rejection.task_id.in_(settled)).values(settled_at=now)
                 )
 
     @staticmethod

@@ -269,3 +269,43 @@ def test_what_others_set_up_is_told_and_left_to_a_person(host: Namespace) -> Non
     assert done.returncode == 1
     assert f"`ip link delete {NAME}`" in done.stdout
     assert NAME in host.ip("link show type vxlan")
+
+
+# What a person names.
+
+
+def test_one_device_goes_because_a_person_says_so_and_no_other(host: Namespace) -> None:
+    host.add_sandbox("held", NAME, VNI, endpoint=True)
+    host.add_vxlan("vx-001003-n0fxr", 0x1003)
+    before = scanned(host)
+    named = f"{before['vxlan0']['place']}#{before['vxlan0']['ifindex']}"
+    done = scan(host, "--remove", named)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
+        "planned",
+        "applied",
+        "verified",
+    ]
+    assert "a person has named it (its bridge has 1 endpoint(s): veth0)" in done.stderr
+    assert list(scanned(host)) == ["vx-001003-n0fxr"]
+    again = scan(host, "--remove", named)
+    assert again.returncode == 2
+    assert "there is no VXLAN device with ifindex" in again.stderr
+
+
+def test_what_is_not_dockers_goes_by_nobodys_word(host: Namespace) -> None:
+    host.add_vxlan("vx-submariner", 77)
+    ifindex = scanned(host)["vx-submariner"]["ifindex"]
+    done = scan(host, "--remove", f"host#{ifindex}")
+    assert done.returncode == 2
+    assert "is not Docker's: its name" in done.stderr
+    assert "vx-submariner" in host.ip("link show type vxlan")
+
+
+@pytest.mark.parametrize(
+    "named", ["7", "host#0", "host#x", "nsid:#7", "elsewhere#7", "host#" + "9" * 20]
+)
+def test_what_names_no_device_is_told(host: Namespace, named: str) -> None:
+    done = scan(host, "--remove", named)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "must be like host#7 or nsid:4#11" in done.stderr

@@ -177,7 +177,7 @@ def test_a_task_counts_while_swarm_wants_it_there(desired: str, state: str, want
     assert parsed.wanted is wanted
     assert parsed.running is (state == "running")
     assert parsed.error == "why"
-    assert parsed.ending is (desired in ("shutdown", "remove"))
+    assert parsed.ending is (wanted and desired in ("shutdown", "remove"))
 
 
 def test_only_so_much_of_an_error_is_kept() -> None:
