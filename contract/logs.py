@@ -5,6 +5,10 @@ import sys
 
 import structlog
 
+from contract.text import printable
+
+_OF_SEVERAL_LINES = ("exception", "stack")
+
 
 def configure_logging(*, level: str = "info", json: bool | None = None) -> None:
     """Set up structlog and route the standard library's log records through it.
@@ -32,14 +36,16 @@ def configure_logging(*, level: str = "info", json: bool | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    renderers: list[structlog.typing.Processor] = (
+        [structlog.processors.JSONRenderer()]
+        if as_json
+        else [_made_printable, structlog.dev.ConsoleRenderer()]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     root = logging.getLogger()
@@ -57,3 +63,18 @@ def configure_logging(*, level: str = "info", json: bool | None = None) -> None:
         "uvicorn.access",
     ):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def _made_printable(
+    _logger: object, _method: str, event_dict: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Before the console's renderer, which shows most texts as they are, and all else by its `repr`."""
+    return {printable(key): _shown(key, value) for key, value in event_dict.items()}
+
+
+def _shown(key: str, value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if key in _OF_SEVERAL_LINES:
+        return "\n".join(map(printable, value.split("\n")))
+    return printable(value)

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 
 from contract.errors import OperatorError
+from contract.text import printable
 
 PREFIX = "VXLAN_OPERATOR_"
 
@@ -92,4 +93,5 @@ class Settings(BaseSettings):
 
 def tell(error: OperatorError) -> None:
     """Print the one line that ends a command."""
-    sys.stderr.write(f"error: {error.problem}; to put it right: {error.remedy}\n")
+    line = f"error: {error.problem}; to put it right: {error.remedy}"
+    sys.stderr.write(printable(line) + "\n")

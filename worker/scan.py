@@ -20,6 +20,7 @@ from uuid import uuid4
 from contract.errors import OperatorError
 from contract.logs import configure_logging
 from contract.messages import NetworkRef
+from contract.text import printable
 from contract.verdicts import Proof, Urgency, Verdict
 from worker.access import open_kernel
 from worker.idle import IdleClock
@@ -92,7 +93,8 @@ class _Screen:
     def append(self, records: Iterable[Record]) -> None:
         """Print the records."""
         for record in records:
-            sys.stderr.write(f"{record.stage}: {record.identity}: {record.reason}\n")
+            line = f"{record.stage}: {record.identity}: {record.reason}"
+            sys.stderr.write(printable(line) + "\n")
         sys.stderr.flush()
 
 
@@ -352,7 +354,7 @@ class _Progress:
         names = ", ".join(f"{each.name} in {each.place}" for each in devices[:_MOST_NAMES])
         more = len(devices) - _MOST_NAMES
         sys.stderr.write(
-            f"\r\033[Kwaiting up to {left:.0f} s more, whether something joins: {_printable(names)}"
+            f"\r\033[Kwaiting up to {left:.0f} s more, whether something joins: {printable(names)}"
             + (f" and {more} more" if more > 0 else "")
         )
         sys.stderr.flush()
@@ -393,7 +395,7 @@ def _print_table(view: View, rows: Sequence[dict[str, object]]) -> None:
         return
     cells = [_COLUMNS] + [
         tuple(
-            _printable(str(cell))
+            printable(str(cell))
             for cell in (
                 row["device"],
                 _place(row),
@@ -417,11 +419,6 @@ def _place(row: Mapping[str, object]) -> str:
     """Where a device is, as a person finds it: the sandbox's file beside its number."""
     file = row["netns_file"]
     return str(row["place"]) if file is None else f"{row['place']} ({file})"
-
-
-def _printable(text: str) -> str:
-    """Text that cannot drive a terminal: names come from elsewhere."""
-    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)
 
 
 def _one(text: str) -> tuple[Place, int]:

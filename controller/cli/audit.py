@@ -9,6 +9,7 @@ from urllib.parse import quote
 import typer
 
 from contract.errors import OperatorError
+from contract.text import printable
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.cli import chain, rows, show, story
 from controller.cli.client import Client, Parameter, UnavailableError
@@ -202,7 +203,7 @@ def _follow(
                 page = client.get(_PATH, **question, after=after, limit=_PAGE)
             except UnavailableError as error:
                 if not away:
-                    sys.stderr.write(f"waiting: {error.problem}\n")
+                    sys.stderr.write(printable(f"waiting: {error.problem}") + "\n")
                 away = True
             else:
                 away = False

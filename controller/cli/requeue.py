@@ -12,6 +12,7 @@ from uuid import uuid4
 import typer
 
 from contract.errors import OperatorError
+from contract.text import printable
 from controller.cli import show
 from controller.cli.client import Client, node_path
 from controller.cli.options import (
@@ -78,7 +79,7 @@ def requeue(
     else:
         show.as_json(ended.request | {"audit": ended.audit})
     if ended.trouble is not None:
-        sys.stderr.write(show.printable(ended.trouble) + "\n")
+        sys.stderr.write(printable(ended.trouble) + "\n")
     raise typer.Exit(ended.status)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from rich.cells import cell_len
 
+from contract.text import printable
 from controller.cli import show
 
 Row = dict[str, Any]
@@ -72,7 +73,7 @@ class _Columns(Writer):
 
     def write(self, rows: Sequence[Row]) -> None:
         """See `Writer.write`."""
-        lines = [[show.printable(cell(row)) for _, cell in self._columns] for row in rows]
+        lines = [[printable(cell(row)) for _, cell in self._columns] for row in rows]
         for line in lines:
             self._widths = [
                 max(width, cell_len(text)) for width, text in zip(self._widths, line, strict=True)
@@ -120,7 +121,7 @@ def csv_cell(value: object) -> object:
     """A value as a spreadsheet may have it: never a formula, whatever a name begins with."""
     if not isinstance(value, str):
         return value
-    text = show.printable(value)
+    text = printable(value)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 

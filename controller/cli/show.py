@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from contract.text import printable
+
 _ROOMY: Final = 120
 """Columns of a terminal that all of a table fits into."""
 
@@ -74,11 +76,6 @@ def heading(words: str) -> None:
 def line(words: str) -> None:
     """Print one line."""
     sys.stdout.write(printable(words) + "\n")
-
-
-def printable(text: str) -> str:
-    """Text that cannot drive a terminal: names come from elsewhere."""
-    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)
 
 
 def place(device: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from contextlib import redirect_stdout
 from typing import Final
 
 from contract.errors import OperatorError
+from contract.text import printable
 
 _SECONDS: Final = 2.0
 _BEGIN: Final = "\x1b[?7l\x1b[H\x1b[2J"
@@ -61,7 +62,8 @@ def _picture(draw: Callable[[int], None], height: int) -> list[str]:
         try:
             draw(height)
         except OperatorError as error:
-            sys.stdout.write(f"error: {error.problem}; to put it right: {error.remedy}\n")
+            line = f"error: {error.problem}; to put it right: {error.remedy}"
+            sys.stdout.write(printable(line) + "\n")
     lines = screen.getvalue().splitlines()
     room = max(height - 1, 2)
     if len(lines) > room:

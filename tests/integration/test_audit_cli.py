@@ -168,8 +168,8 @@ def test_csv_is_rfc_4180_and_never_a_formula(vxctl: Callable[..., str], database
     assert header[:4] == ["id", "at", "stored_at", "stage"]
     names = [dict(zip(header, line, strict=True))["node_name"] for line in lines][::-1]
     assert names == [
-        "'=1+1", "'+cmd", "'-2", "'@SUM(A1)", '"quoted", with commas', "two\\x0d\\x0alines",
-        "\\x1b[2J\\x07", "\\x202egnp", "\\x09=1", "'", "ordinary",
+        "'=1+1", "'+cmd", "'-2", "'@SUM(A1)", '"quoted", with commas', "two\\r\\nlines",
+        "\\x1b[2J\\x07", "\\u202egnp", "\\t=1", "'", "ordinary",
     ]  # fmt: skip
 
 
