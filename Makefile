@@ -25,9 +25,11 @@ test: install ## Run all tests (ARGS='-k word' for some of them)
 
 test-engines: install ## Run the Swarm tests on Docker 20.10, 26.1 and 28.5 (downloads the latter two)
 	.venv/bin/pytest tests/swarm --churn 6
+	.venv/bin/pytest tests/swarm/test_stalls.py --stall 40
 	for suite in trixie sid; do \
 	  .venv/bin/python -m tests.lab engine $$suite $(ENGINES)/$$suite; \
 	  .venv/bin/pytest tests/swarm --churn 6 --engine $(ENGINES)/$$suite; \
+	  .venv/bin/pytest tests/swarm/test_stalls.py --stall 40 --engine $(ENGINES)/$$suite; \
 	done
 
 bench: install ## Measure everything that docs/performance.md tells: takes half an hour

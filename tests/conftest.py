@@ -23,6 +23,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=2,
         help="how many rounds of service churn (a minute holds four)",
     )
+    parser.addoption(
+        "--stall",
+        type=float,
+        default=8.0,
+        help="for how many seconds a dockerd is held up",
+    )
 
 
 def cannot(reason: str) -> None:

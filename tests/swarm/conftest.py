@@ -38,9 +38,14 @@ def stack(lab: Lab, tmp_path: Path) -> Iterator[Stack]:
         with Stack(lab, tmp_path, grace=GRACE_SECONDS) as running:
             yield running
     finally:
-        services = lab.manager.docker("service", "ls", "--quiet").split()
-        if services:
-            lab.manager.docker("service", "rm", *services)
-        networks = lab.manager.docker("network", "ls", "--quiet", "--filter", "label=test").split()
-        for network in networks:
-            lab.manager.docker("network", "rm", network)
+        clean(lab)
+
+
+def clean(lab: Lab) -> None:
+    """Remove the services, and the networks of the tests."""
+    services = lab.manager.docker("service", "ls", "--quiet").split()
+    if services:
+        lab.manager.docker("service", "rm", *services)
+    networks = lab.manager.docker("network", "ls", "--quiet", "--filter", "label=test").split()
+    for network in networks:
+        lab.manager.docker("network", "rm", network)

@@ -110,6 +110,21 @@ def reaches(source: tuple[Node, str], target: tuple[Node, str], network: str) ->
     return True
 
 
+_ENDED = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")
+
+
+def await_steady(lab: Lab, service: str, node: Node) -> None:
+    """Wait until a service of one task has that and no other, which runs and is to run on."""
+
+    def steady() -> bool:
+        tasks = [task for task in lab.tasks(service) if task.state not in _ENDED]
+        return [(task.node_id, task.state, task.desired_state) for task in tasks] == [
+            (node.swarm_id, "running", "running")
+        ]
+
+    await_true(steady, f"{service} runs on {node.name}", 90.0)
+
+
 def scale(lab: Lab, service: str, replicas: int) -> None:
     """Set how many tasks a service has, without waiting for them."""
     lab.manager.docker("service", "scale", "--detach", f"{service}={replicas}")
