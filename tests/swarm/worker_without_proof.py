@@ -3,16 +3,24 @@
 It is the real worker without its proof. It must be seen to harm, or tests of the real one show nothing.
 """
 
+from contract.verdicts import Proof
 from worker import cli
+from worker.networks import Networks
+from worker.proof import Found, RequestProver
+from worker.view import Device
 
 
-def without_proof() -> None:
-    """Take the proof away: PUT THE PATCH OF THAT ONE FUNCTION HERE.
-
-    Nothing is to be patched as long as the grace period is all that the worker waits for.
-    """
+def after_the_grace_period(prover: RequestProver, device: Device, _networks: Networks) -> Found:
+    """Call a device dead when it has carried nothing for its grace period, as this program once did."""
+    idle = prover.clock.idle(device.identity)
+    grace = prover.waits.of(device.identity)
+    if idle is None or idle.seconds < grace:
+        return Found(
+            None, "the grace period lasts", grace - (0.0 if idle is None else idle.seconds)
+        )
+    return Found(Proof.REJECTED, "the grace period is over")
 
 
 if __name__ == "__main__":
-    without_proof()
+    RequestProver.__call__ = after_the_grace_period  # type: ignore[assignment, method-assign]
     cli.main()
