@@ -91,6 +91,8 @@ class NetworkRef(Message):
     id: SwarmId
     name: Annotated[str, StringConstraints(max_length=255)]
     vnis: tuple[Vni, ...]
+    ingress: bool = False
+    """It is the Swarm's ingress network, which no task has to be rejected for."""
     mode: Mode = Mode.ENFORCE
     """OBSERVE: devices of this network are judged and reported, and not removed."""
 
@@ -216,6 +218,8 @@ class ReconcileReport(Message):
     """Seconds after which another look is worth while: a device is settling until then."""
     wants_reading: bool = False
     """A device looks dead and seems unwanted: read the Swarm for this node once more, after this report."""
+    then_run: bool = False
+    """When that was read, ask at once for a run: nothing else is waited for."""
     stamp: Stamp | None = None
     """When it was made."""
     journal_id: UUID | None = None

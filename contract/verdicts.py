@@ -8,7 +8,7 @@ class Verdict(StrEnum):
     """What the worker concludes about one VXLAN device."""
 
     IN_USE = "in_use"
-    """It carries something: it is UP, has a master or an address, or its bridge has an endpoint."""
+    """It carries something: it is UP, has a master or an address, or its sandbox has an endpoint."""
     SETTLING = "settling"
     """It is Docker's and looks dead, and proof is missing; the reason says what is waited for."""
     ORPHAN = "orphan"

@@ -23,9 +23,11 @@ _TABLE: Final = Base.metadata.tables[Device.__tablename__]
 _KEY: Final = ("node_id", "place", "ifindex")
 _IDENTITY: Final = ("name", "vni", "port")
 _SAID: Final = ("verdict", "urgency", "network_id", "reason", "evidence", "proof", "netns_file")
-_WRITTEN: Final = (*_IDENTITY, *_SAID, "first_seen_at", "judged_at")
+_WRITTEN: Final = (*_IDENTITY, *_SAID, "first_seen_at", "verdict_at", "judged_at")
 _THE_ONE: Final = [_TABLE.c[name] == bindparam(f"the_{name}") for name in _KEY]
-_SELECT: Final = select(*(_TABLE.c[name] for name in (*_KEY, *_IDENTITY, *_SAID, "first_seen_at")))
+_SELECT: Final = select(
+    *(_TABLE.c[name] for name in (*_KEY, *_IDENTITY, *_SAID, "first_seen_at", "verdict_at"))
+)
 _UPDATE: Final = (
     update(_TABLE).where(*_THE_ONE).values({name: bindparam(name) for name in _WRITTEN})
 )
@@ -83,6 +85,7 @@ def store_hint(session: Session, drift: Drift, now: datetime) -> None:
             reason="the link watch says that it carries nothing; a run judges it next",
             evidence=_BY_THE_WATCH,
             first_seen_at=now,
+            verdict_at=now,
             judged_at=now,
         )
         for key, each in new.items()
@@ -112,8 +115,13 @@ def _compare(
             continue
         if same is not None and same[6 : 6 + len(_SAID)] == _said(device):
             continue
-        written = dict(zip(_WRITTEN[:-2], _identity(device) + _said(device), strict=True))
-        written |= {"first_seen_at": now if same is None else same.first_seen_at, "judged_at": now}
+        written = dict(zip(_WRITTEN[:-3], _identity(device) + _said(device), strict=True))
+        stays = same is not None and same.verdict is device.verdict
+        written |= {
+            "first_seen_at": now if same is None else same.first_seen_at,
+            "verdict_at": same.verdict_at if same is not None and stays else now,
+            "judged_at": now,
+        }
         if row is None:
             difference.new.append(dict(zip(_KEY, (report.node_id, *key), strict=True)) | written)
         else:

@@ -130,7 +130,7 @@ class Intake:
             if report.run_id in closed.runs:
                 metrics.count_run(_STATES[report.outcome], _removed(report))
                 if report.wants_reading:
-                    self._readings.want(report.node_id, then_run=report.recheck_after is None)
+                    self._readings.want(report.node_id, then_run=report.then_run)
             else:
                 self._take_late(report)
         if any(_removed(report) for report in batch):

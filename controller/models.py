@@ -365,6 +365,8 @@ class Device(Base):
     first_seen_at: Mapped[datetime]
     judged_at: Mapped[datetime]
     """When a report first said just this of it."""
+    verdict_at: Mapped[datetime | None]
+    """Since when its verdict is what it is, whatever the reason; None: a version before did not say."""
 
 
 class Requeue(Base):

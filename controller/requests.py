@@ -89,7 +89,7 @@ def _nodes_statement() -> Select[Node, Cluster, int]:
     )
 
 
-def _networks_statement() -> Select[str | None, bool | None, str, str, int | None, bool]:
+def _networks_statement() -> Select[str | None, bool | None, str, str, bool, int | None, bool]:
     """Which networks concern which nodes, with their VNIs; those of no node are left alone everywhere."""
     ids: BindParameter[Any] = bindparam("nodes", expanding=True)
     attached = select(Attachment.node_id, Attachment.network_id, Attachment.running)
@@ -104,7 +104,15 @@ def _networks_statement() -> Select[str | None, bool | None, str, str, int | Non
     everywhere = select(cast(null(), String), Network.id, cast(null(), Boolean)).where(alone)
     told = union_all(attached.where(Attachment.node_id.in_(ids)), shown, everywhere).subquery()
     return (
-        select(told.c.node_id, told.c.running, Network.id, Network.name, NetworkVni.vni, alone)
+        select(
+            told.c.node_id,
+            told.c.running,
+            Network.id,
+            Network.name,
+            Network.ingress,
+            NetworkVni.vni,
+            alone,
+        )
         .join(Network, Network.id == told.c.network_id)
         .outerjoin(NetworkVni, NetworkVni.network_id == Network.id)
         .order_by(Network.id, NetworkVni.vni)
@@ -246,9 +254,10 @@ def _networks(
     their orphans for those of no network.
     """
     told: defaultdict[str, _Told] = defaultdict(lambda: _Told({}, set()))
-    vnis: defaultdict[tuple[str, str, bool], dict[int, None]] = defaultdict(dict)
-    for node_id, running, id_, name, vni, alone in session.execute(_NETWORKS, {"nodes": ids}):
-        own = vnis[id_, name, alone]
+    vnis: defaultdict[tuple[str, str, bool, bool], dict[int, None]] = defaultdict(dict)
+    rows = session.execute(_NETWORKS, {"nodes": ids})
+    for node_id, running, id_, name, ingress, vni, alone in rows:
+        own = vnis[id_, name, ingress, alone]
         if vni is not None:
             own[vni] = None
         if node_id is None:
@@ -262,9 +271,10 @@ def _networks(
             id=id_,
             name=name[:255],
             vnis=tuple(own),
+            ingress=ingress,
             mode=Mode.OBSERVE if alone else Mode.ENFORCE,
         )
-        for (id_, name, alone), own in vnis.items()
+        for (id_, name, ingress, alone), own in vnis.items()
     }
     return told, networks
 

@@ -69,11 +69,17 @@ def network(
     name: str = "shop",
     prefix: str = "n0fxr",
     running: bool = False,
+    ingress: bool = False,
     mode: Mode = Mode.ENFORCE,
 ) -> DesiredNetwork:
     """A Swarm network with these VNIs; `running`: a task of it runs on the node."""
     return DesiredNetwork(
-        id=prefix.ljust(25, "0"), name=name, vnis=vnis or (VNI,), running=running, mode=mode
+        id=prefix.ljust(25, "0"),
+        name=name,
+        vnis=vnis or (VNI,),
+        running=running,
+        ingress=ingress,
+        mode=mode,
     )
 
 

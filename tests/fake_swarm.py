@@ -116,6 +116,7 @@ def task(
         service_id=swarm_id(service) if service else "",
         since=since,
         ending=ending,
+        refused=bool(error) and not live,
     )
 
 

@@ -9,7 +9,7 @@ at it lie close together; after a longer gap it begins anew.
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -19,14 +19,19 @@ from contract.messages import Stamp
 from worker.view import Device, Identity
 
 ATTEMPT_SECONDS: Final = 1.0
-"""More than lies between a dockerd's failed attempt at a device and the time that it writes into the task.
+"""More than lies between a dockerd's failed attempt at a device and the time that it writes into the task,
+unless it is held up just then (`LATE_SECONDS`).
 
 Also how long a device must have carried nothing to be worth a word: a healthy join or leave takes
 milliseconds, and on two busy cores none was seen to take as long.
 """
 
 LATE_SECONDS: Final = 60.0
-"""How long a dockerd that is held up may take to write that time; nearly always it takes milliseconds."""
+"""How long a dockerd that is held up may take to write that time. What it says so soon after a device went
+that it may have found in its way, may still be about that one."""
+
+_STEP_SECONDS: Final = 1.0
+"""By more the time of day moves only when somebody sets it; by less it is always being put right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +75,9 @@ class IdleClock:
         self._now = now
         self._utcnow = utcnow
         self._starts: dict[Identity, _Start] = {}
-        self._first: dict[Identity, datetime] = {}
-        self._went: dict[int, _Start] = {}
+        self._first: dict[Identity, _Start] = {}
+        self._in_the_way: set[Identity] = set()
+        self._went: dict[int, tuple[int, _Start]] = {}
         self._looked_at = now()
         self._lock = threading.Lock()
 
@@ -80,20 +86,13 @@ class IdleClock:
         there = {device.identity: device.looks_dead for device in devices}
         with self._lock:
             now = _Start(self._now(), self._utcnow())
-            for identity, start in self._starts.items():
-                if identity not in there and now.monotonic - start.monotonic > ATTEMPT_SECONDS:
-                    self._went[identity.vni] = now
-            self._went = {
-                vni: went
-                for vni, went in self._went.items()
-                if now.monotonic - went.monotonic <= LATE_SECONDS
-            }
+            self._miss(there, now)
             close = now.monotonic - self._looked_at <= self._believed_gap
             before = self._starts if close else {}
             self._starts = {
                 identity: before.get(identity, now) for identity, idle in there.items() if idle
             }
-            self._first = {identity: self._first.get(identity, now.at) for identity in there}
+            self._first = {identity: self._first.get(identity, now) for identity in there}
             self._looked_at = now.monotonic
 
     def idle(self, identity: Identity) -> Idle | None:
@@ -103,25 +102,50 @@ class IdleClock:
             if start is None:
                 return None
             seconds = self._now() - start.monotonic
-            # A clock that was set back must not make old news look new, nor one set forward.
-            since = max(start.at, self._utcnow() - timedelta(seconds=seconds))
-            return Idle(seconds, start.monotonic, since)
+            return Idle(seconds, start.monotonic, self._by_now(start))
+
+    def _miss(self, there: Mapping[Identity, bool], now: _Start) -> None:
+        """Note which devices went that dockerd may have found in its way."""
+        for identity, start in self._starts.items():
+            if now.monotonic - start.monotonic > ATTEMPT_SECONDS:
+                self._in_the_way.add(identity)
+        for identity in self._in_the_way - there.keys():
+            self._went[identity.vni] = (identity.ifindex, now)
+        self._in_the_way &= there.keys()
+        moved = {(each.vni, each.ifindex) for each in there}
+        self._went = {
+            vni: (ifindex, went)
+            for vni, (ifindex, went) in self._went.items()
+            # One that was only moved to another namespace keeps its number, nearly always.
+            if (vni, ifindex) not in moved and now.monotonic - went.monotonic <= LATE_SECONDS
+        }
+
+    def in_the_way(self, identity: Identity) -> None:
+        """Note that dockerd has found a device in its way, or may have: it is no secret when it goes."""
+        with self._lock:
+            self._in_the_way.add(identity)
+
+    def _by_now(self, start: _Start) -> datetime:
+        """When something was, by the time of day as it is now, or was then: whichever is later.
+
+        A clock that was set back must not make old news look new, nor one set forward.
+        """
+        shifted = self._utcnow() - timedelta(seconds=self._now() - start.monotonic)
+        return shifted if (shifted - start.at).total_seconds() > _STEP_SECONDS else start.at
 
     def seen_since(self, identity: Identity) -> datetime | None:
         """Since when it is known to be there, by this machine's time of day; None if it was not seen."""
         with self._lock:
-            return self._first.get(identity)
+            first = self._first.get(identity)
+            return None if first is None else self._by_now(first)
 
     def went(self, vni: int) -> datetime | None:
-        """When a device of this VNI that had looked dead was missed; None if not within `LATE_SECONDS`.
-
-        What dockerd says of the VNI soon after may still be about that one.
-        """
+        """When a device of this VNI went that dockerd may have found in its way; None: not lately."""
         with self._lock:
-            went = self._went.get(vni)
+            _, went = self._went.get(vni, (0, None))
             if went is None or self._now() - went.monotonic > LATE_SECONDS:
                 return None
-            return went.at
+            return self._by_now(went)
 
     def stamp(self) -> Stamp:
         """This moment, for a controller to give back."""

@@ -1,10 +1,10 @@
-"""Which veth pairs are joins under way, and which a dockerd that died has left behind."""
+"""How long each veth pair that looks like a join under way has been there, as far as anybody looked."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable
 from typing import Protocol
 
 from contract.messages import Stamp
-from worker.proof import LEFT_OVER_SECONDS
+from worker.proof import Joins
 from worker.view import VethPair
 
 
@@ -13,8 +13,8 @@ class _Clock(Protocol):
         """This moment."""
 
 
-class Joins:
-    """How long each pair has been there, as far as anybody looked.
+class JoinClock:
+    """Remembers the pairs of the last look.
 
     Args:
         clock: of this process.
@@ -24,18 +24,8 @@ class Joins:
         self._clock = clock
         self._since: dict[VethPair, float] = {}
 
-    def saw(self, pairs: Iterable[VethPair]) -> Mapping[VethPair, float]:
-        """Take in all pairs that look like joins; return those that may be, with their seconds so far."""
+    def saw(self, pairs: Iterable[VethPair]) -> Joins:
+        """Take in all pairs that there are now; return them with their seconds so far."""
         now = self._clock.stamp().seconds
         self._since = {pair: self._since.get(pair, now) for pair in pairs}
-        return {
-            pair: now - since
-            for pair, since in self._since.items()
-            if now - since < LEFT_OVER_SECONDS
-        }
-
-    @property
-    def left_over(self) -> Set[VethPair]:
-        """Pairs that have been there for longer than any join lasts."""
-        now = self._clock.stamp().seconds
-        return {pair for pair, since in self._since.items() if now - since >= LEFT_OVER_SECONDS}
+        return {pair: now - since for pair, since in self._since.items()}

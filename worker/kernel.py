@@ -342,12 +342,11 @@ class RouteNetlink:
         if not links:
             return []
         addresses: Mapping[int, tuple[str, ...]] = {}
-        ports: dict[int | None, tuple[str, ...]] = {}
+        ports: tuple[str, ...] = ()
         if place.is_host:
             addresses = self._addresses({link.identity.ifindex for link in links})
         else:
-            bridges = {link.master for link in links if link.master is not None}
-            ports = {bridge: self._ports(place, bridge) for bridge in bridges}
+            ports = self._ports(place)
         return [
             Device(
                 identity=link.identity,
@@ -356,8 +355,8 @@ class RouteNetlink:
                 addressed=link.identity.ifindex in addresses,
                 flags=link.flags,
                 foreign_birth=self._is_foreign(place, link.birth),
-                endpoints=len(ports.get(link.master, ())),
-                ports=ports.get(link.master, ()),
+                endpoints=len(ports),
+                ports=ports,
                 addresses=addresses.get(link.identity.ifindex, ()),
                 ipv6=link.ipv6,
                 apart=link.apart,
@@ -383,11 +382,10 @@ class RouteNetlink:
                 found[ifindex] += (_address(body),)
         return found
 
-    def _ports(self, place: Place, bridge: int) -> tuple[str, ...]:
-        """The names of a bridge's ports that are something other than a VXLAN device."""
-        ports = [decode_port(body) for _, body in self._netlink.dump(_port_dump(place, bridge))]
-        # The kernel's filter is a help, not a promise.
-        return tuple(port.name for port in ports if port.master == bridge and not port.is_vxlan)
+    def _ports(self, place: Place) -> tuple[str, ...]:
+        """The names of all bridges' ports in a sandbox that are something other than a VXLAN device."""
+        ports = [decode_port(body) for _, body in self._netlink.dump(_all_links_dump(place))]
+        return tuple(port.name for port in ports if port.master is not None and not port.is_vxlan)
 
 
 def _address(body: bytes) -> str:
@@ -446,10 +444,10 @@ def _link_dump(place: Place) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _port_dump(place: Place, bridge: int) -> bytes:
-    """All ports of a bridge; the kernel filters by master."""
+def _all_links_dump(place: Place) -> bytes:
+    """All links of a sandbox, which has a few."""
     message = ifinfmsg()
-    message["attrs"] = [["IFLA_MASTER", bridge], *_target(place)]
+    message["attrs"] = _target(place)
     return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
 
 

@@ -8,8 +8,14 @@ took a living device. So one of these must be shown:
 * *rejected*: dockerd itself tried to make the device, and failed because it was there. (moby
   libnetwork/drivers/overlay/ov_network.go makes a subnet's device only while it has none, and adopts none.)
 * *unwanted*: the Swarm, asked after the device went idle, has no task or container on this node that could
-  need it. A task counts until the node's own dockerd has said that it has ended.
-* *unclaimed*: nobody took it up for minutes, though the node's dockerd was there all the time.
+  need it. A task counts until the node's own dockerd has said that it has ended. (Even a join that failed
+  after the sandbox was made leaves nothing that dockerd owns once the network has left the node: tried on
+  20.10, by taking away the veth pair in the middle of a join.)
+* *unclaimed*, in the host namespace or of the ingress network: nobody took it up for minutes, though the
+  node's dockerd was there all the time. Of another network that is wanted here, a sandbox without an
+  endpoint may be dockerd's own for as long as it likes: after a join that failed for another reason
+  (`joinCnt` in ov_network.go), or for a subnet that has only peers on other nodes (peerdb.go). There a task
+  tells.
 
 What a message says can only be the last thing that is missing: the kernel's evidence comes first, is read
 again just before the deletion, and no clock of another machine is compared with ours.
@@ -38,8 +44,25 @@ _LONGEST_JOIN_PAUSE: Final = 60.0
 LEFT_OVER_SECONDS: Final = 600.0
 """A veth pair that is the same for so long was left by a dockerd that died: no join takes that long."""
 
-WITHOUT_JOIN: Final = frozenset({Proof.UNWANTED, Proof.UNCLAIMED, Proof.BY_HAND})
-"""Proofs that hold only while no join is under way."""
+_REJECTED_JOIN_SECONDS: Final = 2 * LATE_SECONDS
+"""The same against a rejection, which is proof enough but for the case that its time was written late."""
+
+Joins = Mapping[VethPair, float]
+"""What Docker has between making a veth pair and moving one end, of any network, with the seconds since it
+was seen first."""
+
+
+def minds_joins(proof: Proof | None, identity: Identity) -> bool:
+    """Whether a proof holds only while no join is under way."""
+    return proof is not None and (proof is not Proof.REJECTED or not identity.place.is_host)
+
+
+def blocking(joins: Joins, proof: Proof, identity: Identity) -> Joins:
+    """Those of these joins that are in the way of a proof: a pair that stays was left behind."""
+    if not minds_joins(proof, identity):
+        return {}
+    longest = _REJECTED_JOIN_SECONDS if proof is Proof.REJECTED else LEFT_OVER_SECONDS
+    return {pair: seconds for pair, seconds in joins.items() if seconds < longest}
 
 
 class Found(NamedTuple):
@@ -105,8 +128,7 @@ class RequestProver:
         waits: how long is waited.
         reading: how the Swarm's word was come by; None: the request does not say.
         rejections: tasks that this node rejected.
-        joins: what Docker has between making a veth pair and moving it, of any network, with the seconds
-            since it was seen first.
+        joins: what may be joins under way.
         now: the time of day.
     """
 
@@ -114,42 +136,50 @@ class RequestProver:
     waits: Waits
     reading: SwarmReading | None
     rejections: Sequence[Rejection]
-    joins: Mapping[VethPair, float]
+    joins: Joins
     now: datetime
 
     def __call__(self, device: Device, networks: Networks) -> Found:
+        found = self._found(device, networks)
+        if found.proof is None:
+            return found
+        joins = blocking(self.joins, found.proof, device.identity)
+        return join_under_way(joins) if joins else found
+
+    def _found(self, device: Device, networks: Networks) -> Found:
+        """Proof, as far as no join is under way."""
         idle = self.clock.idle(device.identity)
         if idle is None:
             return Found(None, "it carried something at the last look", ATTEMPT_SECONDS)
         rejected = self._rejected(device.identity, idle, networks)
         if rejected.proof is not None:
             return rejected
-        if device.set_up_by_others:
-            return _with(
-                rejected.words,
-                Found(
-                    None,
-                    "somebody else's software has set it up, and not Docker, whose device would be in its "
-                    "sandbox: it is removed when a task is rejected because of it",
-                ),
-            )
-        other = self._other(device.identity, idle, networks)
+        other = self._other(device, idle, networks)
         return other if other.proof is not None else _with(rejected.words, other)
 
-    def _other(self, identity: Identity, idle: Idle, networks: Networks) -> Found:
+    def _other(self, device: Device, idle: Idle, networks: Networks) -> Found:
         """Proof without any rejection."""
+        identity = device.identity
+        network = networks.needing(identity.vni)
+        if device.set_up_by_others:
+            return Found(
+                None,
+                "somebody else's software has set it up, and not Docker, whose device would be in its "
+                "sandbox: it is removed when a task is rejected because of it",
+            )
+        if not identity.place.is_host and network is not None and not network.ingress:
+            return Found(
+                None,
+                f"carries nothing since {moment(idle.since)}, and network {network.name} is wanted here: "
+                "it is removed when a task is rejected because of it",
+            )
         if self.reading is None:
             return Found(
                 None, "the request does not say when the Swarm was read (an older controller?)"
             )
-        network = networks.needing(identity.vni)
         if network is None:
-            found = self._unwanted(identity, idle, self.reading)
-        else:
-            found = self._unclaimed(idle, network.name, self.reading)
-        if found.proof is not None and self.joins:
-            return join_under_way(self.joins)
-        return found
+            return self._unwanted(identity, idle, self.reading)
+        return self._unclaimed(idle, network.name, self.reading)
 
     # --- rejected ---
 
@@ -209,10 +239,10 @@ class RequestProver:
                 wants_reading=True,
             )
         if reading.ready_seconds is None:
-            # Once it is ready again it is looked at anyway.
             return Found(
                 None,
                 "the Swarm says that this node is not ready: its dockerd may be stopped between two steps",
+                wants_reading=True,
             )
         if left > 0:
             return Found(
@@ -243,9 +273,8 @@ class RequestProver:
         own = self.waits.unclaimed - idle.seconds
         if own > 0:
             return Found(None, waiting, max(own, JOIN_PAUSE_SECONDS))
-        ready = self.waits.unclaimed - reading.ready_seconds
-        if ready > 0:
-            return Found(None, f"{waiting}, the node being ready", max(ready, JOIN_PAUSE_SECONDS))
+        if reading.ready_seconds < self.waits.unclaimed:
+            return Found(None, f"{waiting}, the node being ready", wants_reading=True)
         if reading.after is None or not self.clock.spans(idle, reading.after, self.waits.unclaimed):
             return Found(None, f"{waiting}; the Swarm is read once more", wants_reading=True)
         return Found(
@@ -261,7 +290,7 @@ def _with(doubts: str, found: Found) -> Found:
     return found._replace(words=f"{found.words}; {doubts}") if doubts else found
 
 
-def join_under_way(joins: Mapping[VethPair, float]) -> Found:
+def join_under_way(joins: Joins) -> Found:
     """What is waited for while Docker may be joining a container to a network."""
     pair = min(joins, key=joins.__getitem__)
     return Found(

@@ -22,13 +22,13 @@ from contract.messages import (
 )
 from contract.verdicts import Mode, Outcome, Stage, Verdict
 from worker.allowance import Allowance, allowance
-from worker.idle import ATTEMPT_SECONDS, IdleClock
-from worker.joins import Joins
+from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, IdleClock
+from worker.joins import JoinClock
 from worker.journal import Journal, JournalError, Record
 from worker.judge import Holding, Judgement, judge, without_device
 from worker.networks import Networks
 from worker.port import Kernel, KernelError
-from worker.proof import JOIN_PAUSE_SECONDS, WITHOUT_JOIN, RequestProver, Waits
+from worker.proof import JOIN_PAUSE_SECONDS, RequestProver, Waits, minds_joins
 from worker.remove import record, remove, verify, was_removed
 from worker.view import Identity, View
 
@@ -97,7 +97,7 @@ class Reconciler:
         self._newest: datetime | None = None
         self._detected: set[Identity] = set()
         self._unverified: list[tuple[UUID, dict[Judgement, Record]]] = []
-        self._joins = Joins(clock)
+        self._joins = JoinClock(clock)
         self._missing_since: dict[str, datetime] = {}
         # Celery's solo pool runs one task at a time; this holds for any other caller too.
         self._one_run = threading.Lock()
@@ -176,7 +176,7 @@ class Reconciler:
                     self._journal,
                     request.run_id,
                     request.data_path_port,
-                    left_over=self._joins.left_over,
+                    joins=self._joins.saw,
                 )
                 # Until the second look: if that fails, the next run's first look is the second.
                 self._unverified.append((request.run_id, outcomes))
@@ -212,6 +212,7 @@ class Reconciler:
             if removed and allowed.more
             else _recheck_after(judgements, outcomes.values()),
             wants_reading=any(each.wants_reading for each in judgements),
+            then_run=any(each.wants_reading and each.again is None for each in judgements),
         )
 
     def _judge(
@@ -229,10 +230,13 @@ class Reconciler:
             now=self._utcnow(),
         )
         judgements = judge(view.devices, networks, prover, holding)
-        if any(each.proof in WITHOUT_JOIN for each in judgements):
+        if any(minds_joins(each.proof, each.device.identity) for each in judgements):
             joins = self._joins.saw(self._kernel.joins_under_way())
             if joins:
                 judgements = judge(view.devices, networks, replace(prover, joins=joins), holding)
+        for each in judgements:
+            if each.verdict is Verdict.CONFLICT or holding.rejection(each.device.identity):
+                self._clock.in_the_way(each.device.identity)
         return judgements
 
     def _files(self, view: View, request: ReconcileRequest) -> Mapping[int, str]:
@@ -247,20 +251,22 @@ class Reconciler:
     def _rejection_by(
         self, rejections: Sequence[Rejection], identity: Identity
     ) -> Rejection | None:
-        """The newest rejection that a device which carries something must be the cause of."""
+        """The newest rejection that a device must be the cause of, because it was there before."""
         since = self._clock.seen_since(identity)
-        return max(
-            (
-                each
-                for each in rejections
-                if each.vni == identity.vni
+        went = self._clock.went(identity.vni)
+        now = self._utcnow()
+
+        def is_about_it(each: Rejection) -> bool:
+            return (
+                each.vni == identity.vni
                 and each.doubt is None
+                and each.at <= now
                 and since is not None
                 and each.at - since > timedelta(seconds=ATTEMPT_SECONDS)
-            ),
-            key=lambda each: each.at,
-            default=None,
-        )
+                and (went is None or each.at - went > timedelta(seconds=LATE_SECONDS))
+            )
+
+        return max(filter(is_about_it, rejections), key=lambda each: each.at, default=None)
 
     def _record_detections(self, orphans: list[Judgement], run_id: UUID) -> None:
         """Record the orphans that were not orphans before.
@@ -319,6 +325,7 @@ class Reconciler:
         devices: tuple[DeviceReport, ...] = (),
         recheck_after: float | None = None,
         wants_reading: bool = False,
+        then_run: bool = False,
     ) -> ReconcileReport:
         return ReconcileReport(
             run_id=request.run_id,
@@ -334,6 +341,7 @@ class Reconciler:
             devices=devices,
             recheck_after=recheck_after,
             wants_reading=wants_reading,
+            then_run=then_run,
             stamp=self._clock.stamp(),
             journal_id=self._journal.id,
             entries=tuple(self._journal.pending(ENTRIES_PER_REPORT)),

@@ -14,7 +14,7 @@ anything has changed, and deleted in one request, for which the kernel waits onc
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -25,7 +25,7 @@ from worker.journal import Record
 from worker.judge import Judgement
 from worker.ownership import why_foreign
 from worker.port import GoneError, Kernel, KernelError, UnansweredError
-from worker.proof import WITHOUT_JOIN, join_under_way
+from worker.proof import Joins, blocking, join_under_way, minds_joins
 from worker.view import HOST, Device, VethPair
 
 log = structlog.get_logger(__name__)
@@ -57,8 +57,7 @@ def remove(
     recorder: Recorder,
     run_id: UUID,
     data_path_port: int,
-    *,
-    left_over: Set[VethPair] = frozenset(),
+    joins: Callable[[Iterable[VethPair]], Joins],
 ) -> dict[Judgement, Record]:
     """Remove orphans; return what came of each (applied, vanished, refused, failed, uncertain).
 
@@ -68,7 +67,7 @@ def remove(
         recorder: where to record what is to be done, and what came of it.
         run_id: of the run.
         data_path_port: the UDP port of this Swarm's overlay networks.
-        left_over: veth pairs that are no joins under way, though they look like it.
+        joins: tells how long pairs that look like joins under way have been there.
 
     Raises:
         JournalError: nothing could be recorded before acting, and nothing was removed; or an
@@ -78,7 +77,7 @@ def remove(
         record(run_id, Stage.PLANNED, orphan, "about to be removed: " + orphan.reason)
         for orphan in orphans
     )
-    removal = _Removal(kernel, recorder, run_id, data_path_port, left_over)
+    removal = _Removal(kernel, recorder, run_id, data_path_port, joins)
     at_home = [orphan for orphan in orphans if orphan.device.identity.place.is_host]
     if len(at_home) >= TOGETHER:
         removal.together(at_home)
@@ -136,7 +135,7 @@ class _Removal:
         recorder: Recorder,
         run_id: UUID,
         data_path_port: int,
-        left_over: Set[VethPair],
+        joins: Callable[[Iterable[VethPair]], Joins],
     ) -> None:
         self.outcomes: dict[Judgement, Record] = {}
         self._kernel = kernel
@@ -144,7 +143,7 @@ class _Removal:
         self._unrecorded: list[Record] = []
         self._run_id = run_id
         self._port = data_path_port
-        self._left_over = left_over
+        self._how_long = joins
 
     def one_by_one(self, orphans: Iterable[Judgement]) -> None:
         """Delete each by itself, and record what came of it before the next: a crash leaves one open."""
@@ -179,8 +178,8 @@ class _Removal:
                 except GoneError:
                     del marked[ifindex]
                     self._vanished(orphan, "before its removal")
-            now = {device.identity.ifindex: device for device in kernel.look_at(HOST)}
             joins = self._joins(marked.values())
+            now = {device.identity.ifindex: device for device in kernel.look_at(HOST)}
             for ifindex, orphan in list(marked.items()):
                 change = self._why_not(orphan, now.get(ifindex), joins)
                 if change is not None:
@@ -223,8 +222,8 @@ class _Removal:
     def _one(self, orphan: Judgement) -> None:
         identity = orphan.device.identity
         try:
-            now = self._kernel.read(identity.place, identity.ifindex)
             joins = self._joins([orphan])
+            now = self._kernel.read(identity.place, identity.ifindex)
         except KernelError as error:
             self._failed(orphan, error)
             return
@@ -247,17 +246,17 @@ class _Removal:
             log.info("removed", device=str(identity), urgency=orphan.urgency, reason=orphan.reason)
             self._came(orphan, Stage.APPLIED, orphan.reason)
 
-    def _joins(self, orphans: Iterable[Judgement]) -> Mapping[VethPair, float]:
-        """Joins under way, if that matters to one of these. Ask after the devices were read again: a join
-        that has ended by then was seen in them, as an endpoint."""
-        if any(orphan.proof in WITHOUT_JOIN for orphan in orphans):
-            pairs = self._kernel.joins_under_way()
-            return dict.fromkeys((pair for pair in pairs if pair not in self._left_over), 0.0)
+    def _joins(self, orphans: Iterable[Judgement]) -> Joins:
+        """Joins under way, if that matters to one of these.
+
+        To be asked before the devices are read for the last time: a pair that was made by then is seen here,
+        or, once one end has been moved, in the device's sandbox.
+        """
+        if any(minds_joins(orphan.proof, orphan.device.identity) for orphan in orphans):
+            return self._how_long(self._kernel.joins_under_way())
         return {}
 
-    def _why_not(
-        self, orphan: Judgement, now: Device | None, joins: Mapping[VethPair, float]
-    ) -> str | None:
+    def _why_not(self, orphan: Judgement, now: Device | None, joins: Joins) -> str | None:
         """Why a device that was judged an orphan must not be deleted any more; None if it may be."""
         judged = orphan.device
         if now is None:
@@ -269,8 +268,9 @@ class _Removal:
             return f"it is no longer Docker's: {foreign}"
         if orphan.proof is Proof.BY_HAND and not judged.looks_dead:
             return None  # A person has named just this one, whatever it carries.
-        if joins and orphan.proof in WITHOUT_JOIN:
-            return join_under_way(joins).words
+        under_way = blocking(joins, orphan.proof, judged.identity) if orphan.proof else {}
+        if under_way:
+            return join_under_way(under_way).words
         # What others have set up is dead all the same, if dockerd itself has shown it.
         if now.set_up_by_others and orphan.proof is Proof.REJECTED:
             return None

@@ -30,7 +30,7 @@ from worker.names import attached_containers, data_path_port, overlay_networks
 from worker.networks import Networks
 from worker.ownership import why_foreign
 from worker.port import Kernel, KernelError
-from worker.proof import JOIN_PAUSE_SECONDS, WITHOUT_JOIN, Found, join_under_way, moment
+from worker.proof import JOIN_PAUSE_SECONDS, Found, Joins, join_under_way, minds_joins, moment
 from worker.remove import remove, verify
 from worker.view import Device, Identity, Place, VethPair, View
 
@@ -135,7 +135,7 @@ class _ByHand:
     grace: float
     sandbox_grace: float
     patience: float
-    joins: Mapping[VethPair, float]
+    joins: Joins
     attached: Callable[[NetworkRef], Sequence[str] | str]
 
     def __call__(self, device: Device, networks: Networks) -> Found:
@@ -188,7 +188,7 @@ def _scan(options: argparse.Namespace, kernel: Kernel) -> int:
     gone: set[Identity] = set()
     if orphans and options.fix:
         run_id = uuid4()
-        outcomes = remove(orphans, kernel, _Screen(), run_id, port)
+        outcomes = remove(orphans, kernel, _Screen(), run_id, port, _as_joins)
         devices = kernel.look().devices
         _Screen().append(verify(outcomes, devices, run_id))
         gone = {each.device.identity for each in orphans} - {each.identity for each in devices}
@@ -225,10 +225,15 @@ def _remove_one(kernel: Kernel, place: Place, ifindex: int) -> int:
     carrying = device.carrying or "it carries nothing"
     words = f"a person has named it ({carrying})"
     named = Judgement(device, Verdict.ORPHAN, words, Urgency.UNKNOWN, proof=Proof.BY_HAND)
-    outcomes = remove([named], kernel, _Screen(), run_id, device.identity.port)
+    outcomes = remove([named], kernel, _Screen(), run_id, device.identity.port, _as_joins)
     left = kernel.look_at(place)
     _Screen().append(verify(outcomes, left, run_id))
     return ORPHANS if device.identity in {each.identity for each in left} else CLEAN
+
+
+def _as_joins(pairs: Iterable[VethPair]) -> Joins:
+    """Each pair counts: one scan cannot tell which was left behind."""
+    return dict.fromkeys(pairs, 0.0)
 
 
 class _Docker:
@@ -316,12 +321,10 @@ def _settled(
             view = kernel.look()
             clock.saw(view.devices)
             judgements = judge(view.devices, networks, prover)
-            if any(each.proof in WITHOUT_JOIN for each in judgements) and (
-                joins := kernel.joins_under_way()
+            if any(minds_joins(each.proof, each.device.identity) for each in judgements) and (
+                joins := _as_joins(kernel.joins_under_way())
             ):
-                judgements = judge(
-                    view.devices, networks, replace(prover, joins=dict.fromkeys(joins, 0.0))
-                )
+                judgements = judge(view.devices, networks, replace(prover, joins=joins))
             waiting = {
                 each.device.identity: each.again for each in judgements if each.again is not None
             }

@@ -88,7 +88,9 @@ class Device(NamedTuple):
         flags: those of the VXLAN flags that are set and that Docker's driver would set.
         foreign_birth: whether it was created in a namespace other than the host's; its VNI then
             blocks nobody here.
-        endpoints: how many ports other than VXLAN devices its bridge has; 0 without a bridge.
+        endpoints: how many ports other than VXLAN devices the bridges of its sandbox have. Any of them
+            counts: a network's second subnet has a device also where it has no container, for packets to
+            its peers on other nodes (moby peerdb.go).
         ports: the names of these ports.
         addresses: its IP addresses with prefix length, as in `192.0.2.1/24`; only known in the host
             namespace.
@@ -140,7 +142,7 @@ class Device(NamedTuple):
 
         In the host namespace Docker's device is DOWN, without master and address, for the
         milliseconds of a create or delete, and for ever when it leaked. In a sandbox it is UP and
-        enslaved from the start, so there the endpoints on its bridge decide: a container that dies
+        enslaved from the start, so there the sandbox's endpoints decide: a container that dies
         takes its veth pair along, whatever becomes of dockerd.
         """
         if self.addressed:
@@ -149,11 +151,9 @@ class Device(NamedTuple):
             if self.master is not None:
                 return f"it is enslaved to the device with ifindex {self.master}"
             return "it is UP" if self.up else None
-        if self.master is None:
-            return "it is UP" if self.up else None
         if self.endpoints:
-            return f"its bridge has {self.endpoints} endpoint(s): {_some(self.ports)}"
-        return None
+            return f"its sandbox has {self.endpoints} endpoint(s): {_some(self.ports)}"
+        return "it is UP" if self.up and self.master is None else None
 
     @property
     def evidence(self) -> str:
@@ -164,9 +164,9 @@ class Device(NamedTuple):
         ]
         if self.identity.place.is_host:
             facts.append(f"addresses {_some(self.addresses)}" if self.addressed else "no address")
-        elif self.master is not None:
+        else:
             names = f" ({_some(self.ports)})" if self.endpoints else ""
-            facts.append(f"{self.endpoints} endpoint(s) on its bridge{names}")
+            facts.append(f"{self.endpoints} endpoint(s) in its sandbox{names}")
         flags = [str(flag.name).lower() for flag in self.flags]
         facts.append(f"VXLAN flags {' '.join(flags) or 'none'}")
         if self.foreign_birth:

@@ -27,9 +27,6 @@ _SHARE: Final = 0.2
 """At most so much of the time is spent on steps: at some thousand nodes one takes a while."""
 
 _SETTLES_WITHIN: Final = timedelta(seconds=30)
-_MOST_REJECTIONS: Final = 5_000
-"""In ten minutes; more of them say nothing new of a node."""
-
 _ROWS: Final = 200
 """Nodes whose facts are in memory at a time."""
 
@@ -193,7 +190,7 @@ def _devices(session: Session, now: datetime) -> Mapping[str, Mapping[str, int]]
         .where(
             Device.verdict.in_((Verdict.CONFLICT, Verdict.ORPHAN))
             # A device that is on its way somewhere is there before anybody need hear of it.
-            | ((Device.verdict == Verdict.SETTLING) & (Device.judged_at < now - _SETTLES_WITHIN))
+            | ((Device.verdict == Verdict.SETTLING) & (Device.verdict_at < now - _SETTLES_WITHIN))
         )
         .group_by(Device.node_id, Device.verdict, Device.urgency)
     ):
@@ -220,8 +217,8 @@ def rejecting_nodes(session: Session, node_id: str | None = None) -> Mapping[str
         select(Rejection, Network.name)
         .outerjoin(Network, Network.id == Rejection.network_id)
         .where(Rejection.settled_at.is_(None))
+        # There are a few of each VNI on a node (controller.swarm.rejections).
         .order_by(Rejection.at.desc(), Rejection.task_id)
-        .limit(_MOST_REJECTIONS)
     )
     if node_id is not None:
         query = query.where(Rejection.node_id == node_id)

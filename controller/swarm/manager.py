@@ -365,6 +365,7 @@ def _task(raw: Mapping[str, Any]) -> SwarmTask | None:
         service_id=raw.get("ServiceID") or "",
         since=_since(status.get("Timestamp")),
         ending=desired in _TO_END and state not in _ENDED,
+        refused=state in _REFUSED,
     )
 
 

@@ -13,10 +13,16 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from contract.messages import Stamp, SwarmReading
 from controller.swarm.events import Hint, Hints
+
+_BETWEEN_RUNS: Final = 5.0
+"""Seconds between two runs of a node for a reading: two workers of one node would ask for ever."""
+
+_MOST_NODES: Final = 100_000
+"""Of which anything is remembered: what a message says of its node is not looked up first."""
 
 
 class Mark(NamedTuple):
@@ -63,13 +69,15 @@ class Readings:
         self._heard: dict[str, Stamp] = {}
         self._known: dict[str, _Known] = {}
         self._awaited: set[str] = set()
+        self._named_at: dict[str, float] = {}
 
     def heard(self, node_id: str, stamp: Stamp | None) -> None:
         """A worker said something, with this stamp; None: it has none, and is an older worker's."""
         if stamp is not None:
             # The last one counts, and not the greatest: what nobody can have said is then soon forgotten.
             with self._lock:
-                self._heard[node_id] = stamp
+                if node_id in self._heard or len(self._heard) < _MOST_NODES:
+                    self._heard[node_id] = stamp
 
     def want(self, node_id: str, *, then_run: bool) -> None:
         """Have the Swarm read for a node soon; with `then_run` the node is looked at again after that."""
@@ -104,14 +112,22 @@ class Readings:
                     ready_from=first if is_ready else None,
                     ready_to=mark.at if is_ready else None,
                 )
-            found = {each for each in self._awaited & ready.keys() if each in mark.heard}
+            now = self._now()
+            found = {
+                each
+                for each in self._awaited & ready.keys()
+                if each in mark.heard
+                and now - self._named_at.get(each, -_BETWEEN_RUNS) >= _BETWEEN_RUNS
+            }
             self._awaited -= found
+            self._named_at.update(dict.fromkeys(found, now))
             return found
 
     def forget_others(self, nodes: Iterable[str]) -> None:
         """All other nodes than these are gone."""
         there = set(nodes)
         with self._lock:
+            self._named_at = {id_: at for id_, at in self._named_at.items() if id_ in there}
             self._heard = {id_: each for id_, each in self._heard.items() if id_ in there}
             self._known = {id_: each for id_, each in self._known.items() if id_ in there}
             self._awaited &= there

@@ -5,10 +5,10 @@ the node's worker before that.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from controller import due
@@ -24,6 +24,11 @@ _MOST_REMEMBERED: Final = 20_000
 _LONGEST_REASON: Final = 500
 _LONGEST_ERROR: Final = 2_000
 _MOST_AT_ONCE: Final = 500
+
+_MOST_OPEN: Final = 10
+"""Of one VNI on one node."""
+
+_NEVER: Final = datetime(1, 1, 1, tzinfo=UTC)
 
 _OLD: Final = timedelta(days=1)
 """A task of which nothing is stored, rejected so long ago, is history: Swarm lists some for long. No clock is
@@ -50,23 +55,48 @@ class Rejections:
         """Ids of tasks, the oldest first: Swarm lists them for long."""
 
     @staticmethod
-    def among(tasks: Iterable[SwarmTask]) -> list[SwarmTask]:
-        """Those that failed with the fault's words."""
-        return [task for task in tasks if task.error and is_leak(task.error)]
+    def among(tasks: Sequence[SwarmTask]) -> list[SwarmTask]:
+        """Those that were refused with the fault's words, and not followed by one that runs there."""
+        refused = [task for task in tasks if task.refused and is_leak(task.error)]
+        runs = _newest_running(tasks, {task.node_id for task in refused})
+        return [
+            task
+            for task in refused
+            if all(
+                runs.get((task.node_id, network), _NEVER) <= (task.since or _NEVER)
+                for network in task.networks
+            )
+        ]
 
     def tell(self, tasks: Iterable[SwarmTask], networks: Mapping[str, SwarmNetwork]) -> None:
         """Keep those among these tasks that were rejected and are new, and make their nodes due."""
-        new = [task for task in self.among(tasks) if task.id not in self._told][:_MOST_AT_ONCE]
+        new = [task for task in self.among([*tasks]) if task.id not in self._told][:_MOST_AT_ONCE]
         if not new:
             return
         with self._database.write() as session:
-            for task in self._unknown(session, new):
-                self._keep(session, task, networks)
+            # A node that is not stored yet comes with the next whole reading, and its tasks again.
+            nodes = set(
+                session.scalars(select(Node.id).where(Node.id.in_({task.node_id for task in new})))
+            )
+            known = [task for task in new if task.node_id in nodes]
+            kept = set(
+                session.scalars(
+                    select(Rejection.task_id).where(
+                        Rejection.task_id.in_([task.id for task in known])
+                    )
+                )
+            )
+            for task in known:
+                if task.id not in kept:
+                    self._keep(session, task, networks)
+            session.flush()
+            self._settle_superseded(session, {task.node_id for task in known})
         # Only now: what could not be stored is told again.
-        self._told.update((task.id, None) for task in new)
+        self._told.update((task.id, None) for task in known)
         for oldest in list(self._told)[:-_MOST_REMEMBERED]:
             del self._told[oldest]
-        self._ring(Priority.DRIFT)
+        if known:
+            self._ring(Priority.DRIFT)
 
     def settle(self, nodes: Collection[str], tasks: Sequence[SwarmTask]) -> None:
         """Note of which rejections nothing is left, given all tasks of these nodes.
@@ -83,40 +113,49 @@ class Rejections:
                     Rejection.network_id,
                     Rejection.at,
                     Rejection.seen_at,
-                ).where(Rejection.settled_at.is_(None), Rejection.network_id.is_not(None))
+                ).where(
+                    Rejection.settled_at.is_(None),
+                    Rejection.network_id.is_not(None),
+                    Rejection.node_id.in_(nodes),
+                )
             ).all()
-        settled = []
-        for row in open_:
-            if row.node_id not in nodes:
-                continue
-            theirs = [
-                task
-                for task in tasks
-                if task.node_id == row.node_id and row.network_id in task.networks and task.wanted
-            ]
-            later = any(
-                task.running and task.since is not None and task.since > row.at for task in theirs
+        if not open_:
+            return
+        runs = _newest_running(tasks, {row.node_id for row in open_})
+        settled = [
+            row.task_id
+            for row in open_
+            if (
+                runs[row.node_id, row.network_id] > row.at
+                if (row.node_id, row.network_id) in runs
+                else now - row.seen_at > _BETWEEN_TASKS
             )
-            if later or (not theirs and now - row.seen_at > _BETWEEN_TASKS):
-                settled.append(row.task_id)
+        ]
         if settled:
             with self._database.write() as session:
                 session.execute(
                     update(Rejection).where(Rejection.task_id.in_(settled)).values(settled_at=now)
                 )
 
-    @staticmethod
-    def _unknown(session: Session, tasks: Sequence[SwarmTask]) -> list[SwarmTask]:
-        """Those of which nothing is stored, on nodes that are: a node comes with the next whole reading."""
-        kept = set(
-            session.scalars(
-                select(Rejection.task_id).where(Rejection.task_id.in_([task.id for task in tasks]))
+    def _settle_superseded(self, session: Session, nodes: Collection[str]) -> None:
+        """Let the newest few of each node and VNI speak for all: more say nothing new."""
+        place = func.row_number().over(
+            partition_by=(Rejection.node_id, Rejection.vni, Rejection.cidr),
+            order_by=(Rejection.seen_at.desc(), Rejection.at.desc(), Rejection.task_id),
+        )
+        ranked = (
+            select(Rejection.task_id, place.label("place"))
+            .where(Rejection.settled_at.is_(None), Rejection.node_id.in_(nodes))
+            .subquery()
+        )
+        session.execute(
+            update(Rejection)
+            .where(
+                Rejection.task_id.in_(select(ranked.c.task_id).where(ranked.c.place > _MOST_OPEN))
             )
+            .values(settled_at=self._utcnow())
+            .execution_options(synchronize_session=False)
         )
-        nodes = set(
-            session.scalars(select(Node.id).where(Node.id.in_({task.node_id for task in tasks})))
-        )
-        return [task for task in tasks if task.id not in kept and task.node_id in nodes]
 
     def _keep(
         self, session: Session, task: SwarmTask, networks: Mapping[str, SwarmNetwork]
@@ -147,6 +186,23 @@ class Rejections:
                 priority=Priority.DRIFT,
                 reason=f"task {task.id} was rejected: {task.error}"[:_LONGEST_REASON],
             )
+
+
+def _newest_running(
+    tasks: Iterable[SwarmTask], nodes: Collection[str]
+) -> Mapping[tuple[str, str], datetime]:
+    """Node and network id to when the newest of its tasks that runs there began to.
+
+    Before all time if none runs, and only on these nodes. What no task is to be on is not in it.
+    """
+    found: dict[tuple[str, str], datetime] = {}
+    for task in tasks:
+        if task.node_id in nodes and task.wanted:
+            since = task.since if task.running and task.since is not None else _NEVER
+            for network_id in task.networks:
+                key = (task.node_id, network_id)
+                found[key] = max(since, found.get(key, _NEVER))
+    return found
 
 
 def settle_removed(session: Session, node_id: str, vnis: Collection[int], now: datetime) -> None:

@@ -179,18 +179,19 @@ class Sync:
             identity = ask(self._swarm.identity)
             with self._database.read() as session:
                 store.check_identity(session, identity)
+            mark = self._readings.begin()
             nodes = {each.id: each for each in ask(self._swarm.nodes)}
             networks = {each.id: each for each in ask(self._swarm.networks)}
             wanted: dict[str, Packed] = {}
             places: Places = {}
             rejected: list[SwarmTask] = []
-            marks: list[tuple[Mark, list[str]]] = []
+            whole: list[str] = []
             for ids in _portions(list(nodes), _NODES_AT_ONCE):
-                mark = self._readings.begin()
                 tasks = ask(lambda ids=ids: self._swarm.tasks_of_nodes(ids))  # type: ignore[misc]
                 self._take_in(ids, networks, tasks, wanted, places)
-                marks.append((mark, _whole(ids, networks, tasks)))
+                whole += _whole(ids, networks, tasks)
                 rejected += self._rejections.among(tasks)
+                # Such as are new are known after this reading, and settled by the next.
                 self._rejections.settle(ids, tasks)
                 self._watch_for_rejections()
             if ask(self._swarm.identity).swarm_id != identity.swarm_id:
@@ -208,8 +209,7 @@ class Sync:
             store.store_networks(session, networks.values(), now, whole=True)
         self._rejections.tell(rejected, networks)
         self._store(wanted)
-        for mark, ids in marks:
-            self._read(mark, {id_: nodes[id_] for id_ in ids})
+        self._read(mark, {id_: nodes[id_] for id_ in whole})
         self._readings.forget_others(nodes)
         with self._database.write() as session:
             # At the end: nothing is dispatched before it is known for the first time.
@@ -463,8 +463,9 @@ class Sync:
 def _whole(
     ids: Sequence[str], networks: Mapping[str, SwarmNetwork], tasks: Sequence[SwarmTask]
 ) -> list[str]:
-    """Those of these nodes whose tasks name no network that the list lacks."""
-    unknown = of_unknown_networks(networks.keys(), tasks)
+    """Those of these nodes whose tasks name no network that the list lacks, or of which it tells no VNI."""
+    numbered = {id_ for id_, network in networks.items() if network.vnis}
+    unknown = of_unknown_networks(numbered, tasks)
     return [id_ for id_ in ids if id_ not in unknown]
 
 

@@ -97,7 +97,8 @@ class SwarmTask:
         wanted: it is on its node, or is to be: whether it runs, is about to, was just refused, or is to end
             and its node has not said that it has.
         running: it runs, says its node.
-        error: what the node said when it refused or failed it.
+        refused: its node rejected or failed it.
+        error: what the node said then.
         since: when it came into its state, by its node's clock; None: that makes no sense.
         ending: it is only waited for its end.
     """
@@ -112,6 +113,7 @@ class SwarmTask:
     service_id: str = ""
     since: datetime | None = None
     ending: bool = False
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

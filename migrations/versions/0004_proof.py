@@ -20,6 +20,7 @@ def upgrade() -> None:
     op.add_column("network_vnis", sa.Column("cidr", sa.String(64)))
     op.add_column("devices", sa.Column("proof", sa.String(16)))
     op.add_column("devices", sa.Column("netns_file", sa.String(255)))
+    op.add_column("devices", sa.Column("verdict_at", sa.DateTime(timezone=True)))
     op.create_table(
         "rejections",
         sa.Column("task_id", sa.String(25), nullable=False),

@@ -132,7 +132,7 @@ def _device(number: int, index: int) -> dict[str, object]:
         "verdict": Verdict.ORPHAN if dead else Verdict.IN_USE,
         "urgency": Urgency.STALE if dead else None,
         "network_id": None,
-        "reason": "its bridge has 2 endpoint(s)",
+        "reason": "its sandbox has 2 endpoint(s)",
         "evidence": "UP, master br0",
         "first_seen_at": START,
         "judged_at": START,

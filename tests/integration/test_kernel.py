@@ -182,6 +182,26 @@ def test_a_sandbox_is_seen_from_outside_and_its_endpoints_are_counted(
     assert not device.foreign_birth, "created in the host namespace, as Docker does"
 
 
+@pytest.mark.parametrize("endpoint", [True, False])
+def test_an_endpoint_keeps_every_device_of_its_sandbox_alive(
+    host: Namespace, endpoint: bool
+) -> None:
+    """Docker makes the device of a second subnet for peers on other nodes too."""
+    host.add_sandbox("sandbox", NAME, VNI, endpoint=endpoint)
+    host.add_vxlan("vx-001003-n0fxr", 0x1003)
+    host.ip("link set vx-001003-n0fxr netns sandbox name vxlan1")
+    for words in ("add br1 type bridge", "set vxlan1 master br1 up", "set br1 up"):
+        host.ip(f"-n sandbox link {words}")
+    with host.kernel() as kernel:
+        devices = kernel.look().devices
+        alone = [kernel.read(each.identity.place, each.identity.ifindex) for each in devices]
+    assert {each.identity.name for each in devices} == {"vxlan0", "vxlan1"}
+    for device in (*devices, *alone):
+        assert device is not None
+        assert device.looks_dead is not endpoint
+        assert device.ports == (("veth0",) if endpoint else ())
+
+
 def test_the_number_that_the_host_has_for_itself_lists_nothing_twice(host: Namespace) -> None:
     host.add_vxlan(NAME, VNI)
     host.add_sandbox("sandbox", "vx-001003-other", 0x1003, endpoint=False)

@@ -1,5 +1,6 @@
 """What proves a device dead, on its way through the controller: from the Swarm to a worker's request."""
 
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -19,6 +20,7 @@ from controller.models import Device, Node, Rejection
 from controller.requests import Terms
 from controller.swarm.events import Hint, Hints
 from controller.swarm.readings import Readings
+from controller.swarm.rejections import Rejections
 from controller.swarm.sync import Sync
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import (
@@ -149,6 +151,43 @@ def test_a_rejection_is_kept_once_also_by_a_controller_that_was_started_anew(
     assert len(again.rejections()) == 1
 
 
+def test_a_rejection_on_a_node_that_is_not_stored_yet_is_kept_once_it_is(whole: Whole) -> None:
+    refused = task("t5", "new", "shop", live=False, wanted=True, error=FAULT, since=LATER)
+    kept = Rejections(whole.database, lambda *_: None, whole.clock)
+    networks = {each.id: each for each in (INGRESS, SHOP, MAIL)}
+    kept.tell([refused], networks)
+    assert whole.rejections() == []
+    whole.read(answer=snapshot("one", "two", "new", tasks=[running()]))
+    kept.tell([refused], networks)
+    assert [each.task_id for each in whole.rejections()] == [swarm_id("t5")]
+
+
+def test_what_was_followed_by_a_task_that_runs_is_history_from_the_first(whole: Whole) -> None:
+    """A controller that is started on a healthy Swarm reads of what was healed hours ago."""
+    whole.answer()
+    whole.read(rejected(wanted=False), running("t3", since=LATER + timedelta(seconds=5)))
+    assert whole.rejections() == []
+    assert whole.ready()[0] == "True"
+
+
+def test_of_many_rejections_the_newest_few_speak_for_all(whole: Whole) -> None:
+    many = [
+        rejected(f"r{number:03}", since=LATER + timedelta(seconds=number)) for number in range(100)
+    ]
+    whole.read(*many[:60])
+    whole.read(*many)
+    assert len(whole.rejections()) == 100
+    told = whole.request().rejections
+    assert len(told) == 10
+    assert {each.task_id for each in told} <= {each.id for each in many[60:]}
+
+
+def test_what_only_speaks_of_the_fault_is_no_rejection(whole: Whole) -> None:
+    """A path of a bind mount, say, in the error of a task that runs."""
+    whole.read(task("t2", "one", "shop", error=FAULT))
+    assert whole.rejections() == []
+
+
 def test_of_history_nothing_is_told(whole: Whole) -> None:
     whole.read(rejected(since=START - timedelta(days=2)))
     (kept,) = whole.rejections()
@@ -243,7 +282,7 @@ def test_a_node_that_is_not_ready_is_told_so(whole: Whole) -> None:
 def test_a_report_that_waits_for_a_reading_gets_one_and_then_a_run(
     whole: Whole, clock: Clock
 ) -> None:
-    whole.answer(stamp=stamp(1.0), wants_reading=True)
+    whole.answer(stamp=stamp(1.0), wants_reading=True, then_run=True)
     whole.swarm.asked.clear()
     clock.advance(0.1)
     assert whole.sync.step()
@@ -257,6 +296,13 @@ def test_while_the_grace_period_lasts_the_reading_makes_no_run(whole: Whole, clo
     whole.answer(stamp=stamp(1.0), wants_reading=True, recheck_after=4.0)
     assert whole.sync.step()
     assert "the Swarm was read for it" not in due_row(whole.database).reasons
+
+
+def test_a_reading_with_a_network_without_a_vni_is_not_whole(whole: Whole) -> None:
+    whole.answer(stamp=stamp(1.0))
+    bare = replace(SHOP, subnets=())
+    whole.read(answer=snapshot(tasks=[running()], networks=[INGRESS, bare, MAIL]))
+    assert whole.readings.of(swarm_id("one")).after is None
 
 
 def test_a_reading_with_a_task_on_a_network_that_is_not_listed_yet_is_not_whole(

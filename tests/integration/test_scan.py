@@ -286,7 +286,7 @@ def test_one_device_goes_because_a_person_says_so_and_no_other(host: Namespace) 
         "applied",
         "verified",
     ]
-    assert "a person has named it (its bridge has 1 endpoint(s): veth0)" in done.stderr
+    assert "a person has named it (its sandbox has 1 endpoint(s): veth0)" in done.stderr
     assert list(scanned(host)) == ["vx-001003-n0fxr"]
     again = scan(host, "--remove", named)
     assert again.returncode == 2

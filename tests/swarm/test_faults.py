@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from contract.queues import node_queue
-from tests.lab import Lab, Node
+from tests.lab import Lab, Node, sandbox
 from tests.servers import await_true
 from tests.stack import Stack
 from tests.swarm.services import await_packets, failures, make_network, make_service, scale
@@ -182,6 +182,33 @@ def test_a_foreign_device_on_a_networks_vni_is_named_and_left_alone(lab: Lab, st
         node.run(["ip", "link", "show", "vxlan.calico"])
     finally:
         node.run(["ip", "link", "delete", "vxlan.calico"])
+
+
+def test_a_second_subnet_that_has_only_peers_on_other_nodes_is_in_use(
+    lab: Lab, stack: Stack
+) -> None:
+    """Docker makes its device for packets to them, without any endpoint on its bridge (peerdb.go)."""
+    node, peer = lab.nodes[1], lab.nodes[2]
+    # So small that the fourth task on the peer needs the second one.
+    small = [f"--subnet=10.60.{number}.0/29" for number in range(2)]
+    lab.manager.docker("network", "create", "--driver", "overlay", "--label", "test", *small, "two")
+    network = lab.network("two")
+    make_service(lab, "here", network.name, node)
+    lab.wait_tasks("here", node=node)
+    make_service(lab, "there", network.name, peer, replicas=4)
+    lab.wait_tasks("there", count=4, node=peer)
+
+    def found() -> list[dict[str, Any]]:
+        return [each for vni in network.vnis for each in devices(stack, node, vni)]
+
+    await_true(lambda: len(found()) == 2, "the node has a device of each subnet", 40.0)
+    assert {each["verdict"] for each in found()} == {"in_use"}
+    alone = sandbox(node, network)
+    shown = node.run(
+        ["nsenter", f"--net={alone}", "--", "ip", "-json", "link", "show"], inside=True
+    ).stdout
+    ports = {link["master"] for link in json.loads(shown) if link["ifname"].startswith("veth")}
+    assert len(ports) == 1, "only one of its bridges has endpoints"
 
 
 @pytest.mark.timeout(900)  # `--churn` says how many rounds

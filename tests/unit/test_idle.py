@@ -167,6 +167,36 @@ def test_a_dead_device_that_is_missed_is_remembered_for_a_while(clock: Clock, ti
     assert clock.went(VNI) is None
 
 
+def test_a_time_of_day_that_was_set_forward_makes_its_going_no_older(
+    clock: Clock, time: Time
+) -> None:
+    clock.saw([leaked()])
+    time.now += ATTEMPT_SECONDS + 1
+    clock.saw([])
+    time.now += 5
+    time.set_forward = 3600
+    assert clock.went(VNI) == time.of_day - timedelta(seconds=5)
+
+
+def test_what_dockerd_found_in_its_way_is_missed_though_it_was_alive(
+    clock: Clock, time: Time
+) -> None:
+    clock.saw([in_sandbox(endpoints=1)])
+    clock.in_the_way(in_sandbox(endpoints=1).identity)
+    clock.saw([in_sandbox(endpoints=1)])
+    clock.saw([])
+    assert clock.went(VNI) is not None
+
+
+def test_one_that_was_only_moved_is_not_missed(clock: Clock, time: Time) -> None:
+    clock.saw([in_sandbox(endpoints=0)])
+    time.now += ATTEMPT_SECONDS + 1
+    clock.saw([])
+    assert clock.went(VNI) is not None
+    clock.saw([leaked()])
+    assert clock.went(VNI) is None, "it has the same number"
+
+
 @pytest.mark.parametrize(
     ("first", "then"),
     [

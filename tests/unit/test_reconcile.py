@@ -235,16 +235,17 @@ def test_a_rejected_task_is_proof_at_once_and_is_told_with_its_facts(tmp_path: P
     assert all(told[0].task_id in entry.reason for entry in node.entries()[:3])
 
 
-def test_a_wanted_network_without_a_rejection_keeps_its_device_for_minutes(tmp_path: Path) -> None:
+def test_an_ingress_network_keeps_its_device_for_minutes(tmp_path: Path) -> None:
     """An ingress network, whose tasks nobody can reject, is healed in the end."""
     node = WorkerNode(tmp_path, [in_sandbox(endpoints=0)])
     while node.seconds < UNCLAIMED:
-        report = node.run(desired=[network()])
+        report = node.run(desired=[network(ingress=True)])
         assert [each.verdict for each in report.devices] == [Verdict.SETTLING]
         assert report.recheck_after == UNCLAIMED - node.seconds
         node.seconds += GRACE
     node.seconds += 1
-    assert [each.proof for each in node.run(desired=[network()]).devices] == [Proof.UNCLAIMED]
+    report = node.run(desired=[network(ingress=True)])
+    assert [each.proof for each in report.devices] == [Proof.UNCLAIMED]
     assert len(node.kernel.hits) == 1
 
 
@@ -271,7 +272,8 @@ def test_a_join_that_begins_before_the_deletion_stops_it(tmp_path: Path) -> None
     def join() -> None:
         node.kernel.joins = [PAIR]
 
-    node.kernel.before("read", join)
+    node.kernel.before("joins_under_way", lambda: None)
+    node.kernel.before("joins_under_way", join)
     report = node.run()
     assert node.kernel.hits == []
     assert node.stages() == [Stage.DETECTED, Stage.PLANNED, Stage.REFUSED]
@@ -291,6 +293,17 @@ def test_a_veth_pair_that_a_dead_dockerd_left_is_no_join_in_the_end(tmp_path: Pa
     assert node.seconds >= LEFT_OVER_SECONDS
 
 
+def test_a_join_that_ends_before_the_last_look_is_seen_in_the_sandbox(tmp_path: Path) -> None:
+    """A pair that was moved after the pairs were listed is an endpoint by the time the device is read."""
+    node = WorkerNode(tmp_path, [in_sandbox(endpoints=0)])
+    node.run()
+    node.seconds += GRACE
+    node.kernel.before("joins_under_way", lambda: None)
+    node.kernel.before("joins_under_way", lambda: node.kernel.put(in_sandbox(endpoints=1)))
+    node.run()
+    assert node.kernel.hits == []
+
+
 def test_many_are_not_deleted_together_while_a_join_begins(tmp_path: Path) -> None:
     node = WorkerNode(tmp_path, orphans(TOGETHER))
     node.run()
@@ -299,7 +312,7 @@ def test_many_are_not_deleted_together_while_a_join_begins(tmp_path: Path) -> No
     def join() -> None:
         node.kernel.joins = [PAIR]
 
-    node.kernel.before("look_at", join)
+    node.kernel.before("set_group", join)
     node.run()
     assert node.kernel.hits == []
     assert not any(node.kernel.group_of(each.identity.ifindex) for each in node.kernel.devices())
@@ -379,6 +392,54 @@ def test_a_device_that_replaced_a_dead_one_is_not_taken_for_a_rejection_written_
     report = node.run(desired=[network()], rejections=[rejection(node.now, task="late")])
     assert len(node.kernel.hits) == 1
     assert "may be about another device" in report.devices[0].reason
+
+
+def test_a_device_that_replaced_one_that_a_person_removed_is_not_taken_either(
+    tmp_path: Path,
+) -> None:
+    """What held the VNI had an endpoint, and was named as that."""
+    held = in_sandbox(endpoints=1)
+    node = WorkerNode(tmp_path, [held])
+    node.run(desired=[network()])
+    node.seconds += 10
+    report = node.run(desired=[network()], rejections=[rejection(node.now)])
+    assert report.devices[0].reason.startswith("holds VNI")
+    node.kernel.vanish(*held.identity[:2])
+    node.run(desired=[network()])
+    node.kernel.put(in_sandbox(endpoints=0, ifindex=9))
+    node.run(desired=[network()])
+    node.seconds += 8
+    late = [rejection(node.now, task="late")]
+    report = node.run(desired=[network()], rejections=late)
+    assert node.kernel.hits == []
+    node.kernel.put(in_sandbox(endpoints=1, ifindex=9))
+    report = node.run(desired=[network()], rejections=late)
+    assert not report.devices[0].reason.startswith("holds VNI"), "nobody is told to remove it"
+
+
+def test_a_device_that_is_only_moved_home_is_the_one_that_was_there(tmp_path: Path) -> None:
+    """So a leak on the last leave: in the sandbox, then in the host namespace with the same number."""
+    node = WorkerNode(tmp_path, [in_sandbox(endpoints=0)])
+    node.run()
+    node.seconds += 2
+    node.run()
+    node.kernel.vanish(*in_sandbox(endpoints=0).identity[:2])
+    node.kernel.put(leaked())
+    node.run()
+    node.seconds += 2
+    report = node.run(desired=[network()], rejections=[rejection(node.now)])
+    assert [each.proof for each in report.devices] == [Proof.REJECTED]
+
+
+def test_the_device_of_a_second_subnet_lives_as_long_as_its_sandbox(tmp_path: Path) -> None:
+    """It has no endpoint of its own where only other nodes have containers in that subnet."""
+    two = network(VNI, VNI + 1, running=True)
+    second = in_sandbox(endpoints=3, name="vxlan1", ifindex=8, vni=VNI + 1)._replace(master=3)
+    node = WorkerNode(tmp_path, [in_sandbox(endpoints=3), second])
+    for _ in range(80):
+        node.seconds += GRACE
+        node.run(desired=[two])
+    assert node.kernel.hits == []
 
 
 # What limits it.

@@ -53,7 +53,7 @@ def changed(device: Device) -> Callable[[FakeKernel], None]:
         (IN_HOST, changed(leaked(identity(name="vx-mine"))), "the ifindex now belongs to"),
         (IN_HOST, changed(leaked(identity(vni=VNI + 1))), "the ifindex now belongs to"),
         (IN_HOST, changed(leaked(identity(port=8472))), "the ifindex now belongs to"),
-        (IN_SANDBOX, changed(in_sandbox(endpoints=1)), "its bridge has 1 endpoint(s): veth0"),
+        (IN_SANDBOX, changed(in_sandbox(endpoints=1)), "its sandbox has 1 endpoint(s): veth0"),
         (IN_SANDBOX, changed(in_sandbox(endpoints=0, name="vxlan1")), "the ifindex now belongs to"),
     ],
     ids=[

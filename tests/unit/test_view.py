@@ -48,14 +48,14 @@ def test_any_identity_that_a_kernel_can_show_survives_the_wire(
         (
             in_sandbox(endpoints=2),
             (
-                "UP, master ifindex 2, 2 endpoint(s) on its bridge (veth0, veth1), "
+                "UP, master ifindex 2, 2 endpoint(s) in its sandbox (veth0, veth1), "
                 "VXLAN flags learning proxy l2miss l3miss"
             ),
         ),
         (
             in_sandbox(endpoints=0)._replace(ipv6=True, apart=True),
             (
-                "UP, master ifindex 2, 0 endpoint(s) on its bridge, "
+                "UP, master ifindex 2, 0 endpoint(s) in its sandbox, "
                 "VXLAN flags learning proxy l2miss l3miss, IPv6 underlay, "
                 "receive flags that Docker does not set"
             ),
