@@ -185,6 +185,41 @@ def test_docker_itself_leaves_a_device_that_gets_tasks_rejected(lab: Lab) -> Non
     lab.wait_tasks(service, node=node)
 
 
+def test_the_recipe_of_the_documentation_makes_docker_leak(
+    name: str, engine: Path | None, tmp_path: Path
+) -> None:
+    """Its script as printed; whoever follows it is told to try again if dockerd was faster."""
+    text = (_REPOSITORY / "docs" / "leak-recipe.md").read_text()
+    script = tmp_path / "leak.py"
+    script.write_text(text.split("```python\n")[1].split("```")[0])
+    # One node: in a larger Swarm a killed dockerd may take 30 s until it starts tasks again.
+    with Lab.create(name, nodes=1, engine=engine) as lab:
+        node = lab.manager
+        network = make_network(lab, "recipe")
+        service = make_service(lab, network, node)
+
+        def leaked() -> bool:
+            node.docker("service", "scale", "--detach", f"{service}=1")
+            lab.wait_tasks(service)
+            recipe = node.popen(
+                [sys.executable, script, str(node.dockerd_pid()), network.id],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert recipe.stdout is not None
+            assert "now stop the last task" in recipe.stdout.readline()
+            node.docker("service", "scale", "--detach", f"{service}=0")
+            device = recipe.communicate(timeout=30)[0].split()[-1]
+            node.await_dockerd_end()
+            found = device in links(node)
+            node.start_dockerd()
+            return found
+
+        assert any(leaked() for _ in range(3))
+        node.docker("service", "scale", "--detach", f"{service}=1")
+        await_fault(lab, service)
+
+
 def test_a_hidden_device_gets_tasks_rejected_and_shows_nowhere(
     name: str, engine: Path | None
 ) -> None:
