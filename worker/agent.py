@@ -28,7 +28,7 @@ from contract.queues import (
 from contract.restart import failures_before, start_anew
 from contract.verdicts import Mode, Outcome
 from worker.access import open_kernel
-from worker.idle import ATTEMPT_SECONDS, IdleClock
+from worker.idle import HINT_SECONDS, IdleClock
 from worker.journal import Journal, JournalError
 from worker.judge import SANDBOX_GRACE_SECONDS
 from worker.outbox import Outbox
@@ -61,7 +61,7 @@ class Agent:
         self._watch = LinkWatch(
             kernel=self._kernels[0],
             clock=clock,
-            hint_after=ATTEMPT_SECONDS,
+            hint_after=HINT_SECONDS,
             data_path_port=lambda: self._data_path_port,
             drift=self._tell_drift,
         )

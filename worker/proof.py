@@ -36,7 +36,7 @@ REJECTION_SECONDS: Final = 60.0
 """How old a rejection may be: a dockerd that was started anew since may have taken over what it found
 (libnetwork restores the sandboxes of endpoints in its store, up to 23.0)."""
 
-JOIN_PAUSE_SECONDS: Final = 1.0
+JOIN_PAUSE_SECONDS: Final = 0.2
 """After so long there is another look at a join that is under way: a healthy one takes milliseconds."""
 
 _LONGEST_JOIN_PAUSE: Final = 60.0

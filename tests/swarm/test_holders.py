@@ -121,7 +121,12 @@ def test_an_ingress_network_that_nobody_takes_up_is_healed_in_the_end(
             30.0,
         )
         await_true(lambda: not planted.exists(), "it is removed", 150.0)
-        rows = [row for row in applied(stack, node) if row["name"] == planted.name]
+
+        def removals() -> list[dict[str, Any]]:
+            return [row for row in applied(stack, node) if row["name"] == planted.name]
+
+        await_true(removals, "the audit trail says so", 30.0)
+        rows = removals()
         assert [row["vni"] for row in rows] == [ingress.vnis[0]]
         assert "nobody took it up for 60 s" in rows[0]["reason"]
     node.restart_dockerd()
