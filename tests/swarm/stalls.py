@@ -13,7 +13,7 @@ from tests.lab import Lab, LabNetwork, Link, LinkSignal, Moment, Node, wait_unti
 from tests.servers import await_true
 from tests.swarm.services import scale
 
-_ATTEMPTS = 5
+_ATTEMPTS = 8
 _MOMENT_SECONDS = 30.0
 _NAMESPACES = "/run/docker/netns"
 
