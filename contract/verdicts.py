@@ -20,7 +20,7 @@ class Verdict(StrEnum):
 
 
 class Proof(StrEnum):
-    """What shows that a device which looks dead belongs to no dockerd: a time-out alone never does."""
+    """What shows that a device which looks dead belongs to no dockerd. That time has passed never does."""
 
     REJECTED = "rejected"
     """A task of its network was rejected here because of it, after it was known to carry nothing: a dockerd

@@ -4,14 +4,14 @@ The kernel's evidence says what looks dead, and proof (`worker.proof`) what is. 
 nothing: the orphan that hurts belongs to a network that *is* wanted here.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from contract.messages import DesiredNetwork, NetworkRef, Rejection
 from contract.verdicts import Proof, Urgency, Verdict
 from worker.networks import Networks
 from worker.ownership import is_probe, network_prefix, why_foreign
-from worker.proof import Prover, moment
+from worker.proof import Joins, Prover, minds_joins, moment
 from worker.view import Device, Identity
 
 SANDBOX_GRACE_SECONDS: Final = 5.0
@@ -80,6 +80,30 @@ def judge(
             judged.append(Judgement(device, Verdict.FOREIGN, why))
     for index, device, why in foreign:
         judged[index] = _foreign(device, why, networks, families == {True})
+    return judged
+
+
+def judge_minding_joins(
+    devices: Collection[Device],
+    networks: Networks,
+    prover: Callable[[Joins], Prover],
+    joins: Callable[[], Joins],
+    holding: Holding = NOTHING_HELD,
+) -> list[Judgement]:
+    """Judge each device; ask for joins under way, after the look, if a proof depends on them.
+
+    Args:
+        devices: as the kernel shows them.
+        networks: what the run knows of the Swarm.
+        prover: makes what asks for proof, given joins under way.
+        joins: asks for those.
+        holding: what is known of VNIs that dockerd found taken.
+    """
+    judged = judge(devices, networks, prover({}), holding)
+    if any(minds_joins(each.proof, each.device.identity) for each in judged):
+        under_way = joins()
+        if under_way:
+            return judge(devices, networks, prover(under_way), holding)
     return judged
 
 

@@ -25,10 +25,10 @@ from worker.allowance import Allowance, allowance
 from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, IdleClock
 from worker.joins import JoinClock
 from worker.journal import Journal, JournalError, Record
-from worker.judge import Holding, Judgement, judge, without_device
+from worker.judge import Holding, Judgement, judge_minding_joins, without_device
 from worker.networks import Networks
 from worker.port import Kernel, KernelError
-from worker.proof import JOIN_PAUSE_SECONDS, RequestProver, Waits, minds_joins
+from worker.proof import JOIN_PAUSE_SECONDS, RequestProver, Waits
 from worker.remove import record, remove, verify, was_removed
 from worker.view import Identity, View
 
@@ -229,11 +229,13 @@ class Reconciler:
             joins={},
             now=self._utcnow(),
         )
-        judgements = judge(view.devices, networks, prover, holding)
-        if any(minds_joins(each.proof, each.device.identity) for each in judgements):
-            joins = self._joins.saw(self._kernel.joins_under_way())
-            if joins:
-                judgements = judge(view.devices, networks, replace(prover, joins=joins), holding)
+        judgements = judge_minding_joins(
+            view.devices,
+            networks,
+            lambda joins: replace(prover, joins=joins),
+            lambda: self._joins.saw(self._kernel.joins_under_way()),
+            holding,
+        )
         for each in judgements:
             if each.verdict is Verdict.CONFLICT or holding.rejection(each.device.identity):
                 self._clock.in_the_way(each.device.identity)

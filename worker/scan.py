@@ -25,12 +25,12 @@ from contract.verdicts import Proof, Urgency, Verdict
 from worker.access import open_kernel
 from worker.idle import IdleClock
 from worker.journal import Record
-from worker.judge import Judgement, judge
+from worker.judge import Judgement, judge_minding_joins
 from worker.names import attached_containers, data_path_port, overlay_networks
 from worker.networks import Networks
 from worker.ownership import why_foreign
 from worker.port import Kernel, KernelError
-from worker.proof import JOIN_PAUSE_SECONDS, Found, Joins, join_under_way, minds_joins, moment
+from worker.proof import JOIN_PAUSE_SECONDS, Found, Joins, join_under_way, moment
 from worker.remove import remove, verify
 from worker.view import Device, Identity, Place, VethPair, View
 
@@ -320,11 +320,12 @@ def _settled(
         while True:
             view = kernel.look()
             clock.saw(view.devices)
-            judgements = judge(view.devices, networks, prover)
-            if any(minds_joins(each.proof, each.device.identity) for each in judgements) and (
-                joins := _as_joins(kernel.joins_under_way())
-            ):
-                judgements = judge(view.devices, networks, replace(prover, joins=joins))
+            judgements = judge_minding_joins(
+                view.devices,
+                networks,
+                lambda joins: replace(prover, joins=joins),
+                lambda: _as_joins(kernel.joins_under_way()),
+            )
             waiting = {
                 each.device.identity: each.again for each in judgements if each.again is not None
             }

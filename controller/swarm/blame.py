@@ -47,7 +47,10 @@ def blame(task: SwarmTask, networks: Mapping[str, SwarmNetwork]) -> Blame:
         ]
         nothing = f"several networks of the task have the subnet {cidr}"
     if not candidates:
-        return Blame(cidr=cidr, doubt=f"no network of the task has the subnet {cidr or 'meant'}")
+        named = (
+            "its error names no subnet, and" if cidr is None else f"it is about subnet {cidr}, and"
+        )
+        return Blame(cidr=cidr, doubt=f"{named} no network of the task has it")
     if len(candidates) > 1:
         return Blame(cidr=cidr, doubt=nothing)
     network_id, vni = candidates[0]

@@ -138,7 +138,7 @@ def test_what_cannot_be_matched_is_told_with_its_doubt(whole: Whole) -> None:
     whole.read(rejected(error=FAULT.replace("10.0.1", "10.9.9")))
     (told,) = whole.request().rejections
     assert told.vni is None
-    assert "no network of the task has the subnet 10.9.9.0/24" in (told.doubt or "")
+    assert "it is about subnet 10.9.9.0/24, and no network of the task has it" in (told.doubt or "")
 
 
 def test_a_rejection_is_kept_once_also_by_a_controller_that_was_started_anew(

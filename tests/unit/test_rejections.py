@@ -44,9 +44,9 @@ def test_the_subnet_of_the_error_is_looked_up_in_the_tasks_own_networks(
 @pytest.mark.parametrize(
     ("error", "names", "networks", "vni", "why"),
     [
-        (FAULT.format('"10.9.9.0/24"'), ["shop"], NETWORKS, None, "no network of the task"),
-        (FAULT.format('"10.0.1.0/24"'), ["mail"], NETWORKS, None, "no network of the task"),
-        (FAULT.format('"10.0.1.0/24"'), ["gone"], NETWORKS, None, "no network of the task"),
+        (FAULT.format('"10.9.9.0/24"'), ["shop"], NETWORKS, None, "no network of the task has it"),
+        (FAULT.format('"10.0.1.0/24"'), ["mail"], NETWORKS, None, "no network of the task has it"),
+        (FAULT.format('"10.0.1.0/24"'), ["gone"], NETWORKS, None, "no network of the task has it"),
         (
             FAULT.format('"10.0.1.0/24"'),
             ["shop", "same"],
@@ -54,7 +54,7 @@ def test_the_subnet_of_the_error_is_looked_up_in_the_tasks_own_networks(
             None,
             "several networks of the task",
         ),
-        (FAULT.format('"10.0.88.0/24"'), ["bare"], NETWORKS, None, "no network of the task"),
+        (FAULT.format('"10.0.88.0/24"'), ["bare"], NETWORKS, None, "no network of the task has it"),
         (FAULT.format("nonsense"), ["shop", "mail"], NETWORKS, None, "names no subnet"),
         (
             FAULT.format('"10.0.1.0/24"'),
