@@ -354,7 +354,7 @@ def command(*arguments: str) -> str:
         cwd=_REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
     assert done.returncode == 0, done.stderr
