@@ -220,6 +220,8 @@ class ReconcileReport(Message):
     """A device looks dead and seems unwanted: read the Swarm for this node once more, after this report."""
     then_run: bool = False
     """When that was read, ask at once for a run: nothing else is waited for."""
+    expects_rejection: bool = False
+    """A device looks dead whose network is wanted here: a rejected task would be the proof, look for one."""
     stamp: Stamp | None = None
     """When it was made."""
     journal_id: UUID | None = None

@@ -62,6 +62,7 @@ class Intake:
     Args:
         database: where to store.
         readings: told of what is heard of each worker, and for which nodes the Swarm is to be read.
+        expect: told whether a rejected task is expected on a node.
         resync: how long a node may go without a run.
         ring: called when something may have become due.
         limits: when the breaker trips.
@@ -74,12 +75,14 @@ class Intake:
         *,
         resync: timedelta,
         readings: Readings | None = None,
+        expect: Callable[[str, bool], None] = lambda *_: None,
         limits: Limits = DEFAULTS,
         ring: Ring,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._readings = readings or Readings()
+        self._expect = expect
         self._resync = resync
         self._limits = limits
         self._ring = ring
@@ -129,6 +132,7 @@ class Intake:
         for report in batch:
             if report.run_id in closed.runs:
                 metrics.count_run(_STATES[report.outcome], _removed(report))
+                self._expect(report.node_id, report.expects_rejection)
                 if report.wants_reading:
                     self._readings.want(report.node_id, then_run=report.then_run)
             else:

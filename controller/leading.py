@@ -24,6 +24,7 @@ from controller.intake import Intake
 from controller.leader import FencedDatabase, Lease
 from controller.loops import Loops, every
 from controller.settings import CoreSettings
+from controller.swarm.close_watch import CloseWatch
 from controller.swarm.events import Events, Hints
 from controller.swarm.manager import DockerSwarm
 from controller.swarm.readings import Readings
@@ -97,12 +98,19 @@ class Leading:
             resync=settings.resync_seconds,
             share=settings.sync_share,
         )
+        close_watch = CloseWatch(
+            DockerSwarm(settings.docker_host),
+            self._sync.rejections,
+            self._sync.networks,
+            share=settings.sync_share / 2,
+        )
         keeper = Housekeeping(led, retention=timedelta(days=settings.run_retention_days))
         conditions = Conditions(led, mode=mode, resync=resync)
         intake = Intake(
             led,
             resync=resync,
             readings=readings,
+            expect=close_watch.expect,
             limits=limits,
             ring=self.ring,
         )
@@ -117,6 +125,7 @@ class Leading:
             {
                 **({} if silence is None else {"self-test": self._consumer.check}),
                 "sync": self._read,
+                "close watch": close_watch.step,
                 "intake": self._inbox.step,
                 "dispatch": partial(self._dispatch, BULK),
                 "dispatch urgent": partial(self._dispatch, URGENT),

@@ -191,6 +191,7 @@ class Reconciler:
             error = f"{failure}; nothing is removed without a record"
             log.warning("cannot record", error=error)
 
+        wanted = {vni for each in request.desired for vni in each.vnis}
         removed = any(
             was_removed(outcome, orphan.device.identity in left)
             for orphan, outcome in outcomes.items()
@@ -213,6 +214,10 @@ class Reconciler:
             else _recheck_after(judgements, outcomes.values()),
             wants_reading=any(each.wants_reading for each in judgements),
             then_run=any(each.wants_reading and each.again is None for each in judgements),
+            expects_rejection=any(
+                each.verdict is Verdict.SETTLING and each.device.identity.vni in wanted
+                for each in judgements
+            ),
         )
 
     def _judge(
@@ -328,6 +333,7 @@ class Reconciler:
         recheck_after: float | None = None,
         wants_reading: bool = False,
         then_run: bool = False,
+        expects_rejection: bool = False,
     ) -> ReconcileReport:
         return ReconcileReport(
             run_id=request.run_id,
@@ -344,6 +350,7 @@ class Reconciler:
             recheck_after=recheck_after,
             wants_reading=wants_reading,
             then_run=then_run,
+            expects_rejection=expects_rejection,
             stamp=self._clock.stamp(),
             journal_id=self._journal.id,
             entries=tuple(self._journal.pending(ENTRIES_PER_REPORT)),

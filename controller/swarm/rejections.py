@@ -4,6 +4,7 @@ A rejection is the strongest proof that there is, and Swarm tries again after so
 the node's worker before that.
 """
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -51,6 +52,8 @@ class Rejections:
         self._database = database
         self._ring = ring
         self._utcnow = utcnow
+        # Two threads read tasks.
+        self._lock = threading.Lock()
         self._told: dict[str, None] = {}
         """Ids of tasks, the oldest first: Swarm lists them for long."""
 
@@ -70,7 +73,11 @@ class Rejections:
 
     def tell(self, tasks: Iterable[SwarmTask], networks: Mapping[str, SwarmNetwork]) -> None:
         """Keep those among these tasks that were rejected and are new, and make their nodes due."""
-        new = [task for task in self.among([*tasks]) if task.id not in self._told][:_MOST_AT_ONCE]
+        with self._lock:
+            self._tell([*tasks], networks)
+
+    def _tell(self, tasks: Sequence[SwarmTask], networks: Mapping[str, SwarmNetwork]) -> None:
+        new = [task for task in self.among(tasks) if task.id not in self._told][:_MOST_AT_ONCE]
         if not new:
             return
         with self._database.write() as session:

@@ -128,7 +128,12 @@ class Sync:
         self._places: Places = {}
         self._moving: dict[str, _Moving] = {}
         self._waiting: frozenset[str] = frozenset()
-        self._rejections = Rejections(database, ring, utcnow)
+        self.rejections = Rejections(database, ring, utcnow)
+        """Those that were read of; also for whoever reads some tasks besides."""
+
+    def networks(self) -> Mapping[str, SwarmNetwork]:
+        """All overlay networks by id, as last read; empty before that."""
+        return self._networks
 
     def step(self) -> bool:
         """Look at what is worth it now, and store what the Swarm says; return whether that worked.
@@ -190,9 +195,9 @@ class Sync:
                 tasks = ask(lambda ids=ids: self._swarm.tasks_of_nodes(ids))  # type: ignore[misc]
                 self._take_in(ids, networks, tasks, wanted, places)
                 whole += _whole(ids, networks, tasks)
-                rejected += self._rejections.among(tasks)
+                rejected += self.rejections.among(tasks)
                 # Such as are new are known after this reading, and settled by the next.
-                self._rejections.settle(ids, tasks)
+                self.rejections.settle(ids, tasks)
                 self._watch_for_rejections()
             if ask(self._swarm.identity).swarm_id != identity.swarm_id:
                 raise SwarmError("while it was read the manager became one of another Swarm")
@@ -207,7 +212,7 @@ class Sync:
             store.store_nodes(session, nodes.values(), now, whole=True)
         with self._database.write() as session:
             store.store_networks(session, networks.values(), now, whole=True)
-        self._rejections.tell(rejected, networks)
+        self.rejections.tell(rejected, networks)
         self._store(wanted)
         self._read(mark, {id_: nodes[id_] for id_ in whole})
         self._readings.forget_others(nodes)
@@ -326,7 +331,7 @@ class Sync:
         """Look for tasks that Swarm starts again; return nodes to look at because of that."""
         self._restarts_at = self._monotonic()
         tasks = self._parts.ask(self._swarm.restarting)
-        self._rejections.tell(tasks, self._networks)
+        self.rejections.tell(tasks, self._networks)
         nodes = set()
         for task in tasks:
             if task.id in self._waiting or not task.service_id:
@@ -351,7 +356,7 @@ class Sync:
                 tasks = self._parts.ask(
                     lambda service=service: self._swarm.tasks_of_service(service)  # type: ignore[misc]
                 )
-                self._rejections.tell(tasks, self._networks)
+                self.rejections.tell(tasks, self._networks)
         finally:
             self._parts.rest()
 
@@ -400,7 +405,7 @@ class Sync:
             tasks = self._parts.ask(
                 lambda service=service: self._swarm.tasks_of_service(service)  # type: ignore[misc]
             )
-            self._rejections.tell(tasks, self._networks)
+            self.rejections.tell(tasks, self._networks)
             wanted = [task for task in tasks if task.wanted]
             unknown.update(*(task.networks for task in wanted))
             marks = frozenset((task.id, task.node_id, task.wanted, task.running) for task in wanted)
@@ -441,8 +446,8 @@ class Sync:
             )
             self._take_in(ids, self._networks, tasks, wanted, self._places)
             whole += _whole(ids, self._networks, tasks)
-            self._rejections.tell(tasks, self._networks)
-            self._rejections.settle(ids, tasks)
+            self.rejections.tell(tasks, self._networks)
+            self.rejections.settle(ids, tasks)
         if self._is_great_loss(wanted):
             # Whether that is so, reading everything is to show.
             self._everything = True
