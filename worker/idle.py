@@ -18,10 +18,10 @@ from uuid import uuid4
 from contract.messages import Stamp
 from worker.view import Device, Identity
 
-ATTEMPT_SECONDS: Final = 0.5
+ATTEMPT_SECONDS: Final = 0.2
 """More than lies between a dockerd's failed attempt at a device and the time that it writes into the task,
 unless it is held up just then (`LATE_SECONDS`). Not much more: a dockerd that was started again was seen to
-make its first attempt within 0.9 s of its containers' end, and that is the one that should prove.
+make its first attempt 0.4 s after its containers' end, and that is the one that should prove.
 """
 
 HINT_SECONDS: Final = 1.0

@@ -41,6 +41,9 @@ JOIN_PAUSE_SECONDS: Final = 0.2
 
 _LONGEST_JOIN_PAUSE: Final = 60.0
 
+_LEAST_IDLE_SECONDS: Final = 0.5
+"""For how long a device must carry nothing before anything proves it dead: a join takes milliseconds."""
+
 LEFT_OVER_SECONDS: Final = 600.0
 """A veth pair that is the same for so long was left by a dockerd that died: no join takes that long."""
 
@@ -152,7 +155,7 @@ class RequestProver:
         if idle is None:
             return Found(None, "it carried something at the last look", ATTEMPT_SECONDS)
         rejected = self._rejected(device.identity, idle, networks)
-        if rejected.proof is not None:
+        if rejected.proof is not None or rejected.again is not None:
             return rejected
         other = self._other(device, idle, networks)
         return other if other.proof is not None else _with(rejected.words, other)
@@ -193,6 +196,13 @@ class RequestProver:
                     doubts.append(f"that of task {each.task_id} proves nothing: {each.doubt}")
                 continue
             doubt = self._doubt(each, idle, identity.vni, networks)
+            if doubt is None and idle.seconds < _LEAST_IDLE_SECONDS:
+                return Found(
+                    None,
+                    f"task {each.task_id} was rejected because of it, as it seems: it has half a second to come "
+                    "to life",
+                    _LEAST_IDLE_SECONDS - idle.seconds,
+                )
             if doubt is None:
                 return Found(
                     Proof.REJECTED,

@@ -210,6 +210,14 @@ def test_what_others_set_up_goes_by_a_rejection_and_by_nothing_else(device: Devi
         assert "somebody else's software has set it up" in found.words
 
 
+def test_a_rejection_of_a_device_that_went_idle_just_now_waits_for_half_a_second() -> None:
+    found = prove(clock=Clock(0.3), desired=[network()], rejections=[rejected(0.05)])
+    assert found.proof is None
+    assert found.again == pytest.approx(0.2)
+    later = prove(clock=Clock(0.5), desired=[network()], rejections=[rejected(0.25)])
+    assert later.proof is Proof.REJECTED
+
+
 # Unwanted.
 
 
