@@ -199,8 +199,8 @@ class RequestProver:
             if doubt is None and idle.seconds < _LEAST_IDLE_SECONDS:
                 return Found(
                     None,
-                    f"task {each.task_id} was rejected because of it, as it seems: it has half a second to come "
-                    "to life",
+                    f"task {each.task_id} was rejected because of it, as it seems: it has half a second to "
+                    "come to life",
                     _LEAST_IDLE_SECONDS - idle.seconds,
                 )
             if doubt is None:

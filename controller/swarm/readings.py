@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from contract.messages import Stamp, SwarmReading
 from controller.swarm.events import Hint, Hints
 
-_BETWEEN_RUNS: Final = 5.0
+_BETWEEN_RUNS: Final = 1.0
 """Seconds between two runs of a node for a reading: two workers of one node would ask for ever."""
 
 _MOST_NODES: Final = 100_000

@@ -13,7 +13,7 @@ from tests.servers import await_true
 from tests.stack import Stack
 from tests.swarm.services import make_network
 
-GRACE_SECONDS = 1.0
+GRACE_SECONDS = 3.0
 TIMES = 15
 _EVENT = re.compile(r"^(Deleted )?\d+: (vx-\S+?)[:@]")
 
