@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 from contract.messages import Stamp
@@ -36,8 +36,7 @@ _STEP_SECONDS: Final = 1.0
 """By more the time of day moves only when somebody sets it; by less it is always being put right."""
 
 
-@dataclass(frozen=True, slots=True)
-class Idle:
+class Idle(NamedTuple):
     """One stretch of carrying nothing.
 
     Attributes:
@@ -53,8 +52,17 @@ class Idle:
 
 @dataclass(frozen=True, slots=True)
 class _Start:
+    """A moment.
+
+    Attributes:
+        monotonic: by the clock that never goes back.
+        at: by the time of day.
+        ahead: seconds that the time of day was ahead of the other then.
+    """
+
     monotonic: float
     at: datetime
+    ahead: float
 
 
 class IdleClock:
@@ -81,13 +89,16 @@ class IdleClock:
         self._in_the_way: set[Identity] = set()
         self._went: dict[int, tuple[int, _Start]] = {}
         self._looked_at = now()
+        self._ahead = 0.0
         self._lock = threading.Lock()
 
     def saw(self, devices: Iterable[Device]) -> None:
         """Take in a full look: start the clocks of what is idle, drop all others."""
         there = {device.identity: device.looks_dead for device in devices}
         with self._lock:
-            now = _Start(self._now(), self._utcnow())
+            monotonic, at = self._now(), self._utcnow()
+            self._ahead = at.timestamp() - monotonic
+            now = _Start(monotonic, at, self._ahead)
             self._miss(there, now)
             close = now.monotonic - self._looked_at <= self._believed_gap
             before = self._starts if close else {}
@@ -128,12 +139,12 @@ class IdleClock:
             self._in_the_way.add(identity)
 
     def _by_now(self, start: _Start) -> datetime:
-        """When something was, by the time of day as it is now, or was then: whichever is later.
+        """When something was, by the time of day as it was then, or is since the last look: the later one.
 
         A clock that was set back must not make old news look new, nor one set forward.
         """
-        shifted = self._utcnow() - timedelta(seconds=self._now() - start.monotonic)
-        return shifted if (shifted - start.at).total_seconds() > _STEP_SECONDS else start.at
+        step = self._ahead - start.ahead
+        return start.at + timedelta(seconds=step) if step > _STEP_SECONDS else start.at
 
     def seen_since(self, identity: Identity) -> datetime | None:
         """Since when it is known to be there, by this machine's time of day; None if it was not seen."""

@@ -164,8 +164,9 @@ def _foreign(device: Device, why: str, networks: Networks, over_ipv6: bool) -> J
 def _of_dockers(device: Device, networks: Networks, prove: Prover, holding: Holding) -> Judgement:
     identity = device.identity
     network = networks.having(identity.vni)
-    if not device.looks_dead:
-        reason = device.carrying or ""
+    carrying = device.carrying
+    if carrying is not None and not device.set_up_by_others:
+        reason = carrying
         rejection = holding.rejection(identity)
         if rejection is not None:
             reason = _held(device, reason, rejection, network, holding.files)
@@ -175,7 +176,7 @@ def _of_dockers(device: Device, networks: Networks, prove: Prover, holding: Hold
         return Judgement(
             device,
             Verdict.SETTLING,
-            f"looks dead ({device.carrying or 'carries nothing'}), not removed without proof: {found.words}",
+            f"looks dead ({carrying or 'carries nothing'}), not removed without proof: {found.words}",
             network=network,
             again=found.again,
             wants_reading=found.wants_reading,

@@ -342,11 +342,14 @@ class RouteNetlink:
         if not links:
             return []
         addresses: Mapping[int, tuple[str, ...]] = {}
-        ports: tuple[str, ...] = ()
+        ports: dict[int | None, tuple[str, ...]] = {}
         if place.is_host:
             addresses = self._addresses({link.identity.ifindex for link in links})
         else:
-            ports = self._ports(place)
+            for bridge in {link.master for link in links}:
+                # Mostly its own bridge has some: then nobody need look at the others.
+                own = () if bridge is None else self._ports(_port_dump(place, bridge))
+                ports[bridge] = own or self._ports(_all_links_dump(place))
         return [
             Device(
                 identity=link.identity,
@@ -355,8 +358,8 @@ class RouteNetlink:
                 addressed=link.identity.ifindex in addresses,
                 flags=link.flags,
                 foreign_birth=self._is_foreign(place, link.birth),
-                endpoints=len(ports),
-                ports=ports,
+                endpoints=len(ports.get(link.master, ())),
+                ports=ports.get(link.master, ()),
                 addresses=addresses.get(link.identity.ifindex, ()),
                 ipv6=link.ipv6,
                 apart=link.apart,
@@ -382,9 +385,9 @@ class RouteNetlink:
                 found[ifindex] += (_address(body),)
         return found
 
-    def _ports(self, place: Place) -> tuple[str, ...]:
-        """The names of all bridges' ports in a sandbox that are something other than a VXLAN device."""
-        ports = [decode_port(body) for _, body in self._netlink.dump(_all_links_dump(place))]
+    def _ports(self, dump: bytes) -> tuple[str, ...]:
+        """The names of ports, of whatever bridges, that are something other than a VXLAN device."""
+        ports = [decode_port(body) for _, body in self._netlink.dump(dump)]
         return tuple(port.name for port in ports if port.master is not None and not port.is_vxlan)
 
 
@@ -440,6 +443,14 @@ def _link_dump(place: Place) -> bytes:
         ["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", "vxlan"]]}],
         *_target(place),
     ]
+    return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
+
+
+@lru_cache(maxsize=4096)
+def _port_dump(place: Place, bridge: int) -> bytes:
+    """All ports of a bridge; the kernel filters by master."""
+    message = ifinfmsg()
+    message["attrs"] = [["IFLA_MASTER", bridge], *_target(place)]
     return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
 
 

@@ -24,6 +24,7 @@ again just before the deletion, and no clock of another machine is compared with
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 from contract.messages import Rejection, Stamp, SwarmReading
@@ -144,7 +145,7 @@ class RequestProver:
 
     def __call__(self, device: Device, networks: Networks) -> Found:
         found = self._found(device, networks)
-        if found.proof is None:
+        if found.proof is None or not self.joins:
             return found
         joins = blocking(self.joins, found.proof, device.identity)
         return join_under_way(joins) if joins else found
@@ -154,6 +155,8 @@ class RequestProver:
         idle = self.clock.idle(device.identity)
         if idle is None:
             return Found(None, "it carried something at the last look", ATTEMPT_SECONDS)
+        if not self.rejections:  # Nearly always; a node may have thousands of devices.
+            return self._other(device, idle, networks)
         rejected = self._rejected(device.identity, idle, networks)
         if rejected.proof is not None or rejected.again is not None:
             return rejected
@@ -312,6 +315,7 @@ def join_under_way(joins: Joins) -> Found:
     )
 
 
+@lru_cache(maxsize=256)  # Of thousands of devices that went idle together it is one.
 def moment(at: datetime) -> str:
     """A time of day, to a tenth of a second."""
     return f"{at:%H:%M:%S}.{at.microsecond // 100_000} UTC"

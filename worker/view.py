@@ -88,9 +88,9 @@ class Device(NamedTuple):
         flags: those of the VXLAN flags that are set and that Docker's driver would set.
         foreign_birth: whether it was created in a namespace other than the host's; its VNI then
             blocks nobody here.
-        endpoints: how many ports other than VXLAN devices the bridges of its sandbox have. Any of them
-            counts: a network's second subnet has a device also where it has no container, for packets to
-            its peers on other nodes (moby peerdb.go).
+        endpoints: how many ports other than VXLAN devices its bridge has; if none, the other bridges of its
+            sandbox. They count as well: a network's second subnet has a device also where it has no
+            container, for packets to its peers on other nodes (moby peerdb.go).
         ports: the names of these ports.
         addresses: its IP addresses with prefix length, as in `192.0.2.1/24`; only known in the host
             namespace.

@@ -361,4 +361,4 @@ class _Later(Clock):
 
     def idle(self, identity: Identity) -> Idle | None:
         before = super().idle(identity)
-        return before and replace(before, seconds=before.seconds + 10)
+        return before and before._replace(seconds=before.seconds + 10)
