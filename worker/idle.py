@@ -119,12 +119,14 @@ class IdleClock:
 
     def _miss(self, there: Mapping[Identity, bool], now: _Start) -> None:
         """Note which devices went that dockerd may have found in its way."""
-        for identity, start in self._starts.items():
-            if now.monotonic - start.monotonic > ATTEMPT_SECONDS:
+        for identity in self._starts.keys() - there.keys():
+            if now.monotonic - self._starts[identity].monotonic > ATTEMPT_SECONDS:
                 self._in_the_way.add(identity)
         for identity in self._in_the_way - there.keys():
             self._went[identity.vni] = (identity.ifindex, now)
         self._in_the_way &= there.keys()
+        if not self._went:
+            return
         moved = {(each.vni, each.ifindex) for each in there}
         self._went = {
             vni: (ifindex, went)

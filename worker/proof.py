@@ -22,7 +22,7 @@ again just before the deletion, and no clock of another machine is compared with
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
@@ -142,6 +142,9 @@ class RequestProver:
     rejections: Sequence[Rejection]
     joins: Joins
     now: datetime
+    _unwanted_since: dict[tuple[float, bool], Found] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __call__(self, device: Device, networks: Networks) -> Found:
         found = self._found(device, networks)
@@ -184,7 +187,11 @@ class RequestProver:
                 None, "the request does not say when the Swarm was read (an older controller?)"
             )
         if network is None:
-            return self._unwanted(identity, idle, self.reading)
+            # A node may have thousands that went idle at one time: what is said of one holds for all.
+            key = idle.began, identity.place.is_host
+            if key not in self._unwanted_since:
+                self._unwanted_since[key] = self._unwanted(identity, idle, self.reading)
+            return self._unwanted_since[key]
         return self._unclaimed(idle, network.name, self.reading)
 
     # --- rejected ---
@@ -266,8 +273,8 @@ class RequestProver:
         return Found(
             Proof.UNWANTED,
             f"it has carried nothing since {moment(idle.since)}, for the grace period of {grace:g} s and "
-            "more; the Swarm was read for this node after that and wants no network with VNI "
-            f"{identity.vni} here; no join is under way",
+            "more; the Swarm was read for this node after that and wants no network with its VNI here; "
+            "no join is under way",
         )
 
     # --- unclaimed ---
