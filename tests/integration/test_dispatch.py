@@ -38,7 +38,13 @@ ONE = swarm_id("one")
 
 def desired(network: SwarmNetwork, *, running: bool = False) -> DesiredNetwork:
     """A network as a request names it, when the node should carry it."""
-    return DesiredNetwork(id=network.id, name=network.name, vnis=network.vnis, running=running)
+    return DesiredNetwork(
+        id=network.id,
+        name=network.name,
+        vnis=network.vnis,
+        ingress=network.ingress,
+        running=running,
+    )
 
 
 def show_device(database: Database, vni: int, ifindex: int = 7) -> None:
