@@ -24,6 +24,8 @@ from contract.messages import (
     JournalEntry,
     ReconcileReport,
     ReconcileRequest,
+    Stamp,
+    SwarmReading,
 )
 from contract.queues import (
     CONTROLLER_QUEUE,
@@ -48,11 +50,15 @@ ALL: Final = 100_000
 
 
 class Controller:
-    """The other side: it sends requests, and reads what the worker has to say."""
+    """The other side: it sends requests, and reads what the worker has to say.
+
+    Its Swarm wants nothing on the node, and is read before each request.
+    """
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
         self._app = celery_app("test", server.url)
+        self._heard: Stamp | None = None
 
     def ask(self, **fields: object) -> UUID:
         """Send a request, good unless a field says otherwise; return its run id."""
@@ -65,9 +71,10 @@ class Controller:
             deadline=now + timedelta(minutes=1),
             mode=Mode.ENFORCE,
             data_path_port=PORT,
-            desired=(network(),),
+            desired=(),
             fence=0,
             max_removals=100,
+            reading=SwarmReading(after=self._heard, ready_seconds=3600),
         ).model_copy(update=fields)
         self.send([request.model_dump(mode="json")])
         return request.run_id
@@ -80,6 +87,7 @@ class Controller:
         """Wait for the report on a run; what comes before it is dropped."""
         while True:
             report = ReconcileReport.model_validate_json(self._next(REPORT_TASK))
+            self._heard = report.stamp
             if report.run_id == run_id:
                 return report
 
@@ -88,15 +96,20 @@ class Controller:
         with self._server.client() as client:
             popped: Any = client.lpop(CONTROLLER_QUEUE, 1_000) or []
         messages = [json.loads(each) for each in reversed(popped)]
-        return [
+        reports = [
             ReconcileReport.model_validate_json(json.loads(base64.b64decode(each["body"]))[0][0])
             for each in messages
             if each["headers"]["task"] == REPORT_TASK
         ]
+        for report in reports:
+            self._heard = report.stamp
+        return reports
 
     def drift(self) -> Drift:
         """Wait for a drift hint."""
-        return Drift.model_validate_json(self._next(DRIFT_TASK))
+        drift = Drift.model_validate_json(self._next(DRIFT_TASK))
+        self._heard = drift.stamp
+        return drift
 
     def hello(self) -> Hello:
         """Wait for a Hello."""
@@ -204,11 +217,15 @@ def worker(host: Namespace, server: RedisServer, tmp_path: Path) -> Iterator[Wor
 
 def heal(controller: Controller, **fields: object) -> ReconcileReport:
     """Ask until something was removed; return the report on it."""
-    while True:
-        report = controller.report_on(controller.ask(**fields))
-        assert report.outcome is Outcome.DONE, report.error
-        if any(device.removed for device in report.devices):
-            return report
+    reports: list[ReconcileReport] = []
+
+    def healed() -> bool:
+        reports.append(controller.report_on(controller.ask(**fields)))
+        assert reports[-1].outcome is Outcome.DONE, reports[-1].error
+        return any(device.removed for device in reports[-1].devices)
+
+    await_true(healed, "something is removed")
+    return reports[-1]
 
 
 # What it is there for.
