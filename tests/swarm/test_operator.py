@@ -23,7 +23,11 @@ _FAULT = "error creating vxlan interface: file exists"
 def await_healed(stack: Stack, left: OrphanDevice) -> None:
     """Wait until the device is gone, and the audit trail says so."""
     await_true(
-        lambda: "verified" in stack.stages(left.node, left.name),
+        # By its number too: a device of the same name may have gone before it.
+        lambda: any(
+            (row["stage"], row["ifindex"]) == ("verified", left.ifindex)
+            for row in stack.audit(left.node, left.name)
+        ),
         f"{left.name} is removed and verified",
         # Redis may have taken the request or the report with it: then the run is lost first.
         60.0,
