@@ -262,7 +262,8 @@ def close(
     row.run_id = row.run_deadline = None
     if state is RunState.SUCCEEDED:
         row.failures = 0
-        if recheck is not None:
+        # A worker may wait for longer than that; nothing puts the resync off.
+        if recheck is not None and recheck < resync:
             _merge(row, at=now + recheck, priority=Priority.RETRY, reasons=["recheck"])
     else:
         row.failures += 1

@@ -197,6 +197,17 @@ def test_a_recheck_comes_when_the_worker_says(database: Database, one: Claim) ->
     assert (row.due_at, row.reasons) == (START + timedelta(seconds=5), ["recheck"])
 
 
+def test_a_recheck_later_than_the_resync_does_not_put_that_off(
+    database: Database, one: Claim
+) -> None:
+    """A device that nobody takes up is waited for longer than nodes go unasked."""
+    finish(database, one, recheck=RESYNC * 5)
+    row = due_row(database)
+    assert row.due_at is not None
+    assert row.due_at <= START + RESYNC * 1.1
+    assert row.reasons == ["resync"]
+
+
 def test_a_run_is_lost_after_its_deadline_and_backs_off(database: Database, one: Claim) -> None:
     assert expire(database, one.deadline) == 0
     late = one.deadline + timedelta(milliseconds=1)

@@ -445,19 +445,24 @@ def test_a_report_after_its_deadline_stores_its_audit_rows_and_leaves_the_run_lo
     assert node_row(database).worker_seen_at == clock.now
 
 
-@pytest.mark.parametrize(
-    ("seconds", "expected"), [(0.0, 0.0), (5.0, 5.0), (1e9, 3600.0), (float("inf"), 3600.0)]
-)
-def test_the_node_is_due_again_when_the_worker_asks_within_an_hour(
-    database: Database,
-    intake: Intake,
-    runs: dict[str, UUID],
-    seconds: float,
-    expected: float,
+@pytest.mark.parametrize("seconds", [0.0, 5.0])
+def test_the_node_is_due_again_when_the_worker_asks(
+    database: Database, intake: Intake, runs: dict[str, UUID], seconds: float
 ) -> None:
     raw = json.loads(report(runs[ONE]).model_dump_json()) | {"recheck_after": seconds}
     intake.report(json.dumps(raw))
-    assert due_row(database).due_at == START + timedelta(seconds=expected)
+    assert due_row(database).due_at == START + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("seconds", [300.0, 1e9, float("inf")])
+def test_no_worker_puts_the_resync_off(
+    database: Database, intake: Intake, runs: dict[str, UUID], seconds: float
+) -> None:
+    raw = json.loads(report(runs[ONE]).model_dump_json()) | {"recheck_after": seconds}
+    intake.report(json.dumps(raw))
+    at = due_row(database).due_at
+    assert at is not None
+    assert at <= START + RESYNC * 1.1
 
 
 def test_drift_makes_its_node_due_at_once(
