@@ -1,9 +1,7 @@
 """What crosses the wire between controller and worker; it imports nothing of either.
 
-Read in this order: `verdicts` (the words), `messages` (what they say to each other), `queues` (where),
-`broker` (how Celery is set up on both sides), `transport` (what is let in from Redis), `local` (both sides
-in one process), and what both programs share: `settings`, `errors`, `text`, `logs`, `selftest`
-and `restart`.
+Read `verdicts` (the words), `messages` (what they say to each other) and `queues` (where); `local` is both sides in
+one process, and `runtime` what both programs share when they run.
 """
 
 from importlib.metadata import version

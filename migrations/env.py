@@ -1,8 +1,8 @@
-"""Runs the migrations on the connection that `controller.database` hands over."""
+"""Runs the migrations on the connection that `controller.db.engine` hands over."""
 
 from alembic import context
 
-from controller.models import Base
+from controller.db.models import Base
 
 connection = context.config.attributes.get("connection")
 if connection is None:

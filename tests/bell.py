@@ -1,6 +1,6 @@
 """A dispatcher's doorbell that only counts."""
 
-from controller.states import Priority
+from controller.workqueue.priorities import Priority
 
 
 class Bell:

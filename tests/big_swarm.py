@@ -5,7 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from controller.swarm.values import Subnet, SwarmNetwork, SwarmNode, SwarmTask
+from controller.swarm.model import (
+    Subnet,
+    SwarmNetwork,
+    SwarmNode,
+    SwarmTask,
+)
 from tests.fake_docker import FakeDocker, Json, raw_network, raw_node, raw_task
 from tests.fake_swarm import snapshot
 

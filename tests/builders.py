@@ -13,7 +13,13 @@ from contract.messages import (
     SwarmReading,
 )
 from contract.verdicts import Mode
-from worker.view import HOST, Device, Identity, Place, VxlanFlag
+from worker.kernel.model import (
+    HOST,
+    Device,
+    Identity,
+    Place,
+    VxlanFlag,
+)
 
 NODE = "n0de" * 6 + "0"
 OTHER_NODE = "0ther" * 5

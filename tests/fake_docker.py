@@ -18,8 +18,8 @@ from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
 from contract.verdicts import Mode
-from controller.swarm.manager import IGNORE_LABEL, MODE_LABEL
-from controller.swarm.values import SwarmNetwork, SwarmNode, SwarmTask
+from controller.safety.labels import IGNORE_LABEL, MODE_LABEL
+from controller.swarm.model import SwarmNetwork, SwarmNode, SwarmTask
 from tests.fake_swarm import Snapshot, snapshot, swarm_id
 
 VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"

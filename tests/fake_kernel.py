@@ -9,8 +9,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
-from worker.port import GoneError, KernelError, NotPermittedError, UnansweredError
-from worker.view import HOST, Device, Identity, Place, VethPair, View
+from worker.kernel.api import (
+    GoneError,
+    KernelError,
+    NotPermittedError,
+    UnansweredError,
+)
+from worker.kernel.model import (
+    HOST,
+    Device,
+    Identity,
+    Place,
+    VethPair,
+    View,
+)
 
 Operation = Literal[
     "check_capability",
@@ -40,7 +52,7 @@ class Hit(NamedTuple):
 
 
 class FakeKernel:
-    """Implements `worker.port.Kernel`.
+    """Implements `worker.kernel.api.Kernel`.
 
     Attributes:
         hits: every device that a delete removed, in order.

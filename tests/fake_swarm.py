@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from contract.verdicts import Mode
-from controller.swarm.values import (
+from controller.swarm.model import (
     Subnet,
     Swarm,
     SwarmError,

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from controller import upgrade
+from controller.db import schema
 from tests.fake_clock import START
 from tests.fake_swarm import swarm_id
 
@@ -73,7 +73,7 @@ Row = dict[str, object]
 
 def make(engine: Engine) -> None:
     """Make the tables, as the first release did."""
-    config = upgrade._config()
+    config = schema._config()
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, REVISION)

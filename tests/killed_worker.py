@@ -15,7 +15,7 @@ from contract.verdicts import Stage
 from worker import cli, journal
 from worker.agent import Agent
 from worker.journal import Journal, Record
-from worker.kernel import RouteNetlink
+from worker.kernel.rtnetlink import RouteNetlink
 
 
 def die() -> None:

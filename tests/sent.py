@@ -7,11 +7,11 @@ from typing import Any
 import redis
 from celery import Celery
 
-from contract.broker import celery_app
 from contract.messages import ReconcileRequest
+from contract.runtime.broker import celery_app
 from contract.verdicts import Mode
-from controller.database import Database
-from controller.dispatch import Dispatcher
+from controller.db.engine import Database
+from controller.runs.dispatch import Dispatcher
 from tests.fake_clock import Clock
 from tests.fake_swarm import swarm_id
 from tests.stored import RESYNC, TIMEOUT

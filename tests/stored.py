@@ -9,12 +9,20 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, event, select, text
 from sqlalchemy.orm import Session
 
-from controller import due
-from controller.database import Database
-from controller.models import AuditRow, Base, Device, DueNode, Node, Run
-from controller.states import Priority, RunState
+from controller.db.engine import Database
+from controller.db.models import (
+    AuditRow,
+    Base,
+    Device,
+    DueNode,
+    Node,
+    Run,
+)
+from controller.db.states import RunState
+from controller.swarm.desired import Packed, desired_state
 from controller.swarm.store import store_cluster, store_networks, store_nodes, store_wants
-from controller.swarm.wanted import Packed, desired_state
+from controller.workqueue import queue
+from controller.workqueue.priorities import Priority
 from tests.fake_clock import START
 from tests.fake_swarm import Snapshot, snapshot, swarm_id
 
@@ -112,13 +120,13 @@ def ask(
     """Ask for runs of nodes, by their names (of node `one` unless told)."""
     nodes = [swarm_id(name) for name in names or ("one",)]
     with database.write() as session:
-        return due.request(session, nodes, at=at, priority=priority, reason=reason)
+        return queue.request(session, nodes, at=at, priority=priority, reason=reason)
 
 
-def claim(database: Database, *, now: datetime = START, limit: int = 100) -> dict[str, due.Claim]:
+def claim(database: Database, *, now: datetime = START, limit: int = 100) -> dict[str, queue.Claim]:
     """Claim what is due; node id to claim."""
     with database.write() as session:
-        claims = due.claim(session, now=now, limit=limit, timeout=TIMEOUT)
+        claims = queue.claim(session, now=now, limit=limit, timeout=TIMEOUT)
     return {each.node_id: each for each in claims}
 
 
@@ -133,10 +141,10 @@ def finish(
     error: str | None = None,
 ) -> Run | None:
     """Close a run, as a report or its deadline does; None if it is not under way (any more)."""
-    found = due.under_way(session, [run_id]).get(run_id)
+    found = queue.under_way(session, [run_id]).get(run_id)
     if found is None:
         return None
-    due.close(found, state, now=now, resync=resync, recheck=recheck, error=error)
+    queue.close(found, state, now=now, resync=resync, recheck=recheck, error=error)
     return found.run
 
 

@@ -10,7 +10,7 @@ from contract.verdicts import Stage, Urgency, Verdict
 from controller.audit import verify
 from controller.audit.append import Entry, append, head_of, links
 from controller.audit.chain import Finding, Mark
-from controller.database import Database
+from controller.db.engine import Database
 from tests.fake_clock import START
 from tests.reports import identity
 from tests.stored import without_triggers

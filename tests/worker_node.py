@@ -18,9 +18,9 @@ from tests.builders import EPOCH, NODE, PORT, request
 from tests.fake_kernel import FakeKernel
 from worker.idle import IdleClock
 from worker.journal import Journal
+from worker.kernel.model import Device, Identity
 from worker.proof import Waits
 from worker.reconcile import Reconciler
-from worker.view import Device, Identity
 
 GRACE = 5.0
 UNCLAIMED = 300.0

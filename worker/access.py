@@ -1,8 +1,8 @@
 """Opening the kernel, or telling a person in one line why that cannot be done."""
 
-from contract.errors import OperatorError
-from worker.kernel import RouteNetlink
-from worker.port import KernelError, NotPermittedError
+from contract.runtime.errors import OperatorError
+from worker.kernel.api import KernelError, NotPermittedError
+from worker.kernel.rtnetlink import RouteNetlink
 
 
 def open_kernel() -> RouteNetlink:

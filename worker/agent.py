@@ -9,14 +9,6 @@ from celery import Celery
 from pydantic import ValidationError
 
 from contract import VERSION
-from contract.broker import (
-    HINT_EXPIRES,
-    MOST_WAITING,
-    queue_for_controller,
-    queue_for_node,
-    waiting,
-)
-from contract.errors import OperatorError
 from contract.messages import Drift, Hello, ReconcileRequest
 from contract.queues import (
     DRIFT_TASK,
@@ -25,17 +17,25 @@ from contract.queues import (
     REPORT_TASK,
     WORKER_PING_TASK,
 )
-from contract.restart import failures_before, start_anew
+from contract.runtime.broker import (
+    HINT_EXPIRES,
+    MOST_WAITING,
+    queue_for_controller,
+    queue_for_node,
+    waiting,
+)
+from contract.runtime.errors import OperatorError
+from contract.runtime.restart import failures_before, start_anew
 from contract.verdicts import Mode, Outcome
 from worker.access import open_kernel
 from worker.idle import HINT_SECONDS, IdleClock
 from worker.journal import Journal, JournalError
 from worker.judge import SANDBOX_GRACE_SECONDS
+from worker.kernel.model import Identity
 from worker.outbox import Outbox
 from worker.proof import Waits
 from worker.reconcile import Reconciler, read_boot_id
 from worker.settings import WorkerSettings
-from worker.view import Identity
 from worker.watch import LinkWatch
 from worker.watchdog import Watchdog
 

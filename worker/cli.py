@@ -2,7 +2,7 @@
 
 import sys
 
-from contract.errors import OperatorError
+from contract.runtime.errors import OperatorError
 
 _USAGE = """\
 usage: vxlan-worker run [OPTIONS]     serve this node until stopped
@@ -20,12 +20,12 @@ def main() -> None:
 
 def _main(arguments: list[str]) -> int:
     from contract import VERSION
-    from contract.settings import tell
+    from contract.runtime.settings import tell
 
     match arguments:
         case ["run", *options]:
             try:
-                from contract.restart import persist
+                from contract.runtime.restart import persist
                 from worker.run import run
                 from worker.settings import WorkerSettings
 

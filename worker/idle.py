@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from uuid import uuid4
 
 from contract.messages import Stamp
-from worker.view import Device, Identity
+from worker.kernel.model import Device, Identity
 
 ATTEMPT_SECONDS: Final = 0.2
 """More than lies between a dockerd's failed attempt at a device and the time that it writes into the task,

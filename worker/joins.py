@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from contract.messages import Stamp
+from worker.kernel.model import VethPair
 from worker.proof import Joins
-from worker.view import VethPair
 
 
 class _Clock(Protocol):

@@ -26,7 +26,7 @@ from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from contract.messages import Acknowledgement, DeviceIdentity, JournalEntry
 from contract.verdicts import Stage, Urgency
-from worker.view import Identity
+from worker.kernel.model import Identity
 
 log = structlog.get_logger(__name__)
 

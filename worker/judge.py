@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 
 from contract.messages import DesiredNetwork, NetworkRef, Rejection
 from contract.verdicts import Proof, Urgency, Verdict
+from worker.kernel.model import Device, Identity
 from worker.networks import Networks
 from worker.ownership import is_probe, network_prefix, why_foreign
 from worker.proof import Joins, Prover, minds_joins, moment
-from worker.view import Device, Identity
 
 SANDBOX_GRACE_SECONDS: Final = 5.0
 """However short the grace period: with 0.2 s, sandboxes were seen to lose their device while a container

@@ -5,7 +5,7 @@ from pathlib import Path
 from celery import Celery
 from kombu import Queue
 
-from contract.broker import queue_for_node
+from contract.runtime.broker import queue_for_node
 from contract.verdicts import Mode
 from worker.agent import Agent
 from worker.settings import WorkerSettings

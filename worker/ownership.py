@@ -14,7 +14,7 @@ this (moby libnetwork/drivers/overlay: ov_network.go, ov_utils.go; docs of the m
 import re
 from typing import Final
 
-from worker.view import Device, VxlanFlag
+from worker.kernel.model import Device, VxlanFlag
 
 _HOST_NAME: Final = re.compile(r"vx-([0-9a-f]{6})-([0-9a-z]{5})")
 _SANDBOX_NAME: Final = re.compile(r"vxlan[0-9]{1,4}")

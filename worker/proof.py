@@ -30,8 +30,8 @@ from typing import Final, NamedTuple, Protocol
 from contract.messages import Rejection, Stamp, SwarmReading
 from contract.verdicts import Proof
 from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, Idle
+from worker.kernel.model import Device, Identity, VethPair
 from worker.networks import Networks
-from worker.view import Device, Identity, VethPair
 
 REJECTION_SECONDS: Final = 60.0
 """How old a rejection may be: a dockerd that was started anew since may have taken over what it found

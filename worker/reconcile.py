@@ -26,11 +26,11 @@ from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, IdleClock
 from worker.joins import JoinClock
 from worker.journal import Journal, JournalError, Record
 from worker.judge import Holding, Judgement, judge_minding_joins, without_device
+from worker.kernel.api import Kernel, KernelError
+from worker.kernel.model import Identity, View
 from worker.networks import Networks
-from worker.port import Kernel, KernelError
 from worker.proof import JOIN_PAUSE_SECONDS, RequestProver, Waits
 from worker.remove import record, remove, verify, was_removed
-from worker.view import Identity, View
 
 log = structlog.get_logger(__name__)
 

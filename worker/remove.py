@@ -23,10 +23,15 @@ import structlog
 from contract.verdicts import Proof, Stage
 from worker.journal import Record
 from worker.judge import Judgement
+from worker.kernel.api import (
+    GoneError,
+    Kernel,
+    KernelError,
+    UnansweredError,
+)
+from worker.kernel.model import HOST, Device, VethPair
 from worker.ownership import why_foreign
-from worker.port import GoneError, Kernel, KernelError, UnansweredError
 from worker.proof import Joins, blocking, join_under_way, minds_joins
-from worker.view import HOST, Device, VethPair
 
 log = structlog.get_logger(__name__)
 

@@ -11,8 +11,8 @@ from celery.worker import WorkController
 from celery.worker import state as celery_state
 
 from contract import VERSION
-from contract.broker import celery_app, check_broker, queue_for_node
-from contract.logs import configure_logging
+from contract.runtime.broker import celery_app, check_broker, queue_for_node
+from contract.runtime.logs import configure_logging
 from worker.agent import Agent
 from worker.settings import WorkerSettings
 

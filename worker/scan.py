@@ -17,22 +17,28 @@ from pathlib import Path
 from typing import Final, Self
 from uuid import uuid4
 
-from contract.errors import OperatorError
-from contract.logs import configure_logging
 from contract.messages import NetworkRef
-from contract.text import printable
+from contract.runtime.errors import OperatorError
+from contract.runtime.logs import configure_logging
+from contract.runtime.text import printable
 from contract.verdicts import Proof, Urgency, Verdict
 from worker.access import open_kernel
+from worker.docker_socket import attached_containers, data_path_port, overlay_networks
 from worker.idle import IdleClock
 from worker.journal import Record
 from worker.judge import Judgement, judge_minding_joins
-from worker.names import attached_containers, data_path_port, overlay_networks
+from worker.kernel.api import Kernel, KernelError
+from worker.kernel.model import (
+    Device,
+    Identity,
+    Place,
+    VethPair,
+    View,
+)
 from worker.networks import Networks
 from worker.ownership import why_foreign
-from worker.port import Kernel, KernelError
 from worker.proof import JOIN_PAUSE_SECONDS, Found, Joins, join_under_way, moment
 from worker.remove import remove, verify
-from worker.view import Device, Identity, Place, VethPair, View
 
 CLEAN: Final = 0
 ORPHANS: Final = 1

@@ -6,7 +6,12 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, SecretStr
 
 from contract.messages import SwarmId
-from contract.settings import UNCLAIMED_SECONDS, BrokerUrl, Settings, minutes
+from contract.runtime.settings import (
+    UNCLAIMED_SECONDS,
+    BrokerUrl,
+    Settings,
+    minutes,
+)
 
 
 class WorkerSettings(Settings):

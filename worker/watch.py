@@ -17,10 +17,10 @@ from typing import Final
 import structlog
 
 from worker.idle import IdleClock
-from worker.netlink import NETLINK_LISTEN_ALL_NSID, EventsLostError, NetlinkSocket
+from worker.kernel.api import Kernel, KernelError
+from worker.kernel.model import Identity
+from worker.kernel.socket import NETLINK_LISTEN_ALL_NSID, EventsLostError, NetlinkSocket
 from worker.ownership import why_foreign
-from worker.port import Kernel, KernelError
-from worker.view import Identity
 
 log = structlog.get_logger(__name__)
 

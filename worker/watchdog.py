@@ -1,7 +1,7 @@
 """The watchdog: notices that nobody asks, finds out why, and does something about it.
 
 Two causes look the same from here: this worker's consumer hangs, or no controller asks. The self-test
-(`contract.selftest`) tells them apart without any controller. A consumer that hangs is cured by a new
+(`contract.runtime.selftest`) tells them apart without any controller. A consumer that hangs is cured by a new
 process. While it lives, and a request is overdue all the same, the worker says Hello: ask me.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from contract.selftest import SelfTest
+from contract.runtime.selftest import SelfTest
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,7 @@ class Watchdog:
         silence: seconds without anything from the queue after which the consumer is tested.
         ping: puts a message into this node's own queue, or raises any exception.
         hello: leaves a Hello with its reason for the controllers.
-        hung: see `contract.selftest.SelfTest`.
+        hung: see `contract.runtime.selftest.SelfTest`.
         failures: how often in a row a new process had not helped.
         clock: seconds that only grow.
     """

@@ -10,7 +10,7 @@ from controller.api.context import Context
 from controller.api.cursor import Cursor
 from controller.api.parameters import ParameterError
 from controller.api.questions import Between, Listing, asked, once
-from controller.audit import counts, pages, stories
+from controller.audit.queries import counts, pages, timeline
 
 _STATS: Final = timedelta(days=30)
 
@@ -58,7 +58,7 @@ def routes(context: Context) -> APIRouter:
     def row(id: Annotated[int, Path(ge=1, lt=2**63)]) -> AuditAnswer:  # noqa: A002
         """One row."""
         with database.read() as session:
-            return AuditAnswer.of(stories.row(session, id))
+            return AuditAnswer.of(timeline.row(session, id))
 
     @router.get("/{id}/story")
     def story(
@@ -68,6 +68,6 @@ def routes(context: Context) -> APIRouter:
     ) -> StoryAnswer:
         """All that is recorded of a run, in order; or of what happened without a run."""
         with database.read() as session:
-            return StoryAnswer.of(stories.story(session, id))
+            return StoryAnswer.of(timeline.story(session, id))
 
     return router

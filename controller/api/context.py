@@ -6,10 +6,10 @@ from datetime import timedelta
 
 from contract.verdicts import Mode
 from controller.api.same_site import LOOPBACK, Hosts
-from controller.breaker import DEFAULTS, Limits
-from controller.database import Database
-from controller.dispatch import Ask
-from controller.due import Ring
+from controller.db.engine import Database
+from controller.runs.dispatch import Ask
+from controller.safety.breaker import DEFAULTS, Limits
+from controller.workqueue.queue import Ring
 
 
 @dataclass(frozen=True, slots=True)

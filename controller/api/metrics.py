@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from controller import metrics
 from controller.api.context import Context
+from controller.views import metrics
 
 
 def routes(context: Context) -> APIRouter:

@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 
 from contract import VERSION
 from contract.verdicts import Verdict
-from controller import queries
 from controller.api import problems
 from controller.api.answers.cluster import ClusterAnswer, StatusAnswer
 from controller.api.answers.devices import DeviceAnswer
@@ -21,11 +20,13 @@ from controller.api.answers.runs import RunAnswer
 from controller.api.context import Context
 from controller.api.parameters import After, Limit, NetworkName, NodeFilter, NodeName
 from controller.conditions.cluster import desired_state
-from controller.conditions.keep import cluster_facts
-from controller.conditions.words import Status
-from controller.models import Node
-from controller.queries import DeviceKey
-from controller.states import RunState
+from controller.conditions.model import Status
+from controller.conditions.store import cluster_facts
+from controller.db import lookup
+from controller.db.models import Node
+from controller.db.states import RunState
+from controller.views import queries
+from controller.views.queries import DeviceKey
 
 _MOST: Final = 1000
 """Rows in one answer."""
@@ -98,7 +99,7 @@ def routes(context: Context) -> APIRouter:
     def node_detail(node: NodeName) -> NodeDetailAnswer:
         """One node, with what it should carry and what was seen there."""
         with database.read() as session:
-            found = queries.find_node(session, node)
+            found = lookup.find_node(session, node)
             (answer,) = _nodes(session, [found])
             return NodeDetailAnswer.with_details(
                 answer,
@@ -117,7 +118,7 @@ def routes(context: Context) -> APIRouter:
     def network_detail(network: NetworkName) -> NetworkDetailAnswer:
         """One network, with who should carry it and what was seen of it."""
         with database.read() as session:
-            found = queries.find_network(session, network)
+            found = lookup.find_network(session, network)
             nodes = queries.carriers(session, [found]).get(found.id, 0)
             return NetworkDetailAnswer.with_details(
                 NetworkAnswer.of(found, nodes),
@@ -137,8 +138,8 @@ def routes(context: Context) -> APIRouter:
         with database.read() as session:
             rows = queries.devices(
                 session,
-                node=queries.maybe_node(session, node),
-                network=None if network is None else queries.find_network(session, network),
+                node=lookup.maybe_node(session, node),
+                network=None if network is None else lookup.find_network(session, network),
                 verdict=verdict,
                 after=None if after is None else _device_key(after),
                 limit=limit,
@@ -156,7 +157,7 @@ def routes(context: Context) -> APIRouter:
         with database.read() as session:
             rows = queries.runs(
                 session,
-                node=queries.maybe_node(session, node),
+                node=lookup.maybe_node(session, node),
                 state=state,
                 before=before,
                 limit=limit,

@@ -13,16 +13,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from controller.api.parameters import ParameterError
-from controller.audit.stories import AmbiguousRunError, UnknownRowError
-from controller.database import is_away, told
-from controller.queries import (
+from controller.audit.queries.timeline import AmbiguousRunError, UnknownRowError
+from controller.db.engine import is_away, told
+from controller.db.lookup import (
     AmbiguousNetworkError,
     AmbiguousNodeError,
-    NoClusterError,
-    UnknownCursorError,
     UnknownNetworkError,
     UnknownNodeError,
 )
+from controller.views.queries import NoClusterError, UnknownCursorError
 
 log = structlog.get_logger(__name__)
 

@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.api.parameters import ParameterError
-from controller.audit import names, pages, stories
-from controller.audit.moments import moment
+from controller.audit.queries import pages, resolve, timeline
+from controller.timespec import moment
 
 _REPEATABLE: Final = {"stage"}
 
@@ -91,8 +91,8 @@ class Question(Between):
         """
         name, mark, number = (self.device or "").rpartition("#")
         return pages.Filters(
-            node_id=None if self.node is None else names.node_id(session, self.node),
-            network_id=None if self.network is None else names.network_id(session, self.network),
+            node_id=None if self.node is None else resolve.node_id(session, self.node),
+            network_id=None if self.network is None else resolve.network_id(session, self.network),
             vni=self.vni,
             name=name if mark else self.device,
             ifindex=int(number) if mark else None,
@@ -100,7 +100,7 @@ class Question(Between):
             verdict=self.verdict,
             urgency=self.urgency,
             actor=self.actor,
-            run_id=None if self.run is None else stories.find_run(session, self.run),
+            run_id=None if self.run is None else timeline.find_run(session, self.run),
             since=self.since,
             until=self.until,
         )

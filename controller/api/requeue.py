@@ -10,16 +10,17 @@ from fastapi import APIRouter, Path
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
-from controller import queries, requeue
 from controller.api import problems
 from controller.api.answers.runs import RequeueAnswer, RunAnswer
 from controller.api.context import Context
 from controller.api.parameters import NodeName, Said, Token
 from controller.audit.append import Entry, append
-from controller.dispatch import Ask
-from controller.leader import LeaseLostError
-from controller.models import Node, Requeue, Run
-from controller.states import Priority
+from controller.db import lookup
+from controller.db.models import Node, Requeue, Run
+from controller.leadership.lease import LeaseLostError
+from controller.runs.dispatch import Ask
+from controller.workqueue import requeue
+from controller.workqueue.priorities import Priority
 
 
 class RequeueBody(Said):
@@ -44,7 +45,7 @@ def routes(context: Context) -> APIRouter:
         def ask(session: Session) -> Sequence[Entry]:
             return requeue.ask(
                 session,
-                queries.find_node(session, node),
+                lookup.find_node(session, node),
                 token=token,
                 actor=told.actor,
                 why=told.why,

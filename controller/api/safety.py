@@ -9,13 +9,15 @@ from fastapi import APIRouter, Body
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode
-from controller import breaker, decisions, modes, queries
 from controller.api.answers.safety import BreakerAnswer, BreakerResetAnswer, DecisionAnswer
 from controller.api.context import Context
 from controller.api.parameters import NetworkName, NodeFilter, NodeName, Said
-from controller.decisions import Target, Word
-from controller.models import Cluster, Node
-from controller.modes import Effective
+from controller.db import lookup
+from controller.db.models import Cluster, Node
+from controller.safety import breaker, decisions, modes
+from controller.safety.decisions import Target, Word
+from controller.safety.modes import Effective
+from controller.views import queries
 
 
 class SaidMode(Said):
@@ -48,32 +50,32 @@ def routes(context: Context) -> APIRouter:
     @router.post("/nodes/{node}/pause")
     def pause_node(node: NodeName, said: SaidBody = _NOTHING) -> DecisionAnswer:
         """Start no more runs of a node."""
-        return decide(partial(queries.find_node, given=node), said, decisions.pause)
+        return decide(partial(lookup.find_node, given=node), said, decisions.pause)
 
     @router.post("/nodes/{node}/resume")
     def resume_node(node: NodeName, said: SaidBody = _NOTHING) -> DecisionAnswer:
         """Undo a pause, and look at the node at once."""
-        return decide(partial(queries.find_node, given=node), said, decisions.resume)
+        return decide(partial(lookup.find_node, given=node), said, decisions.resume)
 
     @router.post("/nodes/{node}/mode")
     def set_node_mode(node: NodeName, said: SaidMode) -> DecisionAnswer:
         """Say what may be done on a node."""
-        return decide(partial(queries.find_node, given=node), said, _mode(said))
+        return decide(partial(lookup.find_node, given=node), said, _mode(said))
 
     @router.post("/networks/{network}/pause")
     def pause_network(network: NetworkName, said: SaidBody = _NOTHING) -> DecisionAnswer:
         """Remove no more devices of a network."""
-        return decide(partial(queries.find_network, given=network), said, decisions.pause)
+        return decide(partial(lookup.find_network, given=network), said, decisions.pause)
 
     @router.post("/networks/{network}/resume")
     def resume_network(network: NetworkName, said: SaidBody = _NOTHING) -> DecisionAnswer:
         """Undo a pause, and look at the nodes with devices of the network at once."""
-        return decide(partial(queries.find_network, given=network), said, decisions.resume)
+        return decide(partial(lookup.find_network, given=network), said, decisions.resume)
 
     @router.post("/networks/{network}/mode")
     def set_network_mode(network: NetworkName, said: SaidMode) -> DecisionAnswer:
         """Say what may be done to a network's devices."""
-        return decide(partial(queries.find_network, given=network), said, _mode(said))
+        return decide(partial(lookup.find_network, given=network), said, _mode(said))
 
     @router.post("/cluster/pause")
     def pause_cluster(said: SaidBody = _NOTHING) -> DecisionAnswer:
@@ -100,7 +102,7 @@ def routes(context: Context) -> APIRouter:
     def reset_breaker(node: NodeFilter = None, said: SaidBody = _NOTHING) -> BreakerResetAnswer:
         """Let a node remove again, or without one everybody; removals so far no longer count."""
         with database.write() as session:
-            names = breaker.reset(session, queries.maybe_node(session, node), _word(said))
+            names = breaker.reset(session, lookup.maybe_node(session, node), _word(said))
             answer = BreakerResetAnswer(reset=names, breaker=_breaker(session, context))
         context.ring()
         return answer

@@ -35,8 +35,15 @@ from sqlalchemy.orm import Session
 from contract.messages import DeviceIdentity
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.audit.chain import CHAINED, START, Link, Mark, link, plain
-from controller.database import AT_ONCE
-from controller.models import AuditHead, AuditRow, Base, Network, Node, UtcDateTime
+from controller.db.engine import AT_ONCE
+from controller.db.models import (
+    AuditHead,
+    AuditRow,
+    Base,
+    Network,
+    Node,
+    UtcDateTime,
+)
 
 _TABLE: Final = Base.metadata.tables[AuditRow.__tablename__]
 _UUID_PARTS: Final = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from contract.errors import OperatorError
+from contract.runtime.errors import OperatorError
 from controller.audit.chain import CHAINED, START, Fault, Finding, Link, Mark, Walk
 
 _ROWS: Final = 1_000

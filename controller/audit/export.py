@@ -7,7 +7,7 @@ from typing import Final
 from controller.audit import archive, verify
 from controller.audit.append import head_of, links
 from controller.audit.chain import CHAINED, Link, Mark, plain
-from controller.database import Database
+from controller.db.engine import Database
 
 _ROWS: Final = 1_000
 _STORED_AT: Final = CHAINED.index("stored_at")

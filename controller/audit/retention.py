@@ -17,9 +17,9 @@ from contract.verdicts import Stage
 from controller.audit import archive, verify
 from controller.audit.append import Entry, append, links
 from controller.audit.chain import CHAINED, Mark, Walk, plain
-from controller.database import Database
-from controller.models import AuditAnchor, AuditRow
-from controller.states import CONTROLLER
+from controller.db.engine import Database
+from controller.db.models import AuditAnchor, AuditRow
+from controller.db.states import CONTROLLER
 
 log = structlog.get_logger(__name__)
 

@@ -9,8 +9,8 @@ Imports lazily: SQLAlchemy and FastAPI alone take more than a second, and `vxctl
 
 import sys
 
-from contract.errors import OperatorError
-from contract.settings import tell
+from contract.runtime.errors import OperatorError
+from contract.runtime.settings import tell
 
 
 def main() -> None:

@@ -8,13 +8,14 @@ from urllib.parse import quote
 
 import typer
 
-from contract.errors import OperatorError
-from contract.text import printable
+from contract.runtime.errors import OperatorError
+from contract.runtime.text import printable
 from contract.verdicts import Stage, Urgency, Verdict
-from controller.cli import chain, rows, show, story
+from controller.cli import chain
 from controller.cli.client import Client, Parameter, UnavailableError
 from controller.cli.options import DEFAULT_URL, Form, Url
-from controller.cli.show import Output
+from controller.cli.output import audit_rows, formats, table, timeline
+from controller.cli.output.formats import Output
 
 _PATH: Final = "/api/v1/audit"
 _PAGE: Final = 1000
@@ -67,8 +68,8 @@ def audit(
     ] = False,
     url: Url = DEFAULT_URL,
     output: Annotated[
-        rows.Form, typer.Option("--output", "-o", help="Form of output.")
-    ] = rows.Form.TABLE,
+        audit_rows.Form, typer.Option("--output", "-o", help="Form of output.")
+    ] = audit_rows.Form.TABLE,
 ) -> None:
     """Show what was found, done and decided, the newest first."""
     if context.invoked_subcommand is not None:
@@ -76,7 +77,7 @@ def audit(
         return
     if follow and (every or until is not None):
         raise OperatorError("--follow has no end", "leave out --all and --until")
-    if follow and output is rows.Form.JSON:
+    if follow and output is audit_rows.Form.JSON:
         raise OperatorError("a JSON list would never end with --follow", "give -o jsonl")
     question: dict[str, Parameter | None] = {
         "node": node,
@@ -107,10 +108,10 @@ def show_story(
     """Tell the whole story of a run: who asked, what was found, what was done."""
     answer = Client(url).get(f"{_PATH}/{quote(id, safe='')}/story")
     if output is Output.JSON:
-        show.as_json(answer)
+        formats.as_json(answer)
         return
-    for line in story.tell(answer):
-        show.line(line)
+    for line in timeline.tell(answer):
+        table.line(line)
 
 
 def stats(
@@ -119,17 +120,17 @@ def stats(
     """Count removals by node, network and day: of the last 30 days, unless told."""
     answer = Client(url).get(f"{_PATH}/stats", since=sent(since), until=sent(until))
     if output is Output.JSON:
-        show.as_json(answer)
+        formats.as_json(answer)
         return
-    show.line(
-        f"{answer['removals']} device(s) removed from {show.clock(answer['since'])} "
-        f"to {show.clock(answer['until'])}"
+    table.line(
+        f"{answer['removals']} device(s) removed from {formats.clock(answer['since'])} "
+        f"to {formats.clock(answer['until'])}"
     )
     if not answer["whole"]:
-        show.line("There were more before; ask with --until for those.")
+        table.line("There were more before; ask with --until for those.")
     for title in ("node", "network"):
-        show.line("")
-        show.table(
+        table.line("")
+        table.table(
             (title.upper(), "ID", "REMOVALS"),
             [
                 (each["name"] or "?", each["id"] or "no known network", str(each["removals"]))
@@ -137,8 +138,8 @@ def stats(
             ],
             empty=f"nothing was removed, so there is no {title} to name",
         )
-    show.line("")
-    show.table(
+    table.line("")
+    table.table(
         ("DAY (UTC)", "REMOVALS"),
         [(each["day"], str(each["removals"])) for each in answer["days"]],
         empty="nor a day",
@@ -167,9 +168,12 @@ def _refuse_options(context: typer.Context) -> None:
 
 
 def _list(
-    client: Client, question: dict[str, Parameter | None], limit: int | None, output: rows.Form
+    client: Client,
+    question: dict[str, Parameter | None],
+    limit: int | None,
+    output: audit_rows.Form,
 ) -> None:
-    writer = rows.writer(output, empty="nothing that matches was found or done")
+    writer = audit_rows.writer(output, empty="nothing that matches was found or done")
     cursor, fruitless = None, 0
     while limit is None or limit > 0:
         wanted = _PAGE if limit is None else min(limit, _PAGE)
@@ -182,7 +186,7 @@ def _list(
             break
         fruitless = 0 if page["items"] else fruitless + 1
         if fruitless and fruitless % _TELL_EVERY == 0:
-            back = show.clock(page["searched_to"])
+            back = formats.clock(page["searched_to"])
             sys.stderr.write(f"still searching; nothing more back to {back}\n")
     writer.end()
 
@@ -192,9 +196,9 @@ def _follow(
     question: dict[str, Parameter | None],
     bounds: dict[str, str | None],
     limit: int,
-    output: rows.Form,
+    output: audit_rows.Form,
 ) -> None:
-    writer = rows.writer(output, empty="")
+    writer = audit_rows.writer(output, empty="")
     try:
         after = _write_latest(client, question | bounds, limit, writer)
         away = False
@@ -217,7 +221,7 @@ def _follow(
 
 
 def _write_latest(
-    client: Client, question: dict[str, Parameter | None], limit: int, writer: rows.Writer
+    client: Client, question: dict[str, Parameter | None], limit: int, writer: audit_rows.Writer
 ) -> int:
     """Print what is there, the oldest first; return after which row to go on."""
     latest: list[dict[str, Any]] = []

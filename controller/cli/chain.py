@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from contract.errors import OperatorError
+from contract.runtime.errors import OperatorError
 from controller.audit import archive
 from controller.audit.chain import Fault, Finding, Mark
-from controller.cli import show
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Form, Url
-from controller.cli.show import Output
+from controller.cli.output import formats, table
+from controller.cli.output.formats import Output
 
 _BROKEN = 1
 """The exit status of a check that found something wrong."""
@@ -134,14 +134,14 @@ def _tell(checked: int, end: Mark | None, finding: Finding | None, output: Outpu
             "head": str(end),
             "finding": None if finding is None else asdict(finding),
         }
-        show.as_json(answer)
+        formats.as_json(answer)
         return
     if finding is None:
-        show.line(f"intact: {checked} rows, each as it was stored")
-        show.line(f"head: {end}")
-        show.line("Keep the head elsewhere: `--expect` shows later that nothing was rewritten.")
+        table.line(f"intact: {checked} rows, each as it was stored")
+        table.line(f"head: {end}")
+        table.line("Keep the head elsewhere: `--expect` shows later that nothing was rewritten.")
         return
     row = "" if finding.id is None else f", row id {finding.id}"
-    show.line(f"BROKEN at position {finding.position}{row}: {finding.fault.value}")
-    show.line(finding.detail)
-    show.line(f"The {checked} rows before it are as they were stored.")
+    table.line(f"BROKEN at position {finding.position}{row}: {finding.fault.value}")
+    table.line(finding.detail)
+    table.line(f"The {checked} rows before it are as they were stored.")

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import httpx
 
-from contract.errors import OperatorError
+from contract.runtime.errors import OperatorError
 from controller.api import IDENTITY_HEADER
 
 _TIMEOUT_SECONDS: Final = 10.0

@@ -3,7 +3,18 @@
 import typer
 
 from contract import VERSION
-from controller.cli import audit, db, describe, explain, get, nodes, requeue, safety, serve, show
+from controller.cli import (
+    audit,
+    db,
+    describe,
+    explain,
+    get,
+    requeue,
+    safety,
+    serve,
+    status,
+)
+from controller.cli.output import table
 
 app = typer.Typer(
     name="vxctl",
@@ -12,11 +23,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for part in (serve, nodes, get, describe, explain, requeue, safety, audit, db):
+for part in (serve, status, get, describe, explain, requeue, safety, audit, db):
     part.install(app)
 
 
 @app.command()
 def version() -> None:
     """Show the version."""
-    show.line(f"vxctl {VERSION}")
+    table.line(f"vxctl {VERSION}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import show
+from controller.cli.output import table
 
 Database = Annotated[
     str | None,
@@ -28,44 +28,44 @@ def install(app: typer.Typer) -> None:
 
 def current(database_url: Database = None) -> None:
     """Show which version the schema has. Changes nothing."""
-    from controller.database import open_to_look
-    from controller.upgrade import version
+    from controller.db.engine import open_to_look
+    from controller.db.schema import version
 
     with open_to_look(_url(database_url)) as connection:
         found = version(connection)
     if found.current == found.head:
-        show.line(f"{found.current} (the newest)")
+        table.line(f"{found.current} (the newest)")
     else:
-        show.line(f"{found.current or 'none'} (the newest is {found.head}: `vxctl db upgrade`)")
+        table.line(f"{found.current or 'none'} (the newest is {found.head}: `vxctl db upgrade`)")
 
 
 def upgrade(database_url: Database = None) -> None:
     """Bring the schema up to date, as a controller does when it starts; all of it, or nothing."""
-    from controller.database import open_database
-    from controller.upgrade import version
+    from controller.db.engine import open_database
+    from controller.db.schema import version
 
     with (
         closing(open_database(_url(database_url))) as database,
         database.engine.connect() as connection,
     ):
-        show.line(f"the database has schema {version(connection).current}")
+        table.line(f"the database has schema {version(connection).current}")
 
 
 def check(database_url: Database = None) -> None:
     """Tell whether the schema is what this version needs. Changes nothing; exit status 1 if it is not."""
-    from controller.database import open_to_look
-    from controller.upgrade import differences
+    from controller.db.engine import open_to_look
+    from controller.db.schema import differences
 
     with open_to_look(_url(database_url)) as connection:
         found = differences(connection)
     for difference in found:
-        show.line(difference)
+        table.line(difference)
     if found:
         raise typer.Exit(1)
-    show.line("the database is as it should be")
+    table.line("the database is as it should be")
 
 
 def _url(given: str | None) -> str:
-    from controller.settings import CoreSettings
+    from controller.process.settings import CoreSettings
 
     return given or str(CoreSettings.model_fields["database_url"].default.get_secret_value())

@@ -4,12 +4,12 @@ from typing import Any
 
 import typer
 
-from controller.cli import show
 from controller.cli.client import Client, network_path, node_path
 from controller.cli.get import took
 from controller.cli.options import DEFAULT_URL, Form, NetworkArgument, NodeArgument, Url
-from controller.cli.show import Output
-from controller.cli.words import last_run_of, seen
+from controller.cli.output import formats, table
+from controller.cli.output.formats import Output
+from controller.cli.output.phrases import last_run_of, seen
 
 _RUNS = 5
 
@@ -27,10 +27,10 @@ def node(name: NodeArgument, url: Url = DEFAULT_URL, output: Form = Output.TABLE
     client = Client(url)
     found = client.get(node_path(name))
     if output is Output.JSON:
-        show.as_json(found)
+        formats.as_json(found)
         return
     last = found["last_run"]
-    show.fields(
+    table.fields(
         [
             ("Node", found["hostname"]),
             ("Id", found["id"]),
@@ -47,21 +47,27 @@ def node(name: NodeArgument, url: Url = DEFAULT_URL, output: Form = Output.TABLE
             *([("Failures", f"{found['failures']} in a row")] if found["failures"] else []),
         ]
     )
-    show.heading("Conditions")
-    show.table(
+    table.heading("Conditions")
+    table.table(
         ("TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"),
         [
-            (each["type"], each["status"], each["reason"], show.ago(each["since"]), each["message"])
+            (
+                each["type"],
+                each["status"],
+                each["reason"],
+                formats.ago(each["since"]),
+                each["message"],
+            )
             for each in found["conditions"]
         ],
         empty="not judged yet",
     )
-    show.heading("Networks that it should carry")
-    show.table(
+    table.heading("Networks that it should carry")
+    table.table(
         ("NETWORK", "ID", "RUNNING", "BECAUSE OF"),
         [
             (
-                show.short(each["network_name"]),
+                formats.short(each["network_name"]),
                 each["network_id"],
                 "yes" if each["running"] else "no",
                 ", ".join(each["reasons"]),
@@ -71,15 +77,15 @@ def node(name: NodeArgument, url: Url = DEFAULT_URL, output: Form = Output.TABLE
         empty="none",
     )
     _devices(found["seen"])
-    show.heading("Last runs")
+    table.heading("Last runs")
     runs = client.get("/api/v1/runs", node=found["id"], limit=_RUNS)
-    show.table(
+    table.table(
         ("RUN", "STATE", "REQUESTED", "TOOK", "REMOVED", "REASONS"),
         [
             (
                 run["id"],
                 run["state"],
-                show.ago(run["requested_at"]),
+                formats.ago(run["requested_at"]),
                 took(run),
                 str(run["removed"]),
                 "; ".join(run["reasons"]),
@@ -94,9 +100,9 @@ def network(name: NetworkArgument, url: Url = DEFAULT_URL, output: Form = Output
     """Tell all about a network: its VNIs, which nodes should carry it, and its devices."""
     found = Client(url).get(network_path(name))
     if output is Output.JSON:
-        show.as_json(found)
+        formats.as_json(found)
         return
-    show.fields(
+    table.fields(
         [
             ("Network", found["name"] + (" (ingress)" if found["ingress"] else "")),
             ("Id", found["id"]),
@@ -104,12 +110,12 @@ def network(name: NetworkArgument, url: Url = DEFAULT_URL, output: Form = Output
             *_said(found),
         ]
     )
-    show.heading(f"Nodes that should carry it: {found['nodes']}")
-    show.table(
+    table.heading(f"Nodes that should carry it: {found['nodes']}")
+    table.table(
         ("NODE", "ID", "RUNNING", "BECAUSE OF"),
         [
             (
-                show.short(each["node_name"]),
+                formats.short(each["node_name"]),
                 each["node_id"],
                 "yes" if each["running"] else "no",
                 ", ".join(each["reasons"]),
@@ -126,7 +132,7 @@ def _said(row: dict[str, Any]) -> list[tuple[str, str]]:
     said = []
     if row["paused_at"]:
         why = f": {row['paused_why']}" if row["paused_why"] else ""
-        said.append(("Paused", f"by {row['paused_by']} {show.ago(row['paused_at'])}{why}"))
+        said.append(("Paused", f"by {row['paused_by']} {formats.ago(row['paused_at'])}{why}"))
     if row["label_ignore"]:
         said.append(("Ignored", "by its Swarm label vxlan-operator.ignore"))
     if row["label_mode"]:
@@ -135,7 +141,10 @@ def _said(row: dict[str, Any]) -> list[tuple[str, str]]:
         said.append(("Mode", f"{row['mode']}, by hand"))
     if row.get("breaker_tripped_at"):
         said.append(
-            ("Breaker", f"tripped {show.ago(row['breaker_tripped_at'])}: {row['breaker_reason']}")
+            (
+                "Breaker",
+                f"tripped {formats.ago(row['breaker_tripped_at'])}: {row['breaker_reason']}",
+            )
         )
     return said
 
@@ -151,18 +160,18 @@ def _next(node: dict[str, Any]) -> str:
     if node["running"]:
         return f"run {node['running']} is under way"
     because = "; ".join(node["due_reasons"])
-    return f"{show.ago(node['due_at'])} ({because})" if because else show.ago(node["due_at"])
+    return f"{formats.ago(node['due_at'])} ({because})" if because else formats.ago(node["due_at"])
 
 
 def _devices(devices: list[dict[str, Any]]) -> None:
-    show.heading("Devices, as last seen")
-    show.table(
+    table.heading("Devices, as last seen")
+    table.table(
         ("NODE", "DEVICE", "PLACE", "VNI", "VERDICT", "REASON"),
         [
             (
-                show.short(each["node_name"]),
+                formats.short(each["node_name"]),
                 f"{each['name']}#{each['ifindex']}",
-                show.place(each),
+                formats.place(each),
                 str(each["vni"]),
                 each["verdict"] + (f"/{each['urgency']}" if each["urgency"] else ""),
                 each["reason"],

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import show
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Form, Url
-from controller.cli.show import Output
+from controller.cli.output import formats, table
+from controller.cli.output.formats import Output
 
 Line = Annotated[
     str, typer.Argument(metavar="'ERROR LINE'", help="As Docker or Swarm wrote it, in quotes.")
@@ -23,27 +23,29 @@ def explain(error: Line, url: Url = DEFAULT_URL, output: Form = Output.TABLE) ->
     """Say what an error line means, what was done about it, and what to do."""
     answer = Client(url).get("/api/v1/explain", error=error)
     if output is Output.JSON:
-        show.as_json(answer)
+        formats.as_json(answer)
         return
-    show.line(answer["meaning"])
+    table.line(answer["meaning"])
     for what in ("nodes", "networks"):
         if answer[what]:
-            named = ", ".join(f"{show.short(each['name'])} ({each['id']})" for each in answer[what])
-            show.line(f"It is about {what} {named}.")
+            named = ", ".join(
+                f"{formats.short(each['name'])} ({each['id']})" for each in answer[what]
+            )
+            table.line(f"It is about {what} {named}.")
     if answer["now"]:
-        show.heading("There now, or when last looked")
+        table.heading("There now, or when last looked")
         for device in answer["now"]:
-            show.line(
-                f"{show.short(device['node_name'])} {device['name']}#{device['ifindex']} in "
-                f"{show.place(device)}, VNI {device['vni']}: {device['verdict']}: {device['reason']}"
+            table.line(
+                f"{formats.short(device['node_name'])} {device['name']}#{device['ifindex']} in "
+                f"{formats.place(device)}, VNI {device['vni']}: {device['verdict']}: {device['reason']}"
             )
     if answer["lately"]:
-        show.heading("What the operator did lately")
+        table.heading("What the operator did lately")
         for row in answer["lately"]:
-            show.line(
-                f"{show.clock(row['at'])} {show.short(row['node_name'] or '?')} {row['name']}: "
+            table.line(
+                f"{formats.clock(row['at'])} {formats.short(row['node_name'] or '?')} {row['name']}: "
                 f"{row['stage']}: {row['reason']}"
             )
-    show.heading("What to do")
+    table.heading("What to do")
     for sentence in answer["advice"] or ["Nothing: all is as it should be."]:
-        show.line(sentence)
+        table.line(sentence)

@@ -6,12 +6,19 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from controller.cli import show
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, ListForm, NodeOption, Url, Watch
-from controller.cli.show import Listing
-from controller.cli.watch import watch
-from controller.cli.words import devices_of, mode_of, next_run_of, ready_of, reason_of, seen
+from controller.cli.output import formats, table
+from controller.cli.output.formats import Listing
+from controller.cli.output.phrases import (
+    devices_of,
+    mode_of,
+    next_run_of,
+    ready_of,
+    reason_of,
+    seen,
+)
+from controller.cli.output.watch import watch
 
 Row = dict[str, Any]
 Columns = Sequence[tuple[str, Callable[[Row], str]]]
@@ -35,7 +42,7 @@ ReadyOption = Annotated[
 ]
 
 NODES: Final[Columns] = (
-    ("NODE", lambda row: show.short(row["hostname"])),
+    ("NODE", lambda row: formats.short(row["hostname"])),
     ("READY", ready_of),
     ("REASON", reason_of),
     ("WORKER", seen),
@@ -53,7 +60,7 @@ NODES_WIDE: Final[Columns] = (
     ("FAILURES", lambda row: str(row["failures"])),
 )
 NETWORKS: Final[Columns] = (
-    ("NETWORK", lambda row: show.short(row["name"])),
+    ("NETWORK", lambda row: formats.short(row["name"])),
     ("ID", lambda row: row["id"]),
     ("VNI", lambda row: ",".join(map(str, row["vnis"])) or "-"),
     ("NODES", lambda row: str(row["nodes"])),
@@ -64,9 +71,9 @@ NETWORKS_WIDE: Final[Columns] = (
     ("PAUSED BY", lambda row: row["paused_by"] or "-"),
 )
 DEVICES: Final[Columns] = (
-    ("NODE", lambda row: show.short(row["node_name"])),
+    ("NODE", lambda row: formats.short(row["node_name"])),
     ("DEVICE", lambda row: f"{row['name']}#{row['ifindex']}"),
-    ("PLACE", show.place),
+    ("PLACE", formats.place),
     ("VNI", lambda row: str(row["vni"])),
     ("VERDICT", lambda row: row["verdict"] + (f"/{row['urgency']}" if row["urgency"] else "")),
     ("REASON", lambda row: row["reason"]),
@@ -75,15 +82,15 @@ DEVICES_WIDE: Final[Columns] = (
     ("PORT", lambda row: str(row["port"])),
     ("NETWORK", lambda row: row["network_id"] or "-"),
     ("PROOF", lambda row: row["proof"] or "-"),
-    ("FIRST SEEN", lambda row: show.ago(row["first_seen_at"])),
-    ("JUDGED", lambda row: show.ago(row["judged_at"])),
+    ("FIRST SEEN", lambda row: formats.ago(row["first_seen_at"])),
+    ("JUDGED", lambda row: formats.ago(row["judged_at"])),
     ("EVIDENCE", lambda row: row["evidence"]),
 )
 RUNS: Final[Columns] = (
     ("RUN", lambda row: row["id"]),
-    ("NODE", lambda row: show.short(row["node_name"])),
+    ("NODE", lambda row: formats.short(row["node_name"])),
     ("STATE", lambda row: row["state"]),
-    ("REQUESTED", lambda row: show.ago(row["requested_at"])),
+    ("REQUESTED", lambda row: formats.ago(row["requested_at"])),
     ("TOOK", lambda row: took(row)),
     ("DEVICES", lambda row: str(row["devices"])),
     ("REMOVED", lambda row: str(row["removed"])),
@@ -186,7 +193,7 @@ def took(run: Row) -> str:
     """How long a run took on its node."""
     if run["started_at"] is None or run["finished_at"] is None:
         return "-"
-    return f"{show.seconds_between(run['started_at'], run['finished_at']):.2f}s"
+    return f"{formats.seconds_between(run['started_at'], run['finished_at']):.2f}s"
 
 
 def _list(
@@ -213,11 +220,11 @@ def _list(
 
 def _show(rows: list[Row], columns: Columns, wide: Columns, empty: str, output: Listing) -> None:
     if output is Listing.JSON:
-        show.as_json(rows)
+        formats.as_json(rows)
         return
     if output is Listing.WIDE:
         columns = (*columns, *wide)
-    show.table(
+    table.table(
         [heading for heading, _ in columns],
         [[cell(row) for _, cell in columns] for row in rows],
         empty=empty,

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from controller.cli.show import Listing, Output
+from controller.cli.output.formats import Listing, Output
 
 Url = Annotated[
     str,

@@ -11,9 +11,8 @@ from uuid import uuid4
 
 import typer
 
-from contract.errors import OperatorError
-from contract.text import printable
-from controller.cli import show
+from contract.runtime.errors import OperatorError
+from contract.runtime.text import printable
 from controller.cli.client import Client, node_path
 from controller.cli.options import (
     DEFAULT_URL,
@@ -24,7 +23,8 @@ from controller.cli.options import (
     Why,
     said,
 )
-from controller.cli.show import Output
+from controller.cli.output import formats, table
+from controller.cli.output.formats import Output
 
 _FAILED: Final = 1
 _TIMED_OUT: Final = 3
@@ -65,19 +65,19 @@ def requeue(
     client = Client(url)
     body = said(actor, why) | {"token": token or str(uuid4())}
     asked = client.post(node_path(node, "/requeue"), body)
-    table = output is Output.TABLE
-    if table:
-        show.line(_what_comes(asked))
+    as_table = output is Output.TABLE
+    if as_table:
+        table.line(_what_comes(asked))
     if not wait:
-        if not table:
-            show.as_json(asked)
+        if not as_table:
+            formats.as_json(asked)
         return
     ended = _follow(client, asked, seconds)
-    if table:
+    if as_table:
         for line in _story(ended):
-            show.line(line)
+            table.line(line)
     else:
-        show.as_json(ended.request | {"audit": ended.audit})
+        formats.as_json(ended.request | {"audit": ended.audit})
     if ended.trouble is not None:
         sys.stderr.write(printable(ended.trouble) + "\n")
     raise typer.Exit(ended.status)
@@ -163,7 +163,7 @@ def _story(ended: _Ended) -> list[str]:
         lines.append(f"  {run['error']}")
     for row in ended.audit:
         device = "" if row["name"] is None else f" {row['name']} in {row['place']}"
-        lines.append(f"  {show.clock(row['at'])} {row['stage']}{device}: {row['reason']}")
+        lines.append(f"  {formats.clock(row['at'])} {row['stage']}{device}: {row['reason']}")
     return lines
 
 

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from contract.errors import OperatorError
-from controller.cli import show
+from contract.runtime.errors import OperatorError
 from controller.cli.client import Client, network_path, node_path
 from controller.cli.options import DEFAULT_URL, Actor, Form, Url, Why, said
-from controller.cli.show import Output
+from controller.cli.output import formats, table
+from controller.cli.output.formats import Output
 
 MaybeNode = Annotated[
     str | None, typer.Argument(metavar="NODE", help="Id, unique id prefix or hostname of a node.")
@@ -97,7 +97,7 @@ def breaker(context: typer.Context, url: Url = DEFAULT_URL, output: Form = Outpu
         return
     answer = Client(url).get("/api/v1/breaker")
     if output is Output.JSON:
-        show.as_json(answer)
+        formats.as_json(answer)
     else:
         _show_breaker(answer)
 
@@ -112,14 +112,14 @@ def reset(
     """Let a node remove again, or without NODE everybody; first find out why it tripped."""
     answer = Client(url).post("/api/v1/breaker/reset", said(actor, why), node=node)
     if output is Output.JSON:
-        show.as_json(answer)
+        formats.as_json(answer)
         return
     for name in answer["reset"]:
-        show.line(f"The breaker of {name} is reset.")
+        table.line(f"The breaker of {name} is reset.")
     if not answer["reset"]:
-        show.line("No breaker had tripped there: nothing was changed.")
+        table.line("No breaker had tripped there: nothing was changed.")
     if answer["breaker"]["tripped_at"]:
-        show.line("That of the cluster has tripped: `vxctl breaker reset` without NODE resets it.")
+        table.line("That of the cluster has tripped: `vxctl breaker reset` without NODE resets it.")
 
 
 def _path(node: str | None, network: str | None, cluster: bool, action: str) -> str:
@@ -135,38 +135,38 @@ def _path(node: str | None, network: str | None, cluster: bool, action: str) -> 
 
 def _tell(answer: dict[str, Any], done: str, output: Output) -> None:
     if output is Output.JSON:
-        show.as_json(answer)
+        formats.as_json(answer)
         return
     was = "" if answer["changed"] else ", as before: nothing was changed"
-    show.line(f"{answer['name']} ({answer['id']}) {done}{was}")
+    table.line(f"{answer['name']} ({answer['id']}) {done}{was}")
     state = "paused" if answer["paused"] else answer["effective_mode"]
     reasons = "; ".join(answer["reasons"])
-    show.line(f"All considered: {state}, because {reasons}")
+    table.line(f"All considered: {state}, because {reasons}")
 
 
 def _show_breaker(answer: dict[str, Any]) -> None:
     if answer["tripped_at"]:
-        show.line(
-            f"TRIPPED {show.ago(answer['tripped_at'])}: {answer['reason']}. "
+        table.line(
+            f"TRIPPED {formats.ago(answer['tripped_at'])}: {answer['reason']}. "
             "Nothing is removed anywhere until `vxctl breaker reset`."
         )
     window = f"the last {answer['window_seconds']:g} s"
-    show.line(
+    table.line(
         f"{answer['nodes_removing']} node(s) removed devices in {window}; "
         f"{answer['nodes_allowed']} may before the cluster's breaker trips."
     )
-    show.line(f"A node's own trips at {answer['node_removals']} removals.")
+    table.line(f"A node's own trips at {answer['node_removals']} removals.")
     if not answer["nodes"]:
         return
-    show.line("")
-    show.table(
+    table.line("")
+    table.table(
         ("NODE", "ID", "REMOVALS", "BREAKER"),
         [
             (
                 node["hostname"],
                 node["id"],
                 f"{node['removals']}/{answer['node_removals']}",
-                f"tripped {show.ago(node['tripped_at'])}: {node['reason']}"
+                f"tripped {formats.ago(node['tripped_at'])}: {node['reason']}"
                 if node["tripped_at"]
                 else "-",
             )

@@ -20,8 +20,8 @@ def install(app: typer.Typer) -> None:
 
 def controller(context: typer.Context) -> None:
     """Run the controller."""
-    from controller.run import run
-    from controller.settings import ControllerSettings
+    from controller.process.controller import run
+    from controller.process.settings import ControllerSettings
 
     settings = ControllerSettings.load(context.args)
     os.umask(_FOR_NOBODY_ELSE)
@@ -30,8 +30,8 @@ def controller(context: typer.Context) -> None:
 
 def up(context: typer.Context) -> None:
     """Run controller and worker of this machine in one process, with SQLite and without Redis."""
-    from controller.local import up as run_both
-    from controller.settings import LocalSettings
+    from controller.process.all_in_one import up as run_both
+    from controller.process.settings import LocalSettings
 
     settings = LocalSettings.load(context.args)
     os.umask(_FOR_NOBODY_ELSE)

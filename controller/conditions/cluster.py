@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.conditions.words import (
+from controller.conditions.model import (
     Condition,
     Reason,
     Status,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from contract.verdicts import Verdict
-from controller.conditions.words import (
+from controller.conditions.model import (
     Condition,
     Reason,
     Status,
@@ -16,7 +16,7 @@ from controller.conditions.words import (
     named,
     quoted,
 )
-from controller.states import RunState
+from controller.db.states import RunState
 
 LOST_IN_A_ROW: Final = 3
 """After so many runs in a row that were lost or failed, more of the same will not help."""

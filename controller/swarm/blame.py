@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from controller.swarm.faults import fault_subnet
-from controller.swarm.values import SwarmNetwork, SwarmTask
+from controller.swarm.model import SwarmNetwork, SwarmTask
 
 
 class Blame(NamedTuple):

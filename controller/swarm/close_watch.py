@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from controller.swarm.budget import Budget
+from controller.swarm.model import Swarm, SwarmError, SwarmNetwork
 from controller.swarm.rejections import Rejections
-from controller.swarm.values import Swarm, SwarmError, SwarmNetwork
 
 _PERIOD: Final = 0.1
 _RETRY_SECONDS: Final = 1.0

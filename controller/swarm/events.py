@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from controller.swarm.values import SwarmError, SwarmEvent
+from controller.swarm.model import SwarmError, SwarmEvent
 
 log = structlog.get_logger(__name__)
 

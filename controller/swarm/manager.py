@@ -12,10 +12,11 @@ import structlog
 import urllib3
 from docker.errors import APIError, DockerException
 
-from contract.errors import OperatorError
+from contract.runtime.errors import OperatorError
 from contract.verdicts import Mode
 from controller import gate
-from controller.swarm.values import (
+from controller.safety.labels import IGNORE_LABEL, MODE_LABEL
+from controller.swarm.model import (
     Subnet,
     SwarmError,
     SwarmEvent,
@@ -29,8 +30,6 @@ from controller.swarm.values import (
 
 log = structlog.get_logger(__name__)
 
-MODE_LABEL: Final = "vxlan-operator.mode"
-IGNORE_LABEL: Final = "vxlan-operator.ignore"
 
 _VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
 """Decimal VNIs, comma separated, one a subnet (moby libnetwork/drivers/overlay/ovmanager)."""

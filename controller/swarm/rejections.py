@@ -12,14 +12,14 @@ from typing import Final
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from controller import due
-from controller.database import Database
-from controller.due import Ring
-from controller.models import Node, Rejection
-from controller.states import Priority
+from controller.db.engine import Database
+from controller.db.models import Node, Rejection
 from controller.swarm.blame import blame
 from controller.swarm.faults import is_leak
-from controller.swarm.values import SwarmNetwork, SwarmTask
+from controller.swarm.model import SwarmNetwork, SwarmTask
+from controller.workqueue import queue
+from controller.workqueue.priorities import Priority
+from controller.workqueue.queue import Ring
 
 _MOST_REMEMBERED: Final = 20_000
 _LONGEST_REASON: Final = 500
@@ -186,7 +186,7 @@ class Rejections:
             )
         )
         if not old:
-            due.request(
+            queue.request(
                 session,
                 [task.node_id],
                 at=now,

@@ -13,10 +13,16 @@ from typing import Final, NamedTuple
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from controller import due
-from controller.models import Attachment, Cluster, DueNode, Network, NetworkVni, Node
-from controller.states import Priority
-from controller.swarm.values import (
+from controller.db.models import (
+    Attachment,
+    Cluster,
+    DueNode,
+    Network,
+    NetworkVni,
+    Node,
+)
+from controller.swarm.desired import Packed, Want
+from controller.swarm.model import (
     UNREADABLE,
     Subnet,
     SwarmError,
@@ -24,7 +30,8 @@ from controller.swarm.values import (
     SwarmNetwork,
     SwarmNode,
 )
-from controller.swarm.wanted import Packed, Want
+from controller.workqueue import queue
+from controller.workqueue.priorities import Priority
 
 CHANGED: Final = "SwarmChanged"
 """`SwarmError.reason` of a manager of another Swarm than the database is about."""
@@ -317,7 +324,7 @@ _UPDATE_WANT: Final = (
 
 def _ask(session: Session, nodes: Collection[str], now: datetime, reason: str) -> None:
     for ids in _portions(sorted(nodes)):
-        due.request(session, ids, at=now, priority=Priority.CHANGE, reason=reason)
+        queue.request(session, ids, at=now, priority=Priority.CHANGE, reason=reason)
 
 
 def _portions(ids: Sequence[str]) -> Iterable[Sequence[str]]:

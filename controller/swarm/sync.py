@@ -16,17 +16,13 @@ from typing import Final
 import structlog
 from sqlalchemy import func, select
 
-from controller import due
-from controller.database import Database
-from controller.due import Ring
-from controller.models import Attachment, Node
-from controller.states import Priority
+from controller.db.engine import Database
+from controller.db.models import Attachment, Node
 from controller.swarm import store
 from controller.swarm.budget import Budget
+from controller.swarm.desired import Packed, desired_state, of_unknown_networks
 from controller.swarm.events import Hint, Hints
-from controller.swarm.readings import Mark, Readings
-from controller.swarm.rejections import Rejections
-from controller.swarm.values import (
+from controller.swarm.model import (
     Swarm,
     SwarmError,
     SwarmMovedError,
@@ -34,13 +30,12 @@ from controller.swarm.values import (
     SwarmNode,
     SwarmTask,
 )
-from controller.swarm.wanted import (
-    Doubt,
-    Packed,
-    desired_state,
-    is_great,
-    of_unknown_networks,
-)
+from controller.swarm.readings import Mark, Readings
+from controller.swarm.rejections import Rejections
+from controller.swarm.shrink_guard import Doubt, is_great
+from controller.workqueue import queue
+from controller.workqueue.priorities import Priority
+from controller.workqueue.queue import Ring
 
 log = structlog.get_logger(__name__)
 
@@ -281,7 +276,7 @@ class Sync:
         awaiting = self._readings.ended(mark, ready)
         if awaiting:
             with self._database.write() as session:
-                due.request(
+                queue.request(
                     session,
                     sorted(awaiting),
                     at=self._utcnow(),

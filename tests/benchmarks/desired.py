@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 from sqlalchemy import event, func, select
 
-from controller.database import Database, open_database
-from controller.models import Attachment
+from controller.db.engine import Database, open_database
+from controller.db.models import Attachment
 from controller.swarm import store
+from controller.swarm.desired import Packed, desired_state
 from controller.swarm.events import Hint, Hints
+from controller.swarm.model import SwarmIdentity, SwarmTask
 from controller.swarm.sync import Sync
-from controller.swarm.values import SwarmIdentity, SwarmTask
-from controller.swarm.wanted import Packed, desired_state
 from tests.big_swarm import BigSwarm
 from tests.fake_clock import START
 from tests.servers import PostgresServer
@@ -83,7 +83,7 @@ def _database(name: str, url: str, swarm: BigSwarm) -> None:
 
 
 class _Asked:
-    """A `controller.swarm.values.Swarm` of a big one, in which one service has another task now."""
+    """A `controller.swarm.model.Swarm` of a big one, in which one service has another task now."""
 
     def __init__(self, swarm: BigSwarm) -> None:
         self._swarm = swarm

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from contract.broker import celery_app, queue_for_node
 from contract.messages import ReconcileRequest
 from contract.queues import CONTROLLER_QUEUE, RECONCILE_TASK
+from contract.runtime.broker import celery_app, queue_for_node
 from contract.verdicts import Mode
 from tests.servers import RedisServer, await_true
 

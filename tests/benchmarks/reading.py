@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
-from contract.logs import configure_logging
-from controller.database import Database, open_database
+from contract.runtime.logs import configure_logging
+from controller.db.engine import Database, open_database
 from controller.swarm.events import Hint, Hints
 from controller.swarm.manager import DockerSwarm
 from controller.swarm.sync import Sync

@@ -10,10 +10,15 @@ from sqlalchemy import insert, update
 from contract.verdicts import Mode, Urgency, Verdict
 from controller.api.app import build
 from controller.api.context import Context
-from controller.conditions.keep import Conditions
-from controller.database import Database, open_database
-from controller.models import Cluster, Device, DueNode, Node
-from controller.states import RunState
+from controller.conditions.store import Conditions
+from controller.db.engine import Database, open_database
+from controller.db.models import (
+    Cluster,
+    Device,
+    DueNode,
+    Node,
+)
+from controller.db.states import RunState
 from tests.api_client import TestClient
 from tests.benchmarks.measure import median_seconds
 from tests.fake_clock import START, Clock

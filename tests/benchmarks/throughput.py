@@ -1,7 +1,7 @@
 """The controller at 5,000 nodes, on real Redis and PostgreSQL: runs a second, and how long a person waits.
 
-The controller's parts are in this process as `controller.leading` starts them; the workers of all nodes are
-one process that answers every request at once, and the person is another. With `--sqlite`: on SQLite.
+The controller's parts are in this process as `controller.process.leader_loops` starts them; the
+workers of all nodes are one process that answers every request at once, and the person is another. With `--sqlite`: on SQLite.
 """
 
 import base64
@@ -27,22 +27,15 @@ import redis
 import uvicorn
 from sqlalchemy import func, insert, select, update
 
-from contract.broker import celery_app, queue_for_controller
-from contract.logs import configure_logging
 from contract.queues import REPORT_TASK, node_queue
+from contract.runtime.broker import celery_app, queue_for_controller
+from contract.runtime.logs import configure_logging
 from contract.verdicts import Mode, Verdict
-from controller import models
 from controller.api.app import build
 from controller.api.context import Context
-from controller.consumer import Consumer
-from controller.database import Database, open_database
-from controller.dispatch import LANES, Dispatcher, Lane
-from controller.gate import LATELY_SECONDS
-from controller.inbox import Inbox
-from controller.intake import Intake
-from controller.leader import RENEW_SECONDS, FencedDatabase, Lease, this_process
-from controller.loops import Loops, every
-from controller.models import (
+from controller.db import models
+from controller.db.engine import Database, open_database
+from controller.db.models import (
     Attachment,
     Cluster,
     DueNode,
@@ -51,7 +44,16 @@ from controller.models import (
     Node,
     Run,
 )
-from controller.run import settle
+from controller.gate import LATELY_SECONDS
+from controller.leadership.fenced import FencedDatabase
+from controller.leadership.lease import RENEW_SECONDS, Lease, this_process
+from controller.process.consumer import Consumer
+from controller.process.controller import settle
+from controller.process.loops import Loops, every
+from controller.runs.dispatch import Dispatcher
+from controller.runs.inbox import Inbox
+from controller.runs.intake import Intake
+from controller.workqueue.priorities import LANES, Lane
 from tests.controller_process import free_port
 from tests.fake_swarm import swarm_id
 from tests.reports import device, report

@@ -20,9 +20,9 @@ from contract.verdicts import Stage, Verdict
 from controller.audit import verify
 from controller.audit.append import Entry, append
 from controller.audit.export import export
-from controller.database import Database, open_database
-from controller.inbox import TOGETHER
-from controller.intake import Intake
+from controller.db.engine import Database, open_database
+from controller.runs.inbox import TOGETHER
+from controller.runs.intake import Intake
 from tests.fake_clock import START as START_TIME
 from tests.fake_swarm import node, snapshot, swarm_id
 from tests.reports import device, entry, identity, report

@@ -17,10 +17,10 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from contract.verdicts import Stage, Urgency, Verdict
-from controller.audit import pages as trail
-from controller.audit.counts import counts
-from controller.database import Database, open_database
-from controller.models import AuditRow
+from controller.audit.queries import pages as trail
+from controller.audit.queries.counts import counts
+from controller.db.engine import Database, open_database
+from controller.db.models import AuditRow
 from tests.servers import PostgresServer
 
 NODES, NETWORKS = 200, 500

@@ -9,7 +9,7 @@ from contract.verdicts import Verdict
 from tests.benchmarks.measure import in_own_namespace, ip, median_seconds
 from worker.idle import IdleClock
 from worker.judge import Judgement, judge
-from worker.kernel import RouteNetlink
+from worker.kernel.rtnetlink import RouteNetlink
 from worker.networks import Networks
 from worker.proof import RequestProver, Waits
 

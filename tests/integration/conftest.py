@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from controller.database import Database, open_database
-from controller.dispatch import Dispatcher
+from controller.db.engine import Database, open_database
+from controller.runs.dispatch import Dispatcher
 from tests.fake_clock import Clock
 from tests.sent import dispatcher
 from tests.servers import PostgresServer, RedisServer

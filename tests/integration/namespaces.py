@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
-from worker.linkmsg import (
+from worker.kernel.api import KernelError
+from worker.kernel.linkmsg import (
     IFLA_IFNAME,
     IFLA_INFO_DATA,
     IFLA_INFO_KIND,
@@ -28,9 +29,18 @@ from worker.linkmsg import (
     IFLA_VXLAN_PORT,
     IFLA_VXLAN_PROXY,
 )
-from worker.netlink import HEADER, NLM_F_ACK, NLM_F_REQUEST, NetlinkSocket
-from worker.port import KernelError
-from worker.view import Device, Place, VethPair, View
+from worker.kernel.model import (
+    Device,
+    Place,
+    VethPair,
+    View,
+)
+from worker.kernel.socket import (
+    HEADER,
+    NLM_F_ACK,
+    NLM_F_REQUEST,
+    NetlinkSocket,
+)
 
 _CLONE_NEWNET: Final = 0x40000000
 
@@ -137,7 +147,7 @@ class Namespace:
 
 
 class KernelProcess:
-    """Implements `worker.port.Kernel` by a `RouteNetlink` in a process of its own.
+    """Implements `worker.kernel.api.Kernel` by a `RouteNetlink` in a process of its own.
 
     A process, because a netlink socket belongs to the namespace that its process was in.
     """
@@ -211,7 +221,7 @@ class KernelProcess:
 
 
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    from worker.kernel import RouteNetlink
+    from worker.kernel.rtnetlink import RouteNetlink
 
     kernel = RouteNetlink.open()
     while True:

@@ -32,14 +32,14 @@ from structlog.testing import capture_logs
 
 from contract import VERSION
 from contract.verdicts import Mode, Outcome, Stage, Verdict
-from controller import due
 from controller.api.app import build
 from controller.api.context import Context
-from controller.conditions.keep import Conditions
-from controller.database import Database, open_database
-from controller.intake import Intake
-from controller.states import Priority
+from controller.conditions.store import Conditions
+from controller.db.engine import Database, open_database
+from controller.runs.intake import Intake
 from controller.swarm.store import note_failure
+from controller.workqueue import queue
+from controller.workqueue.priorities import Priority
 from tests.api_client import TestClient
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
@@ -209,7 +209,7 @@ def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: 
 def claim_again(database: Database, name: str) -> UUID:
     """Start another run of a node."""
     with database.write() as session:
-        due.request(session, [swarm_id(name)], at=START, priority=Priority.MANUAL, reason="again")
+        queue.request(session, [swarm_id(name)], at=START, priority=Priority.MANUAL, reason="again")
     return claim(database)[swarm_id(name)].run_id
 
 
@@ -341,7 +341,7 @@ def test_lists_are_paged_without_a_gap_or_a_repeat(filled: Api, database: Databa
     for _ in range(3):
         claim_again(database, "one")
         with database.write() as session:
-            due.expire(session, now=START + timedelta(hours=1), resync=RESYNC)
+            queue.expire(session, now=START + timedelta(hours=1), resync=RESYNC)
     # Several of one name, of several ids: then the id decides.
     put(database, snapshot(*(replace(node(f"same{n}"), hostname="same") for n in range(3)), "one"))
 

@@ -11,14 +11,17 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
-from contract.broker import celery_app
+from contract.runtime.broker import celery_app
 from contract.verdicts import Mode, Stage
-from controller import due, metrics, models
 from controller.audit.append import Entry
-from controller.database import Database
-from controller.dispatch import BULK, URGENT, Dispatcher
-from controller.leader import LEASE_SECONDS, FencedDatabase, Lease, LeaseLostError
-from controller.states import Priority
+from controller.db import models
+from controller.db.engine import Database
+from controller.leadership.fenced import FencedDatabase
+from controller.leadership.lease import LEASE_SECONDS, Lease, LeaseLostError
+from controller.runs import counters
+from controller.runs.dispatch import Dispatcher
+from controller.workqueue import queue
+from controller.workqueue.priorities import BULK, URGENT, Priority
 from tests import stored
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import swarm_id
@@ -32,7 +35,7 @@ ONE = swarm_id("one")
 
 def by_hand(session: Session) -> Sequence[Entry]:
     """Ask for node `one`."""
-    due.request(session, [ONE], at=START, priority=Priority.MANUAL, reason="by hand")
+    queue.request(session, [ONE], at=START, priority=Priority.MANUAL, reason="by hand")
     return [Entry(stage=Stage.REQUEUED, at=START, reason="why", actor="alice")]
 
 
@@ -75,7 +78,7 @@ def test_what_is_asked_for_while_the_broker_is_away_is_sent_when_it_is_back(
         sender.at_once(by_hand)
         assert (due_row(database).run_id, due_row(database).priority) == (None, Priority.MANUAL)
         # Nobody waits for a broker that was away a moment ago.
-        patch.setattr(due, "claim", lambda *_, **__: pytest.fail("it was tried again"))
+        patch.setattr(queue, "claim", lambda *_, **__: pytest.fail("it was tried again"))
         sender.at_once(by_hand)
     assert client.keys() == []
     sender.step(URGENT)
@@ -149,13 +152,13 @@ def test_a_lease_that_is_lost_while_sending_is_not_blamed_on_the_broker(
             let_expire(postgresql)
             Lease(postgresql, "new").take()
 
-    metrics.BROKER_UP.set(1)
+    counters.BROKER_UP.set(1)
     with monkeypatch.context() as patch, capture_logs() as logs:
         patch.setattr(Celery, "send_task", send)
         with pytest.raises(LeaseLostError):
             act(sender)
     assert (client.keys(), [each for each in logs if "broker" in each["event"]]) == ([], [])
-    (broker_up,) = metrics.BROKER_UP.collect()
+    (broker_up,) = counters.BROKER_UP.collect()
     assert broker_up.samples[0].value == 1
     # Another leader must not find its rows changed by this one: it closes the run as lost.
     assert (due_row(postgresql).run_id is not None) == taken_over

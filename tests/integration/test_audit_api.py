@@ -12,9 +12,9 @@ from httpx import Response
 from contract.verdicts import Mode, Stage, Verdict
 from controller.api.app import build
 from controller.api.context import Context
-from controller.audit import counts
-from controller.database import Database
-from controller.intake import Intake
+from controller.audit.queries import counts
+from controller.db.engine import Database
+from controller.runs.intake import Intake
 from tests.api_client import TestClient
 from tests.audit_rows import add, row
 from tests.fake_clock import START

@@ -25,7 +25,7 @@ from controller.api.app import build
 from controller.api.context import Context
 from controller.cli import audit, main
 from controller.cli.client import Client
-from controller.database import Database
+from controller.db.engine import Database
 from tests.audit_rows import add, row
 from tests.controller_process import VXCTL, environment, free_port
 from tests.fake_clock import START

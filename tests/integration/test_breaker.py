@@ -8,14 +8,20 @@ import pytest
 from sqlalchemy import select, update
 
 from contract.verdicts import Outcome, Stage, Verdict
-from controller import breaker
-from controller.breaker import Limits
-from controller.database import Database
-from controller.decisions import Word, lock
-from controller.intake import Intake
-from controller.models import Cluster, DueNode, Node, Run
-from controller.settings import ControllerSettings
-from controller.states import Priority, RunState
+from controller.db.engine import Database
+from controller.db.models import (
+    Cluster,
+    DueNode,
+    Node,
+    Run,
+)
+from controller.db.states import RunState
+from controller.process.settings import ControllerSettings
+from controller.runs.intake import Intake
+from controller.safety import breaker
+from controller.safety.breaker import Limits
+from controller.safety.decisions import Word, lock
+from controller.workqueue.priorities import Priority
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
 from tests.reports import device, report

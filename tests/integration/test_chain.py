@@ -15,9 +15,9 @@ from sqlalchemy.exc import DBAPIError
 from contract.verdicts import Stage
 from controller.audit.append import Entry, append
 from controller.audit.chain import CHAINED, START, Fault, Finding, Mark, link
-from controller.audit.custodian import Custodian
+from controller.audit.maintenance import Custodian
 from controller.audit.retention import Retention
-from controller.database import Database, open_database
+from controller.db.engine import Database, open_database
 from tests.fake_clock import START as NOW
 from tests.fake_clock import Clock
 from tests.fake_swarm import node, snapshot
@@ -338,8 +338,8 @@ WRITER = """
 import sys
 from datetime import UTC, datetime
 from uuid import uuid4
-from controller.database import open_database
-from controller.intake import Intake
+from controller.db.engine import open_database
+from controller.runs.intake import Intake
 from tests.reports import entry, report
 from tests.stored import RESYNC
 import structlog, logging

@@ -12,7 +12,7 @@ from contract.verdicts import Mode
 from controller.api.app import build
 from controller.api.context import Context
 from controller.audit.chain import START
-from controller.database import Database, open_database
+from controller.db.engine import Database, open_database
 from tests.api_client import TestClient
 from tests.controller_process import ControllerProcess, assert_one_clear_line, vxctl
 from tests.fake_docker import FakeDocker

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner, Result
 
-from contract.errors import OperatorError
+from contract.runtime.errors import OperatorError
 from controller.cli.commands import app
-from controller.database import Database, open_database
-from controller.models import Base
+from controller.db.engine import Database, open_database
+from controller.db.models import Base
 from tests import first_release
 from tests.controller_process import assert_one_clear_line, vxctl
 from tests.servers import PostgresServer

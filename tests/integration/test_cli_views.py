@@ -27,10 +27,10 @@ from controller.api import IDENTITY_HEADER
 from controller.api.app import build
 from controller.api.context import Context
 from controller.cli import main
-from controller.conditions.keep import Conditions
-from controller.database import Database
-from controller.intake import Intake
-from controller.models import Node
+from controller.conditions.store import Conditions
+from controller.db.engine import Database
+from controller.db.models import Node
+from controller.runs.intake import Intake
 from controller.swarm.store import note_failure
 from tests.controller_process import VXCTL, environment, free_port
 from tests.fake_clock import START

@@ -19,14 +19,14 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from contract.broker import celery_app, queue_for_controller
-from contract.errors import OperatorError
 from contract.messages import Drift, ReconcileReport, ReconcileRequest
 from contract.queues import DRIFT_TASK, REPORT_TASK
+from contract.runtime.broker import celery_app, queue_for_controller
+from contract.runtime.errors import OperatorError
 from controller.cli.commands import app
-from controller.database import open_database
-from controller.run import run
-from controller.settings import ControllerSettings
+from controller.db.engine import open_database
+from controller.process.controller import run
+from controller.process.settings import ControllerSettings
 from tests.controller_process import ControllerProcess, assert_one_clear_line, free_port, vxctl
 from tests.fake_docker import FakeDocker, Fault
 from tests.fake_swarm import snapshot, swarm_id, task
@@ -328,7 +328,7 @@ def test_more_that_is_wrong_at_the_start(
     problem: str,
 ) -> None:
     """In this process, to be quick: how the line is printed does not depend on what is wrong."""
-    monkeypatch.setattr("controller.run.configure_logging", lambda **_: None)
+    monkeypatch.setattr("controller.process.controller.configure_logging", lambda **_: None)
     given = options(tmp_path, redis, docker) | {option: value}
     with pytest.raises(OperatorError) as caught:
         start(ControllerSettings.load([f"{name}={each}" for name, each in given.items()]))
@@ -396,7 +396,11 @@ def test_what_it_writes_is_for_nobody_else(
 
 
 @pytest.mark.parametrize(
-    ("verb", "program"), [("controller", "controller.run.run"), ("up", "controller.local.up")]
+    ("verb", "program"),
+    [
+        ("controller", "controller.process.controller.run"),
+        ("up", "controller.process.all_in_one.up"),
+    ],
 )
 def test_whatever_else_it_may_write_is_for_nobody_else_either(
     open_umask: None, monkeypatch: pytest.MonkeyPatch, verb: str, program: str

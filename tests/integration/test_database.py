@@ -17,9 +17,9 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import StatementError
 from structlog.testing import capture_logs
 
-from contract.errors import OperatorError
-from controller.database import Database, open_database
-from controller.models import Base, Cluster
+from contract.runtime.errors import OperatorError
+from controller.db.engine import Database, open_database
+from controller.db.models import Base, Cluster
 from tests.fake_clock import START
 from tests.fake_swarm import swarm_id
 from tests.servers import PostgresServer

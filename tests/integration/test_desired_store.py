@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from sqlalchemy import event, select
 
 from contract.verdicts import Mode
-from controller.database import Database, open_database
-from controller.models import Attachment, Cluster, Network
-from controller.states import Priority
-from controller.swarm.values import SwarmError, SwarmNetwork, SwarmTask
+from controller.db.engine import Database, open_database
+from controller.db.models import Attachment, Cluster, Network
+from controller.swarm.model import SwarmError, SwarmNetwork, SwarmTask
+from controller.workqueue.priorities import Priority
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, Snapshot, network, node, snapshot, swarm_id, task
 from tests.stored import claim, contents, due_row, node_row, put

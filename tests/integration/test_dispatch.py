@@ -10,22 +10,31 @@ import pytest
 import redis
 from kombu.transport.redis import PublishBatch
 
-from contract.broker import NODE_QUEUE_EXPIRES, celery_app
 from contract.messages import (
     Acknowledgement,
     DesiredNetwork,
     ReconcileRequest,
     SwarmReading,
 )
+from contract.runtime.broker import NODE_QUEUE_EXPIRES, celery_app
 from contract.verdicts import Mode, Verdict
-from controller import due, gate, metrics
-from controller.breaker import DEFAULTS
-from controller.database import Database
-from controller.dispatch import BULK, LANES, URGENT, Dispatcher, Lane
-from controller.models import Device, Network, Node
-from controller.requests import CLOCKS_MAY_DIFFER
-from controller.states import Priority, RunState
-from controller.swarm.values import SwarmNetwork
+from controller import gate
+from controller.db.engine import Database
+from controller.db.models import Device, Network, Node
+from controller.db.states import RunState
+from controller.runs import counters
+from controller.runs.dispatch import Dispatcher
+from controller.runs.requests import CLOCKS_MAY_DIFFER
+from controller.safety.breaker import DEFAULTS
+from controller.swarm.model import SwarmNetwork
+from controller.workqueue import queue
+from controller.workqueue.priorities import (
+    BULK,
+    LANES,
+    URGENT,
+    Lane,
+    Priority,
+)
 from tests import stored
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
@@ -94,7 +103,7 @@ def test_each_due_node_gets_its_request_on_its_own_queue(
         known=(),
         acknowledged=None,
         fence=0,
-        next_within=due.MAX_BACKOFF.total_seconds() + TIMEOUT.total_seconds(),
+        next_within=queue.MAX_BACKOFF.total_seconds() + TIMEOUT.total_seconds(),
         max_removals=DEFAULTS.node_removals,
         reading=SwarmReading(),
     )
@@ -280,7 +289,7 @@ def test_a_node_without_a_worker_has_one_message_and_its_worker_gets_one_run(
 
     sender.step()  # Closes what is lost, so that the next is sent at its due time.
     if due_row(database).run_id is None:
-        clock.advance(due.MAX_BACKOFF.total_seconds())
+        clock.advance(queue.MAX_BACKOFF.total_seconds())
         sender.step()
     taken = take(client)
     assert taken is not None
@@ -350,7 +359,7 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 def broker_up() -> float:
     """What the metric says."""
-    (metric,) = metrics.BROKER_UP.collect()
+    (metric,) = counters.BROKER_UP.collect()
     return metric.samples[0].value
 
 
@@ -414,7 +423,7 @@ def test_waiting_ends_by(
     event: str,
     lane: Lane,
 ) -> None:
-    monkeypatch.setattr("controller.dispatch._LONGEST_WAIT", 3600.0)
+    monkeypatch.setattr("controller.runs.dispatch._LONGEST_WAIT", 3600.0)
     if event == "a due node":
         put(database)
         ask(database, priority=Priority.DRIFT)
@@ -437,7 +446,7 @@ def test_the_bell_wakes_whom_it_concerns(
     priority: Priority | None,
     woken: list[Lane],
 ) -> None:
-    monkeypatch.setattr("controller.dispatch._LONGEST_WAIT", 3600.0)
+    monkeypatch.setattr("controller.runs.dispatch._LONGEST_WAIT", 3600.0)
     threads = {
         lane: threading.Thread(target=sender.wait, args=[lane], daemon=True) for lane in LANES
     }
@@ -458,7 +467,7 @@ def test_the_urgent_lane_does_not_look_first_when_it_was_rung(
 ) -> None:
     put(database)
     ask(database, priority=Priority.MANUAL)
-    monkeypatch.setattr(due, "next_time", lambda *_, **__: pytest.fail("it looked"))
+    monkeypatch.setattr(queue, "next_time", lambda *_, **__: pytest.fail("it looked"))
     sender.ring(Priority.MANUAL)
     sender.step(URGENT)
     assert [request.run_id for request in requests(client)] == [due_row(database).run_id]
@@ -479,13 +488,13 @@ def test_only_what_a_person_asked_for_closes_the_gate(
     put(database)
     ask(database, priority=priority)
     closed = []
-    claim = due.claim
+    claim = queue.claim
 
     def watched(*arguments: Any, **options: Any) -> Any:
         closed.append(not gate._clear.is_set())
         return claim(*arguments, **options)
 
-    monkeypatch.setattr(due, "claim", watched)
+    monkeypatch.setattr(queue, "claim", watched)
     if rung:
         sender.ring(priority)
     sender.step(URGENT)

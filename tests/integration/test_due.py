@@ -5,11 +5,13 @@ from uuid import RFC_4122, uuid4
 
 import pytest
 
-from controller import due, queries
-from controller.database import Database
-from controller.due import Claim
-from controller.models import Cluster, DueNode, Node
-from controller.states import Priority, RunState
+from controller.db import lookup
+from controller.db.engine import Database
+from controller.db.models import Cluster, DueNode, Node
+from controller.db.states import RunState
+from controller.workqueue import queue
+from controller.workqueue.priorities import Priority
+from controller.workqueue.queue import Claim
 from tests import stored
 from tests.fake_clock import START
 from tests.fake_swarm import snapshot, swarm_id
@@ -39,13 +41,13 @@ def finish(
 def give_back(database: Database, claimed: Claim, now: datetime) -> None:
     """Undo a claim."""
     with database.write() as session:
-        due.give_back(session, claimed.run_id, now=now)
+        queue.give_back(session, claimed.run_id, now=now)
 
 
 def expire(database: Database, now: datetime) -> int:
     """Close lost runs."""
     with database.write() as session:
-        return due.expire(session, now=now, resync=RESYNC)
+        return queue.expire(session, now=now, resync=RESYNC)
 
 
 @pytest.fixture
@@ -265,13 +267,13 @@ def test_the_next_time_is_the_earliest_of_all(
     if asked is not None:
         ask(database, "two", at=START + asked)
     with database.read() as session:
-        times = [due.next_time(session), due.next_deadline(session)]
+        times = [queue.next_time(session), queue.next_deadline(session)]
     assert min(each for each in times if each is not None) == START + expected
 
 
 def test_there_is_no_next_time_without_nodes(database: Database) -> None:
     with database.read() as session:
-        assert due.next_time(session) is None
+        assert queue.next_time(session) is None
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
@@ -279,7 +281,7 @@ def test_two_controllers_that_claim_at_once_get_different_nodes(database: Databa
     put(database, snapshot("one", "two", "three"))
     with database.write() as first, database.write() as second:
         taken = [
-            {each.node_id for each in due.claim(session, now=START, limit=limit, timeout=TIMEOUT)}
+            {each.node_id for each in queue.claim(session, now=START, limit=limit, timeout=TIMEOUT)}
             for session, limit in ((first, 2), (second, 100))
         ]
     assert [len(each) for each in taken] == [2, 1]
@@ -290,10 +292,10 @@ def test_two_controllers_that_claim_at_once_get_different_nodes(database: Databa
 def test_asking_after_a_claim_is_not_lost_on_who_read_the_row_before(database: Database) -> None:
     put(database)
     with database.write() as session:
-        found = queries.find_node(session, "one")
+        found = lookup.find_node(session, "one")
         assert found.due.due_at == START
         claimed = claim(database)[ONE]
-        due.request(session, [ONE], at=START, priority=Priority.MANUAL, reason="by hand")
+        queue.request(session, [ONE], at=START, priority=Priority.MANUAL, reason="by hand")
     row = due_row(database)
     assert (row.run_id, row.due_at, row.reasons) == (claimed.run_id, START, ["by hand"])
 
@@ -320,13 +322,13 @@ def test_what_is_held_is_not_run_and_gets_one_run_when_it_is_back(
         ask(database, reason=f"reason {number}")
     assert claim(database) == {}
     with database.read() as session:
-        next_time = due.next_time(session)
+        next_time = queue.next_time(session)
     assert next_time is None or next_time > START, "nobody wakes up for nothing"
 
     with database.write() as session:
         setattr(session.get_one(table, key), column, before)
     with database.read() as session:
-        assert due.next_time(session) == START
+        assert queue.next_time(session) == START
     again = claim(database)[ONE]
     finish(database, again)
     assert claim(database) == {}
@@ -360,7 +362,7 @@ def test_a_resync_never_starves(database: Database) -> None:
         now = START + timedelta(seconds=waited)
         with database.write() as session:
             for name in names:
-                due.request(
+                queue.request(
                     session, [swarm_id(name)], at=now, priority=Priority.MANUAL, reason="again"
                 )
         (claimed,) = claim(database, now=now, limit=1).values()
@@ -375,11 +377,11 @@ def test_a_claim_of_urgent_nodes_leaves_the_others(database: Database) -> None:
     put(database)
     ask(database, "two", priority=Priority.DRIFT)
     with database.write() as session:
-        claims = due.claim(session, now=START, limit=9, timeout=TIMEOUT, least=Priority.DRIFT)
+        claims = queue.claim(session, now=START, limit=9, timeout=TIMEOUT, least=Priority.DRIFT)
     assert [each.node_id for each in claims] == [TWO]
     with database.read() as session:
-        assert due.next_time(session, least=Priority.DRIFT) is None
-        assert due.next_time(session) == START
+        assert queue.next_time(session, least=Priority.DRIFT) is None
+        assert queue.next_time(session) == START
 
 
 def test_runs_have_random_uuids_of_their_own(database: Database) -> None:
@@ -410,7 +412,7 @@ def test_what_is_urgent_is_found_without_a_look_at_all_that_waits(database: Data
     claimed = plans(
         database,
         lambda session: claims.extend(
-            due.claim(session, now=START, limit=200, timeout=TIMEOUT, **urgent)
+            queue.claim(session, now=START, limit=200, timeout=TIMEOUT, **urgent)
         ),
     )
     assert "ix_due_nodes_urgent" in claimed

@@ -17,11 +17,17 @@ from hypothesis.stateful import (
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controller import due
-from controller.database import Database
-from controller.due import Claim
-from controller.models import Cluster, DueNode, Node, Run
-from controller.states import Priority, RunState
+from controller.db.engine import Database
+from controller.db.models import (
+    Cluster,
+    DueNode,
+    Node,
+    Run,
+)
+from controller.db.states import RunState
+from controller.workqueue import queue
+from controller.workqueue.priorities import Priority
+from controller.workqueue.queue import Claim
 from tests import stored
 from tests.fake_clock import Clock
 from tests.fake_swarm import snapshot, swarm_id
@@ -44,7 +50,7 @@ class Wish:
 
     @property
     def rank(self) -> datetime:
-        """Who goes first, as `controller.due` states it."""
+        """Who goes first, as `controller.workqueue.queue` states it."""
         return self.at - self.priority * timedelta(minutes=1)
 
 
@@ -84,7 +90,7 @@ class Workqueue(RuleBasedStateMachine):
         at = self.clock.now + timedelta(seconds=wait)
         reason = f"asked at {self.clock.now:%T} with {priority}"
         with self.database.write() as session:
-            assert due.request(session, [node], at=at, priority=priority, reason=reason) == 1
+            assert queue.request(session, [node], at=at, priority=priority, reason=reason) == 1
         self._wish(node, at, priority, reason)
         if priority is Priority.MANUAL:
             self.model[node].failures = 0
@@ -115,7 +121,7 @@ class Workqueue(RuleBasedStateMachine):
         """A person asks, and what is urgent is taken in the same transaction."""
         now, reason = self.clock.now, f"by hand at {self.clock.now:%T}"
         with self.database.write() as session:
-            due.request(session, [node], at=now, priority=Priority.MANUAL, reason=reason)
+            queue.request(session, [node], at=now, priority=Priority.MANUAL, reason=reason)
             claims = self._claim(session, 100, Priority.DRIFT)
         self._wish(node, now, Priority.MANUAL, reason)
         self.model[node].failures = 0
@@ -135,7 +141,7 @@ class Workqueue(RuleBasedStateMachine):
         node = data.draw(st.sampled_from(self._running()))
         claimed = self._no_longer_runs(node)
         with self.database.write() as session:
-            due.give_back(session, claimed.run_id, now=self.clock.now)
+            queue.give_back(session, claimed.run_id, now=self.clock.now)
         self._wish(node, self.clock.now, claimed.priority, *claimed.reasons)
         if claimed.priority is Priority.MANUAL:
             self.model[node].failures = 0
@@ -151,7 +157,7 @@ class Workqueue(RuleBasedStateMachine):
                 stored.finish(session, claimed.run_id, state, now=self.clock.now, resync=RESYNC)
                 is None
             )
-            due.give_back(session, claimed.run_id, now=self.clock.now)
+            queue.give_back(session, claimed.run_id, now=self.clock.now)
         assert contents(self.database) == before
 
     @rule()
@@ -159,7 +165,7 @@ class Workqueue(RuleBasedStateMachine):
         """A dispatcher looks for lost runs."""
         late = [node for node in self._running() if self._run(node).deadline < self.clock.now]
         with self.database.write() as session:
-            assert due.expire(session, now=self.clock.now, resync=RESYNC) == len(late)
+            assert queue.expire(session, now=self.clock.now, resync=RESYNC) == len(late)
         for node in late:
             self.closed.append(self._no_longer_runs(node))
             self._failed(node)
@@ -209,16 +215,16 @@ class Workqueue(RuleBasedStateMachine):
         with self.database.read() as session:
             for least in LANES:
                 times = [wish.at for wish in self._claimable(least).values()]
-                assert due.next_time(session, least=least) == min(times, default=None)
+                assert queue.next_time(session, least=least) == min(times, default=None)
             deadlines = [self._run(node).deadline for node in self._running()]
-            assert due.next_deadline(session) == min(deadlines, default=None)
+            assert queue.next_deadline(session) == min(deadlines, default=None)
 
     def teardown(self) -> None:
         """Whatever came before, everything is run once nothing is in the way, and then rests."""
         self.let_all_go()
-        self.clock.advance(due.MAX_BACKOFF.total_seconds() + TIMEOUT.total_seconds())
+        self.clock.advance(queue.MAX_BACKOFF.total_seconds() + TIMEOUT.total_seconds())
         self.expire()
-        self.clock.advance(due.MAX_BACKOFF.total_seconds())
+        self.clock.advance(queue.MAX_BACKOFF.total_seconds())
         self.claim(100, Priority.RESYNC)
         assert sorted(self._running()) == sorted(self.model)
         for again in (1, 0):
@@ -229,7 +235,7 @@ class Workqueue(RuleBasedStateMachine):
             assert again or not self._running()
 
     def _claim(self, session: Session, limit: int, least: Priority) -> list[Claim]:
-        return due.claim(session, now=self.clock.now, limit=limit, timeout=TIMEOUT, least=least)
+        return queue.claim(session, now=self.clock.now, limit=limit, timeout=TIMEOUT, least=least)
 
     def _claimed(self, claims: Sequence[Claim], limit: int, least: Priority) -> None:
         """These were taken: the right ones, and all of them if there was room."""

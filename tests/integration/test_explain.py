@@ -9,15 +9,20 @@ from hypothesis import strategies as st
 
 from contract.messages import JournalEntry
 from contract.verdicts import Mode, Stage, Verdict
-from controller import due
 from controller.api.app import build
 from controller.api.context import Context
-from controller.conditions.keep import Conditions
-from controller.database import Database
-from controller.explain import LONGEST, Explanation, clues, explain
-from controller.intake import Intake
-from controller.states import Priority
+from controller.conditions.store import Conditions
+from controller.db.engine import Database
+from controller.runs.intake import Intake
 from controller.swarm.rejections import Rejections
+from controller.views.explain import (
+    LONGEST,
+    Explanation,
+    clues,
+    explain,
+)
+from controller.workqueue import queue
+from controller.workqueue.priorities import Priority
 from tests.api_client import TestClient
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
@@ -60,7 +65,7 @@ def test_a_line_is_read_only_so_far() -> None:
 def look(database: Database, **told: object) -> None:
     """Let node `one` be looked at, and judged."""
     with database.write() as session:
-        due.request(session, [swarm_id("one")], at=START, priority=Priority.MANUAL, reason="x")
+        queue.request(session, [swarm_id("one")], at=START, priority=Priority.MANUAL, reason="x")
     run = claim(database)[swarm_id("one")]
     intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
     intake.report(report(run.run_id, **told).model_dump_json())  # type: ignore[arg-type]

@@ -14,12 +14,17 @@ import httpx
 import pytest
 from sqlalchemy import create_engine, select, text
 
-from contract.broker import celery_app, queue_for_controller
 from contract.messages import ReconcileRequest
 from contract.queues import REPORT_TASK, node_queue
-from controller.database import IDLE_SECONDS, Database, open_database
-from controller.models import Base, Lease, Node, Run
-from controller.states import RunState
+from contract.runtime.broker import celery_app, queue_for_controller
+from controller.db.engine import IDLE_SECONDS, Database, open_database
+from controller.db.models import (
+    Base,
+    Lease,
+    Node,
+    Run,
+)
+from controller.db.states import RunState
 from tests.controller_process import ControllerProcess, assert_one_clear_line, vxctl
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id, task

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from contract.broker import HINT_EXPIRES, celery_app
 from contract.messages import Hello
 from contract.queues import CONTROLLER_QUEUE, DRIFT_TASK, HELLO_TASK, REPORT_TASK
-from controller.database import Database
-from controller.intake import Intake
-from controller.states import Priority, RunState
+from contract.runtime.broker import HINT_EXPIRES, celery_app
+from controller.db.engine import Database
+from controller.db.states import RunState
+from controller.runs.intake import Intake
+from controller.workqueue.priorities import Priority
 from tests import stored
 from tests.bell import Bell
 from tests.builders import NODE

@@ -5,11 +5,12 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select
 
-from controller import due
-from controller.database import Database
-from controller.housekeeping import Housekeeping
-from controller.models import Requeue, Run
-from controller.states import Priority, RunState
+from controller.db.engine import Database
+from controller.db.models import Requeue, Run
+from controller.db.states import RunState
+from controller.workqueue import queue
+from controller.workqueue.priorities import Priority
+from controller.workqueue.retention import Housekeeping
 from tests import stored
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
@@ -71,7 +72,7 @@ def test_what_is_old_goes_and_what_is_under_way_stays(
 def test_it_takes_many_small_steps(
     database: Database, keeper: Housekeeping, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.housekeeping._BATCH", 2)
+    monkeypatch.setattr("controller.workqueue.retention._BATCH", 2)
     put(database, snapshot("one", "b", "c", "d", "e"))
     for claimed in claim(database).values():
         with database.write() as session:
@@ -94,6 +95,6 @@ def test_asking_once_more_works_when_the_last_request_is_forgotten(
     clock.advance(KEPT.total_seconds() + 1)
     keeper.step()
     with database.write() as session:
-        due.request(session, [ONE], at=clock.now, priority=Priority.MANUAL, reason="again")
+        queue.request(session, [ONE], at=clock.now, priority=Priority.MANUAL, reason="again")
     claimed = claim(database, now=clock.now)[ONE]
     assert run_row(database, claimed.run_id).actor == "controller"

@@ -12,11 +12,12 @@ from structlog.testing import capture_logs
 
 from contract.messages import MAX_ENTRIES, JournalEntry, ReconcileReport
 from contract.verdicts import Outcome, Stage, Urgency, Verdict
-from controller import due
-from controller.database import Database
-from controller.intake import Intake
-from controller.models import Base
-from controller.states import Priority, RunState
+from controller.db.engine import Database
+from controller.db.models import Base
+from controller.db.states import RunState
+from controller.runs.intake import Intake
+from controller.workqueue import queue
+from controller.workqueue.priorities import Priority
 from tests.bell import Bell
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
@@ -212,7 +213,7 @@ def test_a_dispatcher_need_not_wait_for_a_report_of_the_node_that_it_claims(
     put(database)
     claimed: list[str] = []
     monkeypatch.setattr(
-        "controller.intake._acknowledge", lambda *_, **__: claimed.extend(claim(database))
+        "controller.runs.intake._acknowledge", lambda *_, **__: claimed.extend(claim(database))
     )
     take_in(intake, report())
     assert ONE in claimed
@@ -377,7 +378,7 @@ def test_what_a_worker_forgets_is_stored_whatever_becomes_of_its_reports(
                 take_in(intake, told)
             on_their_way = on_their_way[:1] if fate == "twice" else []
         with database.write() as session:
-            due.expire(session, now=START + timedelta(hours=1), resync=RESYNC)
+            queue.expire(session, now=START + timedelta(hours=1), resync=RESYNC)
         ask(database, priority=Priority.MANUAL)
         run = claim(database)[ONE].run_id
         through = node_row(database).journal_through
@@ -437,7 +438,7 @@ def test_a_report_after_its_deadline_stores_its_audit_rows_and_leaves_the_run_lo
 ) -> None:
     clock.advance(31)
     with database.write() as session:
-        due.expire(session, now=clock.now, resync=RESYNC)
+        queue.expire(session, now=clock.now, resync=RESYNC)
     take_in(intake, report(runs[ONE], entries=[entry(1)], journal_id=uuid4()))
     assert run_row(database, runs[ONE]).state is RunState.LOST
     assert due_row(database).failures == 1
@@ -625,7 +626,7 @@ def test_an_error_halfway_leaves_everything_as_it_was(
     database: Database, intake: Intake, runs: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(database)
-    monkeypatch.setattr("controller.intake.devices.store", lambda *_: 1 / 0)
+    monkeypatch.setattr("controller.runs.intake.devices.store", lambda *_: 1 / 0)
     take_in(
         intake,
         report(runs[ONE], devices=[device(1)], entries=[entry(1)], journal_id=uuid4()),

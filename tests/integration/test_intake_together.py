@@ -13,13 +13,14 @@ from structlog.testing import capture_logs
 
 from contract.messages import DeviceReport, ReconcileReport
 from contract.verdicts import Outcome, Verdict
-from controller import devices as stored_devices
-from controller.audit import recorded
-from controller.database import Database
-from controller.intake import Intake
-from controller.leader import LeaseLostError
-from controller.models import Node
-from controller.states import Priority, RunState
+from controller.audit import report_entries
+from controller.db.engine import Database
+from controller.db.models import Node
+from controller.db.states import RunState
+from controller.leadership.lease import LeaseLostError
+from controller.runs import devices as stored_devices
+from controller.runs.intake import Intake
+from controller.workqueue.priorities import Priority
 from tests.bell import Bell
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
@@ -82,7 +83,7 @@ def test_one_that_cannot_be_stored_keeps_out_no_other(
             raise ZeroDivisionError
         return store(session, reports, now)
 
-    monkeypatch.setattr("controller.intake.devices.store", fails_for_two)
+    monkeypatch.setattr("controller.runs.intake.devices.store", fails_for_two)
     intake.reports(told(runs))
     states = {name: run_row(database, runs[name]).state for name in NODES}
     assert states == {
@@ -99,7 +100,7 @@ def test_a_database_that_is_away_is_said_so_and_nothing_of_them_is_stored(
         raise OperationalError("SELECT", {}, Exception("the server closed the connection"))
 
     before = contents(database)
-    monkeypatch.setattr("controller.intake.devices.store", is_away)
+    monkeypatch.setattr("controller.runs.intake.devices.store", is_away)
     with pytest.raises(OperationalError):
         intake.reports(told(runs))
     assert contents(database) == before
@@ -107,14 +108,14 @@ def test_a_database_that_is_away_is_said_so_and_nothing_of_them_is_stored(
 
 def fails_late_for_two(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """Let storing the entries of node `two` fail so."""
-    entries = recorded.entries
+    entries = report_entries.entries
 
     def fails(session: Session, node: Node, told: ReconcileReport, *more: Any) -> Any:
         if node.hostname == "two":
             raise error
         return entries(session, node, told, *more)
 
-    monkeypatch.setattr("controller.intake.recorded.entries", fails)
+    monkeypatch.setattr("controller.runs.intake.recorded.entries", fails)
 
 
 def late() -> list[str]:

@@ -10,8 +10,13 @@ import pytest
 from tests.builders import ALL_FLAGS, NAME, PORT, VNI
 from tests.integration.namespaces import KernelProcess, Namespace
 from tests.servers import await_true
-from worker.port import GoneError, KernelError, NotPermittedError
-from worker.view import HOST, Device, Place, VxlanFlag
+from worker.kernel.api import GoneError, KernelError, NotPermittedError
+from worker.kernel.model import (
+    HOST,
+    Device,
+    Place,
+    VxlanFlag,
+)
 
 pytestmark = pytest.mark.privileged
 

@@ -13,18 +13,20 @@ import pytest
 from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 
-from contract.errors import OperatorError
-from controller import leader, models, queries
-from controller.database import Database
-from controller.leader import (
+from contract.runtime.errors import OperatorError
+from controller.db import models
+from controller.db.engine import Database
+from controller.leadership import lease as lease_module
+from controller.leadership.election import Election
+from controller.leadership.fenced import FencedDatabase
+from controller.leadership.lease import (
     LEASE_SECONDS,
-    Election,
-    FencedDatabase,
     Lease,
     LeaseLostError,
-    only_one,
     this_process,
 )
+from controller.leadership.sqlite_lock import only_one
+from controller.views import queries
 from tests.fake_clock import START
 from tests.fake_swarm import swarm_id
 from tests.servers import await_true
@@ -331,13 +333,13 @@ def test_a_lease_counts_from_when_its_row_was_locked(
     database: Database, boottime: Boottime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which may take long: transactions of the old leader have to end first."""
-    make_row = leader._make_row
+    make_row = lease_module._make_row
 
     def slowly(session: Session) -> None:
         make_row(session)
         boottime.now += LEASE_SECONDS
 
-    monkeypatch.setattr(leader, "_make_row", slowly)
+    monkeypatch.setattr(lease_module, "_make_row", slowly)
     lease = Lease(database, "slow", boottime=boottime)
     assert lease.take()
     assert lease.still_leads()
@@ -408,7 +410,7 @@ def test_an_sqlite_database_has_one_controller(tmp_path: Path) -> None:
 def test_the_lock_goes_with_the_process_however_that_ends(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'controller.db'}"
     code = (
-        "import sys, time; from controller.leader import only_one\n"
+        "import sys, time; from controller.leadership.sqlite_lock import only_one\n"
         "with only_one(sys.argv[1]): print('has it', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE)

@@ -12,14 +12,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from contract import VERSION
 from contract.verdicts import Mode, Outcome, Verdict
-from controller import due, metrics
 from controller.api.app import build
 from controller.api.context import Context
-from controller.conditions.keep import Conditions
-from controller.database import Database, open_database
-from controller.intake import Intake
-from controller.models import Cluster, DueNode, Node
-from controller.states import Priority
+from controller.conditions.store import Conditions
+from controller.db.engine import Database, open_database
+from controller.db.models import Cluster, DueNode, Node
+from controller.runs.intake import Intake
+from controller.views import metrics
+from controller.workqueue import queue
+from controller.workqueue.priorities import Priority
 from tests.api_client import TestClient
 from tests.fake_clock import START
 from tests.fake_swarm import node, snapshot, swarm_id
@@ -146,7 +147,7 @@ def test_runs_and_removals_are_counted_when_they_are_taken_in(database: Database
     assert more("removals_total") == 1
     assert more("runs_closed_total", state="failed") == 0
     with database.write() as session:
-        due.request(
+        queue.request(
             session,
             [swarm_id("one")],
             at=START,

@@ -13,11 +13,16 @@ from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.exc import DBAPIError
 
-from contract.errors import OperatorError
-from controller import database as database_module
-from controller.database import Database, _on_sqlite_connect, open_database, open_to_look
-from controller.models import AuditRow, Node
-from controller.upgrade import differences, version
+from contract.runtime.errors import OperatorError
+from controller.db import engine as database_module
+from controller.db.engine import (
+    Database,
+    _on_sqlite_connect,
+    open_database,
+    open_to_look,
+)
+from controller.db.models import AuditRow, Node
+from controller.db.schema import differences, version
 from tests import first_release, stored
 from tests.fake_clock import START
 from tests.fake_swarm import snapshot, swarm_id
@@ -150,9 +155,9 @@ import sys
 from datetime import timedelta
 from celery import Celery
 from contract.verdicts import Mode
-from controller.database import open_database
-from controller.dispatch import Dispatcher
-from controller.intake import Intake
+from controller.db.engine import open_database
+from controller.runs.dispatch import Dispatcher
+from controller.runs.intake import Intake
 from tests.fake_swarm import snapshot, swarm_id, task
 from tests.reports import device, drift, entry, report
 from tests.stored import claim, devices, put

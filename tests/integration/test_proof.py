@@ -9,19 +9,19 @@ from sqlalchemy import select
 
 from contract.messages import ReconcileRequest, Stamp
 from contract.verdicts import Mode, Proof, Verdict
-from controller import requests
-from controller.breaker import Limits
-from controller.conditions.keep import Conditions
-from controller.database import Database
-from controller.explain import Explanation, explain
-from controller.housekeeping import REJECTION_COUNTS, Housekeeping
-from controller.intake import Intake
-from controller.models import Device, Node, Rejection
-from controller.requests import Terms
+from controller.conditions.store import Conditions
+from controller.db.engine import Database
+from controller.db.models import Device, Node, Rejection
+from controller.runs import requests
+from controller.runs.intake import Intake
+from controller.runs.requests import Terms
+from controller.safety.breaker import Limits
 from controller.swarm.events import Hint, Hints
 from controller.swarm.readings import Readings
 from controller.swarm.rejections import Rejections
 from controller.swarm.sync import Sync
+from controller.views.explain import Explanation, explain
+from controller.workqueue.retention import REJECTION_COUNTS, Housekeeping
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import (
     INGRESS,

@@ -8,9 +8,9 @@ from sqlalchemy import event
 
 from contract.messages import DeviceReport, ReconcileReport
 from contract.verdicts import Outcome, Stage, Verdict
-from controller.database import Database
-from controller.intake import Intake
-from controller.models import Run
+from controller.db.engine import Database
+from controller.db.models import Run
+from controller.runs.intake import Intake
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import SHOP, snapshot, swarm_id, task
 from tests.reports import device, drift, entry, identity, report

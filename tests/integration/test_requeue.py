@@ -14,18 +14,19 @@ from httpx import Response
 from sqlalchemy import update
 
 from contract.verdicts import Mode, Outcome, Stage, Verdict
-from controller import due
 from controller.api import IDENTITY_HEADER
 from controller.api.app import build
 from controller.api.context import Context
 from controller.audit.append import append
 from controller.cli import main
-from controller.database import Database
-from controller.dispatch import Ask
-from controller.intake import Intake
-from controller.leader import LeaseLostError
-from controller.models import Cluster, Node, Requeue
-from controller.states import Priority, RunState
+from controller.db.engine import Database
+from controller.db.models import Cluster, Node, Requeue
+from controller.db.states import RunState
+from controller.leadership.lease import LeaseLostError
+from controller.runs.dispatch import Ask
+from controller.runs.intake import Intake
+from controller.workqueue import queue
+from controller.workqueue.priorities import Priority
 from tests import stored
 from tests.api_client import TestClient
 from tests.controller_process import free_port
@@ -79,7 +80,7 @@ def test_a_leader_does_it_at_once_and_who_leads_no_longer_leaves_it_to_another(
             append(session, ask(session), START)
             if lost:
                 raise LeaseLostError
-            due.claim(session, now=datetime.now(UTC), limit=1, timeout=RESYNC)
+            queue.claim(session, now=datetime.now(UTC), limit=1, timeout=RESYNC)
 
     context = Context(database, mode=Mode.ENFORCE, ring=api._ring, at_once=at_once)
     answer = TestClient(build(context)).post("/api/v1/nodes/one/requeue", json=ALICE)
@@ -226,7 +227,7 @@ def test_a_run_that_could_not_be_sent_answers_nothing(api: Api, database: Databa
     api.requeue(**ALICE)
     unsent = claim(database, now=far_ahead())[ONE]
     with database.write() as session:
-        due.give_back(session, unsent.run_id, now=far_ahead())
+        queue.give_back(session, unsent.run_id, now=far_ahead())
     assert api.follow("t-1").json()["run"] is None
     row = due_row(database)
     assert row.reasons == ["requeued by alice@host: disk swapped", "resync"]

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from contract.errors import OperatorError
+from contract.runtime.errors import OperatorError
 from contract.verdicts import Stage
 from controller.audit import archive, retention
 from controller.audit.append import links
 from controller.audit.chain import START, Fault, Finding, Mark
-from controller.audit.custodian import Custodian
 from controller.audit.export import PrunedError, export
+from controller.audit.maintenance import Custodian
 from controller.audit.retention import Retention
-from controller.database import Database
-from controller.models import AuditAnchor
+from controller.db.engine import Database
+from controller.db.models import AuditAnchor
 from tests.fake_clock import START as NOW
 from tests.fake_clock import Clock
 from tests.stored import audit as rows_of

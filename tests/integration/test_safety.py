@@ -13,16 +13,25 @@ from sqlalchemy import update
 
 from contract.messages import NetworkRef, ReconcileRequest
 from contract.verdicts import Mode, Verdict
-from controller import breaker, decisions, queries
-from controller import requests as told
 from controller.api.app import build
 from controller.api.context import Context
-from controller.breaker import Limits
-from controller.database import Database
-from controller.decisions import Word
-from controller.dispatch import Dispatcher
-from controller.models import Cluster, Device, DueNode, Network, Node, Run
-from controller.states import Priority, RunState
+from controller.db import lookup
+from controller.db.engine import Database
+from controller.db.models import (
+    Cluster,
+    Device,
+    DueNode,
+    Network,
+    Node,
+    Run,
+)
+from controller.db.states import RunState
+from controller.runs import requests as told
+from controller.runs.dispatch import Dispatcher
+from controller.safety import breaker, decisions
+from controller.safety.breaker import Limits
+from controller.safety.decisions import Word
+from controller.workqueue.priorities import Priority
 from tests.api_client import TestClient
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
@@ -200,7 +209,7 @@ def test_what_is_so_already_is_neither_changed_nor_recorded(
 def test_of_people_who_decide_at_once_one_is_recorded(api: Api) -> None:
     def pause(number: int) -> bool:
         with api.database.write() as session:
-            node = queries.find_node(session, "one")
+            node = lookup.find_node(session, "one")
             return decisions.pause(session, node, Word(f"person {number}", None, START))
 
     with ThreadPoolExecutor(8) as pool:

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from contract.broker import celery_app, queue_for_controller
 from contract.messages import ReconcileRequest
 from contract.queues import REPORT_TASK
+from contract.runtime.broker import celery_app, queue_for_controller
 from contract.verdicts import Mode, Verdict
 from tests.controller_process import ControllerProcess, assert_one_clear_line, vxctl
 from tests.fake_docker import FakeDocker

@@ -10,7 +10,7 @@ from controller import gate
 from controller.api.app import build
 from controller.api.context import Context
 from controller.api.same_site import Hosts
-from controller.database import Database
+from controller.db.engine import Database
 from tests.api_client import TestClient
 from tests.stored import contents, put, wipe
 

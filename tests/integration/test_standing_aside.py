@@ -10,10 +10,10 @@ from sqlalchemy import text
 
 from contract.verdicts import Mode
 from controller import gate
-from controller.conditions import keep
+from controller.conditions import store
+from controller.conditions.model import Condition
 from controller.conditions.node import NodeFacts, of_node
-from controller.conditions.words import Condition
-from controller.database import AT_ONCE, Database
+from controller.db.engine import AT_ONCE, Database
 from controller.swarm.manager import DockerSwarm
 from tests.fake_docker import FakeDocker, Json
 from tests.fake_swarm import snapshot, swarm_id
@@ -116,8 +116,8 @@ def test_working_out_conditions_waits_between_nodes(
         urgent.wait(5)
         return of_node(facts)
 
-    monkeypatch.setattr(keep, "of_node", slowly)
-    conditions = keep.Conditions(sqlite, mode=Mode.ENFORCE, resync=RESYNC)
+    monkeypatch.setattr(store, "of_node", slowly)
+    conditions = store.Conditions(sqlite, mode=Mode.ENFORCE, resync=RESYNC)
     thread = bulk(conditions.step)
     assert begun.wait(5)
     with gate.urgent():

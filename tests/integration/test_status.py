@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import Connection, event, select, update
 
 from contract.verdicts import Mode, Outcome, Verdict
-from controller import due
-from controller.conditions.keep import Conditions
-from controller.database import Database
-from controller.intake import Intake
-from controller.models import Cluster, DueNode, Node
-from controller.states import Priority
+from controller.conditions.store import Conditions
+from controller.db.engine import Database
+from controller.db.models import Cluster, DueNode, Node
+from controller.runs.intake import Intake
 from controller.swarm.store import note_failure
+from controller.workqueue import queue
+from controller.workqueue.priorities import Priority
 from tests.fake_clock import Clock
 from tests.fake_swarm import node, snapshot, swarm_id, task
 from tests.reports import device, report
@@ -46,7 +46,7 @@ def _short(conditions: list[dict[str, Any]]) -> dict[str, str]:
 def look(database: Database, clock: Clock, name: str = "one", **told: Any) -> None:
     """Let a node be claimed, and its worker report."""
     with database.write() as session:
-        due.request(
+        queue.request(
             session, [swarm_id(name)], at=clock.now, priority=Priority.MANUAL, reason="test"
         )
     run = claim(database, now=clock.now)[swarm_id(name)]
@@ -60,7 +60,7 @@ def lose(database: Database, clock: Clock) -> None:
         session.execute(update(DueNode).values(due_at=clock.now))
     claim(database, now=clock.now)
     with database.write() as session:
-        due.expire(session, now=clock.advance(31), resync=RESYNC)
+        queue.expire(session, now=clock.advance(31), resync=RESYNC)
 
 
 @contextmanager
@@ -303,5 +303,5 @@ def test_a_step_asks_for_peace_in_proportion(
 ) -> None:
     put(database)
     ticks = iter((10.0, 10.5))
-    monkeypatch.setattr("controller.conditions.keep.time.monotonic", lambda: next(ticks))
+    monkeypatch.setattr("controller.conditions.store.time.monotonic", lambda: next(ticks))
     assert timedelta(seconds=conditions.step()) == timedelta(seconds=2)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from contract.errors import OperatorError
+from contract.runtime.errors import OperatorError
 from controller.swarm.manager import DockerSwarm
-from controller.swarm.values import SwarmError, SwarmMovedError
+from controller.swarm.model import SwarmError, SwarmMovedError
 from tests.fake_docker import FakeDocker, Fault, raw_network
 from tests.fake_swarm import (
     INGRESS,

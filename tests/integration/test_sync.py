@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import event, select
 from sqlalchemy.exc import OperationalError
 
-from controller.database import Database
-from controller.models import Attachment, Cluster
-from controller.states import Priority
+from controller.db.engine import Database
+from controller.db.models import Attachment, Cluster
 from controller.swarm.events import Hint, Hints
+from controller.swarm.model import SwarmError, SwarmTask
 from controller.swarm.sync import Sync
-from controller.swarm.values import SwarmError, SwarmTask
+from controller.workqueue.priorities import Priority
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import INGRESS, FakeSwarm, Snapshot, network, node, snapshot, swarm_id, task
 from tests.stored import claim, contents, due_row, node_row, put

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from controller.database import Database
-from controller.models import Attachment, Cluster
+from controller.db.engine import Database
+from controller.db.models import Attachment, Cluster
 from controller.swarm.events import Hints
 from controller.swarm.manager import DockerSwarm
 from controller.swarm.sync import Sync

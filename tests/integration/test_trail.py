@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import event, text
 
 from contract.verdicts import Stage, Urgency, Verdict
-from controller.audit import pages as trail
-from controller.audit.pages import Filters, Page, Position
-from controller.database import Database
-from controller.models import AuditRow
+from controller.audit.queries import pages as trail
+from controller.audit.queries.pages import Filters, Page, Position
+from controller.db.engine import Database
+from controller.db.models import AuditRow
 from tests.audit_rows import add, row
 from tests.fake_clock import START
 from tests.fake_swarm import swarm_id

@@ -12,8 +12,8 @@ from tests.integration.namespaces import KERNEL_PROGRAM, KernelProcess, Namespac
 from tests.servers import await_true
 from worker import watch as module
 from worker.idle import IdleClock
-from worker.netlink import NETLINK_LISTEN_ALL_NSID, NetlinkSocket
-from worker.view import Identity, View
+from worker.kernel.model import Identity, View
+from worker.kernel.socket import NETLINK_LISTEN_ALL_NSID, NetlinkSocket
 from worker.watch import BETWEEN_LOOKS, RTMGRP_LINK, LinkWatch
 
 pytestmark = pytest.mark.privileged

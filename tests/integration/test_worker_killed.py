@@ -16,9 +16,9 @@ import pytest
 
 from contract.messages import Acknowledgement, ReconcileReport
 from contract.verdicts import Mode, Stage
-from controller.database import Database, open_database
-from controller.intake import Intake
-from controller.models import AuditRow, DueNode, Node
+from controller.db.engine import Database, open_database
+from controller.db.models import AuditRow, DueNode, Node
+from controller.runs.intake import Intake
 from tests.builders import NODE, VNI
 from tests.integration.namespaces import Namespace
 from tests.integration.test_worker_process import Controller, running, told_at_start

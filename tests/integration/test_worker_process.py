@@ -16,7 +16,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from contract.broker import celery_app, queue_for_node
 from contract.messages import (
     Acknowledgement,
     Drift,
@@ -35,7 +34,8 @@ from contract.queues import (
     REPORT_TASK,
     node_queue,
 )
-from contract.settings import PREFIX
+from contract.runtime.broker import celery_app, queue_for_node
+from contract.runtime.settings import PREFIX
 from contract.verdicts import Mode, Outcome, Stage, Verdict
 from tests.builders import NAME, NODE, OTHER_NODE, PORT, VNI, network
 from tests.integration.namespaces import Namespace

@@ -5,9 +5,9 @@ It is the real worker without its proof. It must be seen to harm, or tests of th
 
 from contract.verdicts import Proof
 from worker import cli
+from worker.kernel.model import Device
 from worker.networks import Networks
 from worker.proof import Found, RequestProver
-from worker.view import Device
 
 
 def after_the_grace_period(prover: RequestProver, device: Device, _networks: Networks) -> Found:

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import pytest
 
-from controller.cli import show
+from controller.cli.output import formats, table
 from tests.fake_clock import START
 
 
@@ -24,14 +24,14 @@ from tests.fake_clock import START
     ],
 )
 def test_a_moment_as_people_say_it(seconds: int, words: str) -> None:
-    with patch.object(show, "datetime", wraps=datetime) as clock:
+    with patch.object(formats, "datetime", wraps=datetime) as clock:
         clock.now.return_value = START
-        assert show.ago((START - timedelta(seconds=seconds)).isoformat()) == words
+        assert formats.ago((START - timedelta(seconds=seconds)).isoformat()) == words
         clock.now.assert_called_once_with(UTC)
 
 
 def test_no_moment() -> None:
-    assert show.ago(None) == "-"
+    assert formats.ago(None) == "-"
 
 
 @pytest.mark.parametrize(
@@ -48,14 +48,14 @@ def test_no_moment() -> None:
 def test_names_cannot_drive_a_terminal(
     text: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show.line(text)
-    show.table(("NAME",), [(text,)], empty="nothing")
+    table.line(text)
+    table.table(("NAME",), [(text,)], empty="nothing")
     said, header, row, end = capsys.readouterr().out.split("\n")
     assert (said, header.strip(), row.strip(), end) == (shown, "NAME", shown, "")
 
 
 def test_each_row_is_one_line_for_grep_however_long(capsys: pytest.CaptureFixture[str]) -> None:
-    show.table(("NODE", "REASON"), [("one", "why " * 100), ("two", "-")], empty="nothing")
+    table.table(("NODE", "REASON"), [("one", "why " * 100), ("two", "-")], empty="nothing")
     header, first, second = capsys.readouterr().out.splitlines()
     assert header.split() == ["NODE", "REASON"]
     assert first.startswith("one")
@@ -63,13 +63,13 @@ def test_each_row_is_one_line_for_grep_however_long(capsys: pytest.CaptureFixtur
 
 
 def test_an_empty_table_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
-    show.table(("NODE",), [], empty="no nodes yet")
+    table.table(("NODE",), [], empty="no nodes yet")
     assert capsys.readouterr().out == "no nodes yet\n"
 
 
 @pytest.mark.parametrize("answer", [[], {}, [{"a": "\x1b[2J\u202e", "b": None}]])
 def test_json_is_printed_as_it_came(answer: object, capsys: pytest.CaptureFixture[str]) -> None:
-    show.as_json(answer)
+    formats.as_json(answer)
     printed = capsys.readouterr().out
     assert json.loads(printed) == answer
     assert "\x1b" not in printed
@@ -77,4 +77,4 @@ def test_json_is_printed_as_it_came(answer: object, capsys: pytest.CaptureFixtur
 
 def test_a_time_is_shown_in_this_machines_zone_to_the_millisecond() -> None:
     local = START.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    assert show.clock("2030-01-01T12:00:00.123456Z") == f"{local}.123"
+    assert formats.clock("2030-01-01T12:00:00.123456Z") == f"{local}.123"

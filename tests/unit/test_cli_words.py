@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from contract.errors import OperatorError
-from controller.cli import show, watch, words
+from contract.runtime.errors import OperatorError
+from controller.cli.output import formats, phrases, table, watch
 
 
 def condition(type_: str, status: str, reason: str, message: str = "m") -> dict[str, Any]:
@@ -42,7 +42,11 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_node_that_is_well() -> None:
-    assert (words.ready_of(row()), words.reason_of(row()), words.amiss(row())) == ("True", "-", [])
+    assert (phrases.ready_of(row()), phrases.reason_of(row()), phrases.amiss(row())) == (
+        "True",
+        "-",
+        [],
+    )
 
 
 def test_a_node_that_is_not() -> None:
@@ -53,22 +57,22 @@ def test_a_node_that_is_not() -> None:
             condition("Stalled", "True", "WorkerAway", "away"),
         ]
     )
-    assert (words.ready_of(its), words.reason_of(its)) == ("Unknown", "WorkerAway")
-    assert list(words.sentences(words.amiss(its))) == [
+    assert (phrases.ready_of(its), phrases.reason_of(its)) == ("Unknown", "WorkerAway")
+    assert list(phrases.sentences(phrases.amiss(its))) == [
         "WorkerAway: away",
         "DeviceConflict: conflict",
     ]
 
 
 def test_a_node_before_it_was_judged() -> None:
-    assert (words.ready_of(row(conditions=[])), words.reason_of(row(conditions=[]))) == (
+    assert (phrases.ready_of(row(conditions=[])), phrases.reason_of(row(conditions=[]))) == (
         "Unknown",
         "-",
     )
 
 
 def test_a_condition_of_a_newer_controller_is_no_trouble() -> None:
-    assert words.amiss(row(conditions=[condition("Flying", "True", "Wings")])) == []
+    assert phrases.amiss(row(conditions=[condition("Flying", "True", "Wings")])) == []
 
 
 @pytest.mark.parametrize(
@@ -80,7 +84,7 @@ def test_a_condition_of_a_newer_controller_is_no_trouble() -> None:
     ],
 )
 def test_devices(counts: dict[str, int], shown: str) -> None:
-    assert words.devices_of(row(devices=counts)) == shown
+    assert phrases.devices_of(row(devices=counts)) == shown
 
 
 @pytest.mark.parametrize(
@@ -94,27 +98,29 @@ def test_devices(counts: dict[str, int], shown: str) -> None:
     ],
 )
 def test_mode(changes: dict[str, Any], shown: str) -> None:
-    assert words.mode_of(row(**changes)) == shown
+    assert phrases.mode_of(row(**changes)) == shown
 
 
 def test_who_is_not_looked_at_has_no_next_run() -> None:
     due = {"due_at": "2030-01-01T12:00:00Z"}
-    assert words.next_run_of(row(**due)) != "-"
-    assert words.next_run_of(row(**due, running="id")) == "running"
-    assert words.next_run_of(row(**due, state="down")) == "-"
-    assert words.next_run_of(row(**due, conditions=[condition("Paused", "True", "Paused")])) == "-"
+    assert phrases.next_run_of(row(**due)) != "-"
+    assert phrases.next_run_of(row(**due, running="id")) == "running"
+    assert phrases.next_run_of(row(**due, state="down")) == "-"
+    assert (
+        phrases.next_run_of(row(**due, conditions=[condition("Paused", "True", "Paused")])) == "-"
+    )
 
 
 @pytest.mark.parametrize("text", ["n" * 31, "節" * 16, "\x1b[2J" * 9])
 def test_a_long_name_is_cut_to_its_cells(text: str) -> None:
-    cut = show.short(text)
+    cut = formats.short(text)
     assert cell_len(cut) <= 30
     assert cut.endswith("\N{HORIZONTAL ELLIPSIS}")
     assert cut.isprintable()
 
 
 def test_a_name_that_fits_stays() -> None:
-    assert show.short("n" * 30) == "n" * 30
+    assert formats.short("n" * 30) == "n" * 30
 
 
 class Terminal:
@@ -126,7 +132,7 @@ class Terminal:
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
         monkeypatch.setenv("LINES", "6")
         monkeypatch.setenv("COLUMNS", "80")
-        monkeypatch.setattr("controller.cli.watch.time.sleep", self._sleep)
+        monkeypatch.setattr("controller.cli.output.watch.time.sleep", self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -139,7 +145,7 @@ def test_a_watch_draws_in_place_until_ctrl_c(
 ) -> None:
     terminal = Terminal(monkeypatch, pictures=3)
     numbers = iter(range(10))
-    watch.watch(lambda height: show.line(f"picture {next(numbers)} of {height} lines"))
+    watch.watch(lambda height: table.line(f"picture {next(numbers)} of {height} lines"))
     assert terminal.pauses == [2.0, 2.0, 2.0]
     out = capsys.readouterr().out
     begin, *pictures = out.split("\x1b[H")
@@ -154,7 +160,7 @@ def test_a_watch_draws_in_place_until_ctrl_c(
 
 def _long(_height: int) -> None:
     for number in range(100):
-        show.line(f"line {number}")
+        table.line(f"line {number}")
 
 
 def test_a_watch_never_outgrows_the_terminal(
@@ -176,7 +182,7 @@ def test_a_watch_goes_on_while_the_controller_is_away(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Terminal(monkeypatch, pictures=2)
-    answers: list[Callable[[], None]] = [_away, lambda: show.line("there")]
+    answers: list[Callable[[], None]] = [_away, lambda: table.line("there")]
     watch.watch(lambda _height: answers.pop(0)())
     out = capsys.readouterr().out
     assert "error: away; to put it right: wait" in out
@@ -192,7 +198,7 @@ def test_a_watch_ends_with_the_terminal_as_it_was_even_on_a_bug(
 ) -> None:
     Terminal(monkeypatch, pictures=2)
     with pytest.raises(ZeroDivisionError):
-        watch.watch(lambda _height: show.line(str(1 / 0)))
+        watch.watch(lambda _height: table.line(str(1 / 0)))
     assert capsys.readouterr().out.endswith("\x1b[?7h\n")
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from controller.swarm import close_watch as module
 from controller.swarm.close_watch import CloseWatch
+from controller.swarm.model import SwarmError, SwarmNetwork, SwarmTask
 from controller.swarm.rejections import Rejections
-from controller.swarm.values import SwarmError, SwarmNetwork, SwarmTask
 from tests.fake_swarm import SHOP, FakeSwarm, snapshot, swarm_id, task
 
 ONE, TWO = swarm_id("one"), swarm_id("two")

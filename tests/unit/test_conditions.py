@@ -9,9 +9,16 @@ import pytest
 
 from contract.verdicts import Verdict
 from controller.conditions.cluster import ClusterFacts, of_cluster
+from controller.conditions.model import (
+    Condition,
+    Reason,
+    Status,
+    Type,
+    dated,
+    longest_silence,
+)
 from controller.conditions.node import Holder, NodeFacts, Rejecting, of_node
-from controller.conditions.words import Condition, Reason, Status, Type, dated, longest_silence
-from controller.states import RunState
+from controller.db.states import RunState
 from tests.fake_clock import START
 
 GOOD = NodeFacts(seen_at=START)

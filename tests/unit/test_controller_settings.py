@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from contract.errors import OperatorError
-from controller.settings import ControllerSettings, LocalSettings
+from contract.runtime.errors import OperatorError
+from controller.process.settings import ControllerSettings, LocalSettings
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.api.cursor import Cursor
-from controller.audit.pages import Position
+from controller.audit.queries.pages import Position
 from tests.fake_clock import START
 
 QUESTION = [("node", "one"), ("since", "2h")]

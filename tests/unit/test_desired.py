@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from controller.swarm.values import SwarmTask
-from controller.swarm.wanted import Want, Wants
-from controller.swarm.wanted import desired_state as desired_state_of
+from controller.swarm.desired import Want, Wants
+from controller.swarm.desired import desired_state as desired_state_of
+from controller.swarm.model import SwarmTask
 from tests.fake_swarm import INGRESS, SHOP, Snapshot, network, snapshot, swarm_id, task
 
 ONE, TWO = swarm_id("one"), swarm_id("two")

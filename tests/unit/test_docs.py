@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import typer
 
-from contract.settings import PREFIX, Settings
+from contract.runtime.settings import PREFIX, Settings
 from contract.verdicts import Stage
 from controller.api.answers.audit import AuditAnswer
 from controller.api.questions import Question
 from controller.cli.commands import app
-from controller.settings import ControllerSettings, LocalSettings
+from controller.process.settings import ControllerSettings, LocalSettings
 from worker.scan import parser as scan_parser
 from worker.settings import WorkerSettings
 

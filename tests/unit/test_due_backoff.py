@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.due import MAX_BACKOFF, backoff
+from controller.workqueue.queue import MAX_BACKOFF, backoff
 
 
 @pytest.mark.parametrize(

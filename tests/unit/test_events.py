@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from controller.swarm.events import Events, Hint, Hints
-from controller.swarm.values import SwarmError, SwarmEvent
+from controller.swarm.model import SwarmError, SwarmEvent
 
 
 class Told:

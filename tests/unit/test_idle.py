@@ -8,7 +8,7 @@ import pytest
 from contract.messages import Stamp
 from tests.builders import EPOCH, VNI, addressed, identity, in_sandbox, leaked
 from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, IdleClock
-from worker.view import Device, Identity
+from worker.kernel.model import Device, Identity
 
 BELIEVED_GAP = 15.0
 

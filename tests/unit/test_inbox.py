@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from controller import gate
-from controller.inbox import KEPT_SECONDS, TOGETHER, Inbox
+from controller.runs.inbox import KEPT_SECONDS, TOGETHER, Inbox
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from contract.verdicts import Stage, Urgency
 from tests.builders import identity
 from worker import journal as module
 from worker.journal import Journal, JournalError, Record
-from worker.view import Identity
+from worker.kernel.model import Identity
 
 RUN = UUID(int=1)
 ENOUGH = 10_000

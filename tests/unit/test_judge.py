@@ -17,9 +17,9 @@ from tests.builders import (
     rejection,
 )
 from worker.judge import NOTHING_HELD, Holding, Judgement, judge
+from worker.kernel.model import Device, VxlanFlag
 from worker.networks import Networks
 from worker.proof import Found, Prover
-from worker.view import Device, VxlanFlag
 
 
 def proved(proof: Proof | None = Proof.UNWANTED) -> Prover:

@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from worker.kernel import RouteNetlink
-from worker.netlink import HEADER, NetlinkError, NetlinkSocket, NoAnswerError, attributes
-from worker.port import KernelError, NotPermittedError, UnansweredError
-from worker.view import Place
+from worker.kernel.api import KernelError, NotPermittedError, UnansweredError
+from worker.kernel.model import Place
+from worker.kernel.rtnetlink import RouteNetlink
+from worker.kernel.socket import (
+    HEADER,
+    NetlinkError,
+    NetlinkSocket,
+    NoAnswerError,
+    attributes,
+)
 
 GETLINK, GETADDR, GETNSID = 18, 22, 90
 TARGET_NETNSID = 46

@@ -6,9 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.linkmsg import Link, LinkDecoder, VethEnd, decode_group, decode_port, decode_veth
-from worker.netlink import NetlinkError
-from worker.view import HOST, Identity, Place, VxlanFlag
+from worker.kernel.linkmsg import (
+    Link,
+    LinkDecoder,
+    VethEnd,
+    decode_group,
+    decode_port,
+    decode_veth,
+)
+from worker.kernel.model import (
+    HOST,
+    Identity,
+    Place,
+    VxlanFlag,
+)
+from worker.kernel.socket import NetlinkError
 
 
 def attribute(kind: int, payload: bytes) -> bytes:

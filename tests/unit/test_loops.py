@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from contract.errors import OperatorError
-from controller import loops, run
-from controller.loops import Loops, every
+from contract.runtime.errors import OperatorError
+from controller.process import controller, loops
+from controller.process.loops import Loops, every
 
 
 def test_a_step_is_done_again_after_its_pause() -> None:
@@ -93,13 +93,13 @@ class Needed:
 
 
 def test_what_is_missing_at_the_first_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "started_anew", lambda: False)
+    monkeypatch.setattr(controller, "started_anew", lambda: False)
     with pytest.raises(OperatorError, match="not there"):
-        run._need(Needed(1))
-    assert run._need(Needed(0)) == "there"
+        controller._need(Needed(1))
+    assert controller._need(Needed(0)) == "there"
 
 
 def test_what_is_missing_after_starting_anew_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "started_anew", lambda: True)
-    monkeypatch.setattr(run, "_RETRY_SECONDS", 0.0)
-    assert run._need(Needed(3)) == "there"
+    monkeypatch.setattr(controller, "started_anew", lambda: True)
+    monkeypatch.setattr(controller, "_RETRY_SECONDS", 0.0)
+    assert controller._need(Needed(3)) == "there"

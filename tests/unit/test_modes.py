@@ -5,8 +5,8 @@ from itertools import product
 import pytest
 
 from contract.verdicts import Mode
-from controller import modes
-from controller.models import Cluster, Network, Node
+from controller.db.models import Cluster, Network, Node
+from controller.safety import modes
 from tests.fake_clock import START
 
 OBSERVE, ENFORCE = Mode.OBSERVE, Mode.ENFORCE

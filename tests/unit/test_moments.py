@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from controller.audit.moments import moment
 from controller.cli.audit import sent
+from controller.timespec import moment
 from tests.fake_clock import START
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.netlink import (
+from worker.kernel.socket import (
     HEADER,
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import ALL_FLAGS, PORT, SANDBOX, identity, leaked
+from worker.kernel.model import HOST, Place, VxlanFlag
 from worker.ownership import network_prefix, why_foreign
-from worker.view import HOST, Place, VxlanFlag
 
 
 @pytest.mark.parametrize(

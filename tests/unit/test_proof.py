@@ -20,9 +20,9 @@ from tests.builders import (
     rejection,
 )
 from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, Idle
+from worker.kernel.model import Device, Identity, VethPair
 from worker.networks import Networks
 from worker.proof import JOIN_PAUSE_SECONDS, REJECTION_SECONDS, Found, RequestProver, Waits
-from worker.view import Device, Identity, VethPair
 
 GRACE, SANDBOX_GRACE, UNCLAIMED = 5.0, 8.0, 300.0
 OURS, OTHERS = UUID(int=1), UUID(int=2)

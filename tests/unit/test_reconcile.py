@@ -30,10 +30,10 @@ from tests.worker_node import GRACE, UNCLAIMED, WorkerNode
 from worker import journal as journal_module
 from worker import reconcile as reconcile_module
 from worker.idle import ATTEMPT_SECONDS
+from worker.kernel.model import Device, Identity, VethPair
 from worker.proof import JOIN_PAUSE_SECONDS, LEFT_OVER_SECONDS
 from worker.reconcile import FENCE_HOLDS, MISSING_FOR
 from worker.remove import TOGETHER
-from worker.view import Device, Identity, VethPair
 
 PAIR = VethPair("veth1234567", "veth89abcde", (11, 12))
 

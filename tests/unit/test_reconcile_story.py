@@ -22,8 +22,15 @@ from contract.verdicts import Mode, Outcome, Stage
 from tests.builders import PORT, SANDBOX, addressed, identity, leaked, network, rejection
 from tests.fake_kernel import Operation
 from tests.worker_node import GRACE, WorkerNode
+from worker.kernel.model import (
+    HOST,
+    Device,
+    Identity,
+    Place,
+    VethPair,
+    VxlanFlag,
+)
 from worker.ownership import why_foreign
-from worker.view import HOST, Device, Identity, Place, VethPair, VxlanFlag
 
 OUTCOMES = {Stage.APPLIED, Stage.VANISHED, Stage.REFUSED, Stage.FAILED, Stage.UNCERTAIN}
 

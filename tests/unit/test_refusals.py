@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from contract.verdicts import Outcome
-from controller.requests import CLOCKS_MAY_DIFFER
-from controller.settings import ControllerSettings
+from controller.process.settings import ControllerSettings
+from controller.runs.requests import CLOCKS_MAY_DIFFER
 from tests.builders import EPOCH, request
 from tests.worker_node import WorkerNode
 from worker.reconcile import LONGEST_LIFE

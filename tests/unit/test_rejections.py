@@ -3,7 +3,7 @@
 import pytest
 
 from controller.swarm.blame import Blame, blame
-from controller.swarm.values import Subnet, SwarmNetwork
+from controller.swarm.model import Subnet, SwarmNetwork
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, swarm_id, task
 
 FAULT = "subnet sandbox join failed for {}: error creating vxlan interface: file exists"

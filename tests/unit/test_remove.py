@@ -12,8 +12,8 @@ from tests.builders import SANDBOX, VNI, addressed, identity, in_sandbox, leaked
 from tests.fake_kernel import FakeKernel
 from tests.worker_node import GRACE, WorkerNode
 from worker.journal import Record
+from worker.kernel.model import Device, VxlanFlag
 from worker.remove import was_removed
-from worker.view import Device, VxlanFlag
 
 IN_HOST = leaked()
 IN_SANDBOX = in_sandbox(endpoints=0)

@@ -9,8 +9,8 @@ from contract.verdicts import Outcome, Stage
 from tests.builders import SANDBOX, identity, in_sandbox, leaked
 from tests.fake_kernel import FakeKernel
 from tests.worker_node import WorkerNode
+from worker.kernel.model import HOST, Device
 from worker.remove import TOGETHER
-from worker.view import HOST, Device
 
 
 def orphans(count: int) -> list[Device]:

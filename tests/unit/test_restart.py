@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from contract.restart import failures_before
+from contract.runtime.restart import failures_before
 from tests.controller_process import free_port
 
 HEAD = """
 import os, socket, sys, threading
-from contract import restart
-from contract.errors import OperatorError
+from contract.runtime import restart
+from contract.runtime.errors import OperatorError
 restart._RETRY_SECONDS = 0.01
 """
 TAIL = """

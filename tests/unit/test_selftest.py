@@ -6,7 +6,12 @@ from contextlib import suppress
 import pytest
 from structlog.testing import capture_logs
 
-from contract.selftest import LONGEST_SILENCE, LONGEST_TASK, RECONNECT_SECONDS, SelfTest
+from contract.runtime.selftest import (
+    LONGEST_SILENCE,
+    LONGEST_TASK,
+    RECONNECT_SECONDS,
+    SelfTest,
+)
 
 SILENCE = 20.0
 PATIENCE = SILENCE / 4

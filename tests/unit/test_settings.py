@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import OperatorError
-from contract.settings import PREFIX, tell
+from contract.runtime.errors import OperatorError
+from contract.runtime.settings import PREFIX, tell
 from tests.builders import NODE, OTHER_NODE
 from worker.settings import WorkerSettings
 

@@ -8,7 +8,12 @@ import pytest
 
 from contract.verdicts import Mode
 from controller.swarm.manager import MAX_ERROR, _network, _node, _task
-from controller.swarm.values import Subnet, SwarmNetwork, SwarmNode, SwarmTask
+from controller.swarm.model import (
+    Subnet,
+    SwarmNetwork,
+    SwarmNode,
+    SwarmTask,
+)
 from tests.fake_clock import START
 from tests.fake_docker import VNI_OPTION, raw_network, raw_node, raw_task
 from tests.fake_swarm import SHOP, network, node, swarm_id, task

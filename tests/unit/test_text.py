@@ -10,9 +10,9 @@ from uuid import UUID
 
 import pytest
 
-from contract.errors import OperatorError
-from contract.settings import tell
-from contract.text import printable
+from contract.runtime.errors import OperatorError
+from contract.runtime.settings import tell
+from contract.runtime.text import printable
 from contract.verdicts import Stage, Urgency
 from tests.builders import identity
 from worker.journal import Record
@@ -60,7 +60,7 @@ def test_what_a_scan_removes(capsys: pytest.CaptureFixture[str]) -> None:
 
 _LOGGING: Final = """
 import logging, sys, structlog
-from contract.logs import configure_logging
+from contract.runtime.logs import configure_logging
 hostile = sys.argv[1].encode("ascii").decode("unicode_escape")
 configure_logging(json=sys.argv[2] == "json")
 log = structlog.get_logger("ours")

@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from contract.broker import MEMORY_BROKER, celery_app
 from contract.messages import MAX_DEVICES, ReconcileReport
 from contract.queues import CONTROLLER_QUEUE, PING_TASK, RECONCILE_TASK, REPORT_TASK, node_queue
-from contract.transport import LONGEST_MESSAGE, Refusals, RefusedError, checked
+from contract.runtime.broker import MEMORY_BROKER, celery_app
+from contract.runtime.transport import (
+    LONGEST_MESSAGE,
+    Refusals,
+    RefusedError,
+    checked,
+)
 from contract.verdicts import Verdict
 from tests import garbage, reports
 from tests.garbage import arguments, message
@@ -85,7 +90,7 @@ def test_the_largest_report_gets_through() -> None:
 def test_all_redis_urls_are_checked(scheme: str) -> None:
     connection = celery_app("test", f"{scheme}:///127.0.0.1").connection_for_read()
     for each in (connection, connection.clone()):
-        assert each.get_transport_cls().__module__ == "contract.transport"
+        assert each.get_transport_cls().__module__ == "contract.runtime.transport"
 
 
 def test_memory_needs_no_check() -> None:

@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from contract.messages import DeviceIdentity
 from tests.builders import addressed, identity, in_sandbox, leaked
-from worker.view import HOST, Device, Identity, Place, VxlanFlag
+from worker.kernel.model import (
+    HOST,
+    Device,
+    Identity,
+    Place,
+    VxlanFlag,
+)
 
 places = st.builds(Place, st.none() | st.integers(0, 2**31 - 1))
 
@@ -19,7 +25,7 @@ def test_a_place_survives_being_written(place: Place) -> None:
 @given(
     place=places,
     ifindex=st.integers(1, 2**31 - 1),
-    # As `worker.kernel` decodes them: any bytes but NUL, at most 15.
+    # As `worker.kernel.rtnetlink` decodes them: any bytes but NUL, at most 15.
     name=st.lists(st.integers(1, 255), min_size=1, max_size=15).map(
         lambda raw: bytes(raw).decode("utf-8", "backslashreplace")
     ),

@@ -10,7 +10,7 @@ from tests.builders import PORT, identity, in_sandbox, leaked
 from tests.fake_kernel import FakeKernel
 from worker import watch as module
 from worker.idle import IdleClock
-from worker.view import Device, Identity
+from worker.kernel.model import Device, Identity
 from worker.watch import LinkWatch
 
 GRACE = 5.0

@@ -7,9 +7,9 @@ from uuid import UUID
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.api.answers.base import Answer
 from controller.api.answers.runs import RunAnswer
-from controller.audit.counts import Counts
-from controller.audit.stories import Story
-from controller.models import AuditRow
+from controller.audit.queries.counts import Counts
+from controller.audit.queries.timeline import Story
+from controller.db.models import AuditRow
 
 
 class AuditAnswer(Answer):

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from controller.models import Network, Node
+from controller.db.models import Network, Node
 
 
 class Answer(BaseModel):

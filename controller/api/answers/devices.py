@@ -4,7 +4,7 @@ from datetime import datetime
 
 from contract.verdicts import Proof, Urgency, Verdict
 from controller.api.answers.base import Answer
-from controller.models import Device, Node
+from controller.db.models import Device, Node
 
 
 class DeviceAnswer(Answer):

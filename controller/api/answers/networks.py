@@ -7,7 +7,12 @@ from typing import Self
 from contract.verdicts import Mode
 from controller.api.answers.base import Answer, columns
 from controller.api.answers.devices import DeviceAnswer
-from controller.models import Attachment, Device, Network, Node
+from controller.db.models import (
+    Attachment,
+    Device,
+    Network,
+    Node,
+)
 
 
 class NetworkAnswer(Answer):

@@ -8,9 +8,14 @@ from uuid import UUID
 from contract.verdicts import Mode
 from controller.api.answers.base import Answer, columns
 from controller.api.answers.devices import DeviceAnswer
-from controller.conditions.words import Status
-from controller.models import Attachment, Device, Network, Node
-from controller.states import RunState
+from controller.conditions.model import Status
+from controller.db.models import (
+    Attachment,
+    Device,
+    Network,
+    Node,
+)
+from controller.db.states import RunState
 
 
 class ConditionAnswer(Answer):

@@ -4,8 +4,8 @@ from datetime import datetime
 from uuid import UUID
 
 from controller.api.answers.base import Answer
-from controller.models import Node, Run
-from controller.states import RunState
+from controller.db.models import Node, Run
+from controller.db.states import RunState
 
 
 class RunAnswer(Answer):

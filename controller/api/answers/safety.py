@@ -5,10 +5,10 @@ from typing import Self
 
 from contract.verdicts import Mode
 from controller.api.answers.base import Answer
-from controller.breaker import Limits, State
-from controller.decisions import describe
-from controller.models import Cluster, Network, Node
-from controller.modes import Effective
+from controller.db.models import Cluster, Network, Node
+from controller.safety.breaker import Limits, State
+from controller.safety.decisions import describe
+from controller.safety.modes import Effective
 
 
 class DecisionAnswer(Answer):

@@ -1,0 +1,80 @@
+"""Log lines on standard error: key=value for people at a terminal, JSON for machines otherwise."""
+
+import logging
+import sys
+
+import structlog
+
+from contract.runtime.text import printable
+
+_OF_SEVERAL_LINES = ("exception", "stack")
+
+
+def configure_logging(*, level: str = "info", json: bool | None = None) -> None:
+    """Set up structlog and route the standard library's log records through it.
+
+    Args:
+        level: the least level to show.
+        json: JSON lines; by default only where standard error is no terminal.
+    """
+    as_json = (not sys.stderr.isatty()) if json is None else json
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        # First: what is not shown costs next to nothing.
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    renderers: list[structlog.typing.Processor] = (
+        [structlog.processors.JSONRenderer()]
+        if as_json
+        else [_made_printable, structlog.dev.ConsoleRenderer()]
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # Their INFO is about every task and connection; what matters of it we say ourselves.
+    for noisy in (
+        "celery",
+        "kombu",
+        "amqp",
+        "docker",
+        "urllib3",
+        "httpx",
+        "alembic",
+        "uvicorn.access",
+    ):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def _made_printable(
+    _logger: object, _method: str, event_dict: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Before the console's renderer, which shows most texts as they are, and all else by its `repr`."""
+    return {printable(key): _shown(key, value) for key, value in event_dict.items()}
+
+
+def _shown(key: str, value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if key in _OF_SEVERAL_LINES:
+        return "\n".join(map(printable, value.split("\n")))
+    return printable(value)

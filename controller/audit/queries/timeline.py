@@ -1,0 +1,104 @@
+"""Stories from the audit trail: all that is recorded of one run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from controller.db.models import AuditRow, Node, Run
+
+STORY: Final = 10_000
+"""So many rows a story has at most; a run cannot make as many."""
+
+
+class UnknownRowError(Exception):
+    """No audit row and no run is meant by what was given."""
+
+
+class AmbiguousRunError(Exception):
+    """Several runs could be meant by what was given."""
+
+
+def row(session: Session, number: int) -> AuditRow:
+    """The row with this number.
+
+    Raises:
+        UnknownRowError: there is none.
+    """
+    found = session.get(AuditRow, number) if 0 < number < 2**63 else None
+    if found is None:
+        raise UnknownRowError(f"no audit row has the id {number}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What is known of one run, or of something that happened without one.
+
+    Attributes:
+        run: None: there was none, or its line in the run history is no longer kept.
+        node: where; None: of no node, or one that this database does not know.
+        rows: in the order in which they were stored.
+    """
+
+    run: Run | None
+    node: Node | None
+    rows: Sequence[AuditRow]
+
+
+def story(session: Session, given: str) -> Story:
+    """The story of the run with this id or unique beginning of it, or of the audit row with this number.
+
+    Raises:
+        UnknownRowError, AmbiguousRunError: it is not one.
+    """
+    run_id = None
+    if given.isascii() and given.isdecimal() and len(given) < 19:
+        found = session.get(AuditRow, int(given))
+        if found is not None and found.run_id is None:
+            return Story(None, _node_of(session, found), [found])
+        run_id = None if found is None else found.run_id
+    if run_id is None:
+        run_id = find_run(session, given)
+    run = session.get(Run, run_id)
+    # As the index has them; asked for in another order, a database may rather walk the whole trail.
+    found_rows = (
+        select(AuditRow).where(AuditRow.run_id == run_id).order_by(AuditRow.at, AuditRow.id)
+    )
+    rows = sorted(session.scalars(found_rows.limit(STORY)), key=lambda row: row.id)
+    node = session.get(Node, run.node_id) if run is not None else _node_of(session, rows[0])
+    return Story(run, node, rows)
+
+
+def find_run(session: Session, given: str) -> UUID:
+    """The run with this id, or with a unique beginning of it (at least 6 characters).
+
+    Raises:
+        UnknownRowError: there is none in the audit trail or the run history.
+        AmbiguousRunError: there are several.
+    """
+    digits = given.replace("-", "").lower()
+    unknown = UnknownRowError(
+        f"no run has the id {given!r} (or, of at least 6 characters, this beginning of it)"
+    )
+    if not 6 <= len(digits) <= 32 or set(digits) - set("0123456789abcdef"):
+        raise unknown
+    first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+    found: set[UUID] = set()
+    for column in (AuditRow.run_id, Run.id):
+        # Both ends of the range: no need to read what lies between.
+        between = select(column).where(column.between(first, last))
+        for order in (column.asc(), column.desc()):
+            found.update(filter(None, session.scalars(between.order_by(order).limit(1))))
+    if not found:
+        raise unknown
+    if len(found) > 1:
+        raise AmbiguousRunError(f"several runs begin with {given!r}")
+    return found.pop()
+
+
+def _node_of(session: Session, row: AuditRow) -> Node | None:
+    return None if row.node_id is None else session.get(Node, row.node_id)

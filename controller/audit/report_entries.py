@@ -1,0 +1,170 @@
+"""What the audit trail says of a report: the request behind it, changed verdicts, journal entries.
+
+Every row's id follows from what it is about, so that a report may be told any number of times.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+from uuid import UUID, uuid5
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, lazyload
+
+from contract.messages import DeviceReport, JournalEntry, ReconcileReport
+from contract.verdicts import Stage, Verdict
+from controller.audit.append import Entry
+from controller.db.models import (
+    Network,
+    NetworkVni,
+    Node,
+    Run,
+)
+from controller.db.states import CONTROLLER
+
+_NOT_OURS: Final = frozenset({Verdict.FOREIGN, Verdict.CONFLICT})
+
+
+class Change(NamedTuple):
+    """A device that is judged otherwise than in the report before; `was` is None at first sight."""
+
+    device: DeviceReport
+    was: Verdict | None
+
+
+def is_change(verdict: Verdict, was: Verdict | None) -> bool:
+    """Whether a verdict is to be recorded, given the one before it.
+
+    A device of Docker's that is new needs no row: it comes as settling or in use, like all of them,
+    and an orphan has its own (`detected`).
+    """
+    return verdict in _NOT_OURS if was is None else verdict is not was
+
+
+def entries(
+    session: Session, node: Node, report: ReconcileReport, changes: Sequence[Change]
+) -> list[Entry]:
+    """What to record of a report; nothing if it tells nothing new.
+
+    Each run's request comes before what the run found: the journal may also tell of earlier runs.
+    """
+    if not report.entries and not changes:
+        return []
+    networks = _networks(session, report, changes)
+    runs = _runs(session, node, report)
+    told: list[Entry] = []
+    begun: set[UUID] = set()
+
+    def begin(run_id: UUID) -> None:
+        if run_id in begun:
+            return
+        begun.add(run_id)
+        run = runs.get(run_id)
+        if run is not None:
+            told.append(_requested(node, run))
+        if run_id == report.run_id:
+            told.extend(_changed(node, report, each, run, networks) for each in changes)
+
+    for entry in report.entries:
+        begin(entry.run_id)
+        told.append(_happened(node, entry, runs.get(entry.run_id), networks, report.worker_version))
+    if changes:
+        begin(report.run_id)
+    return told
+
+
+@dataclass(frozen=True, slots=True)
+class _Networks:
+    """The networks that rows may be about, whether they are still there or gone."""
+
+    by_id: Mapping[str, Network]
+    owners: Mapping[int, Network]
+    """VNI to the network that has it, or had it last."""
+
+    def find(self, network_id: str | None, vni: int) -> Network | None:
+        return self.owners.get(vni) if network_id is None else self.by_id.get(network_id)
+
+
+def _networks(session: Session, report: ReconcileReport, changes: Sequence[Change]) -> _Networks:
+    about: Iterator[JournalEntry | DeviceReport] = iter(
+        [*report.entries, *(each.device for each in changes)]
+    )
+    pairs = {(each.network_id, each.identity.vni) for each in about}
+    ids = {network_id for network_id, _ in pairs if network_id is not None}
+    vnis = {vni for _, vni in pairs}
+    found = session.execute(
+        select(Network, NetworkVni.vni)
+        .outerjoin(NetworkVni, NetworkVni.network_id == Network.id)
+        .where(NetworkVni.vni.in_(vnis) | Network.id.in_(ids))
+        .options(lazyload(Network.vnis))  # Which nobody asks for here.
+        .order_by(Network.gone_at.is_(None), Network.gone_at)
+    ).all()
+    return _Networks(
+        by_id={network.id: network for network, _ in found},
+        owners={vni: network for network, vni in found},
+    )
+
+
+def _runs(session: Session, node: Node, report: ReconcileReport) -> Mapping[UUID, Run]:
+    """The runs that are told of, as far as they are this node's and still known."""
+    ids = {report.run_id, *(each.run_id for each in report.entries)}
+    # One by one: nearly always it is the one that was closed just now, which the session has.
+    found = (session.get(Run, each) for each in ids)
+    return {run.id: run for run in found if run is not None and run.node_id == node.id}
+
+
+def _requested(node: Node, run: Run) -> Entry:
+    return Entry(
+        id=uuid5(run.id, "requested"),
+        stage=Stage.REQUESTED,
+        at=run.requested_at,
+        reason="; ".join(run.reasons),
+        actor=run.actor,
+        node=node,
+        run_id=run.id,
+    )
+
+
+def _changed(
+    node: Node, report: ReconcileReport, change: Change, run: Run | None, networks: _Networks
+) -> Entry:
+    told, was = change
+    identity = told.identity
+    before = "first seen" if was is None else f"was {was.value}"
+    return Entry(
+        id=uuid5(report.run_id, f"{told.verdict.value} {identity.model_dump_json()}"),
+        stage=Stage.VERDICT_CHANGED,
+        at=report.started_at,
+        reason=f"{before}, now {told.verdict.value}: {told.reason}",
+        actor=CONTROLLER if run is None else run.actor,
+        node=node,
+        network=networks.find(told.network_id, identity.vni),
+        network_id=told.network_id,
+        identity=identity,
+        verdict=told.verdict,
+        urgency=told.urgency,
+        evidence=told.evidence,
+        run_id=report.run_id,
+        worker_version=report.worker_version,
+    )
+
+
+def _happened(
+    node: Node, entry: JournalEntry, run: Run | None, networks: _Networks, worker_version: str
+) -> Entry:
+    return Entry(
+        id=entry.id,
+        stage=entry.stage,
+        at=entry.at,
+        reason=entry.reason,
+        actor=CONTROLLER if run is None else run.actor,
+        node=node,
+        network=networks.find(entry.network_id, entry.identity.vni),
+        network_id=entry.network_id,
+        identity=entry.identity,
+        verdict=Verdict.ORPHAN,
+        urgency=entry.urgency,
+        evidence=entry.evidence,
+        run_id=entry.run_id,
+        worker_version=worker_version,
+    )

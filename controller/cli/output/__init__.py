@@ -1,0 +1,1 @@
+"""Showing answers: `table`, `formats`, `phrases`, `audit_rows`, `timeline`, `watch`."""

@@ -1,0 +1,1 @@
+"""The database: `models`, their `states`, the `engine`, the `schema`, `sql_functions` and `lookup`."""

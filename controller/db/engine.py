@@ -1,0 +1,300 @@
+"""The database: opening it, and sessions that read or write."""
+
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import structlog
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, ExecutionContext, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
+
+from contract.runtime.errors import OperatorError
+from controller import gate
+from controller.db.schema import upgrade
+
+log = structlog.get_logger(__name__)
+
+LOCK_SECONDS: Final = 10
+"""How long anybody waits for a lock, and at the most for one statement of the leader's."""
+
+IDLE_SECONDS: Final = 10
+"""After so long PostgreSQL ends a transaction whose client says nothing: it was stopped, or cut off."""
+
+AT_ONCE: Final = "vxlan_operator_at_once"
+"""Execution option of a statement for which others wait: it does not stand aside for urgent work."""
+
+_READ_ONLY: Final = "vxlan_operator_read_only"
+_LOCKED: Final = ("55P03", "40P01")
+"""PostgreSQL: waited for too long, or for each other."""
+_REMEDY: Final = "start it, or set VXLAN_OPERATOR_DATABASE_URL to one that this program may write"
+
+
+class Database:
+    """An open database of ours, of exactly the schema that this version knows."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._reader = engine.execution_options(**{_READ_ONLY: True})
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session that commits at the end, or rolls everything back on an error."""
+        gate.stand_aside()
+        # SQLite has one writer, for whom all others wait.
+        alone = gate.going_on() if self.engine.dialect.name == "sqlite" else nullcontext()
+        with alone, Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that only reads; it sees one moment and never waits for a writer (SQLite)."""
+        with Session(self._reader, expire_on_commit=False) as session:
+            yield session
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def open_database(url: str) -> Database:
+    """Open the database at `url` and bring its schema up to date.
+
+    Raises:
+        OperatorError: the URL is wrong, the server does not answer, or the database was written by
+            a newer version; nothing was changed.
+    """
+    file = sqlite_file(url)
+    if file is not None:
+        _make_private(file)
+    engine = _engine(_parsed(url))
+    try:
+        with explained(engine.url):
+            upgrade(engine)
+    except OperatorError:
+        engine.dispose()
+        raise
+    if file is not None:
+        _close_to_everybody(file)
+    return Database(engine)
+
+
+@contextmanager
+def open_to_look(url: str) -> Iterator[Connection]:
+    """A connection that can change nothing, whatever schema the database has, and that creates no file.
+
+    Raises:
+        OperatorError: the URL is wrong, there is no such database, or the server does not answer.
+    """
+    parsed = _parsed(url)
+    if parsed.drivername == "sqlite":
+        path = Path(str(parsed.database)).resolve()
+        if not path.is_file():
+            raise OperatorError(
+                f"there is no database {path}",
+                "set VXLAN_OPERATOR_DATABASE_URL (or --database-url) to one that is there",
+            )
+        # Without a log beside it nobody has it open, and SQLite need not make one.
+        in_use = path.with_name(f"{path.name}-wal").exists()
+        how = {"mode": "ro"} if in_use else {"immutable": "1"}
+        engine = _engine(
+            URL.create("sqlite", database=f"file:{quote(str(path))}", query=how | {"uri": "true"}),
+            read_only=True,
+        )
+    else:
+        engine = _engine(parsed, read_only=True)
+    try:
+        with explained(parsed), engine.execution_options(**{_READ_ONLY: True}).connect() as looking:
+            yield looking
+    finally:
+        engine.dispose()
+
+
+def is_away(error: Exception) -> bool:
+    """Whether an error says that the database is away, locked or full: then trying again may help."""
+    if isinstance(error, OperationalError | InterfaceError):
+        # SQLite's driver has the same class for a statement that is wrong, which it always will be.
+        return getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    return isinstance(error, PoolTimeoutError)
+
+
+def told(error: SQLAlchemyError) -> str:
+    """The database's own words for what is wrong: one line, without the statement and its values."""
+    cause = error.orig if isinstance(error, DBAPIError) else next(iter(error.args), "")
+    return next(iter(str(cause).splitlines()), type(error).__name__)
+
+
+@contextmanager
+def explained(url: URL) -> Iterator[None]:
+    """Say what is wrong with a database so that a person can put it right.
+
+    Raises:
+        OperatorError: instead of an error of the database's.
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        shown = url.difference_update_query(["password"]).render_as_string()
+        if getattr(cause, "sqlstate", None) in _LOCKED or "is locked" in str(cause):
+            raise OperatorError(
+                f"the database {shown} is locked by another program, for {LOCK_SECONDS} s and more; "
+                "nothing was changed",
+                "try again when that program (a backup, another upgrade) has ended",
+            ) from error
+        raise OperatorError(
+            f"the database {shown} cannot be used: {told(error)}",
+            _REMEDY,
+        ) from error
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite database, whose folder is made if it is missing; None on PostgreSQL.
+
+    Raises:
+        OperatorError: the URL is wrong, or the folder cannot be made.
+    """
+    parsed = _parsed(url)
+    if parsed.drivername != "sqlite":
+        return None
+    path = Path(str(parsed.database)).resolve()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise OperatorError(
+            f"the folder {path.parent} cannot be made: {error.strerror}",
+            "set VXLAN_OPERATOR_DATABASE_URL to a file in a folder that this program may write",
+        ) from error
+    return path
+
+
+def _make_private(file: Path) -> None:
+    """Make a database's file, if it is missing, so that nobody else may read it.
+
+    SQLite gives the files beside it the same permissions.
+    """
+    with suppress(OSError):  # It is there already, or SQLite will say what is wrong with it.
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def _close_to_everybody(file: Path) -> None:
+    """Take a database, and what lies beside it, from everybody: earlier versions made it by the umask.
+
+    What only a group may read is left alone: somebody has set that.
+    """
+    for suffix in ("", "-wal", "-shm", ".lock"):
+        each = file.with_name(file.name + suffix)
+        try:
+            if each.stat().st_mode & stat.S_IRWXO:
+                each.chmod(0o600)
+        except FileNotFoundError:
+            continue
+        except PermissionError:
+            log.warning(
+                "everybody on this machine may read a file of the database, and it is another "
+                "user's: run chmod 600 on it",
+                file=str(each),
+            )
+
+
+def _parsed(url: str) -> URL:
+    remedy = (
+        "set VXLAN_OPERATOR_DATABASE_URL to sqlite:///FILE or "
+        "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+    )
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise OperatorError("the database URL cannot be understood", remedy) from error
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise OperatorError(f"databases of type {parsed.drivername} are not supported", remedy)
+    if parsed.drivername == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise OperatorError("an in-memory SQLite database would forget everything", remedy)
+    return parsed
+
+
+def _engine(url: URL, *, read_only: bool = False) -> Engine:
+    if url.drivername == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": LOCK_SECONDS})
+        if not read_only:
+            event.listen(engine, "connect", _on_sqlite_connect)
+        event.listen(engine, "begin", _on_sqlite_begin)
+        return engine
+    try:
+        engine = create_engine(
+            url,
+            pool_pre_ping=True,
+            # What was used a moment ago has its statements prepared, and the server's memory warm.
+            pool_use_lifo=True,
+            connect_args={
+                "connect_timeout": 5,
+                # Else a server that vanished without a word is noticed after hours.
+                "keepalives_idle": 5,
+                "keepalives_interval": 2,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 10_000,
+                "application_name": "vxlan-operator",
+                "options": f"-c lock_timeout={LOCK_SECONDS}s -c statement_timeout=60s "
+                f"-c idle_in_transaction_session_timeout={IDLE_SECONDS}s "
+                f"-c default_transaction_read_only={'on' if read_only else 'off'}",
+            },
+        )
+    except (NoSuchModuleError, ImportError) as error:
+        raise OperatorError(
+            f"PostgreSQL's driver is missing: {error}", "pip install 'vxlan-operator[controller]'"
+        ) from error
+    event.listen(engine, "before_cursor_execute", _before_postgresql_executes)
+    return engine
+
+
+def _before_postgresql_executes(
+    _connection: Connection,
+    _cursor: object,
+    _statement: str,
+    _parameters: object,
+    context: ExecutionContext,
+    _many: bool,
+) -> None:
+    if AT_ONCE not in context.execution_options:
+        gate.stand_aside()
+
+
+def _on_sqlite_connect(connection: Any, _record: object) -> None:
+    # The driver's own transaction handling begins too late; see _on_sqlite_begin.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    # KiB a connection. The system keeps the file's pages anyway: 2 MB each were 15 MB more, and no faster.
+    cursor.execute("PRAGMA cache_size=-500")
+    # Else INSERT OR REPLACE would delete audit rows past the trigger that forbids it.
+    cursor.execute("PRAGMA recursive_triggers=ON")
+    cursor.close()
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    # A transaction that reads first and writes later cannot wait for a lock: SQLite fails it at
+    # once. So writers take the lock at the beginning, and wait there.
+    if connection.get_execution_options().get(_READ_ONLY):
+        connection.exec_driver_sql("BEGIN")
+    else:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,497 @@
+"""The tables. What each row means; how rows change is told where they change."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    Uuid,
+    false,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import JSON
+
+from contract.verdicts import Mode, Proof, Stage, Urgency, Verdict
+from controller.db.states import CONTROLLER, RunState
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time of day that is always UTC and always aware; SQLite alone would forget the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store as UTC.
+
+        Raises:
+            ValueError: the time has no zone.
+        """
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(  # the name is the base class's
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002
+    ) -> datetime | None:
+        """Read as UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _words(kind: type[Verdict | Proof | Urgency | Stage | Mode | RunState]) -> Enum:
+    # Stored as their words: readable by a person, and a new one needs no migration.
+    return Enum(
+        kind,
+        native_enum=False,
+        create_constraint=False,
+        length=16,
+        values_callable=lambda words: [word.value for word in words],
+    )
+
+
+SWARM_ID = String(25)
+BIG_ID = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Base(DeclarativeBase):
+    """Constraint names that are the same on every database, for the migrations."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 -- SQLAlchemy's own idiom
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        list[dict[str, Any]]: JSON,
+        UUID: Uuid,
+        float: Float(),
+        Verdict: _words(Verdict),
+        Urgency: _words(Urgency),
+        Proof: _words(Proof),
+        Stage: _words(Stage),
+        Mode: _words(Mode),
+        RunState: _words(RunState),
+    }
+
+
+class Cluster(Base):
+    """The one Swarm that this database is about; a single row, with id 1."""
+
+    __tablename__ = "cluster"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    swarm_id: Mapped[str] = mapped_column(SWARM_ID)
+    data_path_port: Mapped[int]
+    synced_at: Mapped[datetime]
+    """When the Swarm's state was last read whole."""
+    sync_error: Mapped[str | None] = mapped_column(Text)
+    """Why the last attempt at reading it failed; None when it did not."""
+    sync_error_at: Mapped[datetime | None]
+    sync_reason: Mapped[str | None] = mapped_column(String(32))
+    """`sync_error` as one CamelCase word, for conditions and metrics."""
+    sync_seconds: Mapped[float | None]
+    """How long the manager was asked for the last whole reading."""
+    sync_share: Mapped[float | None]
+    """Which share of the time the manager was asked, lately: 0 to 1."""
+
+    mode: Mapped[Mode | None]
+    """Set by a person, over the settings; None: as the settings say."""
+    paused_at: Mapped[datetime | None]
+    paused_by: Mapped[str | None] = mapped_column(Text)
+    paused_why: Mapped[str | None] = mapped_column(Text)
+    breaker_tripped_at: Mapped[datetime | None]
+    breaker_reason: Mapped[str | None] = mapped_column(Text)
+    breaker_reset_at: Mapped[datetime | None]
+    """Removals before this are not counted any more."""
+    conditions: Mapped[list[dict[str, Any]]] = mapped_column(default=list, server_default="[]")
+
+
+class Node(Base):
+    """A node of the Swarm, with what its worker last said."""
+
+    __tablename__ = "nodes"
+
+    id: Mapped[str] = mapped_column(SWARM_ID, primary_key=True)
+    hostname: Mapped[str] = mapped_column(Text, index=True)
+    role: Mapped[str] = mapped_column(String(16))
+    availability: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16))
+    address: Mapped[str] = mapped_column(Text)
+    gone_at: Mapped[datetime | None]
+    """Since when the Swarm no longer lists it; its history stays."""
+
+    generation: Mapped[int] = mapped_column(default=1)
+    """Goes up when the set of networks that it should carry changes."""
+    attempted_generation: Mapped[int] = mapped_column(default=0)
+    converged_generation: Mapped[int] = mapped_column(default=0)
+
+    worker_version: Mapped[str | None] = mapped_column(String(64))
+    worker_seen_at: Mapped[datetime | None]
+    journal_id: Mapped[UUID | None]
+    journal_through: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Entries of that journal up to this number are stored, by the last report that had any."""
+    last_error: Mapped[str | None] = mapped_column(Text)
+    limits: Mapped[list[str]] = mapped_column(default=list)
+    missing: Mapped[list[str]] = mapped_column(default=list)
+    """Names of the networks that should have a device there, and have none."""
+
+    desired_digest: Mapped[str | None] = mapped_column(String(64))
+    """Of its attachments: a node whose digest is the same needs no comparing."""
+    label_mode: Mapped[Mode | None]
+    """By the Swarm label `vxlan-operator.mode`."""
+    label_ignore: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """By the Swarm label `vxlan-operator.ignore`."""
+    mode: Mapped[Mode | None]
+    """Set by a person."""
+    paused_at: Mapped[datetime | None]
+    paused_by: Mapped[str | None] = mapped_column(Text)
+    paused_why: Mapped[str | None] = mapped_column(Text)
+    breaker_tripped_at: Mapped[datetime | None]
+    breaker_reason: Mapped[str | None] = mapped_column(Text)
+    breaker_reset_at: Mapped[datetime | None]
+    last_run_id: Mapped[UUID | None]
+    last_run_state: Mapped[RunState | None]
+    last_run_at: Mapped[datetime | None]
+    """When the last run was closed."""
+    conditions: Mapped[list[dict[str, Any]]] = mapped_column(default=list, server_default="[]")
+
+    due: Mapped["DueNode"] = relationship(back_populates="node", cascade="all, delete-orphan")
+
+
+class DueNode(Base):
+    """When a node is next due, why, and the run under way; `controller.workqueue.queue` has the rules."""
+
+    __tablename__ = "due_nodes"
+    __table_args__ = (
+        Index("ix_due_nodes_claim", "run_id", "due_at"),
+        # What is urgent is found at once, however many wait for a resync.
+        Index(
+            "ix_due_nodes_urgent",
+            "run_id",
+            "due_at",
+            postgresql_where=text("priority >= 3"),
+            sqlite_where=text("priority >= 3"),
+        ),
+    )
+
+    node_id: Mapped[str] = mapped_column(
+        SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
+    )
+    due_at: Mapped[datetime | None]
+    """None: nothing is asked for."""
+    priority: Mapped[int] = mapped_column(default=0)
+    reasons: Mapped[list[str]] = mapped_column(default=list)
+    failures: Mapped[int] = mapped_column(default=0)
+    """Runs in a row that failed or were lost."""
+    run_id: Mapped[UUID | None]
+    """The run under way; while there is one, what is asked for waits."""
+    run_deadline: Mapped[datetime | None]
+    run_priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    run_reasons: Mapped[list[str]] = mapped_column(default=list, server_default="[]")
+    """What the run under way was asked for with."""
+
+    node: Mapped[Node] = relationship(back_populates="due")
+
+
+class Network(Base):
+    """An overlay network of the Swarm."""
+
+    __tablename__ = "networks"
+
+    id: Mapped[str] = mapped_column(SWARM_ID, primary_key=True)
+    name: Mapped[str] = mapped_column(Text, index=True)
+    ingress: Mapped[bool]
+    gone_at: Mapped[datetime | None]
+    label_mode: Mapped[Mode | None]
+    label_ignore: Mapped[bool] = mapped_column(default=False, server_default=false())
+    mode: Mapped[Mode | None]
+    paused_at: Mapped[datetime | None]
+    paused_by: Mapped[str | None] = mapped_column(Text)
+    paused_why: Mapped[str | None] = mapped_column(Text)
+
+    vnis: Mapped[list["NetworkVni"]] = relationship(
+        cascade="all, delete-orphan", order_by="NetworkVni.vni", lazy="selectin"
+    )
+
+
+class NetworkVni(Base):
+    """A VNI of a network: one a subnet."""
+
+    __tablename__ = "network_vnis"
+
+    network_id: Mapped[str] = mapped_column(
+        SWARM_ID, ForeignKey("networks.id", ondelete="CASCADE"), primary_key=True
+    )
+    vni: Mapped[int] = mapped_column(primary_key=True, index=True)
+    cidr: Mapped[str | None] = mapped_column(String(64))
+    """The subnet, where that can be told."""
+
+
+class Rejection(Base):
+    """A task that its node rejected with the words of the fault; kept as long as the run history."""
+
+    __tablename__ = "rejections"
+    __table_args__ = (
+        Index("ix_rejections_node", "node_id", "at"),
+        # What still counts is a handful, however many there were.
+        Index(
+            "ix_rejections_open",
+            "node_id",
+            "vni",
+            postgresql_where=text("settled_at IS NULL"),
+            sqlite_where=text("settled_at IS NULL"),
+        ),
+    )
+
+    task_id: Mapped[str] = mapped_column(SWARM_ID, primary_key=True)
+    node_id: Mapped[str] = mapped_column(SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"))
+    at: Mapped[datetime]
+    """By the node's clock."""
+    seen_at: Mapped[datetime] = mapped_column(index=True)
+    """When the controller read of it."""
+    network_id: Mapped[str | None] = mapped_column(SWARM_ID)
+    """Of the subnet that the error names; None, as `vni`: that cannot be told."""
+    vni: Mapped[int | None]
+    cidr: Mapped[str | None] = mapped_column(String(64), index=True)
+    doubt: Mapped[str | None] = mapped_column(Text)
+    """Why it proves nothing of a device."""
+    error: Mapped[str] = mapped_column(Text)
+    settled_at: Mapped[datetime | None]
+    """Since when it says nothing of the present any more."""
+
+
+class Attachment(Base):
+    """One row of desired state: this node should carry this network, for these reasons."""
+
+    __tablename__ = "attachments"
+
+    node_id: Mapped[str] = mapped_column(
+        SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
+    )
+    network_id: Mapped[str] = mapped_column(
+        SWARM_ID, ForeignKey("networks.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    reasons: Mapped[list[str]]
+    running: Mapped[bool]
+    """Whether a task of it runs there, as the Swarm knows: then the node must have its device."""
+
+
+class Run(Base):
+    """One reconcile of one node."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        Index("ix_runs_node", "node_id", "requested_at"),
+        Index("ix_runs_requested_at", "requested_at"),
+        # What the breaker counts, and next to nothing of the whole.
+        Index(
+            "ix_runs_removals",
+            "closed_at",
+            "node_id",
+            postgresql_where=text("removed > 0"),
+            sqlite_where=text("removed > 0"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    node_id: Mapped[str] = mapped_column(SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"))
+    state: Mapped[RunState] = mapped_column(index=True)
+    priority: Mapped[int]
+    reasons: Mapped[list[str]]
+    actor: Mapped[str] = mapped_column(Text, default=CONTROLLER, server_default=CONTROLLER)
+    """On whose word: a person's name, or the controller's own."""
+    generation: Mapped[int]
+    requested_at: Mapped[datetime]
+    deadline: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    """By the node's clock, as is `finished_at`."""
+    finished_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+    devices: Mapped[int] = mapped_column(default=0)
+    orphans: Mapped[int] = mapped_column(default=0)
+    removed: Mapped[int] = mapped_column(default=0)
+    error: Mapped[str | None] = mapped_column(Text)
+
+
+class Device(Base):
+    """A VXLAN device that a node's last report showed."""
+
+    __tablename__ = "devices"
+
+    node_id: Mapped[str] = mapped_column(
+        SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
+    )
+    place: Mapped[str] = mapped_column(String(16), primary_key=True)
+    ifindex: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(String(60))
+    vni: Mapped[int] = mapped_column(index=True)
+    port: Mapped[int]
+    verdict: Mapped[Verdict]
+    urgency: Mapped[Urgency | None]
+    network_id: Mapped[str | None] = mapped_column(SWARM_ID)
+    reason: Mapped[str] = mapped_column(Text)
+    evidence: Mapped[str] = mapped_column(Text)
+    proof: Mapped[Proof | None]
+    """What proves an orphan dead."""
+    netns_file: Mapped[str | None] = mapped_column(String(255))
+    """The file of the namespace that it is in, where the worker can see one."""
+    first_seen_at: Mapped[datetime]
+    judged_at: Mapped[datetime]
+    """When a report first said just this of it."""
+    verdict_at: Mapped[datetime | None]
+    """Since when its verdict is what it is, whatever the reason; None: a version before did not say."""
+
+
+class Requeue(Base):
+    """A person's request for a run, and which run answered it. Kept as long as the run history."""
+
+    __tablename__ = "requeues"
+    __table_args__ = (Index("ix_requeues_node", "node_id", "run_id"),)
+
+    token: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Chosen by the client: the same token asks only once."""
+    node_id: Mapped[str] = mapped_column(SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"))
+    requested_at: Mapped[datetime] = mapped_column(index=True)
+    actor: Mapped[str] = mapped_column(Text)
+    why: Mapped[str | None] = mapped_column(Text)
+    run_id: Mapped[UUID | None]
+    """None until the node is claimed."""
+
+
+class Lease(Base):
+    """Who leads, and until when; `controller.leadership.lease` has the rules."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    holder: Mapped[str] = mapped_column(Text)
+    fence: Mapped[int] = mapped_column(BigInteger)
+    """Goes up with every change of holder."""
+    expires_at: Mapped[datetime]
+
+
+class AuditRow(Base):
+    """One thing that happened or was decided, for good: who, what, where, when, why.
+
+    Rows are only ever added (database triggers see to it), each linked to the one before by its hash:
+    `controller.audit.append` has the rules. What does not apply is NULL: a mode has no device.
+    """
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        # `controller.audit.queries.pages` walks one of these. Behind (at, id) each carries what people ask
+        # for besides, so that an entry that does not match costs no look at its row.
+        Index("ix_audit_at", "at", "id", "stage", "verdict", "urgency"),
+        Index("ix_audit_run", "run_id", "at", "id"),
+        *(
+            Index(f"ix_audit_{name}", column, "at", "id", *carried)
+            for name, column, *carried in (
+                ("node", "node_id", "stage", "verdict", "urgency", "network_id", "vni", "name"),
+                ("network", "network_id", "stage", "verdict", "urgency", "node_id", "vni"),
+                ("vni", "vni", "stage", "verdict", "urgency", "node_id"),
+                ("name", "name", "stage", "verdict", "urgency", "node_id", "vni", "ifindex"),
+                ("stage", "stage", "verdict", "urgency", "node_id", "network_id", "vni"),
+            )
+        ),
+        # Nearly every row is about an orphan, and on the controller's own word.
+        *(
+            Index(
+                f"ix_audit_{column}",
+                column,
+                "at",
+                "id",
+                *carried,
+                postgresql_where=text(f"{column} <> '{common}'"),
+                sqlite_where=text(f"{column} <> '{common}'"),
+            )
+            for column, common, *carried in (
+                ("verdict", Verdict.ORPHAN, "stage", "urgency", "node_id", "network_id", "vni"),
+                ("actor", CONTROLLER, "stage"),
+            )
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    entry_id: Mapped[UUID] = mapped_column(unique=True)
+    """The worker's journal entry, or derived from what happened: what comes twice makes one row."""
+    at: Mapped[datetime]
+    """At the node, by its clock; for what the controller did, by the controller's."""
+    stored_at: Mapped[datetime]
+    stage: Mapped[Stage]
+    actor: Mapped[str | None] = mapped_column(Text)
+    """On whose word: `controller`, or a person's or token's name."""
+    node_id: Mapped[str | None] = mapped_column(SWARM_ID)
+    node_name: Mapped[str | None] = mapped_column(Text)
+    network_id: Mapped[str | None] = mapped_column(SWARM_ID)
+    network_name: Mapped[str | None] = mapped_column(Text)
+    """The names at that time."""
+    place: Mapped[str | None] = mapped_column(String(16))
+    ifindex: Mapped[int | None]
+    name: Mapped[str | None] = mapped_column(String(60))
+    vni: Mapped[int | None]
+    port: Mapped[int | None]
+    verdict: Mapped[Verdict | None]
+    urgency: Mapped[Urgency | None]
+    reason: Mapped[str] = mapped_column(Text)
+    evidence: Mapped[str | None] = mapped_column(Text)
+    run_id: Mapped[UUID | None]
+    worker_version: Mapped[str | None] = mapped_column(String(64))
+    position: Mapped[int | None] = mapped_column(BigInteger, unique=True)
+    """In the chain, from 1, without gaps; NULL for a row of the first release until it is linked."""
+    hash: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    """SHA-256 over the hash of the row before and this row's contents."""
+
+
+class AuditHead(Base):
+    """The end of the chain: a single row, with id 1, locked by whoever adds to it."""
+
+    __tablename__ = "audit_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    position: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    stored_at: Mapped[datetime | None]
+    """Of the last row added; None before the first."""
+
+
+class AuditAnchor(Base):
+    """What stays of rows that retention deleted: the chain goes on from here. Only ever added to."""
+
+    __tablename__ = "audit_anchors"
+
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """Of the last row deleted; rows up to it may be deleted, and no others."""
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    """That row's."""
+    rows: Mapped[int] = mapped_column(BigInteger)
+    """How many were deleted with it."""
+    archive: Mapped[str] = mapped_column(Text)
+    """The file that they were written to before."""
+    at: Mapped[datetime]

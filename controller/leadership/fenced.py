@@ -1,0 +1,33 @@
+"""The leader's database: its transactions commit only while this process holds the lease."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.orm import Session
+
+from controller.db.engine import Database
+from controller.leadership.lease import Lease
+
+
+class FencedDatabase(Database):
+    """The leader's database: what it writes is written only while it leads.
+
+    Args:
+        database: the same, as anybody may use it.
+        lease: this process's.
+    """
+
+    def __init__(self, database: Database, lease: Lease) -> None:
+        super().__init__(database.engine)
+        self._lease = lease
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """See `Database.write`.
+
+        Raises:
+            LeaseLostError: another leads; nothing was changed.
+        """
+        with super().write() as session:
+            self._lease.hold(session)
+            yield session

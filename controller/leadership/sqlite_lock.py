@@ -1,0 +1,44 @@
+"""The lock that keeps an SQLite database to one controller."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from contract.runtime.errors import OperatorError
+from controller.db.engine import sqlite_file
+
+
+@contextmanager
+def only_one(database_url: str) -> Iterator[None]:
+    """Be the only controller of an SQLite database; on PostgreSQL, where any number may be, do nothing.
+
+    Raises:
+        OperatorError: another process is.
+    """
+    file = sqlite_file(database_url)
+    if file is None:
+        yield
+        return
+    path = file.with_name(f"{file.name}.lock")
+    remedy = "end it, or give this one another VXLAN_OPERATOR_DATABASE_URL (two need PostgreSQL)"
+    try:
+        lock = path.open("a+")
+    except OSError as error:
+        raise OperatorError(
+            f"the file {path} cannot be written: {error.strerror}",
+            "set VXLAN_OPERATOR_DATABASE_URL to a file in a folder that this program may write",
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read(20).strip() or "unknown"
+            raise OperatorError(
+                f"the database {file} is in use by another controller, process {holder}", remedy
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield

@@ -1,0 +1,189 @@
+"""The controller's process: everybody serves the API, and the one that leads does all the rest."""
+
+import gc
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from functools import partial
+from typing import Final, TypeVar
+
+import structlog
+import uvicorn
+from celery import Celery
+
+from contract import VERSION
+from contract.local import LocalWorker
+from contract.runtime.broker import celery_app, check_broker, queue_for_controller
+from contract.runtime.errors import OperatorError
+from contract.runtime.logs import configure_logging
+from contract.runtime.restart import start_anew, started_anew
+from contract.verdicts import Mode
+from controller.api import IDENTITY_HEADER
+from controller.api.app import build
+from controller.api.context import Context
+from controller.api.same_site import Hosts
+from controller.conditions.model import longest_silence
+from controller.db.engine import Database, open_database
+from controller.leadership.election import Election
+from controller.leadership.lease import RENEW_SECONDS, Lease, this_process
+from controller.leadership.sqlite_lock import only_one
+from controller.process.leader_loops import Leading
+from controller.process.loops import Loops, every
+from controller.process.settings import CoreSettings
+from controller.safety.breaker import Limits
+from controller.swarm.manager import DockerSwarm
+
+log = structlog.get_logger(__name__)
+
+_STOP_SECONDS: Final = 5.0
+_SWITCH_SECONDS: Final = 0.0005
+"""After so long a thread that computes lets another go on; Python's 5 ms are long for a person's request,
+which has to wait for its turn some twenty times. It costs no measurable throughput."""
+_RETRY_SECONDS: Final = 2.0
+
+_T = TypeVar("_T")
+
+
+def run(
+    settings: CoreSettings,
+    broker_url: str,
+    attach: Callable[[Celery], LocalWorker] | None = None,
+    silence: float | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: where everything is.
+        broker_url: where the workers are reached.
+        attach: for the all-in-one process: builds the worker on the app it is given.
+        silence: seconds without a message after which the consumer is tested; None: never.
+
+    Raises:
+        OperatorError: something it needs is missing; nothing was changed.
+    """
+    configure_logging(level=settings.log_level)
+    listener = _listen(settings.listen)
+    swarm = DockerSwarm(settings.docker_host)
+    _need(swarm.check)
+    app = celery_app("controller", broker_url)
+    _need(partial(check_broker, app))
+    url = settings.database_url.get_secret_value()
+    with only_one(url), closing(_need(partial(open_database, url))) as database:
+        worker = None if attach is None else attach(app)
+        _serve(settings, listener, swarm, app, database, worker, silence)
+
+
+def _serve(
+    settings: CoreSettings,
+    listener: socket.socket,
+    swarm: DockerSwarm,
+    app: Celery,
+    database: Database,
+    worker: LocalWorker | None,
+    silence: float | None,
+) -> None:
+    limits = Limits(
+        window=timedelta(seconds=settings.breaker_window_seconds),
+        node_removals=settings.breaker_node_removals,
+        nodes_share=settings.breaker_nodes_share,
+        nodes_least=settings.breaker_nodes_least,
+    )
+    lease = Lease(database, this_process())
+    leading = Leading(
+        settings,
+        limits=limits,
+        swarm=swarm,
+        app=app,
+        database=database,
+        lease=lease,
+        queues=[queue_for_controller()] + ([] if worker is None else [worker.queue]),
+        silence=silence,
+    )
+    election = Election(lease, won=leading.start, lost=partial(start_anew, "the lease is lost"))
+    candidacy = Loops({"lease": every(RENEW_SECONDS, election.step)})
+    server = _server(
+        Context(
+            database,
+            mode=Mode(settings.mode),
+            ring=leading.ring,
+            at_once=leading.at_once,
+            leading=lease.still_leads,
+            breaker=limits,
+            stale_after=longest_silence(timedelta(seconds=settings.resync_seconds)),
+            hosts=Hosts.of(settings.listen, settings.allowed_hosts),
+        )
+    )
+    # uvicorn stops at these, and then raises them again for whoever was there before: nobody.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    if worker is not None:
+        worker.start()
+    candidacy.start()
+    settle()
+    log.info("controller started", version=VERSION, listen=settings.listen, mode=settings.mode)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        candidacy.stop(_STOP_SECONDS)
+        leading.stop()
+        if worker is not None:
+            worker.stop()
+        lease.release()
+        log.info("controller stopped")
+
+
+def settle() -> None:
+    """Set the interpreter up for threads that wait for each other; last, when all else is made.
+
+    What was made until now stays as long as the process: no search for garbage need look through it again,
+    which takes 80 ms and more, and all threads wait for it (Python's documentation of gc.freeze).
+    """
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()
+
+
+def _server(context: Context) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            build(context),
+            headers=[(IDENTITY_HEADER, VERSION)],
+            log_config=None,
+            lifespan="off",
+            timeout_graceful_shutdown=5,
+        )
+    )
+
+
+def _need(check: Callable[[], _T]) -> _T:
+    """Do a check of what the controller needs, or end with what is wrong.
+
+    A process that was started anew waits instead: it needs no person for what was there a moment ago.
+    """
+    while True:
+        try:
+            return check()
+        except OperatorError as error:
+            if not started_anew():
+                raise
+            log.warning("will try again", error=str(error), seconds=_RETRY_SECONDS)
+        time.sleep(_RETRY_SECONDS)
+
+
+def _listen(address: str) -> socket.socket:
+    """Bind the API's socket before anything else starts: a taken port is told at once."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    try:
+        return socket.create_server(
+            (host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
+    except OSError as error:
+        raise OperatorError(
+            f"cannot listen on {address}: {error.strerror or error}",
+            "set VXLAN_OPERATOR_LISTEN (or --listen) to a free HOST:PORT of this machine",
+        ) from error

@@ -1,0 +1,175 @@
+"""What only the controller that leads does: its parts, and the threads they work in."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+from celery import Celery
+from kombu import Queue
+
+from contract.queues import DRIFT_TASK, HELLO_TASK, REPORT_TASK
+from contract.runtime.selftest import LONGEST_SILENCE
+from contract.verdicts import Mode
+from controller.audit.maintenance import Custodian
+from controller.audit.retention import Retention
+from controller.conditions.store import Conditions
+from controller.db.engine import Database
+from controller.leadership.fenced import FencedDatabase
+from controller.leadership.lease import Lease
+from controller.process.consumer import Consumer
+from controller.process.loops import Loops, every
+from controller.process.settings import CoreSettings
+from controller.runs.dispatch import Dispatcher
+from controller.runs.inbox import Inbox
+from controller.runs.intake import Intake
+from controller.safety.breaker import Limits
+from controller.swarm.close_watch import CloseWatch
+from controller.swarm.events import Events, Hints
+from controller.swarm.manager import DockerSwarm
+from controller.swarm.readings import Readings
+from controller.swarm.sync import Sync
+from controller.workqueue.priorities import BULK, URGENT, Lane
+from controller.workqueue.retention import Housekeeping
+
+_STOP_SECONDS: Final = 5.0
+_HOUSEKEEPING_SECONDS: Final = 5.0
+"""A batch each is twice of what 5,000 nodes write at the default resync."""
+
+_GATHER_SECONDS: Final = 0.2
+"""Events come in bursts: so long they are gathered before there is a look."""
+
+
+class Leading:
+    """The work of a leader; it is built by everybody, and started by the one that leads.
+
+    Args:
+        settings: where everything is, and how it is to be done.
+        limits: the breaker's.
+        swarm: whom to ask what there is.
+        app: how the workers are reached.
+        database: where everything is stored.
+        lease: without it, nothing is written.
+        queues: what to consume.
+        silence: seconds without a message after which the consumer is tested; None: never.
+    """
+
+    def __init__(
+        self,
+        settings: CoreSettings,
+        *,
+        limits: Limits,
+        swarm: DockerSwarm,
+        app: Celery,
+        database: Database,
+        lease: Lease,
+        queues: Sequence[Queue],
+        silence: float | None,
+    ) -> None:
+        mode = Mode(settings.mode)
+        resync = timedelta(seconds=settings.resync_seconds)
+
+        # What only the leader does writes to a database that takes nothing from anybody else.
+        led = FencedDatabase(database, lease)
+        self._lease = lease
+        self._sync_seconds = settings.sync_seconds
+        self._hints = Hints()
+        readings = Readings(self._hints)
+        self._dispatcher = Dispatcher(
+            led,
+            app,
+            mode=mode,
+            run_timeout=timedelta(seconds=settings.run_timeout_seconds),
+            resync=resync,
+            reading=readings.of,
+            fence=lease.fence,
+            limits=limits,
+        )
+        self.ring = self._dispatcher.ring
+        """Have what is due looked at now."""
+        self.at_once = self._dispatcher.at_once
+        """Have somebody ask for runs, and send them."""
+        self._events = Events(DockerSwarm(settings.docker_host), self._hints)
+        self._sync = Sync(
+            swarm,
+            led,
+            hints=self._hints,
+            readings=readings,
+            ring=self.ring,
+            period=settings.sync_seconds,
+            resync=settings.resync_seconds,
+            share=settings.sync_share,
+        )
+        close_watch = CloseWatch(
+            DockerSwarm(settings.docker_host),
+            self._sync.rejections,
+            self._sync.networks,
+            share=settings.sync_share / 2,
+        )
+        keeper = Housekeeping(led, retention=timedelta(days=settings.run_retention_days))
+        conditions = Conditions(led, mode=mode, resync=resync)
+        intake = Intake(
+            led,
+            resync=resync,
+            readings=readings,
+            expect=close_watch.expect,
+            limits=limits,
+            ring=self.ring,
+        )
+        self._inbox = Inbox(intake.reports)
+        tasks = {
+            REPORT_TASK: self._inbox.put,
+            DRIFT_TASK: intake.drift,
+            HELLO_TASK: intake.hello,
+        }
+        self._consumer = Consumer(app, tasks, queues, silence or LONGEST_SILENCE)
+        self._work = Loops(
+            {
+                **({} if silence is None else {"self-test": self._consumer.check}),
+                "sync": self._read,
+                "close watch": close_watch.step,
+                "intake": self._inbox.step,
+                "dispatch": partial(self._dispatch, BULK),
+                "dispatch urgent": partial(self._dispatch, URGENT),
+                "housekeeping": every(_HOUSEKEEPING_SECONDS, keeper.step),
+                "conditions": conditions.step,
+                "audit": _custodian(settings, led).step,
+            }
+        )
+
+        # Not one of those that are waited for at the end: it may be in the middle of a long silence.
+        self._hearing = Loops({"events": self._hear})
+
+    def start(self) -> None:
+        """Begin, because this process leads now."""
+        self._consumer.start()
+        self._work.start()
+        self._hearing.start()
+
+    def stop(self) -> None:
+        """End what was begun, within ten seconds; nothing, if nothing was."""
+        self._hearing.stop(0.0)
+        self.ring()
+        self._hints.wake()
+        self._work.stop(_STOP_SECONDS)
+        if self._lease.held:
+            self._consumer.stop()
+            self._inbox.empty()
+
+    def _read(self) -> float:
+        self._sync.step()
+        return _GATHER_SECONDS if self._hints.wait(self._sync_seconds) else 0.0
+
+    def _dispatch(self, lane: Lane) -> float:
+        peace = self._dispatcher.step(lane)
+        if not peace:
+            self._dispatcher.wait(lane)
+        return peace
+
+    def _hear(self) -> float:
+        return 0.0 if self._events.step() else self._sync_seconds
+
+
+def _custodian(settings: CoreSettings, database: Database) -> Custodian:
+    days, folder = settings.audit_retention_days, settings.audit_archive_directory
+    return Custodian(database, Retention(database, days=days, folder=folder) if days else None)

@@ -1,0 +1,45 @@
+"""Prometheus counters of what this process did: runs closed, devices removed, errors."""
+
+import math
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+from controller.db.states import RunState
+
+PREFIX: Final = "vxlan_operator_"
+
+
+RUNS: Final = Counter(
+    f"{PREFIX}runs_closed",
+    "Runs that this process closed, by how they ended.",
+    ["state"],
+    registry=None,
+)
+
+
+REMOVALS: Final = Counter(
+    f"{PREFIX}removals", "Devices removed, by the reports that this process took in.", registry=None
+)
+
+
+DATABASE_ERRORS: Final = Counter(
+    f"{PREFIX}database_errors", "Errors of the database that this process met.", registry=None
+)
+
+
+BROKER_UP: Final = Gauge(
+    f"{PREFIX}broker_up",
+    "Whether the broker took the last requests (1 or 0); NaN: this process has sent none.",
+    registry=None,
+)
+BROKER_UP.set(math.nan)
+for _state in RunState:
+    if _state is not RunState.RUNNING:
+        RUNS.labels(_state.value)
+
+
+def count_run(state: RunState, removed: int) -> None:
+    """Count a run that was closed, and what it removed."""
+    RUNS.labels(state.value).inc()
+    REMOVALS.inc(removed)

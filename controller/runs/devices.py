@@ -1,0 +1,144 @@
+"""The devices that the nodes' reports showed: storing what has changed since the reports before.
+
+Nearly always nothing has: then nothing is written, however many devices there are.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Row, bindparam, delete, insert, select, update
+from sqlalchemy.orm import Session
+
+from contract.messages import DeviceReport, Drift, ReconcileReport
+from contract.verdicts import Verdict
+from controller import gate
+from controller.audit import report_entries
+from controller.audit.report_entries import Change
+from controller.db.models import Base, Device
+
+_BY_THE_WATCH: Final = "not told by the link watch"
+_TABLE: Final = Base.metadata.tables[Device.__tablename__]
+_KEY: Final = ("node_id", "place", "ifindex")
+_IDENTITY: Final = ("name", "vni", "port")
+_SAID: Final = ("verdict", "urgency", "network_id", "reason", "evidence", "proof", "netns_file")
+_WRITTEN: Final = (*_IDENTITY, *_SAID, "first_seen_at", "verdict_at", "judged_at")
+_THE_ONE: Final = [_TABLE.c[name] == bindparam(f"the_{name}") for name in _KEY]
+_SELECT: Final = select(
+    *(_TABLE.c[name] for name in (*_KEY, *_IDENTITY, *_SAID, "first_seen_at", "verdict_at"))
+)
+_UPDATE: Final = (
+    update(_TABLE).where(*_THE_ONE).values({name: bindparam(name) for name in _WRITTEN})
+)
+_DELETE: Final = delete(_TABLE).where(*_THE_ONE)
+
+_Stored = Mapping[tuple[str, int], Row[Any]]
+"""The devices of a node by place and ifindex."""
+
+
+class _Difference(NamedTuple):
+    """What is to be written."""
+
+    new: list[dict[str, Any]]
+    other: list[dict[str, Any]]
+    gone: list[dict[str, Any]]
+
+
+def store(
+    session: Session, reports: Sequence[ReconcileReport], now: datetime
+) -> dict[str, list[Change]]:
+    """Make the devices of these nodes those of their reports, one each; return what is judged otherwise.
+
+    Returns:
+        Node id to the devices whose verdict is another than in the report before.
+    """
+    stored = _stored(session, [report.node_id for report in reports])
+    difference = _Difference([], [], [])
+    changes = {}
+    for report in reports:
+        gate.stand_aside()
+        before = stored[report.node_id]
+        changes[report.node_id] = list(_compare(report, before, now, difference))
+    if difference.gone:
+        session.execute(_DELETE, difference.gone)
+    if difference.other:
+        session.execute(_UPDATE, difference.other)
+    if difference.new:
+        session.execute(insert(_TABLE), difference.new)
+    return changes
+
+
+def store_hint(session: Session, drift: Drift, now: datetime) -> None:
+    """Add the devices that are new: the request that follows can then name their networks."""
+    stored = _stored(session, [drift.node_id])[drift.node_id]
+    new = {(each.place, each.ifindex): each for each in drift.devices}
+    session.add_all(
+        Device(
+            node_id=drift.node_id,
+            place=each.place,
+            ifindex=each.ifindex,
+            name=each.name,
+            vni=each.vni,
+            port=each.port,
+            verdict=Verdict.SETTLING,
+            reason="the link watch says that it carries nothing; a run judges it next",
+            evidence=_BY_THE_WATCH,
+            first_seen_at=now,
+            verdict_at=now,
+            judged_at=now,
+        )
+        for key, each in new.items()
+        if key not in stored
+    )
+
+
+def _stored(session: Session, nodes: Sequence[str]) -> Mapping[str, _Stored]:
+    found: defaultdict[str, dict[tuple[str, int], Row[Any]]] = defaultdict(dict)
+    for row in session.execute(_SELECT.where(_TABLE.c.node_id.in_(nodes))):
+        found[row.node_id][row.place, row.ifindex] = row
+    return found
+
+
+def _compare(
+    report: ReconcileReport, stored: _Stored, now: datetime, difference: _Difference
+) -> Iterator[Change]:
+    """Add what is to be written of one node; yield the devices that are judged otherwise."""
+    told = {(each.identity.place, each.identity.ifindex): each for each in report.devices}
+    for key, device in told.items():
+        row = stored.get(key)
+        same = row if row is not None and row[3:6] == _identity(device) else None
+        was = None if same is None or same.evidence == _BY_THE_WATCH else same.verdict
+        if report_entries.is_change(device.verdict, was):
+            yield Change(device, was)
+        if device.removed:
+            continue
+        if same is not None and same[6 : 6 + len(_SAID)] == _said(device):
+            continue
+        written = dict(zip(_WRITTEN[:-3], _identity(device) + _said(device), strict=True))
+        stays = same is not None and same.verdict is device.verdict
+        written |= {
+            "first_seen_at": now if same is None else same.first_seen_at,
+            "verdict_at": same.verdict_at if same is not None and stays else now,
+            "judged_at": now,
+        }
+        if row is None:
+            difference.new.append(dict(zip(_KEY, (report.node_id, *key), strict=True)) | written)
+        else:
+            difference.other.append(_the(report.node_id, *key) | written)
+    for place, ifindex in stored:
+        device_told = told.get((place, ifindex))
+        if device_told is None or device_told.removed:
+            difference.gone.append(_the(report.node_id, place, ifindex))
+
+
+def _identity(device: DeviceReport) -> tuple[object, ...]:
+    return device.identity.name, device.identity.vni, device.identity.port
+
+
+def _said(device: DeviceReport) -> tuple[object, ...]:
+    return tuple(getattr(device, name) for name in _SAID)
+
+
+def _the(node_id: str, place: str, ifindex: int) -> dict[str, Any]:
+    return {"the_node_id": node_id, "the_place": place, "the_ifindex": ifindex}

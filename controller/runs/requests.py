@@ -1,0 +1,294 @@
+"""What a node's worker is told: the requests of many runs, read with one question a matter.
+
+There are three: the nodes themselves with what the cluster says, which networks concern them, and which
+tasks they rejected. A person waits for the answers when a run is asked for by hand, so their number counts
+more than the rows.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    BindParameter,
+    Boolean,
+    Select,
+    String,
+    bindparam,
+    cast,
+    func,
+    null,
+    select,
+    true,
+    union_all,
+)
+from sqlalchemy.orm import Session, load_only
+
+from contract import messages
+from contract.messages import (
+    MAX_NETWORKS,
+    MAX_REJECTIONS,
+    Acknowledgement,
+    DesiredNetwork,
+    NetworkRef,
+    ReconcileRequest,
+    SwarmReading,
+)
+from contract.verdicts import Mode
+from controller import gate
+from controller.db.models import (
+    Attachment,
+    Cluster,
+    Device,
+    Network,
+    NetworkVni,
+    Node,
+    Rejection,
+)
+from controller.safety import breaker, modes
+from controller.safety.breaker import Limits
+from controller.workqueue.queue import Claim
+
+CLOCKS_MAY_DIFFER: Final = timedelta(seconds=60)
+"""What a request's deadline is later than its run's: a node whose clock is off shall work all the same.
+
+A run that comes after the controller gave it up does no harm; one from last week is to be refused.
+"""
+
+
+def _nodes_statement() -> Select[Node, Cluster, int]:
+    ids: BindParameter[Any] = bindparam("nodes", expanding=True)
+    used = breaker.counted(bindparam("since")).where(Node.id.in_(ids)).subquery()
+    return (
+        select(Node, Cluster, func.coalesce(used.c.removals, 0))
+        .select_from(Node)
+        .join(Cluster, true())
+        .outerjoin(used, used.c.node_id == Node.id)
+        .where(Node.id.in_(ids))
+        .options(
+            # Most columns are of no use here, and take time to read.
+            load_only(
+                Node.generation,
+                Node.journal_id,
+                Node.journal_through,
+                Node.hostname,
+                Node.paused_at,
+                Node.paused_by,
+                Node.paused_why,
+                Node.label_ignore,
+                Node.label_mode,
+                Node.mode,
+                Node.breaker_tripped_at,
+                Node.breaker_reason,
+                raiseload=True,
+            ),
+            load_only(
+                Cluster.data_path_port,
+                Cluster.paused_at,
+                Cluster.paused_by,
+                Cluster.paused_why,
+                Cluster.mode,
+                Cluster.breaker_tripped_at,
+                Cluster.breaker_reason,
+                raiseload=True,
+            ),
+        )
+    )
+
+
+def _networks_statement() -> Select[str | None, bool | None, str, str, bool, int | None, bool]:
+    """Which networks concern which nodes, with their VNIs; those of no node are left alone everywhere."""
+    ids: BindParameter[Any] = bindparam("nodes", expanding=True)
+    attached = select(Attachment.node_id, Attachment.network_id, Attachment.running)
+    shown = (
+        select(Device.node_id, NetworkVni.network_id, cast(null(), Boolean))
+        .join(NetworkVni, NetworkVni.vni == Device.vni)
+        .join(Network, Network.id == NetworkVni.network_id)
+        .where(Device.node_id.in_(ids), Network.gone_at.is_(None))
+        .distinct()
+    )
+    alone = modes.network_is_observed()
+    everywhere = select(cast(null(), String), Network.id, cast(null(), Boolean)).where(alone)
+    told = union_all(attached.where(Attachment.node_id.in_(ids)), shown, everywhere).subquery()
+    return (
+        select(
+            told.c.node_id,
+            told.c.running,
+            Network.id,
+            Network.name,
+            Network.ingress,
+            NetworkVni.vni,
+            alone,
+        )
+        .join(Network, Network.id == told.c.network_id)
+        .outerjoin(NetworkVni, NetworkVni.network_id == Network.id)
+        .order_by(Network.id, NetworkVni.vni)
+    )
+
+
+_REJECTIONS: Final = (
+    select(
+        Rejection.node_id,
+        Rejection.task_id,
+        Rejection.at,
+        Rejection.vni,
+        Rejection.cidr,
+        Rejection.doubt,
+    )
+    .where(
+        Rejection.node_id.in_(bindparam("nodes", expanding=True)), Rejection.settled_at.is_(None)
+    )
+    .order_by(Rejection.at.desc())
+)
+
+# Made once: making a statement takes longer than carrying it out.
+_NODES: Final = _nodes_statement()
+_NETWORKS: Final = _networks_statement()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What all requests of this controller have in common.
+
+    Attributes:
+        mode: what workers may do, by the settings.
+        limits: when the breaker trips.
+        fence: which leader speaks; raises if this one leads no longer.
+        reading: tells of a node's newest reading.
+        next_within: how soon a worker that is reached hears of us again, whatever becomes of its run.
+    """
+
+    mode: Mode
+    limits: Limits
+    fence: Callable[[], int]
+    reading: Callable[[str], SwarmReading]
+    next_within: timedelta
+
+
+class _Told(NamedTuple):
+    """The networks that a request names, by their ids.
+
+    Attributes:
+        desired: those that the node should carry; the value is whether a task of it runs there.
+        known: others whose VNIs the node has shown. A device that becomes an orphan was reported as
+            settling before: so these are all that its worker may have to name.
+    """
+
+    desired: dict[str, bool]
+    known: set[str]
+
+
+def build(
+    session: Session, claims: Sequence[Claim], terms: Terms, now: datetime
+) -> list[ReconcileRequest]:
+    """The requests of these runs, in their order.
+
+    Raises:
+        LeaseLostError: another may lead by now.
+    """
+    if not claims:
+        return []
+    ids = [claim.node_id for claim in claims]
+    # Before what it said is read: that may be newer than what is said of it, and never older.
+    readings = {node_id: terms.reading(node_id) for node_id in ids}
+    rejections = _rejections(session, ids)
+    # Nodes have much in common: each network is built once.
+    told, networks = _networks(session, ids)
+    desired = {
+        (id_, running): DesiredNetwork(**dict(networks[id_]), running=running)
+        for id_, running in {item for each in told.values() for item in each.desired.items()}
+    }
+    alone = [id_ for id_, network in networks.items() if network.mode is Mode.OBSERVE]
+    fence = terms.fence()
+    requests = []
+    nodes = _nodes(session, ids, terms.limits, now)
+    for claim in claims:
+        gate.stand_aside()
+        node, cluster, removals = nodes[claim.node_id]
+        own = told[claim.node_id]
+        others = [
+            id_ for id_ in dict.fromkeys((*alone, *sorted(own.known))) if id_ not in own.desired
+        ]
+        requests.append(
+            ReconcileRequest(
+                run_id=claim.run_id,
+                node_id=node.id,
+                generation=node.generation,
+                issued_at=now,
+                deadline=claim.deadline + CLOCKS_MAY_DIFFER,
+                # What cannot be named cannot be spared.
+                mode=Mode.OBSERVE
+                if len(alone) > MAX_NETWORKS
+                else modes.of_node(node, cluster, terms.mode).mode,
+                data_path_port=cluster.data_path_port,
+                desired=tuple(desired[item] for item in own.desired.items()),
+                known=tuple(networks[id_] for id_ in others[:MAX_NETWORKS]),
+                acknowledged=_acknowledgement(node),
+                fence=fence,
+                next_within=terms.next_within.total_seconds(),
+                max_removals=terms.limits.left(removals),
+                reading=readings[node.id],
+                rejections=tuple(rejections[node.id][:MAX_REJECTIONS]),
+            )
+        )
+    return requests
+
+
+def _nodes(
+    session: Session, ids: Collection[str], limits: Limits, now: datetime
+) -> Mapping[str, tuple[Node, Cluster, int]]:
+    """The nodes by their ids, with the cluster and how many removals count against each."""
+    rows = session.execute(_NODES, {"nodes": ids, "since": limits.since(now)})
+    return {node.id: (node, cluster, removals) for node, cluster, removals in rows}
+
+
+def _rejections(session: Session, ids: Collection[str]) -> Mapping[str, list[messages.Rejection]]:
+    """What each of these nodes rejected lately, by their ids, the newest first."""
+    found: defaultdict[str, list[messages.Rejection]] = defaultdict(list)
+    for node_id, task_id, at, vni, cidr, doubt in session.execute(_REJECTIONS, {"nodes": ids}):
+        found[node_id].append(
+            messages.Rejection(task_id=task_id, at=at, vni=vni, subnet=cidr, doubt=doubt)
+        )
+    return found
+
+
+def _networks(
+    session: Session, ids: Collection[str]
+) -> tuple[Mapping[str, _Told], Mapping[str, NetworkRef]]:
+    """Which networks concern which of these nodes, by the nodes' ids, and these networks by theirs.
+
+    Those that are left alone are among them: every node's worker has to know of them, or it would take
+    their orphans for those of no network.
+    """
+    told: defaultdict[str, _Told] = defaultdict(lambda: _Told({}, set()))
+    vnis: defaultdict[tuple[str, str, bool, bool], dict[int, None]] = defaultdict(dict)
+    rows = session.execute(_NETWORKS, {"nodes": ids})
+    for node_id, running, id_, name, ingress, vni, alone in rows:
+        own = vnis[id_, name, ingress, alone]
+        if vni is not None:
+            own[vni] = None
+        if node_id is None:
+            continue
+        if running is None:
+            told[node_id].known.add(id_)
+        else:
+            told[node_id].desired[id_] = running
+    networks = {
+        id_: NetworkRef(
+            id=id_,
+            name=name[:255],
+            vnis=tuple(own),
+            ingress=ingress,
+            mode=Mode.OBSERVE if alone else Mode.ENFORCE,
+        )
+        for (id_, name, ingress, alone), own in vnis.items()
+    }
+    return told, networks
+
+
+def _acknowledgement(node: Node) -> Acknowledgement | None:
+    if node.journal_id is None:
+        return None
+    return Acknowledgement(journal_id=node.journal_id, through=node.journal_through)

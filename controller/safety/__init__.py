@@ -1,0 +1,1 @@
+"""What may be done: `modes` (and Swarm `labels`), `decisions` of people, and the `breaker`."""

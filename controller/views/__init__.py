@@ -1,0 +1,1 @@
+"""What people and Prometheus ask: `queries`, `explain` and `metrics`. Only the API imports them."""

@@ -1,0 +1,309 @@
+"""What an error line means: which network and nodes it is about, what was done lately, and what to do.
+
+Docker's line names a subnet at most. What leads further is what it was pasted with (names, ids, a
+device), and the task that was rejected with the same subnet: its node and network are known.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import exists, or_, select
+from sqlalchemy.orm import Session
+
+from contract.verdicts import Mode, Stage, Verdict
+from controller.conditions.model import Status, Type, moment
+from controller.db.models import (
+    AuditRow,
+    Cluster,
+    Device,
+    Network,
+    NetworkVni,
+    Node,
+    Rejection,
+)
+from controller.safety import modes
+from controller.swarm.faults import fault_subnet, is_leak
+
+LONGEST: Final = 4000
+"""Characters of a line; Docker's are a few hundred."""
+_MOST: Final = 5
+"""Nodes or networks that one line may be about; with more it says nothing."""
+_MOST_WORDS: Final = 200
+_ROWS_BACK: Final = 100
+_LATELY: Final = 10
+
+_WORD: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,254}")
+_ID: Final = re.compile(r"\b[0-9a-z]{25}\b")
+_DEVICE: Final = re.compile(r"\bvx-([0-9a-f]{6})-[0-9a-z]{5}\b")
+_VNI: Final = re.compile(r"\b(?:vni|vxlan[ _-]?id)\W{0,3}([0-9]{1,8})\b", re.IGNORECASE)
+_DOCKERS: Final = frozenset(
+    _WORD.findall(
+        "network sandbox join failed subnet for error creating vxlan interface file exists starting "
+        "container creation in to set namespace on link prefunc"
+    )
+)
+"""Words of Docker's own message: a network of such a name is not meant by them."""
+
+_TOLD: Final = frozenset(
+    {Stage.APPLIED, Stage.VANISHED, Stage.FAILED, Stage.REFUSED, Stage.LINGERING, Stage.UNCERTAIN}
+)
+_FAULT: Final = (
+    "Docker could not make the VXLAN device of a network, because a device with the same VNI is still "
+    "there: one that leaked when the network was last removed from the node. Swarm rejects each task of "
+    "the network on that node until it is gone."
+)
+_NO_FAULT: Final = (
+    "This is not the error of a leaked VXLAN device (`error creating vxlan interface: file exists`), "
+    "which is what this operator is for."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Clues:
+    """What a line names."""
+
+    ids: frozenset[str]
+    vnis: frozenset[int]
+    words: frozenset[str]
+    subnet: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a line means.
+
+    Attributes:
+        recognised: it is the fault that this operator is for.
+        lately: what was done about devices of these nodes and networks, the newest first.
+        now: devices that are in the way, or may be.
+        advice: what to do, in sentences.
+    """
+
+    recognised: bool
+    meaning: str
+    nodes: Sequence[Node]
+    networks: Sequence[Network]
+    lately: Sequence[AuditRow]
+    now: Sequence[tuple[Device, Node]]
+    advice: Sequence[str]
+
+
+def clues(line: str) -> Clues:
+    """What a line names. Pure; the line may be anything."""
+    line = line[:LONGEST]
+    words = [word.rstrip(".") for word in _WORD.findall(line)[:_MOST_WORDS]]
+    vnis = {int(digits, 16) for digits in _DEVICE.findall(line)}
+    vnis |= {int(digits) for digits in _VNI.findall(line)}
+    return Clues(
+        ids=frozenset(_ID.findall(line)[:_MOST_WORDS]),
+        vnis=frozenset(vni for vni in vnis if vni < 2**24),
+        words=frozenset(words) - _DOCKERS,
+        subnet=fault_subnet(line),
+    )
+
+
+def explain(session: Session, line: str, configured: Mode) -> Explanation:
+    """What a line means, from what is stored.
+
+    Args:
+        session: in which to read.
+        line: the line; it may be anything.
+        configured: what the controller's settings allow.
+    """
+    found = clues(line)
+    recognised = is_leak(line)
+    nodes = {node.id: node for node in _nodes(session, found)}
+    networks = {network.id: network for network in _networks(session, found)}
+    if recognised and found.subnet is not None:
+        rejections = _rejections(session, found.subnet, nodes.keys())
+        # A line that names a node is about that one, whoever else rejected the same subnet.
+        nodes = nodes or {node.id: node for node, _ in rejections}
+        networks.update({network.id: network for _, network in rejections if network is not None})
+    here, these = list(nodes.values())[:_MOST], list(networks.values())[:_MOST]
+    now = _in_the_way(session, here, these)
+    lately = _lately(session, here, these)
+    return Explanation(
+        recognised=recognised,
+        meaning=_FAULT if recognised else _NO_FAULT,
+        nodes=here,
+        networks=these,
+        lately=lately,
+        now=now,
+        advice=list(_advice(session, recognised, here, now, lately, configured)),
+    )
+
+
+def _nodes(session: Session, found: Clues) -> Sequence[Node]:
+    return session.scalars(
+        select(Node)
+        .where(Node.gone_at.is_(None), or_(Node.id.in_(found.ids), Node.hostname.in_(found.words)))
+        .order_by(Node.id)
+        .limit(_MOST)
+    ).all()
+
+
+def _networks(session: Session, found: Clues) -> Sequence[Network]:
+    with_vni = select(NetworkVni.network_id).where(NetworkVni.vni.in_(found.vnis))
+    return session.scalars(
+        select(Network)
+        .where(
+            Network.gone_at.is_(None),
+            or_(
+                Network.id.in_(found.ids),
+                Network.name.in_(found.words),
+                Network.id.in_(with_vni),
+            ),
+        )
+        .order_by(Network.id)
+        .limit(_MOST)
+    ).all()
+
+
+def _rejections(
+    session: Session, subnet: str, nodes: Collection[str]
+) -> Sequence[tuple[Node, Network | None]]:
+    """Nodes (of these, if there are any) that rejected tasks because of a subnet, and its networks."""
+    query = (
+        select(Node, Network)
+        .join(Rejection, Rejection.node_id == Node.id)
+        .outerjoin(Network, Network.id == Rejection.network_id)
+        .where(Rejection.cidr == subnet, Node.gone_at.is_(None))
+        .order_by(Rejection.at.desc())
+        .limit(_ROWS_BACK)
+    )
+    if nodes:
+        query = query.where(Node.id.in_(nodes))
+    return [(node, network) for node, network in session.execute(query)]
+
+
+def _in_the_way(
+    session: Session, nodes: Sequence[Node], networks: Sequence[Network]
+) -> Sequence[tuple[Device, Node]]:
+    """Devices of these networks on these nodes that are not alive, or keep tasks from being started."""
+    if not nodes and not networks:
+        return []
+    rejected = exists().where(
+        Rejection.node_id == Device.node_id,
+        Rejection.vni == Device.vni,
+        Rejection.settled_at.is_(None),
+    )
+    query = (
+        select(Device, Node)
+        .join(Node, Node.id == Device.node_id)
+        .where(
+            Node.gone_at.is_(None),
+            Device.verdict.in_((Verdict.ORPHAN, Verdict.CONFLICT, Verdict.SETTLING)) | rejected,
+        )
+    )
+    if nodes:
+        query = query.where(Device.node_id.in_([node.id for node in nodes]))
+    if networks:
+        query = query.where(
+            Device.vni.in_([row.vni for network in networks for row in network.vnis])
+        )
+    rows = session.execute(query.order_by(Device.node_id, Device.ifindex).limit(_LATELY))
+    return [(device, node) for device, node in rows]
+
+
+def _lately(
+    session: Session, nodes: Sequence[Node], networks: Sequence[Network]
+) -> Sequence[AuditRow]:
+    """What became of devices of these nodes, and of these networks where no node is known."""
+    # One by one, each along its index: a trail may have millions of rows.
+    wheres = [AuditRow.node_id == node.id for node in nodes] or [
+        AuditRow.network_id == network.id for network in networks
+    ]
+    theirs = {network.id for network in networks}
+    rows: list[AuditRow] = []
+    for where in wheres:
+        newest = session.scalars(
+            select(AuditRow)
+            .where(where)
+            .order_by(AuditRow.at.desc(), AuditRow.id.desc())
+            .limit(_ROWS_BACK)
+        )
+        rows += [
+            row for row in newest if row.stage in _TOLD and (not theirs or row.network_id in theirs)
+        ]
+    return sorted(rows, key=lambda row: (row.at, row.id), reverse=True)[:_LATELY]
+
+
+def _advice(
+    session: Session,
+    recognised: bool,
+    nodes: Sequence[Node],
+    now: Sequence[tuple[Device, Node]],
+    lately: Sequence[AuditRow],
+    configured: Mode,
+) -> Iterable[str]:
+    for node in nodes:
+        for condition in node.conditions:
+            if condition["type"] == Type.READY and condition["status"] != Status.TRUE:
+                yield f"node {node.hostname} is not ready: {condition['message']}"
+    if not recognised:
+        yield "Look at Docker's log on the node (`journalctl -u docker`)."
+        return
+    if now:
+        for device, node in now:
+            yield from _of_device(session, device, node, configured)
+        return
+    rejected = session.scalar(
+        select(Rejection.at)
+        .where(Rejection.node_id.in_([node.id for node in nodes]), Rejection.settled_at.is_(None))
+        .order_by(Rejection.at.desc())
+    )
+    removals = [row.at for row in lately if row.stage in (Stage.APPLIED, Stage.VANISHED)]
+    # Both are times of the node's own clock.
+    if removals and (rejected is None or removals[0] > rejected):
+        yield (
+            f"The device was removed at {moment(removals[0])}, and no task was seen to be rejected because "
+            "of it since: Swarm's next try, a few seconds later, should work. If not: `vxctl requeue NODE`."
+        )
+    elif nodes:
+        yield (
+            "No such device was seen there: `vxctl requeue NODE --wait` looks again now, and "
+            "`vxlan-worker scan` on the node shows everything that the kernel has."
+        )
+    else:
+        yield (
+            "The line does not say which node it is of: add the line of `docker service ps --no-trunc` "
+            "that it is from, or give the node's name with it."
+        )
+
+
+def _of_device(session: Session, device: Device, node: Node, configured: Mode) -> Iterable[str]:
+    """What happens to a device that is in the way, and what does not."""
+    what = f"{device.name} on {node.hostname}"
+    if device.verdict is Verdict.SETTLING:
+        yield f"{what} looks dead and is not removed without proof: what is waited for stands with it above."
+    elif device.verdict is not Verdict.ORPHAN:
+        yield f"{what} is not removed by the operator: what can be done stands with it above."
+        return
+    held = _held_back(session, device, node, configured)
+    if held:
+        yield f"{what} is not removed, whatever proves it dead: {held}."
+    elif device.verdict is Verdict.ORPHAN:
+        yield f"{what} is proved dead: the next run removes it; `vxctl requeue {node.hostname}` starts one."
+
+
+def _held_back(session: Session, device: Device, node: Node, configured: Mode) -> str:
+    """Why orphans like this one are left alone, and on whose word; empty: they are not."""
+    cluster = session.get(Cluster, 1)
+    if cluster is None:
+        return ""
+    reasons = []
+    effective = modes.of_node(node, cluster, configured)
+    if effective.mode is Mode.OBSERVE:
+        reasons.append(effective.because)
+    networks = session.scalars(
+        select(Network)
+        .join(NetworkVni, NetworkVni.network_id == Network.id)
+        .where(NetworkVni.vni == device.vni, Network.gone_at.is_(None))
+    )
+    for network in networks:
+        own = modes.of_network(network)
+        if own.mode is Mode.OBSERVE:
+            reasons.append(own.because)
+    return "; ".join(reasons)

@@ -1,0 +1,44 @@
+"""The controller's own words: states of a run, priorities of a request, actors."""
+
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+
+class Priority(IntEnum):
+    """Which due node goes first: the higher, the sooner."""
+
+    RESYNC = 0
+    RETRY = 1
+    CHANGE = 2
+    DRIFT = 3
+    """Also a task that Swarm rejected because of the fault."""
+    MANUAL = 4
+
+
+class Lane(NamedTuple):
+    """The priorities that one thread sends."""
+
+    least: Priority
+    most: Priority
+
+    @property
+    def expires_runs(self) -> bool:
+        """Whether its thread also closes the runs whose report did not come."""
+        return self.least is Priority.RESYNC
+
+
+ALL: Final = Lane(Priority.RESYNC, Priority.MANUAL)
+
+
+BULK: Final = Lane(Priority.RESYNC, Priority.CHANGE)
+
+
+URGENT: Final = Lane(Priority.DRIFT, Priority.MANUAL)
+
+
+BY_HAND: Final = Lane(Priority.MANUAL, Priority.MANUAL)
+"""The part of the urgent lane that a person waits for."""
+
+
+LANES: Final = (BULK, URGENT)
+"""Each in a thread of its own: so what is urgent never waits until a batch of resyncs is sent."""

@@ -1,0 +1,393 @@
+"""Due nodes: when each node is next looked at, and why. The workqueue, in rows.
+
+The invariant is client-go's (util/workqueue): a node is *asked for* (due_at is set), *running*
+(run_id is set), both, or neither. Asking for a node that is running makes exactly one more run.
+Asking twice merges: the earliest time, the highest priority, both reasons. Everything survives a
+restart, because there is nothing else than these rows.
+
+Who goes first: a node has the rank `due_at - priority * AGEING`, and the lowest goes. So the higher
+priority goes first, of two alike the one that is due for longer, and a node that waits climbs one
+priority a minute: a resync that has waited for four minutes goes before a manual request of this
+moment, and nothing starves.
+
+Who does not go: nodes that the Swarm no longer lists or says are down, and nodes that are paused
+(by a person or a label, alone or with the whole cluster). What was asked for stays, merged as ever,
+so such a node gets one run when it is back.
+
+Locks are taken in one order, so that no two transactions wait for each other: a node's row, then its
+run and its due row; several due rows in the order of their nodes.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, Final, NamedTuple, Protocol
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Update,
+    bindparam,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
+from sqlalchemy.orm import Session
+
+from controller.db.models import (
+    Base,
+    Cluster,
+    DueNode,
+    Node,
+    Requeue,
+    Run,
+)
+from controller.db.sql_functions import Epoch, NewUuid
+from controller.db.states import CONTROLLER, RunState
+from controller.workqueue.priorities import Priority
+
+MAX_BACKOFF: Final = timedelta(seconds=120)
+AGEING: Final = timedelta(minutes=1)
+"""How long a node waits until it has climbed one priority."""
+_CLUSTER: Final = Base.metadata.tables[Cluster.__tablename__]
+_DUE: Final = Base.metadata.tables[DueNode.__tablename__]
+_NODES: Final = Base.metadata.tables[Node.__tablename__]
+_REQUEUES: Final = Base.metadata.tables[Requeue.__tablename__]
+_FIRST_BACKOFF: Final = timedelta(seconds=1)
+_MOST_REASONS: Final = 10
+_MOST_EXPIRED: Final = 200
+_MOST_ACTORS: Final = 5
+
+
+def _may_run(least: Priority, most: Priority) -> Sequence[ColumnElement[bool]]:
+    """What must be true of a due node and its node for a claim, apart from the time."""
+    return (
+        _DUE.c.run_id.is_(None),
+        # In plain figures: so that a database sees that its index of what is urgent will do.
+        _DUE.c.priority >= literal_column(f"{least:d}"),
+        _DUE.c.priority <= literal_column(f"{most:d}"),
+        _NODES.c.gone_at.is_(None),
+        _NODES.c.state != "down",
+        _NODES.c.paused_at.is_(None),
+        _NODES.c.label_ignore.is_(False),
+        # Also says that the Swarm has been read once: before, nobody knows what should be there.
+        exists().where(_CLUSTER.c.paused_at.is_(None)),
+    )
+
+
+# Statements are made once: a person waits for some, and making them takes longer than carrying them out.
+@cache
+def _claim(least: Priority, most: Priority) -> Update:
+    # A CTE is picked once; a plain subquery may be run again for each row, and take more.
+    rank = Epoch(_DUE.c.due_at) - _DUE.c.priority * AGEING.total_seconds()
+    picked = (
+        select(_DUE.c.node_id)
+        .join(_NODES, _NODES.c.id == _DUE.c.node_id)
+        .where(_DUE.c.due_at <= bindparam("now"), *_may_run(least, most))
+        .order_by(rank, _DUE.c.due_at, _DUE.c.node_id)
+        .limit(bindparam("limit"))
+        .with_for_update(of=_DUE, skip_locked=True)
+        .cte("picked")
+    )
+    of_node = _NODES.c.id == _DUE.c.node_id
+    generation = select(_NODES.c.generation).where(of_node).scalar_subquery()
+    last = select(_NODES.c.last_run_state).where(of_node).scalar_subquery()
+    return (
+        update(_DUE)
+        .where(_DUE.c.node_id.in_(select(picked.c.node_id)))
+        .values(
+            run_id=NewUuid(),
+            run_deadline=bindparam("deadline"),
+            # SQLite returns what is new: so what was asked for is kept beside it.
+            run_priority=_DUE.c.priority,
+            run_reasons=_DUE.c.reasons,
+            due_at=None,
+            priority=Priority.RESYNC,
+            reasons=[],
+        )
+        .returning(
+            _DUE.c.node_id,
+            _DUE.c.run_id,
+            _DUE.c.run_priority,
+            _DUE.c.run_reasons,
+            generation.label("generation"),
+            last.label("last_run_state"),
+        )
+    )
+
+
+@cache
+def _next(least: Priority, most: Priority) -> Select[datetime | None]:
+    return (
+        select(func.min(DueNode.due_at))
+        .join(Node, Node.id == DueNode.node_id)
+        .where(*_may_run(least, most))
+    )
+
+
+_ASKED_FOR: Final = (
+    select(DueNode)
+    .where(DueNode.node_id.in_(bindparam("nodes", expanding=True)))
+    .order_by(DueNode.node_id)
+    .with_for_update()
+    # What this session read before it had the lock may be of before a claim.
+    .execution_options(populate_existing=True)
+)
+_ANSWER: Final = (
+    update(_REQUEUES)
+    .where(
+        _REQUEUES.c.run_id.is_(None),
+        _REQUEUES.c.node_id.in_(bindparam("nodes", expanding=True)),
+        _DUE.c.node_id == _REQUEUES.c.node_id,
+    )
+    .values(run_id=_DUE.c.run_id)
+    .returning(_REQUEUES.c.node_id, _REQUEUES.c.requested_at, _REQUEUES.c.actor)
+)
+_NEW_RUN: Final = insert(Base.metadata.tables[Run.__tablename__])
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A node that was due and is now running.
+
+    Attributes:
+        leftover: whether the run before was given up: then its request may still wait in the node's queue.
+    """
+
+    node_id: str
+    run_id: UUID
+    priority: Priority
+    reasons: tuple[str, ...]
+    deadline: datetime
+    leftover: bool = False
+
+
+def request(
+    session: Session, nodes: Iterable[str], *, at: datetime, priority: Priority, reason: str
+) -> int:
+    """Ask for runs of nodes; return how many of these nodes there are.
+
+    A manual request also forgets the failures: the person knows better.
+    """
+    count = 0
+    for row in session.scalars(_ASKED_FOR, {"nodes": list(nodes)}):
+        count += 1
+        _merge(row, at=at, priority=priority, reasons=[reason])
+    return count
+
+
+def claim(
+    session: Session,
+    *,
+    now: datetime,
+    limit: int,
+    timeout: timedelta,
+    least: Priority = Priority.RESYNC,
+    most: Priority = Priority.MANUAL,
+) -> list[Claim]:
+    """Take due nodes of such a priority, the first by rank, and start a run of each.
+
+    Two controllers that claim at once get different nodes (SKIP LOCKED; SQLite has one writer).
+    """
+    session.flush()  # What is claimed is what is written.
+    rows = session.execute(
+        _claim(least, most), {"now": now, "limit": limit, "deadline": now + timeout}
+    ).all()
+    if not rows:
+        return []
+    # People ask with the highest priority, and merging keeps it.
+    by_hand = [row.node_id for row in rows if row.run_priority == Priority.MANUAL]
+    actors = _answer_requeues(session, by_hand) if by_hand else {}
+    session.execute(_NEW_RUN, [_new_run(row, actors, now, now + timeout) for row in rows])
+    claims = [
+        Claim(
+            row.node_id,
+            row.run_id,
+            Priority(row.run_priority),
+            tuple(row.run_reasons),
+            now + timeout,
+            leftover=row.last_run_state is RunState.LOST,
+        )
+        for row in rows
+    ]
+    return sorted(claims, key=lambda each: -each.priority)
+
+
+class Ring(Protocol):
+    """Tells whoever claims that something may have become due, so that it need not be looked for."""
+
+    def __call__(self, priority: Priority | None = None, /) -> None:
+        """Of this priority; None: of any."""
+
+
+class UnderWay(NamedTuple):
+    """A run that is not closed, with its rows, all locked."""
+
+    node: Node
+    due: DueNode
+    run: Run
+
+
+def under_way(session: Session, run_ids: Collection[UUID]) -> dict[UUID, UnderWay]:
+    """Those of these runs that are not closed; what this session knew of them is read again."""
+    rows = session.execute(
+        select(Node, DueNode, Run)
+        .select_from(Node)
+        .join(DueNode, DueNode.node_id == Node.id)
+        .join(Run, Run.node_id == Node.id)
+        .where(Run.id.in_(run_ids), Run.state == RunState.RUNNING)
+        .order_by(Node.id)
+        # Without the keys: whoever inserts a run of this node need not wait for us, nor we for them.
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    return {run.id: UnderWay(node, row, run) for node, row, run in rows}
+
+
+def close(
+    found: UnderWay,
+    state: RunState,
+    *,
+    now: datetime,
+    resync: timedelta,
+    recheck: timedelta | None = None,
+    error: str | None = None,
+) -> None:
+    """Close a run that is under way and decide when its node is due again."""
+    node, row, run = found
+    run.state, run.closed_at, run.error = state, now, error
+    node.last_run_id, node.last_run_state, node.last_run_at = run.id, state, now
+    if row.run_id != run.id:
+        return
+    row.run_id = row.run_deadline = None
+    if state is RunState.SUCCEEDED:
+        row.failures = 0
+        # A worker may wait for longer than that; nothing puts the resync off.
+        if recheck is not None and recheck < resync:
+            _merge(row, at=now + recheck, priority=Priority.RETRY, reasons=["recheck"])
+    else:
+        row.failures += 1
+        how = "was lost" if state is RunState.LOST else state
+        at = now + backoff(row.failures)
+        _merge(row, at=at, priority=Priority.RETRY, reasons=[f"the last run {how}"])
+    if row.due_at is None:
+        at = now + resync * random.uniform(0.9, 1.1)  # noqa: S311 -- jitter, no secret
+        _merge(row, at=at, priority=Priority.RESYNC, reasons=["resync"])
+
+
+def give_back(session: Session, run_id: UUID, *, now: datetime) -> None:
+    """Undo a claim whose request could not be sent: ask again for just what was asked for.
+
+    It was the broker's fault, not the node's, and there was no run: it leaves no line in the history,
+    or an outage of the broker would fill that with one line a node and second.
+    """
+    found = under_way(session, [run_id]).get(run_id)
+    if found is None:
+        return
+    _node, row, run = found
+    if row.run_id == run_id:
+        row.run_id = row.run_deadline = None
+    _merge(row, at=now, priority=Priority(run.priority), reasons=run.reasons)
+    session.execute(update(Requeue).where(Requeue.run_id == run_id).values(run_id=None))
+    session.delete(run)
+
+
+def expire(session: Session, *, now: datetime, resync: timedelta) -> int:
+    """Close runs whose report did not come by their deadline, some at a time; return how many."""
+    late = session.scalars(
+        select(DueNode.run_id)
+        .where(DueNode.run_id.is_not(None), DueNode.run_deadline < now)
+        .order_by(DueNode.node_id)
+        .limit(_MOST_EXPIRED)
+    ).all()
+    found = under_way(session, [run_id for run_id in late if run_id is not None])
+    for each in found.values():
+        close(
+            each,
+            RunState.LOST,
+            now=now,
+            resync=resync,
+            error="no report came by the deadline: the worker, its node or the broker is away",
+        )
+    return len(found)
+
+
+def next_time(
+    session: Session, *, least: Priority = Priority.RESYNC, most: Priority = Priority.MANUAL
+) -> datetime | None:
+    """When `claim` with these priorities will next have something to do."""
+    return session.scalar(_next(least, most))
+
+
+def next_deadline(session: Session) -> datetime | None:
+    """When `expire` will next have something to do."""
+    return session.scalar(select(func.min(DueNode.run_deadline)).where(DueNode.run_id.is_not(None)))
+
+
+def backoff(failures: int) -> timedelta:
+    """How long to wait after so many failures in a row: doubling, capped, with jitter."""
+    longest: timedelta = min(_FIRST_BACKOFF * 2 ** min(failures - 1, 16), MAX_BACKOFF)
+    return timedelta(seconds=longest.total_seconds() * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter, no secret
+
+
+def waiting(session: Session, *, now: datetime) -> tuple[int, datetime | None]:
+    """How many nodes are due and could run, and since when the first of them is due."""
+    count, oldest = session.execute(
+        select(func.count(), func.min(DueNode.due_at))
+        .join(Node, Node.id == DueNode.node_id)
+        .where(DueNode.due_at <= now, *_may_run(Priority.RESYNC, Priority.MANUAL))
+    ).one()
+    return count, oldest
+
+
+def _merge(row: DueNode, *, at: datetime, priority: Priority, reasons: Sequence[str]) -> None:
+    """Ask for a run of a node whose row is locked."""
+    if row.due_at is None:
+        row.due_at, row.priority, row.reasons = at, priority, list(reasons)
+    else:
+        row.due_at = min(row.due_at, at)
+        row.priority = max(row.priority, priority)
+        new = [reason for reason in reasons if reason not in row.reasons]
+        # What a person says is not crowded out by what was there before.
+        all_ = [*new, *row.reasons] if priority is Priority.MANUAL else [*row.reasons, *new]
+        row.reasons = all_[:_MOST_REASONS]
+    if priority is Priority.MANUAL:
+        row.failures = 0
+
+
+def _answer_requeues(session: Session, nodes: Collection[str]) -> dict[str, str]:
+    """Note which run answers what people asked for on nodes just claimed; return node id to who they are."""
+    asked = session.execute(_ANSWER, {"nodes": nodes})
+    names: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for row in sorted(asked, key=lambda each: (each.requested_at, each.actor)):
+        names[row.node_id][row.actor] = None
+    return {node_id: _together(list(each)) for node_id, each in names.items()}
+
+
+def _together(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_ACTORS} more" if len(names) > _MOST_ACTORS else ""
+    return ", ".join(names[:_MOST_ACTORS]) + more
+
+
+def _new_run(
+    row: Row[Any], actors: Mapping[str, str], now: datetime, deadline: datetime
+) -> dict[str, Any]:
+    return {
+        "id": row.run_id,
+        "node_id": row.node_id,
+        "state": RunState.RUNNING,
+        "priority": row.run_priority,
+        "reasons": row.run_reasons,
+        "actor": actors.get(row.node_id, CONTROLLER),
+        "generation": row.generation,
+        "requested_at": now,
+        "deadline": deadline,
+    }

@@ -1,0 +1,124 @@
+"""What the worker asks of a kernel, and how a kernel refuses; `rtnetlink` is the real one."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from worker.kernel.model import (
+    Device,
+    Place,
+    VethPair,
+    View,
+)
+
+
+class KernelError(Exception):
+    """The kernel could not be asked, or refused. `code` is the errno."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotPermittedError(KernelError):
+    """CAP_NET_ADMIN in the host's network namespace is missing."""
+
+
+class GoneError(KernelError):
+    """There is no such device (any more)."""
+
+
+class UnansweredError(KernelError):
+    """The kernel's answer to a request did not come: the request may have been carried out."""
+
+
+class Kernel(Protocol):
+    """What the worker asks of a kernel. `RouteNetlink` is the real one.
+
+    Each of these may raise `UnansweredError`, which is a `KernelError`.
+    """
+
+    def check_capability(self) -> None:
+        """Make sure that an empty answer would mean that there is nothing.
+
+        Raises:
+            NotPermittedError: CAP_NET_ADMIN is missing.
+            KernelError: the kernel cannot be asked.
+        """
+
+    def look(self) -> View:
+        """List every VXLAN device with its evidence.
+
+        Raises:
+            KernelError: the list could not be read whole; there is no partial view of a place.
+        """
+
+    def look_at(self, place: Place) -> tuple[Device, ...]:
+        """List the VXLAN devices of one place; none when the place is gone.
+
+        Raises:
+            KernelError: the list could not be read whole.
+        """
+
+    def read(self, place: Place, ifindex: int) -> Device | None:
+        """Read one device afresh; None when there is no VXLAN device of that index in that place.
+
+        Raises:
+            KernelError: it could not be read.
+        """
+
+    def joins_under_way(self) -> tuple[VethPair, ...]:
+        """List the veth pairs that may be those of a container which is joining a network.
+
+        Docker makes a pair in the host namespace before it moves one end into the network's sandbox
+        (moby libnetwork/drivers/overlay: `createVethPair` in joinleave.go). So here are pairs with both
+        ends there, neither with a master, both named as Docker names them. Docker's bridge networks make
+        such pairs too.
+
+        Raises:
+            KernelError: the list could not be read whole.
+        """
+
+    def sandbox_files(self) -> Mapping[int, str]:
+        """The nsids of peer namespaces with a file in Docker's directories, and the path of each file.
+
+        Docker mounts each sandbox's namespace there. A directory or a file that is missing, or that
+        this process may not open, is left out.
+
+        Raises:
+            KernelError: the kernel could not be asked for a number.
+        """
+
+    def delete(self, place: Place, ifindex: int) -> None:
+        """Delete the device with this index. Compare its identity first: nothing else is checked.
+
+        Raises:
+            GoneError: there is no such device.
+            KernelError: the kernel refused.
+        """
+
+    def set_group(self, ifindex: int, group: int) -> None:
+        """Put a device of the host namespace into a link group (0: the default one).
+
+        Of the host alone: a change of a link takes IFLA_TARGET_NETNSID for where to *move* the host's
+        device of that ifindex (do_setlink, net/core/rtnetlink.c), not for where to find it.
+
+        Raises:
+            GoneError: there is no such device.
+            KernelError: the kernel refused.
+        """
+
+    def group_members(self, group: int) -> frozenset[int]:
+        """The ifindexes of all devices, of whatever kind, in a link group of the host namespace.
+
+        Raises:
+            KernelError: the list could not be read whole.
+        """
+
+    def delete_group(self, group: int) -> None:
+        """Delete all devices of a link group of the host namespace at once. Look at its members first.
+
+        The kernel waits for its readers (RCU) once for all of them, not once for each.
+
+        Raises:
+            KernelError: the kernel refused; then all of them are still there.
+        """

@@ -1,0 +1,204 @@
+"""What a look at the kernel shows: places, identities, devices. Values only, no I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Flag, auto
+from ipaddress import ip_interface
+from typing import Final, NamedTuple, Self
+
+from contract.messages import DeviceIdentity
+
+
+class Place(NamedTuple):
+    """A network namespace as the host namespace names it: None is the host, else the peer's nsid."""
+
+    nsid: int | None = None
+
+    @property
+    def is_host(self) -> bool:
+        """Whether this is the host namespace itself."""
+        return self.nsid is None
+
+    def __str__(self) -> str:
+        return "host" if self.nsid is None else f"nsid:{self.nsid}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The inverse of `str()`, for text that `contract.messages` has checked."""
+        return cls(None if text == "host" else int(text.removeprefix("nsid:")))
+
+
+HOST = Place()
+
+_MOST_NAMES: Final = 5
+"""How many ports or addresses of one device are named in words; of more it is said how many."""
+
+
+class VxlanFlag(Flag):
+    """The flags of a VXLAN device that Docker's driver sets, all four (moby ov_utils.go)."""
+
+    LEARNING = auto()
+    PROXY = auto()
+    L2MISS = auto()
+    L3MISS = auto()
+
+
+class Identity(NamedTuple):
+    """What must still be true of a device at the moment of its deletion.
+
+    An ifindex alone is not enough: the kernel may give it to another device (moved in from another
+    namespace, it even keeps the number it had there), and a delete by index checks nothing else.
+    """
+
+    place: Place
+    ifindex: int
+    name: str
+    vni: int
+    port: int
+
+    def message(self) -> DeviceIdentity:
+        """The same as it crosses the wire."""
+        return DeviceIdentity(
+            place=str(self.place),
+            ifindex=self.ifindex,
+            name=self.name,
+            vni=self.vni,
+            port=self.port,
+        )
+
+    @classmethod
+    def of(cls, message: DeviceIdentity) -> Self:
+        """From how it crosses the wire."""
+        return cls(
+            Place.parse(message.place), message.ifindex, message.name, message.vni, message.port
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} (ifindex {self.ifindex}, VNI {self.vni}, UDP port {self.port}) in {self.place}"
+
+
+class Device(NamedTuple):
+    """A VXLAN device with the evidence for whether it lives.
+
+    Attributes:
+        identity: what it is and where.
+        up: IFF_UP, the administrative state.
+        master: ifindex of the bridge it is enslaved to, or None.
+        addressed: whether it has an IP address; only known in the host namespace.
+        flags: those of the VXLAN flags that are set and that Docker's driver would set.
+        foreign_birth: whether it was created in a namespace other than the host's; its VNI then
+            blocks nobody here.
+        endpoints: how many ports other than VXLAN devices its bridge has; if none, the other bridges of its
+            sandbox. They count as well: a network's second subnet has a device also where it has no
+            container, for packets to its peers on other nodes (moby peerdb.go).
+        ports: the names of these ports.
+        addresses: its IP addresses with prefix length, as in `192.0.2.1/24`; only known in the host
+            namespace.
+        ipv6: whether its underlay is IPv6. The kernel keeps IPv4 and IPv6 devices of one VNI and UDP
+            port apart. True is certain. False may mean that a kernel before 6.18 does not show it
+            (`worker.kernel.linkmsg`).
+        apart: whether its receive flags keep it apart from Docker's devices: both may have one VNI and
+            UDP port. They cannot both be UP, though: the UDP port has room for one kind of flags.
+    """
+
+    identity: Identity
+    up: bool
+    master: int | None
+    addressed: bool
+    flags: VxlanFlag
+    foreign_birth: bool
+    endpoints: int
+    ports: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    ipv6: bool = False
+    apart: bool = False
+
+    @property
+    def only_link_local(self) -> bool:
+        """Whether it has addresses, and all are such as come by themselves (fe80::/10, 169.254.0.0/16)."""
+        return bool(self.addresses) and all(
+            ip_interface(address).is_link_local for address in self.addresses
+        )
+
+    @property
+    def set_up_by_others(self) -> bool:
+        """Whether it is one of the host namespace that was set UP or addressed, but to no purpose.
+
+        NetworkManager (`unmanaged-devices=none`) and systemd-networkd set UP whatever appears there,
+        and it gets a link-local address. Docker never does so without a master.
+        """
+        if not self.identity.place.is_host or self.master is not None:
+            return False
+        return self.only_link_local if self.addressed else self.up
+
+    @property
+    def looks_dead(self) -> bool:
+        """Whether it does nothing for any dockerd: that alone proves nothing (`worker.proof`)."""
+        return self.carrying is None or self.set_up_by_others
+
+    @property
+    def carrying(self) -> str | None:
+        """What shows that the device is alive, in words; None when it carries nothing.
+
+        In the host namespace Docker's device is DOWN, without master and address, for the
+        milliseconds of a create or delete, and for ever when it leaked. In a sandbox it is UP and
+        enslaved from the start, so there the sandbox's endpoints decide: a container that dies
+        takes its veth pair along, whatever becomes of dockerd.
+        """
+        if self.addressed:
+            return f"it has the IP address(es) {_some(self.addresses)}"
+        if self.identity.place.is_host:
+            if self.master is not None:
+                return f"it is enslaved to the device with ifindex {self.master}"
+            return "it is UP" if self.up else None
+        if self.endpoints:
+            return f"its sandbox has {self.endpoints} endpoint(s): {_some(self.ports)}"
+        return "it is UP" if self.up and self.master is None else None
+
+    @property
+    def evidence(self) -> str:
+        """The kernel's facts, in words, for a person to check."""
+        facts = [
+            f"{'UP' if self.up else 'DOWN'}",
+            "no master" if self.master is None else f"master ifindex {self.master}",
+        ]
+        if self.identity.place.is_host:
+            facts.append(f"addresses {_some(self.addresses)}" if self.addressed else "no address")
+        else:
+            names = f" ({_some(self.ports)})" if self.endpoints else ""
+            facts.append(f"{self.endpoints} endpoint(s) in its sandbox{names}")
+        flags = [str(flag.name).lower() for flag in self.flags]
+        facts.append(f"VXLAN flags {' '.join(flags) or 'none'}")
+        if self.foreign_birth:
+            facts.append("created in another namespace than the host's")
+        if self.ipv6:
+            facts.append("IPv6 underlay")
+        if self.apart:
+            facts.append("receive flags that Docker does not set")
+        return ", ".join(facts)
+
+
+class VethPair(NamedTuple):
+    """A veth pair in the host namespace, by the names and the ifindexes of its ends."""
+
+    one: str
+    other: str
+    ifindexes: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One full look at a node.
+
+    Attributes:
+        devices: every VXLAN device in every place that was looked at.
+        limits: what could not be looked at, in words; empty when everything was.
+    """
+
+    devices: tuple[Device, ...]
+    limits: tuple[str, ...] = ()
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

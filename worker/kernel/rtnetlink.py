@@ -1,0 +1,520 @@
+"""The kernel's VXLAN devices over rtnetlink: look, read one again, delete. The only pyroute2 importer.
+
+What the kernel does, once, for the whole package:
+
+* A VNI is unique per UDP port and *creation* namespace (`vxlan_configure_exists`, drivers/net/vxlan).
+  A device that was moved elsewhere still blocks its VNI at home, though `ip link` there shows nothing.
+* The host namespace numbers each peer namespace it has ever exchanged a device with: the nsid.
+  RTM_GETNSID lists the numbers; a link request with IFLA_TARGET_NETNSID acts inside that peer, from a
+  socket in the host namespace, given CAP_NET_ADMIN. No setns, no mount, no process of that namespace.
+* A device that left the namespace of its creation carries IFLA_LINK_NETNSID, the nsid of that one as
+  *we* see it, or -1 where we have no number for it; one that never left carries none. So the number
+  that the host has for itself tells Docker's own devices from those of a Docker inside a Docker.
+* Without CAP_NET_ADMIN a dump with a target ends normally and empty, with the error inside
+  NLMSG_DONE (`worker.kernel.socket` raises it), and a dump of the host succeeds. So `check_capability` asks
+  the kernel before anything is concluded from an empty list.
+* A dump filter that the kernel does not know is ignored without a word: the kind is checked again.
+"""
+
+import errno
+import os
+import re
+import socket
+import struct
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, Self
+
+from pyroute2.netlink import nlmsg
+from pyroute2.netlink.rtnl import (
+    RTM_DELLINK,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_GETNSID,
+    RTM_SETLINK,
+)
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
+
+from worker.kernel.api import (
+    GoneError,
+    KernelError,
+    NotPermittedError,
+    UnansweredError,
+)
+from worker.kernel.linkmsg import (
+    LinkDecoder,
+    decode_group,
+    decode_port,
+    decode_veth,
+)
+from worker.kernel.model import (
+    HOST,
+    Device,
+    Place,
+    VethPair,
+    View,
+)
+from worker.kernel.socket import (
+    NETLINK_GET_STRICT_CHK,
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    NetlinkError,
+    NetlinkSocket,
+    NoAnswerError,
+    attributes,
+)
+
+SANDBOX_DIRECTORIES: Final = (
+    Path("/run/docker/netns"),
+    Path("/var/run/docker/netns"),
+    Path("/run/snap.docker/netns"),
+)
+"""Where Docker mounts its sandboxes' namespaces (moby libnetwork/osl: `basePath` under the exec root)."""
+
+_DOCKERS_VETH: Final = re.compile(r"veth[0-9a-f]{7}")
+"""moby libnetwork/netutils: `GenerateIfaceName`, with the overlay driver's `vethPrefix` and `vethLen`."""
+
+_NO_SUCH_IFINDEX: Final = 2**31 - 1
+_NETNSA_NSID: Final = 1
+_RTEXT_FILTER_SKIP_STATS: Final = 1 << 3
+
+_IFADDRMSG: Final = struct.Struct("=BBBBi")
+"""struct ifaddrmsg: family, prefix length, flags, scope, ifindex."""
+
+_IFA_ADDRESS: Final = 1
+_IFA_LOCAL: Final = 2
+_S32: Final = struct.Struct("=i")
+
+_TOO_OLD: Final = (
+    "this kernel is older than 4.20 and shows only the host namespace: "
+    "orphans hidden in other namespaces are not seen"
+)
+
+# What a request for a namespace that went away is answered.
+_NAMESPACE_GONE: Final = frozenset({errno.EINVAL, errno.ENODEV, errno.ESRCH})
+
+# What a request with the file descriptor of something else is answered (get_net_ns_by_fd).
+_NO_NAMESPACE: Final = frozenset({errno.EINVAL})
+
+_NO_SUCH_DEVICE: Final = frozenset({errno.ENODEV})
+
+# How long a namespace may take to end: more than half a second was seen on a busy machine.
+_ENDING_PAUSES: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+
+
+class RouteNetlink:
+    """The kernel of this machine, through one netlink socket in the namespace of this process.
+
+    Args:
+        netlink: the socket.
+        sleep: waits for so many seconds.
+        sandbox_directories: where Docker mounts its sandboxes' namespaces.
+    """
+
+    def __init__(
+        self,
+        netlink: NetlinkSocket,
+        sleep: Callable[[float], None] = time.sleep,
+        sandbox_directories: Sequence[Path] = SANDBOX_DIRECTORIES,
+    ) -> None:
+        self._netlink = netlink
+        self._sleep = sleep
+        self._sandbox_directories = sandbox_directories
+        self._decoder = LinkDecoder()
+        self._own: int | None = None
+        self._limits: tuple[str, ...] = ()
+        # A strict kernel refuses what it does not understand. One that cannot be strict (before
+        # 4.20) would take no notice of a target, and show the host's devices as a peer's.
+        try:
+            netlink.set_option(NETLINK_GET_STRICT_CHK)
+        except OSError as error:
+            if error.errno != errno.ENOPROTOOPT:
+                raise
+            self._limits = (_TOO_OLD,)
+
+    @classmethod
+    def open(cls) -> Self:
+        """Open a socket in this process's network namespace.
+
+        Raises:
+            KernelError: there is no netlink to be had here.
+        """
+        try:
+            return cls(NetlinkSocket())
+        except OSError as error:
+            raise KernelError(error.errno or 0, f"no route netlink socket: {error}") from error
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._netlink.close()
+
+    def check_capability(self) -> None:
+        """See `Kernel.check_capability`."""
+        # A change of a device that cannot exist: the kernel looks at the capability first.
+        message = ifinfmsg()
+        message["index"] = _NO_SUCH_IFINDEX
+        try:
+            self._netlink.request(_encoded(message, RTM_SETLINK, NLM_F_ACK))
+        except NetlinkError as error:
+            if _is_answer(error, _NO_SUCH_DEVICE):
+                return
+            raise _translated(error, "asking for the right to look") from error
+        raise KernelError(errno.EPROTO, "the kernel changed a device that cannot exist")
+
+    def look(self) -> View:
+        """See `Kernel.look`."""
+        try:
+            devices = self._devices(HOST)
+            pauses = iter(_ENDING_PAUSES)  # Shared: many end together, and the look has one bound.
+            for place in self._peers():
+                devices.extend(self._devices_of_peer(place, pauses))
+        except NetlinkError as error:
+            raise _translated(error, "listing the VXLAN devices") from error
+        return View(tuple(devices), self._limits)
+
+    def read(self, place: Place, ifindex: int) -> Device | None:
+        """See `Kernel.read`."""
+        message = ifinfmsg()
+        message["index"] = ifindex
+        message["attrs"] = _target(place)
+        try:
+            answers = self._netlink.request(_encoded(message, RTM_GETLINK, NLM_F_ACK))
+            devices = self._decoded(place, (body for _, body in answers))
+        except NetlinkError as error:
+            if _is_answer(error, _NO_SUCH_DEVICE) or _is_gone(place, error):
+                return None
+            raise _translated(error, f"reading the device with ifindex {ifindex}") from error
+        return devices[0] if devices else None
+
+    def look_at(self, place: Place) -> tuple[Device, ...]:
+        """See `Kernel.look_at`."""
+        try:
+            if place.is_host:
+                return tuple(self._devices(place))
+            return tuple(self._devices_of_peer(place, iter(_ENDING_PAUSES)))
+        except NetlinkError as error:
+            raise _translated(error, f"listing the VXLAN devices in {place}") from error
+
+    def joins_under_way(self) -> tuple[VethPair, ...]:
+        """See `Kernel.joins_under_way`."""
+        try:
+            answers = self._netlink.dump(_veth_dump())
+            ends = [end for _, body in answers if (end := decode_veth(body)) is not None]
+        except NetlinkError as error:
+            raise _translated(error, "listing the veth pairs") from error
+        waiting = {
+            end.ifindex: end
+            for end in ends
+            if end.master is None and _DOCKERS_VETH.fullmatch(end.name)
+        }
+        return tuple(
+            VethPair(one.name, other.name, (one.ifindex, other.ifindex))
+            for one in waiting.values()
+            if one.peer is not None
+            and (other := waiting.get(one.peer)) is not None
+            and one.ifindex < other.ifindex
+        )
+
+    def sandbox_files(self) -> Mapping[int, str]:
+        """See `Kernel.sandbox_files`."""
+        files: dict[int, str] = {}
+        try:
+            own = self._own_nsid()
+            for path in self._files():
+                nsid = self._nsid_of(path)
+                # Docker has a file for the host namespace too.
+                if nsid is not None and nsid != own:
+                    files.setdefault(nsid, str(path))
+        except NetlinkError as error:
+            raise _translated(error, "asking for the numbers of Docker's sandboxes") from error
+        return files
+
+    def delete(self, place: Place, ifindex: int) -> None:
+        """See `Kernel.delete`."""
+        message = ifinfmsg()
+        message["index"] = ifindex
+        message["attrs"] = _target(place)
+        try:
+            self._netlink.request(_encoded(message, RTM_DELLINK, NLM_F_ACK))
+        except NetlinkError as error:
+            if _is_gone(place, error):
+                raise GoneError(errno.ENODEV, f"there is no such device in {place}") from error
+            raise _translated(error, f"deleting the device with ifindex {ifindex}") from error
+
+    def set_group(self, ifindex: int, group: int) -> None:
+        """See `Kernel.set_group`."""
+        message = ifinfmsg()
+        message["index"] = ifindex
+        message["attrs"] = [["IFLA_GROUP", group]]
+        try:
+            self._netlink.request(_encoded(message, RTM_SETLINK, NLM_F_ACK))
+        except NetlinkError as error:
+            raise _translated(error, f"grouping the device with ifindex {ifindex}") from error
+
+    def group_members(self, group: int) -> frozenset[int]:
+        """See `Kernel.group_members`."""
+        message = ifinfmsg()
+        message["attrs"] = _without_statistics(HOST)
+        try:
+            answers = self._netlink.dump(_encoded(message, RTM_GETLINK, NLM_F_DUMP))
+            links = [decode_group(body) for _, body in answers]
+        except NetlinkError as error:
+            raise _translated(error, "listing the devices of the host namespace") from error
+        return frozenset(ifindex for ifindex, its_group in links if its_group == group)
+
+    def delete_group(self, group: int) -> None:
+        """See `Kernel.delete_group`."""
+        message = ifinfmsg()
+        message["attrs"] = [["IFLA_GROUP", group]]
+        try:
+            self._netlink.request(_encoded(message, RTM_DELLINK, NLM_F_ACK))
+        except NetlinkError as error:
+            raise _translated(error, f"deleting link group {group}") from error
+
+    def _devices_of_peer(self, place: Place, pauses: Iterator[float]) -> list[Device]:
+        """The devices in a peer namespace; none if it went away meanwhile, and they with it.
+
+        A namespace that nobody holds any more answers as one that is gone, but keeps its number until
+        the kernel has ended it. So there is another look after each of `pauses`, in seconds.
+        """
+        while True:
+            try:
+                return self._devices(place)
+            except NetlinkError as error:
+                if not _is_answer(error, _NAMESPACE_GONE):
+                    raise
+                if place not in self._peers():
+                    return []
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+            self._sleep(pause)
+
+    def _peers(self) -> list[Place]:
+        """The peer namespaces that have a number here."""
+        if self._limits:
+            return []
+        places = []
+        for _, body in self._netlink.dump(_nsid_dump()):
+            nsid = _nsid(body)
+            # The host may have a number for itself; its devices are listed already.
+            if nsid is not None and nsid != self._own_nsid():
+                places.append(Place(nsid))
+        return places
+
+    def _own_nsid(self) -> int | None:
+        """The number that the host namespace has for itself, None while it has none.
+
+        The kernel gives it when it first describes, to us, a device born here that lives elsewhere;
+        from then on it stays.
+        """
+        if self._own is None:
+            message = nsidmsg()
+            message["attrs"] = [["NETNSA_PID", os.getpid()]]
+            for _, body in self._netlink.request(_encoded(message, RTM_GETNSID, NLM_F_ACK)):
+                self._own = _nsid(body)
+        return self._own
+
+    def _files(self) -> Iterator[Path]:
+        """What is in the directories of Docker's sandboxes, as far as this process may look."""
+        for directory in self._sandbox_directories:
+            try:
+                yield from sorted(directory.iterdir())
+            except OSError:
+                continue
+
+    def _nsid_of(self, path: Path) -> int | None:
+        """The number of the namespace that this is the file of; None if it has none or is no such file."""
+        try:
+            # Whatever it is: without waiting for it, or letting it become our terminal.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError:
+            return None
+        message = nsidmsg()
+        message["attrs"] = [["NETNSA_FD", descriptor]]
+        try:
+            answers = self._netlink.request(_encoded(message, RTM_GETNSID, NLM_F_ACK))
+        except NetlinkError as error:
+            if _is_answer(error, _NO_NAMESPACE):
+                return None
+            raise
+        finally:
+            os.close(descriptor)
+        return next((_nsid(body) for _, body in answers), None)
+
+    def _devices(self, place: Place) -> list[Device]:
+        return self._decoded(place, (body for _, body in self._netlink.dump(_link_dump(place))))
+
+    def _decoded(self, place: Place, bodies: Iterable[bytes]) -> list[Device]:
+        """Decode what is VXLAN, and gather the rest of the evidence for it."""
+        decode = self._decoder.vxlan
+        links = [link for body in bodies if (link := decode(place, body)) is not None]
+        if not links:
+            return []
+        addresses: Mapping[int, tuple[str, ...]] = {}
+        ports: dict[int | None, tuple[str, ...]] = {}
+        if place.is_host:
+            addresses = self._addresses({link.identity.ifindex for link in links})
+        else:
+            for bridge in {link.master for link in links}:
+                # Mostly its own bridge has some: then nobody need look at the others.
+                own = () if bridge is None else self._ports(_port_dump(place, bridge))
+                ports[bridge] = own or self._ports(_all_links_dump(place))
+        return [
+            Device(
+                identity=link.identity,
+                up=link.up,
+                master=link.master,
+                addressed=link.identity.ifindex in addresses,
+                flags=link.flags,
+                foreign_birth=self._is_foreign(place, link.birth),
+                endpoints=len(ports.get(link.master, ())),
+                ports=ports.get(link.master, ()),
+                addresses=addresses.get(link.identity.ifindex, ()),
+                ipv6=link.ipv6,
+                apart=link.apart,
+            )
+            for link in links
+        ]
+
+    def _is_foreign(self, place: Place, birth: int | None) -> bool:
+        """Whether a device was created elsewhere than in the host namespace.
+
+        The kernel names the namespace of its birth only where that is not the one it is in now.
+        """
+        if place.is_host:
+            return birth is not None
+        return birth is None or birth != self._own_nsid()
+
+    def _addresses(self, ifindexes: Set[int]) -> Mapping[int, tuple[str, ...]]:
+        """The IP addresses of these devices of the host namespace, where they have any."""
+        found: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
+        for _, body in self._netlink.dump(_address_dump()):
+            ifindex = _IFADDRMSG.unpack_from(body)[4]
+            if ifindex in ifindexes:
+                found[ifindex] += (_address(body),)
+        return found
+
+    def _ports(self, dump: bytes) -> tuple[str, ...]:
+        """The names of ports, of whatever bridges, that are something other than a VXLAN device."""
+        ports = [decode_port(body) for _, body in self._netlink.dump(dump)]
+        return tuple(port.name for port in ports if port.master is not None and not port.is_vxlan)
+
+
+def _address(body: bytes) -> str:
+    """The address and prefix length in a struct ifaddrmsg with attributes."""
+    family, prefix, *_ = _IFADDRMSG.unpack_from(body)
+    found = attributes(body, _IFADDRMSG.size, len(body))
+    # Where an address has a peer, IFA_ADDRESS is the peer's (linux/if_addr.h).
+    where = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS) or (0, 0)
+    try:
+        return f"{socket.inet_ntop(family, body[slice(*where)])}/{prefix}"
+    except (ValueError, OSError) as error:
+        raise NetlinkError(errno.EBADMSG, f"an address that is none: {error}") from error
+
+
+def _nsid(body: bytes) -> int | None:
+    """The nsid in a struct rtgenmsg (one byte, padded to four) with attributes; None for "none"."""
+    where = attributes(body, 4, len(body)).get(_NETNSA_NSID)
+    if where is None:
+        return None
+    nsid: int = _S32.unpack_from(body, where[0])[0]
+    return None if nsid < 0 else nsid
+
+
+def _is_gone(place: Place, error: NetlinkError) -> bool:
+    return not place.is_host and _is_answer(error, _NAMESPACE_GONE)
+
+
+def _is_answer(error: NetlinkError, codes: Set[int]) -> bool:
+    """Whether the kernel answered with one of these error numbers."""
+    return error.errno in codes and not isinstance(error, NoAnswerError)
+
+
+def _target(place: Place) -> list[list[object]]:
+    return [] if place.nsid is None else [["IFLA_IF_NETNSID", place.nsid]]
+
+
+def _without_statistics(place: Place) -> list[list[object]]:
+    """Spares the kernel the statistics of many devices.
+
+    Not for a peer: given any mask, the kernel first sizes up every device of *our* namespace
+    (rtnl_calcit, net/core/rtnetlink.c), and a sandbox has three devices where a host has hundreds.
+    """
+    return [["IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS]] if place.is_host else []
+
+
+@lru_cache(maxsize=4096)
+def _link_dump(place: Place) -> bytes:
+    """All VXLAN devices of a place; the kernel filters by kind."""
+    message = ifinfmsg()
+    message["attrs"] = [
+        *_without_statistics(place),
+        ["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", "vxlan"]]}],
+        *_target(place),
+    ]
+    return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
+
+
+@lru_cache(maxsize=4096)
+def _port_dump(place: Place, bridge: int) -> bytes:
+    """All ports of a bridge; the kernel filters by master."""
+    message = ifinfmsg()
+    message["attrs"] = [["IFLA_MASTER", bridge], *_target(place)]
+    return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
+
+
+@lru_cache(maxsize=4096)
+def _all_links_dump(place: Place) -> bytes:
+    """All links of a sandbox, which has a few."""
+    message = ifinfmsg()
+    message["attrs"] = _target(place)
+    return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
+
+
+@lru_cache(maxsize=1)
+def _veth_dump() -> bytes:
+    """All veth devices of the host namespace; the kernel filters by kind."""
+    message = ifinfmsg()
+    message["attrs"] = [
+        *_without_statistics(HOST),
+        ["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", "veth"]]}],
+    ]
+    return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
+
+
+@lru_cache(maxsize=1)
+def _nsid_dump() -> bytes:
+    return _encoded(nsidmsg(), RTM_GETNSID, NLM_F_DUMP)
+
+
+@lru_cache(maxsize=1)
+def _address_dump() -> bytes:
+    return _encoded(ifaddrmsg(), RTM_GETADDR, NLM_F_DUMP)
+
+
+def _encoded(message: nlmsg, kind: int, flags: int) -> bytes:
+    message["header"]["type"] = kind
+    message["header"]["flags"] = NLM_F_REQUEST | flags
+    message.encode()
+    return bytes(message.data)
+
+
+def _translated(error: NetlinkError, doing: str) -> KernelError:
+    """The one place where an errno becomes a typed error."""
+    code = error.errno or 0
+    if isinstance(error, NoAnswerError):
+        return UnansweredError(code, f"{doing}: {error.strerror}")
+    if code in (errno.EPERM, errno.EACCES):
+        return NotPermittedError(
+            code, f"{doing}: the kernel asks for CAP_NET_ADMIN in the host's network namespace"
+        )
+    if code == errno.ENODEV:
+        return GoneError(code, f"{doing}: there is no such device")
+    return KernelError(code, f"{doing}: {error.strerror}")
