@@ -18,7 +18,7 @@ SwarmId = Annotated[str, StringConstraints(pattern=r"^[0-9a-z]{25}$")]
 Vni = Annotated[int, Field(ge=0, lt=2**24)]
 """VXLAN network identifier, 24 bits (RFC 7348, section 5)."""
 
-Port = Annotated[int, Field(ge=0, lt=2**16)]
+UdpPort = Annotated[int, Field(ge=0, lt=2**16)]
 _NO_NUL = r"^[^\x00]*$"
 """PostgreSQL stores any character but this one."""
 
@@ -28,11 +28,11 @@ Version = Annotated[str, StringConstraints(max_length=64, pattern=_NO_NUL)]
 InterfaceName = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=_NO_NUL)]
 """At most 15 bytes (IFNAMSIZ less the NUL), each of which may be shown as an escape of four characters."""
 
-PlaceName = Annotated[str, StringConstraints(pattern=r"^(host|nsid:[0-9]{1,10})$")]
+NetnsName = Annotated[str, StringConstraints(pattern=r"^(host|nsid:[0-9]{1,10})$")]
 """`host`, or `nsid:N`: the peer namespace N as the host namespace numbers it."""
 
 Generation = Annotated[int, Field(ge=0, lt=2**31)]
-Moment = Annotated[
+Timestamp = Annotated[
     AwareDatetime,
     Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9000, 1, 1, tzinfo=UTC)),
 ]
@@ -76,7 +76,7 @@ class Rejection(Message):
     """A task that this node rejected with the words of the fault."""
 
     task_id: SwarmId
-    at: Moment
+    at: Timestamp
     """`Task.Status.Timestamp`: by the clock of this node, whose dockerd wrote it."""
     vni: Vni | None = None
     """Of the subnet that the error names; None: that cannot be told."""
@@ -118,10 +118,10 @@ class ReconcileRequest(Message):
     run_id: UUID
     node_id: SwarmId
     generation: Generation
-    issued_at: Moment
-    deadline: Moment
+    issued_at: Timestamp
+    deadline: Timestamp
     mode: Mode
-    data_path_port: Port
+    data_path_port: UdpPort
     desired: Annotated[tuple[DesiredNetwork, ...], Field(max_length=MAX_NETWORKS)]
     """The networks that this node should carry."""
     known: Annotated[tuple[NetworkRef, ...], Field(max_length=MAX_NETWORKS)] = ()
@@ -142,11 +142,11 @@ class ReconcileRequest(Message):
 class DeviceIdentity(Message):
     """What must still be true of a device at the moment of its deletion."""
 
-    place: PlaceName
+    netns: NetnsName
     ifindex: Annotated[int, Field(gt=0, lt=2**31)]
     name: InterfaceName
     vni: Vni
-    port: Port
+    port: UdpPort
 
 
 class DeviceReport(Message):
@@ -181,7 +181,7 @@ class JournalEntry(Message):
 
     id: UUID
     sequence: Annotated[int, Field(gt=0, lt=2**63)]
-    at: Moment
+    at: Timestamp
     run_id: UUID
     stage: Stage
     identity: DeviceIdentity
@@ -205,11 +205,11 @@ class ReconcileReport(Message):
     node_id: SwarmId
     generation: Generation
     worker_version: Version
-    started_at: Moment
-    finished_at: Moment
+    started_at: Timestamp
+    finished_at: Timestamp
     outcome: Outcome
     error: Text | None = None
-    limits: tuple[Text, ...] = ()
+    limitations: tuple[Text, ...] = ()
     """What this worker could not look at on this node, in words."""
     devices: Annotated[tuple[DeviceReport, ...], Field(max_length=MAX_DEVICES)] = ()
     missing: Annotated[tuple[SwarmId, ...], Field(max_length=MAX_NETWORKS)] = ()
@@ -233,7 +233,7 @@ class Drift(Message):
 
     version: Literal[1] = 1
     node_id: SwarmId
-    at: Moment
+    at: Timestamp
     devices: Annotated[tuple[DeviceIdentity, ...], Field(min_length=1, max_length=100)]
     """Some of them, at most a hundred: it is a hint, the run takes the full look."""
     stamp: Stamp | None = None
@@ -246,6 +246,6 @@ class Hello(Message):
     version: Literal[1] = 1
     node_id: SwarmId
     worker_version: Version
-    at: Moment
+    at: Timestamp
     reason: Text
     """Why it speaks up, in words."""

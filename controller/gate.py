@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-_LONGEST_SECONDS: Final = 0.05
+_MAX_SECONDS: Final = 0.05
 """What is urgent takes some milliseconds; so long after it has begun all others go on in any case."""
 
 LATELY_SECONDS: Final = 2.0
@@ -35,7 +35,7 @@ def urgent() -> Iterator[None]:
     global _at_work, _until
     with _lock:
         _at_work += 1
-        _until = time.monotonic() + _LONGEST_SECONDS
+        _until = time.monotonic() + _MAX_SECONDS
         _clear.clear()
     try:
         with going_on():

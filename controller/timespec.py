@@ -14,7 +14,7 @@ FORMS: Final = (
 """What may be written."""
 
 
-def moment(text: str, now: datetime) -> datetime:
+def parse_time(text: str, now: datetime) -> datetime:
     """The time that is meant; `now` is what `2h` counts back from.
 
     Raises:

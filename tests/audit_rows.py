@@ -29,7 +29,7 @@ def row(at: datetime = START, **others: Any) -> dict[str, Any]:
         "node_name": node,
         "network_id": None if network is None else swarm_id(network),
         "network_name": network,
-        "place": "host",
+        "netns": "host",
         "ifindex": 7,
         "name": "vx-001001-shopz",
         "vni": SHOP_VNI,

@@ -17,13 +17,13 @@ from worker.kernel.model import (
     HOST,
     Device,
     Identity,
-    Place,
+    Netns,
     VxlanFlag,
 )
 
 NODE = "n0de" * 6 + "0"
 OTHER_NODE = "0ther" * 5
-SANDBOX = Place(4)
+SANDBOX = Netns(4)
 PORT = 4789
 VNI = 0x1002
 NAME = "vx-001002-n0fxr"
@@ -32,10 +32,10 @@ EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def identity(
-    *, place: Place = HOST, ifindex: int = 7, name: str = NAME, vni: int = VNI, port: int = PORT
+    *, netns: Netns = HOST, ifindex: int = 7, name: str = NAME, vni: int = VNI, port: int = PORT
 ) -> Identity:
     """Docker's own device in the host namespace."""
-    return Identity(place, ifindex, name, vni, port)
+    return Identity(netns, ifindex, name, vni, port)
 
 
 def leaked(of: Identity | None = None) -> Device:
@@ -59,7 +59,7 @@ def addressed(device: Device, *addresses: str) -> Device:
 def in_sandbox(*, endpoints: int, name: str = "vxlan0", ifindex: int = 7, vni: int = VNI) -> Device:
     """Docker's device in a network's sandbox: UP, on a bridge with so many endpoints."""
     return Device(
-        identity=identity(place=SANDBOX, ifindex=ifindex, name=name, vni=vni),
+        identity=identity(netns=SANDBOX, ifindex=ifindex, name=name, vni=vni),
         up=True,
         master=2,
         addressed=False,

@@ -31,7 +31,7 @@ SERVICE, NETWORK, REPLICAS = "web", "shop", 2
 KEPT = timedelta(hours=4)
 
 
-class Story:
+class Timeline:
     """Prints what happens, with the time since the start and since the line before."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave everything running at the end")
     parser.add_argument("--stop", action="store_true", help="end what --keep left running")
     arguments = parser.parse_args()
-    story = Story()
+    story = Timeline()
     try:
         if arguments.stop:
             return _stop(story)
@@ -70,7 +70,7 @@ def main() -> int:
         return 1
 
 
-def _demo(story: Story, *, keep: bool) -> int:
+def _demo(story: Timeline, *, keep: bool) -> int:
     folder = Path(tempfile.mkdtemp(prefix="vxlan-operator-demo-"))
     story.tell("booting a Swarm of three real dockerds, each in namespaces of its own ...")
     kept = False
@@ -95,7 +95,7 @@ def _demo(story: Story, *, keep: bool) -> int:
             shutil.rmtree(folder)
 
 
-def _heal(story: Story, lab: Lab, stack: Stack) -> bool:
+def _heal(story: Timeline, lab: Lab, stack: Stack) -> bool:
     node = lab.nodes[1]
     docker = lab.manager.docker
     docker("network", "create", "--driver", "overlay", NETWORK)
@@ -160,7 +160,7 @@ def _knows(node: Node, network: str) -> bool:
     return network in node.docker("network", "ls", "--format", "{{.Name}}").split()
 
 
-def _leak(story: Story, lab: Lab, node: Node) -> OrphanDevice:
+def _leak(story: Timeline, lab: Lab, node: Node) -> OrphanDevice:
     """Leave an orphan on the node, the service wanting its tasks back there."""
     network = lab.network(NETWORK)
     story.tell(
@@ -179,7 +179,7 @@ def _leak(story: Story, lab: Lab, node: Node) -> OrphanDevice:
     return leaked.device
 
 
-def _plant(story: Story, lab: Lab, node: Node, network: LabNetwork) -> OrphanDevice:
+def _plant(story: Timeline, lab: Lab, node: Node, network: LabNetwork) -> OrphanDevice:
     """Make the orphan ourselves."""
     scale = ("service", "scale", "--detach")
     lab.manager.docker(*scale, f"{SERVICE}=0")
@@ -217,7 +217,7 @@ def _await_row(stack: Stack, node: Node, device: str, stage: str) -> dict[str, A
     return rows[0]
 
 
-def _tell_how_to_look_around(story: Story, lab: Lab, folder: Path) -> None:
+def _tell_how_to_look_around(story: Timeline, lab: Lab, folder: Path) -> None:
     python = Path(sys.executable)
     story.tell(f"everything is left running, for at most {KEPT}; to look around:", "bold")
     story.show(
@@ -230,7 +230,7 @@ def _tell_how_to_look_around(story: Story, lab: Lab, folder: Path) -> None:
     )
 
 
-def _stop(story: Story) -> int:
+def _stop(story: Timeline) -> int:
     Lab.attach(NAME).destroy()
     for folder in Path(tempfile.gettempdir()).glob("vxlan-operator-demo-*"):
         shutil.rmtree(folder)

@@ -180,16 +180,16 @@ class FakeDocker:
     def listen(self, since: int, hear: Callable[[Json], None]) -> None:
         """Tell a listener what happens, and what happened since a time (nanoseconds)."""
         with self._happened:
-            stream, place = self._streams, 0
+            stream, netns = self._streams, 0
             self.listeners += 1
         try:
             while True:
                 with self._happened:
-                    while self._streams == stream and len(self._events) == place:
+                    while self._streams == stream and len(self._events) == netns:
                         self._happened.wait()
                     if self._streams != stream:
                         return
-                    new, place = self._events[place:], len(self._events)
+                    new, netns = self._events[netns:], len(self._events)
                 for event in new:
                     if event["timeNano"] >= since:
                         hear(event)

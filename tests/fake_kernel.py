@@ -19,7 +19,7 @@ from worker.kernel.model import (
     HOST,
     Device,
     Identity,
-    Place,
+    Netns,
     VethPair,
     View,
 )
@@ -41,7 +41,7 @@ Operation = Literal[
 class Hit(NamedTuple):
     """One confirmed delete: where, and what was there. None: something that is not VXLAN."""
 
-    place: Place
+    netns: Netns
     ifindex: int
     device: Device | None
 
@@ -68,11 +68,11 @@ class FakeKernel:
         self.hits: list[Hit] = []
         self.asked: list[Operation] = []
         self.permitted = True
-        self.limits: tuple[str, ...] = ()
+        self.limitations: tuple[str, ...] = ()
         self.takes_effect = True
         self.joins: list[VethPair] = []
         self.files: dict[int, str] = {}
-        self._links: dict[tuple[Place, int], Device | None] = {}
+        self._links: dict[tuple[Netns, int], Device | None] = {}
         self._groups: dict[int, int] = {}
         self._before: dict[Operation, deque[Callable[[], None]]] = {}
         self._lost: Counter[Operation] = Counter()
@@ -83,25 +83,25 @@ class FakeKernel:
 
     def put(self, device: Device) -> None:
         """Let a device be there, as it is now; what had its ifindex is gone."""
-        self._links[device.identity.place, device.identity.ifindex] = device
-        if device.identity.place.is_host:
+        self._links[device.identity.netns, device.identity.ifindex] = device
+        if device.identity.netns.is_host:
             self._groups.pop(device.identity.ifindex, None)
 
     def group_of(self, ifindex: int) -> int:
         """The link group of a device in the host namespace."""
         return self._groups.get(ifindex, 0)
 
-    def put_other(self, place: Place, ifindex: int) -> None:
+    def put_other(self, netns: Netns, ifindex: int) -> None:
         """Let something that is not a VXLAN device (a bridge, say) have this ifindex."""
-        self._links[place, ifindex] = None
+        self._links[netns, ifindex] = None
 
-    def vanish(self, place: Place, ifindex: int) -> None:
+    def vanish(self, netns: Netns, ifindex: int) -> None:
         """Let a device go away by itself."""
-        self._links.pop((place, ifindex), None)
+        self._links.pop((netns, ifindex), None)
 
-    def end_namespace(self, place: Place) -> None:
+    def end_namespace(self, netns: Netns) -> None:
         """Let a namespace go away, and everything in it."""
-        self._links = {key: link for key, link in self._links.items() if key[0] != place}
+        self._links = {key: link for key, link in self._links.items() if key[0] != netns}
 
     def devices(self) -> tuple[Device, ...]:
         """The VXLAN devices that are there."""
@@ -138,18 +138,18 @@ class FakeKernel:
         """See `Kernel.look`; like the real one it shows the host, and no peer, to the unpermitted."""
         with self._call("look"):
             if self.permitted:
-                return View(self.devices(), self.limits)
-            return View(tuple(each for each in self.devices() if each.identity.place.is_host))
+                return View(self.devices(), self.limitations)
+            return View(tuple(each for each in self.devices() if each.identity.netns.is_host))
 
-    def look_at(self, place: Place) -> tuple[Device, ...]:
+    def look_at(self, netns: Netns) -> tuple[Device, ...]:
         """See `Kernel.look_at`."""
         with self._call("look_at"):
-            return tuple(each for each in self.devices() if each.identity.place == place)
+            return tuple(each for each in self.devices() if each.identity.netns == netns)
 
-    def read(self, place: Place, ifindex: int) -> Device | None:
+    def read(self, netns: Netns, ifindex: int) -> Device | None:
         """See `Kernel.read`."""
         with self._call("read"):
-            return self._links.get((place, ifindex))
+            return self._links.get((netns, ifindex))
 
     def joins_under_way(self) -> tuple[VethPair, ...]:
         """See `Kernel.joins_under_way`."""
@@ -161,11 +161,11 @@ class FakeKernel:
         with self._call("sandbox_files"):
             return dict(self.files)
 
-    def delete(self, place: Place, ifindex: int) -> None:
+    def delete(self, netns: Netns, ifindex: int) -> None:
         """See `Kernel.delete`: it takes whatever has the ifindex, as the real one does."""
         with self._call("delete"):
-            self._must_exist(place, ifindex)
-            self._hit(place, ifindex)
+            self._must_exist(netns, ifindex)
+            self._hit(netns, ifindex)
 
     def set_group(self, ifindex: int, group: int) -> None:
         """See `Kernel.set_group`."""
@@ -178,25 +178,25 @@ class FakeKernel:
         with self._call("group_members"):
             return frozenset(
                 ifindex
-                for place, ifindex in self._links
-                if place.is_host and self.group_of(ifindex) == group
+                for netns, ifindex in self._links
+                if netns.is_host and self.group_of(ifindex) == group
             )
 
     def delete_group(self, group: int) -> None:
         """See `Kernel.delete_group`: it takes whatever is in the group, as the real one does."""
         with self._call("delete_group"):
-            for place, ifindex in list(self._links):
-                if place.is_host and self.group_of(ifindex) == group:
-                    self._hit(place, ifindex)
+            for netns, ifindex in list(self._links):
+                if netns.is_host and self.group_of(ifindex) == group:
+                    self._hit(netns, ifindex)
 
-    def _must_exist(self, place: Place, ifindex: int) -> None:
-        if (place, ifindex) not in self._links:
+    def _must_exist(self, netns: Netns, ifindex: int) -> None:
+        if (netns, ifindex) not in self._links:
             raise GoneError(errno.ENODEV, "there is no such device")
 
-    def _hit(self, place: Place, ifindex: int) -> None:
-        self.hits.append(Hit(place, ifindex, self._links[place, ifindex]))
+    def _hit(self, netns: Netns, ifindex: int) -> None:
+        self.hits.append(Hit(netns, ifindex, self._links[netns, ifindex]))
         if self.takes_effect:
-            del self._links[place, ifindex]
+            del self._links[netns, ifindex]
 
     @contextmanager
     def _call(self, operation: Operation) -> Iterator[None]:

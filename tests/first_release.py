@@ -44,7 +44,7 @@ _COLUMNS: Final = {
     "nodes": (
         "id/t hostname/t role/t availability/t state/t address/t gone_at/d generation/i "
         "attempted_generation/i converged_generation/i worker_version/t worker_seen_at/d "
-        "journal_id/u journal_through/i last_error/t limits/j missing/j"
+        "journal_id/u journal_through/i last_error/t limitations/j missing/j"
     ),
     "networks": "id/t name/t ingress/b gone_at/d",
     "network_vnis": "network_id/t vni/i",
@@ -55,12 +55,12 @@ _COLUMNS: Final = {
         "started_at/d finished_at/d closed_at/d devices/i orphans/i removed/i error/t"
     ),
     "devices": (
-        "node_id/t place/t ifindex/i name/t vni/i port/i verdict/t urgency/t network_id/t "
+        "node_id/t netns/t ifindex/i name/t vni/i port/i verdict/t urgency/t network_id/t "
         "reason/t evidence/t first_seen_at/d judged_at/d"
     ),
     "audit": (
         "id/i entry_id/u at/d stored_at/d stage/t node_id/t node_name/t network_id/t network_name/t "
-        "place/t ifindex/i name/t vni/i port/i urgency/t reason/t evidence/t run_id/u worker_version/t"
+        "netns/t ifindex/i name/t vni/i port/i urgency/t reason/t evidence/t run_id/u worker_version/t"
     ),
 }
 TABLES: Final[dict[str, TableClause]] = {
@@ -156,7 +156,7 @@ def rows(node: str) -> dict[str, Row]:
             "state": "ready", "address": "192.0.2.1", "gone_at": None, "generation": 2,
             "attempted_generation": 2, "converged_generation": 1, "worker_version": "0.1.0",
             "worker_seen_at": START, "journal_id": uuid("journal"), "journal_through": 2**40,
-            "last_error": "it's \"broken\"", "limits": ["old kernel"], "missing": ["shop"],
+            "last_error": "it's \"broken\"", "limitations": ["old kernel"], "missing": ["shop"],
         },
         "networks": {"id": network, "name": "shöp", "ingress": False, "gone_at": None},
         "network_vnis": {"network_id": network, "vni": 4097},
@@ -175,7 +175,7 @@ def rows(node: str) -> dict[str, Row]:
             "orphans": 1, "removed": 1, "error": None,
         },
         "devices": {
-            "node_id": id_, "place": "nsid:4", "ifindex": 7, "name": "vxlan0", "vni": 4097,
+            "node_id": id_, "netns": "nsid:4", "ifindex": 7, "name": "vxlan0", "vni": 4097,
             "port": 4789, "verdict": "orphan", "urgency": "blocking", "network_id": network,
             "reason": "why", "evidence": "what", "first_seen_at": START, "judged_at": START,
         },
@@ -188,7 +188,7 @@ def audit_row(number: int) -> Row:
         "entry_id": uuid(f"entry {number}"), "at": START, "stored_at": START,
         "stage": "applied", "node_id": swarm_id("one"), "node_name": "one",
         "network_id": swarm_id("netone") if number > 1 else None, "network_name": "shöp",
-        "place": "host", "ifindex": 7, "name": "vx-001001-netto", "vni": 4097, "port": 4789,
+        "netns": "host", "ifindex": 7, "name": "vx-001001-netto", "vni": 4097, "port": 4789,
         "urgency": "stale", "reason": "why", "evidence": "what", "run_id": uuid("run of one"),
         "worker_version": "0.1.0",
     }  # fmt: skip

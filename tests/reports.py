@@ -19,10 +19,10 @@ from tests.fake_swarm import swarm_id
 SHOP_VNI = 4097
 
 
-def identity(ifindex: int = 7, *, vni: int = SHOP_VNI, place: str = "host") -> DeviceIdentity:
+def identity(ifindex: int = 7, *, vni: int = SHOP_VNI, netns: str = "host") -> DeviceIdentity:
     """A device as Docker names it."""
     return DeviceIdentity(
-        place=place, ifindex=ifindex, name=f"vx-{vni:06x}-shopz", vni=vni, port=4789
+        netns=netns, ifindex=ifindex, name=f"vx-{vni:06x}-shopz", vni=vni, port=4789
     )
 
 

@@ -141,7 +141,7 @@ def finish(
     error: str | None = None,
 ) -> Run | None:
     """Close a run, as a report or its deadline does; None if it is not under way (any more)."""
-    found = queue.under_way(session, [run_id]).get(run_id)
+    found = queue.open_runs(session, [run_id]).get(run_id)
     if found is None:
         return None
     queue.close(found, state, now=now, resync=resync, recheck=recheck, error=error)

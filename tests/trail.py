@@ -9,7 +9,7 @@ from sqlalchemy import text
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.audit import verify
 from controller.audit.append import Entry, append, head_of, links
-from controller.audit.chain import Finding, Mark
+from controller.audit.chain import ChainPosition, Finding
 from controller.db.engine import Database
 from tests.fake_clock import START
 from tests.reports import identity
@@ -49,7 +49,7 @@ def behind_our_back(database: Database, *statements: str) -> None:
             connection.execute(text(statement))
 
 
-def check(database: Database, *expected: Mark, rows: int = 10_000) -> Finding | None:
+def check(database: Database, *expected: ChainPosition, rows: int = 10_000) -> Finding | None:
     """Check the chain, in steps of so many rows; return what is wrong."""
     after = None
     while True:
@@ -60,7 +60,7 @@ def check(database: Database, *expected: Mark, rows: int = 10_000) -> Finding | 
             return progress.finding
 
 
-def head(database: Database) -> Mark:
+def head(database: Database) -> ChainPosition:
     """The end of the chain."""
     with database.read() as session:
         return head_of(session)

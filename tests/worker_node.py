@@ -26,7 +26,7 @@ GRACE = 5.0
 UNCLAIMED = 300.0
 JUST_NOW = SwarmReading()
 """Stands for a reading of this moment."""
-ALL = 100_000
+ALL_PRIORITIES = 100_000
 
 
 class WorkerNode:
@@ -106,7 +106,7 @@ class WorkerNode:
 
     def entries(self) -> Sequence[JournalEntry]:
         """All that the journal holds."""
-        return self.journal.pending(ALL)
+        return self.journal.pending(ALL_PRIORITIES)
 
     def stages(self, of: Identity | None = None) -> list[Stage]:
         """The stages that the journal holds, of one device or of all."""

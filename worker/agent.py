@@ -19,13 +19,13 @@ from contract.queues import (
 )
 from contract.runtime.broker import (
     HINT_EXPIRES,
-    MOST_WAITING,
+    MAX_WAITING,
     queue_for_controller,
     queue_for_node,
     waiting,
 )
 from contract.runtime.errors import OperatorError
-from contract.runtime.restart import failures_before, start_anew
+from contract.runtime.restart import failures_before, restart
 from contract.verdicts import Mode, Outcome
 from worker.access import open_kernel
 from worker.idle import HINT_SECONDS, IdleClock
@@ -42,7 +42,7 @@ from worker.watchdog import Watchdog
 log = structlog.get_logger(__name__)
 
 _DEFAULT_DATA_PATH_PORT = 4789
-_MOST_TOLD = 100
+_MAX_TOLD = 100
 _BELIEVED_GAP_SECONDS = 10.0
 """Beyond the grace period: what a look may come late, on a busy node, and still count."""
 
@@ -83,7 +83,7 @@ class Agent:
             silence=settings.silence_seconds,
             ping=self._ping,
             hello=self._say_hello,
-            hung=lambda reason, failures: start_anew(reason, failures=failures),
+            hung=lambda reason, failures: restart(reason, failures=failures),
             failures=failures_before(),
         )
         """Whoever gives the worker a process of its own may start it; it ends with the agent."""
@@ -148,7 +148,7 @@ class Agent:
         drift = Drift(
             node_id=self._node_id,
             at=datetime.now(UTC),
-            devices=tuple(each.message() for each in devices[:_MOST_TOLD]),
+            devices=tuple(each.message() for each in devices[:_MAX_TOLD]),
             stamp=self._clock.stamp(),
         )
         self._outbox.put(DRIFT_TASK, drift.model_dump_json())
@@ -167,7 +167,7 @@ class Agent:
         if task == REPORT_TASK:
             # As many as there were requests, and none of those is sent without a controller.
             self._app.send_task(task, args=[payload], queue=queue)
-        elif (count := waiting(self._app, queue)) < MOST_WAITING:
+        elif (count := waiting(self._app, queue)) < MAX_WAITING:
             self._app.send_task(task, args=[payload], queue=queue, expires=HINT_EXPIRES)
         else:
             log.warning("no controller takes what waits for it: hint dropped", waiting=count)

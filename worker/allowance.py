@@ -12,7 +12,7 @@ from contract.verdicts import Mode, Urgency
 from worker.judge import Judgement
 
 _ORDER: Final = {Urgency.BLOCKING: 0, Urgency.STALE: 1, Urgency.UNKNOWN: 2}
-_MOST_NAMES: Final = 3
+_MAX_NAMES: Final = 3
 
 
 class Allowance(NamedTuple):
@@ -25,7 +25,7 @@ class Allowance(NamedTuple):
     """
 
     remove: list[Judgement]
-    limits: list[str]
+    limitations: list[str]
     more: bool = False
 
 
@@ -52,37 +52,37 @@ def allowance(
         where = "this node's own mode" if mode is Mode.OBSERVE else "the request's mode"
         return Allowance([], [f"{len(orphans)} orphan(s) left alone: {where} is observe"])
 
-    limits = []
+    limitations = []
     observed = _observed((*request.desired, *request.known))
     removable = [each for each in orphans if each.device.identity.vni not in observed]
     left = [each for each in orphans if each.device.identity.vni in observed]
     if left:
         names = {observed[each.device.identity.vni].name for each in left}
-        limits.append(
+        limitations.append(
             f"{len(left)} orphan(s) left alone: the mode of their network is observe ({_some(names)})"
         )
     if removable and journal_full:
-        limits.append(
+        limitations.append(
             f"{len(removable)} orphan(s) left alone: the journal is full of entries that the "
             "controller has not acknowledged"
         )
-        return Allowance([], limits)
+        return Allowance([], limitations)
 
     removable.sort(key=lambda each: _ORDER[each.urgency or Urgency.UNKNOWN])
     budget = request.max_removals
     if budget < min(max_removals, len(removable)):
         # Another run at once would have no more left of it: the controller asks again when there is.
-        limits.append(
+        limitations.append(
             f"{len(removable) - budget} orphan(s) left alone: the controller allows this node only "
             f"{budget} removal(s) more for now (`vxctl breaker`)"
         )
-        return Allowance(removable[:budget], limits)
+        return Allowance(removable[:budget], limitations)
     if max_removals < len(removable):
-        limits.append(
+        limitations.append(
             f"{len(removable) - max_removals} orphan(s) left for the next run: "
             f"at most {max_removals} removals a run"
         )
-    return Allowance(removable[:max_removals], limits, more=max_removals < len(removable))
+    return Allowance(removable[:max_removals], limitations, more=max_removals < len(removable))
 
 
 def _observed(networks: Iterable[NetworkRef]) -> Mapping[int, NetworkRef]:
@@ -94,5 +94,5 @@ def _observed(networks: Iterable[NetworkRef]) -> Mapping[int, NetworkRef]:
 
 def _some(names: Iterable[str]) -> str:
     first = sorted(names)
-    more = len(first) - _MOST_NAMES
-    return ", ".join(first[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    more = len(first) - _MAX_NAMES
+    return ", ".join(first[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

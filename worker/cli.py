@@ -20,7 +20,7 @@ def main() -> None:
 
 def _main(arguments: list[str]) -> int:
     from contract import VERSION
-    from contract.runtime.settings import tell
+    from contract.runtime.settings import print_error
 
     match arguments:
         case ["run", *options]:
@@ -31,7 +31,7 @@ def _main(arguments: list[str]) -> int:
 
                 persist(lambda: run(WorkerSettings.load(options)))
             except OperatorError as error:
-                tell(error)
+                print_error(error)
                 return 2
             except ImportError as error:
                 sys.stderr.write(
@@ -45,7 +45,7 @@ def _main(arguments: list[str]) -> int:
             try:
                 return scan(parser().parse_args(options))
             except OperatorError as error:
-                tell(error)
+                print_error(error)
                 return CANNOT_LOOK
         case ["--version"]:
             sys.stdout.write(f"vxlan-worker {VERSION}\n")

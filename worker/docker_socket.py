@@ -14,7 +14,7 @@ from contract.messages import NetworkRef
 
 _VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
 _TIMEOUT_SECONDS: Final = 5.0
-_MOST_BYTES: Final = 64 << 20
+_MAX_BYTES: Final = 64 << 20
 _ENDED: Final = frozenset({"exited", "dead", "removing"})
 """Container states in which nothing is attached to a network any more (moby container/state.go)."""
 
@@ -82,7 +82,7 @@ def _get(docker_socket: Path, path: str) -> Any:
         response = connection.getresponse()
         if response.status != http.client.OK:
             raise OSError(f"{docker_socket} answered {response.status} {response.reason}")
-        return json.loads(response.read(_MOST_BYTES))
+        return json.loads(response.read(_MAX_BYTES))
     finally:
         connection.close()
 

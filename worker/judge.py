@@ -12,7 +12,7 @@ from contract.verdicts import Proof, Urgency, Verdict
 from worker.kernel.model import Device, Identity
 from worker.networks import Networks
 from worker.ownership import is_probe, network_prefix, why_foreign
-from worker.proof import Joins, Prover, minds_joins, moment
+from worker.proof import Joins, Prover, format_time, minds_joins
 
 SANDBOX_GRACE_SECONDS: Final = 5.0
 """However short the grace period: with 0.2 s, sandboxes were seen to lose their device while a container
@@ -201,16 +201,16 @@ def _held(
 ) -> str:
     """Why a device that dockerd does not own stays all the same, and what a person can do."""
     identity = device.identity
-    place = identity.place
+    netns = identity.netns
     name = "its network" if network is None else f"network {network.name}"
-    by_hand = f"`vxlan-worker scan --remove {place}#{identity.ifindex}`"
-    if place.is_host:
+    by_hand = f"`vxlan-worker scan --remove {netns}#{identity.ifindex}`"
+    if netns.is_host:
         by_hand += f" or `ip link delete {identity.name}`"
-    elif place.nsid is not None and place.nsid in files:
-        by_hand += f" or `nsenter --net={files[place.nsid]} ip link delete {identity.name}`"
+    elif netns.nsid is not None and netns.nsid in files:
+        by_hand += f" or `nsenter --net={files[netns.nsid]} ip link delete {identity.name}`"
     return (
         f"holds VNI {identity.vni}: task {rejection.task_id} was rejected because of it at "
-        f"{moment(rejection.at)}, so dockerd does not own it; spared, for {carrying}. If `docker ps` on "
+        f"{format_time(rejection.at)}, so dockerd does not own it; spared, for {carrying}. If `docker ps` on "
         f"the node shows no container of {name}: {by_hand}"
     )
 

@@ -32,7 +32,7 @@ def why_foreign(device: Device, data_path_port: int) -> str | None:
     """
     identity = device.identity
     named = _HOST_NAME.fullmatch(identity.name)
-    if named is None and (identity.place.is_host or not _SANDBOX_NAME.fullmatch(identity.name)):
+    if named is None and (identity.netns.is_host or not _SANDBOX_NAME.fullmatch(identity.name)):
         return f"its name {identity.name!r} is not one that Docker gives"
     if named is not None and int(named[1], 16) != identity.vni:
         return f"its name says VNI {int(named[1], 16)}, but it has {identity.vni}"

@@ -40,9 +40,9 @@ REJECTION_SECONDS: Final = 60.0
 JOIN_PAUSE_SECONDS: Final = 0.2
 """After so long there is another look at a join that is under way: a healthy one takes milliseconds."""
 
-_LONGEST_JOIN_PAUSE: Final = 60.0
+_MAX_JOIN_PAUSE_SECONDS: Final = 60.0
 
-_LEAST_IDLE_SECONDS: Final = 0.5
+_MIN_IDLE_SECONDS: Final = 0.5
 """For how long a device must carry nothing before anything proves it dead: a join takes milliseconds."""
 
 LEFT_OVER_SECONDS: Final = 600.0
@@ -58,7 +58,7 @@ was seen first."""
 
 def minds_joins(proof: Proof | None, identity: Identity) -> bool:
     """Whether a proof holds only while no join is under way."""
-    return proof is not None and (proof is not Proof.REJECTED or not identity.place.is_host)
+    return proof is not None and (proof is not Proof.REJECTED or not identity.netns.is_host)
 
 
 def blocking(joins: Joins, proof: Proof, identity: Identity) -> Joins:
@@ -120,7 +120,7 @@ class Waits:
 
     def of(self, identity: Identity) -> float:
         """The grace period of a device."""
-        return self.grace if identity.place.is_host else max(self.grace, self.sandbox_grace)
+        return self.grace if identity.netns.is_host else max(self.grace, self.sandbox_grace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,10 +176,10 @@ class RequestProver:
                 "somebody else's software has set it up, and not Docker, whose device would be in its "
                 "sandbox: it is removed when a task is rejected because of it",
             )
-        if not identity.place.is_host and network is not None and not network.ingress:
+        if not identity.netns.is_host and network is not None and not network.ingress:
             return Found(
                 None,
-                f"carries nothing since {moment(idle.since)}, and network {network.name} is wanted here: "
+                f"idle since {format_time(idle.since)}, and network {network.name} is wanted here: "
                 "it is removed when a task is rejected because of it",
             )
         if self.reading is None:
@@ -188,7 +188,7 @@ class RequestProver:
             )
         if network is None:
             # A node may have thousands that went idle at one time: what is said of one holds for all.
-            key = idle.began, identity.place.is_host
+            key = idle.began, identity.netns.is_host
             if key not in self._unwanted_since:
                 self._unwanted_since[key] = self._unwanted(identity, idle, self.reading)
             return self._unwanted_since[key]
@@ -206,21 +206,21 @@ class RequestProver:
                     doubts.append(f"that of task {each.task_id} proves nothing: {each.doubt}")
                 continue
             doubt = self._doubt(each, idle, identity.vni, networks)
-            if doubt is None and idle.seconds < _LEAST_IDLE_SECONDS:
+            if doubt is None and idle.seconds < _MIN_IDLE_SECONDS:
                 return Found(
                     None,
                     f"task {each.task_id} was rejected because of it, as it seems: it has half a second to "
                     "come to life",
-                    _LEAST_IDLE_SECONDS - idle.seconds,
+                    _MIN_IDLE_SECONDS - idle.seconds,
                 )
             if doubt is None:
                 return Found(
                     Proof.REJECTED,
-                    f"task {each.task_id} was rejected because of it at {moment(each.at)}, by this node's "
-                    f"clock, and it had carried nothing since {moment(idle.since)}",
+                    f"task {each.task_id} was rejected because of it at {format_time(each.at)}, by this "
+                    f"node's clock, and it was idle since {format_time(idle.since)}",
                 )
             doubts.append(
-                f"that of task {each.task_id} at {moment(each.at)} proves nothing: {doubt}"
+                f"that of task {each.task_id} at {format_time(each.at)} proves nothing: {doubt}"
             )
         return Found(None, doubts[0] if doubts else "")
 
@@ -237,11 +237,13 @@ class RequestProver:
         if rejection.at - idle.since <= timedelta(seconds=ATTEMPT_SECONDS):
             return (
                 "the device is known to carry nothing only since "
-                f"{moment(idle.since)}; the next rejection tells"
+                f"{format_time(idle.since)}; the next rejection tells"
             )
         went = self.clock.went(vni)
         if went is not None and rejection.at - went <= timedelta(seconds=LATE_SECONDS):
-            return f"it may be about another device with VNI {vni}, which went at {moment(went)}"
+            return (
+                f"it may be about another device with VNI {vni}, which went at {format_time(went)}"
+            )
         return None
 
     # --- unwanted ---
@@ -253,7 +255,7 @@ class RequestProver:
         if not read:
             return Found(
                 None,
-                f"carries nothing since {moment(idle.since)}; the Swarm has not been read for this node "
+                f"idle since {format_time(idle.since)}; the Swarm has not been read for this node "
                 "since then",
                 left if left > 0 else None,
                 wants_reading=True,
@@ -267,12 +269,12 @@ class RequestProver:
         if left > 0:
             return Found(
                 None,
-                f"carries nothing since {moment(idle.since)}, and the grace period is {grace:g} s",
+                f"idle since {format_time(idle.since)}, and the grace period is {grace:g} s",
                 left,
             )
         return Found(
             Proof.UNWANTED,
-            f"it has carried nothing since {moment(idle.since)}, for the grace period of {grace:g} s and "
+            f"idle since {format_time(idle.since)}, for the grace period of {grace:g} s and "
             "more; the Swarm was read for this node after that and wants no network with its VNI here; "
             "no join is under way",
         )
@@ -280,7 +282,7 @@ class RequestProver:
     # --- unclaimed ---
 
     def _unclaimed(self, idle: Idle, name: str, reading: SwarmReading) -> Found:
-        wanted = f"carries nothing since {moment(idle.since)}, and network {name} is wanted here"
+        wanted = f"idle since {format_time(idle.since)}, and network {name} is wanted here"
         if not self.waits.unclaimed:
             return Found(None, f"{wanted}: it is removed when a task is rejected because of it")
         until = f"or when nobody has taken it up for {self.waits.unclaimed:g} s"
@@ -299,7 +301,7 @@ class RequestProver:
             return Found(None, f"{waiting}; the Swarm is read once more", wants_reading=True)
         return Found(
             Proof.UNCLAIMED,
-            f"it has carried nothing since {moment(idle.since)}; network {name} is wanted here and nobody "
+            f"idle since {format_time(idle.since)}; network {name} is wanted here and nobody "
             f"took it up for {self.waits.unclaimed:g} s, while the Swarm said at each reading that this "
             "node is ready; no join is under way",
         )
@@ -318,11 +320,11 @@ def join_under_way(joins: Joins) -> Found:
         f"a container may be joining a network just now: the veth pair {pair.one}, {pair.other} is in the "
         "host namespace, both ends and without a master (if it stays, a dockerd that died left it: "
         f"`ip link delete {pair.one}`)",
-        min(max(JOIN_PAUSE_SECONDS, joins[pair]), _LONGEST_JOIN_PAUSE),
+        min(max(JOIN_PAUSE_SECONDS, joins[pair]), _MAX_JOIN_PAUSE_SECONDS),
     )
 
 
 @lru_cache(maxsize=256)  # Of thousands of devices that went idle together it is one.
-def moment(at: datetime) -> str:
+def format_time(at: datetime) -> str:
     """A time of day, to a tenth of a second."""
     return f"{at:%H:%M:%S}.{at.microsecond // 100_000} UTC"

@@ -40,7 +40,7 @@ ENTRIES_PER_REPORT = 500
 CLOCKS_MAY_DIFFER = timedelta(minutes=5)
 """A request further ahead of our clock is refused: once it was the newest, all others would be too old."""
 
-LONGEST_LIFE = timedelta(minutes=75)
+MAX_REQUEST_LIFETIME = timedelta(minutes=75)
 """From a request's making to its deadline: `RUN_TIMEOUT_SECONDS` is an hour at most. Else it is forged."""
 
 FENCE_HOLDS = timedelta(minutes=5)
@@ -123,7 +123,7 @@ class Reconciler:
         if now > request.deadline:
             late = (now - request.deadline).total_seconds()
             return f"the request came {late:.1f} s after its deadline (or the clocks differ)"
-        if request.deadline - request.issued_at > LONGEST_LIFE:
+        if request.deadline - request.issued_at > MAX_REQUEST_LIFETIME:
             return "the request is good for longer than any controller makes one"
         if request.issued_at - now > CLOCKS_MAY_DIFFER:
             ahead = (request.issued_at - now).total_seconds()
@@ -153,7 +153,7 @@ class Reconciler:
         outcomes: dict[Judgement, Record] = {}
         left: set[Identity] = set()
         allowed = Allowance([], [])
-        limits, error = list(view.limits), None
+        limitations, error = list(view.limitations), None
         try:
             # Before acknowledging: a plan that was told already would be forgotten without an outcome.
             self._journal.append(self._loose_ends(view))
@@ -168,7 +168,7 @@ class Reconciler:
                 max_removals=self._max_removals,
                 journal_full=self._journal.full,
             )
-            limits += allowed.limits
+            limitations += allowed.limitations
             if allowed.remove:
                 outcomes = remove(
                     allowed.remove,
@@ -204,7 +204,7 @@ class Reconciler:
             started,
             Outcome.DONE if error is None else Outcome.FAILED,
             error=error,
-            limits=tuple(limits),
+            limitations=tuple(limitations),
             missing=self._missing(view, request),
             devices=tuple(
                 _told(each, outcomes.get(each), left, files) for each in judgements[:MAX_DEVICES]
@@ -249,7 +249,7 @@ class Reconciler:
     def _files(self, view: View, request: ReconcileRequest) -> Mapping[int, str]:
         """The files of namespaces, if a person may want to go to one of them; opening them takes a while."""
         for device in view.devices:
-            if not device.identity.place.is_host and (
+            if not device.identity.netns.is_host and (
                 device.looks_dead or self._rejection_by(request.rejections, device.identity)
             ):
                 return self._kernel.sandbox_files()
@@ -327,7 +327,7 @@ class Reconciler:
         outcome: Outcome,
         *,
         error: str | None = None,
-        limits: tuple[str, ...] = (),
+        limitations: tuple[str, ...] = (),
         missing: tuple[str, ...] = (),
         devices: tuple[DeviceReport, ...] = (),
         recheck_after: float | None = None,
@@ -344,7 +344,7 @@ class Reconciler:
             finished_at=self._utcnow(),
             outcome=outcome,
             error=error,
-            limits=limits,
+            limitations=limitations,
             missing=missing,
             devices=devices,
             recheck_after=recheck_after,
@@ -385,7 +385,7 @@ def _told(
         left: what a second look after the removals shows.
         files: nsid to the file of the namespace, where one can be seen.
     """
-    nsid = judgement.device.identity.place.nsid
+    nsid = judgement.device.identity.netns.nsid
     return DeviceReport(
         identity=judgement.device.identity.message(),
         verdict=judgement.verdict,

@@ -83,7 +83,7 @@ def remove(
         for orphan in orphans
     )
     removal = _Removal(kernel, recorder, run_id, data_path_port, joins)
-    at_home = [orphan for orphan in orphans if orphan.device.identity.place.is_host]
+    at_home = [orphan for orphan in orphans if orphan.device.identity.netns.is_host]
     if len(at_home) >= TOGETHER:
         removal.together(at_home)
     removal.one_by_one(orphan for orphan in orphans if orphan not in removal.outcomes)
@@ -228,7 +228,7 @@ class _Removal:
         identity = orphan.device.identity
         try:
             joins = self._joins([orphan])
-            now = self._kernel.read(identity.place, identity.ifindex)
+            now = self._kernel.read(identity.netns, identity.ifindex)
         except KernelError as error:
             self._failed(orphan, error)
             return
@@ -240,7 +240,7 @@ class _Removal:
             self._refused(orphan, change)
             return
         try:
-            self._kernel.delete(identity.place, identity.ifindex)
+            self._kernel.delete(identity.netns, identity.ifindex)
         except GoneError:
             self._vanished(orphan, "during its removal")
         except UnansweredError as error:

@@ -31,13 +31,13 @@ from worker.kernel.api import Kernel, KernelError
 from worker.kernel.model import (
     Device,
     Identity,
-    Place,
+    Netns,
     VethPair,
     View,
 )
 from worker.networks import Networks
 from worker.ownership import why_foreign
-from worker.proof import JOIN_PAUSE_SECONDS, Found, Joins, join_under_way, moment
+from worker.proof import JOIN_PAUSE_SECONDS, Found, Joins, format_time, join_under_way
 from worker.remove import remove, verify
 
 CLEAN: Final = 0
@@ -48,10 +48,10 @@ _DEFAULT_DATA_PATH_PORT: Final = 4789
 _GRACE_SECONDS: Final = 5.0
 _SANDBOX_GRACE_SECONDS: Final = 60.0
 """Nobody tells a scan that dockerd tried in vain: so it waits for longer than a held-up join is likely to."""
-_LONGEST_PAUSE: Final = 1.0
-_LONGEST_WAIT: Final = 2.0
+_MAX_PAUSE_SECONDS: Final = 1.0
+_MAX_WAIT_SECONDS: Final = 2.0
 """Times the grace period: with joins all the time, what looks dead is told as settling."""
-_MOST_NAMES: Final = 3
+_MAX_NAMES: Final = 3
 _COLUMNS: Final = ("DEVICE", "PLACE", "VNI", "PORT", "STATE", "NETWORK", "VERDICT", "REASON")
 
 
@@ -155,7 +155,7 @@ class _ByHand:
         idle = self.clock.idle(identity)
         if idle is None:
             return Found(None, "it carried something at the last look", JOIN_PAUSE_SECONDS)
-        grace = self.grace if identity.place.is_host else self.sandbox_grace
+        grace = self.grace if identity.netns.is_host else self.sandbox_grace
         if idle.seconds < grace:
             left = min(grace, self.patience) - idle.seconds
             return Found(
@@ -167,7 +167,7 @@ class _ByHand:
             return join_under_way(self.joins)
         said = ""
         network = networks.having(identity.vni)
-        if network is not None and not identity.place.is_host:
+        if network is not None and not identity.netns.is_host:
             attached = self.attached(network)
             if isinstance(attached, str):
                 return Found(None, f"dockerd may be held up in the middle of a join: {attached}")
@@ -175,12 +175,12 @@ class _ByHand:
                 return Found(
                     None,
                     f"dockerd says that network {network.name} has containers here: "
-                    + ", ".join(attached[:_MOST_NAMES]),
+                    + ", ".join(attached[:_MAX_NAMES]),
                 )
             said = f"; dockerd says that network {network.name} has no container here"
         return Found(
             Proof.BY_HAND,
-            f"it has carried nothing since {moment(idle.since)}, for the grace period of {grace:g} s and "
+            f"idle since {format_time(idle.since)}, for the grace period of {grace:g} s and "
             f"more; no join is under way{said}",
         )
 
@@ -214,12 +214,12 @@ def _scan(options: argparse.Namespace, kernel: Kernel) -> int:
     return ORPHANS if left else CLEAN
 
 
-def _remove_one(kernel: Kernel, place: Place, ifindex: int) -> int:
+def _remove_one(kernel: Kernel, netns: Netns, ifindex: int) -> int:
     """Remove the device that a person has named; nothing else is looked at."""
-    device = kernel.read(place, ifindex)
+    device = kernel.read(netns, ifindex)
     if device is None:
         raise OperatorError(
-            f"there is no VXLAN device with ifindex {ifindex} in {place}",
+            f"there is no VXLAN device with ifindex {ifindex} in {netns}",
             "`vxlan-worker scan -o json` lists those that there are",
         )
     foreign = why_foreign(device, device.identity.port)
@@ -232,7 +232,7 @@ def _remove_one(kernel: Kernel, place: Place, ifindex: int) -> int:
     words = f"a person has named it ({carrying})"
     named = Judgement(device, Verdict.ORPHAN, words, Urgency.UNKNOWN, proof=Proof.BY_HAND)
     outcomes = remove([named], kernel, _Screen(), run_id, device.identity.port, _as_joins)
-    left = kernel.look_at(place)
+    left = kernel.look_at(netns)
     _Screen().append(verify(outcomes, left, run_id))
     return ORPHANS if device.identity in {each.identity for each in left} else CLEAN
 
@@ -275,7 +275,7 @@ def _data_path_port(given: int | None, docker: _Docker, kernel: Kernel) -> tuple
     ports = {
         device.identity.port
         for device in kernel.look().devices
-        if not device.identity.place.is_host
+        if not device.identity.netns.is_host
         and device.endpoints
         and why_foreign(device, device.identity.port) is None
     }
@@ -310,7 +310,7 @@ def _settled(
     host = options.grace_seconds or _GRACE_SECONDS
     sandbox = options.grace_seconds or _SANDBOX_GRACE_SECONDS
     longest = max(host, sandbox)
-    clock = IdleClock(believed_gap=longest + _LONGEST_PAUSE)
+    clock = IdleClock(believed_gap=longest + _MAX_PAUSE_SECONDS)
     prover = _ByHand(
         clock=clock,
         grace=host,
@@ -320,7 +320,7 @@ def _settled(
         joins={},
         attached=docker.attached,
     )
-    deadline = time.monotonic() + _LONGEST_WAIT * prover.patience
+    deadline = time.monotonic() + _MAX_WAIT_SECONDS * prover.patience
     first: frozenset[Identity] | None = None
     with _Progress() as progress:
         while True:
@@ -340,7 +340,7 @@ def _settled(
             if not first or time.monotonic() >= deadline:
                 return view, judgements
             progress.show(sorted(first, key=str), max(waiting[each] for each in first))
-            time.sleep(min(_LONGEST_PAUSE, *(waiting[each] for each in first)))
+            time.sleep(min(_MAX_PAUSE_SECONDS, *(waiting[each] for each in first)))
 
 
 class _Progress:
@@ -361,8 +361,8 @@ class _Progress:
         """Show what is waited for."""
         if not sys.stderr.isatty():
             return
-        names = ", ".join(f"{each.name} in {each.place}" for each in devices[:_MOST_NAMES])
-        more = len(devices) - _MOST_NAMES
+        names = ", ".join(f"{each.name} in {each.netns}" for each in devices[:_MAX_NAMES])
+        more = len(devices) - _MAX_NAMES
         sys.stderr.write(
             f"\r\033[Kwaiting up to {left:.0f} s more, whether something joins: {printable(names)}"
             + (f" and {more} more" if more > 0 else "")
@@ -378,8 +378,8 @@ def _row(judgement: Judgement, removed: bool, files: Mapping[int, str]) -> dict[
     return {
         "device": identity.name,
         "ifindex": identity.ifindex,
-        "place": str(identity.place),
-        "netns_file": None if identity.place.nsid is None else files.get(identity.place.nsid),
+        "netns": str(identity.netns),
+        "netns_file": None if identity.netns.nsid is None else files.get(identity.netns.nsid),
         "vni": identity.vni,
         "port": identity.port,
         "state": "UP" if judgement.device.up else "DOWN",
@@ -393,12 +393,12 @@ def _row(judgement: Judgement, removed: bool, files: Mapping[int, str]) -> dict[
 
 
 def _print_json(view: View, rows: Sequence[dict[str, object]]) -> None:
-    json.dump({"devices": rows, "limits": view.limits}, sys.stdout, indent=2)
+    json.dump({"devices": rows, "limitations": view.limitations}, sys.stdout, indent=2)
     sys.stdout.write("\n")
 
 
 def _print_table(view: View, rows: Sequence[dict[str, object]]) -> None:
-    for limit in view.limits:
+    for limit in view.limitations:
         sys.stdout.write(f"Attention: {limit}\n")
     if not rows:
         sys.stdout.write("This node has no VXLAN devices.\n")
@@ -408,7 +408,7 @@ def _print_table(view: View, rows: Sequence[dict[str, object]]) -> None:
             printable(str(cell))
             for cell in (
                 row["device"],
-                _place(row),
+                _netns(row),
                 row["vni"],
                 row["port"],
                 row["state"],
@@ -425,19 +425,19 @@ def _print_table(view: View, rows: Sequence[dict[str, object]]) -> None:
         sys.stdout.write("  ".join(padded).rstrip() + "\n")
 
 
-def _place(row: Mapping[str, object]) -> str:
+def _netns(row: Mapping[str, object]) -> str:
     """Where a device is, as a person finds it: the sandbox's file beside its number."""
     file = row["netns_file"]
-    return str(row["place"]) if file is None else f"{row['place']} ({file})"
+    return str(row["netns"]) if file is None else f"{row['netns']} ({file})"
 
 
-def _one(text: str) -> tuple[Place, int]:
-    place, _, ifindex = text.rpartition("#")
-    if not re.fullmatch(r"host|nsid:[0-9]{1,9}", place) or not re.fullmatch(
+def _one(text: str) -> tuple[Netns, int]:
+    netns, _, ifindex = text.rpartition("#")
+    if not re.fullmatch(r"host|nsid:[0-9]{1,9}", netns) or not re.fullmatch(
         "[1-9][0-9]{0,8}", ifindex
     ):
         raise argparse.ArgumentTypeError("must be like host#7 or nsid:4#11")
-    return Place.parse(place), int(ifindex)
+    return Netns.parse(netns), int(ifindex)
 
 
 def _seconds(text: str) -> float:

@@ -30,11 +30,11 @@ _VXLAN_KIND: Final = b"vxlan\0"
 BETWEEN_LOOKS: Final = 0.05
 """Seconds from one look to the next at the least: a lone event is looked at once, a burst together."""
 
-_MOST_DRAINED: Final = 1_000
+_MAX_DRAINED: Final = 1_000
 _RETRY_SECONDS: Final = 1.0
 _WHILE_IDLE_SECONDS: Final = 5.0
 """Between two looks while something looks dead: so its stretch of idleness stays believed."""
-_LEAST_SECONDS_BETWEEN_HINTS: Final = 1.0
+_MIN_SECONDS_BETWEEN_HINTS: Final = 1.0
 _REPEAT_SECONDS: Final = (5.0, 15.0, 60.0)
 """How long after a drift hint the next follows, while the devices stay."""
 
@@ -153,7 +153,7 @@ class LinkWatch:
             return _RETRY_SECONDS
         self._clock.saw(view.devices)
         self._sandboxes = frozenset(
-            each.identity.place.nsid for each in view.devices if not each.identity.place.is_host
+            each.identity.netns.nsid for each in view.devices if not each.identity.netns.is_host
         )
         port = self._data_path_port()
         ages = {
@@ -188,7 +188,7 @@ class LinkWatch:
         """
         now = time.monotonic()
         new = not dead <= self._told
-        pause = _LEAST_SECONDS_BETWEEN_HINTS if new else _REPEAT_SECONDS[self._repeats]
+        pause = _MIN_SECONDS_BETWEEN_HINTS if new else _REPEAT_SECONDS[self._repeats]
         left = self._told_at + pause - now
         if left > 0:
             return left
@@ -203,7 +203,7 @@ def _drain(events: NetlinkSocket) -> None:
     """Drop what is queued, a bounded share of it: the look that follows sees what came of it."""
     poller = select.poll()
     poller.register(events.fileno(), select.POLLIN)
-    for _ in range(_MOST_DRAINED):
+    for _ in range(_MAX_DRAINED):
         if not poller.poll(0):
             return
         with contextlib.suppress(EventsLostError):  # A look follows anyway.

@@ -17,8 +17,8 @@ from contract.runtime.selftest import SelfTest
 
 log = structlog.get_logger(__name__)
 
-_LONGEST_BETWEEN_HELLOS: Final = 600.0
-_LEAST_WAIT: Final = 0.05
+_MAX_HELLO_INTERVAL_SECONDS: Final = 600.0
+_MIN_WAIT: Final = 0.05
 _RETRY_SECONDS: Final = 5.0
 
 
@@ -85,7 +85,7 @@ class Watchdog:
         with self._lock:
             now = self._clock()
             if now >= self._overdue_at:
-                pause = min(self._silence * 2**self._hellos, _LONGEST_BETWEEN_HELLOS)
+                pause = min(self._silence * 2**self._hellos, _MAX_HELLO_INTERVAL_SECONDS)
                 self._overdue_at = now + max(pause, self._silence)
                 self._hellos += 1
                 self._hello(f"no request has come for {now - self._asked_at:.0f} s")
@@ -93,7 +93,7 @@ class Watchdog:
 
     def _run(self) -> None:
         left = 0.0
-        while not self._stopping.wait(max(left, _LEAST_WAIT)):
+        while not self._stopping.wait(max(left, _MIN_WAIT)):
             try:
                 left = self.step()
             except Exception:

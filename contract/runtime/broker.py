@@ -24,7 +24,7 @@ from contract.runtime.transport import CheckedConnection
 NODE_QUEUE_EXPIRES: Final = 3600.0
 """Seconds without use after which the broker drops a node's queue: one that never returns leaves nothing."""
 
-MOST_WAITING: Final = 10_000
+MAX_WAITING: Final = 10_000
 """While so many messages wait for the controllers, workers add no hints: nobody takes them."""
 
 HINT_EXPIRES: Final = 600.0

@@ -22,7 +22,7 @@ _VARIABLE: Final = "VXLAN_OPERATOR_STARTED_ANEW"
 _RETRY_SECONDS: Final = 5.0
 
 
-def start_anew(reason: str, *, failures: int = 0) -> NoReturn:
+def restart(reason: str, *, failures: int = 0) -> NoReturn:
     """Replace this process by a new one with the same arguments and environment.
 
     Args:
@@ -39,8 +39,8 @@ def start_anew(reason: str, *, failures: int = 0) -> NoReturn:
         os._exit(1)
 
 
-def started_anew() -> bool:
-    """Whether this process was started by `start_anew`: what it needs was there a moment ago."""
+def was_restarted() -> bool:
+    """Whether this process was started by `restart`: what it needs was there a moment ago."""
     return _VARIABLE in os.environ
 
 
@@ -61,7 +61,7 @@ def persist(run: Callable[[], None]) -> None:
     try:
         run()
     except OperatorError as error:
-        if not started_anew():
+        if not was_restarted():
             raise
         time.sleep(_RETRY_SECONDS)
-        start_anew(str(error), failures=failures_before())
+        restart(str(error), failures=failures_before())

@@ -21,15 +21,15 @@ log = structlog.get_logger(__name__)
 PINGS: Final = 2
 """So many without an answer mean a hang: one may be lost, to a flushed broker for example."""
 
-LONGEST_SILENCE: Final = 600.0
+MAX_SILENCE_SECONDS: Final = 600.0
 """Seconds to which the silence grows, doubling, while new processes do not help either."""
 
-_LEAST_PATIENCE: Final = 1.0
+_MIN_PATIENCE: Final = 1.0
 
 RECONNECT_SECONDS: Final = 35.0
 """How long a consumer may take to find a broker again that was away: more than Celery's longest pause."""
 
-LONGEST_TASK: Final = 300.0
+MAX_TASK_SECONDS: Final = 300.0
 """Seconds after which a task that does not end is a hang too; before that it is only long."""
 
 
@@ -115,12 +115,12 @@ class SelfTest:
     def _left(self) -> float:
         """Seconds until there is something to do."""
         if self._busy:
-            since, pause = self._heard_at, LONGEST_TASK
+            since, pause = self._heard_at, MAX_TASK_SECONDS
         elif self._pinged_at is None:
-            longest = max(self._silence, LONGEST_SILENCE)
+            longest = max(self._silence, MAX_SILENCE_SECONDS)
             since, pause = self._heard_at, min(self._silence * 2**self._failures, longest)
         else:
-            since, pause = self._pinged_at, max(self._silence / 4, _LEAST_PATIENCE)
+            since, pause = self._pinged_at, max(self._silence / 4, _MIN_PATIENCE)
             if self._was_away and self._unanswered == 1:
                 pause = max(pause, RECONNECT_SECONDS)
         return since + pause - self._clock()

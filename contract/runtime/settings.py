@@ -29,7 +29,7 @@ BrokerUrl = Annotated[
 UNCLAIMED_SECONDS: Final = 300.0
 """Minutes: a disk that holds dockerd up, or a machine that swaps, is done with a join long before."""
 
-_LEAST_UNCLAIMED_SECONDS: Final = 60.0
+_MIN_UNCLAIMED_SECONDS: Final = 60.0
 
 
 def minutes(seconds: float) -> float:
@@ -38,8 +38,8 @@ def minutes(seconds: float) -> float:
     Raises:
         ValueError: it is neither 0 nor at least a minute.
     """
-    if seconds != 0 and seconds < _LEAST_UNCLAIMED_SECONDS:
-        raise ValueError(f"must be 0 (never) or at least {_LEAST_UNCLAIMED_SECONDS:g}")
+    if seconds != 0 and seconds < _MIN_UNCLAIMED_SECONDS:
+        raise ValueError(f"must be 0 (never) or at least {_MIN_UNCLAIMED_SECONDS:g}")
     return seconds
 
 
@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         return "; ".join(problems), "set " + " and ".join(names)
 
 
-def tell(error: OperatorError) -> None:
+def print_error(error: OperatorError) -> None:
     """Print the one line that ends a command."""
     line = f"error: {error.problem}; to put it right: {error.remedy}"
     sys.stderr.write(printable(line) + "\n")

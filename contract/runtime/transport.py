@@ -29,21 +29,21 @@ from pydantic import (
 )
 from redis import Redis
 
-from contract.messages import Moment
+from contract.messages import Timestamp
 from contract.queues import tasks_of
 
 log = structlog.get_logger(__name__)
 
-LONGEST_MESSAGE: Final = 32 * 2**20
+MAX_MESSAGE_BYTES: Final = 32 * 2**20
 """Bytes. A report of 20,000 devices, of networks with the longest of names, has 24 million."""
 
-_MOST_MARKS: Final = 1_000_000
+_MAX_MARKS: Final = 1_000_000
 """How many values a body may have, told by its commas and brackets; that report has 422,000.
 
 Each costs up to 100 bytes of memory, also where it has two in the message.
 """
 
-_MOST_ENVELOPE_MARKS: Final = 10_000
+_MAX_ENVELOPE_MARKS: Final = 10_000
 """The same of what is around the body: some sixty, and a thousand characters of arguments shown."""
 
 _TELL_SECONDS: Final = 10.0
@@ -60,7 +60,7 @@ class _Part(BaseModel):
 class _Headers(_Part):
     task: Annotated[str, StringConstraints(max_length=100)]
     id: Annotated[str, StringConstraints(max_length=100)]
-    expires: Moment | None = None
+    expires: Timestamp | None = None
     compression: None = None
 
 
@@ -98,9 +98,9 @@ def checked(raw: bytes, queue: str) -> bytes:
     Raises:
         RefusedError: it is not one of ours.
     """
-    if len(raw) > LONGEST_MESSAGE:
-        raise RefusedError(f"it has {len(raw)} bytes, more than {LONGEST_MESSAGE}")
-    _bound(raw, _MOST_ENVELOPE_MARKS)
+    if len(raw) > MAX_MESSAGE_BYTES:
+        raise RefusedError(f"it has {len(raw)} bytes, more than {MAX_MESSAGE_BYTES}")
+    _bound(raw, _MAX_ENVELOPE_MARKS)
     try:
         envelope = _Envelope.model_validate_json(raw)
     except ValidationError as error:
@@ -110,7 +110,7 @@ def checked(raw: bytes, queue: str) -> bytes:
     headers = envelope.headers
     if headers.task not in tasks_of(queue):
         raise RefusedError("its task is none of this queue's")
-    _bound(envelope.body, _MOST_MARKS)
+    _bound(envelope.body, _MAX_MARKS)
     try:
         _BODY.validate_json(envelope.body)
     except ValidationError:

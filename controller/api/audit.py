@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 
-from controller.api.answers.audit import AuditAnswer, AuditPage, AuditStats, StoryAnswer
+from controller.api.answers.audit import AuditAnswer, AuditPage, AuditStats, TimelineAnswer
 from controller.api.context import Context
 from controller.api.cursor import Cursor
 from controller.api.parameters import ParameterError
@@ -60,14 +60,14 @@ def routes(context: Context) -> APIRouter:
         with database.read() as session:
             return AuditAnswer.of(timeline.row(session, id))
 
-    @router.get("/{id}/story")
-    def story(
+    @router.get("/{id}/timeline")
+    def run_timeline(
         id: Annotated[  # noqa: A002
             str, Path(max_length=255, description="of a row, or of a run, or how a run's begins")
         ],
-    ) -> StoryAnswer:
+    ) -> TimelineAnswer:
         """All that is recorded of a run, in order; or of what happened without a run."""
         with database.read() as session:
-            return StoryAnswer.of(timeline.story(session, id))
+            return TimelineAnswer.of(timeline.timeline(session, id))
 
     return router

@@ -10,18 +10,18 @@ from controller.api import problems
 from controller.api.answers.chain import VerifyAnswer
 from controller.api.context import Context
 from controller.audit import verify
-from controller.audit.chain import Mark
+from controller.audit.chain import ChainPosition
 from controller.audit.export import PrunedError, export
 
-_MOST_EXPECTED: Final = 10
+_MAX_EXPECTED: Final = 10
 
 
-def _place(text: str) -> str:
-    Mark.parse(text)
+def _position(text: str) -> str:
+    ChainPosition.parse(text)
     return text
 
 
-Place = Annotated[str, AfterValidator(_place)]
+Position = Annotated[str, AfterValidator(_position)]
 
 
 def routes(context: Context) -> APIRouter:
@@ -32,11 +32,11 @@ def routes(context: Context) -> APIRouter:
     @router.get("/verify")
     def verify_step(
         after: Annotated[
-            Place | None, Query(description="`reached` of the answer before; none: begin")
+            Position | None, Query(description="`reached` of the answer before; none: begin")
         ] = None,
         expect: Annotated[
-            list[Place] | None,
-            Query(max_length=_MOST_EXPECTED, description="POSITION:HASH that was kept elsewhere"),
+            list[Position] | None,
+            Query(max_length=_MAX_EXPECTED, description="POSITION:HASH that was kept elsewhere"),
         ] = None,
         rows: Annotated[
             int, Query(ge=1, le=5 * verify.ROWS_AT_ONCE, description="check so many, about")
@@ -47,24 +47,24 @@ def routes(context: Context) -> APIRouter:
             return VerifyAnswer.of(
                 verify.step(
                     session,
-                    None if after is None else Mark.parse(after),
-                    [Mark.parse(each) for each in expect or ()],
+                    None if after is None else ChainPosition.parse(after),
+                    [ChainPosition.parse(each) for each in expect or ()],
                     rows,
                 )
             )
 
     @router.get("/export")
     def export_all(
-        after: Annotated[Place | None, Query(description="`head` of the export before")] = None,
+        after: Annotated[Position | None, Query(description="`head` of the export before")] = None,
         since: Annotated[AwareDatetime | None, Query(description="stored then or later")] = None,
         until: Annotated[AwareDatetime | None, Query(description="stored before then")] = None,
     ) -> Response:
         """All rows in the order of the chain, as JSON lines; the last line says how many they were."""
         if since is not None and until is not None and until <= since:
             return problems.problem(422, "Invalid request", "until: must be later than since")
-        place = None if after is None else Mark.parse(after)
+        start = None if after is None else ChainPosition.parse(after)
         try:
-            pieces = export(database, after=place, since=since, until=until)
+            pieces = export(database, after=start, since=since, until=until)
         except PrunedError as error:
             return problems.problem(
                 410, "Pruned", f"after: {error}; they are in the archives of the retention"

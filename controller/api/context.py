@@ -8,8 +8,8 @@ from contract.verdicts import Mode
 from controller.api.same_site import LOOPBACK, Hosts
 from controller.db.engine import Database
 from controller.runs.dispatch import Ask
-from controller.safety.breaker import DEFAULTS, Limits
-from controller.workqueue.queue import Ring
+from controller.safety.breaker import DEFAULTS, BreakerLimits
+from controller.workqueue.queue import Notify
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Context:
 
     database: Database
     mode: Mode
-    ring: Ring
+    notify: Notify
     at_once: Callable[[Ask], None] | None = None
     leading: Callable[[], bool] = lambda: True
-    breaker: Limits = DEFAULTS
+    breaker: BreakerLimits = DEFAULTS
     stale_after: timedelta = timedelta(minutes=3)
     hosts: Hosts = LOOPBACK

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from controller.audit.queries.pages import Position
+from controller.audit.queries.pages import RowKey
 
 _VERSION: Final = 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,7 +23,7 @@ class Cursor:
         since, until: the question's bounds, as they were at its first page: `2h` is not moved on.
     """
 
-    position: Position
+    position: RowKey
     since: datetime | None
     until: datetime | None
 
@@ -44,7 +44,7 @@ class Cursor:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             version, at, number, since, until, digest = json.loads(raw)
             known = version == _VERSION and 0 <= _integer(number) < 2**63
-            cursor = cls(Position(_moment(at), number), _optional(since), _optional(until))
+            cursor = cls(RowKey(_moment(at), number), _optional(since), _optional(until))
         except (ValueError, TypeError, OverflowError, RecursionError):
             known = False
         if not known:

@@ -8,10 +8,10 @@ from pydantic import BaseModel
 from controller.api.answers.audit import AuditAnswer
 from controller.api.answers.devices import DeviceAnswer
 from controller.api.context import Context
-from controller.views.explain import LONGEST, explain
+from controller.views.explain import MAX_LENGTH, explain
 
 Line = Annotated[
-    str, Query(min_length=1, max_length=LONGEST, description="as Docker or Swarm wrote it")
+    str, Query(min_length=1, max_length=MAX_LENGTH, description="as Docker or Swarm wrote it")
 ]
 
 

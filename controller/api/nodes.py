@@ -28,7 +28,7 @@ from controller.db.states import RunState
 from controller.views import queries
 from controller.views.queries import DeviceKey
 
-_MOST: Final = 1000
+_MAX_ROWS: Final = 1000
 """Rows in one answer."""
 
 NetworkFilter = Annotated[
@@ -89,7 +89,7 @@ def routes(context: Context) -> APIRouter:
 
     @router.get("/api/v1/nodes")
     def nodes(
-        after: After = None, ready: Status | None = None, limit: Limit = _MOST
+        after: After = None, ready: Status | None = None, limit: Limit = _MAX_ROWS
     ) -> list[NodeAnswer]:
         """The nodes of the Swarm, by hostname."""
         with database.read() as session:
@@ -104,11 +104,11 @@ def routes(context: Context) -> APIRouter:
             return NodeDetailAnswer.with_details(
                 answer,
                 queries.attachments_of_node(session, found),
-                queries.devices(session, node=found, limit=_MOST),
+                queries.devices(session, node=found, limit=_MAX_ROWS),
             )
 
     @router.get("/api/v1/networks")
-    def networks(after: After = None, limit: Limit = _MOST) -> list[NetworkAnswer]:
+    def networks(after: After = None, limit: Limit = _MAX_ROWS) -> list[NetworkAnswer]:
         """The overlay networks of the Swarm, by name."""
         with database.read() as session:
             rows = queries.networks(session, after=after, limit=limit)
@@ -122,8 +122,8 @@ def routes(context: Context) -> APIRouter:
             nodes = queries.carriers(session, [found]).get(found.id, 0)
             return NetworkDetailAnswer.with_details(
                 NetworkAnswer.of(found, nodes),
-                queries.attachments_of_network(session, found, _MOST),
-                queries.devices(session, network=found, limit=_MOST),
+                queries.attachments_of_network(session, found, _MAX_ROWS),
+                queries.devices(session, network=found, limit=_MAX_ROWS),
             )
 
     @router.get("/api/v1/devices")
@@ -132,7 +132,7 @@ def routes(context: Context) -> APIRouter:
         network: NetworkFilter = None,
         verdict: Verdict | None = None,
         after: AfterDevice = None,
-        limit: Limit = _MOST,
+        limit: Limit = _MAX_ROWS,
     ) -> list[DeviceAnswer]:
         """The VXLAN devices that the last reports showed, node by node."""
         with database.read() as session:
@@ -174,5 +174,5 @@ def _nodes(session: Session, nodes: Sequence[Node]) -> list[NodeAnswer]:
 
 
 def _device_key(given: str) -> DeviceKey:
-    node_id, place, ifindex = given.split("/")
-    return DeviceKey(node_id, place, int(ifindex))
+    node_id, netns, ifindex = given.split("/")
+    return DeviceKey(node_id, netns, int(ifindex))

@@ -41,7 +41,7 @@ Token = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z._:~-]{
 ANONYMOUS: Final = "anonymous"
 
 
-class Said(BaseModel):
+class ActorAndReason(BaseModel):
     """Who decides, and why."""
 
     model_config = ConfigDict(extra="forbid")

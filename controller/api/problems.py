@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from controller.api.parameters import ParameterError
 from controller.audit.queries.timeline import AmbiguousRunError, UnknownRowError
-from controller.db.engine import is_away, told
+from controller.db.engine import database_message, is_away
 from controller.db.lookup import (
     AmbiguousNetworkError,
     AmbiguousNodeError,
@@ -74,7 +74,7 @@ class _DatabaseErrors:
                 "the controller made a mistake, or its database is not as it should be "
                 f"(`vxctl db check`); the controller's log says more: error_id {error_id}",
             )
-        words = told(error)
+        words = database_message(error)
         now = time.monotonic()
         if now - self._said_at >= _SAY_AGAIN_SECONDS:
             self._said_at = now

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.api.parameters import ParameterError
 from controller.audit.queries import pages, resolve, timeline
-from controller.timespec import moment
+from controller.timespec import parse_time
 
 _REPEATABLE: Final = {"stage"}
 
@@ -36,15 +36,15 @@ def _device(text: str) -> str:
     return text
 
 
-def _moment(text: object) -> datetime:
-    return moment(str(text), datetime.now(UTC))
+def _parse_time(text: object) -> datetime:
+    return parse_time(str(text), datetime.now(UTC))
 
 
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 Text = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
-Moment = Annotated[
+TimeSpec = Annotated[
     datetime,
-    BeforeValidator(_moment),
+    BeforeValidator(_parse_time),
     Field(description="ISO 8601 with a zone, a day, or how long ago: 90s, 15m, 2h, 7d, 4w"),
 ]
 
@@ -54,8 +54,8 @@ class Between(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    since: Moment | None = None
-    until: Moment | None = None
+    since: TimeSpec | None = None
+    until: TimeSpec | None = None
 
     @field_validator("until")
     @classmethod

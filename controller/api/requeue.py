@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from controller.api import problems
 from controller.api.answers.runs import RequeueAnswer, RunAnswer
 from controller.api.context import Context
-from controller.api.parameters import NodeName, Said, Token
+from controller.api.parameters import ActorAndReason, NodeName, Token
 from controller.audit.append import Entry, append
 from controller.db import lookup
 from controller.db.models import Node, Requeue, Run
@@ -23,7 +23,7 @@ from controller.workqueue import requeue
 from controller.workqueue.priorities import Priority
 
 
-class RequeueBody(Said):
+class RequeueBody(ActorAndReason):
     """Who asks for a run, and why; the same token asks only once."""
 
     token: Token | None = None
@@ -90,7 +90,7 @@ def _carry_out(context: Context, ask: Ask) -> None:
         entries = ask(session)
         append(session, entries, datetime.now(UTC))
     if entries:
-        context.ring(Priority.MANUAL)
+        context.notify(Priority.MANUAL)
 
 
 def _answer(session: Session, asked: Requeue) -> RequeueAnswer:

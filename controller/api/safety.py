@@ -11,26 +11,26 @@ from sqlalchemy.orm import Session
 from contract.verdicts import Mode
 from controller.api.answers.safety import BreakerAnswer, BreakerResetAnswer, DecisionAnswer
 from controller.api.context import Context
-from controller.api.parameters import NetworkName, NodeFilter, NodeName, Said
+from controller.api.parameters import ActorAndReason, NetworkName, NodeFilter, NodeName
 from controller.db import lookup
 from controller.db.models import Cluster, Node
 from controller.safety import breaker, decisions, modes
-from controller.safety.decisions import Target, Word
+from controller.safety.decisions import Attribution, Target
 from controller.safety.modes import Effective
 from controller.views import queries
 
 
-class SaidMode(Said):
+class SaidMode(ActorAndReason):
     """Who sets which mode, and why; `default` leaves it to whoever else has a say."""
 
     mode: Literal["observe", "enforce", "default"]
 
 
-SaidBody = Annotated[Said, Body()]
-_NOTHING: Final = Said()
+SaidBody = Annotated[ActorAndReason, Body()]
+_NOTHING: Final = ActorAndReason()
 
 Find = Callable[[Session], Target]
-Act = Callable[[Session, Target, Word], bool]
+Act = Callable[[Session, Target, Attribution], bool]
 
 
 def routes(context: Context) -> APIRouter:
@@ -38,13 +38,13 @@ def routes(context: Context) -> APIRouter:
     router = APIRouter(prefix="/api/v1")
     database = context.database
 
-    def decide(find: Find, said: Said, act: Act) -> DecisionAnswer:
+    def decide(find: Find, said: ActorAndReason, act: Act) -> DecisionAnswer:
         with database.write() as session:
             target = find(session)
             changed = act(session, target, _word(said))
             effective = _effective(target, queries.known_cluster(session), context.mode)
             answer = DecisionAnswer.of(target, effective, changed=changed)
-        context.ring()
+        context.notify()
         return answer
 
     @router.post("/nodes/{node}/pause")
@@ -104,14 +104,14 @@ def routes(context: Context) -> APIRouter:
         with database.write() as session:
             names = breaker.reset(session, lookup.maybe_node(session, node), _word(said))
             answer = BreakerResetAnswer(reset=names, breaker=_breaker(session, context))
-        context.ring()
+        context.notify()
         return answer
 
     return router
 
 
-def _word(said: Said) -> Word:
-    return Word(said.actor, said.why, datetime.now(UTC))
+def _word(said: ActorAndReason) -> Attribution:
+    return Attribution(said.actor, said.why, datetime.now(UTC))
 
 
 def _mode(said: SaidMode) -> Act:

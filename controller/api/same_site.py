@@ -33,7 +33,7 @@ _OWN_SITE: Final = frozenset({"same-origin", "none"})
 _PORTS: Final = {"http": 80, "https": 443}
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::([0-9]{1,5}))?")
 _ORIGIN: Final = re.compile(r"(https?)://(.+)")
-_MOST_SHOWN: Final = 100
+_MAX_SHOWN: Final = 100
 """Characters of a header that an answer repeats."""
 
 
@@ -125,7 +125,7 @@ class SameSiteOnly:
         host = _Place.parse(said)
         if host is None or host.host not in self._hosts:
             return (
-                f"this controller is not known as {said[:_MOST_SHOWN]!r}; use localhost or the address that "
+                f"this controller is not known as {said[:_MAX_SHOWN]!r}; use localhost or the address that "
                 "it listens on, or add that name to VXLAN_OPERATOR_ALLOWED_HOSTS of the controller"
             )
         if method in _SAFE:
@@ -134,7 +134,7 @@ class SameSiteOnly:
         if (origin is None or _is_of(origin, host)) and (site is None or site in _OWN_SITE):
             return None
         return (
-            f"a web page of another site ({(origin or site or '')[:_MOST_SHOWN]!r}) has a browser ask for "
+            f"a web page of another site ({(origin or site or '')[:_MAX_SHOWN]!r}) has a browser ask for "
             "this; use vxctl, or the controller's own page /docs (a proxy must pass Host on as it is)"
         )
 
@@ -151,9 +151,9 @@ def _is_of(origin: str, host: _Place) -> bool:
     if match is None:
         return False
     scheme, authority = match.groups()
-    place = _Place.parse(authority)
+    address = _Place.parse(authority)
     default = _PORTS[scheme]
-    return place is not None and (place.host, place.port or default) == (
+    return address is not None and (address.host, address.port or default) == (
         host.host,
         host.port or default,
     )

@@ -34,7 +34,7 @@ from sqlalchemy.orm import Session
 
 from contract.messages import DeviceIdentity
 from contract.verdicts import Stage, Urgency, Verdict
-from controller.audit.chain import CHAINED, START, Link, Mark, link, plain
+from controller.audit.chain import CHAINED, START, ChainPosition, ChainRow, link, plain
 from controller.db.engine import AT_ONCE
 from controller.db.models import (
     AuditHead,
@@ -154,13 +154,13 @@ def adopt(session: Session, limit: int) -> int:
     return len(links)
 
 
-def head_of(session: Session) -> Mark:
+def head_of(session: Session) -> ChainPosition:
     """The end of the chain."""
     head = session.execute(select(AuditHead.position, AuditHead.hash)).one_or_none()
-    return START if head is None else Mark(head.position, head.hash)
+    return START if head is None else ChainPosition(head.position, head.hash)
 
 
-def links(session: Session, after: int, limit: int) -> list[Link]:
+def links(session: Session, after: int, limit: int) -> list[ChainRow]:
     """Rows of the chain in its order, just as they are stored: also what no program of ours wrote."""
     dialect = session.get_bind().dialect.name
     columns = [_raw(_TABLE.c[name], dialect) for name in CHAINED]
@@ -170,7 +170,7 @@ def links(session: Session, after: int, limit: int) -> list[Link]:
         .order_by(AuditRow.position)
         .limit(limit)
     )
-    return [Link(id_, digest, says) for id_, digest, *says in rows]
+    return [ChainRow(id_, digest, says) for id_, digest, *says in rows]
 
 
 def _raw(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
@@ -216,7 +216,7 @@ def _values(entry: Entry) -> dict[str, Any]:
         "node_name": None if node is None else node.hostname,
         "network_id": entry.network_id if network is None else network.id,
         "network_name": None if network is None else network.name,
-        "place": None if identity is None else identity.place,
+        "netns": None if identity is None else identity.netns,
         "ifindex": None if identity is None else identity.ifindex,
         "name": None if identity is None else identity.name,
         "vni": None if identity is None else identity.vni,

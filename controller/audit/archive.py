@@ -13,30 +13,38 @@ from pathlib import Path
 from typing import Any, Final
 
 from contract.runtime.errors import OperatorError
-from controller.audit.chain import CHAINED, START, Fault, Finding, Link, Mark, Walk
+from controller.audit.chain import (
+    CHAINED,
+    START,
+    ChainCheck,
+    ChainPosition,
+    ChainRow,
+    Fault,
+    Finding,
+)
 
 _ROWS: Final = 1_000
 _LINE: Final = 1_000_000
 """Longer than any line of ours."""
 
 
-def line(row: Link) -> str:
+def line(row: ChainRow) -> str:
     """A row as a line."""
     digest = None if row.hash is None else row.hash.hex()
     return _json({"id": row.id, **dict(zip(CHAINED, row.says, strict=True)), "hash": digest})
 
 
-def first(after: Mark) -> str:
+def first(after: ChainPosition) -> str:
     """The first line of a file."""
     return _json({"after": str(after)})
 
 
-def last(head: Mark, rows: int) -> str:
+def last(head: ChainPosition, rows: int) -> str:
     """The last line of a file."""
     return _json({"head": str(head), "rows": rows})
 
 
-def write(path: Path, after: Mark, rows: Sequence[Link], head: Mark) -> None:
+def write(path: Path, after: ChainPosition, rows: Sequence[ChainRow], head: ChainPosition) -> None:
     """Write a file, compressed, and make sure that it is on disk under its name; replaces one of that name.
 
     Raises:
@@ -59,7 +67,9 @@ def write(path: Path, after: Mark, rows: Sequence[Link], head: Mark) -> None:
         os.close(folder)
 
 
-def check(paths: Iterable[Path], expected: Iterable[Mark] = ()) -> tuple[Mark, int, Finding | None]:
+def check(
+    paths: Iterable[Path], expected: Iterable[ChainPosition] = ()
+) -> tuple[ChainPosition, int, Finding | None]:
     """Follow the chain through files, given in any order; return where it ends, its rows, what is wrong.
 
     Raises:
@@ -69,7 +79,7 @@ def check(paths: Iterable[Path], expected: Iterable[Mark] = ()) -> tuple[Mark, i
     kept = set(expected)
     # What follows a place that was kept is as good as what follows the beginning.
     began = files[0][0] if files and files[0][0] in kept else START
-    walk, rows = Walk(began, kept), 0
+    walk, rows = ChainCheck(began, kept), 0
     for after, path in files:
         if after.position > walk.mark.position:
             return walk.mark, rows, _gap(walk.mark, after)
@@ -83,7 +93,7 @@ def check(paths: Iterable[Path], expected: Iterable[Mark] = ()) -> tuple[Mark, i
     return walk.mark, rows, None
 
 
-def _gap(end: Mark, after: Mark) -> Finding:
+def _gap(end: ChainPosition, after: ChainPosition) -> Finding:
     return Finding(
         Fault.MISSING,
         end.position + 1,
@@ -92,18 +102,18 @@ def _gap(end: Mark, after: Mark) -> Finding:
     )
 
 
-def _after(path: Path) -> Mark:
+def _after(path: Path) -> ChainPosition:
     for text in _lines(path):
         try:
-            return Mark.parse(json.loads(text)["after"])
+            return ChainPosition.parse(json.loads(text)["after"])
         except (ValueError, KeyError, TypeError) as error:
             raise _not_ours(path, "its first line") from error
     raise _not_ours(path, "an empty file")
 
 
-def _batches(path: Path) -> Iterator[list[Link]]:
+def _batches(path: Path) -> Iterator[list[ChainRow]]:
     """The rows of a file; checks its last line."""
-    batch: list[Link] = []
+    batch: list[ChainRow] = []
     rows, end = 0, None
     for number, text in enumerate(_lines(path)):
         if end is not None:
@@ -115,7 +125,9 @@ def _batches(path: Path) -> Iterator[list[Link]]:
             if "rows" in said:
                 end = int(said["rows"])
                 continue
-            row = Link(said["id"], bytes.fromhex(said["hash"]), [said[name] for name in CHAINED])
+            row = ChainRow(
+                said["id"], bytes.fromhex(said["hash"]), [said[name] for name in CHAINED]
+            )
             int.__index__(row.position)  # Compared with numbers from here on.
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _not_ours(path, f"line {number + 1}") from error

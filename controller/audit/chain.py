@@ -17,7 +17,7 @@ from uuid import UUID
 
 CHAINED: Final = (
     "entry_id", "at", "stored_at", "stage", "actor", "node_id", "node_name", "network_id",
-    "network_name", "place", "ifindex", "name", "vni", "port", "verdict", "urgency", "reason",
+    "network_name", "netns", "ifindex", "name", "vni", "port", "verdict", "urgency", "reason",
     "evidence", "run_id", "worker_version", "position",
 )  # fmt: skip
 """What a hash covers, in this order: all but the row's number, which each database gives by itself."""
@@ -25,7 +25,7 @@ CHAINED: Final = (
 _encode: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
-class Mark(NamedTuple):
+class ChainPosition(NamedTuple):
     """A place in the chain: `position:hash` is all that need be kept elsewhere to recognise it."""
 
     position: int
@@ -35,7 +35,7 @@ class Mark(NamedTuple):
         return f"{self.position}:{self.hash.hex()}"
 
     @classmethod
-    def parse(cls, text: str) -> "Mark":
+    def parse(cls, text: str) -> "ChainPosition":
         """The place that `str` wrote.
 
         Raises:
@@ -47,11 +47,11 @@ class Mark(NamedTuple):
         return cls(int(found[1]), bytes.fromhex(found[2]))
 
 
-START: Final = Mark(0, bytes(32))
+START: Final = ChainPosition(0, bytes(32))
 """Before the first row."""
 
 
-class Link(NamedTuple):
+class ChainRow(NamedTuple):
     """A row as the chain sees it.
 
     Attributes:
@@ -118,7 +118,7 @@ class Finding:
     detail: str
 
 
-class Walk:
+class ChainCheck:
     """Follows a chain from a place whose hash is known.
 
     Args:
@@ -126,17 +126,17 @@ class Walk:
         expected: places of the chain that were kept elsewhere.
     """
 
-    def __init__(self, mark: Mark, expected: Iterable[Mark] = ()) -> None:
+    def __init__(self, mark: ChainPosition, expected: Iterable[ChainPosition] = ()) -> None:
         self.mark = mark
         self._expected = {each.position: each.hash for each in expected}
 
-    def follow(self, rows: Sequence[Link]) -> Finding | None:
+    def follow(self, rows: Sequence[ChainRow]) -> Finding | None:
         """Go on over rows in the order of their positions, up to the first that is wrong."""
         for number, row in enumerate(rows):
             position, before = self.mark.position + 1, self.mark.hash
             if row.position != position or link(before, row.says) != row.hash:
                 return self._why(rows[number:])
-            self.mark = Mark(position, row.hash)
+            self.mark = ChainPosition(position, row.hash)
             if self._expected.get(position, row.hash) != row.hash:
                 kept = self._expected[position].hex()
                 return Finding(
@@ -148,7 +148,7 @@ class Walk:
                 )
         return None
 
-    def _why(self, rows: Sequence[Link]) -> Finding:
+    def _why(self, rows: Sequence[ChainRow]) -> Finding:
         """What is wrong with the first of these rows, as far as those behind it can tell."""
         wrong, position = rows[0], self.mark.position + 1
         if isinstance(wrong.position, int) and wrong.position > position:
@@ -161,9 +161,9 @@ class Walk:
             if self._fits(other, self.mark):
                 # Positions are given anew by whoever wants no gap to show; hashes they cannot make.
                 later = any(
-                    self._fits(wrong, Mark(place, each.hash))
+                    self._fits(wrong, ChainPosition(position, each.hash))
                     for number, each in enumerate(rows)
-                    for place in (position + number - 1, position + number)
+                    for position in (position + number - 1, position + number)
                     if each.hash is not None
                 )
                 return Finding(
@@ -180,5 +180,5 @@ class Walk:
         )
 
     @staticmethod
-    def _fits(row: Link, after: Mark) -> bool:
+    def _fits(row: ChainRow, after: ChainPosition) -> bool:
         return link(after.hash, [*row.says[:-1], after.position + 1]) == row.hash

@@ -6,7 +6,7 @@ from typing import Final
 
 from controller.audit import archive, verify
 from controller.audit.append import head_of, links
-from controller.audit.chain import CHAINED, Link, Mark, plain
+from controller.audit.chain import CHAINED, ChainPosition, ChainRow, plain
 from controller.db.engine import Database
 
 _ROWS: Final = 1_000
@@ -20,7 +20,7 @@ class PrunedError(Exception):
 def export(
     database: Database,
     *,
-    after: Mark | None = None,
+    after: ChainPosition | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Iterator[bytes]:
@@ -42,7 +42,7 @@ def export(
     if after is not None and after.position < begin.position:
         raise PrunedError(f"rows up to {begin.position} were pruned")
 
-    def wanted(row: Link) -> bool:
+    def wanted(row: ChainRow) -> bool:
         # Row by row: one of the first release is older than its place. The same form for all, so that
         # times compare as text.
         stored: str = row.says[_STORED_AT]
@@ -54,7 +54,7 @@ def export(
 
 
 def _pieces(
-    database: Database, mark: Mark, head: Mark, wanted: Callable[[Link], bool]
+    database: Database, mark: ChainPosition, head: ChainPosition, wanted: Callable[[ChainRow], bool]
 ) -> Iterator[bytes]:
     rows, exported = 0, None
     while mark.position < head.position:
@@ -68,9 +68,9 @@ def _pieces(
                 lines += (
                     [archive.line(row)] if exported else [archive.first(mark), archive.line(row)]
                 )
-                exported = Mark(row.position, row.hash or b"")
+                exported = ChainPosition(row.position, row.hash or b"")
                 rows += 1
-            mark = Mark(row.position, row.hash or b"")
+            mark = ChainPosition(row.position, row.hash or b"")
         if lines:
             yield "".join(lines).encode()
     end = archive.last(exported or mark, rows)

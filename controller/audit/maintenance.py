@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from controller.audit.append import adopt, head_of
-from controller.audit.retention import Retention
+from controller.audit.retention import AuditRetention
 from controller.db.engine import Database
 
 log = structlog.get_logger(__name__)
@@ -18,7 +18,7 @@ IDLE_SECONDS: Final = 60.0
 _LINKED_AT_ONCE: Final = 500
 
 
-class Custodian:
+class Maintenance:
     """One of them at a time, in the controller that leads.
 
     Args:
@@ -30,7 +30,7 @@ class Custodian:
     def __init__(
         self,
         database: Database,
-        retention: Retention | None,
+        retention: AuditRetention | None,
         *,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:

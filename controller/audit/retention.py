@@ -16,7 +16,7 @@ from sqlalchemy import delete, insert
 from contract.verdicts import Stage
 from controller.audit import archive, verify
 from controller.audit.append import Entry, append, links
-from controller.audit.chain import CHAINED, Mark, Walk, plain
+from controller.audit.chain import CHAINED, ChainCheck, ChainPosition, plain
 from controller.db.engine import Database
 from controller.db.models import AuditAnchor, AuditRow
 from controller.db.states import CONTROLLER
@@ -29,7 +29,7 @@ ROWS: Final = 5_000
 _STORED_AT: Final = CHAINED.index("stored_at")
 
 
-class Retention:
+class AuditRetention:
     """Prunes what is older than so many whole days (UTC).
 
     Args:
@@ -56,7 +56,7 @@ class Retention:
         rows = list(takewhile(lambda row: row.says[_STORED_AT] < before, rows))
         if not rows:
             return 0
-        walk = Walk(anchor)
+        walk = ChainCheck(anchor)
         finding = walk.follow(rows)
         if finding is not None:
             log.error(
@@ -80,7 +80,7 @@ class Retention:
         log.info("audit rows pruned", rows=len(rows), through=str(walk.mark), archive=str(file))
         return len(rows)
 
-    def _delete(self, mark: Mark, rows: int, file: Path, now: datetime) -> None:
+    def _delete(self, mark: ChainPosition, rows: int, file: Path, now: datetime) -> None:
         with self._database.write() as session:
             # Whoever prunes the same batch at the same time fails here, and has changed nothing.
             session.execute(

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from controller.audit.append import head_of, links
-from controller.audit.chain import START, Fault, Finding, Mark, Walk
+from controller.audit.chain import START, ChainCheck, ChainPosition, Fault, Finding
 from controller.db.models import AuditAnchor, AuditRow
 
 ROWS_AT_ONCE: Final = 20_000
@@ -32,18 +32,18 @@ class Progress:
         finding: the first thing that is wrong; then nothing more is checked.
     """
 
-    began: Mark
-    mark: Mark
+    began: ChainPosition
+    mark: ChainPosition
     checked: int
-    head: Mark
+    head: ChainPosition
     done: bool
     finding: Finding | None
 
 
 def step(
     session: Session,
-    after: Mark | None = None,
-    expected: Iterable[Mark] = (),
+    after: ChainPosition | None = None,
+    expected: Iterable[ChainPosition] = (),
     rows: int = ROWS_AT_ONCE,
 ) -> Progress:
     """Check up to so many rows.
@@ -60,7 +60,7 @@ def step(
     expected = list(expected)
     head, anchor = head_of(session), last_anchor(session)
     began = anchor if after is None or after.position < anchor.position else after
-    walk = Walk(began, expected)
+    walk = ChainCheck(began, expected)
     finding = None if began is after else _before(session, anchor, expected)
     done = False
     while finding is None and not done and walk.mark.position - began.position < rows:
@@ -73,14 +73,14 @@ def step(
     return Progress(began, walk.mark, checked, head, done or finding is not None, finding)
 
 
-def last_anchor(session: Session) -> Mark:
+def last_anchor(session: Session) -> ChainPosition:
     """Up to where the chain was pruned."""
     anchor = session.execute(
         select(AuditAnchor.position, AuditAnchor.hash)
         .order_by(AuditAnchor.position.desc())
         .limit(1)
     ).one_or_none()
-    return START if anchor is None else Mark(anchor.position, anchor.hash)
+    return START if anchor is None else ChainPosition(anchor.position, anchor.hash)
 
 
 def pruned_id(position: int) -> UUID:
@@ -88,7 +88,9 @@ def pruned_id(position: int) -> UUID:
     return uuid5(_PRUNED, str(position))
 
 
-def _before(session: Session, anchor: Mark, expected: Iterable[Mark]) -> Finding | None:
+def _before(
+    session: Session, anchor: ChainPosition, expected: Iterable[ChainPosition]
+) -> Finding | None:
     """What is wrong with where the chain begins."""
     left = session.execute(
         select(AuditRow.id, AuditRow.position)
@@ -126,7 +128,9 @@ def _before(session: Session, anchor: Mark, expected: Iterable[Mark]) -> Finding
     return None
 
 
-def _end(session: Session, mark: Mark, head: Mark, expected: Iterable[Mark]) -> Finding | None:
+def _end(
+    session: Session, mark: ChainPosition, head: ChainPosition, expected: Iterable[ChainPosition]
+) -> Finding | None:
     """What is wrong with where the chain ends."""
     if mark != head:
         return Finding(

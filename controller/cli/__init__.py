@@ -1,8 +1,8 @@
-"""The command `vxctl`: `commands` puts the verbs of `serve`, `nodes`, `get`, `describe`, `explain`,
-`requeue`, `safety`, `audit` and `db` together.
+"""The command `vxctl`, one module a verb group.
 
-`chain` has the verbs under `audit` that are about the trail as a whole. All share `options`, ask a `client`
-(the HTTP API), and `show` the answer: in `words`, as `rows`, as a `story`, once or in a `watch`.
+`commands` puts the groups together: `serve`, `status`, `get`, `describe`, `explain`, `requeue`, `safety`,
+`audit`, `chain` (the audit trail as a whole) and `db`. They share `options`, ask the `client` (the HTTP API),
+and print by `output`.
 
 Imports lazily: SQLAlchemy and FastAPI alone take more than a second, and `vxctl status` needs neither.
 """
@@ -10,7 +10,7 @@ Imports lazily: SQLAlchemy and FastAPI alone take more than a second, and `vxctl
 import sys
 
 from contract.runtime.errors import OperatorError
-from contract.runtime.settings import tell
+from contract.runtime.settings import print_error
 
 
 def main() -> None:
@@ -18,12 +18,12 @@ def main() -> None:
     try:
         from controller.cli.commands import app
     except ImportError as error:
-        tell(OperatorError(str(error), "pip install 'vxlan-operator[controller]'"))
+        print_error(OperatorError(str(error), "pip install 'vxlan-operator[controller]'"))
         sys.exit(2)
     try:
         app()
     except OperatorError as error:
-        tell(error)
+        print_error(error)
         sys.exit(2)
     except BrokenPipeError:
         # Whoever read our output has seen enough (`vxctl audit | head`).

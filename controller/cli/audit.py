@@ -1,4 +1,4 @@
-"""The verbs about the audit trail: listing and following it, a run's story, counts."""
+"""The verbs about the audit trail: listing and following it, a run's timeline, counts."""
 
 import sys
 import time
@@ -33,7 +33,7 @@ def install(app: typer.Typer) -> None:
     """Add the verbs: `audit` alone lists."""
     group = typer.Typer(invoke_without_command=True)
     group.callback()(audit)
-    group.command("show")(show_story)
+    group.command("show")(show_timeline)
     group.command()(stats)
     chain.install(group)
     app.add_typer(group, name="audit")
@@ -98,15 +98,15 @@ def audit(
         _list(client, question | bounds, None if every else limit, output)
 
 
-def show_story(
+def show_timeline(
     id: Annotated[  # noqa: A002 -- what the help shows
         str, typer.Argument(help="Id of an audit row, or of a run, or how a run's begins.")
     ],
     url: Url = DEFAULT_URL,
     output: Form = Output.TABLE,
 ) -> None:
-    """Tell the whole story of a run: who asked, what was found, what was done."""
-    answer = Client(url).get(f"{_PATH}/{quote(id, safe='')}/story")
+    """Show the timeline of a run: who asked, what was found, what was done."""
+    answer = Client(url).get(f"{_PATH}/{quote(id, safe='')}/timeline")
     if output is Output.JSON:
         formats.as_json(answer)
         return

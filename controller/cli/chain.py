@@ -11,7 +11,7 @@ import typer
 
 from contract.runtime.errors import OperatorError
 from controller.audit import archive
-from controller.audit.chain import Fault, Finding, Mark
+from controller.audit.chain import ChainPosition, Fault, Finding
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Form, Url
 from controller.cli.output import formats, table
@@ -91,14 +91,14 @@ def export(
         )
 
 
-def _marks(texts: Sequence[str]) -> list[Mark]:
+def _marks(texts: Sequence[str]) -> list[ChainPosition]:
     try:
-        return [Mark.parse(each) for each in texts]
+        return [ChainPosition.parse(each) for each in texts]
     except ValueError as error:
         raise OperatorError(f"--expect {error}", "copy it whole") from error
 
 
-def _beyond(kept: Iterable[Mark], end: Mark) -> Finding | None:
+def _beyond(kept: Iterable[ChainPosition], end: ChainPosition) -> Finding | None:
     last = max(kept, default=end)
     if last.position <= end.position:
         return None
@@ -106,7 +106,9 @@ def _beyond(kept: Iterable[Mark], end: Mark) -> Finding | None:
     return Finding(Fault.MISSING, end.position + 1, None, words)
 
 
-def _ask(client: Client, expected: Sequence[Mark]) -> tuple[int, Mark, Finding | None]:
+def _ask(
+    client: Client, expected: Sequence[ChainPosition]
+) -> tuple[int, ChainPosition, Finding | None]:
     """Let the controller check its chain, a piece at a time; tell the progress to whoever watches."""
     checked, reached = 0, None
     while True:
@@ -123,10 +125,10 @@ def _ask(client: Client, expected: Sequence[Mark]) -> tuple[int, Mark, Finding |
         sys.stderr.write("\r\x1b[K")
     found = answer["finding"]
     finding = None if found is None else Finding(**{**found, "fault": Fault(found["fault"])})
-    return checked, Mark.parse(reached), finding
+    return checked, ChainPosition.parse(reached), finding
 
 
-def _tell(checked: int, end: Mark | None, finding: Finding | None, output: Output) -> None:
+def _tell(checked: int, end: ChainPosition | None, finding: Finding | None, output: Output) -> None:
     if output is Output.JSON:
         answer: dict[str, Any] = {
             "intact": finding is None,

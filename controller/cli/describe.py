@@ -131,7 +131,7 @@ def _said(row: dict[str, Any]) -> list[tuple[str, str]]:
     """What people and labels said about a node or network."""
     said = []
     if row["paused_at"]:
-        why = f": {row['paused_why']}" if row["paused_why"] else ""
+        why = f": {row['paused_reason']}" if row["paused_reason"] else ""
         said.append(("Paused", f"by {row['paused_by']} {formats.ago(row['paused_at'])}{why}"))
     if row["label_ignore"]:
         said.append(("Ignored", "by its Swarm label vxlan-operator.ignore"))
@@ -171,7 +171,7 @@ def _devices(devices: list[dict[str, Any]]) -> None:
             (
                 formats.short(each["node_name"]),
                 f"{each['name']}#{each['ifindex']}",
-                formats.place(each),
+                formats.netns(each),
                 str(each["vni"]),
                 each["verdict"] + (f"/{each['urgency']}" if each["urgency"] else ""),
                 each["reason"],

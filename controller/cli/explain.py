@@ -37,7 +37,7 @@ def explain(error: Line, url: Url = DEFAULT_URL, output: Form = Output.TABLE) ->
         for device in answer["now"]:
             table.line(
                 f"{formats.short(device['node_name'])} {device['name']}#{device['ifindex']} in "
-                f"{formats.place(device)}, VNI {device['vni']}: {device['verdict']}: {device['reason']}"
+                f"{formats.netns(device)}, VNI {device['vni']}: {device['verdict']}: {device['reason']}"
             )
     if answer["lately"]:
         table.heading("What the operator did lately")

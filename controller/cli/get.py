@@ -73,7 +73,7 @@ NETWORKS_WIDE: Final[Columns] = (
 DEVICES: Final[Columns] = (
     ("NODE", lambda row: formats.short(row["node_name"])),
     ("DEVICE", lambda row: f"{row['name']}#{row['ifindex']}"),
-    ("PLACE", formats.place),
+    ("PLACE", formats.netns),
     ("VNI", lambda row: str(row["vni"])),
     ("VERDICT", lambda row: row["verdict"] + (f"/{row['urgency']}" if row["urgency"] else "")),
     ("REASON", lambda row: row["reason"]),
@@ -160,7 +160,7 @@ def devices(
         return client.pages(
             "/api/v1/devices",
             "after",
-            lambda row: f"{row['node_id']}/{row['place']}/{row['ifindex']}",
+            lambda row: f"{row['node_id']}/{row['netns']}/{row['ifindex']}",
             limit=most,
             node=node,
             network=network,

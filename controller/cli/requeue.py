@@ -30,7 +30,7 @@ _FAILED: Final = 1
 _TIMED_OUT: Final = 3
 _POLL_SECONDS: Final = 0.2
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
-_LONGEST: Final = 86_400
+_MAX_LENGTH: Final = 86_400
 
 
 def install(app: typer.Typer) -> None:
@@ -74,7 +74,7 @@ def requeue(
         return
     ended = _follow(client, asked, seconds)
     if as_table:
-        for line in _story(ended):
+        for line in _timeline(ended):
             table.line(line)
     else:
         formats.as_json(ended.request | {"audit": ended.audit})
@@ -124,7 +124,7 @@ def _follow(
         except OperatorError as error:
             trouble = error.problem
     run = now["run"]
-    audit = client.get(f"/api/v1/audit/{run['id']}/story")["rows"]
+    audit = client.get(f"/api/v1/audit/{run['id']}/timeline")["rows"]
     if run["state"] == "succeeded":
         return _Ended(now, audit, 0)
     return _Ended(now, audit, _FAILED, f"the run {_HOW.get(run['state'], run['state'])}")
@@ -152,7 +152,7 @@ def _what_comes(asked: dict[str, Any]) -> str:
     return f"{name} is looked at now"
 
 
-def _story(ended: _Ended) -> list[str]:
+def _timeline(ended: _Ended) -> list[str]:
     """What the run did, in lines."""
     run = ended.request["run"]
     if run is None:
@@ -162,7 +162,7 @@ def _story(ended: _Ended) -> list[str]:
     if run["error"]:
         lines.append(f"  {run['error']}")
     for row in ended.audit:
-        device = "" if row["name"] is None else f" {row['name']} in {row['place']}"
+        device = "" if row["name"] is None else f" {row['name']} in {row['netns']}"
         lines.append(f"  {formats.clock(row['at'])} {row['stage']}{device}: {row['reason']}")
     return lines
 
@@ -175,7 +175,7 @@ def _seconds(given: str) -> float:
     """
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smh]?)", given)
     seconds = 0.0 if match is None else float(match[1]) * _UNITS[match[2]]
-    if not 0 < seconds <= _LONGEST:
+    if not 0 < seconds <= _MAX_LENGTH:
         raise OperatorError(
             f"--timeout {given!r} is no time between 0 and 24 hours", "give it as 60s, 5m or 1h"
         )

@@ -21,7 +21,7 @@ from controller.cli.output.phrases import (
 )
 from controller.cli.output.watch import watch
 
-_MOST_TROUBLES: Final = 20
+_MAX_TROUBLES: Final = 20
 _COLUMNS: Final[Columns] = (
     ("NODE", lambda node: formats.short(node["hostname"])),
     ("READY", ready_of),
@@ -105,7 +105,7 @@ def _show_nodes(answer: dict[str, Any]) -> None:
     ]
     if troubles:
         table.line("")
-    for trouble in troubles[:_MOST_TROUBLES]:
+    for trouble in troubles[:_MAX_TROUBLES]:
         table.line(trouble)
-    if len(troubles) > _MOST_TROUBLES:
-        table.line(f"and {len(troubles) - _MOST_TROUBLES} more: `vxctl describe node NODE`")
+    if len(troubles) > _MAX_TROUBLES:
+        table.line(f"and {len(troubles) - _MAX_TROUBLES} more: `vxctl describe node NODE`")

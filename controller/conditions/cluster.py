@@ -10,7 +10,7 @@ from controller.conditions.model import (
     Status,
     Type,
     counted,
-    moment,
+    format_time,
     named,
     quoted,
 )
@@ -62,7 +62,7 @@ def desired_state(facts: ClusterFacts) -> Condition:
             what,
             Status.UNKNOWN,
             Reason.READING_STALE,
-            f"the Swarm was last read whole at {moment(facts.synced_at)}: look at the controller's log",
+            f"the Swarm was last read whole at {format_time(facts.synced_at)}: look at the controller's log",
         )
     return Condition(what, Status.TRUE, Reason.SWARM_READ, "the Swarm was read whole")
 

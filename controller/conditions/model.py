@@ -12,10 +12,10 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 _SILENT_RESYNCS: Final = 3
-_LEAST_SILENCE: Final = timedelta(seconds=30)
+_MIN_SILENCE: Final = timedelta(seconds=30)
 _NAMED: Final = 5
 """How many names a message gives before it only counts."""
-_LONGEST: Final = 500
+_MAX_LENGTH: Final = 500
 """Characters of what somebody else said (an error, a name) in a message."""
 
 
@@ -95,9 +95,9 @@ class Condition(NamedTuple):
     message: str
 
 
-def longest_silence(resync: timedelta) -> timedelta:
+def max_silence(resync: timedelta) -> timedelta:
     """After how long of hearing nothing a worker is away, and what was read of the Swarm is stale."""
-    return max(_SILENT_RESYNCS * resync, _LEAST_SILENCE)
+    return max(_SILENT_RESYNCS * resync, _MIN_SILENCE)
 
 
 def dated(
@@ -119,7 +119,7 @@ def dated(
 
 def quoted(words: str) -> str:
     """What somebody else said, as long as a message may have it."""
-    return words if len(words) <= _LONGEST else words[: _LONGEST - 3] + "..."
+    return words if len(words) <= _MAX_LENGTH else words[: _MAX_LENGTH - 3] + "..."
 
 
 def named(names: Sequence[str]) -> str:
@@ -134,7 +134,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def moment(at: datetime) -> str:
+def format_time(at: datetime) -> str:
     """When something was, in words that stay the same."""
     # Not how long ago: a message that never stands still would be written again and again.
     return at.strftime("%Y-%m-%d %H:%M:%S UTC")

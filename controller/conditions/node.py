@@ -12,7 +12,7 @@ from controller.conditions.model import (
     Status,
     Type,
     counted,
-    moment,
+    format_time,
     named,
     quoted,
 )
@@ -90,7 +90,7 @@ class NodeFacts:
     generation: int = 1
     converged_generation: int = 1
     missing: Sequence[str] = ()
-    limits: Sequence[str] = ()
+    limitations: Sequence[str] = ()
     breaker: str | None = None
     observe: bool = False
     conflicts: int = 0
@@ -226,7 +226,7 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
             (
                 f"{facts.failures} runs in a row brought no report"
                 if lost and facts.failures >= LOST_IN_A_ROW
-                else f"its worker has reported nothing since {moment(facts.seen_at)}"
+                else f"its worker has reported nothing since {format_time(facts.seen_at)}"
             )
             + ": look whether vxlan-worker runs on the node, and whether the broker answers",
             ready=Status.UNKNOWN,
@@ -320,10 +320,10 @@ def _seen_there(facts: NodeFacts) -> Iterator[_Finding]:
             ready=Status.FALSE,
             degraded=True,
         )
-    if facts.limits:
+    if facts.limitations:
         yield _Finding(
             Reason.WORKER_LIMITED,
-            f"its worker sees or does not all: {quoted('; '.join(facts.limits))}",
+            f"its worker sees or does not all: {quoted('; '.join(facts.limitations))}",
             degraded=True,
         )
 
@@ -335,8 +335,8 @@ def _held(facts: NodeFacts) -> Iterator[_Finding]:
             if holder.verdict is Verdict.IN_USE:
                 yield _Finding(
                     Reason.VNI_HELD,
-                    f"tasks of network {quoted(each.network)} are rejected here (last {moment(each.at)}): "
-                    f"{holder.device} {quoted(holder.reason)}",
+                    f"tasks of network {quoted(each.network)} are rejected here "
+                    f"(last {format_time(each.at)}): {holder.device} {quoted(holder.reason)}",
                     ready=Status.FALSE,
                     degraded=True,
                     stalled=True,
@@ -348,7 +348,7 @@ def _rejecting(facts: NodeFacts) -> Iterator[_Finding]:
     for each in facts.rejecting:
         rejected = (
             f"tasks of network {quoted(each.network)} are rejected here because of a leaked device "
-            f"(last {moment(each.at)})"
+            f"(last {format_time(each.at)})"
         )
         if each.holders:
             holder = each.holders[0]

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from contract.verdicts import Mode, Urgency, Verdict
 from controller import gate
 from controller.conditions.cluster import ClusterFacts, of_cluster
-from controller.conditions.model import Condition, dated, longest_silence
+from controller.conditions.model import Condition, dated, max_silence
 from controller.conditions.node import Holder, NodeFacts, Rejecting, of_node
 from controller.db.engine import Database
 from controller.db.models import (
@@ -41,7 +41,7 @@ Stored = list[dict[str, Any]]
 """Conditions as a row has them."""
 
 
-class Conditions:
+class ConditionStore:
     """Works the conditions out. One thread of the controller that leads runs it.
 
     Args:
@@ -61,7 +61,7 @@ class Conditions:
     ) -> None:
         self._database = database
         self._mode = mode
-        self._silence = longest_silence(resync)
+        self._silence = max_silence(resync)
         self._utcnow = utcnow
         # Silence means something only while somebody was there to hear.
         self._listening_since = utcnow()
@@ -109,7 +109,7 @@ class Conditions:
                 generation=row.generation,
                 converged_generation=row.converged_generation,
                 missing=row.missing,
-                limits=row.limits,
+                limitations=row.limitations,
                 breaker=_breaker(row) or _breaker(cluster),
                 observe=Mode.OBSERVE in (cluster.mode or self._mode, row.label_mode, row.mode),
                 conflicts=devices[row.id]["conflicts"],
@@ -151,7 +151,7 @@ _FACTS: Final = (
         Node.state,
         Node.paused_at,
         Node.paused_by,
-        Node.paused_why,
+        Node.paused_reason,
         Node.label_ignore,
         Node.worker_seen_at,
         Node.last_run_state,
@@ -159,7 +159,7 @@ _FACTS: Final = (
         Node.generation,
         Node.converged_generation,
         Node.missing,
-        Node.limits,
+        Node.limitations,
         Node.breaker_tripped_at,
         Node.breaker_reason,
         Node.label_mode,
@@ -179,7 +179,7 @@ def paused(row: Cluster | Row[*tuple[Any, ...]]) -> str | None:
     """By whom and why a cluster or node is paused; None: it is not."""
     if row.paused_at is None:
         return None
-    why = f" ({row.paused_why})" if row.paused_why else ""
+    why = f" ({row.paused_reason})" if row.paused_reason else ""
     return f"by {row.paused_by or 'somebody'}{why}"
 
 
@@ -261,8 +261,8 @@ def rejecting_nodes(session: Session, node_id: str | None = None) -> Mapping[str
 def where(device: Device) -> str:
     """Where a device is, as a person finds it."""
     if device.netns_file is None:
-        return device.place
-    return f"{device.place} ({device.netns_file})"
+        return device.netns
+    return f"{device.netns} ({device.netns_file})"
 
 
 def _write_nodes(session: Session, changed: Mapping[str, Stored]) -> None:

@@ -134,7 +134,7 @@ def is_away(error: Exception) -> bool:
     return isinstance(error, PoolTimeoutError)
 
 
-def told(error: SQLAlchemyError) -> str:
+def database_message(error: SQLAlchemyError) -> str:
     """The database's own words for what is wrong: one line, without the statement and its values."""
     cause = error.orig if isinstance(error, DBAPIError) else next(iter(error.args), "")
     return next(iter(str(cause).splitlines()), type(error).__name__)
@@ -159,7 +159,7 @@ def explained(url: URL) -> Iterator[None]:
                 "try again when that program (a backup, another upgrade) has ended",
             ) from error
         raise OperatorError(
-            f"the database {shown} cannot be used: {told(error)}",
+            f"the database {shown} cannot be used: {database_message(error)}",
             _REMEDY,
         ) from error
 

@@ -125,7 +125,7 @@ class Cluster(Base):
     """Set by a person, over the settings; None: as the settings say."""
     paused_at: Mapped[datetime | None]
     paused_by: Mapped[str | None] = mapped_column(Text)
-    paused_why: Mapped[str | None] = mapped_column(Text)
+    paused_reason: Mapped[str | None] = mapped_column(Text)
     breaker_tripped_at: Mapped[datetime | None]
     breaker_reason: Mapped[str | None] = mapped_column(Text)
     breaker_reset_at: Mapped[datetime | None]
@@ -158,7 +158,7 @@ class Node(Base):
     journal_through: Mapped[int] = mapped_column(BigInteger, default=0)
     """Entries of that journal up to this number are stored, by the last report that had any."""
     last_error: Mapped[str | None] = mapped_column(Text)
-    limits: Mapped[list[str]] = mapped_column(default=list)
+    limitations: Mapped[list[str]] = mapped_column(default=list)
     missing: Mapped[list[str]] = mapped_column(default=list)
     """Names of the networks that should have a device there, and have none."""
 
@@ -172,7 +172,7 @@ class Node(Base):
     """Set by a person."""
     paused_at: Mapped[datetime | None]
     paused_by: Mapped[str | None] = mapped_column(Text)
-    paused_why: Mapped[str | None] = mapped_column(Text)
+    paused_reason: Mapped[str | None] = mapped_column(Text)
     breaker_tripped_at: Mapped[datetime | None]
     breaker_reason: Mapped[str | None] = mapped_column(Text)
     breaker_reset_at: Mapped[datetime | None]
@@ -234,7 +234,7 @@ class Network(Base):
     mode: Mapped[Mode | None]
     paused_at: Mapped[datetime | None]
     paused_by: Mapped[str | None] = mapped_column(Text)
-    paused_why: Mapped[str | None] = mapped_column(Text)
+    paused_reason: Mapped[str | None] = mapped_column(Text)
 
     vnis: Mapped[list["NetworkVni"]] = relationship(
         cascade="all, delete-orphan", order_by="NetworkVni.vni", lazy="selectin"
@@ -348,7 +348,7 @@ class Device(Base):
     node_id: Mapped[str] = mapped_column(
         SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
     )
-    place: Mapped[str] = mapped_column(String(16), primary_key=True)
+    netns: Mapped[str] = mapped_column(String(16), primary_key=True)
     ifindex: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     name: Mapped[str] = mapped_column(String(60))
     vni: Mapped[int] = mapped_column(index=True)
@@ -452,7 +452,7 @@ class AuditRow(Base):
     network_id: Mapped[str | None] = mapped_column(SWARM_ID)
     network_name: Mapped[str | None] = mapped_column(Text)
     """The names at that time."""
-    place: Mapped[str | None] = mapped_column(String(16))
+    netns: Mapped[str | None] = mapped_column(String(16))
     ifindex: Mapped[int | None]
     name: Mapped[str | None] = mapped_column(String(60))
     vni: Mapped[int | None]

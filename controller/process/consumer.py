@@ -12,8 +12,8 @@ from kombu import Queue
 
 from contract.queues import PING_TASK
 from contract.runtime.broker import queue_for_controller
-from contract.runtime.restart import failures_before, start_anew
-from contract.runtime.selftest import LONGEST_SILENCE, SelfTest
+from contract.runtime.restart import failures_before, restart
+from contract.runtime.selftest import MAX_SILENCE_SECONDS, SelfTest
 
 log = structlog.get_logger(__name__)
 
@@ -36,13 +36,13 @@ class Consumer:
         app: Celery,
         tasks: Mapping[str, Callable[[str], None]],
         queues: Sequence[Queue],
-        silence: float = LONGEST_SILENCE,
+        silence: float = MAX_SILENCE_SECONDS,
     ) -> None:
         self._app = app
         self._test = SelfTest(
             silence=silence,
             ping=self._ping,
-            hung=lambda reason, failures: start_anew(reason, failures=failures),
+            hung=lambda reason, failures: restart(reason, failures=failures),
             failures=failures_before(),
         )
         for name, task in {**tasks, PING_TASK: _do_nothing}.items():

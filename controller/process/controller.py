@@ -20,21 +20,21 @@ from contract.local import LocalWorker
 from contract.runtime.broker import celery_app, check_broker, queue_for_controller
 from contract.runtime.errors import OperatorError
 from contract.runtime.logs import configure_logging
-from contract.runtime.restart import start_anew, started_anew
+from contract.runtime.restart import restart, was_restarted
 from contract.verdicts import Mode
 from controller.api import IDENTITY_HEADER
 from controller.api.app import build
 from controller.api.context import Context
 from controller.api.same_site import Hosts
-from controller.conditions.model import longest_silence
+from controller.conditions.model import max_silence
 from controller.db.engine import Database, open_database
 from controller.leadership.election import Election
 from controller.leadership.lease import RENEW_SECONDS, Lease, this_process
 from controller.leadership.sqlite_lock import only_one
-from controller.process.leader_loops import Leading
+from controller.process.leader_loops import LeaderLoops
 from controller.process.loops import Loops, every
 from controller.process.settings import CoreSettings
-from controller.safety.breaker import Limits
+from controller.safety.breaker import BreakerLimits
 from controller.swarm.manager import DockerSwarm
 
 log = structlog.get_logger(__name__)
@@ -86,14 +86,14 @@ def _serve(
     worker: LocalWorker | None,
     silence: float | None,
 ) -> None:
-    limits = Limits(
+    limits = BreakerLimits(
         window=timedelta(seconds=settings.breaker_window_seconds),
         node_removals=settings.breaker_node_removals,
-        nodes_share=settings.breaker_nodes_share,
-        nodes_least=settings.breaker_nodes_least,
+        max_nodes_share=settings.breaker_max_nodes_share,
+        min_nodes=settings.breaker_min_nodes,
     )
     lease = Lease(database, this_process())
-    leading = Leading(
+    leading = LeaderLoops(
         settings,
         limits=limits,
         swarm=swarm,
@@ -103,17 +103,17 @@ def _serve(
         queues=[queue_for_controller()] + ([] if worker is None else [worker.queue]),
         silence=silence,
     )
-    election = Election(lease, won=leading.start, lost=partial(start_anew, "the lease is lost"))
+    election = Election(lease, won=leading.start, lost=partial(restart, "the lease is lost"))
     candidacy = Loops({"lease": every(RENEW_SECONDS, election.step)})
     server = _server(
         Context(
             database,
             mode=Mode(settings.mode),
-            ring=leading.ring,
+            notify=leading.notify,
             at_once=leading.at_once,
             leading=lease.still_leads,
             breaker=limits,
-            stale_after=longest_silence(timedelta(seconds=settings.resync_seconds)),
+            stale_after=max_silence(timedelta(seconds=settings.resync_seconds)),
             hosts=Hosts.of(settings.listen, settings.allowed_hosts),
         )
     )
@@ -168,7 +168,7 @@ def _need(check: Callable[[], _T]) -> _T:
         try:
             return check()
         except OperatorError as error:
-            if not started_anew():
+            if not was_restarted():
                 raise
             log.warning("will try again", error=str(error), seconds=_RETRY_SECONDS)
         time.sleep(_RETRY_SECONDS)

@@ -9,11 +9,11 @@ from celery import Celery
 from kombu import Queue
 
 from contract.queues import DRIFT_TASK, HELLO_TASK, REPORT_TASK
-from contract.runtime.selftest import LONGEST_SILENCE
+from contract.runtime.selftest import MAX_SILENCE_SECONDS
 from contract.verdicts import Mode
-from controller.audit.maintenance import Custodian
-from controller.audit.retention import Retention
-from controller.conditions.store import Conditions
+from controller.audit.maintenance import Maintenance
+from controller.audit.retention import AuditRetention
+from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
 from controller.leadership.fenced import FencedDatabase
 from controller.leadership.lease import Lease
@@ -23,24 +23,24 @@ from controller.process.settings import CoreSettings
 from controller.runs.dispatch import Dispatcher
 from controller.runs.inbox import Inbox
 from controller.runs.intake import Intake
-from controller.safety.breaker import Limits
+from controller.safety.breaker import BreakerLimits
 from controller.swarm.close_watch import CloseWatch
 from controller.swarm.events import Events, Hints
 from controller.swarm.manager import DockerSwarm
 from controller.swarm.readings import Readings
 from controller.swarm.sync import Sync
-from controller.workqueue.priorities import BULK, URGENT, Lane
-from controller.workqueue.retention import Housekeeping
+from controller.workqueue.priorities import BULK, URGENT, PriorityClass
+from controller.workqueue.retention import RunRetention
 
 _STOP_SECONDS: Final = 5.0
-_HOUSEKEEPING_SECONDS: Final = 5.0
+_RETENTION_SECONDS: Final = 5.0
 """A batch each is twice of what 5,000 nodes write at the default resync."""
 
 _GATHER_SECONDS: Final = 0.2
 """Events come in bursts: so long they are gathered before there is a look."""
 
 
-class Leading:
+class LeaderLoops:
     """The work of a leader; it is built by everybody, and started by the one that leads.
 
     Args:
@@ -58,7 +58,7 @@ class Leading:
         self,
         settings: CoreSettings,
         *,
-        limits: Limits,
+        limits: BreakerLimits,
         swarm: DockerSwarm,
         app: Celery,
         database: Database,
@@ -85,7 +85,7 @@ class Leading:
             fence=lease.fence,
             limits=limits,
         )
-        self.ring = self._dispatcher.ring
+        self.notify = self._dispatcher.notify
         """Have what is due looked at now."""
         self.at_once = self._dispatcher.at_once
         """Have somebody ask for runs, and send them."""
@@ -95,7 +95,7 @@ class Leading:
             led,
             hints=self._hints,
             readings=readings,
-            ring=self.ring,
+            notify=self.notify,
             period=settings.sync_seconds,
             resync=settings.resync_seconds,
             share=settings.sync_share,
@@ -106,15 +106,15 @@ class Leading:
             self._sync.networks,
             share=settings.sync_share / 2,
         )
-        keeper = Housekeeping(led, retention=timedelta(days=settings.run_retention_days))
-        conditions = Conditions(led, mode=mode, resync=resync)
+        keeper = RunRetention(led, retention=timedelta(days=settings.run_retention_days))
+        conditions = ConditionStore(led, mode=mode, resync=resync)
         intake = Intake(
             led,
             resync=resync,
             readings=readings,
             expect=close_watch.expect,
             limits=limits,
-            ring=self.ring,
+            notify=self.notify,
         )
         self._inbox = Inbox(intake.reports)
         tasks = {
@@ -122,7 +122,7 @@ class Leading:
             DRIFT_TASK: intake.drift,
             HELLO_TASK: intake.hello,
         }
-        self._consumer = Consumer(app, tasks, queues, silence or LONGEST_SILENCE)
+        self._consumer = Consumer(app, tasks, queues, silence or MAX_SILENCE_SECONDS)
         self._work = Loops(
             {
                 **({} if silence is None else {"self-test": self._consumer.check}),
@@ -131,9 +131,9 @@ class Leading:
                 "intake": self._inbox.step,
                 "dispatch": partial(self._dispatch, BULK),
                 "dispatch urgent": partial(self._dispatch, URGENT),
-                "housekeeping": every(_HOUSEKEEPING_SECONDS, keeper.step),
+                "housekeeping": every(_RETENTION_SECONDS, keeper.step),
                 "conditions": conditions.step,
-                "audit": _custodian(settings, led).step,
+                "audit": _maintenance(settings, led).step,
             }
         )
 
@@ -149,7 +149,7 @@ class Leading:
     def stop(self) -> None:
         """End what was begun, within ten seconds; nothing, if nothing was."""
         self._hearing.stop(0.0)
-        self.ring()
+        self.notify()
         self._hints.wake()
         self._work.stop(_STOP_SECONDS)
         if self._lease.held:
@@ -160,16 +160,18 @@ class Leading:
         self._sync.step()
         return _GATHER_SECONDS if self._hints.wait(self._sync_seconds) else 0.0
 
-    def _dispatch(self, lane: Lane) -> float:
-        peace = self._dispatcher.step(lane)
+    def _dispatch(self, priority_class: PriorityClass) -> float:
+        peace = self._dispatcher.step(priority_class)
         if not peace:
-            self._dispatcher.wait(lane)
+            self._dispatcher.wait(priority_class)
         return peace
 
     def _hear(self) -> float:
         return 0.0 if self._events.step() else self._sync_seconds
 
 
-def _custodian(settings: CoreSettings, database: Database) -> Custodian:
+def _maintenance(settings: CoreSettings, database: Database) -> Maintenance:
     days, folder = settings.audit_retention_days, settings.audit_archive_directory
-    return Custodian(database, Retention(database, days=days, folder=folder) if days else None)
+    return Maintenance(
+        database, AuditRetention(database, days=days, folder=folder) if days else None
+    )

@@ -84,11 +84,11 @@ class CoreSettings(Settings):
         int,
         Field(ge=1, le=1_000_000, description="so many removals of a node trip its breaker"),
     ] = 200
-    breaker_nodes_share: Annotated[
+    breaker_max_nodes_share: Annotated[
         float,
         Field(ge=0, le=1, description="more of the nodes with removals trip the cluster's breaker"),
     ] = 0.25
-    breaker_nodes_least: Annotated[
+    breaker_min_nodes: Annotated[
         int,
         Field(ge=0, le=1_000_000, description="so few nodes with removals never trip it"),
     ] = 5

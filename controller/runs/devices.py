@@ -20,7 +20,7 @@ from controller.db.models import Base, Device
 
 _BY_THE_WATCH: Final = "not told by the link watch"
 _TABLE: Final = Base.metadata.tables[Device.__tablename__]
-_KEY: Final = ("node_id", "place", "ifindex")
+_KEY: Final = ("node_id", "netns", "ifindex")
 _IDENTITY: Final = ("name", "vni", "port")
 _SAID: Final = ("verdict", "urgency", "network_id", "reason", "evidence", "proof", "netns_file")
 _WRITTEN: Final = (*_IDENTITY, *_SAID, "first_seen_at", "verdict_at", "judged_at")
@@ -72,11 +72,11 @@ def store(
 def store_hint(session: Session, drift: Drift, now: datetime) -> None:
     """Add the devices that are new: the request that follows can then name their networks."""
     stored = _stored(session, [drift.node_id])[drift.node_id]
-    new = {(each.place, each.ifindex): each for each in drift.devices}
+    new = {(each.netns, each.ifindex): each for each in drift.devices}
     session.add_all(
         Device(
             node_id=drift.node_id,
-            place=each.place,
+            netns=each.netns,
             ifindex=each.ifindex,
             name=each.name,
             vni=each.vni,
@@ -96,7 +96,7 @@ def store_hint(session: Session, drift: Drift, now: datetime) -> None:
 def _stored(session: Session, nodes: Sequence[str]) -> Mapping[str, _Stored]:
     found: defaultdict[str, dict[tuple[str, int], Row[Any]]] = defaultdict(dict)
     for row in session.execute(_SELECT.where(_TABLE.c.node_id.in_(nodes))):
-        found[row.node_id][row.place, row.ifindex] = row
+        found[row.node_id][row.netns, row.ifindex] = row
     return found
 
 
@@ -104,7 +104,7 @@ def _compare(
     report: ReconcileReport, stored: _Stored, now: datetime, difference: _Difference
 ) -> Iterator[Change]:
     """Add what is to be written of one node; yield the devices that are judged otherwise."""
-    told = {(each.identity.place, each.identity.ifindex): each for each in report.devices}
+    told = {(each.identity.netns, each.identity.ifindex): each for each in report.devices}
     for key, device in told.items():
         row = stored.get(key)
         same = row if row is not None and row[3:6] == _identity(device) else None
@@ -126,10 +126,10 @@ def _compare(
             difference.new.append(dict(zip(_KEY, (report.node_id, *key), strict=True)) | written)
         else:
             difference.other.append(_the(report.node_id, *key) | written)
-    for place, ifindex in stored:
-        device_told = told.get((place, ifindex))
+    for netns, ifindex in stored:
+        device_told = told.get((netns, ifindex))
         if device_told is None or device_told.removed:
-            difference.gone.append(_the(report.node_id, place, ifindex))
+            difference.gone.append(_the(report.node_id, netns, ifindex))
 
 
 def _identity(device: DeviceReport) -> tuple[object, ...]:
@@ -140,5 +140,5 @@ def _said(device: DeviceReport) -> tuple[object, ...]:
     return tuple(getattr(device, name) for name in _SAID)
 
 
-def _the(node_id: str, place: str, ifindex: int) -> dict[str, Any]:
-    return {"the_node_id": node_id, "the_place": place, "the_ifindex": ifindex}
+def _the(node_id: str, netns: str, ifindex: int) -> dict[str, Any]:
+    return {"the_node_id": node_id, "the_place": netns, "the_ifindex": ifindex}

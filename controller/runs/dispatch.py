@@ -26,9 +26,16 @@ from controller.db.states import RunState
 from controller.leadership.lease import LeaseLostError
 from controller.runs import counters, requests
 from controller.runs.requests import Terms
-from controller.safety.breaker import DEFAULTS, Limits
+from controller.safety.breaker import DEFAULTS, BreakerLimits
 from controller.workqueue import queue
-from controller.workqueue.priorities import ALL, BY_HAND, LANES, URGENT, Lane, Priority
+from controller.workqueue.priorities import (
+    ALL_PRIORITIES,
+    MANUAL_ONLY,
+    PRIORITY_CLASSES,
+    URGENT,
+    Priority,
+    PriorityClass,
+)
 from controller.workqueue.queue import Claim
 
 log = structlog.get_logger(__name__)
@@ -39,7 +46,7 @@ _BATCH: Final = 120
 _NOT_LOGGED: Final = "(...)"
 """Celery would write out the arguments a second time, for logs that we do not keep."""
 
-_LONGEST_WAIT: Final = 1.0
+_MAX_WAIT_SECONDS: Final = 1.0
 """Seconds between looks at the database: another process may have asked for a node."""
 _BROKER_RETRY: Final = 1.0
 """Seconds until the next try after the broker took nothing, and for a connection to it to become free."""
@@ -73,7 +80,7 @@ class Dispatcher:
         resync: timedelta,
         reading: Callable[[str], SwarmReading] = lambda _: SwarmReading(),
         fence: Callable[[], int] = lambda: 0,
-        limits: Limits = DEFAULTS,
+        limits: BreakerLimits = DEFAULTS,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -90,20 +97,23 @@ class Dispatcher:
             next_within=max(resync * 1.1, queue.MAX_BACKOFF) + run_timeout,
         )
         self._utcnow = utcnow
-        self._doorbells = {lane: threading.Event() for lane in (ALL, *LANES)}
-        self._rung_by_hand = threading.Event()
+        self._wakeups = {
+            priority_class: threading.Event()
+            for priority_class in (ALL_PRIORITIES, *PRIORITY_CLASSES)
+        }
+        self._manual_requested = threading.Event()
         self._away = False
         """Whether the broker could not be reached the last time."""
         self._unsure: set[str] = set()
         """Nodes whose last request the broker may have taken or not."""
 
-    def ring(self, priority: Priority | None = None, /) -> None:
+    def notify(self, priority: Priority | None = None, /) -> None:
         """Say that something may have become due: of this priority, or with None of any."""
-        for lane, doorbell in self._doorbells.items():
-            if priority is None or lane.least <= priority <= lane.most:
-                doorbell.set()
+        for priority_class, wakeup in self._wakeups.items():
+            if priority is None or priority_class.lowest <= priority <= priority_class.highest:
+                wakeup.set()
         if priority is Priority.MANUAL:
-            self._rung_by_hand.set()
+            self._manual_requested.set()
 
     def at_once(self, ask: Ask) -> None:
         """Have somebody ask for runs and send what is urgent, in one transaction.
@@ -124,53 +134,53 @@ class Dispatcher:
                 append(session, entries, now)
             self._send(claims, built, self._impatient)
 
-    def wait(self, lane: Lane = ALL) -> None:
+    def wait(self, priority_class: PriorityClass = ALL_PRIORITIES) -> None:
         """Wait for the doorbell, the lane's next due time, or a second, whichever is first."""
-        doorbell = self._doorbells[lane]
-        if doorbell.is_set():
+        wakeup = self._wakeups[priority_class]
+        if wakeup.is_set():
             return
-        next_time = self._next_time(lane)
-        left = _LONGEST_WAIT
+        next_time = self._next_time(priority_class)
+        left = _MAX_WAIT_SECONDS
         if next_time is not None:
             left = min(left, (next_time - self._utcnow()).total_seconds())
         if left > 0:
-            doorbell.wait(left)
+            wakeup.wait(left)
 
-    def step(self, lane: Lane = ALL) -> float:
+    def step(self, priority_class: PriorityClass = ALL_PRIORITIES) -> float:
         """Close what is lost, send what is due; return for how many seconds the broker wants peace.
 
         Raises:
             LeaseLostError: another leads, or may; nothing was sent.
         """
         now = self._utcnow()
-        rung = self._doorbells[lane].is_set()
-        self._doorbells[lane].clear()
-        if lane is URGENT and self._is_asked_for_by_hand(now):
+        rung = self._wakeups[priority_class].is_set()
+        self._wakeups[priority_class].clear()
+        if priority_class is URGENT and self._is_asked_for_by_hand(now):
             with gate.urgent():
-                return self._send_due(lane, now)
+                return self._send_due(priority_class, now)
         gate.stand_aside()
         # Most looks end here, and SQLite's one writer is not held up.
-        if not (lane is URGENT and rung) and not self._is_due(lane, now):
+        if not (priority_class is URGENT and rung) and not self._is_due(priority_class, now):
             return 0.0
-        return self._send_due(lane, now)
+        return self._send_due(priority_class, now)
 
     def _is_asked_for_by_hand(self, now: datetime) -> bool:
         """Whether a person waits for what is due: a worker's hints alone must not stop everything else."""
-        if self._rung_by_hand.is_set():
-            self._rung_by_hand.clear()
+        if self._manual_requested.is_set():
+            self._manual_requested.clear()
             return True
-        return self._is_due(BY_HAND, now)  # Another process may have asked.
+        return self._is_due(MANUAL_ONLY, now)  # Another process may have asked.
 
-    def _is_due(self, lane: Lane, now: datetime) -> bool:
-        next_time = self._next_time(lane)
+    def _is_due(self, priority_class: PriorityClass, now: datetime) -> bool:
+        next_time = self._next_time(priority_class)
         return next_time is not None and next_time <= now
 
-    def _send_due(self, lane: Lane, now: datetime) -> float:
+    def _send_due(self, priority_class: PriorityClass, now: datetime) -> float:
         lost = 0
         with self._database.write() as session:
-            if lane.expires_runs:
+            if priority_class.expires_runs:
                 lost = queue.expire(session, now=now, resync=self._resync)
-            claims, built = self._claim(session, lane, now)
+            claims, built = self._claim(session, priority_class, now)
         counters.RUNS.labels(RunState.LOST.value).inc(lost)
         # Committed first: the report must find its run, however fast the worker is.
         if not self._send(claims, built, self._app.producer_pool):
@@ -178,7 +188,7 @@ class Dispatcher:
         return 0.0
 
     def _claim(
-        self, session: Session, lane: Lane, now: datetime
+        self, session: Session, priority_class: PriorityClass, now: datetime
     ) -> tuple[Sequence[Claim], Sequence[ReconcileRequest]]:
         """Start runs of what is due, and build their requests."""
         claims = queue.claim(
@@ -186,16 +196,20 @@ class Dispatcher:
             now=now,
             limit=gate.pieces(_BATCH),
             timeout=self._run_timeout,
-            least=lane.least,
-            most=lane.most,
+            lowest=priority_class.lowest,
+            highest=priority_class.highest,
         )
         return claims, requests.build(session, claims, self._terms, now)
 
-    def _next_time(self, lane: Lane) -> datetime | None:
+    def _next_time(self, priority_class: PriorityClass) -> datetime | None:
         """When a step of this lane will next have something to do."""
         with self._database.read() as session:
-            times = [queue.next_time(session, least=lane.least, most=lane.most)]
-            if lane.expires_runs:
+            times = [
+                queue.next_time(
+                    session, lowest=priority_class.lowest, highest=priority_class.highest
+                )
+            ]
+            if priority_class.expires_runs:
                 times.append(queue.next_deadline(session))
         return min((each for each in times if each is not None), default=None)
 
@@ -234,14 +248,14 @@ class Dispatcher:
         except LeaseLostError:
             # It is not the broker's fault. If another leads already this raises as well, and the runs are
             # that one's to close.
-            self._give_back(claims)
+            self._unclaim(claims)
             raise
         except Exception as error:  # noqa: BLE001 -- whatever the broker's client raises
             log.warning("broker unreachable, will try again", error=str(error))
             counters.BROKER_UP.set(0)
             self._away = True
             self._unsure |= nodes
-            self._give_back(claims)
+            self._unclaim(claims)
             return False
         counters.BROKER_UP.set(1)
         self._away = False
@@ -250,8 +264,8 @@ class Dispatcher:
             log.debug("request sent", run_id=str(claim.run_id), node_id=claim.node_id)
         return True
 
-    def _give_back(self, claims: Sequence[Claim]) -> None:
+    def _unclaim(self, claims: Sequence[Claim]) -> None:
         """Ask again for what could not be sent."""
         with self._database.write() as session:
             for claim in claims:
-                queue.give_back(session, claim.run_id, now=self._utcnow())
+                queue.unclaim(session, claim.run_id, now=self._utcnow())

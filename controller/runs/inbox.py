@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 TOGETHER: Final = 60
 """At most so many are taken in at once."""
 
-MOST: Final = 500
+MAX_WAITING: Final = 500
 """At most so many wait; then the queue in the broker waits."""
 
 KEPT_SECONDS: Final = 60.0
@@ -41,7 +41,7 @@ class Inbox:
     ) -> None:
         self._take = take
         self._clock = clock
-        self._waiting: queue.Queue[str] = queue.Queue(MOST)
+        self._waiting: queue.Queue[str] = queue.Queue(MAX_WAITING)
         self._batch: list[str] = []
         self._since = 0.0
 

@@ -26,12 +26,12 @@ from controller.db.states import RunState
 from controller.leadership.lease import LeaseLostError
 from controller.runs import counters, devices
 from controller.safety import breaker
-from controller.safety.breaker import DEFAULTS, Limits
+from controller.safety.breaker import DEFAULTS, BreakerLimits
 from controller.swarm.readings import Readings
 from controller.swarm.rejections import settle_removed
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
-from controller.workqueue.queue import Ring
+from controller.workqueue.queue import Notify
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ _STATES = {
 _SOON: Final = timedelta(seconds=2)
 """What is due later than this is found by the dispatcher's own looks; a ring costs it some questions."""
 
-_MOST_OF_A_REASON: Final = 200
+_MAX_OF_A_REASON: Final = 200
 """Characters of what a worker says that become a reason of a run."""
 
 
@@ -80,8 +80,8 @@ class Intake:
         resync: timedelta,
         readings: Readings | None = None,
         expect: Callable[[str, bool], None] = lambda *_: None,
-        limits: Limits = DEFAULTS,
-        ring: Ring,
+        limits: BreakerLimits = DEFAULTS,
+        notify: Notify,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -89,7 +89,7 @@ class Intake:
         self._expect = expect
         self._resync = resync
         self._limits = limits
-        self._ring = ring
+        self._notify = notify
         self._utcnow = utcnow
 
     def report(self, payload: str) -> None:
@@ -132,7 +132,7 @@ class Intake:
                 self._take([report])
             return
         for priority in closed.soon:
-            self._ring(priority)
+            self._notify(priority)
         for report in batch:
             if report.run_id in closed.runs:
                 counters.count_run(_STATES[report.outcome], _removed(report))
@@ -171,13 +171,13 @@ class Intake:
                 [drift.node_id],
                 at=self._utcnow(),
                 priority=Priority.DRIFT,
-                reason=f"drift: {first.name} in {first.place}{more} carries nothing",
+                reason=f"drift: {first.name} in {first.netns}{more} carries nothing",
             )
             if known:
                 devices.store_hint(session, drift, self._utcnow())
         if not known:
             log.warning("drift of a node that is not in the Swarm", node_id=drift.node_id)
-        self._ring(Priority.DRIFT)
+        self._notify(Priority.DRIFT)
 
     def hello(self, payload: str) -> None:
         """The task `controller.hello`."""
@@ -196,19 +196,19 @@ class Intake:
                     [hello.node_id],
                     at=now,
                     priority=Priority.DRIFT,
-                    reason=f"its worker says: {hello.reason[:_MOST_OF_A_REASON]}",
+                    reason=f"its worker says: {hello.reason[:_MAX_OF_A_REASON]}",
                 )
         log.info(
             "Hello of a node that is not in the Swarm" if node is None else "a worker says Hello",
             node_id=hello.node_id,
             reason=hello.reason,
         )
-        self._ring(Priority.DRIFT)
+        self._notify(Priority.DRIFT)
 
     def _close(self, session: Session, batch: Sequence[ReconcileReport]) -> _Closed:
         """Store the reports whose runs are under way, and close these runs."""
         now = self._utcnow()
-        found = queue.under_way(session, [report.run_id for report in batch])
+        found = queue.open_runs(session, [report.run_id for report in batch])
         closing = [
             report
             for report in batch
@@ -328,7 +328,7 @@ def _note(session: Session, node: Node, run: Run, report: ReconcileReport) -> No
     run.devices = len(report.devices)
     run.orphans = sum(each.verdict is Verdict.ORPHAN for each in report.devices)
     run.removed = _removed(report)
-    node.limits = list(report.limits)
+    node.limitations = list(report.limitations)
     node.missing = _names(session, report.missing)
     if report.outcome is Outcome.DONE:
         node.converged_generation = max(node.converged_generation, report.generation)

@@ -48,7 +48,7 @@ from controller.db.models import (
     Rejection,
 )
 from controller.safety import breaker, modes
-from controller.safety.breaker import Limits
+from controller.safety.breaker import BreakerLimits
 from controller.workqueue.queue import Claim
 
 CLOCKS_MAY_DIFFER: Final = timedelta(seconds=60)
@@ -76,7 +76,7 @@ def _nodes_statement() -> Select[Node, Cluster, int]:
                 Node.hostname,
                 Node.paused_at,
                 Node.paused_by,
-                Node.paused_why,
+                Node.paused_reason,
                 Node.label_ignore,
                 Node.label_mode,
                 Node.mode,
@@ -88,7 +88,7 @@ def _nodes_statement() -> Select[Node, Cluster, int]:
                 Cluster.data_path_port,
                 Cluster.paused_at,
                 Cluster.paused_by,
-                Cluster.paused_why,
+                Cluster.paused_reason,
                 Cluster.mode,
                 Cluster.breaker_tripped_at,
                 Cluster.breaker_reason,
@@ -161,7 +161,7 @@ class Terms:
     """
 
     mode: Mode
-    limits: Limits
+    limits: BreakerLimits
     fence: Callable[[], int]
     reading: Callable[[str], SwarmReading]
     next_within: timedelta
@@ -237,7 +237,7 @@ def build(
 
 
 def _nodes(
-    session: Session, ids: Collection[str], limits: Limits, now: datetime
+    session: Session, ids: Collection[str], limits: BreakerLimits, now: datetime
 ) -> Mapping[str, tuple[Node, Cluster, int]]:
     """The nodes by their ids, with the cluster and how many removals count against each."""
     rows = session.execute(_NODES, {"nodes": ids, "since": limits.since(now)})

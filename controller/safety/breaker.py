@@ -21,16 +21,16 @@ from contract.verdicts import Stage
 from controller.audit.append import Entry, append
 from controller.db.models import Cluster, Node, Run
 from controller.db.states import CONTROLLER
-from controller.safety.decisions import Word, describe, lock
+from controller.safety.decisions import Attribution, describe, lock
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 
 log = structlog.get_logger(__name__)
 
-_MOST_SHOWN: Final = 1_000
+_MAX_SHOWN: Final = 1_000
 
 
-class Limits(NamedTuple):
+class BreakerLimits(NamedTuple):
     """When it trips.
 
     Attributes:
@@ -42,12 +42,12 @@ class Limits(NamedTuple):
 
     window: timedelta = timedelta(seconds=600)
     node_removals: int = 200
-    nodes_share: float = 0.25
-    nodes_least: int = 5
+    max_nodes_share: float = 0.25
+    min_nodes: int = 5
 
     def nodes(self, of: int) -> int:
         """How many nodes of so many may remove something in the window."""
-        return max(self.nodes_least, int(of * self.nodes_share))
+        return max(self.min_nodes, int(of * self.max_nodes_share))
 
     def since(self, now: datetime) -> datetime:
         """When the window begins that ends now."""
@@ -58,7 +58,7 @@ class Limits(NamedTuple):
         return max(self.node_removals - removals, 0)
 
 
-DEFAULTS: Final = Limits()
+DEFAULTS: Final = BreakerLimits()
 
 
 class NodeCount(NamedTuple):
@@ -96,7 +96,7 @@ def counted(since: datetime | BindParameter[datetime]) -> Select[str, int]:
     )
 
 
-def check(session: Session, limits: Limits, now: datetime) -> None:
+def check(session: Session, limits: BreakerLimits, now: datetime) -> None:
     """Trip what must be; to be asked after each run that removed something.
 
     In a transaction of its own: whoever stores a report holds rows that come after the cluster's. If it
@@ -121,7 +121,7 @@ def check(session: Session, limits: Limits, now: datetime) -> None:
     append(session, entries, now)
 
 
-def reset(session: Session, node: Node | None, word: Word) -> list[str]:
+def reset(session: Session, node: Node | None, word: Attribution) -> list[str]:
     """Let a node remove again, or with None the cluster and all nodes; return what was reset.
 
     What has tripped is reset and recorded, and the nodes concerned are looked at. What has not stays
@@ -147,7 +147,7 @@ def reset(session: Session, node: Node | None, word: Word) -> list[str]:
     return [describe(row) for row in tripped]
 
 
-def state(session: Session, limits: Limits, now: datetime) -> State:
+def state(session: Session, limits: BreakerLimits, now: datetime) -> State:
     """What there is to see."""
     cluster = session.get(Cluster, 1)
     removing, allowed = _nodes(session, cluster, limits, now)
@@ -158,13 +158,13 @@ def state(session: Session, limits: Limits, now: datetime) -> State:
         .outerjoin(used, used.c.node_id == Node.id)
         .where(used.c.node_id.is_not(None) | Node.breaker_tripped_at.is_not(None))
         .order_by(removals.desc(), Node.hostname, Node.id)
-        .limit(_MOST_SHOWN)
+        .limit(_MAX_SHOWN)
     )
     return State(removing, allowed, [NodeCount(node, count) for node, count in rows])
 
 
 def _nodes(
-    session: Session, cluster: Cluster | None, limits: Limits, now: datetime
+    session: Session, cluster: Cluster | None, limits: BreakerLimits, now: datetime
 ) -> tuple[int, int]:
     """How many nodes removed something in the window, and how many may."""
     since = limits.since(now)

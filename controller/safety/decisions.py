@@ -27,7 +27,7 @@ Target = Cluster | Node | Network
 _DEFAULT: Final = "default"
 
 
-class Word(NamedTuple):
+class Attribution(NamedTuple):
     """On whose word something is done, why, and when."""
 
     actor: str
@@ -39,30 +39,30 @@ class Word(NamedTuple):
         return change if self.why is None else f"{change}: {self.why}"
 
 
-def pause(session: Session, target: Target, word: Word) -> bool:
+def pause(session: Session, target: Target, word: Attribution) -> bool:
     """Leave a node, the devices of a network, or everything alone; return whether that is new."""
     lock(session, target)
     if target.paused_at is not None:
         return False
-    target.paused_at, target.paused_by, target.paused_why = word.at, word.actor, word.why
+    target.paused_at, target.paused_by, target.paused_reason = word.at, word.actor, word.why
     _record(session, target, Stage.PAUSED, "not paused -> paused", word)
     return True
 
 
-def resume(session: Session, target: Target, word: Word) -> bool:
+def resume(session: Session, target: Target, word: Attribution) -> bool:
     """Undo a pause, and look at the nodes concerned at once; return whether there was one."""
     lock(session, target)
     if target.paused_at is None:
         return False
-    said = f", {target.paused_why}" if target.paused_why else ""
+    said = f", {target.paused_reason}" if target.paused_reason else ""
     change = f"paused by {target.paused_by}{said} -> not paused"
-    target.paused_at = target.paused_by = target.paused_why = None
+    target.paused_at = target.paused_by = target.paused_reason = None
     _look(session, target, f"resumed by {word.actor}", word)
     _record(session, target, Stage.RESUMED, change, word)
     return True
 
 
-def set_mode(session: Session, target: Target, word: Word, *, mode: Mode | None) -> bool:
+def set_mode(session: Session, target: Target, word: Attribution, *, mode: Mode | None) -> bool:
     """Set a mode, or with None leave it to the others, and look; return whether that is new."""
     lock(session, target)
     if target.mode is mode:
@@ -95,7 +95,7 @@ def describe(target: Target) -> str:
     return "the cluster" if isinstance(target, Cluster) else f"network {target.name}"
 
 
-def _look(session: Session, target: Target, reason: str, word: Word) -> None:
+def _look(session: Session, target: Target, reason: str, word: Attribution) -> None:
     concerned = _concerned(session, target)
     queue.request(session, concerned, at=word.at, priority=Priority.CHANGE, reason=reason)
 
@@ -115,7 +115,7 @@ def _concerned(session: Session, target: Target) -> Sequence[str]:
     ).all()
 
 
-def _record(session: Session, target: Target, stage: Stage, change: str, word: Word) -> None:
+def _record(session: Session, target: Target, stage: Stage, change: str, word: Attribution) -> None:
     entry = Entry(
         stage=stage,
         at=word.at,

@@ -113,7 +113,7 @@ def _strictest(outer: Effective, own: Effective) -> Effective:
 
 def _paused(row: Cluster | Node | Network, name: str) -> Iterator[str]:
     if row.paused_at is not None:
-        why = f": {row.paused_why}" if row.paused_why else ""
+        why = f": {row.paused_reason}" if row.paused_reason else ""
         yield f"{name} was paused by {row.paused_by}{why}"
 
 

@@ -16,9 +16,9 @@ from controller.swarm.rejections import Rejections
 
 _PERIOD: Final = 0.1
 _RETRY_SECONDS: Final = 1.0
-_LONGEST_SECONDS: Final = 120.0
+_MAX_SECONDS: Final = 120.0
 """Of watching a node without a break: a dockerd that was started again tries within seconds."""
-_MOST_NODES: Final = 50
+_MAX_NODES: Final = 50
 _IDLE_SECONDS: Final = 1.0
 _SAVED_SECONDS: Final = 0.5
 """Of asking, for the beginning: what is expected comes soon or late."""
@@ -79,10 +79,10 @@ class CloseWatch:
             return _RETRY_SECONDS  # Whoever reads everything says so.
         finally:
             self._budget.rest()
-        self._rejections.tell(tasks, networks)
+        self._rejections.record(tasks, networks)
         return _PERIOD
 
     def _nodes(self) -> list[str]:
-        begin = self._monotonic() - _LONGEST_SECONDS
+        begin = self._monotonic() - _MAX_SECONDS
         with self._lock:
-            return sorted(id_ for id_, since in self._since.items() if since > begin)[:_MOST_NODES]
+            return sorted(id_ for id_, since in self._since.items() if since > begin)[:_MAX_NODES]

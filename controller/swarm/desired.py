@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from controller.swarm.model import SwarmNetwork, SwarmTask
 
 INGRESS_REASON: Final = "ingress"
-_MOST_REASONS: Final = 20
+_MAX_REASONS: Final = 20
 
 
 class Want(NamedTuple):
@@ -73,8 +73,8 @@ def of_unknown_networks(
 
 
 def _bounded(reasons: list[str]) -> list[str]:
-    extra = len(reasons) - _MOST_REASONS
-    return reasons if extra <= 0 else [*reasons[:_MOST_REASONS], f"and {extra} more"]
+    extra = len(reasons) - _MAX_REASONS
+    return reasons if extra <= 0 else [*reasons[:_MAX_REASONS], f"and {extra} more"]
 
 
 @dataclass(frozen=True, slots=True)

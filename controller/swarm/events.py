@@ -15,7 +15,7 @@ from controller.swarm.model import SwarmError, SwarmEvent
 
 log = structlog.get_logger(__name__)
 
-_MOST_HINTS: Final = 1_000
+_MAX_HINTS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Hint:
         if (
             self.everything
             or other.everything
-            or len(services) + len(networks) + len(nodes) > _MOST_HINTS
+            or len(services) + len(networks) + len(nodes) > _MAX_HINTS
         ):
             return Hint(everything=True)
         return Hint(services=services, networks=networks, nodes=nodes)

@@ -8,7 +8,7 @@ import re
 from ipaddress import ip_network
 from typing import Final
 
-_LONGEST: Final = 4_000
+_MAX_LENGTH: Final = 4_000
 """Characters that are looked at. Real errors have a few hundred."""
 
 _COLOUR: Final = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
@@ -67,4 +67,4 @@ def fault_subnet(error: str) -> str | None:
 
 def _plain(error: str) -> str:
     """The text that is looked at: no longer than need be, without colours, in lower case."""
-    return _COLOUR.sub("", error[:_LONGEST]).lower()
+    return _COLOUR.sub("", error[:_MAX_LENGTH]).lower()

@@ -21,11 +21,11 @@ from controller.swarm.events import Hint, Hints
 _BETWEEN_RUNS: Final = 1.0
 """Seconds between two runs of a node for a reading: two workers of one node would ask for ever."""
 
-_MOST_NODES: Final = 100_000
+_MAX_NODES: Final = 100_000
 """Of which anything is remembered: what a message says of its node is not looked up first."""
 
 
-class Mark(NamedTuple):
+class ReadingStart(NamedTuple):
     """The moment before the Swarm is asked.
 
     Attributes:
@@ -76,7 +76,7 @@ class Readings:
         if stamp is not None:
             # The last one counts, and not the greatest: what nobody can have said is then soon forgotten.
             with self._lock:
-                if node_id in self._heard or len(self._heard) < _MOST_NODES:
+                if node_id in self._heard or len(self._heard) < _MAX_NODES:
                     self._heard[node_id] = stamp
 
     def want(self, node_id: str, *, then_run: bool) -> None:
@@ -87,12 +87,12 @@ class Readings:
         if self._hints is not None:
             self._hints.add(Hint(nodes=frozenset((node_id,))))
 
-    def begin(self) -> Mark:
+    def begin(self) -> ReadingStart:
         """To be called before the Swarm is asked."""
         with self._lock:
-            return Mark(self._now(), dict(self._heard))
+            return ReadingStart(self._now(), dict(self._heard))
 
-    def ended(self, mark: Mark, ready: Mapping[str, bool]) -> Collection[str]:
+    def ended(self, mark: ReadingStart, ready: Mapping[str, bool]) -> Collection[str]:
         """The Swarm was read whole for these nodes, and what it said is stored.
 
         Args:

@@ -14,19 +14,19 @@ from sqlalchemy.orm import Session
 
 from controller.db.engine import Database
 from controller.db.models import Node, Rejection
-from controller.swarm.blame import blame
+from controller.swarm.cause import cause_of
 from controller.swarm.faults import is_leak
 from controller.swarm.model import SwarmNetwork, SwarmTask
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
-from controller.workqueue.queue import Ring
+from controller.workqueue.queue import Notify
 
-_MOST_REMEMBERED: Final = 20_000
-_LONGEST_REASON: Final = 500
-_LONGEST_ERROR: Final = 2_000
-_MOST_AT_ONCE: Final = 500
+_MAX_REMEMBERED: Final = 20_000
+_MAX_REASON: Final = 500
+_MAX_ERROR: Final = 2_000
+_MAX_AT_ONCE: Final = 500
 
-_MOST_OPEN: Final = 10
+_MAX_OPEN: Final = 10
 """Of one VNI on one node."""
 
 _NEVER: Final = datetime(1, 1, 1, tzinfo=UTC)
@@ -48,9 +48,9 @@ class Rejections:
         utcnow: the time of day.
     """
 
-    def __init__(self, database: Database, ring: Ring, utcnow: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, notify: Notify, utcnow: Callable[[], datetime]) -> None:
         self._database = database
-        self._ring = ring
+        self._notify = notify
         self._utcnow = utcnow
         # Two threads read tasks.
         self._lock = threading.Lock()
@@ -71,13 +71,13 @@ class Rejections:
             )
         ]
 
-    def tell(self, tasks: Iterable[SwarmTask], networks: Mapping[str, SwarmNetwork]) -> None:
+    def record(self, tasks: Iterable[SwarmTask], networks: Mapping[str, SwarmNetwork]) -> None:
         """Keep those among these tasks that were rejected and are new, and make their nodes due."""
         with self._lock:
-            self._tell([*tasks], networks)
+            self._record([*tasks], networks)
 
-    def _tell(self, tasks: Sequence[SwarmTask], networks: Mapping[str, SwarmNetwork]) -> None:
-        new = [task for task in self.among(tasks) if task.id not in self._told][:_MOST_AT_ONCE]
+    def _record(self, tasks: Sequence[SwarmTask], networks: Mapping[str, SwarmNetwork]) -> None:
+        new = [task for task in self.among(tasks) if task.id not in self._told][:_MAX_AT_ONCE]
         if not new:
             return
         with self._database.write() as session:
@@ -100,10 +100,10 @@ class Rejections:
             self._settle_superseded(session, {task.node_id for task in known})
         # Only now: what could not be stored is told again.
         self._told.update((task.id, None) for task in known)
-        for oldest in list(self._told)[:-_MOST_REMEMBERED]:
+        for oldest in list(self._told)[:-_MAX_REMEMBERED]:
             del self._told[oldest]
         if known:
-            self._ring(Priority.DRIFT)
+            self._notify(Priority.DRIFT)
 
     def settle(self, nodes: Collection[str], tasks: Sequence[SwarmTask]) -> None:
         """Note of which rejections nothing is left, given all tasks of these nodes.
@@ -146,20 +146,18 @@ class Rejections:
 
     def _settle_superseded(self, session: Session, nodes: Collection[str]) -> None:
         """Let the newest few of each node and VNI speak for all: more say nothing new."""
-        place = func.row_number().over(
+        rank = func.row_number().over(
             partition_by=(Rejection.node_id, Rejection.vni, Rejection.cidr),
             order_by=(Rejection.seen_at.desc(), Rejection.at.desc(), Rejection.task_id),
         )
         ranked = (
-            select(Rejection.task_id, place.label("place"))
+            select(Rejection.task_id, rank.label("place"))
             .where(Rejection.settled_at.is_(None), Rejection.node_id.in_(nodes))
             .subquery()
         )
         session.execute(
             update(Rejection)
-            .where(
-                Rejection.task_id.in_(select(ranked.c.task_id).where(ranked.c.place > _MOST_OPEN))
-            )
+            .where(Rejection.task_id.in_(select(ranked.c.task_id).where(ranked.c.rank > _MAX_OPEN)))
             .values(settled_at=self._utcnow())
             .execution_options(synchronize_session=False)
         )
@@ -168,7 +166,7 @@ class Rejections:
         self, session: Session, task: SwarmTask, networks: Mapping[str, SwarmNetwork]
     ) -> None:
         now = self._utcnow()
-        found = blame(task, networks)
+        found = cause_of(task, networks)
         at = task.since or now
         old = now - at > _OLD
         session.add(
@@ -181,7 +179,7 @@ class Rejections:
                 vni=found.vni,
                 cidr=found.cidr,
                 doubt=found.doubt,
-                error=task.error[:_LONGEST_ERROR],
+                error=task.error[:_MAX_ERROR],
                 settled_at=now if old else None,
             )
         )
@@ -191,7 +189,7 @@ class Rejections:
                 [task.node_id],
                 at=now,
                 priority=Priority.DRIFT,
-                reason=f"task {task.id} was rejected: {task.error}"[:_LONGEST_REASON],
+                reason=f"task {task.id} was rejected: {task.error}"[:_MAX_REASON],
             )
 
 

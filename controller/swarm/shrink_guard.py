@@ -15,19 +15,19 @@ _PATIENCE: Final = timedelta(seconds=30)
 starts, or a cluster that elects a leader, is done in less; a person who removes most of a Swarm can wait."""
 
 
-def is_great(lost: int, before: int) -> bool:
+def is_suspicious_loss(lost: int, before: int) -> bool:
     """Whether so many of so many may not go at once without doubt: most of them, or all."""
     return lost > 0 and (lost == before or (lost >= _FEW and 2 * lost > before))
 
 
-class Doubt:
+class ShrinkGuard:
     """Holds back a reading with a great loss until the manager has said it often and long enough."""
 
     def __init__(self) -> None:
         self._looks = 0
         self._since: datetime | None = None
 
-    def dispelled(self, now: datetime) -> bool:
+    def confirmed(self, now: datetime) -> bool:
         """Take note of one more look with a great loss; return whether it is to be believed now."""
         if self._since is None:
             self._since = now

@@ -30,12 +30,12 @@ from controller.swarm.model import (
     SwarmNode,
     SwarmTask,
 )
-from controller.swarm.readings import Mark, Readings
+from controller.swarm.readings import Readings, ReadingStart
 from controller.swarm.rejections import Rejections
-from controller.swarm.shrink_guard import Doubt, is_great
+from controller.swarm.shrink_guard import ShrinkGuard, is_suspicious_loss
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
-from controller.workqueue.queue import Ring
+from controller.workqueue.queue import Notify
 
 log = structlog.get_logger(__name__)
 
@@ -46,17 +46,17 @@ _NODES_AT_ONCE: Final = 50
 """Nodes in one question: an answer of some megabytes."""
 _STORED_AT_ONCE: Final = 200
 """Nodes in one transaction."""
-_MOST_NODES: Final = 500
+_MAX_NODES: Final = 500
 """So many are read one by one in between; of more than that, everything."""
-_MOST_SERVICES: Final = 50
+_MAX_SERVICES: Final = 50
 """So many are looked at in one step."""
 _SAVED_SECONDS: Final = 1.0
 """Of asking, for what cannot wait."""
 _QUIET_LOOKS: Final = 3
 """A service that looks the same so often has settled."""
-_MOST_LOOKS: Final = 30
+_MAX_LOOKS: Final = 30
 
-Places = dict[str, tuple[str, ...]]
+ServiceNodes = dict[str, tuple[str, ...]]
 """On which nodes each service has tasks, by id. A set takes ten times the memory of such a tuple."""
 
 
@@ -93,7 +93,7 @@ class Sync:
         *,
         hints: Hints,
         readings: Readings | None = None,
-        ring: Ring,
+        notify: Notify,
         period: float,
         resync: float,
         share: float,
@@ -104,7 +104,7 @@ class Sync:
         self._database = database
         self._hints = hints
         self._readings = readings or Readings()
-        self._ring = ring
+        self._notify = notify
         self._period = period
         self._resync = resync
         self._share = share / 2
@@ -117,13 +117,13 @@ class Sync:
         self._restarts_at = monotonic()
         self._postponed = False
         self._failing: str | None = None
-        self._doubt = Doubt()
+        self._doubt = ShrinkGuard()
         self._nodes: dict[str, SwarmNode] = {}
         self._networks: dict[str, SwarmNetwork] = {}
-        self._places: Places = {}
+        self._service_nodes: ServiceNodes = {}
         self._moving: dict[str, _Moving] = {}
         self._waiting: frozenset[str] = frozenset()
-        self.rejections = Rejections(database, ring, utcnow)
+        self.rejections = Rejections(database, notify, utcnow)
         """Those that were read of; also for whoever reads some tasks besides."""
 
     def networks(self) -> Mapping[str, SwarmNetwork]:
@@ -183,12 +183,12 @@ class Sync:
             nodes = {each.id: each for each in ask(self._swarm.nodes)}
             networks = {each.id: each for each in ask(self._swarm.networks)}
             wanted: dict[str, Packed] = {}
-            places: Places = {}
+            service_nodes: ServiceNodes = {}
             rejected: list[SwarmTask] = []
             whole: list[str] = []
             for ids in _portions(list(nodes), _NODES_AT_ONCE):
                 tasks = ask(lambda ids=ids: self._swarm.tasks_of_nodes(ids))  # type: ignore[misc]
-                self._take_in(ids, networks, tasks, wanted, places)
+                self._take_in(ids, networks, tasks, wanted, service_nodes)
                 whole += _whole(ids, networks, tasks)
                 rejected += self.rejections.among(tasks)
                 # Such as are new are known after this reading, and settled by the next.
@@ -200,14 +200,14 @@ class Sync:
             seconds = self._whole.rest()
         now = self._utcnow()
         with self._database.read() as session:
-            self._believe(store.stored(session), nodes, networks, wanted, now)
+            self._check_plausible(store.stored(session), nodes, networks, wanted, now)
             for gone in session.scalars(select(Node.id)):
                 wanted.setdefault(gone, Packed.of({}))
         with self._database.write() as session:
             store.store_nodes(session, nodes.values(), now, whole=True)
         with self._database.write() as session:
             store.store_networks(session, networks.values(), now, whole=True)
-        self.rejections.tell(rejected, networks)
+        self.rejections.record(rejected, networks)
         self._store(wanted)
         self._read(mark, {id_: nodes[id_] for id_ in whole})
         self._readings.forget_others(nodes)
@@ -215,14 +215,14 @@ class Sync:
             # At the end: nothing is dispatched before it is known for the first time.
             share = min(1.0, self._whole.lately() + self._parts.lately())
             store.store_cluster(session, identity, now, seconds=seconds, share=share)
-        self._nodes, self._networks, self._places = nodes, networks, places
+        self._nodes, self._networks, self._service_nodes = nodes, networks, service_nodes
         self._everything = False
         self._read_at = self._monotonic()
         self._whole_at = self._read_at + min(max(seconds / self._share, self._period), self._resync)
         if self._failing is not None:
             log.info("the Swarm can be read again")
             self._failing = None
-        self._ring()
+        self._notify()
 
     @staticmethod
     def _take_in(
@@ -230,7 +230,7 @@ class Sync:
         networks: dict[str, SwarmNetwork],
         tasks: Sequence[SwarmTask],
         wanted: dict[str, Packed],
-        places: Places,
+        service_nodes: ServiceNodes,
     ) -> None:
         """Note what some nodes should carry, and which services they have tasks of."""
         if not networks and any(task.networks for task in tasks):
@@ -243,9 +243,9 @@ class Sync:
             if task.wanted and task.service_id:
                 seen[task.service_id].add(names[task.node_id])
         for service, nodes in seen.items():
-            _add(places, service, nodes)
+            _add(service_nodes, service, nodes)
 
-    def _believe(
+    def _check_plausible(
         self,
         before: store.Stored,
         nodes: dict[str, SwarmNode],
@@ -260,9 +260,11 @@ class Sync:
             "attachments": (before.attachments - attachments, before.attachments),
         }
         great = [
-            f"{lost} of {was} {what}" for what, (lost, was) in losses.items() if is_great(lost, was)
+            f"{lost} of {was} {what}"
+            for what, (lost, was) in losses.items()
+            if is_suspicious_loss(lost, was)
         ]
-        if great and not self._doubt.dispelled(now):
+        if great and not self._doubt.confirmed(now):
             raise SwarmError(
                 f"the manager no longer lists {', '.join(great)}: not believed before it has said "
                 "so for a while",
@@ -270,7 +272,7 @@ class Sync:
             )
         self._doubt.forget()
 
-    def _read(self, mark: Mark, nodes: Mapping[str, SwarmNode]) -> None:
+    def _read(self, mark: ReadingStart, nodes: Mapping[str, SwarmNode]) -> None:
         """These nodes were read whole, and it is stored: have those looked at that wait for it."""
         ready = {id_: node.state == store.READY for id_, node in nodes.items()}
         awaiting = self._readings.ended(mark, ready)
@@ -320,18 +322,18 @@ class Sync:
             raise
         finally:
             self._parts.rest()
-        self._ring()
+        self._notify()
 
     def _see_restarts(self) -> frozenset[str]:
         """Look for tasks that Swarm starts again; return nodes to look at because of that."""
         self._restarts_at = self._monotonic()
         tasks = self._parts.ask(self._swarm.restarting)
-        self.rejections.tell(tasks, self._networks)
+        self.rejections.record(tasks, self._networks)
         nodes = set()
         for task in tasks:
             if task.id in self._waiting or not task.service_id:
                 continue
-            if len(self._places.get(task.service_id, ())) > _MOST_NODES:
+            if len(self._service_nodes.get(task.service_id, ())) > _MAX_NODES:
                 # Too many to ask about; of a global service its predecessor was on the same node.
                 nodes.add(task.node_id)
             else:
@@ -346,12 +348,12 @@ class Sync:
         try:
             self._see_restarts()
             for service in [each for each, its in self._moving.items() if its.tasks is None][
-                :_MOST_SERVICES
+                :_MAX_SERVICES
             ]:
                 tasks = self._parts.ask(
                     lambda service=service: self._swarm.tasks_of_service(service)  # type: ignore[misc]
                 )
-                self.rejections.tell(tasks, self._networks)
+                self.rejections.record(tasks, self._networks)
         finally:
             self._parts.rest()
 
@@ -368,8 +370,8 @@ class Sync:
                 node.availability,
             ):
                 # Its tasks go elsewhere, or others come to it.
-                for service, places in self._places.items():
-                    if node.id in places:
+                for service, service_nodes in self._service_nodes.items():
+                    if node.id in service_nodes:
                         self._moving.setdefault(service, _Moving())
             self._nodes[node.id] = node
         # Whether what is missing is gone, only the whole list can say.
@@ -390,38 +392,40 @@ class Sync:
         unknown: set[str] = set()
         now = self._monotonic()
         ripe = [each for each, moving in self._moving.items() if moving.next_at <= now]
-        for service in ripe[:_MOST_SERVICES]:
+        for service in ripe[:_MAX_SERVICES]:
             moving = self._moving[service]
-            places = self._places.get(service, ())
-            if len(places) > _MOST_NODES:
+            service_nodes = self._service_nodes.get(service, ())
+            if len(service_nodes) > _MAX_NODES:
                 self._everything = True
                 del self._moving[service]
                 continue
             tasks = self._parts.ask(
                 lambda service=service: self._swarm.tasks_of_service(service)  # type: ignore[misc]
             )
-            self.rejections.tell(tasks, self._networks)
+            self.rejections.record(tasks, self._networks)
             wanted = [task for task in tasks if task.wanted]
             unknown.update(*(task.networks for task in wanted))
             marks = frozenset((task.id, task.node_id, task.wanted, task.running) for task in wanted)
             if moving.tasks is None:
-                touched.update(places)
+                touched.update(service_nodes)
                 moving.tasks = frozenset()
             changed = {node for _, node, *_ in marks ^ moving.tasks}
             touched |= changed
-            _add(self._places, service, changed)
+            _add(self._service_nodes, service, changed)
             moving.tasks = marks
             # One that ends may take its time, and is wanted until it has.
             settled = not changed and not any(task.ending for task in wanted)
             moving.quiet = moving.quiet + 1 if settled else 0
             moving.looks += 1
             moving.next_at = now + self._period
-            if moving.quiet >= _QUIET_LOOKS or moving.looks >= _MOST_LOOKS:
+            if moving.quiet >= _QUIET_LOOKS or moving.looks >= _MAX_LOOKS:
                 del self._moving[service]
         self._see_networks(frozenset(unknown - self._networks.keys()))
         return touched
 
-    def _see_tasks(self, nodes: frozenset[str], mark: Mark, looked_at: frozenset[str]) -> None:
+    def _see_tasks(
+        self, nodes: frozenset[str], mark: ReadingStart, looked_at: frozenset[str]
+    ) -> None:
         """Store what these nodes should carry now.
 
         Args:
@@ -429,7 +433,7 @@ class Sync:
             mark: of before the Swarm was asked.
             looked_at: those that were asked about themselves as well, after the mark.
         """
-        if len(nodes) > _MOST_NODES:
+        if len(nodes) > _MAX_NODES:
             self._everything = True
             return
         wanted: dict[str, Packed] = {}
@@ -439,25 +443,25 @@ class Sync:
             self._see_networks(
                 frozenset().union(*of_unknown_networks(self._networks.keys(), tasks).values())
             )
-            self._take_in(ids, self._networks, tasks, wanted, self._places)
+            self._take_in(ids, self._networks, tasks, wanted, self._service_nodes)
             whole += _whole(ids, self._networks, tasks)
-            self.rejections.tell(tasks, self._networks)
+            self.rejections.record(tasks, self._networks)
             self.rejections.settle(ids, tasks)
-        if self._is_great_loss(wanted):
+        if self._is_suspicious_loss(wanted):
             # Whether that is so, reading everything is to show.
             self._everything = True
             return
         self._store(wanted)
         self._read(mark, {id_: self._nodes[id_] for id_ in whole if id_ in looked_at})
 
-    def _is_great_loss(self, wanted: dict[str, Packed]) -> bool:
+    def _is_suspicious_loss(self, wanted: dict[str, Packed]) -> bool:
         if not wanted:
             return False
         count = select(func.count()).select_from(Attachment)
         with self._database.read() as session:
             before = session.scalar(count.where(Attachment.node_id.in_(wanted))) or 0
             lost = before - sum(each.count for each in wanted.values())
-            return lost > 0 and is_great(lost, session.scalar(count) or 0)
+            return lost > 0 and is_suspicious_loss(lost, session.scalar(count) or 0)
 
 
 def _whole(
@@ -469,9 +473,9 @@ def _whole(
     return [id_ for id_ in ids if id_ not in unknown]
 
 
-def _add(places: Places, service: str, nodes: set[str]) -> None:
-    known = places.get(service, ())
-    places[service] = (*known, *nodes.difference(known))
+def _add(service_nodes: ServiceNodes, service: str, nodes: set[str]) -> None:
+    known = service_nodes.get(service, ())
+    service_nodes[service] = (*known, *nodes.difference(known))
 
 
 def _portions(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:

@@ -13,7 +13,7 @@ from sqlalchemy import exists, or_, select
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode, Stage, Verdict
-from controller.conditions.model import Status, Type, moment
+from controller.conditions.model import Status, Type, format_time
 from controller.db.models import (
     AuditRow,
     Cluster,
@@ -26,11 +26,11 @@ from controller.db.models import (
 from controller.safety import modes
 from controller.swarm.faults import fault_subnet, is_leak
 
-LONGEST: Final = 4000
+MAX_LENGTH: Final = 4000
 """Characters of a line; Docker's are a few hundred."""
-_MOST: Final = 5
+_MAX_SUBJECTS: Final = 5
 """Nodes or networks that one line may be about; with more it says nothing."""
-_MOST_WORDS: Final = 200
+_MAX_WORDS: Final = 200
 _ROWS_BACK: Final = 100
 _LATELY: Final = 10
 
@@ -92,12 +92,12 @@ class Explanation:
 
 def clues(line: str) -> Clues:
     """What a line names. Pure; the line may be anything."""
-    line = line[:LONGEST]
-    words = [word.rstrip(".") for word in _WORD.findall(line)[:_MOST_WORDS]]
+    line = line[:MAX_LENGTH]
+    words = [word.rstrip(".") for word in _WORD.findall(line)[:_MAX_WORDS]]
     vnis = {int(digits, 16) for digits in _DEVICE.findall(line)}
     vnis |= {int(digits) for digits in _VNI.findall(line)}
     return Clues(
-        ids=frozenset(_ID.findall(line)[:_MOST_WORDS]),
+        ids=frozenset(_ID.findall(line)[:_MAX_WORDS]),
         vnis=frozenset(vni for vni in vnis if vni < 2**24),
         words=frozenset(words) - _DOCKERS,
         subnet=fault_subnet(line),
@@ -121,7 +121,7 @@ def explain(session: Session, line: str, configured: Mode) -> Explanation:
         # A line that names a node is about that one, whoever else rejected the same subnet.
         nodes = nodes or {node.id: node for node, _ in rejections}
         networks.update({network.id: network for _, network in rejections if network is not None})
-    here, these = list(nodes.values())[:_MOST], list(networks.values())[:_MOST]
+    here, these = list(nodes.values())[:_MAX_SUBJECTS], list(networks.values())[:_MAX_SUBJECTS]
     now = _in_the_way(session, here, these)
     lately = _lately(session, here, these)
     return Explanation(
@@ -140,7 +140,7 @@ def _nodes(session: Session, found: Clues) -> Sequence[Node]:
         select(Node)
         .where(Node.gone_at.is_(None), or_(Node.id.in_(found.ids), Node.hostname.in_(found.words)))
         .order_by(Node.id)
-        .limit(_MOST)
+        .limit(_MAX_SUBJECTS)
     ).all()
 
 
@@ -157,7 +157,7 @@ def _networks(session: Session, found: Clues) -> Sequence[Network]:
             ),
         )
         .order_by(Network.id)
-        .limit(_MOST)
+        .limit(_MAX_SUBJECTS)
     ).all()
 
 
@@ -258,8 +258,8 @@ def _advice(
     # Both are times of the node's own clock.
     if removals and (rejected is None or removals[0] > rejected):
         yield (
-            f"The device was removed at {moment(removals[0])}, and no task was seen to be rejected because "
-            "of it since: Swarm's next try, a few seconds later, should work. If not: `vxctl requeue NODE`."
+            f"The device was removed at {format_time(removals[0])}, and no task was rejected because of it "
+            "since: Swarm's next try, a few seconds later, should work. If not: `vxctl requeue NODE`."
         )
     elif nodes:
         yield (

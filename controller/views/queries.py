@@ -190,7 +190,7 @@ class DeviceKey(NamedTuple):
     """What tells one device from all others; also their order."""
 
     node_id: str
-    place: str
+    netns: str
     ifindex: int
 
 
@@ -211,7 +211,7 @@ def devices(
         query = query.where(Device.vni.in_([row.vni for row in network.vnis]))
     if verdict is not None:
         query = query.where(Device.verdict == verdict)
-    order = (Device.node_id, Device.place, Device.ifindex)
+    order = (Device.node_id, Device.netns, Device.ifindex)
     if after is not None:
         query = query.where(tuple_(*order) > after)
     rows = session.execute(query.order_by(*order).limit(limit))

@@ -15,30 +15,30 @@ class Priority(IntEnum):
     MANUAL = 4
 
 
-class Lane(NamedTuple):
+class PriorityClass(NamedTuple):
     """The priorities that one thread sends."""
 
-    least: Priority
-    most: Priority
+    lowest: Priority
+    highest: Priority
 
     @property
     def expires_runs(self) -> bool:
         """Whether its thread also closes the runs whose report did not come."""
-        return self.least is Priority.RESYNC
+        return self.lowest is Priority.RESYNC
 
 
-ALL: Final = Lane(Priority.RESYNC, Priority.MANUAL)
+ALL_PRIORITIES: Final = PriorityClass(Priority.RESYNC, Priority.MANUAL)
 
 
-BULK: Final = Lane(Priority.RESYNC, Priority.CHANGE)
+BULK: Final = PriorityClass(Priority.RESYNC, Priority.CHANGE)
 
 
-URGENT: Final = Lane(Priority.DRIFT, Priority.MANUAL)
+URGENT: Final = PriorityClass(Priority.DRIFT, Priority.MANUAL)
 
 
-BY_HAND: Final = Lane(Priority.MANUAL, Priority.MANUAL)
+MANUAL_ONLY: Final = PriorityClass(Priority.MANUAL, Priority.MANUAL)
 """The part of the urgent lane that a person waits for."""
 
 
-LANES: Final = (BULK, URGENT)
+PRIORITY_CLASSES: Final = (BULK, URGENT)
 """Each in a thread of its own: so what is urgent never waits until a batch of resyncs is sent."""

@@ -62,18 +62,18 @@ _DUE: Final = Base.metadata.tables[DueNode.__tablename__]
 _NODES: Final = Base.metadata.tables[Node.__tablename__]
 _REQUEUES: Final = Base.metadata.tables[Requeue.__tablename__]
 _FIRST_BACKOFF: Final = timedelta(seconds=1)
-_MOST_REASONS: Final = 10
-_MOST_EXPIRED: Final = 200
-_MOST_ACTORS: Final = 5
+_MAX_REASONS: Final = 10
+_MAX_EXPIRED: Final = 200
+_MAX_ACTORS: Final = 5
 
 
-def _may_run(least: Priority, most: Priority) -> Sequence[ColumnElement[bool]]:
+def _may_run(lowest: Priority, highest: Priority) -> Sequence[ColumnElement[bool]]:
     """What must be true of a due node and its node for a claim, apart from the time."""
     return (
         _DUE.c.run_id.is_(None),
         # In plain figures: so that a database sees that its index of what is urgent will do.
-        _DUE.c.priority >= literal_column(f"{least:d}"),
-        _DUE.c.priority <= literal_column(f"{most:d}"),
+        _DUE.c.priority >= literal_column(f"{lowest:d}"),
+        _DUE.c.priority <= literal_column(f"{highest:d}"),
         _NODES.c.gone_at.is_(None),
         _NODES.c.state != "down",
         _NODES.c.paused_at.is_(None),
@@ -85,13 +85,13 @@ def _may_run(least: Priority, most: Priority) -> Sequence[ColumnElement[bool]]:
 
 # Statements are made once: a person waits for some, and making them takes longer than carrying them out.
 @cache
-def _claim(least: Priority, most: Priority) -> Update:
+def _claim(lowest: Priority, highest: Priority) -> Update:
     # A CTE is picked once; a plain subquery may be run again for each row, and take more.
     rank = Epoch(_DUE.c.due_at) - _DUE.c.priority * AGEING.total_seconds()
     picked = (
         select(_DUE.c.node_id)
         .join(_NODES, _NODES.c.id == _DUE.c.node_id)
-        .where(_DUE.c.due_at <= bindparam("now"), *_may_run(least, most))
+        .where(_DUE.c.due_at <= bindparam("now"), *_may_run(lowest, highest))
         .order_by(rank, _DUE.c.due_at, _DUE.c.node_id)
         .limit(bindparam("limit"))
         .with_for_update(of=_DUE, skip_locked=True)
@@ -125,11 +125,11 @@ def _claim(least: Priority, most: Priority) -> Update:
 
 
 @cache
-def _next(least: Priority, most: Priority) -> Select[datetime | None]:
+def _next(lowest: Priority, highest: Priority) -> Select[datetime | None]:
     return (
         select(func.min(DueNode.due_at))
         .join(Node, Node.id == DueNode.node_id)
-        .where(*_may_run(least, most))
+        .where(*_may_run(lowest, highest))
     )
 
 
@@ -190,8 +190,8 @@ def claim(
     now: datetime,
     limit: int,
     timeout: timedelta,
-    least: Priority = Priority.RESYNC,
-    most: Priority = Priority.MANUAL,
+    lowest: Priority = Priority.RESYNC,
+    highest: Priority = Priority.MANUAL,
 ) -> list[Claim]:
     """Take due nodes of such a priority, the first by rank, and start a run of each.
 
@@ -199,7 +199,7 @@ def claim(
     """
     session.flush()  # What is claimed is what is written.
     rows = session.execute(
-        _claim(least, most), {"now": now, "limit": limit, "deadline": now + timeout}
+        _claim(lowest, highest), {"now": now, "limit": limit, "deadline": now + timeout}
     ).all()
     if not rows:
         return []
@@ -221,14 +221,14 @@ def claim(
     return sorted(claims, key=lambda each: -each.priority)
 
 
-class Ring(Protocol):
+class Notify(Protocol):
     """Tells whoever claims that something may have become due, so that it need not be looked for."""
 
     def __call__(self, priority: Priority | None = None, /) -> None:
         """Of this priority; None: of any."""
 
 
-class UnderWay(NamedTuple):
+class OpenRun(NamedTuple):
     """A run that is not closed, with its rows, all locked."""
 
     node: Node
@@ -236,7 +236,7 @@ class UnderWay(NamedTuple):
     run: Run
 
 
-def under_way(session: Session, run_ids: Collection[UUID]) -> dict[UUID, UnderWay]:
+def open_runs(session: Session, run_ids: Collection[UUID]) -> dict[UUID, OpenRun]:
     """Those of these runs that are not closed; what this session knew of them is read again."""
     rows = session.execute(
         select(Node, DueNode, Run)
@@ -249,11 +249,11 @@ def under_way(session: Session, run_ids: Collection[UUID]) -> dict[UUID, UnderWa
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )
-    return {run.id: UnderWay(node, row, run) for node, row, run in rows}
+    return {run.id: OpenRun(node, row, run) for node, row, run in rows}
 
 
 def close(
-    found: UnderWay,
+    found: OpenRun,
     state: RunState,
     *,
     now: datetime,
@@ -283,13 +283,13 @@ def close(
         _merge(row, at=at, priority=Priority.RESYNC, reasons=["resync"])
 
 
-def give_back(session: Session, run_id: UUID, *, now: datetime) -> None:
+def unclaim(session: Session, run_id: UUID, *, now: datetime) -> None:
     """Undo a claim whose request could not be sent: ask again for just what was asked for.
 
     It was the broker's fault, not the node's, and there was no run: it leaves no line in the history,
     or an outage of the broker would fill that with one line a node and second.
     """
-    found = under_way(session, [run_id]).get(run_id)
+    found = open_runs(session, [run_id]).get(run_id)
     if found is None:
         return
     _node, row, run = found
@@ -306,9 +306,9 @@ def expire(session: Session, *, now: datetime, resync: timedelta) -> int:
         select(DueNode.run_id)
         .where(DueNode.run_id.is_not(None), DueNode.run_deadline < now)
         .order_by(DueNode.node_id)
-        .limit(_MOST_EXPIRED)
+        .limit(_MAX_EXPIRED)
     ).all()
-    found = under_way(session, [run_id for run_id in late if run_id is not None])
+    found = open_runs(session, [run_id for run_id in late if run_id is not None])
     for each in found.values():
         close(
             each,
@@ -321,10 +321,10 @@ def expire(session: Session, *, now: datetime, resync: timedelta) -> int:
 
 
 def next_time(
-    session: Session, *, least: Priority = Priority.RESYNC, most: Priority = Priority.MANUAL
+    session: Session, *, lowest: Priority = Priority.RESYNC, highest: Priority = Priority.MANUAL
 ) -> datetime | None:
     """When `claim` with these priorities will next have something to do."""
-    return session.scalar(_next(least, most))
+    return session.scalar(_next(lowest, highest))
 
 
 def next_deadline(session: Session) -> datetime | None:
@@ -358,7 +358,7 @@ def _merge(row: DueNode, *, at: datetime, priority: Priority, reasons: Sequence[
         new = [reason for reason in reasons if reason not in row.reasons]
         # What a person says is not crowded out by what was there before.
         all_ = [*new, *row.reasons] if priority is Priority.MANUAL else [*row.reasons, *new]
-        row.reasons = all_[:_MOST_REASONS]
+        row.reasons = all_[:_MAX_REASONS]
     if priority is Priority.MANUAL:
         row.failures = 0
 
@@ -373,8 +373,8 @@ def _answer_requeues(session: Session, nodes: Collection[str]) -> dict[str, str]
 
 
 def _together(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_ACTORS} more" if len(names) > _MOST_ACTORS else ""
-    return ", ".join(names[:_MOST_ACTORS]) + more
+    more = f" and {len(names) - _MAX_ACTORS} more" if len(names) > _MAX_ACTORS else ""
+    return ", ".join(names[:_MAX_ACTORS]) + more
 
 
 def _new_run(

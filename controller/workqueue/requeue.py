@@ -91,10 +91,10 @@ def _paused(session: Session, node: Node, *, everywhere: bool) -> str | None:
     """Why a node would not be run although a person asks, and what to do; None: it would."""
     if everywhere:
         cluster = session.get_one(Cluster, 1)
-        by = _by(cluster.paused_by, cluster.paused_why)
+        by = _by(cluster.paused_by, cluster.paused_reason)
         return f"the whole cluster is paused{by}; resume it first: vxctl resume --cluster"
     if node.paused_at is not None:
-        by = _by(node.paused_by, node.paused_why)
+        by = _by(node.paused_by, node.paused_reason)
         return f"node {node.hostname} is paused{by}; resume it first: vxctl resume {node.id}"
     if node.label_ignore:
         return (

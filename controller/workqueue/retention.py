@@ -24,7 +24,7 @@ _BATCH: Final = 1_000
 """Rows a transaction: short enough that nobody waits for it."""
 
 
-class Housekeeping:
+class RunRetention:
     """Deletes what is too old, some at a time. What was recorded for good is not here: see `audit`.
 
     Args:

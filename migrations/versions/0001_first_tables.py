@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.Column("node_name", sa.Text(), nullable=False),
         sa.Column("network_id", sa.String(length=25), nullable=True),
         sa.Column("network_name", sa.Text(), nullable=True),
-        sa.Column("place", sa.String(length=16), nullable=False),
+        sa.Column("netns", sa.String(length=16), nullable=False),
         sa.Column("ifindex", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(length=60), nullable=False),
         sa.Column("vni", sa.Integer(), nullable=False),
@@ -81,7 +81,7 @@ def upgrade() -> None:
         sa.Column("journal_id", sa.Uuid(), nullable=True),
         sa.Column("journal_through", sa.BigInteger(), nullable=False),
         sa.Column("last_error", sa.Text(), nullable=True),
-        sa.Column("limits", sa.JSON(), nullable=False),
+        sa.Column("limitations", sa.JSON(), nullable=False),
         sa.Column("missing", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_nodes")),
     )
@@ -111,7 +111,7 @@ def upgrade() -> None:
     op.create_table(
         "devices",
         sa.Column("node_id", sa.String(length=25), nullable=False),
-        sa.Column("place", sa.String(length=16), nullable=False),
+        sa.Column("netns", sa.String(length=16), nullable=False),
         sa.Column("ifindex", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("name", sa.String(length=60), nullable=False),
         sa.Column("vni", sa.Integer(), nullable=False),
@@ -126,7 +126,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["node_id"], ["nodes.id"], name=op.f("fk_devices_node_id"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("node_id", "place", "ifindex", name=op.f("pk_devices")),
+        sa.PrimaryKeyConstraint("node_id", "netns", "ifindex", name=op.f("pk_devices")),
     )
     with op.batch_alter_table("devices", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_devices_vni"), ["vni"], unique=False)

@@ -19,7 +19,7 @@ depends_on = None
 
 _AUDIT_COLUMNS: Final = (
     "id", "entry_id", "at", "stored_at", "stage", "actor", "node_id", "node_name", "network_id",
-    "network_name", "place", "ifindex", "name", "vni", "port", "verdict", "urgency", "reason",
+    "network_name", "netns", "ifindex", "name", "vni", "port", "verdict", "urgency", "reason",
     "evidence", "run_id", "worker_version",
 )  # fmt: skip
 
@@ -39,7 +39,7 @@ def _paused() -> list[sa.Column[object]]:
         sa.Column("mode", sa.String(16), nullable=True),
         sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("paused_by", sa.Text(), nullable=True),
-        sa.Column("paused_why", sa.Text(), nullable=True),
+        sa.Column("paused_reason", sa.Text(), nullable=True),
     ]
 
 
@@ -130,7 +130,7 @@ def _audit() -> None:
         for name, kind in (
             ("node_id", sa.String(25)),
             ("node_name", sa.Text()),
-            ("place", sa.String(16)),
+            ("netns", sa.String(16)),
             ("ifindex", sa.Integer()),
             ("name", sa.String(60)),
             ("vni", sa.Integer()),

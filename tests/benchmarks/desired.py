@@ -117,7 +117,7 @@ def _event(database: Database, swarm: BigSwarm) -> None:
         asked,  # type: ignore[arg-type] # as much of one as is asked here
         database,
         hints=hints,
-        ring=lambda *_: None,
+        notify=lambda *_: None,
         period=2.0,
         resync=3600.0,
         share=0.1,

@@ -73,7 +73,7 @@ def measure(database: Database, broker: RedisServer, folder: Path) -> None:
             swarm,
             database,
             hints=hints,
-            ring=controller.dispatcher.ring,
+            notify=controller.dispatcher.notify,
             period=0.0,
             resync=RESYNC.total_seconds(),
             share=2.0,  # Of which half is for reading everything: it is read all the time.

@@ -10,7 +10,7 @@ from sqlalchemy import insert, update
 from contract.verdicts import Mode, Urgency, Verdict
 from controller.api.app import build
 from controller.api.context import Context
-from controller.conditions.store import Conditions
+from controller.conditions.store import ConditionStore
 from controller.db.engine import Database, open_database
 from controller.db.models import (
     Cluster,
@@ -50,7 +50,7 @@ def _measure(new: Callable[[int], str], nodes: int) -> dict[str, float]:
     try:
         _fill(database, nodes)
         clock = Clock()
-        conditions = Conditions(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=clock)
+        conditions = ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=clock)
         conditions.step()
 
         def change_some() -> None:
@@ -61,7 +61,7 @@ def _measure(new: Callable[[int], str], nodes: int) -> dict[str, float]:
                 )
             conditions.step()
 
-        context = Context(database, mode=Mode.ENFORCE, ring=lambda *_: None)
+        context = Context(database, mode=Mode.ENFORCE, notify=lambda *_: None)
         with TestClient(build(context)) as client:
 
             def all_nodes() -> None:
@@ -129,7 +129,7 @@ def _device(number: int, index: int) -> dict[str, object]:
     dead = index == 0 and number % 100 == 0
     return {
         "node_id": _id(number),
-        "place": "host" if dead else f"nsid:{index}",
+        "netns": "host" if dead else f"nsid:{index}",
         "ifindex": index + 1,
         "name": f"vx-{4096 + index:06x}-abcde",
         "vni": 4096 + index,

@@ -1,7 +1,8 @@
 """The controller at 5,000 nodes, on real Redis and PostgreSQL: runs a second, and how long a person waits.
 
 The controller's parts are in this process as `controller.process.leader_loops` starts them; the
-workers of all nodes are one process that answers every request at once, and the person is another. With `--sqlite`: on SQLite.
+workers of all nodes are one process that answers every request at once, and the person is another.
+With `--sqlite`: on SQLite.
 """
 
 import base64
@@ -53,7 +54,7 @@ from controller.process.loops import Loops, every
 from controller.runs.dispatch import Dispatcher
 from controller.runs.inbox import Inbox
 from controller.runs.intake import Intake
-from controller.workqueue.priorities import LANES, Lane
+from controller.workqueue.priorities import PRIORITY_CLASSES, PriorityClass
 from tests.controller_process import free_port
 from tests.fake_swarm import swarm_id
 from tests.reports import device, report
@@ -92,12 +93,13 @@ class Controller:
             fence=lease.fence,
         )
         self._candidacy = Loops({"lease": every(RENEW_SECONDS, lease.renew)})
-        intake = Intake(led, resync=RESYNC, ring=self.dispatcher.ring)
+        intake = Intake(led, resync=RESYNC, notify=self.dispatcher.notify)
         inbox = Inbox(intake.reports)
         self._consumer = Consumer(app, {REPORT_TASK: inbox.put}, [queue_for_controller()])
         self._stopping = threading.Event()
         self._threads = [
-            threading.Thread(target=self._dispatch, args=[lane], daemon=True) for lane in LANES
+            threading.Thread(target=self._dispatch, args=[priority_class], daemon=True)
+            for priority_class in PRIORITY_CLASSES
         ]
         self._threads.append(threading.Thread(target=self._take_in, args=[inbox], daemon=True))
         port = free_port()
@@ -106,7 +108,7 @@ class Controller:
             Context(
                 database,
                 mode=Mode.ENFORCE,
-                ring=self.dispatcher.ring,
+                notify=self.dispatcher.notify,
                 at_once=self.dispatcher.at_once,
             )
         )
@@ -127,7 +129,7 @@ class Controller:
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         self._server.should_exit = True
-        self.dispatcher.ring()
+        self.dispatcher.notify()
         self._consumer.stop()
         self._candidacy.stop(10)
         for thread in self._threads:
@@ -137,10 +139,10 @@ class Controller:
         while not self._stopping.is_set():
             inbox.step()
 
-    def _dispatch(self, lane: Lane) -> None:
+    def _dispatch(self, priority_class: PriorityClass) -> None:
         while not self._stopping.is_set():
-            self._stopping.wait(self.dispatcher.step(lane))
-            self.dispatcher.wait(lane)
+            self._stopping.wait(self.dispatcher.step(priority_class))
+            self.dispatcher.wait(priority_class)
 
 
 def fill(database: Database, nodes: Sequence[str]) -> None:
@@ -299,7 +301,7 @@ def measure_runs(controller: Controller, broker: RedisServer, size: int) -> floa
         cpu, begin = time.process_time(), time.perf_counter()
         for number in range(1, rounds + 1):
             make_due(database)
-            controller.dispatcher.ring()
+            controller.dispatcher.notify()
             while closed(database) < number * size:
                 time.sleep(0.005 if size < 1_000 else 0.05)
         seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
@@ -322,7 +324,7 @@ def measure_requeues(controller: Controller, broker: RedisServer, count: int, pa
         process(requeue_by_hand, controller.url, socket, idle, pause) as person,
     ):
         make_due(database)
-        controller.dispatcher.ring()
+        controller.dispatcher.notify()
         person.send("begin")
         waiting = []
         while not person.poll(0.5):

@@ -66,7 +66,7 @@ def _measure(kind: str, url: str, rows: int) -> None:
 
 def _take_in(kind: str, database: Database, together: int) -> None:
     """Reports of many nodes, each with entries of the run that it reports on; so many wait at once."""
-    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START_TIME)
+    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START_TIME)
     put(database, snapshot(*(node(f"n{number}") for number in range(NODES))))
     names = {swarm_id(f"n{number}"): f"n{number}" for number in range(NODES)}
     stages = (Stage.DETECTED, Stage.PLANNED, Stage.APPLIED, Stage.VERIFIED)

@@ -219,7 +219,7 @@ def measure(database: Database, number: int) -> None:
     short: list[int] = []
     slowest: list[tuple[float, str, str]] = []
     for names, filters in questions(number):
-        before = {"first": None, "middle": trail.Position(END - YEARS / 2, 0)}
+        before = {"first": None, "middle": trail.RowKey(END - YEARS / 2, 0)}
         before["last"] = _last_full(database, filters)
         for where, position in before.items():
             begin, worked = time.perf_counter(), time.process_time()
@@ -261,10 +261,10 @@ def measure(database: Database, number: int) -> None:
         )
 
 
-def _last_full(database: Database, filters: trail.Filters) -> trail.Position | None:
+def _last_full(database: Database, filters: trail.Filters) -> trail.RowKey | None:
     """Near the end of what matches: all but the oldest days lie before it."""
     oldest = filters.since or END - YEARS
-    return trail.Position(oldest + (min(filters.until or END, END) - oldest) / 100, 0)
+    return trail.RowKey(oldest + (min(filters.until or END, END) - oldest) / 100, 0)
 
 
 if __name__ == "__main__":

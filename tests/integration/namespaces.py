@@ -31,7 +31,7 @@ from worker.kernel.linkmsg import (
 )
 from worker.kernel.model import (
     Device,
-    Place,
+    Netns,
     VethPair,
     View,
 )
@@ -171,18 +171,18 @@ class KernelProcess:
         view: View = self._call("look")
         return view
 
-    def read(self, place: Place, ifindex: int) -> Device | None:
+    def read(self, netns: Netns, ifindex: int) -> Device | None:
         """See `Kernel.read`."""
-        device: Device | None = self._call("read", place, ifindex)
+        device: Device | None = self._call("read", netns, ifindex)
         return device
 
-    def delete(self, place: Place, ifindex: int) -> None:
+    def delete(self, netns: Netns, ifindex: int) -> None:
         """See `Kernel.delete`."""
-        self._call("delete", place, ifindex)
+        self._call("delete", netns, ifindex)
 
-    def look_at(self, place: Place) -> tuple[Device, ...]:
+    def look_at(self, netns: Netns) -> tuple[Device, ...]:
         """See `Kernel.look_at`."""
-        devices: tuple[Device, ...] = self._call("look_at", place)
+        devices: tuple[Device, ...] = self._call("look_at", netns)
         return devices
 
     def joins_under_way(self) -> tuple[VethPair, ...]:

@@ -34,7 +34,7 @@ from contract import VERSION
 from contract.verdicts import Mode, Outcome, Stage, Verdict
 from controller.api.app import build
 from controller.api.context import Context
-from controller.conditions.store import Conditions
+from controller.conditions.store import ConditionStore
 from controller.db.engine import Database, open_database
 from controller.runs.intake import Intake
 from controller.swarm.store import note_failure
@@ -55,7 +55,7 @@ class Api:
 
     def __init__(self, database: Database) -> None:
         self.rung = 0
-        self.client = TestClient(build(Context(database, mode=Mode.OBSERVE, ring=self._ring)))
+        self.client = TestClient(build(Context(database, mode=Mode.OBSERVE, notify=self._notify)))
 
     def get(self, path: str, **parameters: Any) -> Any:
         """GET what is there."""
@@ -63,7 +63,7 @@ class Api:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def _ring(self, _priority: Priority | None = None, /) -> None:
+    def _notify(self, _priority: Priority | None = None, /) -> None:
         self.rung += 1
 
 
@@ -90,7 +90,7 @@ def fill(database: Database) -> None:
     )
     run = claim(database, limit=1)
     (claimed,) = run.values()
-    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
     name = next(each for each in ("one", "two", "twofold") if swarm_id(each) == claimed.node_id)
     told = report(
         claimed.run_id,
@@ -98,7 +98,7 @@ def fill(database: Database) -> None:
         devices=[device(1), device(2, Verdict.ORPHAN)],
         entries=[entry(1, stage=Stage.DETECTED), entry(2, stage=Stage.PLANNED)],
         journal_id=uuid4(),
-        limits=("cannot see nsid 4",),
+        limitations=("cannot see nsid 4",),
     )
     intake.report(told.model_dump_json())
 
@@ -169,7 +169,7 @@ def test_status(filled: Api) -> None:
         "mode": None,
         "paused_at": None,
         "paused_by": None,
-        "paused_why": None,
+        "paused_reason": None,
         "breaker_tripped_at": None,
         "breaker_reason": None,
         "conditions": [],
@@ -181,7 +181,7 @@ def test_status(filled: Api) -> None:
 
 def judge(database: Database) -> None:
     """Work the conditions out."""
-    Conditions(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
+    ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
 
 
 def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: Database) -> None:
@@ -195,7 +195,7 @@ def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: 
     ]
     name = answer["nodes"][0]["hostname"]
     run = claim_again(database, name)
-    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
     intake.report(report(run, node=name, devices=[device(1)]).model_dump_json())
     judge(database)
     answer = filled.get("/api/v1/status")
@@ -237,7 +237,7 @@ def test_a_node_that_was_looked_at(filled: Api, database: Database) -> None:
             "at": "2030-01-01T12:00:00Z",
             "error": None,
         },
-        "limits": ["cannot see nsid 4"],
+        "limitations": ["cannot see nsid 4"],
         "failures": 0,
         "running": None,
         "due_at": row.due_at.isoformat().replace("+00:00", "Z"),
@@ -249,7 +249,7 @@ def test_a_node_that_was_looked_at(filled: Api, database: Database) -> None:
         "mode": None,
         "paused_at": None,
         "paused_by": None,
-        "paused_why": None,
+        "paused_reason": None,
         "breaker_tripped_at": None,
         "breaker_reason": None,
         "conditions": [],
@@ -319,7 +319,7 @@ def test_a_name_of_no_network_or_several(
 
 def test_a_run_that_failed_is_told_with_its_error(filled: Api, database: Database) -> None:
     run = claim_again(database, "one")
-    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
     told = report(run, outcome=Outcome.FAILED, error="no capability")
     intake.report(told.model_dump_json())
     last = filled.get("/api/v1/nodes/one")["last_run"]
@@ -349,7 +349,7 @@ def test_lists_are_paged_without_a_gap_or_a_repeat(filled: Api, database: Databa
         return str(row["id"])
 
     def by_device(row: Any) -> str:
-        return f"{row['node_id']}/{row['place']}/{row['ifindex']}"
+        return f"{row['node_id']}/{row['netns']}/{row['ifindex']}"
 
     for path, parameter, key in (
         ("/api/v1/nodes", "after", by_id),
@@ -526,7 +526,7 @@ def test_the_api_describes_itself(api: Api) -> None:
 
 def test_every_path_reaches_its_own_handler(sqlite: Database) -> None:
     """The first path that matches answers, so the order in which routes are added counts."""
-    app = build(Context(sqlite, mode=Mode.OBSERVE, ring=lambda *_: None))
+    app = build(Context(sqlite, mode=Mode.OBSERVE, notify=lambda *_: None))
     reached: list[str] = []
 
     async def watched(scope: Scope, receive: Receive, send: Send) -> None:
@@ -670,7 +670,7 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str,
     """An API that many examples share: method and path to its answer."""
     database = open_database(f"sqlite:///{tmp_path_factory.mktemp('api') / 'c.db'}")
     put(database)
-    with TestClient(build(Context(database, mode=Mode.ENFORCE, ring=lambda *_: None))) as client:
+    with TestClient(build(Context(database, mode=Mode.ENFORCE, notify=lambda *_: None))) as client:
         yield client.request
     database.close()
 

@@ -184,12 +184,12 @@ def test_who_asks_does_not_wait_for_a_broker_that_hangs(
         sender = dispatcher(database, proxy.url, clock)
         ask(database, priority=Priority.MANUAL)  # So the lane for bulk leaves it alone.
 
-        def lane() -> None:
+        def priority_class() -> None:
             sender.step(BULK)
             ended.append("the lane, which is patient")
 
         proxy.swallow_all()
-        thread = threading.Thread(target=lane)
+        thread = threading.Thread(target=priority_class)
         thread.start()
         await_true(lambda: due_row(database, "two").run_id, "the lane sends, and waits")
         sender.at_once(by_hand)

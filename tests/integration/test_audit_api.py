@@ -30,7 +30,7 @@ def api(database: Database) -> Iterator[TestClient]:
     """The API over a database with nodes `one` and `two`."""
     put(database, snapshot())
     with TestClient(
-        build(Context(database, mode=Mode.OBSERVE, ring=lambda *_: None)),
+        build(Context(database, mode=Mode.OBSERVE, notify=lambda *_: None)),
         raise_server_exceptions=False,
     ) as client:
         yield client
@@ -80,7 +80,7 @@ def test_a_row(api: TestClient, database: Database) -> None:
         "node_name": "one",
         "network_id": swarm_id("shop"),
         "network_name": "shop",
-        "place": "host",
+        "netns": "host",
         "ifindex": 7,
         "name": "vx-001001-shopz",
         "vni": 4097,
@@ -206,11 +206,11 @@ def test_a_question_that_is_none_names_the_parameter(
         ("x", 422, "id: "),
         (str(2**63), 422, "id: "),
         ("77", 404, "no audit row has the id 77"),
-        ("77/story", 404, "no run has the id '77'"),
-        ("abcdef/story", 404, "no run has the id 'abcdef'"),
-        (f"{'f' * 33}/story", 404, "no run has the id"),
-        ("%00/story", 404, "no run has the id"),
-        (f"{'x' * 300}/story", 422, "id: "),
+        ("77/timeline", 404, "no run has the id '77'"),
+        ("abcdef/timeline", 404, "no run has the id 'abcdef'"),
+        (f"{'f' * 33}/timeline", 404, "no run has the id"),
+        ("%00/timeline", 404, "no run has the id"),
+        (f"{'x' * 300}/timeline", 422, "id: "),
     ],
 )
 def test_what_is_not_there(api: TestClient, path: str, status: int, words: str) -> None:
@@ -280,7 +280,7 @@ def test_the_story_of_a_run_is_in_the_order_in_which_it_was_stored(
         )
         for number, stage in enumerate((Stage.DETECTED, Stage.PLANNED, Stage.APPLIED), 1)
     ]
-    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
     told = report(
         claimed.run_id,
         node=name,
@@ -291,7 +291,7 @@ def test_the_story_of_a_run_is_in_the_order_in_which_it_was_stored(
     intake.report(told.model_dump_json())
     add(database, row(run_id=uuid4()))
 
-    story = api.get(f"{PATH}/{claimed.run_id}/story").json()
+    story = api.get(f"{PATH}/{claimed.run_id}/timeline").json()
     assert story["run"]["id"] == str(claimed.run_id)
     assert (story["run"]["state"], story["run"]["node_name"]) == ("succeeded", name)
     stages = [each["stage"] for each in story["rows"]]
@@ -299,12 +299,12 @@ def test_the_story_of_a_run_is_in_the_order_in_which_it_was_stored(
         "detected", "planned", "applied",
     ]  # fmt: skip
     for given in (claimed.run_id.hex[:8], str(claimed.run_id).upper(), story["rows"][-1]["id"]):
-        assert api.get(f"{PATH}/{given}/story").json() == story
+        assert api.get(f"{PATH}/{given}/timeline").json() == story
 
 
 def test_the_story_of_what_happened_without_a_run(api: TestClient, database: Database) -> None:
     (paused,) = add(database, row(stage=Stage.PAUSED, network=None, name=None, actor="alice"))
-    story = api.get(f"{PATH}/{paused}/story").json()
+    story = api.get(f"{PATH}/{paused}/timeline").json()
     assert story["run"] is None
     assert [each["id"] for each in story["rows"]] == [paused]
 
@@ -312,9 +312,9 @@ def test_the_story_of_what_happened_without_a_run(api: TestClient, database: Dat
 def test_runs_that_begin_alike(api: TestClient, database: Database) -> None:
     one, two = UUID("abcdef00" + "1" * 24), UUID("abcdef00" + "2" * 24)
     add(database, row(run_id=one), row(run_id=one), row(run_id=two))
-    assert_problem(api.get(f"{PATH}/abcdef/story"), 409, "several runs begin with 'abcdef'")
+    assert_problem(api.get(f"{PATH}/abcdef/timeline"), 409, "several runs begin with 'abcdef'")
     assert_problem(api.get(PATH, params={"run": "abcdef"}), 409, "several runs begin with 'abcdef'")
-    assert len(api.get(f"{PATH}/abcdef001/story").json()["rows"]) == 2
+    assert len(api.get(f"{PATH}/abcdef001/timeline").json()["rows"]) == 2
 
 
 def test_removals_are_counted(api: TestClient, database: Database) -> None:

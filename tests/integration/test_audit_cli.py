@@ -42,7 +42,7 @@ class Api:
     def __init__(self, database: Database) -> None:
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
-        self._app = build(Context(database, mode=Mode.OBSERVE, ring=lambda *_: None))
+        self._app = build(Context(database, mode=Mode.OBSERVE, notify=lambda *_: None))
 
     def __enter__(self) -> Self:
         self._socket = socket.create_server(("127.0.0.1", self._port))
@@ -105,7 +105,7 @@ def test_a_table_for_people(vxctl: Callable[..., str], database: Database) -> No
         row(),
         row(START + timedelta(1), network=None, node="two", reason="because"),
         row(START + timedelta(2), stage=Stage.PAUSED, name=None, network=None, vni=None, urgency=None,
-            ifindex=None, place=None),
+            ifindex=None, netns=None),
     )  # fmt: skip
     header, paused, unknown, plain = (line.split() for line in vxctl().splitlines())
     assert header == [
@@ -249,7 +249,7 @@ def test_a_story_in_plain_words(vxctl: Callable[..., str], database: Database) -
         row(after(1000), stage=Stage.DETECTED, run_id=RUN, reason="dead", evidence="DOWN"),
         row(after(1007), stage=Stage.PLANNED, run_id=RUN, reason="dead", evidence="DOWN"),
         row(after(1020), stage=Stage.APPLIED, run_id=RUN, evidence="gone", stored_at=after(10_800_000)),
-        row(after(1001), stage=Stage.DETECTED, run_id=RUN, name="vxlan0", place="nsid:4", network=None),
+        row(after(1001), stage=Stage.DETECTED, run_id=RUN, name="vxlan0", netns="nsid:4", network=None),
         row(after(2500), stage=Stage.VERIFIED, run_id=RUN, evidence="gone"),
     )  # fmt: skip
     text = vxctl("show", "abcdef12")

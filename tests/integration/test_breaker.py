@@ -19,8 +19,8 @@ from controller.db.states import RunState
 from controller.process.settings import ControllerSettings
 from controller.runs.intake import Intake
 from controller.safety import breaker
-from controller.safety.breaker import Limits
-from controller.safety.decisions import Word, lock
+from controller.safety.breaker import BreakerLimits
+from controller.safety.decisions import Attribution, lock
 from controller.workqueue.priorities import Priority
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
@@ -28,19 +28,23 @@ from tests.reports import device, report
 from tests.servers import await_true
 from tests.stored import RESYNC, audit, claim, contents, node_row, plans, put, wipe
 
-FEW = Limits(window=timedelta(seconds=100), node_removals=4, nodes_share=0.5, nodes_least=1)
+FEW = BreakerLimits(
+    window=timedelta(seconds=100), node_removals=4, max_nodes_share=0.5, min_nodes=1
+)
 
 
 class Swarm:
     """A Swarm of nodes whose workers remove devices."""
 
-    def __init__(self, database: Database, clock: Clock, *nodes: str, limits: Limits = FEW) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, *nodes: str, limits: BreakerLimits = FEW
+    ) -> None:
         self.database = database
         self.clock = clock
         self.limits = limits
         put(database, snapshot(*nodes))
         self.intake = Intake(
-            database, resync=RESYNC, limits=limits, ring=lambda *_: None, utcnow=clock
+            database, resync=RESYNC, limits=limits, notify=lambda *_: None, utcnow=clock
         )
 
     def run(self, name: str, removed: int, *, orphans: int = 0) -> None:
@@ -78,7 +82,7 @@ class Swarm:
         """Reset by a person."""
         with self.database.write() as session:
             node = None if name is None else session.get_one(Node, swarm_id(name))
-            return breaker.reset(session, node, Word("alice", why, self.clock()))
+            return breaker.reset(session, node, Attribution("alice", why, self.clock()))
 
     def state(self) -> breaker.State:
         """What there is to see."""
@@ -102,8 +106,8 @@ def test_the_defaults_are_those_of_the_settings() -> None:
     limits = breaker.DEFAULTS
     assert limits.window.total_seconds() == defaults["breaker_window_seconds"]
     assert limits.node_removals == defaults["breaker_node_removals"]
-    assert limits.nodes_share == defaults["breaker_nodes_share"]
-    assert limits.nodes_least == defaults["breaker_nodes_least"]
+    assert limits.max_nodes_share == defaults["breaker_nodes_share"]
+    assert limits.min_nodes == defaults["breaker_nodes_least"]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +152,7 @@ def test_tripping_waits_for_a_reading_of_the_swarm_without_standing_in_its_way(
     """Who stores what the Swarm says locks the cluster first, and then nodes."""
     wipe(postgresql)
     swarm = Swarm(
-        postgresql, clock, "one", "two", limits=FEW._replace(nodes_share=0, nodes_least=0)
+        postgresql, clock, "one", "two", limits=FEW._replace(max_nodes_share=0, min_nodes=0)
     )
     told = threading.Thread(target=swarm.run, args=("one", 4), daemon=True)
     with postgresql.write() as session:

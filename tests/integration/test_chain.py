@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError
 
 from contract.verdicts import Stage
 from controller.audit.append import Entry, append
-from controller.audit.chain import CHAINED, START, Fault, Finding, Mark, link
-from controller.audit.maintenance import Custodian
-from controller.audit.retention import Retention
+from controller.audit.chain import CHAINED, START, ChainPosition, Fault, Finding, link
+from controller.audit.maintenance import Maintenance
+from controller.audit.retention import AuditRetention
 from controller.db.engine import Database, open_database
 from tests.fake_clock import START as NOW
 from tests.fake_clock import Clock
@@ -242,7 +242,7 @@ def test_rows_of_the_first_release_are_linked_the_oldest_first(
     finding = check(database)
     assert finding is not None
     assert finding.fault is Fault.UNLINKED
-    custodian = Custodian(database, None, utcnow=clock)
+    custodian = Maintenance(database, None, utcnow=clock)
     assert [custodian.step() for _ in range(4)] == [0, 0, 0, 60]
     assert check(database) is None
     assert positions(database) == list(range(1, 1_203))
@@ -386,7 +386,7 @@ def test_a_check_while_rows_are_added_and_pruned_finds_nothing(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("controller.audit.retention.ROWS", 20)
-    keeping = Retention(database, days=1, folder=tmp_path)
+    keeping = AuditRetention(database, days=1, folder=tmp_path)
     record(database, 200)
 
     def go_on() -> None:
@@ -416,4 +416,4 @@ def test_what_is_told_under_one_id_is_recorded_once(database: Database) -> None:
 )
 def test_a_place_that_is_none(given: str) -> None:
     with pytest.raises(ValueError, match="POSITION:HASH"):
-        Mark.parse(given)
+        ChainPosition.parse(given)

@@ -83,7 +83,7 @@ def client(database: Database) -> Iterator[TestClient]:
     """The API over a short trail."""
     record(database, 12)
     with TestClient(
-        build(Context(database, mode=Mode.OBSERVE, ring=lambda *_: None)),
+        build(Context(database, mode=Mode.OBSERVE, notify=lambda *_: None)),
         raise_server_exceptions=False,
     ) as client:
         yield client

@@ -27,7 +27,7 @@ from controller.api import IDENTITY_HEADER
 from controller.api.app import build
 from controller.api.context import Context
 from controller.cli import main
-from controller.conditions.store import Conditions
+from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
 from controller.db.models import Node
 from controller.runs.intake import Intake
@@ -60,27 +60,27 @@ def url(database: Database) -> Iterator[str]:
     """The API over a database with six nodes, listening."""
     put(database, SWARM)
     runs = claim(database)
-    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
 
     def tell(name: str, **told: Any) -> None:
         run = runs[swarm_id(name)].run_id
         intake.report(report(run, node=name, **told).model_dump_json())
 
     tell("one", devices=[device(1), device(2, Verdict.ORPHAN)])
-    tell("two", limits=(f"cannot see {HOSTILE}",))
+    tell("two", limitations=(f"cannot see {HOSTILE}",))
     tell("long", outcome=Outcome.FAILED, error=f"no {HOSTILE}")
     with database.write() as session:
         session.execute(
             update(Node)
             .where(Node.id == swarm_id("wide"))
-            .values(paused_at=START, paused_by=HOSTILE, paused_why="x" * 400)
+            .values(paused_at=START, paused_by=HOSTILE, paused_reason="x" * 400)
         )
         note_failure(session, f"no {HOSTILE}", START)
-    Conditions(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
+    ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
     port = free_port()
     server = uvicorn.Server(
         uvicorn.Config(
-            build(Context(database, mode=Mode.ENFORCE, ring=lambda *_: None)),
+            build(Context(database, mode=Mode.ENFORCE, notify=lambda *_: None)),
             port=port,
             headers=[(IDENTITY_HEADER, VERSION)],
             log_level="error",

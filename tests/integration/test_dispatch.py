@@ -30,10 +30,10 @@ from controller.swarm.model import SwarmNetwork
 from controller.workqueue import queue
 from controller.workqueue.priorities import (
     BULK,
-    LANES,
+    PRIORITY_CLASSES,
     URGENT,
-    Lane,
     Priority,
+    PriorityClass,
 )
 from tests import stored
 from tests.fake_clock import START, Clock
@@ -62,7 +62,7 @@ def show_device(database: Database, vni: int, ifindex: int = 7) -> None:
         session.add(
             Device(
                 node_id=ONE,
-                place="host",
+                netns="host",
                 ifindex=ifindex,
                 name=f"vx-{vni:06x}-shopz",
                 vni=vni,
@@ -414,49 +414,54 @@ def test_a_broker_that_forgot_everything_gets_the_next_message_all_the_same(
         assert len(requests(client)) == 1
 
 
-@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("lane", PRIORITY_CLASSES)
 @pytest.mark.parametrize("event", ["the bell", "a due node"])
 def test_waiting_ends_by(
     database: Database,
     sender: Dispatcher,
     monkeypatch: pytest.MonkeyPatch,
     event: str,
-    lane: Lane,
+    priority_class: PriorityClass,
 ) -> None:
-    monkeypatch.setattr("controller.runs.dispatch._LONGEST_WAIT", 3600.0)
+    monkeypatch.setattr("controller.runs.dispatch._MAX_WAIT_SECONDS", 3600.0)
     if event == "a due node":
         put(database)
         ask(database, priority=Priority.DRIFT)
-    waiting = threading.Thread(target=sender.wait, args=[lane], daemon=True)
+    waiting = threading.Thread(target=sender.wait, args=[priority_class], daemon=True)
     waiting.start()
     if event == "the bell":
-        sender.ring()
+        sender.notify()
     waiting.join(10)
     assert not waiting.is_alive()
 
 
 @pytest.mark.parametrize(
     ("priority", "woken"),
-    [(Priority.MANUAL, [URGENT]), (Priority.RETRY, [BULK]), (None, list(LANES))],
+    [(Priority.MANUAL, [URGENT]), (Priority.RETRY, [BULK]), (None, list(PRIORITY_CLASSES))],
 )
 def test_the_bell_wakes_whom_it_concerns(
     database: Database,
     sender: Dispatcher,
     monkeypatch: pytest.MonkeyPatch,
     priority: Priority | None,
-    woken: list[Lane],
+    woken: list[PriorityClass],
 ) -> None:
-    monkeypatch.setattr("controller.runs.dispatch._LONGEST_WAIT", 3600.0)
+    monkeypatch.setattr("controller.runs.dispatch._MAX_WAIT_SECONDS", 3600.0)
     threads = {
-        lane: threading.Thread(target=sender.wait, args=[lane], daemon=True) for lane in LANES
+        priority_class: threading.Thread(target=sender.wait, args=[priority_class], daemon=True)
+        for priority_class in PRIORITY_CLASSES
     }
     for thread in threads.values():
         thread.start()
-    sender.ring(priority)
-    for lane in woken:
-        threads[lane].join(10)
-    assert [lane for lane in LANES if not threads[lane].is_alive()] == woken
-    sender.ring()
+    sender.notify(priority)
+    for priority_class in woken:
+        threads[priority_class].join(10)
+    assert [
+        priority_class
+        for priority_class in PRIORITY_CLASSES
+        if not threads[priority_class].is_alive()
+    ] == woken
+    sender.notify()
 
 
 def test_the_urgent_lane_does_not_look_first_when_it_was_rung(
@@ -468,7 +473,7 @@ def test_the_urgent_lane_does_not_look_first_when_it_was_rung(
     put(database)
     ask(database, priority=Priority.MANUAL)
     monkeypatch.setattr(queue, "next_time", lambda *_, **__: pytest.fail("it looked"))
-    sender.ring(Priority.MANUAL)
+    sender.notify(Priority.MANUAL)
     sender.step(URGENT)
     assert [request.run_id for request in requests(client)] == [due_row(database).run_id]
 
@@ -496,7 +501,7 @@ def test_only_what_a_person_asked_for_closes_the_gate(
 
     monkeypatch.setattr(queue, "claim", watched)
     if rung:
-        sender.ring(priority)
+        sender.notify(priority)
     sender.step(URGENT)
     assert (closed, len(requests(client))) == ([closes], 1)
 

@@ -38,10 +38,10 @@ def finish(
     return run is not None
 
 
-def give_back(database: Database, claimed: Claim, now: datetime) -> None:
+def unclaim(database: Database, claimed: Claim, now: datetime) -> None:
     """Undo a claim."""
     with database.write() as session:
-        queue.give_back(session, claimed.run_id, now=now)
+        queue.unclaim(session, claimed.run_id, now=now)
 
 
 def expire(database: Database, now: datetime) -> int:
@@ -186,7 +186,7 @@ def test_closing_an_unknown_run_does_nothing(database: Database, one: Claim) -> 
 def test_a_run_that_was_not_sent_asks_again_for_just_what_was_asked_for(
     database: Database, one: Claim
 ) -> None:
-    give_back(database, one, START)
+    unclaim(database, one, START)
     row = due_row(database)
     assert (row.due_at, row.priority, row.failures, row.run_id) == (START, one.priority, 0, None)
     assert not any(run.id == one.run_id for run in contents(database)["runs"])
@@ -377,10 +377,10 @@ def test_a_claim_of_urgent_nodes_leaves_the_others(database: Database) -> None:
     put(database)
     ask(database, "two", priority=Priority.DRIFT)
     with database.write() as session:
-        claims = queue.claim(session, now=START, limit=9, timeout=TIMEOUT, least=Priority.DRIFT)
+        claims = queue.claim(session, now=START, limit=9, timeout=TIMEOUT, lowest=Priority.DRIFT)
     assert [each.node_id for each in claims] == [TWO]
     with database.read() as session:
-        assert queue.next_time(session, least=Priority.DRIFT) is None
+        assert queue.next_time(session, lowest=Priority.DRIFT) is None
         assert queue.next_time(session) == START
 
 

@@ -35,7 +35,7 @@ from tests.stored import RESYNC, TIMEOUT, contents, put, wipe
 
 NAMES = ("a", "b", "c", "d")
 FINAL = [state for state in RunState if state is not RunState.RUNNING]
-LANES = (Priority.RESYNC, Priority.DRIFT)
+PRIORITY_CLASSES = (Priority.RESYNC, Priority.DRIFT)
 ROUNDING = timedelta(milliseconds=2)
 """SQLite compares ranks by the millisecond."""
 
@@ -109,7 +109,7 @@ class Workqueue(RuleBasedStateMachine):
         for _ in asked:
             self.claim(1, Priority.RESYNC)
 
-    @rule(limit=st.sampled_from([1, 1, 2, 100]), least=st.sampled_from(LANES))
+    @rule(limit=st.sampled_from([1, 1, 2, 100]), lowest=st.sampled_from(PRIORITY_CLASSES))
     def claim(self, limit: int, least: Priority) -> None:
         """A dispatcher comes by: the first by rank of those that may run, and all if there is room."""
         with self.database.write() as session:
@@ -136,12 +136,12 @@ class Workqueue(RuleBasedStateMachine):
 
     @precondition(lambda self: self._running())
     @rule(data=st.data())
-    def give_back(self, data: st.DataObject) -> None:
+    def unclaim(self, data: st.DataObject) -> None:
         """The broker does not take a request: just what was asked for is asked for again."""
         node = data.draw(st.sampled_from(self._running()))
         claimed = self._no_longer_runs(node)
         with self.database.write() as session:
-            queue.give_back(session, claimed.run_id, now=self.clock.now)
+            queue.unclaim(session, claimed.run_id, now=self.clock.now)
         self._wish(node, self.clock.now, claimed.priority, *claimed.reasons)
         if claimed.priority is Priority.MANUAL:
             self.model[node].failures = 0
@@ -157,7 +157,7 @@ class Workqueue(RuleBasedStateMachine):
                 stored.finish(session, claimed.run_id, state, now=self.clock.now, resync=RESYNC)
                 is None
             )
-            queue.give_back(session, claimed.run_id, now=self.clock.now)
+            queue.unclaim(session, claimed.run_id, now=self.clock.now)
         assert contents(self.database) == before
 
     @rule()
@@ -213,9 +213,9 @@ class Workqueue(RuleBasedStateMachine):
     def who_waits_wakes_up_for_what_can_be_done(self) -> None:
         """The next time is that of the next claim: no later, and no earlier."""
         with self.database.read() as session:
-            for least in LANES:
+            for least in PRIORITY_CLASSES:
                 times = [wish.at for wish in self._claimable(least).values()]
-                assert queue.next_time(session, least=least) == min(times, default=None)
+                assert queue.next_time(session, lowest=least) == min(times, default=None)
             deadlines = [self._run(node).deadline for node in self._running()]
             assert queue.next_deadline(session) == min(deadlines, default=None)
 
@@ -235,7 +235,7 @@ class Workqueue(RuleBasedStateMachine):
             assert again or not self._running()
 
     def _claim(self, session: Session, limit: int, least: Priority) -> list[Claim]:
-        return queue.claim(session, now=self.clock.now, limit=limit, timeout=TIMEOUT, least=least)
+        return queue.claim(session, now=self.clock.now, limit=limit, timeout=TIMEOUT, lowest=least)
 
     def _claimed(self, claims: Sequence[Claim], limit: int, least: Priority) -> None:
         """These were taken: the right ones, and all of them if there was room."""

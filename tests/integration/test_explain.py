@@ -11,12 +11,12 @@ from contract.messages import JournalEntry
 from contract.verdicts import Mode, Stage, Verdict
 from controller.api.app import build
 from controller.api.context import Context
-from controller.conditions.store import Conditions
+from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
 from controller.runs.intake import Intake
 from controller.swarm.rejections import Rejections
 from controller.views.explain import (
-    LONGEST,
+    MAX_LENGTH,
     Explanation,
     clues,
     explain,
@@ -59,7 +59,7 @@ def test_words_of_dockers_message_name_nothing() -> None:
 
 def test_a_line_is_read_only_so_far() -> None:
     assert len(clues("word " * 10_000).words) <= 200
-    assert clues("x" * LONGEST + " vni 7").vnis == set()
+    assert clues("x" * MAX_LENGTH + " vni 7").vnis == set()
 
 
 def look(database: Database, **told: object) -> None:
@@ -67,9 +67,9 @@ def look(database: Database, **told: object) -> None:
     with database.write() as session:
         queue.request(session, [swarm_id("one")], at=START, priority=Priority.MANUAL, reason="x")
     run = claim(database)[swarm_id("one")]
-    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
     intake.report(report(run.run_id, **told).model_dump_json())  # type: ignore[arg-type]
-    Conditions(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
+    ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
 
 
 def ask(database: Database, line: str) -> Explanation:
@@ -91,7 +91,7 @@ def test_a_rejected_task_leads_from_the_subnet_to_node_and_network(database: Dat
     rejected = task("t1", "one", "shop", live=False, wanted=True, error=fault)
     put(database, snapshot(tasks=[rejected, task("t2", "two", "mail")]))
     kept = Rejections(database, lambda *_: None, lambda: START)
-    kept.tell([rejected], {each.id: each for each in (INGRESS, SHOP, MAIL)})
+    kept.record([rejected], {each.id: each for each in (INGRESS, SHOP, MAIL)})
     look(
         database,
         devices=[device(7, Verdict.ORPHAN, removed=True)],
@@ -118,7 +118,7 @@ def test_a_line_that_names_a_node_is_about_no_other_that_rejected_the_same(
     ]
     put(database, snapshot(tasks=rejected))
     kept = Rejections(database, lambda *_: None, lambda: START)
-    kept.tell(rejected, {each.id: each for each in (INGRESS, SHOP, MAIL)})
+    kept.record(rejected, {each.id: each for each in (INGRESS, SHOP, MAIL)})
     assert [node.hostname for node in ask(database, f"web.1 two Rejected {fault}").nodes] == ["two"]
     assert len(ask(database, fault).nodes) == 2
 
@@ -160,7 +160,7 @@ def test_a_line_that_names_nothing_says_what_is_missing(database: Database) -> N
 
 def test_another_error(database: Database) -> None:
     put(database)
-    Conditions(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
+    ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
     found = ask(database, "no such image: shop; node one")
     assert not found.recognised
     assert "not the error of a leaked VXLAN device" in found.meaning
@@ -175,11 +175,17 @@ def test_a_network_with_the_name_of_dockers_words_is_not_meant_by_them(database:
 
 @pytest.mark.parametrize(
     ("given", "status"),
-    [("", 422), ("x" * (LONGEST + 1), 422), ("x" * LONGEST, 200), ("\0", 200), ("\x1b[2J", 200)],
+    [
+        ("", 422),
+        ("x" * (MAX_LENGTH + 1), 422),
+        ("x" * MAX_LENGTH, 200),
+        ("\0", 200),
+        ("\x1b[2J", 200),
+    ],
 )
 def test_over_the_api(database: Database, given: str, status: int) -> None:
     put(database)
-    with TestClient(build(Context(database, mode=Mode.ENFORCE, ring=lambda *_: None))) as client:
+    with TestClient(build(Context(database, mode=Mode.ENFORCE, notify=lambda *_: None))) as client:
         answer = client.get("/api/v1/explain", params={"error": given})
     assert answer.status_code == status
     if status == 422:

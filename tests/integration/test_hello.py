@@ -33,7 +33,7 @@ def bell() -> Bell:
 
 @pytest.fixture
 def intake(database: Database, clock: Clock, bell: Bell) -> Intake:
-    return Intake(database, resync=RESYNC, ring=bell, utcnow=clock)
+    return Intake(database, resync=RESYNC, notify=bell, utcnow=clock)
 
 
 def hello(node: str = "one", reason: str = "the worker has started") -> str:
@@ -114,7 +114,7 @@ def test_a_long_reason_is_cut(database: Database, intake: Intake) -> None:
 def test_hints_stop_when_nobody_takes_them_and_reports_do_not(
     redis_server: RedisServer, broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_WAITING", 5)
+    monkeypatch.setattr(module, "MAX_WAITING", 5)
     settings = WorkerSettings(node_id=NODE, journal=tmp_path / "journal.jsonl")
     agent = Agent.open(settings, celery_app("worker", broker_url))
     with redis_server.client() as client:

@@ -10,7 +10,7 @@ from controller.db.models import Requeue, Run
 from controller.db.states import RunState
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
-from controller.workqueue.retention import Housekeeping
+from controller.workqueue.retention import RunRetention
 from tests import stored
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
@@ -21,9 +21,9 @@ KEPT = timedelta(days=7)
 
 
 @pytest.fixture
-def keeper(database: Database, clock: Clock) -> Housekeeping:
+def keeper(database: Database, clock: Clock) -> RunRetention:
     """It, with a retention of a week."""
-    return Housekeeping(database, retention=KEPT, utcnow=clock)
+    return RunRetention(database, retention=KEPT, utcnow=clock)
 
 
 def count(database: Database, table: type[Run] | type[Requeue]) -> int:
@@ -39,7 +39,7 @@ def ask(database: Database, token: str) -> None:
 
 
 def test_nothing_is_forgotten_before_its_time(
-    database: Database, keeper: Housekeeping, clock: Clock
+    database: Database, keeper: RunRetention, clock: Clock
 ) -> None:
     put(database)
     run = claim(database)[ONE]
@@ -53,7 +53,7 @@ def test_nothing_is_forgotten_before_its_time(
 
 
 def test_what_is_old_goes_and_what_is_under_way_stays(
-    database: Database, keeper: Housekeeping, clock: Clock
+    database: Database, keeper: RunRetention, clock: Clock
 ) -> None:
     put(database)
     claims = claim(database)
@@ -70,7 +70,7 @@ def test_what_is_old_goes_and_what_is_under_way_stays(
 
 
 def test_it_takes_many_small_steps(
-    database: Database, keeper: Housekeeping, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    database: Database, keeper: RunRetention, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("controller.workqueue.retention._BATCH", 2)
     put(database, snapshot("one", "b", "c", "d", "e"))
@@ -88,7 +88,7 @@ def test_it_takes_many_small_steps(
 
 
 def test_asking_once_more_works_when_the_last_request_is_forgotten(
-    database: Database, keeper: Housekeeping, clock: Clock
+    database: Database, keeper: RunRetention, clock: Clock
 ) -> None:
     put(database)
     ask(database, "t")

@@ -50,7 +50,7 @@ def bell() -> Bell:
 @pytest.fixture
 def intake(database: Database, bell: Bell, clock: Clock) -> Intake:
     """The tasks of queue `controller`, over a database that has not seen any Swarm yet."""
-    return Intake(database, resync=RESYNC, ring=bell, utcnow=clock)
+    return Intake(database, resync=RESYNC, notify=bell, utcnow=clock)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_report_closes_its_run(
             device(2, Verdict.ORPHAN, removed=True),
             device(3, Verdict.ORPHAN),
         ],
-        limits=("cannot see nsid 4",),
+        limitations=("cannot see nsid 4",),
     )
     take_in(intake, told)
 
@@ -86,14 +86,14 @@ def test_a_report_closes_its_run(
     node = node_row(database)
     assert (node.attempted_generation, node.converged_generation) == (2, 2)
     assert (node.worker_version, node.worker_seen_at) == ("1.2.3", START)
-    assert (node.limits, node.last_error) == (["cannot see nsid 4"], None)
+    assert (node.limitations, node.last_error) == (["cannot see nsid 4"], None)
     assert due_row(database).run_id is None
     assert due_row(database, "two").run_id == runs[TWO]
     assert bell.rung == 0, "the next resync is far"
 
 
 @pytest.mark.parametrize(
-    ("outcome", "state", "converged", "limits"),
+    ("outcome", "state", "converged", "limitations"),
     [
         (Outcome.DONE, RunState.SUCCEEDED, 2, ["limit"]),
         (Outcome.FAILED, RunState.FAILED, 0, ["limit"]),
@@ -107,13 +107,13 @@ def test_each_outcome(
     outcome: Outcome,
     state: RunState,
     converged: int,
-    limits: list[str],
+    limitations: list[str],
 ) -> None:
-    take_in(intake, report(runs[ONE], outcome=outcome, error="why", limits=("limit",)))
+    take_in(intake, report(runs[ONE], outcome=outcome, error="why", limitations=("limit",)))
     assert run_row(database, runs[ONE]).state is state
     node = node_row(database)
     assert (node.attempted_generation, node.converged_generation) == (2, converged)
-    assert (node.last_error, node.limits) == ("why", limits)
+    assert (node.last_error, node.limitations) == ("why", limitations)
     assert due_row(database).failures == (outcome is not Outcome.DONE)
 
 
@@ -230,7 +230,7 @@ def test_an_audit_row_says_everything(
     assert row.stored_at == clock.now
     assert (row.node_id, row.node_name) == (ONE, "one")
     assert (row.network_id, row.network_name) == (SHOP.id, "shop")
-    assert (row.place, row.ifindex, row.name) == ("host", 7, "vx-001001-shopz")
+    assert (row.netns, row.ifindex, row.name) == ("host", 7, "vx-001001-shopz")
     assert (row.vni, row.port, row.urgency) == (4097, 4789, Urgency.BLOCKING)
     assert (row.reason, row.evidence) == ("why", "what")
     assert (row.run_id, row.worker_version) == (told.run_id, "1.2.3")
@@ -526,7 +526,7 @@ HOSTILE = {
     "a short node id": spoilt("node_id", value="one"),
     "no run id": spoilt("run_id", value="1"),
     "NUL in the error": spoilt("error", value="a\0b"),
-    "NUL in a limit": spoilt("limits", value=["a\0b"]),
+    "NUL in a limit": spoilt("limitations", value=["a\0b"]),
     "NUL in a version": spoilt("worker_version", value="\0"),
     "NUL in a device's name": spoilt("devices", 0, "identity", "name", value="vx\0"),
     "NUL in a reason": spoilt("entries", 0, "reason", value="\0"),
@@ -540,8 +540,8 @@ HOSTILE = {
     "a negative sequence": spoilt("entries", 0, "sequence", value=-1),
     "a huge ifindex": spoilt("devices", 0, "identity", "ifindex", value=2**31),
     "a huge VNI": spoilt("devices", 0, "identity", "vni", value=2**24),
-    "another place": spoilt("devices", 0, "identity", "place", value="../../etc"),
-    "a place that ends a line": spoilt("devices", 0, "identity", "place", value="host\n"),
+    "another place": spoilt("devices", 0, "identity", "netns", value="../../etc"),
+    "a place that ends a line": spoilt("devices", 0, "identity", "netns", value="host\n"),
     "a node id that ends a line": spoilt("node_id", value=ONE + "\n"),
     "the year one, far east": spoilt("entries", 0, "at", value="0001-01-01T00:00:00+14:00"),
     "the year 9999, far west": spoilt("started_at", value="9999-12-31T23:59:59-14:00"),

@@ -40,7 +40,7 @@ def bell() -> Bell:
 def intake(database: Database, bell: Bell, clock: Clock) -> Intake:
     """An intake, on a Swarm of three nodes."""
     put(database, snapshot(*NODES))
-    return Intake(database, resync=RESYNC, ring=bell, utcnow=clock)
+    return Intake(database, resync=RESYNC, notify=bell, utcnow=clock)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from worker.kernel.api import GoneError, KernelError, NotPermittedError
 from worker.kernel.model import (
     HOST,
     Device,
-    Place,
+    Netns,
     VxlanFlag,
 )
 
@@ -55,7 +55,7 @@ def test_a_leaked_device_is_seen_with_all_its_marks_and_other_kinds_are_not(
     with host.kernel() as kernel:
         view = kernel.look()
     (device,) = view.devices
-    assert view.limits == ()
+    assert view.limitations == ()
     assert device.identity == (HOST, ifindex_of(host, NAME), NAME, VNI, PORT)
     assert device.flags == ALL_FLAGS
     assert device.carrying is None
@@ -178,7 +178,7 @@ def test_a_sandbox_is_seen_from_outside_and_its_endpoints_are_counted(
     assert afresh == device
     assert device.identity.name == "vxlan0"
     assert device.identity.vni == VNI
-    assert not device.identity.place.is_host
+    assert not device.identity.netns.is_host
     assert device.up
     assert device.master is not None
     assert device.endpoints == (1 if endpoint else 0)
@@ -199,7 +199,7 @@ def test_an_endpoint_keeps_every_device_of_its_sandbox_alive(
         host.ip(f"-n sandbox link {words}")
     with host.kernel() as kernel:
         devices = kernel.look().devices
-        alone = [kernel.read(each.identity.place, each.identity.ifindex) for each in devices]
+        alone = [kernel.read(each.identity.netns, each.identity.ifindex) for each in devices]
     assert {each.identity.name for each in devices} == {"vxlan0", "vxlan1"}
     for device in (*devices, *alone):
         assert device is not None
@@ -213,7 +213,7 @@ def test_the_number_that_the_host_has_for_itself_lists_nothing_twice(host: Names
     with host.kernel() as kernel:
         kernel.look()  # The kernel numbers the host when it describes the sandbox's device.
         assert "nsid" in host.ip("netns list-id")
-        again = [(device.identity.place, device.identity.vni) for device in kernel.look().devices]
+        again = [(device.identity.netns, device.identity.vni) for device in kernel.look().devices]
     assert len(again) == 2
     assert sorted(vni for _, vni in again) == [VNI, 0x1003]
     with host.kernel() as newcomer:
@@ -244,7 +244,7 @@ def test_a_device_born_in_a_peer_and_moved_to_the_host_is_of_foreign_birth(host:
     host.ip(f"-n inner link set {NAME} netns {host.pid}")
     with host.kernel() as kernel:
         device = the_only_device(kernel)
-    assert device.identity.place == HOST
+    assert device.identity.netns == HOST
     assert device.foreign_birth
 
 
@@ -256,7 +256,7 @@ def test_a_deleted_device_is_gone_and_its_vni_is_free(host: Namespace, hidden: b
         host.add_vxlan(NAME, VNI)
     with host.kernel() as kernel:
         device = the_only_device(kernel)
-        where = device.identity.place, device.identity.ifindex
+        where = device.identity.netns, device.identity.ifindex
         kernel.delete(*where)
         assert kernel.look().devices == ()
         assert kernel.read(*where) is None
@@ -265,12 +265,12 @@ def test_a_deleted_device_is_gone_and_its_vni_is_free(host: Namespace, hidden: b
     host.add_vxlan(NAME, VNI)  # "file exists" if anything still holds the VNI.
 
 
-@pytest.mark.parametrize("place", [HOST, Place(12345)], ids=["host", "no such namespace"])
-def test_what_never_was_reads_as_none_and_cannot_be_deleted(host: Namespace, place: Place) -> None:
+@pytest.mark.parametrize("netns", [HOST, Netns(12345)], ids=["host", "no such namespace"])
+def test_what_never_was_reads_as_none_and_cannot_be_deleted(host: Namespace, netns: Netns) -> None:
     with host.kernel() as kernel:
-        assert kernel.read(place, 4242) is None
+        assert kernel.read(netns, 4242) is None
         with pytest.raises(GoneError):
-            kernel.delete(place, 4242)
+            kernel.delete(netns, 4242)
 
 
 def test_another_kind_of_device_reads_as_none(host: Namespace) -> None:
@@ -311,7 +311,7 @@ def test_a_namespace_that_ends_takes_its_devices_and_breaks_no_look(host: Namesp
         host.ip("netns del sandbox")
         # The kernel ends a namespace some time after its last holder has gone.
         await_true(lambda: not kernel.look().devices, "the device went with its namespace")
-        assert kernel.read(device.identity.place, device.identity.ifindex) is None
+        assert kernel.read(device.identity.netns, device.identity.ifindex) is None
 
 
 def test_a_name_that_is_no_utf8_is_shown_as_escapes(host: Namespace) -> None:
@@ -364,8 +364,8 @@ def test_one_place_can_be_looked_at_alone(host: Namespace) -> None:
     with host.kernel() as kernel:
         everything = kernel.look().devices
         for device in everything:
-            assert kernel.look_at(device.identity.place) == (device,)
-        assert kernel.look_at(Place(4242)) == ()
+            assert kernel.look_at(device.identity.netns) == (device,)
+        assert kernel.look_at(Netns(4242)) == ()
 
 
 ONE, OTHER = "veth0a1b2c3", "vethfedcba9"
@@ -458,7 +458,7 @@ def test_a_sandbox_with_a_file_is_told_from_one_without(host: Namespace) -> None
     host.run("ln", "-s", "nowhere", f"{DOCKERS_DIRECTORY}/broken")
     host.run("ln", "-s", "/proc/self/ns/mnt", f"{DOCKERS_DIRECTORY}/of-another-kind")
     with host.kernel() as kernel:
-        places = {each.identity.vni: each.identity.place for each in kernel.look().devices}
+        places = {each.identity.vni: each.identity.netns for each in kernel.look().devices}
         files = kernel.sandbox_files()
         assert files == {places[VNI].nsid: f"{DOCKERS_DIRECTORY}/1-n0fxr"}
         host.run("umount", f"{DOCKERS_DIRECTORY}/1-n0fxr")

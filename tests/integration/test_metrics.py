@@ -14,7 +14,7 @@ from contract import VERSION
 from contract.verdicts import Mode, Outcome, Verdict
 from controller.api.app import build
 from controller.api.context import Context
-from controller.conditions.store import Conditions
+from controller.conditions.store import ConditionStore
 from controller.db.engine import Database, open_database
 from controller.db.models import Cluster, DueNode, Node
 from controller.runs.intake import Intake
@@ -36,7 +36,7 @@ class Scrape:
 
     def __init__(self, database: Database, *, leading: bool = True) -> None:
         context = Context(
-            database, mode=Mode.ENFORCE, ring=lambda *_: None, leading=lambda: leading
+            database, mode=Mode.ENFORCE, notify=lambda *_: None, leading=lambda: leading
         )
         with TestClient(build(context)) as client:
             answer = client.get("/metrics")
@@ -80,14 +80,14 @@ def fill(database: Database) -> None:
     runs = claim(database, limit=1)
     (claimed,) = runs.values()
     name = next(each for each in ("one", "two") if swarm_id(each) == claimed.node_id)
-    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
     told = report(
         claimed.run_id,
         node=name,
         devices=[device(1), device(2, Verdict.ORPHAN), device(3, Verdict.ORPHAN, removed=True)],
     )
     intake.report(told.model_dump_json())
-    Conditions(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
+    ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
     with database.write() as session:
         session.execute(
             update(Cluster).values(sync_seconds=0.5, sync_share=0.1, breaker_tripped_at=START)
@@ -155,7 +155,7 @@ def test_runs_and_removals_are_counted_when_they_are_taken_in(database: Database
             reason="x",
         )
     run = claim(database)[swarm_id("one")].run_id
-    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=lambda: START)
+    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
     told = report(run, outcome=Outcome.FAILED, error="no").model_dump_json()
     for _ in range(2):
         intake.report(told)

@@ -126,7 +126,7 @@ def test_audit_rows_of_the_first_release_cannot_be_changed_any_more(
 
 def test_this_version_works_on_what_was_upgraded(upgraded: Database) -> None:
     with upgraded.read() as session:
-        assert session.get_one(Node, swarm_id("one")).limits == ["old kernel"]
+        assert session.get_one(Node, swarm_id("one")).limitations == ["old kernel"]
         assert session.query(AuditRow).count() == 3
     stored.put(upgraded, snapshot("one", "two"), START)
     assert set(stored.claim(upgraded)) == {swarm_id("two")}  # one has a run under way

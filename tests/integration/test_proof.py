@@ -9,19 +9,19 @@ from sqlalchemy import select
 
 from contract.messages import ReconcileRequest, Stamp
 from contract.verdicts import Mode, Proof, Verdict
-from controller.conditions.store import Conditions
+from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
 from controller.db.models import Device, Node, Rejection
 from controller.runs import requests
 from controller.runs.intake import Intake
 from controller.runs.requests import Terms
-from controller.safety.breaker import Limits
+from controller.safety.breaker import BreakerLimits
 from controller.swarm.events import Hint, Hints
 from controller.swarm.readings import Readings
 from controller.swarm.rejections import Rejections
 from controller.swarm.sync import Sync
 from controller.views.explain import Explanation, explain
-from controller.workqueue.retention import REJECTION_COUNTS, Housekeeping
+from controller.workqueue.retention import REJECTION_COUNTS, RunRetention
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import (
     INGRESS,
@@ -51,11 +51,11 @@ class Whole:
         self.hints = Hints()
         self.readings = Readings(self.hints, clock.monotonic)
         self.sync = Sync(
-            self.swarm, database, hints=self.hints, readings=self.readings, ring=lambda *_: None,
+            self.swarm, database, hints=self.hints, readings=self.readings, notify=lambda *_: None,
             period=2.0, resync=60.0, share=0.1, utcnow=clock, monotonic=clock.monotonic,
         )  # fmt: skip
         self.intake = Intake(
-            database, resync=RESYNC, readings=self.readings, ring=lambda *_: None, utcnow=clock
+            database, resync=RESYNC, readings=self.readings, notify=lambda *_: None, utcnow=clock
         )
         self.open: UUID | None = None
         self.read()
@@ -74,7 +74,7 @@ class Whole:
             self.intake.report(report(self.open).model_dump_json())
         ask(self.database, "one", at=self.clock())
         terms = Terms(
-            mode=Mode.ENFORCE, limits=Limits(), fence=lambda: 1, reading=self.readings.of,
+            mode=Mode.ENFORCE, limits=BreakerLimits(), fence=lambda: 1, reading=self.readings.of,
             next_within=RESYNC,
         )  # fmt: skip
         claims = claim(self.database, now=self.clock())
@@ -96,7 +96,7 @@ class Whole:
 
     def ready(self) -> tuple[str, str, str]:
         """Status, reason and message of node `one`'s condition Ready."""
-        Conditions(self.database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=self.clock).step()
+        ConditionStore(self.database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=self.clock).step()
         with self.database.read() as session:
             ready = session.get_one(Node, swarm_id("one")).conditions[0]
         return ready["status"], ready["reason"], ready["message"]
@@ -155,10 +155,10 @@ def test_a_rejection_on_a_node_that_is_not_stored_yet_is_kept_once_it_is(whole: 
     refused = task("t5", "new", "shop", live=False, wanted=True, error=FAULT, since=LATER)
     kept = Rejections(whole.database, lambda *_: None, whole.clock)
     networks = {each.id: each for each in (INGRESS, SHOP, MAIL)}
-    kept.tell([refused], networks)
+    kept.record([refused], networks)
     assert whole.rejections() == []
     whole.read(answer=snapshot("one", "two", "new", tasks=[running()]))
-    kept.tell([refused], networks)
+    kept.record([refused], networks)
     assert [each.task_id for each in whole.rejections()] == [swarm_id("t5")]
 
 
@@ -236,7 +236,7 @@ def test_after_minutes_without_another_a_rejection_says_nothing_any_more(
     whole: Whole, database: Database, clock: Clock
 ) -> None:
     whole.read(rejected())
-    keeper = Housekeeping(database, retention=timedelta(days=1), utcnow=clock)
+    keeper = RunRetention(database, retention=timedelta(days=1), utcnow=clock)
     clock.advance(REJECTION_COUNTS.total_seconds() - 1)
     keeper.step()
     assert whole.rejections()[0].settled_at is None
@@ -337,7 +337,7 @@ def test_a_node_that_rejects_tasks_is_not_ready_whatever_holds_the_vni(whole: Wh
     assert "no device with VNI 4097 was seen" in message
     held = device(7, Verdict.IN_USE).model_copy(
         update={
-            "identity": device(7).identity.model_copy(update={"place": "nsid:4"}),
+            "identity": device(7).identity.model_copy(update={"netns": "nsid:4"}),
             "netns_file": "/run/docker/netns/1-shop",
             "reason": "holds VNI 4097: remove it by hand",
         }

@@ -24,7 +24,7 @@ ONE = swarm_id("one")
 def intake(database: Database, clock: Clock) -> Intake:
     """The tasks of queue `controller`."""
     put(database, snapshot(tasks=[task("t1", "one", "shop")]))
-    return Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=clock)
+    return Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=clock)
 
 
 def new_run(database: Database, clock: Clock, *, actor: str = "controller") -> UUID:
@@ -155,7 +155,7 @@ def test_a_change_of_verdict_says_everything(
         told.devices[0].urgency,
     )
     assert (row.run_id, row.at, row.stored_at) == (told.run_id, told.started_at, clock.now)
-    assert (row.place, row.ifindex, row.name, row.vni, row.port) == (
+    assert (row.netns, row.ifindex, row.name, row.vni, row.port) == (
         "host",
         7,
         identity().name,
@@ -199,7 +199,7 @@ def test_a_report_that_comes_again_and_one_that_is_late_change_nothing(
 def test_the_end_of_the_chain_is_locked_last(database: Database, clock: Clock) -> None:
     """Who holds it waits for no other row: so nobody can hold that row and wait for them."""
     put(database, snapshot(tasks=[task("t1", "one", "shop")]))
-    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=clock)
+    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=clock)
     run_id = new_run(database, clock)
     told = report(
         run_id,

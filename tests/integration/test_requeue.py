@@ -45,7 +45,7 @@ class Api:
 
     def __init__(self, database: Database) -> None:
         self.rung = 0
-        self.app = build(Context(database, mode=Mode.ENFORCE, ring=self._ring))
+        self.app = build(Context(database, mode=Mode.ENFORCE, notify=self._notify))
         self.client = TestClient(self.app)
 
     def requeue(self, name: str = "one", **body: Any) -> Response:
@@ -58,7 +58,7 @@ class Api:
         answer: Response = self.client.get(f"/api/v1/requeues/{token}")
         return answer
 
-    def _ring(self, _priority: Priority | None = None, /) -> None:
+    def _notify(self, _priority: Priority | None = None, /) -> None:
         self.rung += 1
 
 
@@ -82,7 +82,7 @@ def test_a_leader_does_it_at_once_and_who_leads_no_longer_leaves_it_to_another(
                 raise LeaseLostError
             queue.claim(session, now=datetime.now(UTC), limit=1, timeout=RESYNC)
 
-    context = Context(database, mode=Mode.ENFORCE, ring=api._ring, at_once=at_once)
+    context = Context(database, mode=Mode.ENFORCE, notify=api._notify, at_once=at_once)
     answer = TestClient(build(context)).post("/api/v1/nodes/one/requeue", json=ALICE)
     assert answer.status_code == 202
     row = due_row(database)
@@ -227,7 +227,7 @@ def test_a_run_that_could_not_be_sent_answers_nothing(api: Api, database: Databa
     api.requeue(**ALICE)
     unsent = claim(database, now=far_ahead())[ONE]
     with database.write() as session:
-        queue.give_back(session, unsent.run_id, now=far_ahead())
+        queue.unclaim(session, unsent.run_id, now=far_ahead())
     assert api.follow("t-1").json()["run"] is None
     row = due_row(database)
     assert row.reasons == ["requeued by alice@host: disk swapped", "resync"]
@@ -239,7 +239,7 @@ def test_a_run_that_could_not_be_sent_answers_nothing(api: Api, database: Databa
 PAUSED: dict[str, tuple[type[Node] | type[Cluster], dict[str, Any], str]] = {
     "node": (
         Node,
-        {"paused_at": START, "paused_by": "bob", "paused_why": "repair"},
+        {"paused_at": START, "paused_by": "bob", "paused_reason": "repair"},
         "is paused by bob (repair); resume it first: vxctl resume onezz",
     ),
     "label": (Node, {"label_ignore": True}, "docker node update --label-rm vxlan-operator.ignore"),
@@ -353,7 +353,7 @@ class Answering(threading.Thread):
                 entry(2, stage=Stage.DETECTED),
             ],
         )
-        Intake(self._database, resync=RESYNC, ring=lambda *_: None).report(told.model_dump_json())
+        Intake(self._database, resync=RESYNC, notify=lambda *_: None).report(told.model_dump_json())
 
 
 def vxctl(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int | str | None:

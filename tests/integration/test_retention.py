@@ -14,10 +14,10 @@ from contract.runtime.errors import OperatorError
 from contract.verdicts import Stage
 from controller.audit import archive, retention
 from controller.audit.append import links
-from controller.audit.chain import START, Fault, Finding, Mark
+from controller.audit.chain import START, ChainPosition, Fault, Finding
 from controller.audit.export import PrunedError, export
-from controller.audit.maintenance import Custodian
-from controller.audit.retention import Retention
+from controller.audit.maintenance import Maintenance
+from controller.audit.retention import AuditRetention
 from controller.db.engine import Database
 from controller.db.models import AuditAnchor
 from tests.fake_clock import START as NOW
@@ -37,12 +37,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def keeping(database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Retention:
+def keeping(database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch) -> AuditRetention:
     """A retention of a month, in batches of ten rows, over 25 old rows and 5 new ones."""
     monkeypatch.setattr(retention, "ROWS", 10)
     record(database, 25)
     record(database, 5, now=LATER)
-    return Retention(database, days=DAYS, folder=folder)
+    return AuditRetention(database, days=DAYS, folder=folder)
 
 
 def whole(database: Database, folder: Path) -> tuple[int, Finding | None]:
@@ -53,7 +53,7 @@ def whole(database: Database, folder: Path) -> tuple[int, Finding | None]:
 
 
 def test_a_prefix_is_pruned_in_batches_and_the_whole_can_still_be_checked(
-    database: Database, keeping: Retention, folder: Path
+    database: Database, keeping: AuditRetention, folder: Path
 ) -> None:
     before = {row.entry_id for row in rows_of(database)}
     assert [keeping.step(LATER) for _ in range(4)] == [10, 10, 5, 0]
@@ -74,7 +74,9 @@ def test_a_prefix_is_pruned_in_batches_and_the_whole_can_still_be_checked(
     assert (folder / "audit-000000000001-000000000010.jsonl.gz").stat().st_mode & 0o077 == 0
 
 
-def test_each_pruning_is_recorded(database: Database, keeping: Retention, folder: Path) -> None:
+def test_each_pruning_is_recorded(
+    database: Database, keeping: AuditRetention, folder: Path
+) -> None:
     keeping.step(LATER)
     row = next(row for row in rows_of(database) if row.stage is Stage.PRUNED)
     assert (row.actor, row.at) == ("controller", LATER)
@@ -90,12 +92,12 @@ def test_each_pruning_is_recorded(database: Database, keeping: Retention, folder
     [(timedelta(days=DAYS), 0), (timedelta(days=DAYS, hours=11), 0), (timedelta(days=31), 10)],
 )
 def test_only_what_is_older_than_so_many_whole_days_goes(
-    keeping: Retention, after: timedelta, pruned: int
+    keeping: AuditRetention, after: timedelta, pruned: int
 ) -> None:
     assert keeping.step(NOW + after) == pruned
 
 
-def test_it_comes_to_an_end(database: Database, keeping: Retention) -> None:
+def test_it_comes_to_an_end(database: Database, keeping: AuditRetention) -> None:
     """A pruning makes a row, which is pruned when its time comes: once a day, and not for ever at once."""
     for day in range(1, 4):
         now = LATER + timedelta(days=day * (DAYS + 1))
@@ -111,7 +113,7 @@ def test_it_comes_to_an_end(database: Database, keeping: Retention) -> None:
 )
 def test_a_crash_at_any_point_loses_nothing_and_is_repeated_harmlessly(
     database: Database,
-    keeping: Retention,
+    keeping: AuditRetention,
     folder: Path,
     function: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -138,7 +140,7 @@ def test_a_crash_at_any_point_loses_nothing_and_is_repeated_harmlessly(
 
 
 def test_a_batch_that_grew_after_a_crash_overlaps_and_is_still_one_chain(
-    database: Database, keeping: Retention, folder: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, keeping: AuditRetention, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as crashing:
         crashing.setattr(retention, "ROWS", 7)
@@ -151,7 +153,7 @@ def test_a_batch_that_grew_after_a_crash_overlaps_and_is_still_one_chain(
 
 
 def test_nothing_is_deleted_while_the_archive_cannot_be_written(
-    database: Database, keeping: Retention, folder: Path
+    database: Database, keeping: AuditRetention, folder: Path
 ) -> None:
     folder.write_text("in the way")
     before = contents(database)
@@ -165,7 +167,7 @@ def test_nothing_is_deleted_while_the_archive_cannot_be_written(
 
 
 def test_nothing_is_deleted_of_a_chain_that_was_edited(
-    database: Database, keeping: Retention, folder: Path
+    database: Database, keeping: AuditRetention, folder: Path
 ) -> None:
     behind_our_back(database, "UPDATE audit SET reason = 'nothing' WHERE position = 4")
     before = contents(database)
@@ -190,7 +192,7 @@ def test_nothing_is_deleted_of_a_chain_that_was_edited(
     ],
 )
 def test_an_anchor_that_does_not_fit_is_told(
-    database: Database, keeping: Retention, statement: str, fault: Fault
+    database: Database, keeping: AuditRetention, statement: str, fault: Fault
 ) -> None:
     while keeping.step(LATER):
         pass
@@ -202,15 +204,15 @@ def test_an_anchor_that_does_not_fit_is_told(
 
 
 def test_heads_that_were_kept_are_found_in_archives_and_behind(
-    database: Database, keeping: Retention, folder: Path
+    database: Database, keeping: AuditRetention, folder: Path
 ) -> None:
     with database.read() as session:
-        kept = [Mark(row.position, row.hash or b"") for row in links(session, 0, 30)]
+        kept = [ChainPosition(row.position, row.hash or b"") for row in links(session, 0, 30)]
     while keeping.step(LATER):
         pass
     files = list(folder.iterdir())
     assert archive.check(files, [kept[4]])[2] is None
-    forged = Mark(5, bytes(32))
+    forged = ChainPosition(5, bytes(32))
     finding = archive.check(files, [forged])[2]
     assert finding is not None
     assert (finding.fault, finding.position) == (Fault.REWRITTEN, 5)
@@ -226,7 +228,7 @@ def spoil(path: Path, old: bytes, new: bytes) -> None:
 
 
 def test_an_archive_that_was_edited_or_taken_away_is_told(
-    database: Database, keeping: Retention, folder: Path
+    database: Database, keeping: AuditRetention, folder: Path
 ) -> None:
     while keeping.step(LATER):
         pass
@@ -275,7 +277,7 @@ def test_a_file_that_is_no_archive_is_told(
 
 @pytest.mark.parametrize("size", [0, 10, 100, -1])
 def test_a_compressed_file_that_was_cut_is_told(
-    database: Database, keeping: Retention, folder: Path, size: int
+    database: Database, keeping: AuditRetention, folder: Path, size: int
 ) -> None:
     keeping.step(LATER)
     (path,) = folder.iterdir()
@@ -309,7 +311,7 @@ def test_an_export_goes_on_where_another_ended(database: Database, tmp_path: Pat
     first, second = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
     first.write_bytes(b"".join(export(database)))
     record(database, 10)
-    end = Mark.parse(json.loads(first.read_bytes().splitlines()[-1])["head"])
+    end = ChainPosition.parse(json.loads(first.read_bytes().splitlines()[-1])["head"])
     second.write_bytes(b"".join(export(database, after=end)))
     assert archive.check([second, first]) == (head(database), 20, None)
     assert archive.check([second], [end])[2] is None, "its beginning was kept"
@@ -340,7 +342,7 @@ def test_an_export_of_nothing(database: Database) -> None:
 
 
 def test_an_export_while_rows_are_pruned_breaks_off(
-    database: Database, keeping: Retention, monkeypatch: pytest.MonkeyPatch
+    database: Database, keeping: AuditRetention, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("controller.audit.export._ROWS", 5)
     pieces = export(database)
@@ -357,7 +359,7 @@ def test_an_export_while_rows_are_pruned_breaks_off(
 
 def test_the_head_is_logged_at_start_and_once_a_day(database: Database, clock: Clock) -> None:
     record(database, 3)
-    custodian = Custodian(database, None, utcnow=clock)
+    custodian = Maintenance(database, None, utcnow=clock)
     with capture_logs() as logs:
         for _ in range(48):
             assert custodian.step() == 60.0
@@ -366,8 +368,8 @@ def test_the_head_is_logged_at_start_and_once_a_day(database: Database, clock: C
 
 
 def test_the_custodian_prunes_without_a_pause_until_all_is_done(
-    database: Database, keeping: Retention, clock: Clock
+    database: Database, keeping: AuditRetention, clock: Clock
 ) -> None:
     clock.now = LATER
-    custodian = Custodian(database, keeping, utcnow=clock)
+    custodian = Maintenance(database, keeping, utcnow=clock)
     assert [custodian.step() for _ in range(4)] == [0.0, 0.0, 0.0, 60.0]

@@ -29,8 +29,8 @@ from controller.db.states import RunState
 from controller.runs import requests as told
 from controller.runs.dispatch import Dispatcher
 from controller.safety import breaker, decisions
-from controller.safety.breaker import Limits
-from controller.safety.decisions import Word
+from controller.safety.breaker import BreakerLimits
+from controller.safety.decisions import Attribution
 from controller.workqueue.priorities import Priority
 from tests.api_client import TestClient
 from tests.fake_clock import START
@@ -38,7 +38,7 @@ from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, t
 from tests.stored import RESYNC, TIMEOUT, audit, contents, node_row, put
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
-LIMITS = Limits(window=timedelta(days=3_650), node_removals=7)
+LIMITS = BreakerLimits(window=timedelta(days=3_650), node_removals=7)
 
 NODE = "/api/v1/nodes/one"
 NET = "/api/v1/networks/shop"
@@ -52,10 +52,10 @@ class Api:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.rung = 0
-        context = Context(database, mode=Mode.ENFORCE, ring=self._ring, breaker=LIMITS)
+        context = Context(database, mode=Mode.ENFORCE, notify=self._notify, breaker=LIMITS)
         self.client = TestClient(build(context))
 
-    def _ring(self, _priority: Priority | None = None, /) -> None:
+    def _notify(self, _priority: Priority | None = None, /) -> None:
         self.rung += 1
 
     def post(self, path: str, **body: Any) -> Response:
@@ -95,7 +95,7 @@ def show_device(database: Database, node: str, vni: int) -> None:
         session.add(
             Device(
                 node_id=node,
-                place="host",
+                netns="host",
                 ifindex=vni,
                 name=f"vx-{vni:06x}-shopz",
                 vni=vni,
@@ -150,7 +150,7 @@ def test_pausing_and_resuming(api: Api, path: str) -> None:
     assert (answer["paused"], answer["effective_mode"]) == (True, "observe")
     assert answer["reasons"] == [f"{NAMES[path]} was paused by alice@desk: a new disk"]
     paused = row(api.database, path)
-    assert (paused.paused_by, paused.paused_why) == ("alice@desk", "a new disk")
+    assert (paused.paused_by, paused.paused_reason) == ("alice@desk", "a new disk")
     assert paused.paused_at is not None
     assert looked_at(api) == [], "a pause asks for nothing"
 
@@ -158,7 +158,7 @@ def test_pausing_and_resuming(api: Api, path: str) -> None:
     assert (answer["changed"], answer["paused"], answer["paused_at"]) == (True, False, None)
     assert answer["effective_mode"] == "enforce"
     resumed = row(api.database, path)
-    assert (resumed.paused_at, resumed.paused_by, resumed.paused_why) == (None, None, None)
+    assert (resumed.paused_at, resumed.paused_by, resumed.paused_reason) == (None, None, None)
     assert looked_at(api) == LOOKED_AT[path]
     assert api.rung == 2
 
@@ -210,7 +210,7 @@ def test_of_people_who_decide_at_once_one_is_recorded(api: Api) -> None:
     def pause(number: int) -> bool:
         with api.database.write() as session:
             node = lookup.find_node(session, "one")
-            return decisions.pause(session, node, Word(f"person {number}", None, START))
+            return decisions.pause(session, node, Attribution(f"person {number}", None, START))
 
     with ThreadPoolExecutor(8) as pool:
         changed = list(pool.map(pause, range(8)))
@@ -244,7 +244,7 @@ def test_what_others_say_is_told_when_a_person_lifts_their_own(api: Api) -> None
 
 def test_what_the_settings_say_counts_until_a_person_says_otherwise(database: Database) -> None:
     put(database)
-    client = TestClient(build(Context(database, mode=Mode.OBSERVE, ring=lambda *_: None)))
+    client = TestClient(build(Context(database, mode=Mode.OBSERVE, notify=lambda *_: None)))
     answer = client.post(f"{CLUSTER}/mode", json={"mode": "default"}).json()
     assert answer["reasons"] == ["the controller's settings say observe"]
     answer = client.post(f"{CLUSTER}/mode", json={"mode": "enforce"}).json()
@@ -326,7 +326,7 @@ def test_bodies_that_are_none(api: Api, body: bytes) -> None:
 
 
 def test_nothing_can_be_decided_about_a_swarm_that_was_not_read(database: Database) -> None:
-    client = TestClient(build(Context(database, mode=Mode.ENFORCE, ring=lambda *_: None)))
+    client = TestClient(build(Context(database, mode=Mode.ENFORCE, notify=lambda *_: None)))
     answer = client.post(f"{CLUSTER}/pause")
     assert (answer.status_code, answer.json()["title"]) == (409, "Not ready")
     assert client.get("/api/v1/breaker").json()["nodes_removing"] == 0

@@ -40,7 +40,7 @@ def api(database: Database, listen: str = OURS, allowed: str = "") -> TestClient
     """A client of a controller with these settings."""
     hosts = Hosts.of(listen, allowed)
     return TestClient(
-        build(Context(database, mode=Mode.ENFORCE, ring=lambda *_: None, hosts=hosts))
+        build(Context(database, mode=Mode.ENFORCE, notify=lambda *_: None, hosts=hosts))
     )
 
 

@@ -278,7 +278,7 @@ def test_one_device_goes_because_a_person_says_so_and_no_other(host: Namespace) 
     host.add_sandbox("held", NAME, VNI, endpoint=True)
     host.add_vxlan("vx-001003-n0fxr", 0x1003)
     before = scanned(host)
-    named = f"{before['vxlan0']['place']}#{before['vxlan0']['ifindex']}"
+    named = f"{before['vxlan0']['netns']}#{before['vxlan0']['ifindex']}"
     done = scan(host, "--remove", named)
     assert (done.returncode, done.stdout) == (0, "")
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == [

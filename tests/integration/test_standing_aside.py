@@ -25,7 +25,7 @@ from tests.stored import RESYNC, put, wipe
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever stands aside does so for long, but no longer than the test."""
     monkeypatch.setattr(gate, "_until", 0.0)
-    monkeypatch.setattr(gate, "_LONGEST_SECONDS", 60.0)
+    monkeypatch.setattr(gate, "_MAX_SECONDS", 60.0)
 
 
 def bulk(work: Callable[[], object]) -> threading.Thread:
@@ -117,7 +117,7 @@ def test_working_out_conditions_waits_between_nodes(
         return of_node(facts)
 
     monkeypatch.setattr(store, "of_node", slowly)
-    conditions = store.Conditions(sqlite, mode=Mode.ENFORCE, resync=RESYNC)
+    conditions = store.ConditionStore(sqlite, mode=Mode.ENFORCE, resync=RESYNC)
     thread = bulk(conditions.step)
     assert begun.wait(5)
     with gate.urgent():

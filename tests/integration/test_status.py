@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, event, select, update
 
 from contract.verdicts import Mode, Outcome, Verdict
-from controller.conditions.store import Conditions
+from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
 from controller.db.models import Cluster, DueNode, Node
 from controller.runs.intake import Intake
@@ -23,9 +23,9 @@ from tests.stored import RESYNC, claim, node_row, put
 
 
 @pytest.fixture
-def conditions(database: Database, clock: Clock) -> Conditions:
+def conditions(database: Database, clock: Clock) -> ConditionStore:
     """What is tested."""
-    return Conditions(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=clock)
+    return ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=clock)
 
 
 def of_node(database: Database, name: str = "one") -> dict[str, str]:
@@ -50,7 +50,7 @@ def look(database: Database, clock: Clock, name: str = "one", **told: Any) -> No
             session, [swarm_id(name)], at=clock.now, priority=Priority.MANUAL, reason="test"
         )
     run = claim(database, now=clock.now)[swarm_id(name)]
-    intake = Intake(database, resync=RESYNC, ring=lambda *_: None, utcnow=clock)
+    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=clock)
     intake.report(report(run.run_id, node=name, **told).model_dump_json())
 
 
@@ -79,11 +79,11 @@ def counted_writes(database: Database) -> Iterator[list[str]]:
         event.remove(database.engine, "before_cursor_execute", note)
 
 
-def test_nothing_to_do_before_the_swarm_was_read(conditions: Conditions) -> None:
+def test_nothing_to_do_before_the_swarm_was_read(conditions: ConditionStore) -> None:
     assert conditions.step() == 1.0
 
 
-def test_they_follow_the_rows(database: Database, conditions: Conditions, clock: Clock) -> None:
+def test_they_follow_the_rows(database: Database, conditions: ConditionStore, clock: Clock) -> None:
     put(database)
     conditions.step()
     assert of_node(database) == {
@@ -112,7 +112,7 @@ def test_they_follow_the_rows(database: Database, conditions: Conditions, clock:
     assert of_node(database)["Degraded"] == "True/OrphansLeft"
     assert "2 orphans (2 blocking)" in node_row(database).conditions[0]["message"]
 
-    look(database, clock, limits=("cannot see nsid 4",), missing=(swarm_id("shop"),))
+    look(database, clock, limitations=("cannot see nsid 4",), missing=(swarm_id("shop"),))
     conditions.step()
     assert of_node(database)["Ready"] == "False/NetworkWithoutDevice"
     assert "shop" in node_row(database).conditions[0]["message"]
@@ -143,7 +143,9 @@ def test_a_run_that_ends_is_the_nodes_last_run(database: Database, clock: Clock)
     assert row.last_run_id not in (None, first)
 
 
-def test_lost_runs_and_silence(database: Database, conditions: Conditions, clock: Clock) -> None:
+def test_lost_runs_and_silence(
+    database: Database, conditions: ConditionStore, clock: Clock
+) -> None:
     put(database)
     look(database, clock)
     lose(database, clock)
@@ -168,7 +170,7 @@ def test_silence_while_no_controller_was_there_means_nothing(
     put(database)
     look(database, clock)
     clock.advance(86_400)
-    restarted = Conditions(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=clock)
+    restarted = ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=clock)
     restarted.step()
     assert of_node(database)["Ready"] == "True/Converged"
     clock.advance(3 * RESYNC.total_seconds() + 1)
@@ -177,7 +179,7 @@ def test_silence_while_no_controller_was_there_means_nothing(
 
 
 def test_pause_breaker_mode_and_label(
-    database: Database, conditions: Conditions, clock: Clock
+    database: Database, conditions: ConditionStore, clock: Clock
 ) -> None:
     put(database)
     look(database, clock, devices=[device(1, Verdict.ORPHAN)])
@@ -193,12 +195,12 @@ def test_pause_breaker_mode_and_label(
     assert ready(label_mode=None, mode=Mode.OBSERVE) == "False/ObserveMode"
     assert ready(breaker_tripped_at=clock.now, breaker_reason="too many") == "False/BreakerTripped"
     assert ready(label_ignore=True) == "Unknown/IgnoredByLabel"
-    assert ready(paused_at=clock.now, paused_by="ann", paused_why="kernel") == "Unknown/Paused"
+    assert ready(paused_at=clock.now, paused_by="ann", paused_reason="kernel") == "Unknown/Paused"
     assert "paused by ann (kernel)" in node_row(database).conditions[0]["message"]
 
 
 def test_what_stops_the_cluster_stops_its_nodes(
-    database: Database, conditions: Conditions, clock: Clock
+    database: Database, conditions: ConditionStore, clock: Clock
 ) -> None:
     put(database)
     look(database, clock, devices=[device(1, Verdict.ORPHAN)])
@@ -224,7 +226,7 @@ def test_a_persons_mode_for_the_cluster_is_over_the_settings(
     database: Database, clock: Clock
 ) -> None:
     put(database)
-    observing = Conditions(database, mode=Mode.OBSERVE, resync=RESYNC, utcnow=clock)
+    observing = ConditionStore(database, mode=Mode.OBSERVE, resync=RESYNC, utcnow=clock)
     observing.step()
     assert of_cluster(database)["RemovalsAllowed"] == "False/ObserveMode"
     with database.write() as session:
@@ -234,7 +236,7 @@ def test_a_persons_mode_for_the_cluster_is_over_the_settings(
 
 
 def test_the_swarm_that_cannot_be_read(
-    database: Database, conditions: Conditions, clock: Clock
+    database: Database, conditions: ConditionStore, clock: Clock
 ) -> None:
     put(database)
     with database.write() as session:
@@ -247,7 +249,7 @@ def test_the_swarm_that_cannot_be_read(
 
 
 def test_only_what_changed_is_written(
-    database: Database, conditions: Conditions, clock: Clock
+    database: Database, conditions: ConditionStore, clock: Clock
 ) -> None:
     put(database)
     conditions.step()
@@ -261,19 +263,21 @@ def test_only_what_changed_is_written(
     assert node_row(database, "two").conditions == before
 
 
-def test_since_survives_a_restart(database: Database, conditions: Conditions, clock: Clock) -> None:
+def test_since_survives_a_restart(
+    database: Database, conditions: ConditionStore, clock: Clock
+) -> None:
     put(database)
     look(database, clock)
     conditions.step()
     first = node_row(database).conditions
     clock.advance(10)
     look(database, clock)
-    Conditions(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=clock).step()
+    ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=clock).step()
     assert node_row(database).conditions == first
 
 
 def test_nobody_waits_for_a_node_that_somebody_else_changes(
-    database: Database, conditions: Conditions, clock: Clock
+    database: Database, conditions: ConditionStore, clock: Clock
 ) -> None:
     if database.engine.dialect.name == "sqlite":
         pytest.skip("SQLite has one writer")
@@ -288,7 +292,7 @@ def test_nobody_waits_for_a_node_that_somebody_else_changes(
 
 
 def test_more_nodes_than_are_held_in_memory_at_a_time(
-    database: Database, conditions: Conditions
+    database: Database, conditions: ConditionStore
 ) -> None:
     put(database, snapshot(*(f"n{number}x" for number in range(450))))
     conditions.step()
@@ -299,7 +303,7 @@ def test_more_nodes_than_are_held_in_memory_at_a_time(
 
 
 def test_a_step_asks_for_peace_in_proportion(
-    database: Database, conditions: Conditions, monkeypatch: pytest.MonkeyPatch
+    database: Database, conditions: ConditionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(database)
     ticks = iter((10.0, 10.5))

@@ -36,7 +36,7 @@ class Watched:
             self.swarm,
             database,
             hints=self.hints,
-            ring=self._ring,
+            notify=self._notify,
             period=2.0,
             resync=60.0,
             share=0.1,
@@ -72,7 +72,7 @@ class Watched:
 
         self.swarm.before = pass_time
 
-    def _ring(self, _priority: Priority | None = None, /) -> None:
+    def _notify(self, _priority: Priority | None = None, /) -> None:
         self.rung += 1
 
 

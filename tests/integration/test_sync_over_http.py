@@ -32,7 +32,7 @@ def test_an_answer_that_fails_after_others_came_changes_no_desired_state(
     with FakeDocker(tmp_path / "docker.sock", state) as docker:
         swarm = DockerSwarm(docker.url)
         sync = Sync(
-            swarm, database, hints=Hints(), ring=lambda *_: None,
+            swarm, database, hints=Hints(), notify=lambda *_: None,
             period=1.0, resync=1.0, share=1.0, utcnow=clock, monotonic=lambda: clock.now.timestamp(),
         )  # fmt: skip
         assert sync.step()

@@ -12,7 +12,7 @@ from sqlalchemy import event, text
 
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.audit.queries import pages as trail
-from controller.audit.queries.pages import Filters, Page, Position
+from controller.audit.queries.pages import Filters, Page, RowKey
 from controller.db.engine import Database
 from controller.db.models import AuditRow
 from tests.audit_rows import add, row
@@ -89,7 +89,7 @@ def everything(database: Database) -> list[AuditRow]:
 
 
 def pages(
-    database: Database, filters: Filters, limit: int, before: Position | None = None
+    database: Database, filters: Filters, limit: int, before: RowKey | None = None
 ) -> Iterator[Page]:
     """All pages, one by one."""
     for _ in range(10_000):
@@ -167,7 +167,7 @@ def test_from_since_on_and_before_until(database: Database) -> None:
 def test_a_position_beyond_the_span_is_held_to_it(database: Database) -> None:
     ids = add(database, *(row(second(number)) for number in range(5)))
     filters = Filters(until=second(3))
-    assert numbers(pages(database, filters, 10, Position(second(100), 1))) == ids[2::-1]
+    assert numbers(pages(database, filters, 10, RowKey(second(100), 1))) == ids[2::-1]
 
 
 def plans(database: Database, filters: Filters) -> list[str]:

@@ -198,7 +198,7 @@ def test_a_sandbox_that_loses_its_last_endpoint_is_noticed_at_once(watched: Watc
     watched.host.ip("-n sandbox link del veth0")
     await_true(lambda: watched.hints, "a hint")
     assert len(watched.kernel.views) > looks
-    assert [str(device.place) for device in watched.hints[0][1]] == ["nsid:0"]
+    assert [str(device.netns) for device in watched.hints[0][1]] == ["nsid:0"]
 
 
 def test_events_of_containers_cause_no_look(watched: Watched) -> None:

@@ -94,7 +94,7 @@ class Records:
             node = Node(id=NODE, hostname="one", role="worker", availability="active")
             node.state, node.address, node.due = "ready", "10.0.0.1", DueNode()
             session.add(node)
-        self._intake = Intake(self.database, resync=timedelta(minutes=1), ring=lambda *_: None)
+        self._intake = Intake(self.database, resync=timedelta(minutes=1), notify=lambda *_: None)
         self._controller = Controller(server)
 
     def ask(self, mode: Mode = Mode.ENFORCE) -> None:

@@ -46,7 +46,7 @@ pytestmark = pytest.mark.privileged
 
 PROGRAM: Final = str(Path(sys.executable).with_name("vxlan-worker"))
 NO_NET_ADMIN: Final = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
-ALL: Final = 100_000
+ALL_PRIORITIES: Final = 100_000
 
 
 class Controller:
@@ -274,7 +274,7 @@ def test_a_worker_that_only_observes_removes_nothing(
     with running(host, tmp_path, server.url, MODE="observe") as worker:
         controller.drift()
         report = controller.report_on(controller.ask())
-        assert "observe" in report.limits[0]
+        assert "observe" in report.limitations[0]
         assert worker.stages() == [Stage.DETECTED]
     assert NAME in host.ip("link show")
 
@@ -295,7 +295,9 @@ def test_an_orphan_of_an_observed_network_stays_while_another_goes(
     await_true(settled, "all three have outstayed their grace period")
     report = heal(controller, known=(observed,))
     assert [each.identity.name for each in report.devices if each.removed] == [NAME]
-    assert report.limits == ("2 orphan(s) left alone: the mode of their network is observe (kept)",)
+    assert report.limitations == (
+        "2 orphan(s) left alone: the mode of their network is observe (kept)",
+    )
     assert kept in host.ip("-o link show type vxlan")
     assert host.ip("-n dead -o link show type vxlan") != ""
 
@@ -436,7 +438,7 @@ def test_after_a_kill_the_journal_says_what_a_new_worker_found(
     with running(host, tmp_path, server.url):
         controller.report_on(controller.ask())
     journal = Journal.open(tmp_path / "journal.jsonl")
-    stages = [entry.stage for entry in journal.pending(ALL)]
+    stages = [entry.stage for entry in journal.pending(ALL_PRIORITIES)]
     concluded = stages.count(Stage.UNCERTAIN) + stages.count(Stage.APPLIED)
     assert stages.count(Stage.PLANNED) == concluded
     assert journal.unresolved() == []

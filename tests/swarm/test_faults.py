@@ -75,11 +75,11 @@ def test_an_orphan_in_a_namespace_without_a_name_is_found_and_removed(
 
         told = [each for each in scanned(node) if each["vni"] == network.vnis[0]]
         assert [each["verdict"] for each in told] == ["orphan"]
-        assert told[0]["place"].startswith("nsid:")
+        assert told[0]["netns"].startswith("nsid:")
 
         stack.workers[node.name].start()
         await_applied(stack, node, network.vnis[0])
-        assert applied(stack, node, network.vnis[0])[0]["place"].startswith("nsid:")
+        assert applied(stack, node, network.vnis[0])[0]["netns"].startswith("nsid:")
         lab.wait_tasks("hidden", node=node)
     finally:
         hidden.release()

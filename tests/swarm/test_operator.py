@@ -55,7 +55,7 @@ def test_what_docker_leaked_is_removed_recorded_and_its_tasks_run(lab: Lab, stac
     for row in rows:
         assert (row["ifindex"], row["vni"]) == (leaked.ifindex, leaked.vni)
         assert (row["network_id"], row["network_name"]) == (network.id, "healed")
-        assert row["place"] == "host"
+        assert row["netns"] == "host"
     # What is alive was told apart from what is dead, and is still there.
     devices = stack.ask(f"/api/v1/devices?node={node.name}")
     assert leaked.name not in {device["name"] for device in devices}
@@ -119,7 +119,7 @@ def test_what_is_held_back_is_left_alone_until_it_is_let_go(lab: Lab, stack: Sta
     spared, removed = lab.plant_orphan(node, kept), lab.plant_orphan(node, other)
     await_healed(stack, removed)
     await_true(
-        lambda: any("network is observe (kept)" in limit for limit in limits(stack, node)),
+        lambda: any("network is observe (kept)" in limit for limit in limitations(stack, node)),
         "the node says what it leaves alone, and why",
     )
     assert spared.exists()
@@ -143,9 +143,9 @@ def knows(stack: Stack, network: str) -> bool:
     return network in {each["name"] for each in stack.ask("/api/v1/networks")}
 
 
-def limits(stack: Stack, node: Node) -> list[str]:
+def limitations(stack: Stack, node: Node) -> list[str]:
     """What a node's last report says that it could not do."""
-    told: list[str] = stack.ask(f"/api/v1/nodes/{node.name}")["limits"]
+    told: list[str] = stack.ask(f"/api/v1/nodes/{node.name}")["limitations"]
     return told
 
 

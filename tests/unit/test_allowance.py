@@ -44,7 +44,7 @@ def test_without_orphans_there_is_nothing_to_say() -> None:
 def test_without_limits_all_go() -> None:
     allowed = decide([orphan(1), orphan(2)], request(desired=[network(1)]))
     assert vnis(allowed) == [1, 2]
-    assert (allowed.limits, allowed.more) == ([], False)
+    assert (allowed.limitations, allowed.more) == ([], False)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_an_orphan_of_no_network_follows_the_request() -> None:
 def test_what_is_left_alone_is_told_with_a_few_names() -> None:
     networks = [network(vni, name=f"net{vni}", mode=OBSERVED) for vni in range(1, 6)]
     allowed = decide([orphan(vni) for vni in range(1, 6)], request(desired=networks))
-    assert allowed.limits == [
+    assert allowed.limitations == [
         "5 orphan(s) left alone: the mode of their network is observe (net1, net2, net3 and 2 more)"
     ]
 
@@ -88,7 +88,7 @@ def test_what_an_observed_network_leaves_takes_no_room() -> None:
     asked = request(known=[network(1, mode=OBSERVED)], max_removals=1)
     allowed = decide([orphan(1, Urgency.BLOCKING), orphan(2)], asked, max_removals=1)
     assert vnis(allowed) == [2]
-    assert len(allowed.limits) == 1
+    assert len(allowed.limitations) == 1
     assert not allowed.more
 
 
@@ -110,9 +110,9 @@ def test_the_lower_of_the_nodes_own_limit_and_the_controllers_budget(
     allowed = decide([orphan(1), orphan(2), orphan(3)], asked, max_removals=own)
     assert (len(allowed.remove), allowed.more) == (removed, more)
     if words is None:
-        assert allowed.limits == []
+        assert allowed.limitations == []
     else:
-        assert allowed.limits[0].startswith(words)
+        assert allowed.limitations[0].startswith(words)
 
 
 def test_the_most_urgent_go_first() -> None:
@@ -126,4 +126,4 @@ def test_a_full_journal_stops_all() -> None:
         [orphan(1), orphan(2)], request(desired=[network(1, mode=OBSERVED)]), journal_full=True
     )
     assert vnis(allowed) == []
-    assert [limit.split(":")[0] for limit in allowed.limits] == ["1 orphan(s) left alone"] * 2
+    assert [limit.split(":")[0] for limit in allowed.limitations] == ["1 orphan(s) left alone"] * 2

@@ -20,7 +20,7 @@ class Told:
     def __init__(self) -> None:
         self.tasks: list[str] = []
 
-    def tell(self, tasks: Sequence[SwarmTask], networks: Mapping[str, SwarmNetwork]) -> None:
+    def record(self, tasks: Sequence[SwarmTask], networks: Mapping[str, SwarmNetwork]) -> None:
         self.tasks += [each.id for each in tasks]
 
 

@@ -15,7 +15,7 @@ from controller.conditions.model import (
     Status,
     Type,
     dated,
-    longest_silence,
+    max_silence,
 )
 from controller.conditions.node import Holder, NodeFacts, Rejecting, of_node
 from controller.db.states import RunState
@@ -177,12 +177,12 @@ NODES: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "the worker sees not all",
-        {"limits": ["cannot see nsid 4"]},
+        {"limitations": ["cannot see nsid 4"]},
         "True/Converged True/WorkerLimited False/Progressing False/NotPaused",
     ),
     (
         "the gravest of many goes first",
-        {"limits": ["x"], "missing": ["y"], "conflicts": 1, "generation": 9, "silent": True},
+        {"limitations": ["x"], "missing": ["y"], "conflicts": 1, "generation": 9, "silent": True},
         "Unknown/WorkerAway True/DeviceConflict True/WorkerAway False/NotPaused",
     ),
 ]
@@ -264,7 +264,7 @@ def test_a_message_names_few_of_many_and_is_bounded() -> None:
     assert "9 of 10 nodes" in message
     assert "node0, node1, node2, node3, node4 and 4 more" in message
     long = of_node(
-        replace(GOOD, last_run=RunState.FAILED, last_error="x" * 5000, limits=["y" * 5000])
+        replace(GOOD, last_run=RunState.FAILED, last_error="x" * 5000, limitations=["y" * 5000])
     )
     assert all(len(each.message) < 700 for each in long)
 
@@ -302,7 +302,7 @@ def test_since_is_when_the_status_changed_and_not_the_reason() -> None:
 
 @pytest.mark.parametrize(("resync", "silent"), [(1, 30), (10, 30), (60, 180)])
 def test_silence_is_three_resync_periods_and_not_too_short(resync: int, silent: int) -> None:
-    assert longest_silence(timedelta(seconds=resync)) == timedelta(seconds=silent)
+    assert max_silence(timedelta(seconds=resync)) == timedelta(seconds=silent)
 
 
 @pytest.mark.parametrize(

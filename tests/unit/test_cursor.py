@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.api.cursor import Cursor
-from controller.audit.queries.pages import Position
+from controller.audit.queries.pages import RowKey
 from tests.fake_clock import START
 
 QUESTION = [("node", "one"), ("since", "2h")]
-CURSOR = Cursor(Position(START, 7), START.replace(year=1900), None)
+CURSOR = Cursor(RowKey(START, 7), START.replace(year=1900), None)
 
 moments = st.datetimes(timezones=st.just(UTC))
 
@@ -27,7 +27,7 @@ moments = st.datetimes(timezones=st.just(UTC))
 def test_it_comes_back_as_it_was(
     at: datetime, number: int, since: datetime | None, until: datetime | None
 ) -> None:
-    cursor = Cursor(Position(at, number), since, until)
+    cursor = Cursor(RowKey(at, number), since, until)
     text = cursor.encode(QUESTION)
     assert Cursor.decode(text, QUESTION[::-1]) == cursor
     assert len(text) < 300

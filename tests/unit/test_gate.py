@@ -30,7 +30,7 @@ def stands_aside(seconds: float) -> bool:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever stands aside does so for long, but no longer than the test."""
     monkeypatch.setattr(gate, "_until", 0.0)
-    monkeypatch.setattr(gate, "_LONGEST_SECONDS", 10.0)
+    monkeypatch.setattr(gate, "_MAX_SECONDS", 10.0)
 
 
 def test_nobody_waits_for_nothing() -> None:
@@ -55,7 +55,7 @@ def test_an_error_in_urgent_work_opens_the_gate() -> None:
 
 
 def test_nobody_stands_aside_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "_LONGEST_SECONDS", 0.02)
+    monkeypatch.setattr(gate, "_MAX_SECONDS", 0.02)
     with gate.urgent():
         assert not stands_aside(5)
 
@@ -63,7 +63,7 @@ def test_nobody_stands_aside_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_asks_a_thousand_times_waits_no_longer_than_who_asks_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gate, "_LONGEST_SECONDS", 0.05)
+    monkeypatch.setattr(gate, "_MAX_SECONDS", 0.05)
     passed = threading.Event()
 
     def bulk() -> None:

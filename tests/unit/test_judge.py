@@ -76,7 +76,7 @@ def test_what_carries_anything_is_in_use_whatever_would_prove_it_dead(
     [
         leaked(),
         in_sandbox(endpoints=0),
-        leaked(identity(place=SANDBOX)),
+        leaked(identity(netns=SANDBOX)),
         leaked()._replace(up=True),
         addressed(leaked()._replace(up=True), "fe80::1/64"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from worker.kernel.api import KernelError, NotPermittedError, UnansweredError
-from worker.kernel.model import Place
+from worker.kernel.model import Netns
 from worker.kernel.rtnetlink import RouteNetlink
 from worker.kernel.socket import (
     HEADER,
@@ -143,13 +143,13 @@ def test_an_answer_that_did_not_come_is_never_taken_for_one(code: int) -> None:
             raise NoAnswerError(code, "silence")
 
     kernel = RouteNetlink(Silent([], lambda _: []), sandbox_directories=[Path("/proc/self/ns")])
-    place = Place(PEER)
+    netns = Netns(PEER)
     for ask in (
         kernel.check_capability,
         kernel.look,
-        lambda: kernel.look_at(place),
-        lambda: kernel.read(place, 7),
-        lambda: kernel.delete(place, 7),
+        lambda: kernel.look_at(netns),
+        lambda: kernel.read(netns, 7),
+        lambda: kernel.delete(netns, 7),
         lambda: kernel.set_group(7, 1),
         lambda: kernel.group_members(1),
         lambda: kernel.delete_group(1),
@@ -175,10 +175,10 @@ def test_a_kernel_too_old_for_peers_is_looked_at_as_far_as_it_goes_and_says_so()
     netlink = ScriptedNetlink([], lambda _: [vxlan(target=None)], strict=False)
     view = RouteNetlink(netlink).look()
     assert len(view.devices) == 1
-    assert "older than 4.20" in view.limits[0]
+    assert "older than 4.20" in view.limitations[0]
 
 
 def test_the_answers_that_are_believed_are_decoded() -> None:
     netlink = ScriptedNetlink([[peer(PEER)]], lambda target: [vxlan(target=target)])
-    places = [str(device.identity.place) for device in RouteNetlink(netlink).look().devices]
+    places = [str(device.identity.netns) for device in RouteNetlink(netlink).look().devices]
     assert places == ["host", f"nsid:{PEER}"]

@@ -17,7 +17,7 @@ from worker.kernel.linkmsg import (
 from worker.kernel.model import (
     HOST,
     Identity,
-    Place,
+    Netns,
     VxlanFlag,
 )
 from worker.kernel.socket import NetlinkError
@@ -75,10 +75,10 @@ def message(
 
 def test_everything_that_matters_is_read() -> None:
     link = LinkDecoder().vxlan(
-        Place(3), message(flags=1, master=9, birth=4, target=3, learning=False)
+        Netns(3), message(flags=1, master=9, birth=4, target=3, learning=False)
     )
     assert link == Link(
-        Identity(Place(3), 7, "vx-001001-abcde", 4097, 4789),
+        Identity(Netns(3), 7, "vx-001001-abcde", 4097, 4789),
         up=True,
         master=9,
         flags=VxlanFlag.PROXY | VxlanFlag.L2MISS | VxlanFlag.L3MISS,
@@ -199,9 +199,9 @@ def test_another_kind_in_the_shape_of_a_vxlan_device_is_none() -> None:
 def test_an_answer_about_another_place_is_an_error() -> None:
     decoder = LinkDecoder()
     with pytest.raises(NetlinkError):
-        decoder.vxlan(Place(3), message(target=4))
+        decoder.vxlan(Netns(3), message(target=4))
     with pytest.raises(NetlinkError):
-        decoder.vxlan(Place(3), message())
+        decoder.vxlan(Netns(3), message())
     with pytest.raises(NetlinkError):
         decoder.vxlan(HOST, message(target=4))
 

@@ -93,13 +93,13 @@ class Needed:
 
 
 def test_what_is_missing_at_the_first_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controller, "started_anew", lambda: False)
+    monkeypatch.setattr(controller, "was_restarted", lambda: False)
     with pytest.raises(OperatorError, match="not there"):
         controller._need(Needed(1))
     assert controller._need(Needed(0)) == "there"
 
 
 def test_what_is_missing_after_starting_anew_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controller, "started_anew", lambda: True)
+    monkeypatch.setattr(controller, "was_restarted", lambda: True)
     monkeypatch.setattr(controller, "_RETRY_SECONDS", 0.0)
     assert controller._need(Needed(3)) == "there"

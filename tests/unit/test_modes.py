@@ -41,7 +41,7 @@ def node(
         label_ignore=ignored,
         paused_at=START if paused else None,
         paused_by="bob",
-        paused_why="a new disk",
+        paused_reason="a new disk",
         breaker_tripped_at=START if tripped else None,
         breaker_reason="too fast",
     )

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from controller.cli.audit import sent
-from controller.timespec import moment
+from controller.timespec import parse_time
 from tests.fake_clock import START
 
 
@@ -25,8 +25,8 @@ from tests.fake_clock import START
     ],
 )
 def test_a_moment(text: str, meant: datetime) -> None:
-    assert moment(text, START) == meant
-    assert moment(text, START).utcoffset() == timedelta(0)
+    assert parse_time(text, START) == meant
+    assert parse_time(text, START).utcoffset() == timedelta(0)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_moment(text: str, meant: datetime) -> None:
 )  # fmt: skip
 def test_what_is_no_moment_is_told_with_the_forms_there_are(text: str) -> None:
     with pytest.raises(ValueError, match=r"is no time|has no zone") as caught:
-        moment(text, START)
+        parse_time(text, START)
     assert "2026-05-01T14:00:00Z" in str(caught.value)
 
 
@@ -62,4 +62,4 @@ def test_a_person_means_the_zone_of_this_machine(text: str) -> None:
     told = sent(text)
     assert told is not None
     assert datetime.fromisoformat(told) == datetime.fromisoformat(text).astimezone()
-    assert moment(told, START) == datetime.fromisoformat(text).astimezone()
+    assert parse_time(told, START) == datetime.fromisoformat(text).astimezone()

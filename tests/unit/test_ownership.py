@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import ALL_FLAGS, PORT, SANDBOX, identity, leaked
-from worker.kernel.model import HOST, Place, VxlanFlag
+from worker.kernel.model import HOST, Netns, VxlanFlag
 from worker.ownership import network_prefix, why_foreign
 
 
 @pytest.mark.parametrize(
-    ("place", "name"),
+    ("netns", "name"),
     [
         (HOST, "vx-001002-n0fxr"),
         (SANDBOX, "vxlan0"),
@@ -21,8 +21,8 @@ from worker.ownership import network_prefix, why_foreign
     ],
     ids=["host", "sandbox", "sandbox, second subnet", "sandbox, not yet renamed"],
 )
-def test_a_device_with_every_mark_of_docker_is_dockers(place: Place, name: str) -> None:
-    assert why_foreign(leaked(identity(place=place, name=name)), PORT) is None
+def test_a_device_with_every_mark_of_docker_is_dockers(netns: Netns, name: str) -> None:
+    assert why_foreign(leaked(identity(netns=netns, name=name)), PORT) is None
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ def test_in_the_host_namespace_a_name_that_docker_does_not_give_is_foreign(
 
 @pytest.mark.parametrize("name", ["vxlan", "vxlan0a", "vxlan00000", "vxlan٣", "vxlan0\n", "vx0"])
 def test_in_a_sandbox_a_name_that_docker_does_not_give_is_foreign(name: str) -> None:
-    assert why_foreign(leaked(identity(place=SANDBOX, name=name)), PORT) is not None
+    assert why_foreign(leaked(identity(netns=SANDBOX, name=name)), PORT) is not None
 
 
-@pytest.mark.parametrize("place", [HOST, SANDBOX], ids=str)
-def test_a_name_that_says_another_vni_is_foreign(place: Place) -> None:
-    reason = why_foreign(leaked(identity(place=place, vni=0x1003)), PORT)
+@pytest.mark.parametrize("netns", [HOST, SANDBOX], ids=str)
+def test_a_name_that_says_another_vni_is_foreign(netns: Netns) -> None:
+    reason = why_foreign(leaked(identity(netns=netns, vni=0x1003)), PORT)
     assert reason == "its name says VNI 4098, but it has 4099"
 
 
@@ -79,9 +79,9 @@ def test_each_of_dockers_flags_is_needed(flag: VxlanFlag) -> None:
     assert why_foreign(device, PORT) == f"Docker would have set {str(flag.name).lower()}"
 
 
-@pytest.mark.parametrize("place", [HOST, SANDBOX], ids=str)
-def test_a_device_created_in_another_namespace_is_foreign(place: Place) -> None:
-    device = leaked(identity(place=place))._replace(foreign_birth=True)
+@pytest.mark.parametrize("netns", [HOST, SANDBOX], ids=str)
+def test_a_device_created_in_another_namespace_is_foreign(netns: Netns) -> None:
+    device = leaked(identity(netns=netns))._replace(foreign_birth=True)
     assert why_foreign(device, PORT) is not None
 
 

@@ -172,7 +172,7 @@ def test_the_report_tells_every_device_with_its_verdict_and_when_to_look_again(
     live = in_sandbox(endpoints=1)
     foreign = leaked(identity(ifindex=20, name="vx-submariner", vni=77))
     node = WorkerNode(tmp_path, [leaked(), live, foreign])
-    node.kernel.limits = ("something cannot be seen",)
+    node.kernel.limitations = ("something cannot be seen",)
     report = node.run(desired=[network(foreign.identity.vni)], known=[network()])
     told = {Identity.of(device.identity): device for device in report.devices}
     assert {of: device.verdict for of, device in told.items()} == {
@@ -182,7 +182,7 @@ def test_the_report_tells_every_device_with_its_verdict_and_when_to_look_again(
     }
     assert told[live.identity].network_id == network().id
     assert report.recheck_after == GRACE
-    assert report.limits == ("something cannot be seen",)
+    assert report.limitations == ("something cannot be seen",)
     assert report.outcome is Outcome.DONE
     assert node.kernel.hits == []
 
@@ -463,7 +463,7 @@ def test_observe_is_kept_whoever_says_it(
     assert [each.verdict for each in report.devices] == [Verdict.ORPHAN]
     assert node.kernel.hits == []
     assert node.stages() == [Stage.DETECTED]
-    assert report.limits == (f"1 orphan(s) left alone: {whose} is observe",)
+    assert report.limitations == (f"1 orphan(s) left alone: {whose} is observe",)
 
 
 def test_at_most_so_many_are_removed_a_run_the_blocking_first(tmp_path: Path) -> None:
@@ -475,7 +475,7 @@ def test_at_most_so_many_are_removed_a_run_the_blocking_first(tmp_path: Path) ->
     rejections = [rejection(node.now, vni=blocking.identity.vni)]
     report = node.run(desired=desired, known=known, rejections=rejections)
     assert [hit.device for hit in node.kernel.hits] == [blocking, stale]
-    assert report.limits == ("2 orphan(s) left for the next run: at most 2 removals a run",)
+    assert report.limitations == ("2 orphan(s) left for the next run: at most 2 removals a run",)
     assert report.recheck_after == 0.0, "at once"
     assert {each.urgency for each in report.devices if not each.removed} == {Urgency.UNKNOWN}
     node.run(desired=desired, known=known)
@@ -505,7 +505,7 @@ def test_a_batch_of_which_nothing_could_be_removed_is_not_repeated_at_once(
     node.kernel.refuse("delete", errno.EBUSY)
     node.kernel.refuse("delete", errno.EBUSY)
     report = node.run()
-    assert report.limits == ("1 orphan(s) left for the next run: at most 2 removals a run",)
+    assert report.limitations == ("1 orphan(s) left for the next run: at most 2 removals a run",)
     assert report.recheck_after is None
 
 
@@ -521,7 +521,9 @@ def test_an_orphan_of_an_observed_network_stays_while_another_goes(tmp_path: Pat
     report = node.run(known=networks)
     assert [hit.device for hit in node.kernel.hits] == [gone]
     assert {each.verdict for each in report.devices} == {Verdict.ORPHAN}
-    assert report.limits == ("1 orphan(s) left alone: the mode of their network is observe (kept)",)
+    assert report.limitations == (
+        "1 orphan(s) left alone: the mode of their network is observe (kept)",
+    )
     assert report.recheck_after is None, "asking again would change nothing"
     assert node.stages(kept.identity) == [Stage.DETECTED]
     node.run(known=[each.model_copy(update={"mode": Mode.ENFORCE}) for each in networks])
@@ -534,7 +536,7 @@ def test_the_controllers_budget_of_removals_is_kept(tmp_path: Path) -> None:
     node.seconds += GRACE
     report = node.run(max_removals=2)
     assert len(node.kernel.hits) == 2
-    (limit,) = report.limits
+    (limit,) = report.limitations
     assert "2 orphan(s) left alone: the controller allows this node only 2 removal(s)" in limit
     assert report.recheck_after is None, "asking again would find the budget used up"
     assert node.run(max_removals=0).outcome is Outcome.DONE
@@ -548,7 +550,7 @@ def test_nothing_is_removed_while_the_audit_trail_is_full(
     node = WorkerNode(tmp_path, [leaked()])
     report = node.outstay()
     assert node.kernel.hits == []
-    assert "journal is full" in report.limits[0]
+    assert "journal is full" in report.limitations[0]
     monkeypatch.undo()
     node.run()
     assert len(node.kernel.hits) == 1

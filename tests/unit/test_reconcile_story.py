@@ -26,7 +26,7 @@ from worker.kernel.model import (
     HOST,
     Device,
     Identity,
-    Place,
+    Netns,
     VethPair,
     VxlanFlag,
 )
@@ -53,7 +53,7 @@ FOREIGN: dict[str, Callable[[Device], Device]] = {
 def other_of_dockers(device: Device) -> Identity:
     """Another of Docker's devices, with the same ifindex in the same place."""
     vni = device.identity.vni + 0x100
-    name = f"vx-{vni:06x}-other" if device.identity.place.is_host else device.identity.name
+    name = f"vx-{vni:06x}-other" if device.identity.netns.is_host else device.identity.name
     return device.identity._replace(name=name, vni=vni)
 
 
@@ -67,7 +67,7 @@ LONGEST_STARVED = 120.0
 leak that nobody trips over."""
 
 
-class Said(NamedTuple):
+class ActorAndReason(NamedTuple):
     """What the Swarm said once."""
 
     wanted: frozenset[int]
@@ -93,7 +93,7 @@ class NodeStory(RuleBasedStateMachine):
         self.ready_since: float | None = 0.0
         self.wanted: frozenset[int] = frozenset()
         """VNIs of networks that the Swarm wants here, besides that of the held-up join."""
-        self.said: list[Said] = []
+        self.said: list[ActorAndReason] = []
         self.rejections: list[Rejection] = []
         self.next = 1
         self.checked = 0
@@ -101,10 +101,10 @@ class NodeStory(RuleBasedStateMachine):
 
     # What happens on the machine.
 
-    def _new(self, place: Place) -> Device:
+    def _new(self, netns: Netns) -> Device:
         vni = VNIS[self.next % len(VNIS)]
-        name = f"vx-{vni:06x}-n0fxr" if place.is_host else "vxlan0"
-        device = leaked(identity(place=place, ifindex=self.next, name=name, vni=vni))
+        name = f"vx-{vni:06x}-n0fxr" if netns.is_host else "vxlan0"
+        device = leaked(identity(netns=netns, ifindex=self.next, name=name, vni=vni))
         self.next += 1
         return device
 
@@ -116,13 +116,13 @@ class NodeStory(RuleBasedStateMachine):
         devices = [each for each in self.node.kernel.devices() if each.identity != self.held]
         return data.draw(st.sampled_from(devices)) if devices else None
 
-    @rule(place=st.sampled_from([HOST, SANDBOX]))
-    def leak(self, place: Place) -> None:
-        self._put(self._new(place))
+    @rule(netns=st.sampled_from([HOST, SANDBOX]))
+    def leak(self, netns: Netns) -> None:
+        self._put(self._new(netns))
 
-    @rule(place=st.sampled_from([HOST, SANDBOX]), mark=st.sampled_from(sorted(FOREIGN)))
-    def somebody_else_makes_one(self, place: Place, mark: str) -> None:
-        self._put(FOREIGN[mark](self._new(place)))
+    @rule(netns=st.sampled_from([HOST, SANDBOX]), mark=st.sampled_from(sorted(FOREIGN)))
+    def somebody_else_makes_one(self, netns: Netns, mark: str) -> None:
+        self._put(FOREIGN[mark](self._new(netns)))
 
     @rule(data=st.data(), how=st.sampled_from(sorted(ALIVE)))
     def one_comes_alive(self, data: st.DataObject, how: str) -> None:
@@ -158,13 +158,13 @@ class NodeStory(RuleBasedStateMachine):
     @precondition(lambda self: self.held is None)
     @rule(
         how=st.sampled_from(["stopped", "starved", "waits for its disk"]),
-        place=st.sampled_from([HOST, SANDBOX]),
+        netns=st.sampled_from([HOST, SANDBOX]),
     )
-    def dockerd_is_held_up_in_a_join(self, how: str, place: Place) -> None:
-        device = self._new(place)
+    def dockerd_is_held_up_in_a_join(self, how: str, netns: Netns) -> None:
+        device = self._new(netns)
         if any(each.identity.vni == device.identity.vni for each in self.node.kernel.devices()):
             return  # It could not make one.
-        if place == SANDBOX:
+        if netns == SANDBOX:
             device = device._replace(up=True, master=2)
         self._put(device)
         self.held, self.how, self.held_since = device.identity, how, self.node.seconds
@@ -205,7 +205,7 @@ class NodeStory(RuleBasedStateMachine):
         holding = frozenset() if self.held is None else frozenset({self.held.vni})
         ready = None if self.ready_since is None else self.node.seconds - self.ready_since
         reading = SwarmReading(after=self.node.clock.stamp(), ready_seconds=ready)
-        self.said.append(Said(self.wanted | holding, reading))
+        self.said.append(ActorAndReason(self.wanted | holding, reading))
 
     @rule(vni=st.sampled_from(VNIS))
     def a_task_is_rejected(self, vni: int) -> None:
@@ -281,11 +281,11 @@ class NodeStory(RuleBasedStateMachine):
         self.node.kernel.refuse(operation, code)
         self._run_with_happenings()
 
-    @rule(operation=st.sampled_from(OPERATIONS), place=st.sampled_from([HOST, SANDBOX]))
+    @rule(operation=st.sampled_from(OPERATIONS), netns=st.sampled_from([HOST, SANDBOX]))
     def a_run_while_an_answer_of_the_kernel_is_lost(
-        self, operation: Operation, place: Place
+        self, operation: Operation, netns: Netns
     ) -> None:
-        self.leak(place)
+        self.leak(netns)
         self._let_the_dead_outstay()
         self.node.kernel.lose_answer(operation)
         self._run_with_happenings()
@@ -317,7 +317,11 @@ class NodeStory(RuleBasedStateMachine):
 
     def _run(self, late: int = 0, **options: Any) -> ReconcileReport:
         """Run a request that was made with one of the last readings, or with none."""
-        said = self.said[-1 - late] if late < len(self.said) else Said(frozenset(), SwarmReading())
+        said = (
+            self.said[-1 - late]
+            if late < len(self.said)
+            else ActorAndReason(frozenset(), SwarmReading())
+        )
         return self.node.run(
             desired=[network(*said.wanted)] if said.wanted else [],
             reading=said.reading,
@@ -422,7 +426,7 @@ class StoryOfGroups(NodeStory):
         assert self.crashes or not any(
             kernel.group_of(device.identity.ifindex)
             for device in kernel.devices()
-            if device.identity.place.is_host
+            if device.identity.netns.is_host
         )
 
 

@@ -10,7 +10,7 @@ from controller.process.settings import ControllerSettings
 from controller.runs.requests import CLOCKS_MAY_DIFFER
 from tests.builders import EPOCH, request
 from tests.worker_node import WorkerNode
-from worker.reconcile import LONGEST_LIFE
+from worker.reconcile import MAX_REQUEST_LIFETIME
 
 ASKED_AT = EPOCH + timedelta(days=400)
 
@@ -27,13 +27,13 @@ def outcome(folder: Path, *, age: timedelta, lifetime: timedelta) -> Outcome:
 def test_a_request_that_is_good_for_too_long_is_refused(
     tmp_path: Path, age: timedelta, beyond: timedelta
 ) -> None:
-    lifetime = max(LONGEST_LIFE, age) + beyond
+    lifetime = max(MAX_REQUEST_LIFETIME, age) + beyond
     assert outcome(tmp_path, age=age, lifetime=lifetime) is Outcome.REFUSED
 
 
-@pytest.mark.parametrize("age", [timedelta(0), timedelta(seconds=1), LONGEST_LIFE])
+@pytest.mark.parametrize("age", [timedelta(0), timedelta(seconds=1), MAX_REQUEST_LIFETIME])
 def test_a_request_is_good_until_its_deadline(tmp_path: Path, age: timedelta) -> None:
-    assert outcome(tmp_path, age=age, lifetime=LONGEST_LIFE) is Outcome.DONE
+    assert outcome(tmp_path, age=age, lifetime=MAX_REQUEST_LIFETIME) is Outcome.DONE
 
 
 def test_no_setting_of_the_controller_makes_requests_that_are_refused() -> None:
@@ -42,4 +42,4 @@ def test_no_setting_of_the_controller_makes_requests_that_are_refused() -> None:
         for each in ControllerSettings.model_fields["run_timeout_seconds"].metadata
         if hasattr(each, "le")
     ]
-    assert timedelta(seconds=longest) + CLOCKS_MAY_DIFFER <= LONGEST_LIFE
+    assert timedelta(seconds=longest) + CLOCKS_MAY_DIFFER <= MAX_REQUEST_LIFETIME

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.swarm.blame import Blame, blame
+from controller.swarm.cause import Cause, cause_of
 from controller.swarm.model import Subnet, SwarmNetwork
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, swarm_id, task
 
@@ -16,11 +16,11 @@ NETWORKS = (INGRESS, SHOP, MAIL, TWO, SAME, BARE)
 
 def blamed(
     error: str, *names: str, networks: tuple[SwarmNetwork, ...] = NETWORKS, dated: bool = True
-) -> Blame:
+) -> Cause:
     rejected = task("t1", "one", *names, live=False, wanted=True, error=error)
     if not dated:
         rejected = task("t1", "one", *names, live=False, wanted=True, error=error, since=None)
-    return blame(rejected, {each.id: each for each in networks})
+    return cause_of(rejected, {each.id: each for each in networks})
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_what_cannot_be_told_for_certain_is_in_doubt(
 
 def test_an_error_without_a_subnet_is_about_the_only_one_that_the_task_has() -> None:
     error = "error creating vxlan interface: file exists"
-    assert blamed(error, "shop") == Blame(swarm_id("shop"), 4097)
+    assert blamed(error, "shop") == Cause(swarm_id("shop"), 4097)
     assert blamed(error, "two").doubt is not None
 
 

@@ -20,7 +20,7 @@ IN_SANDBOX = in_sandbox(endpoints=0)
 
 
 def where(device: Device) -> str:
-    return str(device.identity.place)
+    return str(device.identity.netns)
 
 
 @pytest.mark.parametrize("orphan", [IN_HOST, IN_SANDBOX], ids=where)
@@ -85,7 +85,7 @@ def test_what_changed_since_its_verdict_is_refused(
 
 
 def something_else(kernel: FakeKernel) -> None:
-    kernel.put_other(IN_HOST.identity.place, IN_HOST.identity.ifindex)
+    kernel.put_other(IN_HOST.identity.netns, IN_HOST.identity.ifindex)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_orphans_of_different_places_do_not_add_up(tmp_path: Path) -> None:
     node.outstay()
     assert "set_group" not in node.kernel.asked
     assert not node.kernel.devices()
-    assert {hit.place for hit in node.kernel.hits} == {HOST, SANDBOX}
+    assert {hit.netns for hit in node.kernel.hits} == {HOST, SANDBOX}
 
 
 def test_one_that_came_alive_is_unmarked_and_spared(tmp_path: Path) -> None:

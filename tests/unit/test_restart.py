@@ -44,7 +44,7 @@ def run():
     print(os.getpid(), sys.argv[1:], count, flush=True)
     listener = socket.create_server(("127.0.0.1", int(sys.argv[2])))
     if count < 3:
-        anew = lambda: restart.start_anew("why", failures=count + 1)
+        anew = lambda: restart.restart("why", failures=count + 1)
         threading.Thread(target=anew).start()  # While the main thread hangs.
         threading.Event().wait()
 """
@@ -75,7 +75,7 @@ def run():
     tries = len(os.listdir(sys.argv[1]))
     open(os.path.join(sys.argv[1], str(tries)), "w").close()
     if tries == 0:
-        restart.start_anew("why", failures=7)
+        restart.restart("why", failures=7)
     if tries < 3:
         raise OperatorError("away", "wait")
     print("done", restart.failures_before())
@@ -91,7 +91,7 @@ def test_a_program_that_is_gone_from_the_disk_ends(tmp_path: Path) -> None:
     program = """
 def run():
     sys.executable = "/nonexistent/python"
-    restart.start_anew("why")
+    restart.restart("why")
 """
     done = ran(tmp_path, program)
     assert done.returncode == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from contract.runtime.errors import OperatorError
-from contract.runtime.settings import PREFIX, tell
+from contract.runtime.settings import PREFIX, print_error
 from tests.builders import NODE, OTHER_NODE
 from worker.settings import WorkerSettings
 
@@ -75,7 +75,7 @@ def test_the_brokers_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_an_error_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(OperatorError("it is broken", "mend it"))
+    print_error(OperatorError("it is broken", "mend it"))
     assert capsys.readouterr().err == "error: it is broken; to put it right: mend it\n"
 
 

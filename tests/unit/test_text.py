@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from contract.runtime.errors import OperatorError
-from contract.runtime.settings import tell
+from contract.runtime.settings import print_error
 from contract.runtime.text import printable
 from contract.verdicts import Stage, Urgency
 from tests.builders import identity
@@ -46,7 +46,7 @@ def test_nothing_turns_the_direction_of_text(code: int) -> None:
 
 
 def test_an_error_line(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(OperatorError(f"2 nodes are called {HOSTILE}", f"name {HOSTILE}"))
+    print_error(OperatorError(f"2 nodes are called {HOSTILE}", f"name {HOSTILE}"))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.isprintable()
 

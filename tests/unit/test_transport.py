@@ -13,7 +13,7 @@ from contract.messages import MAX_DEVICES, ReconcileReport
 from contract.queues import CONTROLLER_QUEUE, PING_TASK, RECONCILE_TASK, REPORT_TASK, node_queue
 from contract.runtime.broker import MEMORY_BROKER, celery_app
 from contract.runtime.transport import (
-    LONGEST_MESSAGE,
+    MAX_MESSAGE_BYTES,
     Refusals,
     RefusedError,
     checked,
@@ -82,7 +82,7 @@ def test_the_largest_report_gets_through() -> None:
     )
     report: ReconcileReport = reports.report(devices=[device] * MAX_DEVICES)
     raw = message(arguments(report.model_dump_json()), task=REPORT_TASK)
-    assert len(raw) > LONGEST_MESSAGE / 2
+    assert len(raw) > MAX_MESSAGE_BYTES / 2
     assert seen(raw)["body"] == json.loads(raw)["body"]
 
 

@@ -10,20 +10,20 @@ from worker.kernel.model import (
     HOST,
     Device,
     Identity,
-    Place,
+    Netns,
     VxlanFlag,
 )
 
-places = st.builds(Place, st.none() | st.integers(0, 2**31 - 1))
+places = st.builds(Netns, st.none() | st.integers(0, 2**31 - 1))
 
 
-@given(place=places)
-def test_a_place_survives_being_written(place: Place) -> None:
-    assert Place.parse(str(place)) == place
+@given(netns=places)
+def test_a_place_survives_being_written(netns: Netns) -> None:
+    assert Netns.parse(str(netns)) == netns
 
 
 @given(
-    place=places,
+    netns=places,
     ifindex=st.integers(1, 2**31 - 1),
     # As `worker.kernel.rtnetlink` decodes them: any bytes but NUL, at most 15.
     name=st.lists(st.integers(1, 255), min_size=1, max_size=15).map(
@@ -33,9 +33,9 @@ def test_a_place_survives_being_written(place: Place) -> None:
     port=st.integers(0, 2**16 - 1),
 )
 def test_any_identity_that_a_kernel_can_show_survives_the_wire(
-    place: Place, ifindex: int, name: str, vni: int, port: int
+    netns: Netns, ifindex: int, name: str, vni: int, port: int
 ) -> None:
-    shown = Identity(place, ifindex, name, vni, port)
+    shown = Identity(netns, ifindex, name, vni, port)
     sent = shown.message().model_dump_json()
     assert Identity.of(DeviceIdentity.model_validate_json(sent)) == shown
 
@@ -141,4 +141,4 @@ def test_what_others_set_up_to_no_purpose_is_told_from_what_is_in_use(
 def test_an_identity_is_told_in_words() -> None:
     assert str(identity()) == "vx-001002-n0fxr (ifindex 7, VNI 4098, UDP port 4789) in host"
     assert HOST.is_host
-    assert not Place(0).is_host
+    assert not Netns(0).is_host

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from worker.kernel.model import (
     Device,
-    Place,
+    Netns,
     VethPair,
     View,
 )
@@ -52,14 +52,14 @@ class Kernel(Protocol):
             KernelError: the list could not be read whole; there is no partial view of a place.
         """
 
-    def look_at(self, place: Place) -> tuple[Device, ...]:
+    def look_at(self, netns: Netns) -> tuple[Device, ...]:
         """List the VXLAN devices of one place; none when the place is gone.
 
         Raises:
             KernelError: the list could not be read whole.
         """
 
-    def read(self, place: Place, ifindex: int) -> Device | None:
+    def read(self, netns: Netns, ifindex: int) -> Device | None:
         """Read one device afresh; None when there is no VXLAN device of that index in that place.
 
         Raises:
@@ -88,7 +88,7 @@ class Kernel(Protocol):
             KernelError: the kernel could not be asked for a number.
         """
 
-    def delete(self, place: Place, ifindex: int) -> None:
+    def delete(self, netns: Netns, ifindex: int) -> None:
         """Delete the device with this index. Compare its identity first: nothing else is checked.
 
         Raises:

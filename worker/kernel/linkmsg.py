@@ -18,7 +18,7 @@ import struct
 from collections import defaultdict
 from typing import Final, NamedTuple
 
-from worker.kernel.model import Identity, Place, VxlanFlag
+from worker.kernel.model import Identity, Netns, VxlanFlag
 from worker.kernel.socket import Attributes, NetlinkError, attributes
 
 # linux/if_link.h
@@ -74,7 +74,7 @@ _U16_BIG: Final = struct.Struct("!H")
 _VXLAN: Final = b"vxlan\0"
 _VETH: Final = b"veth\0"
 _HEADER_BITS: Final = 0xFFFFFFFF
-_MOST_SHAPES: Final = 256
+_MAX_SHAPES: Final = 256
 
 _FLAGS: Final = {
     (bool(number & 8), bool(number & 4), bool(number & 2), bool(number & 1)): (
@@ -105,7 +105,7 @@ class Link(NamedTuple):
     apart: bool
 
 
-class Port(NamedTuple):
+class BridgePort(NamedTuple):
     """What a link message tells of a device as a port of a bridge."""
 
     master: int | None
@@ -152,7 +152,7 @@ class LinkDecoder:
     def __init__(self) -> None:
         self._shapes: defaultdict[int, list[_Shape]] = defaultdict(list)
 
-    def vxlan(self, place: Place, body: bytes) -> Link | None:
+    def vxlan(self, netns: Netns, body: bytes) -> Link | None:
         """Decode a message from a look at `place`; None for anything but a VXLAN device.
 
         Raises:
@@ -161,15 +161,15 @@ class LinkDecoder:
         shape = self._shape(body)
         if shape is None:
             return None
-        if _optional(body, shape.target) != place.nsid:
+        if _optional(body, shape.target) != netns.nsid:
             raise NetlinkError(
-                errno.EPROTO, f"the kernel answered for another namespace than {place}"
+                errno.EPROTO, f"the kernel answered for another namespace than {netns}"
             )
         _, _, ifindex, flags, _ = _IFINFOMSG.unpack_from(body)
         learning, proxy, l2miss, l3miss = shape.flags
         return Link(
             Identity(
-                place,
+                netns,
                 ifindex,
                 _text(body, shape.name),
                 _S32.unpack_from(body, shape.vni)[0],
@@ -195,20 +195,20 @@ class LinkDecoder:
             if number & shape.mask == shape.common:
                 return shape
         walked = _walked(body, number)
-        if walked is not None and len(known) < _MOST_SHAPES:
+        if walked is not None and len(known) < _MAX_SHAPES:
             known.append(walked)
         return walked
 
 
-def decode_port(body: bytes) -> Port:
+def decode_port(body: bytes) -> BridgePort:
     """Decode a message about a port of a bridge.
 
     Raises:
         NetlinkError: it is malformed.
     """
     found = _attributes(body)
-    master = _place_of(found, IFLA_MASTER, 4)
-    return Port(
+    master = _netns_of(found, IFLA_MASTER, 4)
+    return BridgePort(
         _optional(body, master),
         _text(body, _name(found)),
         _info(body, found, _VXLAN) is not None,
@@ -227,11 +227,11 @@ def decode_veth(body: bytes) -> VethEnd | None:
     found = _attributes(body)
     if _info(body, found, _VETH) is None:
         return None
-    peer = None if IFLA_LINK_NETNSID in found else _place_of(found, IFLA_LINK, 4)
+    peer = None if IFLA_LINK_NETNSID in found else _netns_of(found, IFLA_LINK, 4)
     return VethEnd(
         _IFINFOMSG.unpack_from(body)[2],
         _text(body, _name(found)),
-        _optional(body, _place_of(found, IFLA_MASTER, 4)),
+        _optional(body, _netns_of(found, IFLA_MASTER, 4)),
         _optional(body, peer),
     )
 
@@ -242,7 +242,7 @@ def decode_group(body: bytes) -> tuple[int, int]:
     Raises:
         NetlinkError: it is malformed.
     """
-    where = _place_of(_attributes(body), IFLA_GROUP, 4)
+    where = _netns_of(_attributes(body), IFLA_GROUP, 4)
     group = 0 if where is None else _U32.unpack_from(body, where)[0]
     return _IFINFOMSG.unpack_from(body)[2], group
 
@@ -260,8 +260,8 @@ def _walked(body: bytes, number: int) -> _Shape | None:
     if info is None or IFLA_INFO_DATA not in info:
         return None
     data = attributes(body, *info[IFLA_INFO_DATA])
-    headroom = _place_of(found, IFLA_HEADROOM, 2)
-    flags = [_place_of(data, kind, 1) for kind in _RECEIVE_FLAGS]
+    headroom = _netns_of(found, IFLA_HEADROOM, 2)
+    flags = [_netns_of(data, kind, 1) for kind in _RECEIVE_FLAGS]
     values = [(info[IFLA_INFO_KIND][0], len(_VXLAN)), (headroom, 2), *((flag, 1) for flag in flags)]
     mask = 0
     for offset, size in values:
@@ -279,14 +279,14 @@ def _walked(body: bytes, number: int) -> _Shape | None:
         _required(data, IFLA_VXLAN_ID, 4),
         _required(data, IFLA_VXLAN_PORT, 2),
         (
-            _place_of(data, IFLA_VXLAN_LEARNING, 1),
-            _place_of(data, IFLA_VXLAN_PROXY, 1),
-            _place_of(data, IFLA_VXLAN_L2MISS, 1),
-            _place_of(data, IFLA_VXLAN_L3MISS, 1),
+            _netns_of(data, IFLA_VXLAN_LEARNING, 1),
+            _netns_of(data, IFLA_VXLAN_PROXY, 1),
+            _netns_of(data, IFLA_VXLAN_L2MISS, 1),
+            _netns_of(data, IFLA_VXLAN_L3MISS, 1),
         ),
-        _place_of(found, IFLA_MASTER, 4),
-        _place_of(found, IFLA_LINK_NETNSID, 4),
-        _place_of(found, IFLA_TARGET_NETNSID, 4),
+        _netns_of(found, IFLA_MASTER, 4),
+        _netns_of(found, IFLA_LINK_NETNSID, 4),
+        _netns_of(found, IFLA_TARGET_NETNSID, 4),
     )
 
 
@@ -296,7 +296,7 @@ def _is_over_ipv6(body: bytes, headroom: int | None, data: Attributes) -> bool:
         return True
     # The headroom of a device on top of another one is that one's as well; and a device that takes its
     # addresses from each packet has room for both families.
-    metadata = _place_of(data, IFLA_VXLAN_COLLECT_METADATA, 1)
+    metadata = _netns_of(data, IFLA_VXLAN_COLLECT_METADATA, 1)
     if headroom is None or IFLA_VXLAN_LINK in data or _is_set(body, metadata):
         return False
     return bool(_U16.unpack_from(body, headroom)[0] == _HEADROOM_OVER_IPV6)
@@ -326,13 +326,13 @@ def _text(body: bytes, where: tuple[int, int]) -> str:
 
 
 def _required(found: Attributes, kind: int, size: int) -> int:
-    where = _place_of(found, kind, size)
+    where = _netns_of(found, kind, size)
     if where is None:
         raise NetlinkError(errno.EBADMSG, f"a VXLAN device without attribute {kind}")
     return where
 
 
-def _place_of(found: Attributes, kind: int, size: int) -> int | None:
+def _netns_of(found: Attributes, kind: int, size: int) -> int | None:
     """Where the payload of an attribute begins; None if there is no such attribute."""
     where = found.get(kind)
     if where is None:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Self
 from contract.messages import DeviceIdentity
 
 
-class Place(NamedTuple):
+class Netns(NamedTuple):
     """A network namespace as the host namespace names it: None is the host, else the peer's nsid."""
 
     nsid: int | None = None
@@ -28,9 +28,9 @@ class Place(NamedTuple):
         return cls(None if text == "host" else int(text.removeprefix("nsid:")))
 
 
-HOST = Place()
+HOST = Netns()
 
-_MOST_NAMES: Final = 5
+_MAX_NAMES: Final = 5
 """How many ports or addresses of one device are named in words; of more it is said how many."""
 
 
@@ -50,7 +50,7 @@ class Identity(NamedTuple):
     namespace, it even keeps the number it had there), and a delete by index checks nothing else.
     """
 
-    place: Place
+    netns: Netns
     ifindex: int
     name: str
     vni: int
@@ -59,7 +59,7 @@ class Identity(NamedTuple):
     def message(self) -> DeviceIdentity:
         """The same as it crosses the wire."""
         return DeviceIdentity(
-            place=str(self.place),
+            netns=str(self.netns),
             ifindex=self.ifindex,
             name=self.name,
             vni=self.vni,
@@ -70,11 +70,11 @@ class Identity(NamedTuple):
     def of(cls, message: DeviceIdentity) -> Self:
         """From how it crosses the wire."""
         return cls(
-            Place.parse(message.place), message.ifindex, message.name, message.vni, message.port
+            Netns.parse(message.netns), message.ifindex, message.name, message.vni, message.port
         )
 
     def __str__(self) -> str:
-        return f"{self.name} (ifindex {self.ifindex}, VNI {self.vni}, UDP port {self.port}) in {self.place}"
+        return f"{self.name} (ifindex {self.ifindex}, VNI {self.vni}, UDP port {self.port}) in {self.netns}"
 
 
 class Device(NamedTuple):
@@ -127,7 +127,7 @@ class Device(NamedTuple):
         NetworkManager (`unmanaged-devices=none`) and systemd-networkd set UP whatever appears there,
         and it gets a link-local address. Docker never does so without a master.
         """
-        if not self.identity.place.is_host or self.master is not None:
+        if not self.identity.netns.is_host or self.master is not None:
             return False
         return self.only_link_local if self.addressed else self.up
 
@@ -147,7 +147,7 @@ class Device(NamedTuple):
         """
         if self.addressed:
             return f"it has the IP address(es) {_some(self.addresses)}"
-        if self.identity.place.is_host:
+        if self.identity.netns.is_host:
             if self.master is not None:
                 return f"it is enslaved to the device with ifindex {self.master}"
             return "it is UP" if self.up else None
@@ -162,7 +162,7 @@ class Device(NamedTuple):
             f"{'UP' if self.up else 'DOWN'}",
             "no master" if self.master is None else f"master ifindex {self.master}",
         ]
-        if self.identity.place.is_host:
+        if self.identity.netns.is_host:
             facts.append(f"addresses {_some(self.addresses)}" if self.addressed else "no address")
         else:
             names = f" ({_some(self.ports)})" if self.endpoints else ""
@@ -196,9 +196,9 @@ class View:
     """
 
     devices: tuple[Device, ...]
-    limits: tuple[str, ...] = ()
+    limitations: tuple[str, ...] = ()
 
 
 def _some(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

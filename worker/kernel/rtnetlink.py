@@ -55,7 +55,7 @@ from worker.kernel.linkmsg import (
 from worker.kernel.model import (
     HOST,
     Device,
-    Place,
+    Netns,
     VethPair,
     View,
 )
@@ -172,34 +172,34 @@ class RouteNetlink:
         try:
             devices = self._devices(HOST)
             pauses = iter(_ENDING_PAUSES)  # Shared: many end together, and the look has one bound.
-            for place in self._peers():
-                devices.extend(self._devices_of_peer(place, pauses))
+            for netns in self._peers():
+                devices.extend(self._devices_of_peer(netns, pauses))
         except NetlinkError as error:
             raise _translated(error, "listing the VXLAN devices") from error
         return View(tuple(devices), self._limits)
 
-    def read(self, place: Place, ifindex: int) -> Device | None:
+    def read(self, netns: Netns, ifindex: int) -> Device | None:
         """See `Kernel.read`."""
         message = ifinfmsg()
         message["index"] = ifindex
-        message["attrs"] = _target(place)
+        message["attrs"] = _target(netns)
         try:
             answers = self._netlink.request(_encoded(message, RTM_GETLINK, NLM_F_ACK))
-            devices = self._decoded(place, (body for _, body in answers))
+            devices = self._decoded(netns, (body for _, body in answers))
         except NetlinkError as error:
-            if _is_answer(error, _NO_SUCH_DEVICE) or _is_gone(place, error):
+            if _is_answer(error, _NO_SUCH_DEVICE) or _is_gone(netns, error):
                 return None
             raise _translated(error, f"reading the device with ifindex {ifindex}") from error
         return devices[0] if devices else None
 
-    def look_at(self, place: Place) -> tuple[Device, ...]:
+    def look_at(self, netns: Netns) -> tuple[Device, ...]:
         """See `Kernel.look_at`."""
         try:
-            if place.is_host:
-                return tuple(self._devices(place))
-            return tuple(self._devices_of_peer(place, iter(_ENDING_PAUSES)))
+            if netns.is_host:
+                return tuple(self._devices(netns))
+            return tuple(self._devices_of_peer(netns, iter(_ENDING_PAUSES)))
         except NetlinkError as error:
-            raise _translated(error, f"listing the VXLAN devices in {place}") from error
+            raise _translated(error, f"listing the VXLAN devices in {netns}") from error
 
     def joins_under_way(self) -> tuple[VethPair, ...]:
         """See `Kernel.joins_under_way`."""
@@ -235,16 +235,16 @@ class RouteNetlink:
             raise _translated(error, "asking for the numbers of Docker's sandboxes") from error
         return files
 
-    def delete(self, place: Place, ifindex: int) -> None:
+    def delete(self, netns: Netns, ifindex: int) -> None:
         """See `Kernel.delete`."""
         message = ifinfmsg()
         message["index"] = ifindex
-        message["attrs"] = _target(place)
+        message["attrs"] = _target(netns)
         try:
             self._netlink.request(_encoded(message, RTM_DELLINK, NLM_F_ACK))
         except NetlinkError as error:
-            if _is_gone(place, error):
-                raise GoneError(errno.ENODEV, f"there is no such device in {place}") from error
+            if _is_gone(netns, error):
+                raise GoneError(errno.ENODEV, f"there is no such device in {netns}") from error
             raise _translated(error, f"deleting the device with ifindex {ifindex}") from error
 
     def set_group(self, ifindex: int, group: int) -> None:
@@ -277,7 +277,7 @@ class RouteNetlink:
         except NetlinkError as error:
             raise _translated(error, f"deleting link group {group}") from error
 
-    def _devices_of_peer(self, place: Place, pauses: Iterator[float]) -> list[Device]:
+    def _devices_of_peer(self, netns: Netns, pauses: Iterator[float]) -> list[Device]:
         """The devices in a peer namespace; none if it went away meanwhile, and they with it.
 
         A namespace that nobody holds any more answers as one that is gone, but keeps its number until
@@ -285,28 +285,28 @@ class RouteNetlink:
         """
         while True:
             try:
-                return self._devices(place)
+                return self._devices(netns)
             except NetlinkError as error:
                 if not _is_answer(error, _NAMESPACE_GONE):
                     raise
-                if place not in self._peers():
+                if netns not in self._peers():
                     return []
                 pause = next(pauses, None)
                 if pause is None:
                     raise
             self._sleep(pause)
 
-    def _peers(self) -> list[Place]:
+    def _peers(self) -> list[Netns]:
         """The peer namespaces that have a number here."""
         if self._limits:
             return []
-        places = []
+        namespaces = []
         for _, body in self._netlink.dump(_nsid_dump()):
             nsid = _nsid(body)
             # The host may have a number for itself; its devices are listed already.
             if nsid is not None and nsid != self._own_nsid():
-                places.append(Place(nsid))
-        return places
+                namespaces.append(Netns(nsid))
+        return namespaces
 
     def _own_nsid(self) -> int | None:
         """The number that the host namespace has for itself, None while it has none.
@@ -348,24 +348,24 @@ class RouteNetlink:
             os.close(descriptor)
         return next((_nsid(body) for _, body in answers), None)
 
-    def _devices(self, place: Place) -> list[Device]:
-        return self._decoded(place, (body for _, body in self._netlink.dump(_link_dump(place))))
+    def _devices(self, netns: Netns) -> list[Device]:
+        return self._decoded(netns, (body for _, body in self._netlink.dump(_link_dump(netns))))
 
-    def _decoded(self, place: Place, bodies: Iterable[bytes]) -> list[Device]:
+    def _decoded(self, netns: Netns, bodies: Iterable[bytes]) -> list[Device]:
         """Decode what is VXLAN, and gather the rest of the evidence for it."""
         decode = self._decoder.vxlan
-        links = [link for body in bodies if (link := decode(place, body)) is not None]
+        links = [link for body in bodies if (link := decode(netns, body)) is not None]
         if not links:
             return []
         addresses: Mapping[int, tuple[str, ...]] = {}
         ports: dict[int | None, tuple[str, ...]] = {}
-        if place.is_host:
+        if netns.is_host:
             addresses = self._addresses({link.identity.ifindex for link in links})
         else:
             for bridge in {link.master for link in links}:
                 # Mostly its own bridge has some: then nobody need look at the others.
-                own = () if bridge is None else self._ports(_port_dump(place, bridge))
-                ports[bridge] = own or self._ports(_all_links_dump(place))
+                own = () if bridge is None else self._ports(_port_dump(netns, bridge))
+                ports[bridge] = own or self._ports(_all_links_dump(netns))
         return [
             Device(
                 identity=link.identity,
@@ -373,7 +373,7 @@ class RouteNetlink:
                 master=link.master,
                 addressed=link.identity.ifindex in addresses,
                 flags=link.flags,
-                foreign_birth=self._is_foreign(place, link.birth),
+                foreign_birth=self._is_foreign(netns, link.birth),
                 endpoints=len(ports.get(link.master, ())),
                 ports=ports.get(link.master, ()),
                 addresses=addresses.get(link.identity.ifindex, ()),
@@ -383,12 +383,12 @@ class RouteNetlink:
             for link in links
         ]
 
-    def _is_foreign(self, place: Place, birth: int | None) -> bool:
+    def _is_foreign(self, netns: Netns, birth: int | None) -> bool:
         """Whether a device was created elsewhere than in the host namespace.
 
         The kernel names the namespace of its birth only where that is not the one it is in now.
         """
-        if place.is_host:
+        if netns.is_host:
             return birth is not None
         return birth is None or birth != self._own_nsid()
 
@@ -428,8 +428,8 @@ def _nsid(body: bytes) -> int | None:
     return None if nsid < 0 else nsid
 
 
-def _is_gone(place: Place, error: NetlinkError) -> bool:
-    return not place.is_host and _is_answer(error, _NAMESPACE_GONE)
+def _is_gone(netns: Netns, error: NetlinkError) -> bool:
+    return not netns.is_host and _is_answer(error, _NAMESPACE_GONE)
 
 
 def _is_answer(error: NetlinkError, codes: Set[int]) -> bool:
@@ -437,44 +437,44 @@ def _is_answer(error: NetlinkError, codes: Set[int]) -> bool:
     return error.errno in codes and not isinstance(error, NoAnswerError)
 
 
-def _target(place: Place) -> list[list[object]]:
-    return [] if place.nsid is None else [["IFLA_IF_NETNSID", place.nsid]]
+def _target(netns: Netns) -> list[list[object]]:
+    return [] if netns.nsid is None else [["IFLA_IF_NETNSID", netns.nsid]]
 
 
-def _without_statistics(place: Place) -> list[list[object]]:
+def _without_statistics(netns: Netns) -> list[list[object]]:
     """Spares the kernel the statistics of many devices.
 
     Not for a peer: given any mask, the kernel first sizes up every device of *our* namespace
     (rtnl_calcit, net/core/rtnetlink.c), and a sandbox has three devices where a host has hundreds.
     """
-    return [["IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS]] if place.is_host else []
+    return [["IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS]] if netns.is_host else []
 
 
 @lru_cache(maxsize=4096)
-def _link_dump(place: Place) -> bytes:
+def _link_dump(netns: Netns) -> bytes:
     """All VXLAN devices of a place; the kernel filters by kind."""
     message = ifinfmsg()
     message["attrs"] = [
-        *_without_statistics(place),
+        *_without_statistics(netns),
         ["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", "vxlan"]]}],
-        *_target(place),
+        *_target(netns),
     ]
     return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
 
 
 @lru_cache(maxsize=4096)
-def _port_dump(place: Place, bridge: int) -> bytes:
+def _port_dump(netns: Netns, bridge: int) -> bytes:
     """All ports of a bridge; the kernel filters by master."""
     message = ifinfmsg()
-    message["attrs"] = [["IFLA_MASTER", bridge], *_target(place)]
+    message["attrs"] = [["IFLA_MASTER", bridge], *_target(netns)]
     return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
 
 
 @lru_cache(maxsize=4096)
-def _all_links_dump(place: Place) -> bytes:
+def _all_links_dump(netns: Netns) -> bytes:
     """All links of a sandbox, which has a few."""
     message = ifinfmsg()
-    message["attrs"] = _target(place)
+    message["attrs"] = _target(netns)
     return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
 
 

@@ -8,7 +8,7 @@ from contract.verdicts import Stage, Urgency, Verdict
 from controller.api.answers.base import Answer
 from controller.api.answers.runs import RunAnswer
 from controller.audit.queries.counts import Counts
-from controller.audit.queries.timeline import Story
+from controller.audit.queries.timeline import Timeline
 from controller.db.models import AuditRow
 
 
@@ -25,7 +25,7 @@ class AuditAnswer(Answer):
     node_name: str | None
     network_id: str | None
     network_name: str | None
-    place: str | None
+    netns: str | None
     ifindex: int | None
     name: str | None
     vni: int | None
@@ -69,7 +69,7 @@ class AuditPage(Answer):
         return cls(items=items, next=next_, searched_to=searched_to, after=after)
 
 
-class StoryAnswer(Answer):
+class TimelineAnswer(Answer):
     """All that is recorded of one run, or of something that happened without one."""
 
     run: RunAnswer | None
@@ -78,12 +78,12 @@ class StoryAnswer(Answer):
     """In the order in which they were stored."""
 
     @classmethod
-    def of(cls, story: Story) -> "StoryAnswer":
+    def of(cls, timeline: Timeline) -> "TimelineAnswer":
         """From what was found."""
         run = None
-        if story.run is not None and story.node is not None:
-            run = RunAnswer.of(story.run, story.node)
-        return cls(run=run, rows=[AuditAnswer.of(row) for row in story.rows])
+        if timeline.run is not None and timeline.node is not None:
+            run = RunAnswer.of(timeline.run, timeline.node)
+        return cls(run=run, rows=[AuditAnswer.of(row) for row in timeline.rows])
 
 
 class CountAnswer(Answer):

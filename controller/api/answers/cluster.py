@@ -22,7 +22,7 @@ class ClusterAnswer(Answer):
     """Set by a person, over the settings; null: as the settings say."""
     paused_at: datetime | None
     paused_by: str | None
-    paused_why: str | None
+    paused_reason: str | None
     breaker_tripped_at: datetime | None
     breaker_reason: str | None
     conditions: list[ConditionAnswer]

@@ -12,7 +12,7 @@ class DeviceAnswer(Answer):
 
     node_id: str
     node_name: str
-    place: str
+    netns: str
     ifindex: int
     name: str
     vni: int

@@ -28,7 +28,7 @@ class NetworkAnswer(Answer):
     """Set by a person."""
     paused_at: datetime | None
     paused_by: str | None
-    paused_why: str | None
+    paused_reason: str | None
     nodes: int
     """How many nodes should carry it."""
 

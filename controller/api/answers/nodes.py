@@ -54,7 +54,7 @@ class NodeAnswer(Answer):
     worker_seen_at: datetime | None
     last_error: str | None
     last_run: LastRunAnswer | None
-    limits: list[str]
+    limitations: list[str]
     missing: list[str]
     """Names of the networks that should have a device there, and have none."""
     failures: int
@@ -67,7 +67,7 @@ class NodeAnswer(Answer):
     """Set by a person."""
     paused_at: datetime | None
     paused_by: str | None
-    paused_why: str | None
+    paused_reason: str | None
     breaker_tripped_at: datetime | None
     breaker_reason: str | None
     conditions: list[ConditionAnswer]

@@ -6,7 +6,7 @@ from typing import Self
 from contract.verdicts import Mode
 from controller.api.answers.base import Answer
 from controller.db.models import Cluster, Network, Node
-from controller.safety.breaker import Limits, State
+from controller.safety.breaker import BreakerLimits, State
 from controller.safety.decisions import describe
 from controller.safety.modes import Effective
 
@@ -21,7 +21,7 @@ class DecisionAnswer(Answer):
     """False: it was so before; nothing was changed or recorded."""
     paused_at: datetime | None
     paused_by: str | None
-    paused_why: str | None
+    paused_reason: str | None
     mode: Mode | None
     """Set by hand; null: as the others say."""
     effective_mode: Mode
@@ -40,7 +40,7 @@ class DecisionAnswer(Answer):
             changed=changed,
             paused_at=target.paused_at,
             paused_by=target.paused_by,
-            paused_why=target.paused_why,
+            paused_reason=target.paused_reason,
             mode=target.mode,
             effective_mode=effective.mode,
             paused=effective.paused,
@@ -77,7 +77,7 @@ class BreakerAnswer(Answer):
     """The most removals first; at most a thousand."""
 
     @classmethod
-    def of(cls, cluster: Cluster | None, state: State, limits: Limits) -> Self:
+    def of(cls, cluster: Cluster | None, state: State, limits: BreakerLimits) -> Self:
         """From the rows."""
         return cls(
             window_seconds=limits.window.total_seconds(),

@@ -1,7 +1,7 @@
 """Pages of the audit trail by any filters, and what arrives there.
 
 The trail has millions of rows, and no question may read them all by accident. So a page comes from one
-index at a time, in the order of that index (`Walk`), and looks at a bounded number of its entries. Of
+index at a time, in the order of that index (`IndexScan`), and looks at a bounded number of its entries. Of
 the indexes that could serve, the one is walked that has the fewest entries from here on: that is
 measured, by looking how far back its entry number 2,000 lies. Every index carries what people ask for
 besides, so that an entry which does not match costs no look at its row. A page that ends before it is
@@ -62,7 +62,7 @@ class Filters:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
-class Position(NamedTuple):
+class RowKey(NamedTuple):
     """Where a row stands: rows are told by time, and of one time by their number."""
 
     at: datetime
@@ -80,12 +80,12 @@ class Page:
     """
 
     rows: Sequence[AuditRow]
-    next: Position | None
+    next: RowKey | None
     short: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class IndexScan:
     """An index, from newer to older entries.
 
     Attributes:
@@ -118,8 +118,8 @@ class Walk:
 class _Span(NamedTuple):
     """From `first` on, and before `end`."""
 
-    first: Position
-    end: Position
+    first: RowKey
+    end: RowKey
 
 
 _PARTIAL: Final = {
@@ -142,17 +142,17 @@ _CARRIED: Final = {
 
 
 def page(
-    session: Session, filters: Filters, before: Position | None = None, limit: int = 100
+    session: Session, filters: Filters, before: RowKey | None = None, limit: int = 100
 ) -> Page:
     """The newest rows that match, from behind `before` on."""
     span = _span(filters, before)
     if span.first >= span.end:
         return Page([], None, short=False)
-    walks = _choose(session, _ways(filters), span)
-    keys: list[Position] = []
-    reached: Position | None = None
-    for walk in walks:
-        found, end = _matching(session, walk, filters, span, limit + 1, len(walks))
+    scans = _choose(session, _ways(filters), span)
+    keys: list[RowKey] = []
+    reached: RowKey | None = None
+    for scan in scans:
+        found, end = _matching(session, scan, filters, span, limit + 1, len(scans))
         keys += found
         if end is not None:
             reached = end if reached is None else max(reached, end)
@@ -189,40 +189,40 @@ def newest(session: Session) -> int:
     return session.scalar(select(func.max(AuditRow.id))) or 0
 
 
-def _span(filters: Filters, before: Position | None) -> _Span:
-    first = Position(filters.since or _BEGIN, 0)
-    end = Position(filters.until or _END, 0)
+def _span(filters: Filters, before: RowKey | None) -> _Span:
+    first = RowKey(filters.since or _BEGIN, 0)
+    end = RowKey(filters.until or _END, 0)
     return _Span(first, end if before is None else min(before, end))
 
 
-def _ways(filters: Filters) -> list[list[Walk]]:
+def _ways(filters: Filters) -> list[list[IndexScan]]:
     """Ways to all rows that match: of one index each, of one walk a stage where there are several."""
     equal = filters.equal()
     if filters.run_id is not None:  # Which nothing can be rarer than.
-        return [[Walk("run_id", filters.run_id, _CARRIED["run_id"])]]
+        return [[IndexScan("run_id", filters.run_id, _CARRIED["run_id"])]]
     ways = [
-        [Walk(column, equal[column], _CARRIED[column])]
+        [IndexScan(column, equal[column], _CARRIED[column])]
         for column in ("node_id", "network_id", "vni", "name")
         if column in equal
     ]
     if filters.verdict not in (None, Verdict.ORPHAN):
-        ways.append([Walk("verdict", filters.verdict, _CARRIED["verdict"])])
+        ways.append([IndexScan("verdict", filters.verdict, _CARRIED["verdict"])])
     if filters.actor not in (None, CONTROLLER):
-        ways.append([Walk("actor", filters.actor, _CARRIED["actor"])])
+        ways.append([IndexScan("actor", filters.actor, _CARRIED["actor"])])
     if filters.stages:
         ways.append(
-            [Walk("stage", stage, _CARRIED["stage"]) for stage in sorted(set(filters.stages))]
+            [IndexScan("stage", stage, _CARRIED["stage"]) for stage in sorted(set(filters.stages))]
         )
-    return ways or [[Walk(None, None, _CARRIED[None])]]
+    return ways or [[IndexScan(None, None, _CARRIED[None])]]
 
 
-def _choose(session: Session, ways: list[list[Walk]], span: _Span) -> list[Walk]:
+def _choose(session: Session, ways: list[list[IndexScan]], span: _Span) -> list[IndexScan]:
     """The way with the fewest entries from here on."""
     if len(ways) == 1:
         return ways[0]
     best, reach = ways[0], None
     for way in ways:
-        ends = [_end(session, walk, span, _PROBED) for walk in way]
+        ends = [_end(session, scan, span, _PROBED) for scan in way]
         reaches = [end for end in ends if end is not None]
         if not reaches:
             return way
@@ -231,43 +231,43 @@ def _choose(session: Session, ways: list[list[Walk]], span: _Span) -> list[Walk]
     return best
 
 
-def _end(session: Session, walk: Walk, span: _Span, number: int) -> Position | None:
+def _end(session: Session, scan: IndexScan, span: _Span, number: int) -> RowKey | None:
     """Where the walk's entry with this number lies; None if it has fewer."""
-    found = session.execute(walk.entries(span).offset(number - 1).limit(1)).one_or_none()
-    return None if found is None else Position(found.at, found.id)
+    found = session.execute(scan.entries(span).offset(number - 1).limit(1)).one_or_none()
+    return None if found is None else RowKey(found.at, found.id)
 
 
 def _matching(
     session: Session,
-    walk: Walk,
+    scan: IndexScan,
     filters: Filters,
     span: _Span,
     wanted: int,
     shared: int,
-) -> tuple[list[Position], Position | None]:
+) -> tuple[list[RowKey], RowKey | None]:
     """The first entries of a walk that match; and how far it looked, unless that was far enough."""
     equal = filters.equal()
-    equal.pop(walk.column or "", None)
-    stages = () if walk.column == "stage" else filters.stages
+    equal.pop(scan.column or "", None)
+    stages = () if scan.column == "stage" else filters.stages
     columns = [*equal, "stage"] if stages else [*equal]
     if not columns:
-        return _positions(session, walk.entries(span).limit(wanted)), None
-    most = (EXAMINED if walk.carries.issuperset(columns) else EXAMINED_ROWS) // shared
-    entries = walk.entries(span, columns).limit(most).subquery()
+        return _positions(session, scan.entries(span).limit(wanted)), None
+    most = (EXAMINED if scan.carries.issuperset(columns) else EXAMINED_ROWS) // shared
+    entries = scan.entries(span, columns).limit(most).subquery()
     matching = select(entries.c.at, entries.c.id).where(
         *(entries.c[column] == value for column, value in equal.items()),
         *([entries.c.stage.in_(stages)] if stages else []),
     )
     # Their order is the subquery's. To ask for it again would make SQLite sort all of them first.
     found = _positions(session, matching.limit(wanted))
-    return found, None if len(found) == wanted else _end(session, walk, span, most)
+    return found, None if len(found) == wanted else _end(session, scan, span, most)
 
 
-def _positions(session: Session, query: Select[Any]) -> list[Position]:
-    return [Position(at, number) for at, number in session.execute(query)]
+def _positions(session: Session, query: Select[Any]) -> list[RowKey]:
+    return [RowKey(at, number) for at, number in session.execute(query)]
 
 
-def _rows(session: Session, keys: Sequence[Position]) -> list[AuditRow]:
+def _rows(session: Session, keys: Sequence[RowKey]) -> list[AuditRow]:
     found = session.scalars(select(AuditRow).where(AuditRow.id.in_([key.id for key in keys])))
     rows = {each.id: each for each in found}
     return [rows[key.id] for key in keys if key.id in rows]  # Retention may have been quicker.

@@ -19,7 +19,7 @@ from controller.db.lookup import (
 )
 from controller.db.models import AuditRow, Network, Node
 
-_MOST: Final = 5_000
+_MAX_NAMES: Final = 5_000
 """So many names are looked through, where no index helps."""
 _LISTED: Final = 5
 
@@ -87,7 +87,7 @@ def _find(session: Session, kind: _Kind, given: str) -> str:
     if rows:
         return _only(kind, given, rows)
     names = list(
-        session.scalars(select(kind.name).order_by(kind.gone_at.is_not(None)).limit(_MOST))
+        session.scalars(select(kind.name).order_by(kind.gone_at.is_not(None)).limit(_MAX_NAMES))
     )
     near = difflib.get_close_matches(given, dict.fromkeys(names + [name for _, name in recorded]))
     raise kind.unknown(
@@ -123,5 +123,5 @@ def _recorded(session: Session, kind: _Kind) -> list[tuple[str, str]]:
         .limit(1)
         .scalar_subquery()
     )
-    rows = session.execute(select(ids.c.id, name).where(ids.c.id.is_not(None)).limit(_MOST))
+    rows = session.execute(select(ids.c.id, name).where(ids.c.id.is_not(None)).limit(_MAX_NAMES))
     return [(id_, name_ or id_) for id_, name_ in rows]

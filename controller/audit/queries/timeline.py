@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from controller.db.models import AuditRow, Node, Run
 
-STORY: Final = 10_000
+MAX_ROWS: Final = 10_000
 """So many rows a story has at most; a run cannot make as many."""
 
 
@@ -35,7 +35,7 @@ def row(session: Session, number: int) -> AuditRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class Timeline:
     """What is known of one run, or of something that happened without one.
 
     Attributes:
@@ -49,7 +49,7 @@ class Story:
     rows: Sequence[AuditRow]
 
 
-def story(session: Session, given: str) -> Story:
+def timeline(session: Session, given: str) -> Timeline:
     """The story of the run with this id or unique beginning of it, or of the audit row with this number.
 
     Raises:
@@ -59,7 +59,7 @@ def story(session: Session, given: str) -> Story:
     if given.isascii() and given.isdecimal() and len(given) < 19:
         found = session.get(AuditRow, int(given))
         if found is not None and found.run_id is None:
-            return Story(None, _node_of(session, found), [found])
+            return Timeline(None, _node_of(session, found), [found])
         run_id = None if found is None else found.run_id
     if run_id is None:
         run_id = find_run(session, given)
@@ -68,9 +68,9 @@ def story(session: Session, given: str) -> Story:
     found_rows = (
         select(AuditRow).where(AuditRow.run_id == run_id).order_by(AuditRow.at, AuditRow.id)
     )
-    rows = sorted(session.scalars(found_rows.limit(STORY)), key=lambda row: row.id)
+    rows = sorted(session.scalars(found_rows.limit(MAX_ROWS)), key=lambda row: row.id)
     node = session.get(Node, run.node_id) if run is not None else _node_of(session, rows[0])
-    return Story(run, node, rows)
+    return Timeline(run, node, rows)
 
 
 def find_run(session: Session, given: str) -> UUID:

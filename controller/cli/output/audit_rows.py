@@ -30,7 +30,7 @@ class Form(StrEnum):
 
 FIELDS: Final = (
     "id", "at", "stored_at", "stage", "actor", "node_id", "node_name", "network_id", "network_name",
-    "place", "ifindex", "name", "vni", "port", "verdict", "urgency", "reason", "evidence", "run_id",
+    "netns", "ifindex", "name", "vni", "port", "verdict", "urgency", "reason", "evidence", "run_id",
     "worker_version", "entry_id", "position",
 )  # fmt: skip
 """Of a row, in the order in which CSV has them."""
@@ -161,7 +161,7 @@ _TABLE: Final = (
     ("NODE", _value("node_name")),
     ("STAGE", _value("stage")),
     ("DEVICE", device),
-    ("PLACE", _value("place")),
+    ("PLACE", _value("netns")),
     ("VNI", _value("vni")),
     ("NETWORK", _network),
     ("URGENCY", _value("urgency")),
@@ -175,7 +175,7 @@ _WIDE: Final = (
     ("STAGE", _value("stage")),
     ("ACTOR", _value("actor")),
     ("DEVICE", device),
-    ("PLACE", _value("place")),
+    ("PLACE", _value("netns")),
     ("VNI", _value("vni")),
     ("PORT", _value("port")),
     ("NETWORK", _network),

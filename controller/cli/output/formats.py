@@ -31,10 +31,10 @@ def as_json(answer: Any) -> None:
     sys.stdout.write(json.dumps(answer, indent=2) + "\n")
 
 
-def place(device: dict[str, Any]) -> str:
+def netns(device: dict[str, Any]) -> str:
     """Where a device is, as a person finds it: the sandbox's file beside its number."""
     file = device["netns_file"]
-    return str(device["place"]) if file is None else f"{device['place']} ({file})"
+    return str(device["netns"]) if file is None else f"{device['netns']} ({file})"
 
 
 def short(text: str, most: int = 30) -> str:

@@ -1,4 +1,4 @@
-"""The story of a run in plain words: who asked, what was found, what was done, and how long it took."""
+"""The timeline of a run in plain words: who asked, what was found, what was done, and how long it took."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -33,7 +33,7 @@ _INDENT: Final = " " * 38
 
 
 def tell(answer: dict[str, Any]) -> Iterator[str]:
-    """The lines of a story, as the API gives it."""
+    """The lines of a timeline, as the API gives it."""
     run, rows = answer["run"], answer["rows"]
     run_id = run["id"] if run is not None else rows[0]["run_id"]
     if run_id is not None:
@@ -73,11 +73,11 @@ def _run(run: dict[str, Any] | None, run_id: str, rows: Sequence[Row]) -> Iterat
 
 def _subject(row: Row) -> str:
     if row["name"] is not None:
-        place = "the host namespace" if row["place"] == "host" else f"namespace {row['place']}"
+        netns = "the host namespace" if row["netns"] == "host" else f"namespace {row['netns']}"
         network = "no known network"
         if row["network_id"] is not None:
             network = f"network {row['network_name'] or '?'} ({row['network_id']})"
-        return f"Device {device(row)} in {place}: VNI {row['vni']}, UDP port {row['port']}, of {network}"
+        return f"Device {device(row)} in {netns}: VNI {row['vni']}, UDP port {row['port']}, of {network}"
     if row["network_id"] is not None:
         return f"Network {row['network_name'] or '?'} ({row['network_id']})"
     if row["run_id"] is not None:

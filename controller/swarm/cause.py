@@ -11,7 +11,7 @@ from controller.swarm.faults import fault_subnet
 from controller.swarm.model import SwarmNetwork, SwarmTask
 
 
-class Blame(NamedTuple):
+class Cause(NamedTuple):
     """What a rejection is about.
 
     Attributes:
@@ -26,7 +26,7 @@ class Blame(NamedTuple):
     doubt: str | None = None
 
 
-def blame(task: SwarmTask, networks: Mapping[str, SwarmNetwork]) -> Blame:
+def cause_of(task: SwarmTask, networks: Mapping[str, SwarmNetwork]) -> Cause:
     """What the rejection of a task, whose error has the fault's words, is about.
 
     Args:
@@ -50,12 +50,12 @@ def blame(task: SwarmTask, networks: Mapping[str, SwarmNetwork]) -> Blame:
         named = (
             "its error names no subnet, and" if cidr is None else f"it is about subnet {cidr}, and"
         )
-        return Blame(cidr=cidr, doubt=f"{named} no network of the task has it")
+        return Cause(cidr=cidr, doubt=f"{named} no network of the task has it")
     if len(candidates) > 1:
-        return Blame(cidr=cidr, doubt=nothing)
+        return Cause(cidr=cidr, doubt=nothing)
     network_id, vni = candidates[0]
     if Counter(vni for each in networks.values() for vni in set(each.vnis))[vni] > 1:
-        return Blame(network_id, vni, cidr, f"several networks of the Swarm have VNI {vni}")
+        return Cause(network_id, vni, cidr, f"several networks of the Swarm have VNI {vni}")
     if task.since is None:
-        return Blame(network_id, vni, cidr, "the Swarm does not say when it was rejected")
-    return Blame(network_id, vni, cidr)
+        return Cause(network_id, vni, cidr, "the Swarm does not say when it was rejected")
+    return Cause(network_id, vni, cidr)
