@@ -36,7 +36,7 @@ def row(at: datetime = START, **others: Any) -> dict[str, Any]:
         "port": 4789,
         "verdict": Verdict.ORPHAN,
         "urgency": Urgency.STALE,
-        "reason": "why",
+        "reason": "reason",
         "evidence": "what",
         "run_id": None,
         "worker_version": "1.2.3",

@@ -177,7 +177,7 @@ def rows(node: str) -> dict[str, Row]:
         "devices": {
             "node_id": id_, "netns": "nsid:4", "ifindex": 7, "name": "vxlan0", "vni": 4097,
             "port": 4789, "verdict": "orphan", "urgency": "blocking", "network_id": network,
-            "reason": "why", "evidence": "what", "first_seen_at": START, "judged_at": START,
+            "reason": "reason", "evidence": "what", "first_seen_at": START, "judged_at": START,
         },
     }  # fmt: skip
 
@@ -189,7 +189,7 @@ def audit_row(number: int) -> Row:
         "stage": "applied", "node_id": swarm_id("one"), "node_name": "one",
         "network_id": swarm_id("netone") if number > 1 else None, "network_name": "shöp",
         "netns": "host", "ifindex": 7, "name": "vx-001001-netto", "vni": 4097, "port": 4789,
-        "urgency": "stale", "reason": "why", "evidence": "what", "run_id": uuid("run of one"),
+        "urgency": "stale", "reason": "reason", "evidence": "what", "run_id": uuid("run of one"),
         "worker_version": "0.1.0",
     }  # fmt: skip
 

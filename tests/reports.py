@@ -39,7 +39,7 @@ def device(
         verdict=verdict,
         urgency=Urgency.BLOCKING if verdict is Verdict.ORPHAN else None,
         network_id=swarm_id("shop"),
-        reason="why",
+        reason="reason",
         evidence="what",
         removed=removed,
     )
@@ -63,7 +63,7 @@ def entry(
         identity=identity(vni=vni),
         urgency=Urgency.BLOCKING,
         network_id=None if network is None else swarm_id(network),
-        reason="why",
+        reason="reason",
         evidence="what",
     )
 

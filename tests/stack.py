@@ -162,10 +162,10 @@ class Stack:
         answer = self.lab.hub_run(["busybox", "wget", "-q", "-O", "-", address], check=False)
         return json.loads(answer.stdout) if answer.returncode == 0 else []
 
-    def look_now(self, node: Node, why: str) -> None:
+    def look_now(self, node: Node, reason: str) -> None:
         """Let a node be looked at, and wait for the end of a run that began after that."""
         wait = ("--wait", "--timeout", f"{_LOOK_SECONDS:g}s")
-        self.vxctl("requeue", node.name, "--why", why, *wait, timeout=_LOOK_SECONDS + 20.0)
+        self.vxctl("requeue", node.name, "--reason", reason, *wait, timeout=_LOOK_SECONDS + 20.0)
 
     def vxctl(self, *arguments: str, timeout: float = 20.0) -> str:
         """What `vxctl` prints."""

@@ -115,7 +115,7 @@ def ask(
     *names: str,
     at: datetime = START,
     priority: Priority = Priority.CHANGE,
-    reason: str = "why",
+    reason: str = "reason",
 ) -> int:
     """Ask for runs of nodes, by their names (of node `one` unless told)."""
     nodes = [swarm_id(name) for name in names or ("one",)]

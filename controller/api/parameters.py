@@ -32,7 +32,7 @@ Actor = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=_ONE_LINE),
 ]
 """On whose word: a person's name, or a program's."""
-Why = Annotated[
+Reason = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=_ONE_LINE)
 ]
 Token = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z._:~-]{0,63}$")]
@@ -47,4 +47,4 @@ class ActorAndReason(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     actor: Actor = ANONYMOUS
-    why: Why | None = None
+    reason: Reason | None = None

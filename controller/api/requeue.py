@@ -48,7 +48,7 @@ def routes(context: Context) -> APIRouter:
                 lookup.find_node(session, node),
                 token=token,
                 actor=told.actor,
-                why=told.why,
+                reason=told.reason,
                 now=datetime.now(UTC),
             )
 
@@ -102,7 +102,7 @@ def _answer(session: Session, asked: Requeue) -> RequeueAnswer:
         node_name=node.hostname,
         node_state=node.state,
         actor=asked.actor,
-        why=asked.why,
+        reason=asked.reason,
         requested_at=asked.requested_at,
         waits_for_run=node.due.run_id if asked.run_id is None else None,
         run=None if run is None else RunAnswer.of(run, node),

@@ -111,7 +111,7 @@ def routes(context: Context) -> APIRouter:
 
 
 def _word(said: ActorAndReason) -> Attribution:
-    return Attribution(said.actor, said.why, datetime.now(UTC))
+    return Attribution(said.actor, said.reason, datetime.now(UTC))
 
 
 def _mode(said: SaidMode) -> Act:

@@ -131,8 +131,8 @@ def _said(row: dict[str, Any]) -> list[tuple[str, str]]:
     """What people and labels said about a node or network."""
     said = []
     if row["paused_at"]:
-        why = f": {row['paused_reason']}" if row["paused_reason"] else ""
-        said.append(("Paused", f"by {row['paused_by']} {formats.ago(row['paused_at'])}{why}"))
+        reason = f": {row['paused_reason']}" if row["paused_reason"] else ""
+        said.append(("Paused", f"by {row['paused_by']} {formats.ago(row['paused_at'])}{reason}"))
     if row["label_ignore"]:
         said.append(("Ignored", "by its Swarm label vxlan-operator.ignore"))
     if row["label_mode"]:

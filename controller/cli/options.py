@@ -25,7 +25,7 @@ NetworkArgument = Annotated[str, typer.Argument(help="Id, unique id prefix or na
 Actor = Annotated[
     str | None, typer.Option("--as", help="On whose word; by default USER@HOST.", metavar="NAME")
 ]
-Why = Annotated[str | None, typer.Option("--why", help="Why, for the audit trail.")]
+Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the audit trail.")]
 
 DEFAULT_URL: Final = "http://127.0.0.1:8479"
 
@@ -39,7 +39,7 @@ def default_actor() -> str:
     return f"{user}@{socket.gethostname()}"[:100]
 
 
-def said(actor: str | None, why: str | None) -> dict[str, str]:
+def said(actor: str | None, reason: str | None) -> dict[str, str]:
     """Who decides, and why, as the API takes it."""
     given = {"actor": default_actor() if actor is None else actor}
-    return given if why is None else given | {"why": why}
+    return given if reason is None else given | {"reason": reason}

@@ -19,8 +19,8 @@ from controller.cli.options import (
     Actor,
     Form,
     NodeArgument,
+    Reason,
     Url,
-    Why,
     said,
 )
 from controller.cli.output import formats, table
@@ -40,7 +40,7 @@ def install(app: typer.Typer) -> None:
 
 def requeue(
     node: NodeArgument,
-    why: Why = None,
+    reason: Reason = None,
     actor: Actor = None,
     token: Annotated[
         str | None,
@@ -63,7 +63,7 @@ def requeue(
     """Look at a node now, whatever its backoff says."""
     seconds = _seconds(timeout)
     client = Client(url)
-    body = said(actor, why) | {"token": token or str(uuid4())}
+    body = said(actor, reason) | {"token": token or str(uuid4())}
     asked = client.post(node_path(node, "/requeue"), body)
     as_table = output is Output.TABLE
     if as_table:

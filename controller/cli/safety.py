@@ -7,7 +7,7 @@ import typer
 
 from contract.runtime.errors import OperatorError
 from controller.cli.client import Client, network_path, node_path
-from controller.cli.options import DEFAULT_URL, Actor, Form, Url, Why, said
+from controller.cli.options import DEFAULT_URL, Actor, Form, Reason, Url, said
 from controller.cli.output import formats, table
 from controller.cli.output.formats import Output
 
@@ -44,14 +44,14 @@ def pause(
     node: MaybeNode = None,
     network: NetworkOption = None,
     cluster: ClusterOption = False,
-    why: Why = None,
+    reason: Reason = None,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
     output: Form = Output.TABLE,
 ) -> None:
     """Start no more runs of a node or of all nodes, or remove no more devices of a network."""
     path = _path(node, network, cluster, "/pause")
-    answer = Client(url).post(path, said(actor, why))
+    answer = Client(url).post(path, said(actor, reason))
     _tell(answer, "is paused", output)
 
 
@@ -59,14 +59,14 @@ def resume(
     node: MaybeNode = None,
     network: NetworkOption = None,
     cluster: ClusterOption = False,
-    why: Why = None,
+    reason: Reason = None,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
     output: Form = Output.TABLE,
 ) -> None:
     """Undo a pause; what was left alone meanwhile is looked at once, now."""
     path = _path(node, network, cluster, "/resume")
-    answer = Client(url).post(path, said(actor, why))
+    answer = Client(url).post(path, said(actor, reason))
     _tell(answer, "is not paused by hand", output)
 
 
@@ -80,14 +80,14 @@ def mode(
     node: MaybeNode = None,
     network: NetworkOption = None,
     cluster: ClusterOption = False,
-    why: Why = None,
+    reason: Reason = None,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
     output: Form = Output.TABLE,
 ) -> None:
     """Say what may be done on a node, to a network's devices, or anywhere; the strictest wins."""
     path = _path(node, network, cluster, "/mode")
-    answer = Client(url).post(path, said(actor, why) | {"mode": mode.value})
+    answer = Client(url).post(path, said(actor, reason) | {"mode": mode.value})
     _tell(answer, f"has the mode {mode.value}", output)
 
 
@@ -104,13 +104,13 @@ def breaker(context: typer.Context, url: Url = DEFAULT_URL, output: Form = Outpu
 
 def reset(
     node: MaybeNode = None,
-    why: Why = None,
+    reason: Reason = None,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
     output: Form = Output.TABLE,
 ) -> None:
     """Let a node remove again, or without NODE everybody; first find out why it tripped."""
-    answer = Client(url).post("/api/v1/breaker/reset", said(actor, why), node=node)
+    answer = Client(url).post("/api/v1/breaker/reset", said(actor, reason), node=node)
     if output is Output.JSON:
         formats.as_json(answer)
         return

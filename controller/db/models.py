@@ -380,7 +380,7 @@ class Requeue(Base):
     node_id: Mapped[str] = mapped_column(SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"))
     requested_at: Mapped[datetime] = mapped_column(index=True)
     actor: Mapped[str] = mapped_column(Text)
-    why: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text)
     run_id: Mapped[UUID | None]
     """None until the node is claimed."""
 

@@ -141,4 +141,4 @@ def _said(device: DeviceReport) -> tuple[object, ...]:
 
 
 def _the(node_id: str, netns: str, ifindex: int) -> dict[str, Any]:
-    return {"the_node_id": node_id, "the_place": netns, "the_ifindex": ifindex}
+    return {"the_node_id": node_id, "the_netns": netns, "the_ifindex": ifindex}

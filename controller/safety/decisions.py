@@ -31,12 +31,12 @@ class Attribution(NamedTuple):
     """On whose word something is done, why, and when."""
 
     actor: str
-    why: str | None
+    reason: str | None
     at: datetime
 
     def added_to(self, change: str) -> str:
         """A change, with the reason for it if one was given."""
-        return change if self.why is None else f"{change}: {self.why}"
+        return change if self.reason is None else f"{change}: {self.reason}"
 
 
 def pause(session: Session, target: Target, word: Attribution) -> bool:
@@ -44,7 +44,7 @@ def pause(session: Session, target: Target, word: Attribution) -> bool:
     lock(session, target)
     if target.paused_at is not None:
         return False
-    target.paused_at, target.paused_by, target.paused_reason = word.at, word.actor, word.why
+    target.paused_at, target.paused_by, target.paused_reason = word.at, word.actor, word.reason
     _record(session, target, Stage.PAUSED, "not paused -> paused", word)
     return True
 

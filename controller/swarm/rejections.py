@@ -151,7 +151,7 @@ class Rejections:
             order_by=(Rejection.seen_at.desc(), Rejection.at.desc(), Rejection.task_id),
         )
         ranked = (
-            select(Rejection.task_id, rank.label("place"))
+            select(Rejection.task_id, rank.label("rank"))
             .where(Rejection.settled_at.is_(None), Rejection.node_id.in_(nodes))
             .subquery()
         )

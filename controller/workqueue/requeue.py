@@ -14,7 +14,7 @@ from controller.db.models import Cluster, Node, Requeue
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 
-_GIVEN: Final = ("token", "node_id", "requested_at", "actor", "why")
+_GIVEN: Final = ("token", "node_id", "requested_at", "actor", "reason")
 _PAUSED: Final = exists().where(Cluster.paused_at.is_not(None))
 _ADD: Final = {
     name: into(Requeue)
@@ -42,7 +42,7 @@ class TokenTakenError(Exception):
 
 
 def ask(
-    session: Session, node: Node, *, token: str, actor: str, why: str | None, now: datetime
+    session: Session, node: Node, *, token: str, actor: str, reason: str | None, now: datetime
 ) -> Sequence[Entry]:
     """Ask for a run of a node, at once and before others; a token that was told before asks for nothing.
 
@@ -57,7 +57,7 @@ def ask(
     """
     added = session.scalar(
         _ADD[session.get_bind().dialect.name],
-        {"token": token, "node_id": node.id, "requested_at": now, "actor": actor, "why": why},
+        {"token": token, "node_id": node.id, "requested_at": now, "actor": actor, "reason": reason},
     )
     known = session.get(Requeue, token) if added is None else None
     if known is not None:
@@ -69,7 +69,7 @@ def ask(
     paused = _paused(session, node, everywhere=added is None)
     if paused is not None:
         raise PausedError(paused)
-    because = "" if why is None else f": {why}"
+    because = "" if reason is None else f": {reason}"
     queue.request(
         session,
         [node.id],
@@ -80,7 +80,7 @@ def ask(
     entry = Entry(
         stage=Stage.REQUEUED,
         at=now,
-        reason=why or "no reason was given",
+        reason=reason or "no reason was given",
         actor=actor,
         node=node,
     )
@@ -104,6 +104,6 @@ def _paused(session: Session, node: Node, *, everywhere: bool) -> str | None:
     return None
 
 
-def _by(actor: str | None, why: str | None) -> str:
+def _by(actor: str | None, reason: str | None) -> str:
     who = "" if actor is None else f" by {actor}"
-    return who if why is None else f"{who} ({why})"
+    return who if reason is None else f"{who} ({reason})"

@@ -106,7 +106,7 @@ def _decisions() -> None:
         sa.Column("node_id", sa.String(25), nullable=False),
         sa.Column("requested_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
-        sa.Column("why", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("run_id", sa.Uuid(), nullable=True),
         sa.ForeignKeyConstraint(
             ["node_id"], ["nodes.id"], name=op.f("fk_requeues_node_id"), ondelete="CASCADE"

@@ -385,7 +385,7 @@ def test_devices(filled: Api) -> None:
     assert (first["ifindex"], first["verdict"], first["urgency"]) == (1, "in_use", None)
     assert (second["ifindex"], second["verdict"], second["urgency"]) == (2, "orphan", "blocking")
     assert first["node_id"] == looked_at(filled)
-    assert (first["reason"], first["evidence"]) == ("why", "what")
+    assert (first["reason"], first["evidence"]) == ("reason", "what")
 
 
 def test_runs(filled: Api) -> None:
@@ -654,7 +654,7 @@ def test_a_disk_that_is_full_is_told(tmp_path: Path) -> None:
         database.engine.dispose()
         event.listen(database.engine, "connect", leave_no_room)
         client = Api(database).client
-        said = ({"why": f"{number} {'why ' * 100}"} for number in range(100))
+        said = ({"reason": f"{number} {'why ' * 100}"} for number in range(100))
         answers = (client.post("/api/v1/nodes/one/requeue", json=body) for body in said)
         full = next(answer for answer in answers if not answer.is_success)
         assert_problem(full, 503, "database or disk is full")

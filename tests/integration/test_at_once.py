@@ -36,7 +36,7 @@ ONE = swarm_id("one")
 def by_hand(session: Session) -> Sequence[Entry]:
     """Ask for node `one`."""
     queue.request(session, [ONE], at=START, priority=Priority.MANUAL, reason="by hand")
-    return [Entry(stage=Stage.REQUEUED, at=START, reason="why", actor="alice")]
+    return [Entry(stage=Stage.REQUEUED, at=START, reason="reason", actor="alice")]
 
 
 def test_what_is_asked_for_at_once_is_asked_for_recorded_and_sent(

@@ -87,7 +87,7 @@ def test_a_row(api: TestClient, database: Database) -> None:
         "port": 4789,
         "verdict": "orphan",
         "urgency": "stale",
-        "reason": "why",
+        "reason": "reason",
         "evidence": "what",
         "run_id": str(run),
         "worker_version": "1.2.3",

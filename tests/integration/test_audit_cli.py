@@ -122,12 +122,12 @@ def test_a_table_for_people(vxctl: Callable[..., str], database: Database) -> No
     local = START.astimezone()
     assert plain == [
         f"{local:%Y-%m-%d}", f"{local:%H:%M:%S}.000", "one", "applied", "vx-001001-shopz#7", "host",
-        "4097", "shop", "stale", "why",
+        "4097", "shop", "stale", "reason",
     ]  # fmt: skip
     assert unknown[2:] == [
         "two", "applied", "vx-001001-shopz#7", "host", "4097", "?", "stale", "because",
     ]  # fmt: skip
-    assert paused[2:] == ["one", "paused", "-", "-", "-", "-", "-", "why"]
+    assert paused[2:] == ["one", "paused", "-", "-", "-", "-", "-", "reason"]
 
 
 def test_columns_stand_under_their_titles(vxctl: Callable[..., str], database: Database) -> None:

@@ -78,11 +78,11 @@ class Swarm:
             counted = session.execute(breaker.counted(self.limits.since(self.clock())))
             return self.limits.left({row.node_id: row.removals for row in counted}.get(id_, 0))
 
-    def reset(self, name: str | None = None, *, why: str | None = None) -> list[str]:
+    def reset(self, name: str | None = None, *, reason: str | None = None) -> list[str]:
         """Reset by a person."""
         with self.database.write() as session:
             node = None if name is None else session.get_one(Node, swarm_id(name))
-            return breaker.reset(session, node, Attribution("alice", why, self.clock()))
+            return breaker.reset(session, node, Attribution("alice", reason, self.clock()))
 
     def state(self) -> breaker.State:
         """What there is to see."""
@@ -259,7 +259,7 @@ def test_a_reset_counts_from_zero_is_recorded_and_looks_at_once(swarm: Swarm) ->
     swarm.run("one", 4)
     swarm.run("two", 3)
     swarm.clock.advance(1)
-    assert swarm.reset("one", why="a new disk") == ["node one"]
+    assert swarm.reset("one", reason="a new disk") == ["node one"]
     assert swarm.tripped("one") is None
     assert (swarm.budget("one"), swarm.budget("two")) == (4, 1)
     row = audit(swarm.database)[-1]

@@ -423,6 +423,6 @@ def test_a_worker_that_comes_back_is_asked_at_once(
     with controller_of(tmp_path, docker, redis.url, "--run-timeout-seconds=1") as controller:
         await_true(lambda: controller.json("status")["nodes"][0]["failures"] >= 4, "long away", 40)
         with worker_of(host, tmp_path, redis.url, NODE_ID=node):
-            why = "its worker says: the worker has started"
-            await_true(lambda: why in reasons(tmp_path), "it is asked because of that")
+            reason = "its worker says: the worker has started"
+            await_true(lambda: reason in reasons(tmp_path), "it is asked because of that")
         await_true(lambda: "a worker says Hello" in controller.log(), "it is said")

@@ -404,7 +404,7 @@ def test_a_check_while_rows_are_added_and_pruned_finds_nothing(
 
 
 def test_what_is_told_under_one_id_is_recorded_once(database: Database) -> None:
-    told = Entry(id=uuid4(), stage=Stage.PAUSED, at=NOW, reason="why", actor="ann")
+    told = Entry(id=uuid4(), stage=Stage.PAUSED, at=NOW, reason="reason", actor="ann")
     for _ in range(2):
         with database.write() as session:
             append(session, [told, told], NOW)

@@ -169,7 +169,7 @@ def test_at_work(controller: ControllerProcess, redis: RedisServer) -> None:
         "4097",
         "shop",
         "blocking",
-        "why",
+        "reason",
     ]
 
     assert controller.vxctl("requeue", "one") == f"one ({swarm_id('one')}) is looked at now\n"

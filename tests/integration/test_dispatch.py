@@ -68,7 +68,7 @@ def show_device(database: Database, vni: int, ifindex: int = 7) -> None:
                 vni=vni,
                 port=4789,
                 verdict=Verdict.SETTLING,
-                reason="why",
+                reason="reason",
                 evidence="what",
                 first_seen_at=START,
                 judged_at=START,
@@ -414,7 +414,7 @@ def test_a_broker_that_forgot_everything_gets_the_next_message_all_the_same(
         assert len(requests(client)) == 1
 
 
-@pytest.mark.parametrize("lane", PRIORITY_CLASSES)
+@pytest.mark.parametrize("priority_class", PRIORITY_CLASSES)
 @pytest.mark.parametrize("event", ["the bell", "a due node"])
 def test_waiting_ends_by(
     database: Database,

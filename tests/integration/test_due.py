@@ -33,7 +33,7 @@ def finish(
     """Close a run; whether it was under way."""
     with database.write() as session:
         run = stored.finish(
-            session, claimed.run_id, state, now=now, resync=RESYNC, recheck=recheck, error="why"
+            session, claimed.run_id, state, now=now, resync=RESYNC, recheck=recheck, error="reason"
         )
     return run is not None
 
@@ -174,7 +174,7 @@ def test_a_run_closes_once(
     assert not finish(database, one, again)
     assert contents(database) == before
     run = run_row(database, one.run_id)
-    assert (run.state, run.closed_at, run.error) == (state, START, "why")
+    assert (run.state, run.closed_at, run.error) == (state, START, "reason")
 
 
 def test_closing_an_unknown_run_does_nothing(database: Database, one: Claim) -> None:

@@ -109,11 +109,11 @@ def test_each_outcome(
     converged: int,
     limitations: list[str],
 ) -> None:
-    take_in(intake, report(runs[ONE], outcome=outcome, error="why", limitations=("limit",)))
+    take_in(intake, report(runs[ONE], outcome=outcome, error="reason", limitations=("limit",)))
     assert run_row(database, runs[ONE]).state is state
     node = node_row(database)
     assert (node.attempted_generation, node.converged_generation) == (2, converged)
-    assert (node.last_error, node.limitations) == ("why", limitations)
+    assert (node.last_error, node.limitations) == ("reason", limitations)
     assert due_row(database).failures == (outcome is not Outcome.DONE)
 
 
@@ -232,7 +232,7 @@ def test_an_audit_row_says_everything(
     assert (row.network_id, row.network_name) == (SHOP.id, "shop")
     assert (row.netns, row.ifindex, row.name) == ("host", 7, "vx-001001-shopz")
     assert (row.vni, row.port, row.urgency) == (4097, 4789, Urgency.BLOCKING)
-    assert (row.reason, row.evidence) == ("why", "what")
+    assert (row.reason, row.evidence) == ("reason", "what")
     assert (row.run_id, row.worker_version) == (told.run_id, "1.2.3")
 
 

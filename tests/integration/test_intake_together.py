@@ -219,10 +219,10 @@ def test_only_what_is_due_at_once_rings(
 ) -> None:
     intake.reports(told({"one": runs["one"]}))
     assert bell.rung == 0
-    failed = report(runs["two"], node="two", outcome=Outcome.FAILED, error="why")
+    failed = report(runs["two"], node="two", outcome=Outcome.FAILED, error="reason")
     intake.reports([failed.model_dump_json()])
     assert bell.priorities == [Priority.RETRY]
-    assert node_row(database, "two").last_error == "why"
+    assert node_row(database, "two").last_error == "reason"
 
 
 def test_reports_do_not_wait_for_each_others_nodes(

@@ -81,7 +81,7 @@ def test_entries_of_earlier_runs_are_told_of_under_their_own_requests(
     database: Database, intake: Intake, clock: Clock
 ) -> None:
     first = new_run(database, clock, actor="ann")
-    intake.report(report(first, outcome=Outcome.FAILED, error="why").model_dump_json())
+    intake.report(report(first, outcome=Outcome.FAILED, error="reason").model_dump_json())
     second = new_run(database, clock, actor="bob")
     entries = [
         entry(number).model_copy(update={"run_id": run_id})

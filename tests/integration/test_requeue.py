@@ -37,7 +37,7 @@ from tests.servers import await_true
 from tests.stored import RESYNC, audit, claim, contents, due_row, put, run_row
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
-ALICE = {"actor": "alice@host", "why": "disk swapped", "token": "t-1"}
+ALICE = {"actor": "alice@host", "reason": "disk swapped", "token": "t-1"}
 
 
 class Api:
@@ -114,7 +114,7 @@ def test_it_makes_the_node_due_at_once_and_says_who_and_why(api: Api, database: 
         "node_name": "one",
         "node_state": "ready",
         "actor": "alice@host",
-        "why": "disk swapped",
+        "reason": "disk swapped",
         "waits_for_run": None,
         "run": None,
     }
@@ -133,7 +133,7 @@ def test_it_makes_the_node_due_at_once_and_says_who_and_why(api: Api, database: 
 
 def test_nothing_has_to_be_said(api: Api, database: Database) -> None:
     told = api.client.post("/api/v1/nodes/one/requeue").json()
-    assert (told["actor"], told["why"]) == ("anonymous", None)
+    assert (told["actor"], told["reason"]) == ("anonymous", None)
     assert str(UUID(told["token"])) == told["token"]
     assert "requeued by anonymous" in due_row(database).reasons
     assert api.requeue("two").json()["token"] != told["token"]
@@ -277,8 +277,8 @@ def test_an_unknown_token(api: Api) -> None:
         ({"actor": "a\0b"}, "actor"),
         ({"actor": "a\u202eb"}, "actor"),
         ({"actor": 7}, "actor"),
-        ({"why": "x" * 501}, "why"),
-        ({"why": "\x1b[2J"}, "why"),
+        ({"reason": "x" * 501}, "reason"),
+        ({"reason": "\x1b[2J"}, "reason"),
         ({"token": ""}, "token"),
         ({"token": "x" * 65}, "token"),
         ({"token": "a/b"}, "token"),
@@ -388,7 +388,7 @@ def test_waiting_tells_what_the_run_did(
 ) -> None:
     answering = Answering(database, outcome, error)
     ended = vxctl(
-        "one", "--why", "disk swapped", "--as", "alice", "--wait", "--url", url,
+        "one", "--reason", "disk swapped", "--as", "alice", "--wait", "--url", url,
         monkeypatch=monkeypatch,
     )  # fmt: skip
     answering.join(10)
@@ -403,7 +403,7 @@ def test_waiting_tells_what_the_run_did(
         assert said.err.startswith("the run ")
     with database.read() as session:
         (asked,) = session.query(Requeue).all()
-    assert (asked.actor, asked.why) == ("alice", "disk swapped")
+    assert (asked.actor, asked.reason) == ("alice", "disk swapped")
 
 
 def test_waiting_as_json(

@@ -101,7 +101,7 @@ def show_device(database: Database, node: str, vni: int) -> None:
                 vni=vni,
                 port=4789,
                 verdict=Verdict.IN_USE,
-                reason="why",
+                reason="reason",
                 evidence="what",
                 first_seen_at=START,
                 judged_at=START,
@@ -144,7 +144,7 @@ def looked_at(api: Api) -> list[str]:
 
 @pytest.mark.parametrize("path", TARGETS)
 def test_pausing_and_resuming(api: Api, path: str) -> None:
-    answer = api.decide(f"{path}/pause", actor="alice@desk", why="a new disk")
+    answer = api.decide(f"{path}/pause", actor="alice@desk", reason="a new disk")
     assert answer["changed"] is True
     assert answer["name"] == NAMES[path]
     assert (answer["paused"], answer["effective_mode"]) == (True, "observe")
@@ -190,7 +190,7 @@ def test_setting_modes(api: Api, path: str) -> None:
     ("first", "again"),
     [
         (None, ("resume", {})),
-        (("pause", {"why": "a"}), ("pause", {"why": "b", "actor": "somebody else"})),
+        (("pause", {"reason": "a"}), ("pause", {"reason": "b", "actor": "somebody else"})),
         (None, ("mode", {"mode": "default"})),
         (("mode", {"mode": "observe"}), ("mode", {"mode": "observe"})),
     ],
@@ -296,10 +296,10 @@ def test_networks_by_id_and_unique_prefix(api: Api) -> None:
         ({"actor": "a\u202eb"}, "actor"),
         ({"actor": 5}, "actor"),
         ({"actor": None}, "actor"),
-        ({"why": "w" * 501}, "why"),
-        ({"why": "\x1b[2J"}, "why"),
-        ({"why": "a\u2028b"}, "why"),
-        ({"why": ["a"]}, "why"),
+        ({"reason": "w" * 501}, "reason"),
+        ({"reason": "\x1b[2J"}, "reason"),
+        ({"reason": "a\u2028b"}, "reason"),
+        ({"reason": ["a"]}, "reason"),
         ({"hwy": "a"}, "hwy"),
         ({"mode": "nosuch"}, "mode"),
         ({"mode": None}, "mode"),
@@ -315,7 +315,7 @@ def test_words_that_nobody_means(api: Api, path: str, body: dict[str, Any], name
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"[]", b'"x"', b"\xff", b'{"why": "\\ud800"}', b"[" * 100_000]
+    "body", [b"{", b"[]", b'"x"', b"\xff", b'{"reason": "\\ud800"}', b"[" * 100_000]
 )
 def test_bodies_that_are_none(api: Api, body: bytes) -> None:
     headers = {"content-type": "application/json"}
@@ -351,7 +351,7 @@ def test_the_breaker_over_http(api: Api) -> None:
     assert (shown["nodes_removing"], shown["tripped_at"]) == (1, None)
     assert api.decide("/api/v1/breaker/reset?node=two")["reset"] == []
 
-    answer = api.decide("/api/v1/breaker/reset?node=one", actor="alice", why="seen")
+    answer = api.decide("/api/v1/breaker/reset?node=one", actor="alice", reason="seen")
     assert answer["reset"] == ["node one"]
     assert answer["breaker"]["nodes"] == []
     assert looked_at(api) == ["one"]

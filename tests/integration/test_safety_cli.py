@@ -103,7 +103,7 @@ def test_a_paused_node_is_not_asked_and_one_that_is_resumed_is_asked_once(
     controller: ControllerProcess, redis: RedisServer
 ) -> None:
     answer(controller, redis, next_request(redis))
-    said = controller.vxctl("pause", "one", "--why", "a new disk", "--as", "alice@desk")
+    said = controller.vxctl("pause", "one", "--reason", "a new disk", "--as", "alice@desk")
     assert said.splitlines() == [
         f"{NAME} is paused",
         "All considered: paused, because node one was paused by alice@desk: a new disk",
@@ -142,7 +142,7 @@ def test_the_mode_of_a_network_is_in_the_next_request(
     controller: ControllerProcess, redis: RedisServer
 ) -> None:
     answer(controller, redis, next_request(redis))
-    decided = controller.json("mode", "observe", "--network", "shop", "--why", "leak 4711")
+    decided = controller.json("mode", "observe", "--network", "shop", "--reason", "leak 4711")
     assert (decided["changed"], decided["mode"], decided["effective_mode"]) == (
         True,
         "observe",
@@ -182,7 +182,7 @@ def test_the_breaker_is_shown_and_reset(controller: ControllerProcess, redis: Re
 
     said = controller.vxctl("breaker", "reset", "two")
     assert said == "No breaker had tripped there: nothing was changed.\n"
-    said = controller.vxctl("breaker", "reset", "--why", "seen", "--as", "alice")
+    said = controller.vxctl("breaker", "reset", "--reason", "seen", "--as", "alice")
     assert said == "The breaker of node one is reset.\n"
     request = next_request(redis)
     assert (request.mode, request.max_removals) == (Mode.ENFORCE, 200)
@@ -199,7 +199,7 @@ def test_the_breaker_is_shown_and_reset(controller: ControllerProcess, redis: Re
         (["mode", "observe", "one", "--network", "shop"], "exactly one target"),
         (["pause", "nosuch"], "no node has"),
         (["resume", "--network", "nosuch"], "no network has"),
-        (["pause", "one", "--why", "a\nb"], "why: "),
+        (["pause", "one", "--reason", "a\nb"], "why: "),
         (["pause", "one", "--as", ""], "actor: "),
         (["breaker", "reset", "nosuch"], "no node has"),
     ],

@@ -68,8 +68,8 @@ class Init:
                     key.data()
         return self._over
 
-    def _end(self, why: str) -> None:
-        self._over = self._over or why
+    def _end(self, reason: str) -> None:
+        self._over = self._over or reason
 
     def _on_signals(self, woken: socket.socket) -> None:
         received = woken.recv(4096)
@@ -206,8 +206,8 @@ def main() -> int:
         # The owner shows this to the person and cleans up; nobody else could.
         print(error, file=sys.stderr)
         return 1
-    why = init.serve(arguments.owner)
-    print(f"the lab {arguments.name} ends: {why}", file=sys.stderr, flush=True)
+    reason = init.serve(arguments.owner)
+    print(f"the lab {arguments.name} ends: {reason}", file=sys.stderr, flush=True)
     init.clear()
     return 0
 

@@ -115,7 +115,7 @@ def test_what_is_held_back_is_left_alone_until_it_is_let_go(lab: Lab, stack: Sta
     node = lab.nodes[1]
     kept, other = make_network(lab, "kept"), make_network(lab, "other")
     await_true(lambda: knows(stack, "kept"), "the controller has read of the network")
-    stack.vxctl("mode", "observe", "--network", "kept", "--why", "a test")
+    stack.vxctl("mode", "observe", "--network", "kept", "--reason", "a test")
     spared, removed = lab.plant_orphan(node, kept), lab.plant_orphan(node, other)
     await_healed(stack, removed)
     await_true(
@@ -127,7 +127,7 @@ def test_what_is_held_back_is_left_alone_until_it_is_let_go(lab: Lab, stack: Sta
     stack.vxctl("mode", "default", "--network", "kept")
     await_healed(stack, spared)
 
-    stack.vxctl("pause", node.name, "--why", "a test")
+    stack.vxctl("pause", node.name, "--reason", "a test")
     await_true(lambda: not running(stack, node), "the run under way is over")
     runs = len(stack.ask(f"/api/v1/runs?node={node.name}"))
     spared, removed = lab.plant_orphan(node, other), lab.plant_orphan(lab.nodes[2], other)

@@ -14,7 +14,7 @@ OBSERVED = Mode.OBSERVE
 def orphan(vni: int, urgency: Urgency = Urgency.UNKNOWN) -> Judgement:
     """An orphan of this VNI."""
     device = leaked(identity(ifindex=vni, vni=vni, name=f"vx-{vni:06x}-n0fxr"))
-    return Judgement(device, Verdict.ORPHAN, "why", urgency)
+    return Judgement(device, Verdict.ORPHAN, "reason", urgency)
 
 
 def decide(

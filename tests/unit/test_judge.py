@@ -192,7 +192,7 @@ def test_each_device_is_judged_by_its_own_proof() -> None:
     judgements = judge(
         [leaked(), recreated],
         Networks.of((), (), PORT),
-        lambda device, _: Found(Proof.UNWANTED if device is not recreated else None, "why"),
+        lambda device, _: Found(Proof.UNWANTED if device is not recreated else None, "reason"),
     )
     assert [each.verdict for each in judgements] == [Verdict.ORPHAN, Verdict.SETTLING]
 

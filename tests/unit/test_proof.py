@@ -119,7 +119,7 @@ def test_a_rejection_after_it_went_idle_proves_it_dead_at_once(device: Device) -
 
 
 @pytest.mark.parametrize(
-    ("clock", "rejection", "why"),
+    ("clock", "rejection", "reason"),
     [
         (Clock(5.0), rejected(5.0 - ATTEMPT_SECONDS), "known to carry nothing only since"),
         (Clock(5.0), rejected(6.0), "known to carry nothing only since"),
@@ -140,11 +140,11 @@ def test_a_rejection_after_it_went_idle_proves_it_dead_at_once(device: Device) -
     ],
 )
 def test_a_rejection_that_may_be_about_something_else_proves_nothing(
-    clock: Clock, rejection: Rejection, why: str
+    clock: Clock, rejection: Rejection, reason: str
 ) -> None:
     found = prove(clock=clock, desired=[network()], rejections=[rejection])
     assert found.proof is not Proof.REJECTED
-    assert why in found.words
+    assert reason in found.words
 
 
 def test_long_after_another_device_went_a_rejection_proves_again() -> None:
@@ -239,7 +239,7 @@ def test_what_the_swarm_does_not_want_goes_after_the_grace_period(
 
 
 @pytest.mark.parametrize(
-    ("reading", "why", "wants"),
+    ("reading", "reason", "wants"),
     [
         (read(60.0), "has not been read for this node since", True),
         (read(61.0), "has not been read for this node since", True),
@@ -250,11 +250,11 @@ def test_what_the_swarm_does_not_want_goes_after_the_grace_period(
     ids=["as it went idle", "before that", "before a restart", "never", "not ready"],
 )
 def test_a_word_of_the_swarm_that_may_be_of_before_proves_nothing(
-    reading: SwarmReading, why: str, wants: bool
+    reading: SwarmReading, reason: str, wants: bool
 ) -> None:
     found = prove(clock=Clock(60.0), reading=reading)
     assert found.proof is None
-    assert why in found.words
+    assert reason in found.words
     assert found.wants_reading is wants
     assert found.again is None, "when the Swarm was read, the controller asks again"
 

@@ -67,7 +67,7 @@ LONGEST_STARVED = 120.0
 leak that nobody trips over."""
 
 
-class ActorAndReason(NamedTuple):
+class SwarmWord(NamedTuple):
     """What the Swarm said once."""
 
     wanted: frozenset[int]
@@ -93,7 +93,7 @@ class NodeStory(RuleBasedStateMachine):
         self.ready_since: float | None = 0.0
         self.wanted: frozenset[int] = frozenset()
         """VNIs of networks that the Swarm wants here, besides that of the held-up join."""
-        self.said: list[ActorAndReason] = []
+        self.said: list[SwarmWord] = []
         self.rejections: list[Rejection] = []
         self.next = 1
         self.checked = 0
@@ -205,7 +205,7 @@ class NodeStory(RuleBasedStateMachine):
         holding = frozenset() if self.held is None else frozenset({self.held.vni})
         ready = None if self.ready_since is None else self.node.seconds - self.ready_since
         reading = SwarmReading(after=self.node.clock.stamp(), ready_seconds=ready)
-        self.said.append(ActorAndReason(self.wanted | holding, reading))
+        self.said.append(SwarmWord(self.wanted | holding, reading))
 
     @rule(vni=st.sampled_from(VNIS))
     def a_task_is_rejected(self, vni: int) -> None:
@@ -320,7 +320,7 @@ class NodeStory(RuleBasedStateMachine):
         said = (
             self.said[-1 - late]
             if late < len(self.said)
-            else ActorAndReason(frozenset(), SwarmReading())
+            else SwarmWord(frozenset(), SwarmReading())
         )
         return self.node.run(
             desired=[network(*said.wanted)] if said.wanted else [],

@@ -42,7 +42,7 @@ def test_the_subnet_of_the_error_is_looked_up_in_the_tasks_own_networks(
 
 
 @pytest.mark.parametrize(
-    ("error", "names", "networks", "vni", "why"),
+    ("error", "names", "networks", "vni", "reason"),
     [
         (FAULT.format('"10.9.9.0/24"'), ["shop"], NETWORKS, None, "no network of the task has it"),
         (FAULT.format('"10.0.1.0/24"'), ["mail"], NETWORKS, None, "no network of the task has it"),
@@ -75,11 +75,11 @@ def test_the_subnet_of_the_error_is_looked_up_in_the_tasks_own_networks(
     ],
 )
 def test_what_cannot_be_told_for_certain_is_in_doubt(
-    error: str, names: list[str], networks: tuple[SwarmNetwork, ...], vni: int | None, why: str
+    error: str, names: list[str], networks: tuple[SwarmNetwork, ...], vni: int | None, reason: str
 ) -> None:
     found = blamed(error, *names, networks=networks)
     assert found.vni == vni
-    assert why in (found.doubt or "")
+    assert reason in (found.doubt or "")
 
 
 def test_an_error_without_a_subnet_is_about_the_only_one_that_the_task_has() -> None:

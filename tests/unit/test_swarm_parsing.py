@@ -177,11 +177,11 @@ def test_a_task(raw: dict[str, Any], parsed: SwarmTask | None) -> None:
     ],
 )
 def test_a_task_counts_while_swarm_wants_it_there(desired: str, state: str, wanted: bool) -> None:
-    parsed = _task(running(DesiredState=desired, Status={"State": state, "Err": "why"}))
+    parsed = _task(running(DesiredState=desired, Status={"State": state, "Err": "reason"}))
     assert parsed is not None
     assert parsed.wanted is wanted
     assert parsed.running is (state == "running")
-    assert parsed.error == "why"
+    assert parsed.error == "reason"
     assert parsed.ending is (wanted and desired in ("shutdown", "remove"))
 
 

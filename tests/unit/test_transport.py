@@ -103,7 +103,7 @@ def test_any_number_of_refusals_is_told_in_few_lines() -> None:
     refusals = Refusals(lambda: now)
     with capture_logs() as said:
         for _ in range(1_000):
-            refusals.add("why")
+            refusals.add("reason")
             refusals.tell()
         now = 10.0
         refusals.tell()
@@ -111,7 +111,7 @@ def test_any_number_of_refusals_is_told_in_few_lines() -> None:
         now = 100.0
         refusals.tell()
     assert counts(said) == [1, 999]
-    assert said[0]["newest_because"] == "why"
+    assert said[0]["newest_because"] == "reason"
 
 
 def counts(said: list[MutableMapping[str, Any]]) -> list[int]:

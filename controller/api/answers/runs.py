@@ -46,7 +46,7 @@ class RequeueAnswer(Answer):
     node_state: str
     """What the Swarm says: a node that is down is run when it is up again."""
     actor: str
-    why: str | None
+    reason: str | None
     requested_at: datetime
     waits_for_run: UUID | None
     """The run that is under way, after which the node is run again; None: nothing is in the way."""
