@@ -196,3 +196,29 @@ def test_plain_yaml_is_read() -> None:
         "k": "l: 'm'\n\n  n\n",
         "o": "p",
     }
+
+
+# CONTRIBUTING.md
+
+
+def _exercise() -> list[tuple[str, str, str]]:
+    """File, old lines and new lines of each change in "Your first change"."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    section = text.split("\n## Your first change\n")[1].split("\n## ")[0]
+    changes = []
+    for block in re.findall(r"```diff\n--- (.+?)```", section, re.DOTALL):
+        name, *lines = block.splitlines()
+        old, new = (
+            "\n".join(line[1:] for line in lines if line.startswith(sign)) + "\n" for sign in "-+"
+        )
+        changes.append((name, old, new))
+    return changes
+
+
+def test_the_exercise_for_newcomers_changes_lines_that_are_there() -> None:
+    changes = _exercise()
+    assert [name.partition("/")[0] for name, _, _ in changes] == ["tests", "worker", "docs"]
+    for name, old, new in changes:
+        content = (ROOT / name).read_text()
+        # Who is doing the exercise runs this test as well.
+        assert content.count(old) + content.count(new) == 1, f"{name}: {old}"
