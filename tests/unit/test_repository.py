@@ -1,5 +1,6 @@
 """The files for people who contribute agree with the tree, the Makefile and one another."""
 
+import os
 import re
 import subprocess
 import tomllib
@@ -18,7 +19,11 @@ FORMS: Final = ROOT / ".github" / "ISSUE_TEMPLATE"
 
 
 def _lines_of(*command: str) -> list[str]:
-    run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    # A make that runs these tests hands its own flags down.
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    run = subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    )
     return run.stdout.splitlines()
 
 
