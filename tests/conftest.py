@@ -29,6 +29,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=8.0,
         help="for how many seconds a dockerd is held up",
     )
+    parser.addoption(
+        "--update-scenarios",
+        action="store_true",
+        help="write the actual tables into tests/scenarios/*.txt; look at the difference afterwards",
+    )
 
 
 def cannot(reason: str) -> None:
