@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from contract.messages import DeviceIdentity, DeviceReport, ReconcileReport
+from contract.messages import DeviceIdentity, DeviceReport, JournalEntry, ReconcileReport
 from tests.scenarios.errors import ScenarioError
 from tests.scenarios.language import expectation
 from tests.scenarios.table import Row
@@ -82,23 +82,41 @@ def report(world: World) -> Sequence[Row]:
     ]
 
 
-@expectation(
-    "audit", "STAGE", "DEVICE", "NETNS", "IFINDEX", "VNI", "PORT", "URGENCY", "NETWORK", "REASON"
+_ENTRY: Final = (
+    "STAGE",
+    "DEVICE",
+    "NETNS",
+    "IFINDEX",
+    "VNI",
+    "PORT",
+    "URGENCY",
+    "NETWORK",
+    "REASON",
 )
+
+
+def _entry(entry: JournalEntry) -> Row:
+    return {
+        **_identity(entry.identity),
+        "STAGE": entry.stage,
+        "URGENCY": entry.urgency,
+        "NETWORK": entry.network_id or "",
+        "REASON": entry.reason,
+    }
+
+
+@expectation("audit", *_ENTRY)
 def audit(world: World) -> Sequence[Row]:
     """What the controller has stored of the worker's journal since the last `expect audit`."""
     told = [each for each in world.controller.entries if each.run_id != world.node.padding]
     new, world.entries_seen = told[world.entries_seen :], len(told)
-    return [
-        {
-            **_identity(each.identity),
-            "STAGE": each.stage,
-            "URGENCY": each.urgency,
-            "NETWORK": each.network_id or "",
-            "REASON": each.reason,
-        }
-        for each in new
-    ]
+    return [_entry(each) for each in new]
+
+
+@expectation("journal", *_ENTRY)
+def journal(world: World) -> Sequence[Row]:
+    """What the worker's journal holds: what the controller has not acknowledged."""
+    return [_entry(each) for each in world.node.journal()]
 
 
 @expectation("kernel", "DEVICE", "NETNS", "IFINDEX", "VNI", "PORT", "STATE")

@@ -48,7 +48,7 @@ def kernel_device(world: World, given: Arguments) -> None:
 @command(f"kernel set NAME [netns=NETNS] {_SHAPE}")
 def kernel_set(world: World, given: Arguments) -> None:
     """A device changes."""
-    world.node.kernel.put(_shaped(world.device(given["NAME"], given.get("netns")), given))
+    world.node.kernel.change(_shaped(world.device(given["NAME"], given.get("netns")), given))
 
 
 @command("kernel move NAME to=NETNS as=NAME [netns=NETNS]")

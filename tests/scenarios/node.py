@@ -17,7 +17,7 @@ from uuid import uuid4
 from structlog.testing import capture_logs
 
 from contract.errors import OperatorError
-from contract.messages import ReconcileReport, ReconcileRequest
+from contract.messages import JournalEntry, ReconcileReport, ReconcileRequest
 from contract.verdicts import Mode, Stage, Urgency
 from tests.builders import identity
 from tests.fake_clock import Clock
@@ -29,6 +29,7 @@ from worker.journal import MAX_PENDING, Journal, Record
 from worker.judge import SANDBOX_GRACE_SECONDS
 from worker.proof import Waits
 from worker.reconcile import Reconciler
+from worker.view import Device
 
 _BELIEVED_GAP_SECONDS = 10.0
 """What a look may come late beyond the grace period, as `worker.agent` has it."""
@@ -50,7 +51,14 @@ class WorkerKilled(BaseException):
 
 
 class NodeKernel(FakeKernel):
-    """A fake kernel that `vxlan-worker scan` can close."""
+    """A fake kernel in which a device can change, and that `vxlan-worker scan` can close."""
+
+    def change(self, device: Device) -> None:
+        """Let a device look otherwise; it stays in its link group."""
+        ifindex, group = device.identity.ifindex, self.group_of(device.identity.ifindex)
+        self.put(device)
+        if device.identity.place.is_host and group:
+            self._groups[ifindex] = group
 
     def close(self) -> None:
         """Do nothing."""
@@ -146,6 +154,12 @@ class Node:
         assert self._journal is not None
         entry = Record(self.padding, Stage.REFUSED, identity(), Urgency.STALE, None, "-", "-")
         self._journal.append([entry] * MAX_PENDING)
+
+    def journal(self) -> Sequence[JournalEntry]:
+        """What the journal holds, less what only fills it."""
+        assert self._journal is not None
+        pending = self._journal.pending(2 * MAX_PENDING)
+        return [each for each in pending if each.run_id != self.padding]
 
     def close(self) -> None:
         """End the worker."""
