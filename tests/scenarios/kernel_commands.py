@@ -9,7 +9,7 @@ from tests.fake_kernel import Operation
 from tests.scenarios.errors import ScenarioError
 from tests.scenarios.language import command
 from tests.scenarios.usage import Arguments
-from tests.scenarios.world import World, netns
+from tests.scenarios.world import World, read_netns
 from worker.port import KernelError, NotPermittedError
 from worker.view import Device, Identity, VethPair, VxlanFlag
 
@@ -22,7 +22,7 @@ _KIND: Final = "[port=PORT] [flags=FLAGS] [born-elsewhere] [ipv6] [apart] [ifind
 @command(f"kernel device NAME netns=NETNS vni=VNI {_SHAPE} {_KIND}")
 def kernel_device(world: World, given: Arguments) -> None:
     """A VXLAN device appears; without a word of more it looks as a leaked one does."""
-    place = netns(given["netns"])
+    place = read_netns(given["netns"])
     port, ifindex = given.number("port"), given.number("ifindex")
     identity = Identity(
         place,
@@ -59,7 +59,7 @@ def kernel_move(world: World, given: Arguments) -> None:
     world.node.kernel.vanish(old.place, old.ifindex)
     world.node.kernel.put(
         device._replace(
-            identity=old._replace(place=netns(given["to"]), name=given["as"]),
+            identity=old._replace(place=read_netns(given["to"]), name=given["as"]),
             up=False,
             master=None,
             endpoints=0,
@@ -78,19 +78,19 @@ def kernel_delete(world: World, given: Arguments) -> None:
 @command("kernel bridge netns=NETNS ifindex=IFINDEX")
 def kernel_bridge(world: World, given: Arguments) -> None:
     """Something that is no VXLAN device has this ifindex now."""
-    world.node.kernel.put_other(netns(given["netns"]), given.whole("ifindex"))
+    world.node.kernel.put_other(read_netns(given["netns"]), given.whole("ifindex"))
 
 
 @command("kernel end-netns NETNS")
 def kernel_end_netns(world: World, given: Arguments) -> None:
     """A namespace goes, with all devices in it."""
-    world.node.kernel.end_namespace(netns(given["NETNS"]))
+    world.node.kernel.end_namespace(read_netns(given["NETNS"]))
 
 
 @command("kernel netns-file NETNS PATH")
 def kernel_netns_file(world: World, given: Arguments) -> None:
     """A namespace has a file in Docker's directory."""
-    nsid = netns(given["NETNS"]).nsid
+    nsid = read_netns(given["NETNS"]).nsid
     if nsid is None:
         raise ScenarioError("the host's namespace has no file of Docker's")
     world.node.kernel.files[nsid] = given["PATH"]

@@ -126,7 +126,7 @@ def checked_name(name: str) -> str:
     return name
 
 
-def netns(text: str) -> Place:
+def read_netns(text: str) -> Place:
     """Read `host` or `nsid:4`."""
     if not _NETNS.fullmatch(text):
         raise ScenarioError(f"{text!r} is no network namespace: write host, or nsid:4")
