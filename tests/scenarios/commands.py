@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Final
 
 from contract.verdicts import Mode
-from controller.breaker import Limits
+from controller.safety.breaker import BreakerLimits
 from tests.fake_swarm import swarm_id
 from tests.scenarios.controller import LIFETIME, Terms
 from tests.scenarios.errors import ScenarioError
@@ -190,7 +190,7 @@ def watch(world: World, given: Arguments) -> None:
 @command("controller budget NUMBER")
 def controller_budget(world: World, given: Arguments) -> None:
     """How many devices the breaker lets this node remove."""
-    world.controller.limits = Limits(node_removals=given.whole("NUMBER"))
+    world.controller.limitations = BreakerLimits(node_removals=given.whole("NUMBER"))
 
 
 @command("worker start [mode=MODE] [max-removals=NUMBER] [grace=DURATION] [unclaimed=DURATION]")

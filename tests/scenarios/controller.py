@@ -19,13 +19,18 @@ from contract.messages import (
     Rejection,
 )
 from contract.verdicts import Mode
-from controller.breaker import Limits
-from controller.swarm.blame import blame
+from controller.safety.breaker import BreakerLimits
+from controller.swarm.cause import cause_of
+from controller.swarm.desired import Wants, desired_state
+from controller.swarm.model import (
+    SwarmError,
+    SwarmNetwork,
+    SwarmNode,
+    SwarmTask,
+)
 from controller.swarm.readings import Readings
 from controller.swarm.rejections import Rejections
 from controller.swarm.store import READY
-from controller.swarm.values import SwarmError, SwarmNetwork, SwarmNode, SwarmTask
-from controller.swarm.wanted import Wants, desired_state
 from tests.fake_clock import Clock
 from tests.scenarios.manager import FakeManager
 
@@ -73,7 +78,7 @@ class Controller:
         self.rejections: list[tuple[str, Rejection]] = []
         self.entries: list[JournalEntry] = []
         self.unreadable: str | None = None
-        self.limits = Limits()
+        self.limitations = BreakerLimits()
         self.readings = Readings(now=clock.monotonic)
         self._manager = manager
         self._clock = clock
@@ -114,7 +119,7 @@ class Controller:
             if task.id in self._told:
                 continue
             self._told.add(task.id)
-            found = blame(task, self.networks)
+            found = cause_of(task, self.networks)
             told = Rejection(
                 task_id=task.id,
                 at=task.since or self._clock(),
@@ -152,7 +157,7 @@ class Controller:
             ),
             acknowledged=self._acknowledgement(),
             fence=terms.fence,
-            max_removals=self.limits.left(self._removals),
+            max_removals=self.limitations.left(self._removals),
             reading=self.readings.of(terms.to) if terms.tells_reading else None,
             rejections=tuple(each for node_id, each in self.rejections if node_id == terms.to),
         )

@@ -21,7 +21,7 @@ def _report(world: World) -> ReconcileReport:
 def _identity(identity: DeviceIdentity) -> dict[str, str]:
     return {
         "DEVICE": identity.name,
-        "NETNS": identity.place,
+        "NETNS": identity.netns,
         "IFINDEX": str(identity.ifindex),
         "VNI": str(identity.vni),
         "PORT": str(identity.port),
@@ -73,7 +73,7 @@ def report(world: World) -> Sequence[Row]:
         {
             "OUTCOME": told.outcome,
             "ERROR": told.error or "",
-            "LIMITS": "; ".join(told.limits),
+            "LIMITS": "; ".join(told.limitations),
             "MISSING": ", ".join(told.missing),
             "RECHECK": "" if told.recheck_after is None else f"{told.recheck_after:.1f} s",
             "WANTS-READING": _YES if told.wants_reading else "",
@@ -175,7 +175,7 @@ def scan(world: World) -> Sequence[Row]:
     return [
         {
             "DEVICE": each["device"],
-            "NETNS": each["place"],
+            "NETNS": each["netns"],
             "VNI": str(each["vni"]),
             "STATE": each["state"],
             "VERDICT": each["verdict"],

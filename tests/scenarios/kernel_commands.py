@@ -10,8 +10,13 @@ from tests.scenarios.errors import ScenarioError
 from tests.scenarios.language import command
 from tests.scenarios.usage import Arguments
 from tests.scenarios.world import World, read_netns
-from worker.port import KernelError, NotPermittedError
-from worker.view import Device, Identity, VethPair, VxlanFlag
+from worker.kernel.api import KernelError, NotPermittedError
+from worker.kernel.model import (
+    Device,
+    Identity,
+    VethPair,
+    VxlanFlag,
+)
 
 _BRIDGE: Final = 2
 _OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
@@ -22,10 +27,10 @@ _KIND: Final = "[port=PORT] [flags=FLAGS] [born-elsewhere] [ipv6] [apart] [ifind
 @command(f"kernel device NAME netns=NETNS vni=VNI {_SHAPE} {_KIND}")
 def kernel_device(world: World, given: Arguments) -> None:
     """A VXLAN device appears; without a word of more it looks as a leaked one does."""
-    place = read_netns(given["netns"])
+    netns = read_netns(given["netns"])
     port, ifindex = given.number("port"), given.number("ifindex")
     identity = Identity(
-        place,
+        netns,
         world.ifindex() if ifindex is None else ifindex,
         given["NAME"],
         given.whole("vni"),
@@ -33,8 +38,8 @@ def kernel_device(world: World, given: Arguments) -> None:
     )
     device = Device(
         identity=identity,
-        up=not place.is_host,
-        master=None if place.is_host else _BRIDGE,
+        up=not netns.is_host,
+        master=None if netns.is_host else _BRIDGE,
         addressed=False,
         flags=ALL_FLAGS if given.get("flags") is None else _flags(given["flags"]),
         foreign_birth=given.flag("born-elsewhere"),
@@ -56,10 +61,10 @@ def kernel_move(world: World, given: Arguments) -> None:
     """A device is moved to another namespace and renamed; there it is DOWN and without a master."""
     device = world.device(given["NAME"], given.get("netns"))
     old = device.identity
-    world.node.kernel.vanish(old.place, old.ifindex)
+    world.node.kernel.vanish(old.netns, old.ifindex)
     world.node.kernel.put(
         device._replace(
-            identity=old._replace(place=read_netns(given["to"]), name=given["as"]),
+            identity=old._replace(netns=read_netns(given["to"]), name=given["as"]),
             up=False,
             master=None,
             endpoints=0,
@@ -72,7 +77,7 @@ def kernel_move(world: World, given: Arguments) -> None:
 def kernel_delete(world: World, given: Arguments) -> None:
     """A device goes, and not by the worker."""
     identity = world.device(given["NAME"], given.get("netns")).identity
-    world.node.kernel.vanish(identity.place, identity.ifindex)
+    world.node.kernel.vanish(identity.netns, identity.ifindex)
 
 
 @command("kernel bridge netns=NETNS ifindex=IFINDEX")

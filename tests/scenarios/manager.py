@@ -7,7 +7,8 @@ from typing import Any
 from docker.errors import APIError
 
 from contract.verdicts import Mode
-from controller.swarm.manager import IGNORE_LABEL, MODE_LABEL, DockerSwarm
+from controller.safety.labels import IGNORE_LABEL, MODE_LABEL
+from controller.swarm.manager import DockerSwarm
 from tests.fake_docker import VNI_OPTION, Json
 from tests.fake_swarm import swarm_id
 

@@ -16,8 +16,8 @@ from uuid import uuid4
 
 from structlog.testing import capture_logs
 
-from contract.errors import OperatorError
 from contract.messages import JournalEntry, ReconcileReport, ReconcileRequest
+from contract.runtime.errors import OperatorError
 from contract.verdicts import Mode, Stage, Urgency
 from tests.builders import identity
 from tests.fake_clock import Clock
@@ -27,9 +27,9 @@ from worker import scan as scan_module
 from worker.idle import IdleClock
 from worker.journal import MAX_PENDING, Journal, Record
 from worker.judge import SANDBOX_GRACE_SECONDS
+from worker.kernel.model import Device
 from worker.proof import Waits
 from worker.reconcile import Reconciler
-from worker.view import Device
 
 _BELIEVED_GAP_SECONDS = 10.0
 """What a look may come late beyond the grace period, as `worker.agent` has it."""
@@ -57,7 +57,7 @@ class NodeKernel(FakeKernel):
         """Let a device look otherwise; it stays in its link group."""
         ifindex, group = device.identity.ifindex, self.group_of(device.identity.ifindex)
         self.put(device)
-        if device.identity.place.is_host and group:
+        if device.identity.netns.is_host and group:
             self._groups[ifindex] = group
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from tests.scenarios.controller import Controller
 from tests.scenarios.errors import ScenarioError
 from tests.scenarios.manager import FakeManager
 from tests.scenarios.node import Node, TickingClock
-from worker.view import Device, Place
+from worker.kernel.model import Device, Netns
 
 _NAME: Final = re.compile("[0-9a-z]{1,20}")
 _NETNS: Final = re.compile("host|nsid:[0-9]{1,9}")
@@ -98,7 +98,7 @@ class World:
         found = [
             each
             for each in self.node.kernel.devices()
-            if each.identity.name == name and netns in (None, str(each.identity.place))
+            if each.identity.name == name and netns in (None, str(each.identity.netns))
         ]
         if len(found) != 1:
             where = f" in {netns}" if netns else ""
@@ -126,8 +126,8 @@ def checked_name(name: str) -> str:
     return name
 
 
-def read_netns(text: str) -> Place:
+def read_netns(text: str) -> Netns:
     """Read `host` or `nsid:4`."""
     if not _NETNS.fullmatch(text):
         raise ScenarioError(f"{text!r} is no network namespace: write host, or nsid:4")
-    return Place.parse(text)
+    return Netns.parse(text)
