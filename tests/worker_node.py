@@ -43,6 +43,8 @@ class WorkerNode:
         self.path = folder / "journal.jsonl"
         self.kernel = FakeKernel(devices)
         self.seconds = 0.0
+        self.ahead = 0.0
+        """Seconds by which the time of day is wrong."""
         self._mode = mode
         self._max_removals = max_removals
         self.restart()
@@ -65,8 +67,8 @@ class WorkerNode:
 
     @property
     def now(self) -> datetime:
-        """The time of day."""
-        return EPOCH + timedelta(seconds=self.seconds)
+        """The time of day, as this node's clock shows it."""
+        return EPOCH + timedelta(seconds=self.seconds + self.ahead)
 
     def run(
         self,

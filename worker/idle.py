@@ -37,32 +37,37 @@ _STEP_SECONDS: Final = 1.0
 
 
 class Idle(NamedTuple):
-    """One stretch of carrying nothing.
+    """A stretch of idleness.
 
     Attributes:
         seconds: how long it has lasted.
         began: its beginning by the clock of this process, as in `Stamp.seconds`.
         since: its beginning by this machine's time of day; the later of two readings where that was set.
+        rejections_from: a rejection dated up to then may be older than the stretch. Later than `since`
+            where the time of day was set back: the highest that it had shown.
     """
 
     seconds: float
     began: float
     since: datetime
+    rejections_from: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """A moment.
+    """A time.
 
     Attributes:
         monotonic: by the clock that never goes back.
         at: by the time of day.
         ahead: seconds that the time of day was ahead of the other then.
+        highest: the highest that the time of day can have shown until then, as far as this process looked.
     """
 
     monotonic: float
     at: datetime
     ahead: float
+    highest: datetime
 
 
 class IdleClock:
@@ -90,15 +95,15 @@ class IdleClock:
         self._went: dict[int, tuple[int, _Start]] = {}
         self._looked_at = now()
         self._ahead = 0.0
+        self._highest = datetime.min.replace(tzinfo=UTC)
+        self._doubtful_until = self._highest
         self._lock = threading.Lock()
 
     def saw(self, devices: Iterable[Device]) -> None:
         """Take in a full look: start the clocks of what is idle, drop all others."""
         there = {device.identity: device.looks_dead for device in devices}
         with self._lock:
-            monotonic, at = self._now(), self._utcnow()
-            self._ahead = at.timestamp() - monotonic
-            now = _Start(monotonic, at, self._ahead)
+            now = self._start()
             self._miss(there, now)
             close = now.monotonic - self._looked_at <= self._believed_gap
             before = self._starts if close else {}
@@ -115,7 +120,22 @@ class IdleClock:
             if start is None:
                 return None
             seconds = self._now() - start.monotonic
-            return Idle(seconds, start.monotonic, self._by_now(start))
+            return Idle(seconds, start.monotonic, self._by_now(start), self._rejections_from(start))
+
+    def _start(self) -> _Start:
+        """Read both clocks."""
+        monotonic, at = self._now(), self._utcnow()
+        # Until it was set back, just now perhaps, it went on from the last look.
+        shown = datetime.fromtimestamp(monotonic + self._ahead, UTC)
+        self._highest = max(self._highest, at, shown)
+        if self._highest - at > timedelta(seconds=_STEP_SECONDS):
+            self._doubtful_until = self._highest
+        self._ahead = at.timestamp() - monotonic
+        return _Start(monotonic, at, self._ahead, self._highest)
+
+    def _rejections_from(self, start: _Start) -> datetime:
+        """Up to when a rejection may be older than a start, by a clock that was set back since."""
+        return max(self._by_now(start), start.highest, self._doubtful_until)
 
     def _miss(self, there: Mapping[Identity, bool], now: _Start) -> None:
         """Note which devices went that dockerd may have found in its way."""
@@ -149,10 +169,10 @@ class IdleClock:
         return start.at + timedelta(seconds=step) if step > _STEP_SECONDS else start.at
 
     def seen_since(self, identity: Identity) -> datetime | None:
-        """Since when it is known to be there, by this machine's time of day; None if it was not seen."""
+        """Since when it is known to be there, for a rejection to be about it; None if it was not seen."""
         with self._lock:
             first = self._first.get(identity)
-            return None if first is None else self._by_now(first)
+            return None if first is None else self._rejections_from(first)
 
     def went(self, vni: int) -> datetime | None:
         """When a device of this VNI went that dockerd may have found in its way; None: not lately."""

@@ -234,7 +234,12 @@ class RequestProver:
             return "it is dated in the future"
         if self.now - rejection.at > timedelta(seconds=REJECTION_SECONDS):
             return "it is old, and dockerd may have been started anew since"
-        if rejection.at - idle.since <= timedelta(seconds=ATTEMPT_SECONDS):
+        if rejection.at - idle.rejections_from <= timedelta(seconds=ATTEMPT_SECONDS):
+            if idle.rejections_from - idle.since > timedelta(seconds=ATTEMPT_SECONDS):
+                return (
+                    "this node's clock was set back: it had already shown "
+                    f"{format_time(idle.rejections_from)}, and no rejection up to then proves anything"
+                )
             return (
                 "the device is known to carry nothing only since "
                 f"{format_time(idle.since)}; the next rejection tells"

@@ -231,3 +231,60 @@ def test_since_when_a_device_is_there_is_known_whatever_it_does(clock: Clock, ti
     clock.saw([in_sandbox(endpoints=0)])
     assert clock.seen_since(in_sandbox(endpoints=0).identity) == since
     assert clock.seen_since(identity()) is None
+
+
+def rejections_from(clock: Clock, device: Device) -> datetime:
+    """From when on a rejection can be about a device."""
+    idle = clock.idle(device.identity)
+    assert idle is not None
+    assert clock.seen_since(device.identity) == idle.rejections_from
+    return idle.rejections_from
+
+
+@pytest.mark.parametrize("set_back", [0.5, 3600.0])
+@pytest.mark.parametrize("until_set_back", [0.0, 30.0])
+def test_a_device_made_after_the_clock_was_set_back_is_younger_than_all_the_clock_showed(
+    clock: Clock, time: Time, set_back: float, until_set_back: float
+) -> None:
+    clock.saw([])
+    time.now += until_set_back
+    newest = time.of_day
+    time.set_forward = -set_back
+    time.now += 0.1
+    clock.saw([leaked()])
+    assert rejections_from(clock, leaked()) >= newest
+    idle = clock.idle(leaked().identity)
+    assert idle is not None
+    assert idle.since == time.of_day, "a person is told the time of day"
+
+
+def test_a_device_that_was_there_when_the_clock_was_set_back_is_doubtful_as_long(
+    clock: Clock, time: Time
+) -> None:
+    """A rejection of before looks new again when the clock comes to its time."""
+    clock.saw([leaked()])
+    time.now += 5
+    clock.saw([leaked()])
+    newest = time.of_day
+    time.set_forward = -3600
+    clock.saw([leaked()])
+    assert rejections_from(clock, leaked()) == newest
+
+
+def test_after_the_doubtful_hour_a_device_counts_from_its_start(clock: Clock, time: Time) -> None:
+    clock.saw([])
+    time.set_forward = -10
+    clock.saw([])
+    time.now += 11
+    clock.saw([leaked()])
+    assert rejections_from(clock, leaked()) == time.of_day
+
+
+def test_a_clock_that_nobody_set_makes_nothing_doubtful(clock: Clock, time: Time) -> None:
+    clock.saw([leaked()])
+    began = time.of_day
+    for _ in range(5):
+        time.now += 5
+        time.set_forward -= 0.001
+        clock.saw([leaked()])
+    assert rejections_from(clock, leaked()) == began

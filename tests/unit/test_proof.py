@@ -39,11 +39,16 @@ class Clock:
     seconds: float | None = 60.0
     missed: float | None = None
     """How many seconds ago another dead device of the VNI was missed."""
+    set_back: float = 0.0
+    """Seconds by which the time of day was set back just before it went idle."""
 
     def idle(self, identity: Identity) -> Idle | None:
         if self.seconds is None:
             return None
-        return Idle(self.seconds, CLOCK - self.seconds, NOW - timedelta(seconds=self.seconds))
+        since = NOW - timedelta(seconds=self.seconds)
+        return Idle(
+            self.seconds, CLOCK - self.seconds, since, since + timedelta(seconds=self.set_back)
+        )
 
     def went(self, vni: int) -> datetime | None:
         return None if self.missed is None else NOW - timedelta(seconds=self.missed)
@@ -128,6 +133,11 @@ def test_a_rejection_after_it_went_idle_proves_it_dead_at_once(device: Device) -
         (Clock(), rejected(1.0, doubt="two subnets"), "two subnets"),
         (Clock(), rejected(1.0, vni=None, doubt="no such subnet"), "no such subnet"),
         (Clock(200.0, missed=30.0), rejected(1.0), "it may be about another device"),
+        (
+            Clock(50.0, set_back=49.0),
+            rejected(1.0),
+            "this node's clock was set back: it had already",
+        ),
     ],
     ids=[
         "as it went idle",
@@ -137,6 +147,7 @@ def test_a_rejection_after_it_went_idle_proves_it_dead_at_once(device: Device) -
         "in doubt",
         "of no VNI",
         "soon after another device went",
+        "by a clock that was set back",
     ],
 )
 def test_a_rejection_that_may_be_about_something_else_proves_nothing(

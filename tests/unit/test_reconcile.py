@@ -394,6 +394,26 @@ def test_a_device_that_replaced_a_dead_one_is_not_taken_for_a_rejection_written_
     assert "may be about another device" in report.devices[0].reason
 
 
+@pytest.mark.parametrize("ahead", [0.9, 12.0])
+def test_a_rejection_by_a_clock_that_was_set_back_takes_no_device_that_is_being_made(
+    tmp_path: Path, ahead: float
+) -> None:
+    node = WorkerNode(tmp_path)
+    node.ahead = ahead
+    node.clock.saw([])
+    node.seconds += 2
+    before = [rejection(node.now)]
+    node.ahead = 0
+    node.kernel.put(leaked())
+    node.run(desired=[network()], rejections=before)
+    node.seconds += ahead + 1
+    report = node.run(desired=[network()], rejections=before)
+    assert node.kernel.hits == []
+    assert "this node's clock was set back" in report.devices[0].reason
+    node.run(desired=[network()], rejections=[*before, rejection(node.now, task="new")])
+    assert len(node.kernel.hits) == 1, "the next rejection tells"
+
+
 def test_a_device_that_replaced_one_that_a_person_removed_is_not_taken_either(
     tmp_path: Path,
 ) -> None:

@@ -215,11 +215,23 @@ class NodeStory(RuleBasedStateMachine):
             self.rejections.append(rejection(self.node.now, vni=vni))
 
     @rule(seconds=st.floats(-1e4, 1e4), vni=st.one_of(st.none(), st.sampled_from(VNIS)))
-    def something_is_said_of_a_rejection(self, seconds: float, vni: int | None) -> None:
-        """In doubt, or by a clock that was set."""
-        if vni is None or seconds <= 0 or self.held is None:
-            at = self.node.now + timedelta(seconds=seconds)
-            self.rejections.append(rejection(at, vni=vni, doubt="x" if seconds <= 0 else None))
+    def a_task_is_rejected_in_doubt(self, seconds: float, vni: int | None) -> None:
+        at = self.node.now + timedelta(seconds=seconds)
+        self.rejections.append(rejection(at, vni=vni, doubt="x"))
+
+    @precondition(lambda self: self.held is None)
+    @rule(
+        ahead=st.sampled_from([0.9, 5.0, 3600.0]),
+        after=st.sampled_from([0.0, 20.0]),
+    )
+    def a_task_is_rejected_before_the_clock_is_set_back(self, ahead: float, after: float) -> None:
+        """By a clock that is ahead at a look of the worker; one without a look is a known limit."""
+        self.node.ahead = ahead
+        self.the_watch_looks()
+        self.node.seconds += after
+        # The next device to be made could be taken for the one that was in the way.
+        self.rejections.append(rejection(self.node.now, vni=VNIS[self.next % len(VNIS)]))
+        self.node.ahead = 0.0
 
     # What the worker does, and what goes wrong meanwhile.
 
@@ -310,6 +322,8 @@ class NodeStory(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.node.restart()
+        # It has not seen the clock ahead: a known limit.
+        self.rejections = [each for each in self.rejections if each.at <= self.node.now]
 
     def _let_the_dead_outstay(self) -> None:
         self.the_watch_looks()
