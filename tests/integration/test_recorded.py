@@ -116,7 +116,7 @@ def test_a_run_of_another_node_is_on_nobodys_word(
         ),
         pytest.param(
             [Verdict.IN_USE, Verdict.SETTLING, Verdict.ORPHAN],
-            ["was in_use, now settling: reason", "was settling, now orphan: why"],
+            ["was in_use, now settling: reason", "was settling, now orphan: reason"],
             id="left",
         ),
         pytest.param([Verdict.IN_USE] * 3, [], id="the same"),
@@ -124,7 +124,7 @@ def test_a_run_of_another_node_is_on_nobodys_word(
         pytest.param([Verdict.FOREIGN] * 2, ["first seen, now foreign: reason"], id="foreign"),
         pytest.param(
             [Verdict.CONFLICT, Verdict.FOREIGN],
-            ["first seen, now conflict: reason", "was conflict, now foreign: why"],
+            ["first seen, now conflict: reason", "was conflict, now foreign: reason"],
             id="conflict",
         ),
     ],
