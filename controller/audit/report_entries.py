@@ -5,7 +5,6 @@ Every row's id follows from what it is about, so that a report may be told any n
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
 from uuid import UUID, uuid5
 
 from sqlalchemy import select
@@ -22,27 +21,12 @@ from controller.db.models import (
 )
 from controller.db.states import CONTROLLER
 
-_NOT_OURS: Final = frozenset({Verdict.FOREIGN, Verdict.CONFLICT})
-
-
-class Change(NamedTuple):
-    """A device that is judged otherwise than in the report before; `was` is None at first sight."""
-
-    device: DeviceReport
-    was: Verdict | None
-
-
-def is_change(verdict: Verdict, was: Verdict | None) -> bool:
-    """Whether a verdict is to be recorded, given the one before it.
-
-    A device of Docker's that is new needs no row: it comes as settling or in use, like all of them,
-    and an orphan has its own (`detected`).
-    """
-    return verdict in _NOT_OURS if was is None else verdict is not was
+VerdictChange = tuple[DeviceReport, Verdict | None]
+"""A device as reported, and the verdict of the report before; None: the device is new."""
 
 
 def entries(
-    session: Session, node: Node, report: ReconcileReport, changes: Sequence[Change]
+    session: Session, node: Node, report: ReconcileReport, changes: Sequence[VerdictChange]
 ) -> list[Entry]:
     """What to record of a report; nothing if it tells nothing new.
 
@@ -85,9 +69,11 @@ class _Networks:
         return self.owners.get(vni) if network_id is None else self.by_id.get(network_id)
 
 
-def _networks(session: Session, report: ReconcileReport, changes: Sequence[Change]) -> _Networks:
+def _networks(
+    session: Session, report: ReconcileReport, changes: Sequence[VerdictChange]
+) -> _Networks:
     about: Iterator[JournalEntry | DeviceReport] = iter(
-        [*report.entries, *(each.device for each in changes)]
+        [*report.entries, *(device for device, _ in changes)]
     )
     pairs = {(each.network_id, each.identity.vni) for each in about}
     ids = {network_id for network_id, _ in pairs if network_id is not None}
@@ -126,7 +112,7 @@ def _requested(node: Node, run: Run) -> Entry:
 
 
 def _changed(
-    node: Node, report: ReconcileReport, change: Change, run: Run | None, networks: _Networks
+    node: Node, report: ReconcileReport, change: VerdictChange, run: Run | None, networks: _Networks
 ) -> Entry:
     told, was = change
     identity = told.identity

@@ -14,8 +14,6 @@ from sqlalchemy.orm import Session
 from contract.messages import DeviceReport, Drift, ReconcileReport
 from contract.verdicts import Verdict
 from controller import gate
-from controller.audit import report_entries
-from controller.audit.report_entries import Change
 from controller.db.models import Base, Device
 
 _BY_THE_WATCH: Final = "not told by the link watch"
@@ -24,6 +22,7 @@ _KEY: Final = ("node_id", "netns", "ifindex")
 _IDENTITY: Final = ("name", "vni", "port")
 _SAID: Final = ("verdict", "urgency", "network_id", "reason", "evidence", "proof", "netns_file")
 _WRITTEN: Final = (*_IDENTITY, *_SAID, "first_seen_at", "verdict_at", "judged_at")
+_NOT_OURS: Final = frozenset({Verdict.FOREIGN, Verdict.CONFLICT})
 _THE_ONE: Final = [_TABLE.c[name] == bindparam(f"the_{name}") for name in _KEY]
 _SELECT: Final = select(
     *(_TABLE.c[name] for name in (*_KEY, *_IDENTITY, *_SAID, "first_seen_at", "verdict_at"))
@@ -35,6 +34,13 @@ _DELETE: Final = delete(_TABLE).where(*_THE_ONE)
 
 _Stored = Mapping[tuple[str, int], Row[Any]]
 """The devices of a node by place and ifindex."""
+
+
+class Change(NamedTuple):
+    """A device whose verdict is another than in the report before; `was` is None for a new device."""
+
+    device: DeviceReport
+    was: Verdict | None
 
 
 class _Difference(NamedTuple):
@@ -109,7 +115,7 @@ def _compare(
         row = stored.get(key)
         same = row if row is not None and row[3:6] == _identity(device) else None
         was = None if same is None or same.evidence == _BY_THE_WATCH else same.verdict
-        if report_entries.is_change(device.verdict, was):
+        if _is_change(device.verdict, was):
             yield Change(device, was)
         if device.removed:
             continue
@@ -130,6 +136,15 @@ def _compare(
         device_told = told.get((netns, ifindex))
         if device_told is None or device_told.removed:
             difference.gone.append(_the(report.node_id, netns, ifindex))
+
+
+def _is_change(verdict: Verdict, was: Verdict | None) -> bool:
+    """Whether the audit trail records this verdict, given the one before it.
+
+    A new device of Docker's gets no row: every one begins as settling or in use, and an orphan has its
+    own row (`detected`).
+    """
+    return verdict in _NOT_OURS if was is None else verdict is not was
 
 
 def _identity(device: DeviceReport) -> tuple[object, ...]:

@@ -115,7 +115,7 @@ def fails_late_for_two(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Non
             raise error
         return entries(session, node, told, *more)
 
-    monkeypatch.setattr("controller.runs.intake.recorded.entries", fails)
+    monkeypatch.setattr("controller.runs.intake.report_entries.entries", fails)
 
 
 def late() -> list[str]:

@@ -112,19 +112,19 @@ def test_a_run_of_another_node_is_on_nobodys_word(
     ("verdicts", "changes"),
     [
         pytest.param(
-            [Verdict.SETTLING, Verdict.IN_USE], ["was settling, now in_use: why"], id="up"
+            [Verdict.SETTLING, Verdict.IN_USE], ["was settling, now in_use: reason"], id="up"
         ),
         pytest.param(
             [Verdict.IN_USE, Verdict.SETTLING, Verdict.ORPHAN],
-            ["was in_use, now settling: why", "was settling, now orphan: why"],
+            ["was in_use, now settling: reason", "was settling, now orphan: reason"],
             id="left",
         ),
         pytest.param([Verdict.IN_USE] * 3, [], id="the same"),
         pytest.param([Verdict.ORPHAN], [], id="an orphan at first sight: it has its own row"),
-        pytest.param([Verdict.FOREIGN] * 2, ["first seen, now foreign: why"], id="foreign"),
+        pytest.param([Verdict.FOREIGN] * 2, ["first seen, now foreign: reason"], id="foreign"),
         pytest.param(
             [Verdict.CONFLICT, Verdict.FOREIGN],
-            ["first seen, now conflict: why", "was conflict, now foreign: why"],
+            ["first seen, now conflict: reason", "was conflict, now foreign: reason"],
             id="conflict",
         ),
     ],
