@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import httpx
 
+from contract.runtime.restart import EXIT_RESTART
 from tests.servers import Server
 
 VXCTL: Final = str(Path(sys.executable).parent / "vxctl")
@@ -91,8 +92,20 @@ class ControllerProcess(Server):
         assert self._process.poll() is None, self.log()
         return self.answers(200)
 
+    def supervise(self) -> None:
+        """Start it again if it ended for that, as a supervisor would."""
+        if self._process is not None and self._process.poll() == EXIT_RESTART:
+            self.launch()
+
+    def await_restart(self) -> None:
+        """Wait until it has ended to be started again, and start it."""
+        assert self._process is not None
+        assert self._process.wait(_TIMEOUT_SECONDS) == EXIT_RESTART
+        self.start()
+
     def answers(self, status: int) -> bool:
         """Whether `/readyz` answers so."""
+        self.supervise()
         try:
             return httpx.get(f"{self.url}/readyz", timeout=5).status_code == status
         except httpx.TransportError:

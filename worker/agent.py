@@ -25,7 +25,7 @@ from contract.runtime.broker import (
     waiting,
 )
 from contract.runtime.errors import OperatorError
-from contract.runtime.restart import failures_before, restart
+from contract.runtime.restart import exit_for_restart
 from contract.verdicts import Mode, Outcome
 from worker.access import open_kernel
 from worker.idle import HINT_SECONDS, IdleClock
@@ -83,8 +83,7 @@ class Agent:
             silence=settings.silence_seconds,
             ping=self._ping,
             hello=self._say_hello,
-            hung=lambda reason, failures: restart(reason, failures=failures),
-            failures=failures_before(),
+            hung=exit_for_restart,
         )
         """Whoever gives the worker a process of its own may start it; it ends with the agent."""
         app.task(name=RECONCILE_TASK)(self.reconcile)

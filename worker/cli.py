@@ -25,11 +25,10 @@ def _main(arguments: list[str]) -> int:
     match arguments:
         case ["run", *options]:
             try:
-                from contract.runtime.restart import persist
                 from worker.run import run
                 from worker.settings import WorkerSettings
 
-                persist(lambda: run(WorkerSettings.load(options)))
+                run(WorkerSettings.load(options))
             except OperatorError as error:
                 print_error(error)
                 return 2

@@ -30,7 +30,6 @@ class Watchdog:
         ping: puts a message into this node's own queue, or raises any exception.
         hello: leaves a Hello with its reason for the controllers.
         hung: see `contract.runtime.selftest.SelfTest`.
-        failures: how often in a row a new process had not helped.
         clock: seconds that only grow.
     """
 
@@ -40,14 +39,13 @@ class Watchdog:
         silence: float,
         ping: Callable[[], None],
         hello: Callable[[str], None],
-        hung: Callable[[str, int], None],
-        failures: int = 0,
+        hung: Callable[[str], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._silence = silence
         self._hello = hello
         self._clock = clock
-        self._test = SelfTest(silence=silence, ping=ping, hung=hung, failures=failures, clock=clock)
+        self._test = SelfTest(silence=silence, ping=ping, hung=hung, clock=clock)
         self._lock = threading.Lock()
         self._asked_at = clock()
         self._overdue_at = clock() + silence

@@ -1,11 +1,11 @@
 """Whether the consumer of a queue still consumes, judged end to end and never by TCP.
 
-A consumer can hang although its connection is fine, or seems to be (celery issues 8030, 8091 and 10205,
-kombu pull request 490): the process lives, and takes nothing from its queue any more. So a process
-whose queue has been quiet puts a ping there by another connection. Whatever is taken proves that the
-consumer lives, ping or not. Nothing is taken although two pings were put there: it hangs, and a new
-process is the one cure that helps against every cause of it. A ping that cannot be put there proves
-nothing about the consumer: the broker is away, and the consumer is to find it again by itself.
+A consumer can hang although its connection is or seems fine (celery issues 8030, 8091 and 10205, kombu
+pull request 490): the process lives, and takes nothing from its queue any more. So a process whose
+queue has been quiet puts a ping there by another connection. Any message taken proves that the consumer
+lives, ping or not. None taken in spite of two pings: it hangs, and only a new process cures every cause
+of that. A ping that cannot be published proves nothing about the consumer: the broker is away, and the
+consumer reconnects by itself.
 """
 
 import threading
@@ -19,31 +19,26 @@ import structlog
 log = structlog.get_logger(__name__)
 
 PINGS: Final = 2
-"""So many without an answer mean a hang: one may be lost, to a flushed broker for example."""
+"""Unanswered pings that mean a hang: one alone may be lost, to a flushed broker for example."""
 
-MAX_SILENCE_SECONDS: Final = 600.0
-"""Seconds to which the silence grows, doubling, while new processes do not help either."""
-
-_MIN_PATIENCE: Final = 1.0
+_MIN_PATIENCE_SECONDS: Final = 1.0
 
 RECONNECT_SECONDS: Final = 35.0
-"""How long a consumer may take to find a broker again that was away: more than Celery's longest pause."""
+"""Time for a consumer to reconnect after an outage: more than Celery's longest pause."""
 
 MAX_TASK_SECONDS: Final = 300.0
-"""Seconds after which a task that does not end is a hang too; before that it is only long."""
+"""A task that lasts longer hangs too."""
 
 
 class SelfTest:
     """Tests the one consumer of this process. Thread-safe; one thread calls `step`.
 
     Args:
-        silence: seconds without anything taken from the queue after which a ping is sent; a quarter of
-            it, and a second at the least, is given to each ping.
+        silence: seconds without a message from the queue until a ping is sent; a quarter of it, but
+            at least a second, is then waited for each ping.
         ping: puts a message into the queue, or raises any exception.
-        hung: told the reason and how often in a row this has happened; it should not return. No task
-            begins while it is at work.
-        failures: how often in a row it had happened before this process.
-        clock: seconds that only grow.
+        hung: called with the reason; should not return. No task begins meanwhile.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -51,14 +46,12 @@ class SelfTest:
         *,
         silence: float,
         ping: Callable[[], None],
-        hung: Callable[[str, int], None],
-        failures: int = 0,
+        hung: Callable[[str], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._silence = silence
         self._ping = ping
         self._hung = hung
-        self._failures = failures
         self._clock = clock
         self._lock = threading.Lock()
         self._heard_at = clock()
@@ -70,12 +63,12 @@ class SelfTest:
 
     @property
     def broker_error(self) -> str | None:
-        """Why the broker takes no messages, as the newest ping learned; None: it takes them."""
+        """The error of the newest ping; None: the broker takes messages."""
         return self._broker_error
 
     @property
     def passed(self) -> bool:
-        """Whether the consumer is known to live: no ping has been tried since it last took something."""
+        """Whether the consumer is known to live: no ping was tried since it last took a message."""
         return self._pinged_at is None
 
     @contextmanager
@@ -92,7 +85,7 @@ class SelfTest:
                 self._heard()
 
     def step(self) -> float:
-        """Do what it is time for; return after how many seconds to come again."""
+        """Ping or conclude, if it is time to; return the seconds until the next call."""
         with self._lock:
             if (left := self._left()) > 0:
                 # A task may end long before it counts as endless, and the silence begins then.
@@ -113,21 +106,18 @@ class SelfTest:
             return self._left()
 
     def _left(self) -> float:
-        """Seconds until there is something to do."""
         if self._busy:
             since, pause = self._heard_at, MAX_TASK_SECONDS
         elif self._pinged_at is None:
-            longest = max(self._silence, MAX_SILENCE_SECONDS)
-            since, pause = self._heard_at, min(self._silence * 2**self._failures, longest)
+            since, pause = self._heard_at, self._silence
         else:
-            since, pause = self._pinged_at, max(self._silence / 4, _MIN_PATIENCE)
+            since, pause = self._pinged_at, max(self._silence / 4, _MIN_PATIENCE_SECONDS)
             if self._was_away and self._unanswered == 1:
                 pause = max(pause, RECONNECT_SECONDS)
         return since + pause - self._clock()
 
     def _heard(self) -> None:
         self._heard_at, self._pinged_at, self._unanswered = self._clock(), None, 0
-        self._failures = 0
         self._was_away = False
         self._note(None)
 
@@ -138,15 +128,13 @@ class SelfTest:
             if self._busy
             else f"the consumer has taken nothing for {quiet:.0f} s, nor the {PINGS} pings in its queue"
         )
-        self._failures += 1
         self._heard_at = self._pinged_at = self._clock()
         self._unanswered = 0
-        self._hung(reason, self._failures)
+        self._hung(reason)
 
     def _note(self, error: str | None) -> None:
-        """Remember whether the broker takes messages; say so when that changes."""
         if error is not None:
-            # The consumer has lost it as well, and may need a while to find it again.
+            # The consumer has lost it as well, and needs time to reconnect.
             self._was_away = True
             self._unanswered = 0
         before, self._broker_error = self._broker_error, error

@@ -4,12 +4,11 @@ import gc
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 import uvicorn
@@ -20,7 +19,7 @@ from contract.local import LocalWorker
 from contract.runtime.broker import celery_app, check_broker, queue_for_controller
 from contract.runtime.errors import OperatorError
 from contract.runtime.logs import configure_logging
-from contract.runtime.restart import restart, was_restarted
+from contract.runtime.restart import exit_for_restart
 from contract.verdicts import Mode
 from controller.api import IDENTITY_HEADER
 from controller.api.app import build
@@ -43,9 +42,6 @@ _STOP_SECONDS: Final = 5.0
 _SWITCH_SECONDS: Final = 0.0005
 """After so long a thread that computes lets another go on; Python's 5 ms are long for a person's request,
 which has to wait for its turn some twenty times. It costs no measurable throughput."""
-_RETRY_SECONDS: Final = 2.0
-
-_T = TypeVar("_T")
 
 
 def run(
@@ -68,11 +64,11 @@ def run(
     configure_logging(level=settings.log_level)
     listener = _listen(settings.listen)
     swarm = DockerSwarm(settings.docker_host)
-    _need(swarm.check)
+    swarm.check()
     app = celery_app("controller", broker_url)
-    _need(partial(check_broker, app))
+    check_broker(app)
     url = settings.database_url.get_secret_value()
-    with only_one(url), closing(_need(partial(open_database, url))) as database:
+    with only_one(url), closing(open_database(url)) as database:
         worker = None if attach is None else attach(app)
         _serve(settings, listener, swarm, app, database, worker, silence)
 
@@ -103,7 +99,9 @@ def _serve(
         queues=[queue_for_controller()] + ([] if worker is None else [worker.queue]),
         silence=silence,
     )
-    election = Election(lease, won=leading.start, lost=partial(restart, "the lease is lost"))
+    election = Election(
+        lease, won=leading.start, lost=partial(exit_for_restart, "the lease is lost")
+    )
     candidacy = Loops({"lease": every(RENEW_SECONDS, election.step)})
     server = _server(
         Context(
@@ -157,21 +155,6 @@ def _server(context: Context) -> uvicorn.Server:
             timeout_graceful_shutdown=5,
         )
     )
-
-
-def _need(check: Callable[[], _T]) -> _T:
-    """Do a check of what the controller needs, or end with what is wrong.
-
-    A process that was started anew waits instead: it needs no person for what was there a moment ago.
-    """
-    while True:
-        try:
-            return check()
-        except OperatorError as error:
-            if not was_restarted():
-                raise
-            log.warning("will try again", error=str(error), seconds=_RETRY_SECONDS)
-        time.sleep(_RETRY_SECONDS)
 
 
 def _listen(address: str) -> socket.socket:

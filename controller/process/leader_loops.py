@@ -1,5 +1,6 @@
 """What only the controller that leads does: its parts, and the threads they work in."""
 
+import math
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -9,7 +10,6 @@ from celery import Celery
 from kombu import Queue
 
 from contract.queues import DRIFT_TASK, HELLO_TASK, REPORT_TASK
-from contract.runtime.selftest import MAX_SILENCE_SECONDS
 from contract.verdicts import Mode
 from controller.audit.maintenance import Maintenance
 from controller.audit.retention import AuditRetention
@@ -122,7 +122,7 @@ class LeaderLoops:
             DRIFT_TASK: intake.drift,
             HELLO_TASK: intake.hello,
         }
-        self._consumer = Consumer(app, tasks, queues, silence or MAX_SILENCE_SECONDS)
+        self._consumer = Consumer(app, tasks, queues, math.inf if silence is None else silence)
         self._work = Loops(
             {
                 **({} if silence is None else {"self-test": self._consumer.check}),

@@ -7,6 +7,7 @@ With `--sqlite`: on SQLite.
 
 import base64
 import json
+import math
 import multiprocessing
 import statistics
 import sys
@@ -95,7 +96,9 @@ class Controller:
         self._candidacy = Loops({"lease": every(RENEW_SECONDS, lease.renew)})
         intake = Intake(led, resync=RESYNC, notify=self.dispatcher.notify)
         inbox = Inbox(intake.reports)
-        self._consumer = Consumer(app, {REPORT_TASK: inbox.put}, [queue_for_controller()])
+        self._consumer = Consumer(
+            app, {REPORT_TASK: inbox.put}, [queue_for_controller()], silence=math.inf
+        )
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._dispatch, args=[priority_class], daemon=True)

@@ -158,6 +158,7 @@ def status(controller: ControllerProcess) -> dict[str, object]:
 
 def leads(controller: ControllerProcess) -> bool:
     """Whether it says that it leads."""
+    controller.supervise()
     try:
         return status(controller)["leading"] is True
     except httpx.TransportError:
@@ -305,7 +306,8 @@ def wake_up_the_first(pair: Pair) -> None:
         pair.first.send(signal.SIGCONT)
         await_true(lambda: "nothing was changed" in pair.first.log(), "it tries to write")
     await_true(lambda: "leads no longer" in pair.first.log(), "it knows")
-    await_true(lambda: pair.first.answers(200), "it has started anew")
+    pair.first.await_restart()
+    assert "the lease is lost" in pair.first.log()
     pair.run_again()
 
     assert pair.writers() == {pair.second}

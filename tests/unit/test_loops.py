@@ -1,11 +1,10 @@
-"""Background steps: repeated, after errors too, until they are stopped; and waiting for what is needed."""
+"""Background steps: repeated, after errors too, until they are stopped."""
 
 import threading
 
 import pytest
 
-from contract.runtime.errors import OperatorError
-from controller.process import controller, loops
+from controller.process import loops
 from controller.process.loops import Loops, every
 
 
@@ -77,29 +76,3 @@ def test_every_so_many_seconds() -> None:
     done: list[int] = []
     assert every(5.0, lambda: done.append(1))() == 5.0
     assert done == [1]
-
-
-class Needed:
-    """What is not there the first times."""
-
-    def __init__(self, failures: int) -> None:
-        self.failures = failures
-
-    def __call__(self) -> str:
-        if self.failures:
-            self.failures -= 1
-            raise OperatorError("it is not there", "start it")
-        return "there"
-
-
-def test_what_is_missing_at_the_first_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controller, "was_restarted", lambda: False)
-    with pytest.raises(OperatorError, match="not there"):
-        controller._need(Needed(1))
-    assert controller._need(Needed(0)) == "there"
-
-
-def test_what_is_missing_after_starting_anew_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controller, "was_restarted", lambda: True)
-    monkeypatch.setattr(controller, "_RETRY_SECONDS", 0.0)
-    assert controller._need(Needed(3)) == "there"

@@ -7,7 +7,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.runtime.selftest import (
-    MAX_SILENCE_SECONDS,
     MAX_TASK_SECONDS,
     RECONNECT_SECONDS,
     SelfTest,
@@ -20,17 +19,16 @@ PATIENCE = SILENCE / 4
 class Consumer:
     """A queue and its consumer, on a clock that goes on when told to."""
 
-    def __init__(self, failures: int = 0, silence: float = SILENCE) -> None:
+    def __init__(self) -> None:
         self.now = 1000.0
         self.alive = True
         self.broker: Exception | None = None
         self.pinged_at: list[float] = []
-        self.restarts: list[tuple[float, str, int]] = []
+        self.restarts: list[tuple[float, str]] = []
         self.test = SelfTest(
-            silence=silence,
+            silence=SILENCE,
             ping=self._ping,
             hung=self._hung,
-            failures=failures,
             clock=lambda: self.now,
         )
 
@@ -41,8 +39,8 @@ class Consumer:
         if self.alive:
             self.take()
 
-    def _hung(self, reason: str, failures: int) -> None:
-        self.restarts.append((self.now, reason, failures))
+    def _hung(self, reason: str) -> None:
+        self.restarts.append((self.now, reason))
 
     def take(self) -> None:
         """Take a message from the queue."""
@@ -84,10 +82,9 @@ def test_a_consumer_that_takes_neither_ping_hangs() -> None:
     assert consumer.restarts == []
     assert not consumer.test.passed
     consumer.live(0.1)
-    ((at, reason, failures),) = consumer.restarts
+    ((at, reason),) = consumer.restarts
     assert at == 1000 + SILENCE + 2 * PATIENCE
     assert "taken nothing for 30 s" in reason
-    assert failures == 1
 
 
 def test_one_lost_ping_proves_nothing() -> None:
@@ -162,33 +159,6 @@ def test_a_message_taken_proves_the_broker_too() -> None:
     assert consumer.test.broker_error is None
 
 
-@pytest.mark.parametrize(
-    ("failures", "silence"),
-    [(0, 20.0), (1, 40.0), (2, 80.0), (5, MAX_SILENCE_SECONDS), (999, MAX_SILENCE_SECONDS)],
-)
-def test_each_restart_that_did_not_help_doubles_the_silence(failures: int, silence: float) -> None:
-    consumer = Consumer(failures)
-    consumer.alive = False
-    consumer.live(silence - 1)
-    assert consumer.pinged_at == []
-    consumer.live(2 * PATIENCE + 2)
-    assert consumer.restarts[0][2] == failures + 1
-
-
-def test_a_silence_that_is_longer_than_the_longest_stays() -> None:
-    consumer = Consumer(failures=3, silence=3600.0)
-    consumer.live(3599)
-    assert consumer.pinged_at == []
-
-
-def test_a_message_taken_forgets_the_restarts() -> None:
-    consumer = Consumer(failures=5)
-    consumer.take()
-    consumer.alive = False
-    consumer.live(SILENCE + 2 * PATIENCE + 1)
-    assert [failures for _, _, failures in consumer.restarts] == [1]
-
-
 def test_a_long_task_is_no_hang_and_an_endless_one_is() -> None:
     consumer = Consumer()
     with consumer.test.task():
@@ -196,7 +166,7 @@ def test_a_long_task_is_no_hang_and_an_endless_one_is() -> None:
         assert consumer.pinged_at == []
         assert consumer.restarts == []
         consumer.live(1)
-    ((_, reason, _),) = consumer.restarts
+    ((_, reason),) = consumer.restarts
     assert "a task has not ended for 300 s" in reason
 
 
@@ -228,7 +198,7 @@ def test_no_task_begins_while_it_is_at_work_on_a_hang() -> None:
         with test.task():
             began.set()
 
-    def hung(_reason: str, _failures: int) -> None:
+    def hung(_reason: str) -> None:
         thread.start()
         early.append(began.wait(0.2))
 

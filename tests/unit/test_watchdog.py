@@ -35,7 +35,7 @@ class Worker:
             with self.watchdog.task():
                 pass
 
-    def _hung(self, _reason: str, _failures: int) -> None:
+    def _hung(self, _reason: str) -> None:
         self.restarts += 1
 
     def ask(self, next_within: float | None = None) -> None:
