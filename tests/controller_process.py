@@ -45,12 +45,13 @@ def vxctl(*arguments: str, url: str | None = None) -> "subprocess.CompletedProce
     )
 
 
-def assert_one_clear_line(done: "subprocess.CompletedProcess[str]", problem: str) -> None:
-    """The command failed with one line that says what is wrong, and what to do about it."""
+def assert_clear_error(done: "subprocess.CompletedProcess[str]", problem: str) -> None:
+    """The command failed with two lines: what is wrong, and what to do about it."""
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert re.fullmatch(rf"error: .*{problem}.*; to put it right: .+", line), line
+    error, hint = done.stderr.splitlines()
+    assert re.fullmatch(rf"error: .*{problem}.*", error), error
+    assert re.fullmatch(r"hint: .+", hint), hint
 
 
 class ControllerProcess(Server):

@@ -2,7 +2,7 @@
 
 import sys
 
-from contract.runtime.errors import OperatorError
+from contract.runtime.errors import OperatorError, print_error
 
 _USAGE = """\
 usage: vxlan-worker run [OPTIONS]     serve this node until stopped
@@ -20,7 +20,6 @@ def main() -> None:
 
 def _main(arguments: list[str]) -> int:
     from contract import VERSION
-    from contract.runtime.settings import print_error
 
     match arguments:
         case ["run", *options]:
@@ -33,9 +32,7 @@ def _main(arguments: list[str]) -> int:
                 print_error(error)
                 return 2
             except ImportError as error:
-                sys.stderr.write(
-                    f"error: {error}; to put it right: pip install 'vxlan-operator[worker]'\n"
-                )
+                print_error(OperatorError(str(error), "pip install 'vxlan-operator[worker]'"))
                 return 2
             return 0
         case ["scan", *options]:

@@ -1,15 +1,28 @@
-"""The one error that ends a command with a clear line instead of a traceback."""
+"""`OperatorError`: what ends a command with two lines, `error:` and `hint:`, and no traceback."""
+
+import sys
+
+from contract.runtime.text import printable
 
 
 class OperatorError(Exception):
-    """Something a person has to put right.
+    """An error that a person has to fix.
 
     Attributes:
         problem: what is wrong, in one line.
-        remedy: what to do about it, in one line.
+        hint: what to do about it, in one line.
     """
 
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem} -- {remedy}")
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(f"{problem}; {hint}")
         self.problem = problem
-        self.remedy = remedy
+        self.hint = hint
+
+    def lines(self) -> str:
+        """Return both lines, for a terminal."""
+        return f"error: {printable(self.problem)}\nhint: {printable(self.hint)}\n"
+
+
+def print_error(error: OperatorError) -> None:
+    """Print both lines to standard error."""
+    sys.stderr.write(error.lines())

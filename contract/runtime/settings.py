@@ -1,6 +1,5 @@
 """Settings from the environment, with each also a command-line option, and errors a person can act on."""
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Final, Self
 
@@ -8,7 +7,6 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 
 from contract.runtime.errors import OperatorError
-from contract.runtime.text import printable
 
 PREFIX = "VXLAN_OPERATOR_"
 
@@ -89,9 +87,3 @@ class Settings(BaseSettings):
                 f"{name}: {each['msg']}" + (f", got {each['input']!r}" if shown else "")
             )
         return "; ".join(problems), "set " + " and ".join(names)
-
-
-def print_error(error: OperatorError) -> None:
-    """Print the one line that ends a command."""
-    line = f"error: {error.problem}; to put it right: {error.remedy}"
-    sys.stderr.write(printable(line) + "\n")

@@ -9,23 +9,34 @@ Imports lazily: SQLAlchemy and FastAPI alone take more than a second, and `vxctl
 
 import sys
 
-from contract.runtime.errors import OperatorError
-from contract.runtime.settings import print_error
+from contract.runtime.errors import OperatorError, print_error
 
 
 def main() -> None:
     """Entry point of the command."""
     try:
+        from typer import TyperException
+
         from controller.cli.commands import app
     except ImportError as error:
         print_error(OperatorError(str(error), "pip install 'vxlan-operator[controller]'"))
         sys.exit(2)
     try:
-        app()
+        # Of typer's ways to end, this mode leaves usage errors to us; it handles Ctrl-C and a closed pipe.
+        sys.exit(app(prog_name="vxctl", standalone_mode=False) or 0)
     except OperatorError as error:
         print_error(error)
-        sys.exit(2)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (`vxctl audit | head`).
-        sys.stderr.close()
-        sys.exit(1)
+    except TyperException as error:
+        if (
+            message := error.format_message()
+        ):  # Empty: the help was printed, for want of a subcommand.
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context else "vxctl"
+            print_error(OperatorError(_sentence(message), f"see `{command} --help`"))
+    sys.exit(2)
+
+
+def _sentence(message: str) -> str:
+    """A message of typer's as ours are written."""
+    message = " ".join(message.split()).replace("Value error, ", "").rstrip(".")
+    return message[0].lower() + message[1:]

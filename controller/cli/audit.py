@@ -161,9 +161,8 @@ def _refuse_options(context: typer.Context) -> None:
         source = context.get_parameter_source(parameter.name or "")
         if source is not None and source.name == "COMMANDLINE":
             raise OperatorError(
-                f"{parameter.opts[0]} is before the verb {context.invoked_subcommand}, where it means "
-                "nothing",
-                "give options behind the verb",
+                f"{parameter.opts[0]} must come after the subcommand",
+                f"`vxctl audit {context.invoked_subcommand} {parameter.opts[0]} ...`",
             )
 
 

@@ -11,7 +11,7 @@ from contract.runtime.errors import OperatorError
 from controller.api import IDENTITY_HEADER
 
 _TIMEOUT_SECONDS: Final = 10.0
-_REMEDY: Final = (
+_HINT: Final = (
     "start it (`vxctl controller`), or set VXLAN_OPERATOR_URL (or --url) to http://HOST:PORT"
 )
 _PAGE: Final = 1000
@@ -99,16 +99,18 @@ class Client:
         try:
             yield
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
-            raise OperatorError(f"{self._url!r} is not a URL: {error}", _REMEDY) from error
+            raise OperatorError(f"{self._url!r} is not a URL: {error}", _HINT) from error
         except httpx.HTTPError as error:
             raise UnavailableError(
-                f"no controller answers at {self._url}: {error}", _REMEDY
+                f"no controller answers at {self._url}: {error}", _HINT
             ) from error
 
     def _check(self, answer: httpx.Response) -> None:
         if IDENTITY_HEADER not in answer.headers:
             raise UnavailableError(
-                f"what answers at {self._url} is no controller (HTTP {answer.status_code})", _REMEDY
+                f"the server at {self._url} is not a vxlan-operator controller "
+                f"(HTTP {answer.status_code})",
+                _HINT,
             )
         if answer.is_success:
             return
@@ -116,11 +118,14 @@ class Client:
             body = answer.json()
         except ValueError:
             body = None
-        detail = body.get("detail") if isinstance(body, dict) else None
-        problem = detail or f"HTTP {answer.status_code}"
+        if not isinstance(body, dict):
+            body = {}
+        problem = body.get("detail") or f"HTTP {answer.status_code}"
         if answer.is_client_error:
-            raise OperatorError(problem, "correct the command")
-        raise UnavailableError(problem, "look at the controller's log, and try again")
+            raise OperatorError(problem, body.get("hint") or "correct the command")
+        raise UnavailableError(
+            problem, body.get("hint") or "look at the controller's log, and try again"
+        )
 
 
 def node_path(node: str, action: str = "") -> str:

@@ -14,7 +14,7 @@ from controller.api.context import Context
 from controller.audit.chain import START
 from controller.db.engine import Database, open_database
 from tests.api_client import TestClient
-from tests.controller_process import ControllerProcess, assert_one_clear_line, vxctl
+from tests.controller_process import ControllerProcess, assert_clear_error, vxctl
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot
 from tests.trail import behind_our_back, head, record
@@ -75,7 +75,7 @@ def test_what_cannot_be_done_is_told_in_a_line(tmp_path: Path) -> None:
         (("export", "--url", "http://127.0.0.1:1"), "no controller answers"),
         (("verify", "--url", "http://127.0.0.1:1"), "no controller answers"),
     ):
-        assert_one_clear_line(vxctl("audit", *arguments), words)
+        assert_clear_error(vxctl("audit", *arguments), words)
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
-"""`vxctl` against everything that is not a controller at work: one clear line, never a traceback."""
+"""`vxctl` against everything that is not a controller at work: a clear error, never a traceback."""
 
 import json
+import re
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ import pytest
 from contract import VERSION
 from controller.api import IDENTITY_HEADER
 from controller.cli import main
-from tests.controller_process import assert_one_clear_line, free_port, vxctl
+from tests.controller_process import VXCTL, assert_clear_error, environment, free_port, vxctl
 
 COMMANDS = [
     ("status",),
@@ -89,20 +91,20 @@ def run(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
 def fails(
     *arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> str:
-    """The one line with which a command fails."""
+    """The error and the hint with which a command fails."""
     assert run(*arguments, monkeypatch=monkeypatch) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    (line,) = said.err.splitlines()
-    assert line.startswith("error: ")
-    assert "; to put it right: " in line
-    return line
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    error, hint = printed.err.splitlines()
+    assert re.fullmatch("error: .+", error)
+    assert re.fullmatch("hint: .+", hint)
+    return printed.err.rstrip("\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_controller(command: tuple[str, ...]) -> None:
     done = vxctl(*command, url=f"http://127.0.0.1:{free_port()}")
-    assert_one_clear_line(done, "no controller answers at http://127.0.0.1:.*refused")
+    assert_clear_error(done, "no controller answers at http://127.0.0.1:.*refused")
 
 
 @pytest.mark.parametrize(
@@ -121,10 +123,10 @@ def test_no_controller(command: tuple[str, ...]) -> None:
 def test_a_url_that_is_none(
     url: str, problem: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = fails("status", "--url", url, monkeypatch=monkeypatch, capsys=capsys)
-    assert problem in line
-    assert "VXLAN_OPERATOR_URL" in line
-    assert line.isprintable()
+    error, hint = fails("status", "--url", url, monkeypatch=monkeypatch, capsys=capsys).splitlines()
+    assert problem in error
+    assert "VXLAN_OPERATOR_URL" in hint
+    assert (error + hint).isprintable()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -152,7 +154,9 @@ def test_something_that_is_no_controller(
 ) -> None:
     stranger.status, stranger.body = status, body
     line = fails(*command, "--url", stranger.url, monkeypatch=monkeypatch, capsys=capsys)
-    assert f"what answers at {stranger.url} is no controller (HTTP {status})" in line
+    assert (
+        f"the server at {stranger.url} is not a vxlan-operator controller (HTTP {status})" in line
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,25 +165,31 @@ def test_something_that_is_no_controller(
         pytest.param(
             404,
             json.dumps({"detail": "no node has the id 'x'"}),
-            "error: no node has the id 'x'; to put it right: correct the command",
+            "error: no node has the id 'x'\nhint: correct the command",
             id="unknown node",
+        ),
+        pytest.param(
+            404,
+            json.dumps({"detail": "no node has the id 'x'", "hint": "list them"}),
+            "error: no node has the id 'x'\nhint: list them",
+            id="an error with a hint",
         ),
         pytest.param(
             503,
             json.dumps({"detail": "no database"}),
-            "error: no database; to put it right: look at the controller's log, and try again",
+            "error: no database\nhint: look at the controller's log, and try again",
             id="no database",
         ),
         pytest.param(
             500,
             "Internal Server Error",
-            "error: HTTP 500; to put it right: look at the controller's log, and try again",
+            "error: HTTP 500\nhint: look at the controller's log, and try again",
             id="a bug",
         ),
         pytest.param(
             400,
             "[]",
-            "error: HTTP 400; to put it right: correct the command",
+            "error: HTTP 400\nhint: correct the command",
             id="an error without details",
         ),
     ],
@@ -216,29 +226,55 @@ def test_whatever_is_typed_for_a_node_stays_one_segment_of_the_path(
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "wrong"),
     [
-        ["nosuch"],
-        ["status", "--bogus"],
-        ["status", "-o", "xml"],
-        ["audit", "--limit", "0"],
-        ["get", "volumes"],
-        ["get", "nodes", "-o", "xml"],
-        ["get", "runs", "--limit", "100001"],
-        ["describe", "node"],
-        ["requeue"],
-        ["mode", "nosuch", "--cluster"],
-        ["mode"],
-        ["breaker", "nosuch"],
+        (["nosuch"], "no such command 'nosuch'"),
+        (["status", "--bogus"], "no such option: --bogus"),
+        (["status", "-o", "xml"], "'xml' is not one of 'table', 'json'"),
+        (["audit", "--limit", "0"], "'--limit'"),
+        (["get", "volumes"], "no such command 'volumes'"),
+        (["get", "nodes", "-o", "xml"], "'xml' is not one of"),
+        (["get", "runs", "--limit", "100001"], "'--limit'"),
+        (["describe", "node"], "missing argument"),
+        (["requeue"], "missing argument"),
+        (["mode", "nosuch", "--cluster"], "'nosuch' is not one of"),
+        (["mode"], "missing argument"),
+        (["breaker", "nosuch"], "no such command 'nosuch'"),
     ],
 )
-def test_commands_without_a_meaning(
+def test_invalid_arguments_are_a_clear_error(
+    arguments: list[str],
+    wrong: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error, hint = fails(*arguments, monkeypatch=monkeypatch, capsys=capsys).splitlines()
+    assert wrong in error
+    assert re.fullmatch("hint: see `vxctl[a-z ]* --help`", hint)
+
+
+@pytest.mark.parametrize("arguments", [[], ["get"], ["describe"], ["db"]])
+def test_a_group_alone_shows_its_help(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*arguments, monkeypatch=monkeypatch) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "Traceback" not in said.err
+    printed = capsys.readouterr()
+    assert "Usage: vxctl" in printed.out
+    assert printed.err == ""
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(stranger: Stranger) -> None:
+    stranger.headers = {IDENTITY_HEADER: VERSION}
+    stranger.body = json.dumps([{"padding": "x" * 100}] * 1000)
+    done = subprocess.run(
+        ["sh", "-c", f"{VXCTL} get nodes --limit 1000 -o json | head -1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment() | {"VXLAN_OPERATOR_URL": stranger.url},
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("[\n", "")
 
 
 def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

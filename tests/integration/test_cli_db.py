@@ -13,7 +13,7 @@ from controller.cli.commands import app
 from controller.db.engine import Database, open_database
 from controller.db.models import Base
 from tests import first_release
-from tests.controller_process import assert_one_clear_line, vxctl
+from tests.controller_process import assert_clear_error, vxctl
 from tests.servers import PostgresServer
 from tests.stored import contents, put, without_triggers
 
@@ -34,7 +34,7 @@ def refused(verb: str, url: str) -> str:
     """What is wrong, when it ends with an error for a person."""
     error = db(verb, url).exception
     assert isinstance(error, OperatorError)
-    assert error.remedy
+    assert error.hint
     return error.problem
 
 
@@ -212,6 +212,6 @@ def test_a_url_that_leads_nowhere(verb: str, url: str, problem: str) -> None:
 
 def test_as_a_command(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'c.db'}"
-    assert_one_clear_line(vxctl("db", "check", "--database-url", url), "there is no database")
+    assert_clear_error(vxctl("db", "check", "--database-url", url), "there is no database")
     done = vxctl("db", "upgrade", "--database-url", url)
     assert (done.returncode, done.stdout) == (0, "the database has schema 0004\n")

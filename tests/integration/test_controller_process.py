@@ -27,7 +27,7 @@ from controller.cli.commands import app
 from controller.db.engine import open_database
 from controller.process.controller import run
 from controller.process.settings import ControllerSettings
-from tests.controller_process import ControllerProcess, assert_one_clear_line, free_port, vxctl
+from tests.controller_process import ControllerProcess, assert_clear_error, free_port, vxctl
 from tests.fake_docker import FakeDocker, Fault
 from tests.fake_swarm import snapshot, swarm_id, task
 from tests.reports import device, drift, entry, report
@@ -296,7 +296,7 @@ def test_what_is_wrong_at_the_start_is_one_clear_line_and_changes_nothing(
     problem: str,
 ) -> None:
     done = starting(options(tmp_path, redis, docker) | {option: value})
-    assert_one_clear_line(done, problem)
+    assert_clear_error(done, problem)
     assert "s3cr3t" not in done.stderr
     assert not (tmp_path / "controller.db").exists()
     with redis.client() as client:
@@ -347,7 +347,7 @@ def test_a_docker_that_is_no_manager(
 ) -> None:
     docker.info["Swarm"]["ControlAvailable"] = False
     done = starting(options(tmp_path, redis, docker))
-    assert_one_clear_line(done, "is not a manager of its Swarm")
+    assert_clear_error(done, "is not a manager of its Swarm")
     assert not (tmp_path / "controller.db").exists()
 
 
@@ -355,7 +355,7 @@ def test_a_port_that_is_taken(tmp_path: Path, redis: RedisServer, docker: FakeDo
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         done = starting(options(tmp_path, redis, docker) | {"--listen": listen})
-    assert_one_clear_line(done, f"cannot listen on {listen}:.*in use")
+    assert_clear_error(done, f"cannot listen on {listen}:.*in use")
     assert not (tmp_path / "controller.db").exists()
 
 
@@ -367,7 +367,7 @@ def test_a_database_of_a_newer_version(
     with database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'ffff'")
     before = contents(database)
-    assert_one_clear_line(starting(given), "schema ffff")
+    assert_clear_error(starting(given), "schema ffff")
     assert contents(database) == before
     database.close()
 

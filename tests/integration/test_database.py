@@ -114,7 +114,7 @@ def test_a_url_that_leads_nowhere_is_explained_without_its_password(url: str, pr
     with pytest.raises(OperatorError) as caught:
         open_database(url)
     assert re.search(problem, caught.value.problem)
-    assert caught.value.remedy
+    assert caught.value.hint
     assert PASSWORD not in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -25,7 +25,7 @@ from controller.db.models import (
     Run,
 )
 from controller.db.states import RunState
-from tests.controller_process import ControllerProcess, assert_one_clear_line, vxctl
+from tests.controller_process import ControllerProcess, assert_clear_error, vxctl
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id, task
 from tests.reports import report
@@ -384,5 +384,5 @@ def test_a_second_controller_on_sqlite_says_why_not(
             "--database-url": controller.database_url,
         } | ({"--broker-url": redis.url} if verb == "controller" else {})
         done = vxctl(verb, *(f"{name}={value}" for name, value in options.items()))
-        assert_one_clear_line(done, f"in use by another controller, process {controller.pid}")
+        assert_clear_error(done, f"in use by another controller, process {controller.pid}")
         assert leads(controller)

@@ -15,7 +15,7 @@ from contract.messages import ReconcileRequest
 from contract.queues import REPORT_TASK
 from contract.runtime.broker import celery_app, queue_for_controller
 from contract.verdicts import Mode, Verdict
-from tests.controller_process import ControllerProcess, assert_one_clear_line, vxctl
+from tests.controller_process import ControllerProcess, assert_clear_error, vxctl
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id, task
 from tests.reports import device, report
@@ -207,7 +207,7 @@ def test_the_breaker_is_shown_and_reset(controller: ControllerProcess, redis: Re
 def test_commands_that_cannot_be_done(
     shared: ControllerProcess, command: list[str], problem: str
 ) -> None:
-    assert_one_clear_line(vxctl(*command, url=shared.url), problem)
+    assert_clear_error(vxctl(*command, url=shared.url), problem)
 
 
 @pytest.fixture(scope="module")

@@ -321,7 +321,7 @@ def test_a_url_that_leads_nowhere_is_explained(url: str) -> None:
     with pytest.raises(OperatorError) as caught:
         DockerSwarm(url).check()
     assert caught.value.problem.startswith(f"the Docker API at {url} does not answer")
-    assert "VXLAN_OPERATOR_DOCKER_HOST" in caught.value.remedy
+    assert "VXLAN_OPERATOR_DOCKER_HOST" in caught.value.hint
 
 
 def test_a_docker_that_was_restarted_is_asked_again(tmp_path: Path) -> None:

@@ -496,5 +496,5 @@ def told_at_start(
     )
     assert ended.returncode == 2, ended.stderr
     assert ended.stdout == ""
-    assert re.fullmatch(r"error: .+; to put it right: .+\n", ended.stderr), ended.stderr
+    assert re.fullmatch(r"error: .+\nhint: .+\n", ended.stderr), ended.stderr
     return ended.stderr

@@ -185,7 +185,7 @@ def test_a_watch_goes_on_while_the_controller_is_away(
     answers: list[Callable[[], None]] = [_away, lambda: table.line("there")]
     watch.watch(lambda _height: answers.pop(0)())
     out = capsys.readouterr().out
-    assert "error: away; to put it right: wait" in out
+    assert "error: away\x1b[K\nhint: wait" in out
     assert "there" in out
 
 

@@ -77,7 +77,7 @@ def test_a_wrong_value_names_the_variable_and_the_option(option: str, value: str
     name = option.replace("-", "_")
     assert caught.value.problem.startswith(f"{name}: ")
     assert repr(value) in caught.value.problem
-    assert caught.value.remedy == f"set VXLAN_OPERATOR_{name.upper()} (or --{option})"
+    assert caught.value.hint == f"set VXLAN_OPERATOR_{name.upper()} (or --{option})"
 
 
 @pytest.mark.parametrize(

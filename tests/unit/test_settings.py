@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from contract.runtime.errors import OperatorError
-from contract.runtime.settings import PREFIX, print_error
+from contract.runtime.errors import OperatorError, print_error
+from contract.runtime.settings import PREFIX
 from tests.builders import NODE, OTHER_NODE
 from worker.settings import WorkerSettings
 
@@ -59,14 +59,14 @@ def test_a_wrong_value_is_named_with_its_variable_and_its_option(
         WorkerSettings.load([])
     assert repr(value) in error.value.problem
     option = "--" + name.lower().replace("_", "-")
-    assert error.value.remedy == f"set {PREFIX}{name} (or {option})"
+    assert error.value.hint == f"set {PREFIX}{name} (or {option})"
 
 
 def test_a_missing_node_id_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(f"{PREFIX}NODE_ID")
     with pytest.raises(OperatorError) as error:
         WorkerSettings.load([])
-    assert f"{PREFIX}NODE_ID (or --node-id)" in error.value.remedy
+    assert f"{PREFIX}NODE_ID (or --node-id)" in error.value.hint
 
 
 def test_the_brokers_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,9 +74,9 @@ def test_the_brokers_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> N
     assert "geheim" not in repr(WorkerSettings.load([]))
 
 
-def test_an_error_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_has_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
     print_error(OperatorError("it is broken", "mend it"))
-    assert capsys.readouterr().err == "error: it is broken; to put it right: mend it\n"
+    assert capsys.readouterr().err == "error: it is broken\nhint: mend it\n"
 
 
 def test_a_secret_that_is_wrong_is_not_printed() -> None:

@@ -10,8 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from contract.runtime.errors import OperatorError
-from contract.runtime.settings import print_error
+from contract.runtime.errors import OperatorError, print_error
 from contract.runtime.text import printable
 from contract.verdicts import Stage, Urgency
 from tests.builders import identity
@@ -45,10 +44,11 @@ def test_nothing_turns_the_direction_of_text(code: int) -> None:
     assert printable(chr(code)) == f"\\u{code:04x}"
 
 
-def test_an_error_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_lines_of_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     print_error(OperatorError(f"2 nodes are called {HOSTILE}", f"name {HOSTILE}"))
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.isprintable()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
 
 
 def test_what_a_scan_removes(capsys: pytest.CaptureFixture[str]) -> None:

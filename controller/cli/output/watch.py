@@ -9,7 +9,6 @@ from contextlib import redirect_stdout
 from typing import Final
 
 from contract.runtime.errors import OperatorError
-from contract.runtime.text import printable
 
 _SECONDS: Final = 2.0
 _BEGIN: Final = "\x1b[?7l\x1b[H\x1b[2J"
@@ -62,8 +61,7 @@ def _picture(draw: Callable[[int], None], height: int) -> list[str]:
         try:
             draw(height)
         except OperatorError as error:
-            line = f"error: {error.problem}; to put it right: {error.remedy}"
-            sys.stdout.write(printable(line) + "\n")
+            sys.stdout.write(error.lines())
     lines = screen.getvalue().splitlines()
     room = max(height - 1, 2)
     if len(lines) > room:
