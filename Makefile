@@ -1,8 +1,15 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop test test-engines bench lint format lock clean
+.PHONY: help install demo demo-stop check test test-engines bench lint format lock clean
 
 # Where the root folders of other engines are made, once: half a gigabyte each.
 ENGINES ?= /var/tmp/vxlan-operator-engines
+
+# How many tests run at the same time: more than there are cores, as most of them wait. 0: one after another
+# in pytest's own process, which is quicker for a few.
+JOBS ?= $(if $(ARGS),0,6)
+
+# Python keeps what it compiled: the tests start hundreds of processes, and each would compile it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Each recipe is its own shell; a failing command in a pipe fails it.
 SHELL := bash
@@ -20,8 +27,11 @@ demo: install ## Heal a leak of Docker's on a real three-node Swarm (KEEP=1: lea
 demo-stop: ## End and remove what `make demo KEEP=1` left running
 	@.venv/bin/python -m tests.demo --stop
 
-test: install ## Run all tests (ARGS='-k word' for some of them)
-	.venv/bin/pytest $(ARGS)
+check: lint ## Lint, types, import contracts and unit tests: in a minute, after each change
+	.venv/bin/pytest tests/unit
+
+test: install ## Run all tests (ARGS='-k word' for some of them, JOBS=4 for so many at a time)
+	.venv/bin/pytest -n $(JOBS) $(ARGS)
 
 test-engines: install ## Run the Swarm tests on Docker 20.10, 26.1 and 28.5 (downloads the latter two)
 	.venv/bin/pytest tests/swarm --churn 6

@@ -4,10 +4,12 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.servers import PostgresServer, RedisServer, ServerMissingError
+from tests.side_by_side import Lanes
 
 IN_CI = os.environ.get("CI") == "true"
 
@@ -34,6 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the actual tables into tests/scenarios/*.txt; look at the difference afterwards",
     )
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
+    """See `tests.side_by_side`."""
+    return Lanes(config, log)
 
 
 def cannot(reason: str) -> None:

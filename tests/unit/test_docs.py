@@ -27,8 +27,9 @@ def _settings() -> Iterator[tuple[type[Settings], str]]:
     for settings in (ControllerSettings, WorkerSettings):
         for name in settings.model_fields:
             yield settings, name
-    for name in LocalSettings.model_fields.keys() - ControllerSettings.model_fields.keys():
-        yield LocalSettings, name
+    for name in LocalSettings.model_fields:
+        if name not in ControllerSettings.model_fields:
+            yield LocalSettings, name
 
 
 @pytest.mark.parametrize(("settings", "name"), list(_settings()))
