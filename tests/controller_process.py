@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +19,10 @@ from contract.runtime.restart import EXIT_RESTART
 from tests.servers import Server
 
 VXCTL: Final = str(Path(sys.executable).parent / "vxctl")
-_TIMEOUT_SECONDS: Final = 30.0
+_TIMEOUT_SECONDS: Final = 60.0
+
+HTTP: Final = httpx.Client(timeout=10.0, limits=httpx.Limits(max_keepalive_connections=0))
+"""For asking a controller. `httpx.get` reads the certificates of the machine each time: 20 ms of a core."""
 
 
 def environment() -> dict[str, str]:
@@ -26,10 +31,14 @@ def environment() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """A port of the loopback address that nobody listens on.
+
+    None of those that Linux gives to connections: other tests at the same time would take it again.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def vxctl(*arguments: str, url: str | None = None) -> "subprocess.CompletedProcess[str]":
@@ -108,7 +117,7 @@ class ControllerProcess(Server):
         """Whether `/readyz` answers so."""
         self.supervise()
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == status
+            return HTTP.get(f"{self.url}/readyz").status_code == status
         except httpx.TransportError:
             return False
 
@@ -121,7 +130,7 @@ class ControllerProcess(Server):
         """End it by a signal; return its exit status."""
         assert self._process is not None
         self._process.send_signal(number)
-        status = self._process.wait(10)
+        status = self._process.wait(_TIMEOUT_SECONDS)
         self._process = None
         return status
 

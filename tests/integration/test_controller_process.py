@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -27,7 +26,7 @@ from controller.cli.commands import app
 from controller.db.engine import open_database
 from controller.process.controller import run
 from controller.process.settings import ControllerSettings
-from tests.controller_process import ControllerProcess, assert_clear_error, free_port, vxctl
+from tests.controller_process import HTTP, ControllerProcess, assert_clear_error, free_port, vxctl
 from tests.fake_docker import FakeDocker, Fault
 from tests.fake_swarm import snapshot, swarm_id, task
 from tests.reports import device, drift, entry, report
@@ -421,7 +420,7 @@ def test_it_answers_under_the_names_that_it_is_given(
         options=("--allowed-hosts", "ops.example,swarm.example"),
     ) as controller:
         answers = {
-            host: httpx.get(f"{controller.url}/api/v1/status", headers={"Host": host}, timeout=10)
+            host: HTTP.get(f"{controller.url}/api/v1/status", headers={"Host": host})
             for host in ("localhost:1", "ops.example", "swarm.example:80", "evil.example")
         }
     assert [each.status_code for each in answers.values()] == [200, 200, 200, 403]

@@ -25,7 +25,7 @@ from controller.db.models import (
     Run,
 )
 from controller.db.states import RunState
-from tests.controller_process import ControllerProcess, assert_clear_error, vxctl
+from tests.controller_process import HTTP, ControllerProcess, assert_clear_error, vxctl
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id, task
 from tests.reports import report
@@ -152,7 +152,7 @@ def role(controller: ControllerProcess) -> str:
 
 def status(controller: ControllerProcess) -> dict[str, object]:
     """What it says of itself."""
-    answer: dict[str, object] = httpx.get(f"{controller.url}/api/v1/status", timeout=10).json()
+    answer: dict[str, object] = HTTP.get(f"{controller.url}/api/v1/status").json()
     return answer
 
 

@@ -8,14 +8,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from contract.messages import ReconcileRequest
 from contract.queues import REPORT_TASK
 from contract.runtime.broker import celery_app, queue_for_controller
 from contract.verdicts import Mode, Verdict
-from tests.controller_process import ControllerProcess, assert_clear_error, vxctl
+from tests.controller_process import HTTP, ControllerProcess, assert_clear_error, vxctl
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id, task
 from tests.reports import device, report
@@ -94,7 +93,7 @@ def answer(
 
 def runs(controller: ControllerProcess) -> list[dict[str, Any]]:
     """The runs of node `one`."""
-    answered = httpx.get(f"{controller.url}/api/v1/runs?node=one").json()
+    answered = HTTP.get(f"{controller.url}/api/v1/runs?node=one").json()
     found: list[dict[str, Any]] = answered if isinstance(answered, list) else answered["items"]
     return found
 
