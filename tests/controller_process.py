@@ -26,8 +26,16 @@ HTTP: Final = httpx.Client(timeout=10.0, limits=httpx.Limits(max_keepalive_conne
 
 
 def environment() -> dict[str, str]:
-    """This process's environment without any setting of the operator."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("VXLAN_")}
+    """This process's environment without any setting of the operator, and without a terminal's size.
+
+    pytest-xdist gives its workers that of its own terminal, and programs believe it.
+    """
+    size = ("COLUMNS", "LINES")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("VXLAN_") and name not in size
+    }
 
 
 def free_port() -> int:

@@ -144,7 +144,9 @@ class PostgresServer(Server):
         return (
             *self._as_user, "setpriv", "--pdeathsig", "KILL", "--",
             str(self._binaries / "postgres"), "-D", str(self._data), "-k", str(self.folder),
-            "-c", "listen_addresses=", "-c", "fsync=off",
+            "-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off",
+            # In its folder, which goes with it, and not in /dev/shm.
+            "-c", "dynamic_shared_memory_type=mmap",
         )  # fmt: skip
 
     def __exit__(self, *_: object) -> None:

@@ -30,7 +30,7 @@ def await_healed(stack: Stack, left: OrphanDevice) -> None:
         ),
         f"{left.name} is removed and verified",
         # Redis may have taken the request or the report with it: then the run is lost first.
-        60.0,
+        150.0,
     )
     assert not left.exists()
 
