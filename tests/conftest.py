@@ -54,6 +54,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests on a Swarm come first: side by side, nothing that takes minutes is left for the end."""
+    items.sort(key=lambda item: item.get_closest_marker("swarm") is None)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
     """See `tests.side_by_side`."""
     return Lanes(config, log)
