@@ -131,4 +131,4 @@ def in_empty_namespace() -> Iterator[int]:
         yield holder.pid
     finally:
         holder.kill()
-        holder.wait(10)
+        holder.wait(60)

@@ -16,7 +16,8 @@ import psycopg
 import redis
 
 # Only so that nothing hangs for ever: the machine may be busy with many tests at once.
-_START_SECONDS = 60.0
+_START_SECONDS = 90.0
+_STOP_SECONDS = 60.0
 _LONGEST_REST = 0.5
 
 
@@ -74,10 +75,10 @@ class Server:
             return
         self._process.send_signal(number)
         try:
-            self._process.wait(10)
+            self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(_STOP_SECONDS)
         self._process = None
 
 

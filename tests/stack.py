@@ -169,7 +169,7 @@ class Stack:
         wait = ("--wait", "--timeout", f"{_LOOK_SECONDS:g}s")
         self.vxctl("requeue", node.name, "--reason", reason, *wait, timeout=_LOOK_SECONDS + 20.0)
 
-    def vxctl(self, *arguments: str, timeout: float = 20.0) -> str:
+    def vxctl(self, *arguments: str, timeout: float = _LOOK_SECONDS) -> str:
         """What `vxctl` prints."""
         return self.lab.hub_run([str(_BIN / "vxctl"), *arguments], timeout=timeout).stdout
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from .command import TIMEOUT
 from .errors import LabError
 
 
@@ -38,14 +39,14 @@ class Api:
         pid: int = struct.unpack("3i", credentials)[0]
         return pid
 
-    def get(self, path: str, query: dict[str, str] | None = None, timeout: float = 10.0) -> Any:
+    def get(self, path: str, query: dict[str, str] | None = None, timeout: float = TIMEOUT) -> Any:
         target = f"{path}?{urlencode(query)}" if query else path
         return json.loads(self._call("GET", target, timeout=timeout))
 
-    def post(self, path: str, body: object, timeout: float = 30.0) -> None:
+    def post(self, path: str, body: object, timeout: float = TIMEOUT) -> None:
         self._call("POST", path, json.dumps(body).encode(), "application/json", timeout)
 
-    def load_image(self, archive: bytes, timeout: float = 60.0) -> None:
+    def load_image(self, archive: bytes, timeout: float = TIMEOUT) -> None:
         """Take in an image as `docker save` writes it."""
         answer = self._call("POST", "/images/load", archive, "application/x-tar", timeout)
         # Progress comes as one JSON document a line, and so does a failure halfway.
@@ -59,7 +60,7 @@ class Api:
         target: str,
         body: bytes | None = None,
         content_type: str = "application/json",
-        timeout: float = 10.0,
+        timeout: float = TIMEOUT,
     ) -> str:
         connection = _UnixConnection(self._socket_path, timeout)
         try:

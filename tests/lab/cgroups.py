@@ -17,7 +17,7 @@ def paths(cgroup: str) -> list[Path]:
     return [path for path in found if path.is_dir()]
 
 
-def remove(cgroup: str, timeout: float = 10.0) -> None:
+def remove(cgroup: str, timeout: float = 60.0) -> None:
     """Remove `cgroup` with all below it; its processes must have been killed already."""
     if cgroup.strip("/") == "":
         raise LabError("refusing to remove the root cgroup: the lab's record is damaged")

@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from .errors import LabError
 
 Argument = str | os.PathLike[str]
+# Only so that nothing hangs for ever: the machine may be busy with other labs and tests.
+TIMEOUT = 60.0
 
 
 def run(
     args: Sequence[Argument],
     *,
     check: bool = True,
-    timeout: float = 10.0,
+    timeout: float = TIMEOUT,
     stdin: str = "",
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:

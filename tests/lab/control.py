@@ -9,7 +9,7 @@ from typing import Any
 from .errors import LabError
 from .folder import Folder
 
-_TIMEOUT = 10.0
+_TIMEOUT = 60.0
 
 
 class Control:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from . import command
-from .command import Argument
+from .command import TIMEOUT, Argument
 
-_STOP_TIMEOUT = 5.0
+_STOP_TIMEOUT = 20.0
 # A process outside the lab's PID namespace does not die with the lab; so that it does not stay when
 # its owner was killed either, the kernel is told to kill it then.
 _DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
@@ -37,7 +37,7 @@ class Entry:
         args: Sequence[Argument],
         *,
         check: bool = True,
-        timeout: float = 10.0,
+        timeout: float = TIMEOUT,
         stdin: str = "",
     ) -> subprocess.CompletedProcess[str]:
         return command.run(

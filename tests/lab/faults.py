@@ -16,7 +16,7 @@ from .wait import wait_until
 # Without the symlink /var/run: from outside the node it would lead to the machine's own /run.
 _NAMESPACES = "/run/docker/netns"
 _LEAK_ATTEMPTS = 5
-_LEAVE_TIMEOUT = 30.0
+_LEAVE_TIMEOUT = 90.0
 # So long a killed dockerd's peers may take until they know that it is gone. Started again sooner, it
 # may meet its former self among them (see `swarm.TASK_TIMEOUT`).
 _LEAK_PAUSE = 8.0

@@ -24,8 +24,8 @@ from .folder import Folder
 from .wait import wait_until
 
 _LISTEN_BACKLOG = 16
-_REQUEST_TIMEOUT = 2.0
-_KILL_TIMEOUT = 10.0
+_REQUEST_TIMEOUT = 10.0
+_KILL_TIMEOUT = 60.0
 
 
 class Init:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from . import faults, prerequisites, swarm
 from . import folder as folders
-from .command import Argument
+from .command import TIMEOUT, Argument
 from .control import Control
 from .entry import Entry
 from .errors import LabError
@@ -22,7 +22,7 @@ from .swarm import LabNetwork, Task
 
 _OWNED_LIFETIME = timedelta(minutes=30)
 _KEPT_LIFETIME = timedelta(hours=4)
-_EXIT_TIMEOUT = 10.0
+_EXIT_TIMEOUT = 60.0
 
 
 class Lab:
@@ -113,7 +113,7 @@ class Lab:
     # Processes in the hub's network namespace, which reaches all nodes: a broker, a database, ...
 
     def hub_run(
-        self, args: Sequence[Argument], *, check: bool = True, timeout: float = 10.0
+        self, args: Sequence[Argument], *, check: bool = True, timeout: float = TIMEOUT
     ) -> subprocess.CompletedProcess[str]:
         return self.hub.run(args, check=check, timeout=timeout)
 
@@ -143,7 +143,7 @@ class Lab:
         """See `swarm.await_tasks`."""
         return swarm.await_tasks(self.manager.api, service, state, count, node, timeout)
 
-    def wait_ready(self, timeout: float = 30.0) -> None:
+    def wait_ready(self, timeout: float = TIMEOUT) -> None:
         """Wait until all nodes are ready, such as after a restart of dockerd."""
         swarm.await_ready(self.manager.api, len(self.nodes), timeout)
 

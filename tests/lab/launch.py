@@ -14,8 +14,8 @@ from .spec import Spec
 from .wait import wait_until
 
 _IMPORT_ROOT = Path(__file__).resolve().parents[2]
-_BUILD_TIMEOUT = 30.0
-_END_TIMEOUT = 30.0
+_BUILD_TIMEOUT = 90.0
+_END_TIMEOUT = 90.0
 
 
 def launch(spec: Spec, folder: Folder, lock: int) -> subprocess.Popen[bytes]:

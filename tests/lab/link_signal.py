@@ -22,8 +22,8 @@ from .node import Node
 
 READY = "ready"
 _IMPORT_ROOT = Path(__file__).resolve().parents[2]
-_READY_TIMEOUT = 10.0
-_END_TIMEOUT = 10.0
+_READY_TIMEOUT = 60.0
+_END_TIMEOUT = 60.0
 
 
 class Moment(enum.Enum):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .api import Api
-from .command import Argument
+from .command import TIMEOUT, Argument
 from .control import Control
 from .entry import Entry
 from .errors import LabError
@@ -18,9 +18,9 @@ from .prerequisites import docker_client
 from .spec import NodeSpec, Spec
 from .wait import wait_until
 
-_START_TIMEOUT = 30.0
+_START_TIMEOUT = 90.0
 # dockerd gives its containers 15 s, then stops its containerd.
-_STOP_TIMEOUT = 40.0
+_STOP_TIMEOUT = 90.0
 _LOG_LINES = 15
 # As in Docker's unit file for systemd (RestartSec). A killed dockerd that is back sooner always
 # meets its former self among its peers (see `swarm.TASK_TIMEOUT`); after this pause, half the time.
@@ -69,7 +69,7 @@ class Node:
 
     # Commands
 
-    def docker(self, *args: str, timeout: float = 30.0) -> str:
+    def docker(self, *args: str, timeout: float = TIMEOUT) -> str:
         """Run the docker client on this node's dockerd; returns what it printed."""
         return self._client_entry().run(self._client(*args), timeout=timeout).stdout
 
@@ -98,7 +98,7 @@ class Node:
         args: Sequence[Argument],
         *,
         check: bool = True,
-        timeout: float = 10.0,
+        timeout: float = TIMEOUT,
         inside: bool = False,
         stdin: str = "",
     ) -> subprocess.CompletedProcess[str]:

@@ -15,11 +15,11 @@ from .spec import IMAGE
 from .wait import wait_until
 
 _SWARM_PORT = 2377
-_READY_TIMEOUT = 30.0
+_READY_TIMEOUT = 90.0
 # The first task after a dockerd was killed and started again may stay in `preparing` for 30 s: the
 # dockerd asks one of its peers for what it knows about the network, and waits that long for the
 # answer if the one it picks is its own former self. That cannot happen in a lab of one node.
-TASK_TIMEOUT = 45.0
+TASK_TIMEOUT = 120.0
 _VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list"
 
 
@@ -82,7 +82,7 @@ def await_ready(manager: Api, count: int, timeout: float = _READY_TIMEOUT) -> No
     )
 
 
-def network(manager: Api, name_or_id: str, timeout: float = 10.0) -> LabNetwork:
+def network(manager: Api, name_or_id: str, timeout: float = _READY_TIMEOUT) -> LabNetwork:
     """An overlay network, by name or id, once the Swarm has given it its VNIs."""
     return wait_until(
         lambda: _allocated(manager, name_or_id),

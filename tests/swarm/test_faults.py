@@ -33,7 +33,7 @@ def applied(stack: Stack, node: Node, vni: int) -> list[dict[str, Any]]:
 
 def await_applied(stack: Stack, node: Node, vni: int) -> None:
     """Wait until a device of a VNI was removed."""
-    await_true(lambda: applied(stack, node, vni), f"the orphan of VNI {vni} is removed", 40.0)
+    await_true(lambda: applied(stack, node, vni), f"the orphan of VNI {vni} is removed")
 
 
 def scanned(node: Node) -> list[dict[str, Any]]:
@@ -66,7 +66,6 @@ def test_an_orphan_in_a_namespace_without_a_name_is_found_and_removed(
         await_true(
             lambda: any(_FAULT in error for error in lab.task_errors("hidden")),
             "Swarm rejects the tasks",
-            40.0,
         )
         shown = node.run(["ip", "-json", "link", "show", "type", "vxlan"]).stdout
         assert network.vnis[0] not in {
@@ -138,9 +137,7 @@ def test_a_sandbox_left_by_a_killed_dockerd_does_not_stay(lab: Lab, stack: Stack
     node.kill_dockerd()
     node.start_dockerd()
     lab.wait_ready()
-    await_true(
-        lambda: not devices(stack, node, network.vnis[0]), "the sandbox's device is gone", 40.0
-    )
+    await_true(lambda: not devices(stack, node, network.vnis[0]), "the sandbox's device is gone")
     scale(lab, "stale", 1)
     lab.wait_tasks("stale", node=node, timeout=60.0)
     await_packets((peer, "peer"), (node, "stale"), network)
@@ -170,7 +167,7 @@ def test_a_foreign_device_on_a_networks_vni_is_named_and_left_alone(lab: Lab, st
     )  # fmt: skip
     try:
         make_service(lab, "claimed", network.name, node)
-        await_true(lambda: lab.task_errors("claimed"), "Swarm rejects the task", 30.0)
+        await_true(lambda: lab.task_errors("claimed"), "Swarm rejects the task")
 
         def conflicts() -> list[str]:
             found = devices(stack, node, network.vnis[0])
@@ -201,7 +198,7 @@ def test_a_second_subnet_that_has_only_peers_on_other_nodes_is_in_use(
     def found() -> list[dict[str, Any]]:
         return [each for vni in network.vnis for each in devices(stack, node, vni)]
 
-    await_true(lambda: len(found()) == 2, "the node has a device of each subnet", 40.0)
+    await_true(lambda: len(found()) == 2, "the node has a device of each subnet")
     assert {each["verdict"] for each in found()} == {"in_use"}
     alone = sandbox(node, network)
     shown = node.run(
@@ -242,7 +239,7 @@ def test_service_churn_at_the_shortest_grace_harms_no_task(
         for name in names:
             scale(lab, name, 0)
         for name in names:
-            await_true(partial(stopped, lab, name), f"{name} stops", 60.0)
+            await_true(partial(stopped, lab, name), f"{name} stops")
     assert failures(lab, names) == {}
     for node in lab.nodes:
         # With its report comes whatever the worker has not told yet.
@@ -264,4 +261,4 @@ def test_a_queue_of_a_node_does_not_grow_while_its_worker_is_away(lab: Lab, stac
     queued = lab.hub_run(["redis-cli", "llen", node_queue(node.swarm_id)]).stdout
     assert int(queued) <= 1
     stack.workers[node.name].start()
-    await_true(lambda: stack.converged(), "it is looked at again", 60.0)
+    await_true(lambda: stack.converged(), "it is looked at again")

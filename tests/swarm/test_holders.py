@@ -44,7 +44,7 @@ def test_a_leaked_device_that_other_software_set_up_is_named_and_goes_by_a_rejec
     assert planted.exists(), "nobody has shown that it is dead"
 
     make_service(lab, "managed", network.name, node)
-    await_true(lambda: not planted.exists(), "it goes when a task is rejected", 30.0)
+    await_true(lambda: not planted.exists(), "it goes when a task is rejected")
     lab.wait_tasks("managed", node=node)
     assert stages(stack, node, network.vnis[0]) == ["detected", "planned", "applied", "verified"]
     assert all("was rejected because of it" in row["reason"] for row in applied(stack, node))
@@ -77,7 +77,6 @@ def test_a_leaked_sandbox_with_a_stale_endpoint_is_named_with_what_to_do_and_spa
             # The command comes with the report of the run that the rejection led to.
             lambda: "scan --remove" in ready(stack, node)["message"],
             "the node says what holds it",
-            60.0,
         )
         condition = ready(stack, node)
         assert (condition["status"], condition["reason"]) == ("False", "VniHeld")
@@ -97,7 +96,7 @@ def test_a_leaked_sandbox_with_a_stale_endpoint_is_named_with_what_to_do_and_spa
         node.run([Path(sys.executable).parent / "vxlan-worker", *command.split()], timeout=60)
         assert "vxlan0" not in hidden.interfaces()
         lab.wait_tasks("held", node=node, timeout=60.0)
-        await_true(lambda: ready(stack, node)["status"] == "True", "the node is ready again", 30.0)
+        await_true(lambda: ready(stack, node)["status"] == "True", "the node is ready again")
     finally:
         hidden.release()
 
@@ -122,14 +121,13 @@ def test_an_ingress_network_that_nobody_takes_up_is_healed_in_the_end(
                 for each in stack.ask(f"/api/v1/devices?node={node.name}")
             ),
             "it looks dead, and what is waited for is said",
-            30.0,
         )
         await_true(lambda: not planted.exists(), "it is removed", 150.0)
 
         def removals() -> list[dict[str, Any]]:
             return [row for row in applied(stack, node) if row["name"] == planted.name]
 
-        await_true(removals, "the audit trail says so", 30.0)
+        await_true(removals, "the audit trail says so")
         rows = removals()
         assert [row["vni"] for row in rows] == [ingress.vnis[0]]
         assert "nobody took it up for 60 s" in rows[0]["reason"]

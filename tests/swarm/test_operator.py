@@ -44,7 +44,6 @@ def test_what_docker_leaked_is_removed_recorded_and_its_tasks_run(lab: Lab, stac
     await_true(
         lambda: any(_FAULT in error for error in lab.task_errors("healed")),
         "Swarm rejects the task",
-        40.0,
     )
 
     await_healed(stack, leaked)
@@ -198,16 +197,13 @@ def test_a_manager_that_is_away_changes_no_desired_state(lab: Lab, stack: Stack)
         await_true(
             lambda: stack.ask("/api/v1/status")["cluster"]["sync_error"],
             "the failure is told",
-            40.0,
         )
         assert nodes() == before
         assert stack.ask("/api/v1/networks") == networks
     finally:
         lab.manager.start_dockerd()
         lab.wait_ready()
-    await_true(
-        lambda: not stack.ask("/api/v1/status")["cluster"]["sync_error"], "it is read again", 30.0
-    )
+    await_true(lambda: not stack.ask("/api/v1/status")["cluster"]["sync_error"], "it is read again")
 
 
 def test_all_in_one_process_heals_one_node(lab: Lab, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class Witness:
     def __exit__(self, *_: object) -> None:
         assert self._process is not None
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def deletions(self, name: str) -> list[int]:
         """The ifindexes of deleted links of that name in the node's own namespace, in order."""
