@@ -14,11 +14,11 @@ class Told:
         self.since: list[str] = []
 
     def clock(self) -> str:
-        """See `Listened.clock`."""
+        """See `EventSource.clock`."""
         return "now"
 
     def events(self, since: str) -> Iterator[SwarmEvent]:
-        """See `Listened.events`."""
+        """See `EventSource.events`."""
         self.since.append(since)
         for each in self._streams.pop(0):
             if isinstance(each, SwarmError):
