@@ -62,6 +62,9 @@ _TO_END: Final = frozenset({"shutdown", "remove"})
 
 _OVERLAY: Final = "overlay"
 
+_BROKEN: Final = (DockerException, requests.RequestException, OSError, ValueError)
+"""Raised by the SDK without an answer (KeyError and TypeError: an error answer that is not Docker's)."""
+
 MAX_ERROR: Final = 4_000
 """Characters of a task's error, which its node writes; Docker's have a few hundred."""
 _MAX_NAME: Final = 255
@@ -175,15 +178,7 @@ class DockerSwarm:
                     yield SwarmEvent(raw["Type"], raw["Actor"]["ID"], f"{seconds}.{nanos:09}")
         except (requests.Timeout, urllib3.exceptions.ReadTimeoutError):
             return
-        except (
-            DockerException,
-            requests.RequestException,
-            urllib3.exceptions.HTTPError,
-            OSError,
-            ValueError,
-            KeyError,  # the SDK stumbles over an error that is not Docker's
-            TypeError,
-        ) as error:
+        except (*_BROKEN, urllib3.exceptions.HTTPError, KeyError, TypeError) as error:
             raise SwarmError(
                 f"the events of the Docker API at {self._url} broke: {error}"
             ) from error
@@ -246,12 +241,11 @@ class DockerSwarm:
             raise kind(
                 f"the Docker API at {self._url} refused to list {method}: {error.explanation or error}"
             ) from error
-        except (DockerException, requests.RequestException, OSError, ValueError) as error:
+        except _BROKEN as error:
             # A new connection may work.
             self.close()
             raise SwarmError(f"the Docker API at {self._url} does not answer: {error}") from error
         except (KeyError, TypeError) as error:
-            # The SDK stumbles over an error whose body is JSON, but not Docker's.
             raise SwarmError(
                 f"the Docker API at {self._url} gave an error that is not Docker's: {error}"
             ) from error

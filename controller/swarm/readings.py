@@ -11,7 +11,6 @@ In memory only: a new leader has read everything, and received a message of each
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from contract.messages import Stamp, SwarmReading
@@ -31,8 +30,7 @@ class ReadingStart(NamedTuple):
     stamps: Mapping[str, Stamp]
 
 
-@dataclass(frozen=True, slots=True)
-class _Newest:
+class _Newest(NamedTuple):
     """The newest reading of a node.
 
     Attributes:
@@ -100,12 +98,9 @@ class Readings:
             for node_id, is_ready in ready.items():
                 before = self._newest.get(node_id, _Newest())
                 first = start.at if before.ready_from is None else before.ready_from
-                self._newest[node_id] = replace(
-                    before,
-                    after=start.stamps.get(node_id, before.after),
-                    ready_from=first if is_ready else None,
-                    ready_to=start.at if is_ready else None,
-                )
+                after = start.stamps.get(node_id, before.after)
+                ready_times = (first, start.at) if is_ready else (None, None)
+                self._newest[node_id] = _Newest(after, *ready_times)
             now = self._now()
             due = {
                 node_id

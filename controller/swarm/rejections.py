@@ -147,17 +147,11 @@ class Rejections:
         """
         now = self._utcnow()
         with self._database.read() as session:
+            columns = Rejection.task_id, Rejection.node_id, Rejection.network_id
+            still_open = Rejection.settled_at.is_(None), Rejection.network_id.is_not(None)
             open_ = session.execute(
-                select(
-                    Rejection.task_id,
-                    Rejection.node_id,
-                    Rejection.network_id,
-                    Rejection.at,
-                    Rejection.seen_at,
-                ).where(
-                    Rejection.settled_at.is_(None),
-                    Rejection.network_id.is_not(None),
-                    Rejection.node_id.in_(nodes),
+                select(*columns, Rejection.at, Rejection.seen_at).where(
+                    *still_open, Rejection.node_id.in_(nodes)
                 )
             ).all()
         if not open_:

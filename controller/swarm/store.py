@@ -189,18 +189,13 @@ def store_networks(
         _mark_gone(session, Network, known, seen, now)
     for ids in batches(list(numbered), _MAX_IDS):
         session.execute(delete(NetworkVni).where(NetworkVni.network_id.in_(ids)))
-    rows = [
-        {"network_id": id_, **subnet._asdict()}
-        for id_, found in numbered.items()
-        for subnet in found
-    ]
-    if rows:
+    if rows := [
+        {"network_id": id_, **subnet._asdict()} for id_ in numbered for subnet in numbered[id_]
+    ]:
         session.execute(insert(NetworkVni), rows)
     if labelled:
-        carriers = session.scalars(
-            select(Attachment.node_id).where(Attachment.network_id.in_(labelled)).distinct()
-        ).all()
-        _request(session, carriers, now, "a network's labels changed")
+        nodes = select(Attachment.node_id).where(Attachment.network_id.in_(labelled)).distinct()
+        _request(session, session.scalars(nodes).all(), now, "a network's labels changed")
 
 
 def store_desired(
