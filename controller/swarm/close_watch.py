@@ -29,10 +29,8 @@ class CloseWatch:
 
     Args:
         swarm: for this thread alone.
-        rejections: where rejected tasks are recorded.
         networks: all overlay networks by id, as last read; empty before that.
         share: of the time the manager may be asked.
-        monotonic: seconds.
     """
 
     def __init__(

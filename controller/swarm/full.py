@@ -31,9 +31,7 @@ class FullReading(Reader):
     ) -> tuple[View, float]:
         """Read and store everything; return the view and the seconds that the manager was busy.
 
-        Args:
-            meanwhile: called between questions, for what cannot wait.
-            average_share: of the manager's time, stored with the result.
+        Calls `meanwhile` between questions, for what cannot wait.
 
         Raises:
             SwarmError: an answer is missing or not plausible; nothing was stored.

@@ -18,8 +18,7 @@ READY: Final = "ready"
 class SwarmError(Exception):
     """The Swarm could not be read, or the reading is not plausible: desired state must not change.
 
-    Attributes:
-        reason: one CamelCase word, for the condition.
+    `reason` is one CamelCase word, for the condition.
     """
 
     def __init__(self, problem: str, reason: str = UNREADABLE) -> None:

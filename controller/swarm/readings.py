@@ -11,7 +11,7 @@ In memory only: a new leader has read everything, and received a message of each
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from contract.messages import Stamp, SwarmReading
 from controller.swarm.events import Hint, Hints
@@ -35,22 +35,16 @@ class _Newest(NamedTuple):
 
     Attributes:
         after: the stamp that the reading is later than.
-        ready_from, ready_to: start of the first and last of the newest consecutive readings in which the
-            node is ready; None: it is not in the newest.
+        ready: start of the first and last of the newest consecutive readings in which the node is ready;
+            None: it is not in the newest.
     """
 
     after: Stamp | None = None
-    ready_from: float | None = None
-    ready_to: float | None = None
+    ready: tuple[float, float] | None = None
 
 
 class Readings:
-    """Thread-safe: intake adds stamps, the reading thread adds readings, requests take them.
-
-    Args:
-        hints: for nodes that are to be read soon.
-        now: seconds, monotonic.
-    """
+    """Thread-safe: intake adds stamps, the reading thread adds readings, requests take them."""
 
     def __init__(
         self, hints: Hints | None = None, now: Callable[[], float] = time.monotonic
@@ -85,22 +79,18 @@ class Readings:
             return ReadingStart(self._now(), dict(self._stamps))
 
     def end(self, start: ReadingStart, ready: Mapping[str, bool]) -> Collection[str]:
-        """Note a reading whose result is stored.
+        """Note a reading whose result is stored; return the nodes that are due because of it.
 
         Args:
             start: of the reading.
-            ready: node ids that were read completely, and whether the node is ready.
-
-        Returns:
-            The nodes that are due because of it.
+            ready: ids of the nodes that were read completely, and whether they are ready.
         """
         with self._lock:
             for node_id, is_ready in ready.items():
                 before = self._newest.get(node_id, _Newest())
-                first = start.at if before.ready_from is None else before.ready_from
+                first = start.at if before.ready is None else before.ready[0]
                 after = start.stamps.get(node_id, before.after)
-                ready_times = (first, start.at) if is_ready else (None, None)
-                self._newest[node_id] = _Newest(after, *ready_times)
+                self._newest[node_id] = _Newest(after, (first, start.at) if is_ready else None)
             now = self._now()
             due = {
                 node_id
@@ -116,16 +106,15 @@ class Readings:
         """Forget all other nodes: they are gone."""
         kept = set(nodes)
         with self._lock:
-            self._run_at = {id_: at for id_, at in self._run_at.items() if id_ in kept}
-            self._stamps = {id_: stamp for id_, stamp in self._stamps.items() if id_ in kept}
-            self._newest = {id_: newest for id_, newest in self._newest.items() if id_ in kept}
+            tables: tuple[dict[str, Any], ...] = self._run_at, self._stamps, self._newest
+            for table in tables:
+                for gone in table.keys() - kept:
+                    del table[gone]
             self._awaiting &= kept
 
     def newest(self, node_id: str) -> SwarmReading:
         """A node's newest reading, for a request. Call it before the node's desired state is read."""
         with self._lock:
             newest = self._newest.get(node_id, _Newest())
-        ready = None
-        if newest.ready_from is not None and newest.ready_to is not None:
-            ready = newest.ready_to - newest.ready_from
+        ready = None if newest.ready is None else newest.ready[1] - newest.ready[0]
         return SwarmReading(after=newest.after, ready_seconds=ready)

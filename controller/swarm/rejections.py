@@ -39,13 +39,7 @@ _BETWEEN_TASKS: Final = timedelta(seconds=60)
 
 
 class Rejections:
-    """Records rejections of several threads' readings.
-
-    Args:
-        database: where they are stored.
-        notify: called when a node was made due.
-        utcnow: the time.
-    """
+    """Records rejections of several threads' readings."""
 
     def __init__(self, database: Database, notify: Notify, utcnow: Callable[[], datetime]) -> None:
         self._database = database

@@ -83,14 +83,7 @@ def store_cluster(
     seconds: float | None = None,
     share: float | None = None,
 ) -> None:
-    """Record a full reading.
-
-    Args:
-        session: in which to write.
-        identity: of the Swarm.
-        now: the time.
-        seconds: that the manager was busy with it.
-        share: of the last minutes in which the manager was busy with us.
+    """Record a full reading, the seconds it kept the manager busy, and the share of the last minutes.
 
     Raises:
         SwarmError: the database belongs to another Swarm; nothing was changed.

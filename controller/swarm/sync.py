@@ -32,16 +32,8 @@ class Sync:
     """One reading of the Swarm after another.
 
     Args:
-        swarm: asked.
-        database: where desired state is stored.
-        hints: what to read soon.
-        readings: of each node that was read completely.
-        notify: called when a node may have become due.
-        period: seconds between steps.
-        resync: maximum seconds between full readings, if the share allows it.
+        period, resync: minimum and maximum seconds between full readings, as far as the share allows.
         share: of the time the manager may be asked.
-        utcnow: the time.
-        monotonic: seconds.
     """
 
     def __init__(
