@@ -73,9 +73,9 @@ def raw_network(network: SwarmNetwork) -> Json:
 
 
 def _labels(owner: SwarmNode | SwarmNetwork) -> dict[str, str]:
-    mode: Mode | None = owner.mode
+    mode: Mode | None = owner.label_mode
     labels = {} if mode is None else {MODE_LABEL: mode.value}
-    return labels | ({IGNORE_LABEL: "true"} if owner.ignore else {})
+    return labels | ({IGNORE_LABEL: "true"} if owner.label_ignore else {})
 
 
 def raw_task(task: SwarmTask) -> Json:

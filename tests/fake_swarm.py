@@ -68,8 +68,8 @@ def node(
         availability="active",
         state=state,
         address=address,
-        mode=mode,
-        ignore=ignore,
+        label_mode=mode,
+        label_ignore=ignore,
     )
 
 
@@ -82,8 +82,8 @@ def network(
         name=name,
         ingress=ingress,
         subnets=tuple(Subnet(vni, cidr(vni)) for vni in vnis),
-        mode=mode,
-        ignore=ignore,
+        label_mode=mode,
+        label_ignore=ignore,
     )
 
 

@@ -19,8 +19,8 @@ from controller.db.models import (
     Run,
 )
 from controller.db.states import RunState
-from controller.swarm.desired import Packed, desired_state
-from controller.swarm.store import store_cluster, store_networks, store_nodes, store_wants
+from controller.swarm.desired import PackedAttachments, desired_state
+from controller.swarm.store import store_attachments, store_cluster, store_networks, store_nodes
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 from tests.fake_clock import START
@@ -77,7 +77,9 @@ def put(database: Database, state: Snapshot | None = None, now: datetime = START
         store_nodes(session, state.nodes, now, whole=True)
         store_networks(session, state.networks, now, whole=True)
         known = session.scalars(select(Node.id)).all()
-        return store_wants(session, {node: Packed.of(wanted.get(node, {})) for node in known}, now)
+        return store_attachments(
+            session, {node: PackedAttachments.of(wanted.get(node, {})) for node in known}, now
+        )
 
 
 def node_row(database: Database, name: str = "one") -> Node:

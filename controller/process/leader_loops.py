@@ -81,7 +81,7 @@ class LeaderLoops:
             mode=mode,
             run_timeout=timedelta(seconds=settings.run_timeout_seconds),
             resync=resync,
-            reading=readings.of,
+            reading=readings.newest,
             fence=lease.fence,
             limits=limits,
         )

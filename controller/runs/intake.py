@@ -108,7 +108,7 @@ class Intake:
             gate.stand_aside()
             report = _read(payload)
             if report is not None:
-                self._readings.heard(report.node_id, report.stamp)
+                self._readings.add_stamp(report.node_id, report.stamp)
                 told.append(report)
         while told:
             # One of each node: the second is compared with what the first has left.
@@ -138,7 +138,7 @@ class Intake:
                 counters.count_run(_STATES[report.outcome], _removed(report))
                 self._expect(report.node_id, report.expects_rejection)
                 if report.wants_reading:
-                    self._readings.want(report.node_id, then_run=report.then_run)
+                    self._readings.request(report.node_id, then_run=report.then_run)
             else:
                 self._take_late(report)
         if any(_removed(report) for report in batch):
@@ -162,7 +162,7 @@ class Intake:
         except ValidationError as error:
             _dropped("drift hint", error)
             return
-        self._readings.heard(drift.node_id, drift.stamp)
+        self._readings.add_stamp(drift.node_id, drift.stamp)
         first = drift.devices[0]
         more = f" and {len(drift.devices) - 1} more" if len(drift.devices) > 1 else ""
         with self._database.write() as session:

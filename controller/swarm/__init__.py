@@ -1,9 +1,8 @@
-"""What the Swarm says, and the desired state that follows.
+"""The Swarm, and the desired state that follows from it.
 
-`model` (what it says), `manager` (asking it), `desired` (which network belongs on which node), `shrink_guard`
-(what is not believed at once), `store` (storing desired state), `sync` (doing so again and again), `budget`
-(of the manager's time), `events` (hints to look sooner) and `readings` (when each node was read last).
-
-`rejections` are tasks that failed of one of the `faults`; `cause` tells the VNI that a rejection is about,
-and `close_watch` looks for rejections where one is expected.
+`model` (values), `manager` (the Docker API), `desired` (which network belongs on which node), `store`
+(storing it); `full` and `incremental` (the two kinds of reading, over `reader`), `shrink_guard` (losses to be
+confirmed), `sync` (which reading is due), `budget` (of the manager's time), `events` (hints), `readings` (the
+newest of each node); `rejections` (recording rejected tasks), `faults` (the fault in a task's error, and its
+VNI), `close_watch` (nodes where a rejection is expected).
 """

@@ -1,4 +1,4 @@
-"""How much of the time the manager is asked: at most a share of it."""
+"""A limit on the share of time that questions keep the manager busy."""
 
 import math
 import time
@@ -7,17 +7,16 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-_LATELY: Final = 300.0
-"""Seconds over which the share that is shown is averaged."""
+_AVERAGE_SECONDS: Final = 300.0
 
 
 class Budget:
-    """Counts the time that answers take, and says when the next question may be asked.
+    """Measures the time that answers take, and tells when the next series of questions may begin.
 
     Args:
-        share: of the time, more than 0 and at most 1.
+        share: of all time, more than 0 and at most 1.
         monotonic: seconds.
-        saved: seconds of asking that may be saved up for when much happens at once.
+        burst: seconds of asking that may be saved up.
     """
 
     def __init__(
@@ -25,41 +24,40 @@ class Budget:
         share: float,
         monotonic: Callable[[], float] = time.monotonic,
         *,
-        saved: float = 0.0,
+        burst: float = 0.0,
     ) -> None:
         self._share = share
         self._monotonic = monotonic
-        self._ahead = saved / share
+        self._ahead = burst / share
         self._spent = 0.0
         self._paid_at = -math.inf
-        """When what was spent so far will have been the share and no more."""
+        """Time at which what was spent so far is no more than the share."""
         self._average = 0.0
         self._average_at = monotonic()
 
     def ask(self, question: Callable[[], T]) -> T:
-        """Ask, and count how long the answer took. A question that fails is not counted: whoever does
-        not answer is not kept busy, and is to be asked again soon."""
+        """Ask a question and count its time. A failed one is free, so that it is soon asked again."""
         begin = self._monotonic()
         answer = question()
         self._spent += self._monotonic() - begin
         return answer
 
-    def rest(self) -> float:
-        """End a series of questions; return how many seconds they took."""
+    def end_series(self) -> float:
+        """End a series of questions; return the seconds spent on it."""
         now = self._monotonic()
-        self._average = self._decayed(now) + self._spent / _LATELY
+        self._average = self._decayed(now) + self._spent / _AVERAGE_SECONDS
         self._average_at = now
         self._paid_at = max(self._paid_at, now - self._spent) + self._spent / self._share
         spent, self._spent = self._spent, 0.0
         return spent
 
-    def wait(self) -> float:
-        """Seconds until the next series may begin; 0 when it may at once."""
+    def wait_seconds(self) -> float:
+        """Seconds until the next series may begin; 0: now."""
         return max(0.0, self._paid_at - self._ahead - self._monotonic())
 
-    def lately(self) -> float:
-        """The share of the last minutes that was spent asking."""
+    def average_share(self) -> float:
+        """Share of the last five minutes spent asking."""
         return min(1.0, self._decayed(self._monotonic()))
 
     def _decayed(self, now: float) -> float:
-        return self._average * math.exp((self._average_at - now) / _LATELY)
+        return self._average * math.exp((self._average_at - now) / _AVERAGE_SECONDS)

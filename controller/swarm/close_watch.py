@@ -1,8 +1,8 @@
-"""Nodes where a rejected task is expected have their tasks read ten times a second.
+"""Reads the tasks of nodes where a rejection is expected ten times a second.
 
-Swarm tries a rejected task again at once, some 0.3 s later, and only then waits out its restart delay. A
-device that is gone by then costs the task one delay, and one that is not costs it two. So where a device
-looks dead whose network is wanted, and only a rejection is missing, that is not left to the next reading.
+Swarm retries a rejected task once after some 0.3 s, and only then waits its restart delay. Removing the
+device before that retry saves the task one delay. So where a device looks dead, its network is wanted and
+only a rejection is missing, the next regular reading would be too late.
 """
 
 import threading
@@ -14,25 +14,23 @@ from controller.swarm.budget import Budget
 from controller.swarm.model import Swarm, SwarmError, SwarmNetwork
 from controller.swarm.rejections import Rejections
 
-_PERIOD: Final = 0.1
+_PERIOD_SECONDS: Final = 0.1
 _RETRY_SECONDS: Final = 1.0
 _MAX_SECONDS: Final = 120.0
-"""Of watching a node without a break: a dockerd that was started again tries within seconds."""
+"""Of watching a node without a break: a restarted dockerd retries within seconds."""
 _MAX_NODES: Final = 50
 _IDLE_SECONDS: Final = 1.0
-_SAVED_SECONDS: Final = 0.5
-"""Of asking, for the beginning: what is expected comes soon or late."""
+_BURST_SECONDS: Final = 0.5
+"""For the beginning: a rejection comes soon or late."""
 
 
 class CloseWatch:
-    """Asks for the tasks of some nodes; one thread steps, others say which nodes.
+    """Watches the nodes that other threads name; one thread steps.
 
     Args:
-        swarm: where to look; not one that another thread uses.
-        rejections: told of the tasks.
+        swarm: for this thread alone.
         networks: all overlay networks by id, as last read; empty before that.
         share: of the time the manager may be asked.
-        monotonic: seconds.
     """
 
     def __init__(
@@ -47,40 +45,39 @@ class CloseWatch:
         self._swarm = swarm
         self._rejections = rejections
         self._networks = networks
-        self._budget = Budget(share, monotonic, saved=_SAVED_SECONDS)
+        self._budget = Budget(share, monotonic, burst=_BURST_SECONDS)
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._since: dict[str, float] = {}
-        self._wanted = threading.Event()
+        self._expecting = threading.Event()
 
     def expect(self, node_id: str, expected: bool) -> None:
-        """Say whether a rejected task is expected on a node; said again, it changes nothing."""
+        """Set whether a rejection is expected on a node; idempotent."""
         with self._lock:
             if expected:
                 self._since.setdefault(node_id, self._monotonic())
             else:
                 self._since.pop(node_id, None)
             if self._since:
-                self._wanted.set()
+                self._expecting.set()
 
     def step(self) -> float:
-        """Look once, or wait a second for something to look at; return the pause until the next step."""
+        """Read once, or wait up to a second for a node; return the pause before the next step in seconds."""
         nodes = self._nodes()
         networks = self._networks()
         if not nodes or not networks:
-            self._wanted.clear()
-            return 0.0 if self._wanted.wait(_IDLE_SECONDS) else _PERIOD
-        wait = self._budget.wait()
-        if wait:
+            self._expecting.clear()
+            return 0.0 if self._expecting.wait(_IDLE_SECONDS) else _PERIOD_SECONDS
+        if wait := self._budget.wait_seconds():
             return min(wait, _RETRY_SECONDS)
         try:
             tasks = self._budget.ask(lambda: self._swarm.tasks_of_nodes(nodes))
         except SwarmError:
-            return _RETRY_SECONDS  # Whoever reads everything says so.
+            return _RETRY_SECONDS  # The full reading reports it.
         finally:
-            self._budget.rest()
+            self._budget.end_series()
         self._rejections.record(tasks, networks)
-        return _PERIOD
+        return _PERIOD_SECONDS
 
     def _nodes(self) -> list[str]:
         begin = self._monotonic() - _MAX_SECONDS

@@ -1,37 +1,39 @@
-"""Which networks each node should carry, by what the Swarm says; and what is not to be believed. Pure."""
+"""Desired state: the networks that each node should carry, derived from tasks. Pure."""
 
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from controller.swarm.model import SwarmNetwork, SwarmTask
+from controller.swarm.model import SwarmError, SwarmNetwork, SwarmTask
 
 INGRESS_REASON: Final = "ingress"
 _MAX_REASONS: Final = 20
 
+ServiceNodes = dict[str, tuple[str, ...]]
+"""Service id to the ids of the nodes with its tasks. A set takes ten times the memory of a tuple."""
 
-class Want(NamedTuple):
-    """Why a node should carry a network, and whether it must be carrying it by now."""
+
+class DesiredAttachment(NamedTuple):
+    """Why a node should carry a network, and whether a task of the network runs on the node."""
 
     reasons: list[str]
     running: bool
-    """A task of it runs on the node, as the Swarm knows."""
 
 
-Wants = Mapping[str, Want]
-"""Network id to what is wanted, of one node."""
+NodeAttachments = Mapping[str, DesiredAttachment]
+"""Network id to attachment, of one node."""
 
 
 def desired_state(
     nodes: Collection[str], networks: Iterable[SwarmNetwork], tasks: Iterable[SwarmTask]
-) -> Mapping[str, Wants]:
-    """Which networks each of these nodes should carry, and why.
+) -> Mapping[str, NodeAttachments]:
+    """The attachments of each of these nodes.
 
-    The ingress network belongs on every node. A task needs its networks on its node from being assigned
-    to it until the node says that it has ended; so does a `docker run` container that is attached to one.
+    The ingress network belongs on every node. A task needs its networks on its node from its assignment
+    until the node reports its end; so does a `docker run` container that is attached to a network.
     """
     known = {network.id: network.ingress for network in networks}
     ingress = [network for network, is_ingress in known.items() if is_ingress]
@@ -39,31 +41,32 @@ def desired_state(
         node: {network: [INGRESS_REASON] for network in ingress} for node in nodes
     }
     running: defaultdict[str, set[str]] = defaultdict(set)
-    for task in sorted(tasks, key=lambda each: each.id):
+    for task in sorted(tasks, key=lambda task: task.id):
         if not task.wanted or task.node_id not in reasons:
             continue
         reason = f"{'container' if task.attachment else 'task'} {task.id}"
         if task.ending:
             reason += ", until it has ended"
-        # The lists are not read at one moment: what is missing in one is there the next time.
+        # The lists are not read at one time: a network missing in one is in the next.
         for network in known.keys() & task.networks:
             reasons[task.node_id].setdefault(network, []).append(reason)
             if task.running:
                 running[task.node_id].add(network)
     return {
         node: {
-            network: Want(_bounded(why), network in running[node]) for network, why in its.items()
+            network: DesiredAttachment(_bounded(texts), network in running[node])
+            for network, texts in by_network.items()
         }
-        for node, its in reasons.items()
+        for node, by_network in reasons.items()
     }
 
 
-def of_unknown_networks(
+def unknown_networks(
     networks: Collection[str], tasks: Iterable[SwarmTask]
 ) -> Mapping[str, frozenset[str]]:
-    """Node id to networks that its tasks need and the list of networks lacks, where there are any.
+    """Node id to the networks of its tasks that are not listed: its desired state is incomplete.
 
-    The lists are not read at one moment. What such a node wants is not known whole.
+    The lists are not read at one time, so a network may be newer than its list.
     """
     found: defaultdict[str, set[str]] = defaultdict(set)
     for task in tasks:
@@ -78,27 +81,75 @@ def _bounded(reasons: list[str]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """One node's wants in as little memory as they take, in a form that is always the same.
-
-    A quarter of a million of them are held while a Swarm is read.
-    """
+class PackedAttachments:
+    """One node's attachments in little memory and canonical form: a reading holds a quarter of a million."""
 
     count: int
     data: bytes
 
     @classmethod
-    def of(cls, wants: Wants) -> "Packed":
-        """Pack them."""
-        rows = [[network, want.running, want.reasons] for network, want in sorted(wants.items())]
+    def of(cls, attachments: NodeAttachments) -> "PackedAttachments":
+        """Pack attachments."""
+        rows = [[id_, found.running, found.reasons] for id_, found in sorted(attachments.items())]
         return cls(len(rows), json.dumps(rows, separators=(",", ":")).encode())
 
-    def unpack(self) -> Iterator[tuple[str, Want]]:
-        """Network ids and what is wanted."""
+    def unpack(self) -> Iterator[tuple[str, DesiredAttachment]]:
+        """Network ids and attachments."""
         for network, running, reasons in json.loads(self.data):
-            yield network, Want(reasons, running)
+            yield network, DesiredAttachment(reasons, running)
 
     @property
     def digest(self) -> str:
-        """The same for the same wants, and for nothing else."""
+        """Equal for equal attachments only."""
         return hashlib.sha256(self.data).hexdigest()
+
+
+DesiredState = dict[str, PackedAttachments]
+"""Node id to its attachments."""
+
+
+@dataclass(slots=True)
+class TaskReading:
+    """Desired state as it is collected from the task lists of some nodes after another.
+
+    Attributes:
+        service_nodes: extended by every list.
+        desired: of the nodes read so far.
+        complete: those of them whose tasks use listed networks with known VNIs only.
+    """
+
+    service_nodes: ServiceNodes = field(default_factory=dict)
+    desired: DesiredState = field(default_factory=dict)
+    complete: list[str] = field(default_factory=list)
+
+    def add(
+        self,
+        nodes: Sequence[str],
+        networks: Mapping[str, SwarmNetwork],
+        tasks: Sequence[SwarmTask],
+    ) -> None:
+        """Add all tasks of these nodes.
+
+        Raises:
+            SwarmError: tasks use networks, and none is listed.
+        """
+        if not networks and any(task.networks for task in tasks):
+            raise SwarmError("the manager listed no overlay networks, though tasks use some")
+        for node, attachments in desired_state(nodes, networks.values(), tasks).items():
+            self.desired[node] = PackedAttachments.of(attachments)
+        names = {node: node for node in nodes}  # one string per node, however many tasks name it
+        seen: defaultdict[str, set[str]] = defaultdict(set)
+        for task in tasks:
+            if task.wanted and task.service_id:
+                seen[task.service_id].add(names[task.node_id])
+        for service, service_nodes in seen.items():
+            add_nodes(self.service_nodes, service, service_nodes)
+        numbered = {id_ for id_, network in networks.items() if network.vnis}
+        unknown = unknown_networks(numbered, tasks)
+        self.complete += [id_ for id_ in nodes if id_ not in unknown]
+
+
+def add_nodes(service_nodes: ServiceNodes, service: str, nodes: set[str]) -> None:
+    """Add nodes to those of a service."""
+    known = service_nodes.get(service, ())
+    service_nodes[service] = (*known, *nodes.difference(known))

@@ -1,13 +1,13 @@
-"""Hints from the Swarm's events: what is worth another look. They say no more than that.
+"""Hints from the Swarm's events: services, networks and nodes to read again soon.
 
-Docker tells of services, networks and nodes, never of tasks; it forgets events without a word when it
-restarts or when a listener is slow. So what was missed is found by reading everything now and then.
+Docker has no events of tasks, and loses events silently when it restarts or a listener is slow. So missed
+changes are found by reading everything regularly.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -20,11 +20,7 @@ _MAX_HINTS: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """What to look at again, by id.
-
-    Attributes:
-        everything: more may have happened than is named.
-    """
+    """Ids of what to read again; `everything`: more may have changed than is named."""
 
     everything: bool = False
     services: frozenset[str] = frozenset()
@@ -32,102 +28,92 @@ class Hint:
     nodes: frozenset[str] = frozenset()
 
     def __or__(self, other: "Hint") -> "Hint":
-        """Both; beyond a thousand things, everything."""
+        """Both; beyond a thousand ids, everything."""
         services = self.services | other.services
         networks = self.networks | other.networks
         nodes = self.nodes | other.nodes
-        if (
-            self.everything
-            or other.everything
-            or len(services) + len(networks) + len(nodes) > _MAX_HINTS
-        ):
+        count = len(services) + len(networks) + len(nodes)
+        if self.everything or other.everything or count > _MAX_HINTS:
             return Hint(everything=True)
         return Hint(services=services, networks=networks, nodes=nodes)
 
 
-_NAMED: Final[dict[str, Callable[[str], Hint]]] = {
-    "service": lambda id_: Hint(services=frozenset((id_,))),
-    "network": lambda id_: Hint(networks=frozenset((id_,))),
-    "node": lambda id_: Hint(nodes=frozenset((id_,))),
-}
-
-
 class Hints:
-    """Collects hints between one thread that hears them and one that looks."""
+    """Collects hints of several threads for the one that reads the Swarm; begins with everything."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._hint = Hint(everything=True)
-        self._heard = threading.Event()
+        self._added = threading.Event()
 
     def add(self, hint: Hint) -> None:
-        """There is something to look at: wakes who waits."""
+        """Add a hint and wake the reader."""
         self.put_back(hint)
-        self._heard.set()
+        self._added.set()
 
     def put_back(self, hint: Hint) -> None:
-        """It could not be looked at yet, and nobody need wake for it."""
+        """Add a hint that could not be followed yet, without waking the reader."""
         with self._lock:
             self._hint |= hint
 
     def take(self) -> Hint:
-        """What there is to look at; it is not told again."""
-        self._heard.clear()
+        """Take all hints."""
+        self._added.clear()
         with self._lock:
             hint, self._hint = self._hint, Hint()
         return hint
 
     def wait(self, seconds: float) -> bool:
-        """Wait for something to look at; return whether there is."""
-        return self._heard.wait(seconds)
+        """Wait for a hint; return whether one was added."""
+        return self._added.wait(seconds)
 
     def wake(self) -> None:
-        """Wake who waits, for the end."""
-        self._heard.set()
+        """Wake the reader without a hint, to stop."""
+        self._added.set()
 
 
-class Listened(Protocol):
-    """Where events come from."""
+class EventSource(Protocol):
+    """A manager's stream of events."""
 
     def clock(self) -> str:
-        """What time it is by its clock, in a form that `events` takes."""
+        """The source's time, in the form that `events` takes."""
 
     def events(self, since: str) -> Iterator[SwarmEvent]:
-        """What happens; ends after silence, and with a SwarmError when something may have been missed."""
+        """Events since a time; ends after silence, and with a SwarmError if events may be lost."""
 
 
 class Events:
-    """Listens, and turns what it hears into hints. One thread runs it."""
+    """Turns events into hints. For one thread."""
 
-    def __init__(self, swarm: Listened, hints: Hints) -> None:
-        self._swarm = swarm
+    def __init__(self, source: EventSource, hints: Hints) -> None:
+        self._source = source
         self._hints = hints
         self._since: str | None = None
         self._failing = False
 
     def step(self) -> bool:
-        """Listen until there is silence or the stream breaks; return whether it is whole so far."""
+        """Listen until the stream is silent or breaks; return whether no event may be lost."""
         try:
             if self._since is None:
-                self._since = self._swarm.clock()
+                self._since = self._source.clock()
                 self._hints.add(Hint(everything=True))
-            for event in self._swarm.events(self._since):
+            for event in self._source.events(self._since):
                 self._since = event.at
-                self._heard()
-                named = _NAMED.get(event.kind)
-                if named is not None:
-                    self._hints.add(named(event.id))
+                self._log_recovery()
+                if event.kind in ("service", "network", "node"):
+                    ids: dict[str, Any] = {f"{event.kind}s": frozenset((event.id,))}
+                    self._hints.add(Hint(**ids))
         except SwarmError as error:
             if not self._failing:
                 log.warning("no events of the Swarm; it is read more often", error=str(error))
             self._failing = True
-            # What happens from now on, and what happened since, is found by reading everything.
+            # The next step begins with everything, which covers all that happens until then.
             self._since = None
             return False
-        self._heard()
+        self._log_recovery()
         return True
 
-    def _heard(self) -> None:
+    def _log_recovery(self) -> None:
         if self._failing:
-            log.info("events of the Swarm are heard again")
+            log.info("events of the Swarm arrive again")
         self._failing = False

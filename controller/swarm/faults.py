@@ -1,15 +1,18 @@
-"""Recognising, in what Swarm says of a task, the fault that this operator exists for. Pure.
+"""The fault in a task's error: whether it is there, and the subnet and VNI it is about. Pure.
 
-The texts come from nodes and people, so each function takes any text of any length in bounded time. The
-wordings: moby libnetwork/drivers/overlay/ov_network.go.
+Texts come from nodes and people, so functions take any text of any length in bounded time. Wordings:
+moby libnetwork/drivers/overlay/ov_network.go.
 """
 
 import re
-from ipaddress import ip_network
-from typing import Final
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from controller.swarm.model import SwarmNetwork, SwarmTask, normal_cidr
 
 _MAX_LENGTH: Final = 4_000
-"""Characters that are looked at. Real errors have a few hundred."""
+"""Characters that are searched. Real errors have a few hundred."""
 
 _COLOUR: Final = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
 """A control sequence of a terminal (ECMA-48, 5.4): `grep --color` puts some inside the wording."""
@@ -34,7 +37,7 @@ _SUBNETS: Final = (
 
 
 def is_leak(error: str) -> bool:
-    """Whether a task's error is that of a leaked VXLAN device, in the words of any engine since 17."""
+    """Whether a task's error is that of a leaked VXLAN device, in the wording of any engine since 17."""
     text = _plain(error).replace(_PROBE, "")
     return _CREATING in text or any(
         _EXISTS in text.partition(beginning)[2] for beginning in _BEGINNINGS
@@ -42,7 +45,7 @@ def is_leak(error: str) -> bool:
 
 
 def is_probe(error: str) -> bool:
-    """Whether an error says that the device of dockerd's own probe was there already.
+    """Whether the error is about the device of dockerd's own probe.
 
     Engines up to 23 make a device `testvxlan` with VNI 1 to learn whether the kernel has VXLAN, and
     go on if it exists: no network lacks anything.
@@ -51,20 +54,60 @@ def is_probe(error: str) -> bool:
 
 
 def fault_subnet(error: str) -> str | None:
-    """The subnet of the network that could not be joined, like `10.0.2.0/24`; None: it names none.
+    """The subnet of the network that could not be joined, like `10.0.2.0/24`; None: not named.
 
     Also where the error itself was cut off behind it.
     """
     text = _plain(error)
-    for pattern in _SUBNETS:
-        for found in pattern.finditer(text):
-            try:
-                return str(ip_network(found[1], strict=False))
-            except ValueError:
-                continue
-    return None
+    subnets = (normal_cidr(found[1]) for regex in _SUBNETS for found in regex.finditer(text))
+    return next((subnet for subnet in subnets if subnet), None)
 
 
 def _plain(error: str) -> str:
-    """The text that is looked at: no longer than need be, without colours, in lower case."""
     return _COLOUR.sub("", error[:_MAX_LENGTH]).lower()
+
+
+class Cause(NamedTuple):
+    """The subnet that a rejection is about.
+
+    Attributes:
+        network_id, vni: None: unknown.
+        cidr: the subnet that the error names.
+        doubt: why the rejection proves nothing about any device; None: no doubt.
+    """
+
+    network_id: str | None = None
+    vni: int | None = None
+    cidr: str | None = None
+    doubt: str | None = None
+
+
+def cause_of(task: SwarmTask, networks: Mapping[str, SwarmNetwork]) -> Cause:
+    """The cause of a rejection: the only subnet of the task's networks that its error can mean.
+
+    Args:
+        task: rejected with the fault.
+        networks: all overlay networks of the Swarm, by id.
+    """
+    cidr = fault_subnet(task.error)
+    candidates = [
+        (id_, subnet.vni)
+        for id_ in task.networks
+        if id_ in networks
+        for subnet in networks[id_].subnets
+        if cidr is None or subnet.cidr == cidr
+    ]
+    if not candidates:
+        start = "its error names no subnet" if cidr is None else f"it is about subnet {cidr}"
+        return Cause(cidr=cidr, doubt=f"{start}, and no network of the task has it")
+    if len(candidates) > 1:
+        if cidr is None:
+            return Cause(doubt="its error names no subnet, and the task is on several")
+        return Cause(cidr=cidr, doubt=f"several networks of the task have the subnet {cidr}")
+    network_id, vni = candidates[0]
+    doubt = None
+    if Counter(vni for network in networks.values() for vni in set(network.vnis))[vni] > 1:
+        doubt = f"several networks of the Swarm have VNI {vni}"
+    elif task.since is None:
+        doubt = "the Swarm does not say when it was rejected"
+    return Cause(network_id, vni, cidr, doubt)

@@ -1,10 +1,10 @@
-"""Asking a Swarm manager, by its Docker API: the only user of Docker's SDK."""
+"""Reads the Swarm from a manager's Docker API: the only user of Docker's SDK."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import docker
 import requests
@@ -30,19 +30,20 @@ from controller.swarm.model import (
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 
 _VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
-"""Decimal VNIs, comma separated, one a subnet (moby libnetwork/drivers/overlay/ovmanager)."""
+"""Decimal VNIs, comma separated, one per subnet (moby libnetwork/drivers/overlay/ovmanager)."""
 
 _DEFAULT_DATA_PATH_PORT: Final = 4789
 _TIMEOUT_SECONDS: Final = 15
 _SILENCE_SECONDS: Final = 60
-"""After so long without an event the stream is opened anew: a dead one is silent too."""
+"""Without an event, after which the stream is reopened: a dead one is silent too."""
 
 _EVENT_FILTERS: Final = {"scope": ["swarm"], "type": ["service", "network", "node"]}
 _ANY_RUNTIME: Final[Mapping[str, list[str]]] = {"runtime": []}
-"""An empty list keeps Docker from adding a runtime of its own, by which swarmkit would then search *all*
-tasks (its ListTasks prefers that index to those of nodes and desired states)."""
+"""An empty list keeps Docker from adding a runtime, by which swarmkit would search *all* tasks (its ListTasks
+prefers that index to those of nodes and desired states)."""
 
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST: Final = datetime(9000, 1, 1, tzinfo=UTC)
@@ -50,20 +51,22 @@ _LAST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 _TRUE: Final = frozenset({"", "1", "true", "yes"})
 _FALSE: Final = frozenset({"0", "false", "no"})
 _ENDED: Final = frozenset({"complete", "shutdown", "failed", "rejected"})
-"""Task states from which no task returns, each written by the task's own node when it is done with it
-(swarmkit api/types.proto). Not `remove`, which is only ever desired, and not `orphaned`, which a manager
-writes of a node that it has not heard of for a day: what runs there, nobody knows."""
+"""Final task states, written by the task's own node (swarmkit api/types.proto). Not `remove`, which is only
+desired, and not `orphaned`, which a manager writes after a day without contact: such a task may run."""
 
 _REFUSED: Final = frozenset({"failed", "rejected"})
-"""Ended, but against Swarm's will."""
+"""Ended with an error."""
 
 _TO_END: Final = frozenset({"shutdown", "remove"})
-"""Desired states of a task that is to end. (`complete` is a job's: it is to run until it ends by itself.)"""
+"""Desired states of a task that is to end (`complete` is a job's: it ends by itself)."""
 
 _OVERLAY: Final = "overlay"
 
+_BROKEN: Final = (DockerException, requests.RequestException, OSError, ValueError)
+"""Raised by the SDK without an answer (KeyError and TypeError: an error answer that is not Docker's)."""
+
 MAX_ERROR: Final = 4_000
-"""Characters of a task's error: Docker's are a few hundred, but its node writes them itself."""
+"""Characters of a task's error, which its node writes; Docker's have a few hundred."""
 _MAX_NAME: Final = 255
 
 
@@ -79,10 +82,10 @@ class DockerSwarm:
         self._client: docker.APIClient | None = None
 
     def check(self) -> None:
-        """Make sure that this is a manager that answers.
+        """Check that a manager answers.
 
         Raises:
-            OperatorError: it is not.
+            OperatorError: it does not.
         """
         try:
             self._manager()
@@ -93,53 +96,50 @@ class DockerSwarm:
             ) from error
 
     def local_node_id(self) -> str:
-        """The Swarm id of the node that answers.
+        """The Swarm id of the manager's node.
 
         Raises:
-            SwarmError: it cannot be asked, or is no manager.
+            SwarmError: it does not answer, or is not a manager.
         """
         swarm = self._manager()
-        with self._making_sense():
+        with self._parsing():
             return str(swarm["NodeID"])
 
     def identity(self) -> SwarmIdentity:
         """See `Swarm.identity`."""
         cluster = self._manager()["Cluster"]
-        with self._making_sense():
+        with self._parsing():
             port = cluster.get("DataPathPort") or _DEFAULT_DATA_PATH_PORT
             return SwarmIdentity(cluster["ID"], port)
 
     def nodes(self, ids: Sequence[str] = ()) -> Sequence[SwarmNode]:
         """See `Swarm.nodes`."""
-        listed = self._ask("nodes", filters={"id": list(ids)} if ids else None)
-        with self._making_sense():
-            found = [_node(each) for each in _list(listed)]
+        found = self._list("nodes", _node, filters={"id": list(ids)} if ids else None)
         if not found and not ids:
             raise SwarmError(f"the Docker API at {self._url} listed no nodes, which cannot be")
         return found
 
     def networks(self, ids: Sequence[str] = ()) -> Sequence[SwarmNetwork]:
         """See `Swarm.networks`."""
-        filters = {"driver": ["overlay"], "scope": ["swarm"]}
+        filters = {"driver": [_OVERLAY], "scope": ["swarm"]}
         if ids:
             filters["id"] = list(ids)
-        listed = self._ask("networks", filters=filters)
-        with self._making_sense():
-            return [_network(each) for each in _list(listed)]
+        return self._list("networks", _network, filters=filters)
 
     def tasks_of_nodes(self, ids: Sequence[str]) -> Sequence[SwarmTask]:
         """See `Swarm.tasks_of_nodes`."""
-        found = {}
-        # Asked for by themselves as well: an engine that takes the empty runtime for no filter at all
-        # would leave attached containers out.
-        for runtime in (_ANY_RUNTIME, {"runtime": ["attachment"]}):
-            for task in self._tasks({"node": list(ids), **runtime}):
-                found[task.id] = task
-        strangers = {task.node_id for task in found.values()}.difference(ids)
-        if strangers:
+        # Attached containers in a question of their own: an engine that takes the empty runtime for no
+        # filter at all would leave them out.
+        found = {
+            task.id: task
+            for runtime in (_ANY_RUNTIME, {"runtime": ["attachment"]})
+            for task in self._tasks({"node": list(ids), **runtime})
+        }
+        others = {task.node_id for task in found.values()}.difference(ids)
+        if others:
             raise SwarmError(
                 f"the Docker API at {self._url} was asked for the tasks of some nodes, and listed "
-                f"those of others: {', '.join(sorted(strangers)[:3])}"
+                f"those of others: {', '.join(sorted(others)[:3])}"
             )
         return list(found.values())
 
@@ -155,39 +155,30 @@ class DockerSwarm:
         return self._tasks({"desired-state": ["ready"], **_ANY_RUNTIME})
 
     def clock(self) -> str:
-        """What time it is by the manager's clock, in a form that `events` takes."""
+        """The manager's time, in the form that `events` takes."""
         info = self._ask("info")
-        with self._making_sense():
-            # The events' time is asked for in seconds; what `docker events --since` takes, its API refuses.
+        with self._parsing():
+            # In seconds: the API refuses what `docker events --since` takes.
             return f"{datetime.fromisoformat(info['SystemTime']).timestamp():.6f}"
 
     def events(self, since: str) -> Iterator[SwarmEvent]:
-        """What happens to services, networks and nodes since a time of the manager's clock.
+        """Changes of services, networks and nodes since a time of the manager's clock.
 
-        Ends when there was nothing to tell for a while: the stream may be dead, ask again from the last
-        event on.
+        Ends after a silence: the stream may be dead. Ask again from the last event on.
 
         Raises:
-            SwarmError: the stream broke or cannot be had; events may be lost.
+            SwarmError: the stream broke or was refused; events may be lost.
         """
         self._manager()
         client = self._connected()
         try:
             for raw in client.events(since=since, filters=_EVENT_FILTERS, decode=True):
-                with self._making_sense():
+                with self._parsing():
                     seconds, nanos = divmod(int(raw["timeNano"]), 10**9)
                     yield SwarmEvent(raw["Type"], raw["Actor"]["ID"], f"{seconds}.{nanos:09}")
         except (requests.Timeout, urllib3.exceptions.ReadTimeoutError):
             return
-        except (
-            DockerException,
-            requests.RequestException,
-            urllib3.exceptions.HTTPError,
-            OSError,
-            ValueError,
-            KeyError,  # the SDK stumbles over an error that is not Docker's
-            TypeError,
-        ) as error:
+        except (*_BROKEN, urllib3.exceptions.HTTPError, KeyError, TypeError) as error:
             raise SwarmError(
                 f"the events of the Docker API at {self._url} broke: {error}"
             ) from error
@@ -204,7 +195,7 @@ class DockerSwarm:
     def _manager(self) -> Mapping[str, Any]:
         """The `Swarm` part of `docker info`, from a manager."""
         info = self._ask("info")
-        with self._making_sense():
+        with self._parsing():
             swarm: Mapping[str, Any] = info.get("Swarm") or {}
             state = swarm.get("LocalNodeState")
         if state != "active":
@@ -214,13 +205,20 @@ class DockerSwarm:
         return swarm
 
     def _tasks(self, filters: Mapping[str, Any]) -> list[SwarmTask]:
-        listed = self._ask("tasks", filters=filters)
-        with self._making_sense():
-            return [task for each in _list(listed) if (task := _task(each))]
+        return [task for task in self._list("tasks", _task, filters=filters) if task]
+
+    def _list(
+        self, kind: str, parse: Callable[[Mapping[str, Any]], T], **arguments: Any
+    ) -> list[T]:
+        answer = self._ask(kind, **arguments)
+        with self._parsing():
+            if not isinstance(answer, list):
+                raise TypeError(f"a list was expected, not {type(answer).__name__}")
+            return [parse(raw) for raw in answer]
 
     @contextmanager
-    def _making_sense(self) -> Iterator[None]:
-        """Read an answer, which may be anything."""
+    def _parsing(self) -> Iterator[None]:
+        """Report an answer that is not Docker's."""
         try:
             yield
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -234,21 +232,20 @@ class DockerSwarm:
             self._client = _Client(base_url=self._url, timeout=_TIMEOUT_SECONDS)
         return self._client
 
-    def _ask(self, what: str, **arguments: Any) -> Any:
+    def _ask(self, method: str, **arguments: Any) -> Any:
         gate.stand_aside()  # Before a long answer is parsed, and before it is made sense of.
         try:
-            answer = getattr(self._connected(), what)(**arguments)
+            answer = getattr(self._connected(), method)(**arguments)
         except APIError as error:
             kind = SwarmMovedError if error.status_code == requests.codes.not_found else SwarmError
             raise kind(
-                f"the Docker API at {self._url} refused to list {what}: {error.explanation or error}"
+                f"the Docker API at {self._url} refused to list {method}: {error.explanation or error}"
             ) from error
-        except (DockerException, requests.RequestException, OSError, ValueError) as error:
-            # The connection may be broken in a way that a new one is not.
+        except _BROKEN as error:
+            # A new connection may work.
             self.close()
             raise SwarmError(f"the Docker API at {self._url} does not answer: {error}") from error
         except (KeyError, TypeError) as error:
-            # The SDK stumbles over an error whose body is JSON, but not Docker's.
             raise SwarmError(
                 f"the Docker API at {self._url} gave an error that is not Docker's: {error}"
             ) from error
@@ -257,7 +254,7 @@ class DockerSwarm:
 
 
 class _Client(docker.APIClient):  # type: ignore[misc] # the SDK has no types
-    """Docker's client, with an end to the wait for events: its own waits for ever."""
+    """Docker's client, with a time-out for events: its own waits for ever."""
 
     def get(self, url: str, **arguments: Any) -> Any:
         if arguments.get("timeout", ...) is None:
@@ -265,43 +262,35 @@ class _Client(docker.APIClient):  # type: ignore[misc] # the SDK has no types
         return super().get(url, **arguments)
 
 
-def _list(raw: Any) -> list[Mapping[str, Any]]:
-    if not isinstance(raw, list):
-        raise TypeError(f"a list was expected, not {type(raw).__name__}")
-    return raw
+def _labels(labels: Mapping[str, str] | None, owner: str) -> tuple[Mode | None, bool]:
+    """The mode and the ignore label; an unknown value errs on the side of no removal."""
+    labels = labels or {}
+    mode = None
+    if (value := labels.get(MODE_LABEL)) is not None:
+        try:
+            mode = Mode(value)
+        except ValueError:
+            _warn(owner, MODE_LABEL, value, "counts as observe")
+            mode = Mode.OBSERVE
+    ignore = labels.get(IGNORE_LABEL, "no").strip().lower()
+    if ignore not in _TRUE | _FALSE:
+        _warn(owner, IGNORE_LABEL, ignore, "counts as yes")
+    return mode, ignore not in _FALSE
 
 
-def _mode(labels: Mapping[str, str], owner: str) -> Mode | None:
-    value = labels.get(MODE_LABEL)
-    if value is None:
-        return None
-    try:
-        return Mode(value)
-    except ValueError:
-        _warn(owner, MODE_LABEL, value, "counts as observe")
-        return Mode.OBSERVE
-
-
-def _ignored(labels: Mapping[str, str], owner: str) -> bool:
-    value = labels.get(IGNORE_LABEL, "no").strip().lower()
-    if value not in _TRUE | _FALSE:
-        _warn(owner, IGNORE_LABEL, value, "counts as yes")
-    return value not in _FALSE
-
-
-@lru_cache(maxsize=1000)  # once is enough: labels are read again and again
+@lru_cache(maxsize=1000)  # labels are read again and again
 def _warn(owner: str, label: str, value: str, meaning: str) -> None:
     log.warning("a label's value is not known", owner=owner, label=label, value=value, so=meaning)
 
 
-def _text(raw: Any, longest: int = _MAX_NAME) -> str:
-    """Text that anything can store (PostgreSQL takes no NUL), and no longer than it need be."""
-    return str(raw)[:longest].replace("\0", "\ufffd")
+def _text(raw: Any, max_length: int = _MAX_NAME) -> str:
+    """Text that any database can store (PostgreSQL takes no NUL)."""
+    return str(raw)[:max_length].replace("\0", "\ufffd")
 
 
 def _node(raw: Mapping[str, Any]) -> SwarmNode:
     hostname = _text(raw["Description"].get("Hostname") or raw["ID"])
-    labels = raw["Spec"].get("Labels") or {}
+    mode, ignore = _labels(raw["Spec"].get("Labels"), f"node {hostname}")
     return SwarmNode(
         id=raw["ID"],
         hostname=hostname,
@@ -309,8 +298,8 @@ def _node(raw: Mapping[str, Any]) -> SwarmNode:
         availability=raw["Spec"]["Availability"],
         state=raw["Status"]["State"],
         address=_text(raw["Status"].get("Addr") or ""),
-        mode=_mode(labels, f"node {hostname}"),
-        ignore=_ignored(labels, f"node {hostname}"),
+        label_mode=mode,
+        label_ignore=ignore,
     )
 
 
@@ -320,43 +309,43 @@ def _network(raw: Mapping[str, Any]) -> SwarmNetwork:
     vnis = dict.fromkeys(int(vni) for vni in listed.split(",") if vni)
     if not all(0 <= vni < 2**24 for vni in vnis):
         raise ValueError(f"network {name} has a VNI of more than 24 bits: {listed[:100]}")
-    labels = raw.get("Labels") or {}
+    mode, ignore = _labels(raw.get("Labels"), f"network {name}")
     return SwarmNetwork(
         id=raw["Id"],
         name=name,
         ingress=bool(raw.get("Ingress")),
         subnets=_subnets(list(vnis), (raw.get("IPAM") or {}).get("Config") or ()),
-        mode=_mode(labels, f"network {name}"),
-        ignore=_ignored(labels, f"network {name}"),
+        label_mode=mode,
+        label_ignore=ignore,
     )
 
 
 def _subnets(vnis: Sequence[int], configs: Sequence[Mapping[str, Any]]) -> tuple[Subnet, ...]:
-    """A network's VNIs, each with its subnet.
+    """A network's VNIs with their subnets.
 
     VNIs are given to the IPv4 subnets, in their order (swarmkit networkallocator, allocateDriverState; moby
-    ovmanager, NetworkAllocate). Where that does not come out even, no subnet is told.
+    ovmanager, NetworkAllocate). Where the counts differ, the subnets stay unknown.
     """
-    cidrs = [
-        cidr for each in configs if (cidr := normal_cidr(each.get("Subnet"))) and ":" not in cidr
-    ]
+    cidrs = [cidr for config in configs if (cidr := normal_cidr(config.get("Subnet")))]
+    cidrs = [cidr for cidr in cidrs if ":" not in cidr]
     if len(cidrs) != len(vnis):
         return tuple(Subnet(vni) for vni in vnis)
     return tuple(Subnet(vni, cidr) for vni, cidr in zip(vnis, cidrs, strict=True))
 
 
 def _task(raw: Mapping[str, Any]) -> SwarmTask | None:
-    """A task that is on a node; None for one that waits for a node."""
+    """A task; None if it has no node yet."""
     node_id = raw.get("NodeID")
     if not node_id:
         return None
     attachments: Sequence[Mapping[str, Any]] = raw.get("NetworksAttachments") or ()
+    networks = [attachment["Network"] for attachment in attachments]
     status = raw["Status"]
     desired, state = raw["DesiredState"], status["State"]
     return SwarmTask(
         id=raw["ID"],
         node_id=node_id,
-        networks=tuple(each["Network"]["ID"] for each in attachments if _is_overlay(each)),
+        networks=tuple(network["ID"] for network in networks if _is_overlay(network)),
         attachment="NetworkAttachmentSpec" in raw["Spec"],
         wanted=_wanted(desired, state),
         running=state == "running",
@@ -368,14 +357,13 @@ def _task(raw: Mapping[str, Any]) -> SwarmTask | None:
     )
 
 
-def _is_overlay(attachment: Mapping[str, Any]) -> bool:
-    """Whether a task's network is one: `--network host` and the like are listed among them."""
-    driver = (attachment["Network"].get("DriverState") or {}).get("Name")
-    return driver in (None, "", _OVERLAY)
+def _is_overlay(network: Mapping[str, Any]) -> bool:
+    """Whether a task's network is an overlay: `--network host` and the like are listed too."""
+    return (network.get("DriverState") or {}).get("Name") in (None, "", _OVERLAY)
 
 
 def _since(timestamp: object) -> datetime | None:
-    """A time of a node's clock, which may be anything."""
+    """A time of a node's clock; None if it is not plausible."""
     try:
         at = datetime.fromisoformat(str(timestamp)).astimezone(UTC)
     except (ValueError, OverflowError):
@@ -386,10 +374,9 @@ def _since(timestamp: object) -> datetime | None:
 def _wanted(desired: str, state: str) -> bool:
     """Whether a task is on its node, or is to be.
 
-    Also one that is to end, until its node says that it has: its dockerd may be held up in the middle of
-    starting it, and go on later. And a task that was rejected keeps its desired state until its successor's
-    turn comes, for the whole restart delay: were it not counted, the network would seem unwanted just when
-    the fault is there.
+    Also if it is to end, until its node reports the end: dockerd may be held up while it starts it. And a
+    rejected task keeps its desired state until its successor's turn, for the whole restart delay: were it
+    not wanted, the network would seem unwanted just when the fault is there.
     """
     if state not in _ENDED:
         return True

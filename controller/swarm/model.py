@@ -1,4 +1,4 @@
-"""What the Swarm says, as values: which Swarm it is, its nodes, networks, tasks and events."""
+"""The Swarm as values: its identity, nodes, networks, tasks and events, and the protocol to read them."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -9,14 +9,16 @@ from typing import Final, NamedTuple, Protocol
 from contract.verdicts import Mode
 
 UNREADABLE: Final = "SwarmUnreadable"
-"""`SwarmError.reason` of what could not be read, or makes no sense."""
+"""`SwarmError.reason`: an answer is missing or cannot be understood."""
+
+READY: Final = "ready"
+"""State of a node whose dockerd the managers hear from."""
 
 
 class SwarmError(Exception):
-    """The Swarm's state could not be read, or is not to be believed: nothing may be changed.
+    """The Swarm could not be read, or the reading is not plausible: desired state must not change.
 
-    Attributes:
-        reason: the same as one CamelCase word.
+    `reason` is one CamelCase word, for the condition.
     """
 
     def __init__(self, problem: str, reason: str = UNREADABLE) -> None:
@@ -25,12 +27,12 @@ class SwarmError(Exception):
 
 
 class SwarmMovedError(SwarmError):
-    """A node was asked about that went away since the nodes were listed: read anew."""
+    """A node of the question left the Swarm after the nodes were listed: read everything again."""
 
 
 @dataclass(frozen=True, slots=True)
 class SwarmIdentity:
-    """Which Swarm answers."""
+    """The Swarm that a manager belongs to."""
 
     swarm_id: str
     data_path_port: int
@@ -38,12 +40,7 @@ class SwarmIdentity:
 
 @dataclass(frozen=True, slots=True)
 class SwarmNode:
-    """A node as the Swarm describes it.
-
-    Attributes:
-        mode: by its label; None where it has none.
-        ignore: by its label.
-    """
+    """A node; `label_mode` is None without that label."""
 
     id: str
     hostname: str
@@ -51,12 +48,12 @@ class SwarmNode:
     availability: str
     state: str
     address: str
-    mode: Mode | None = None
-    ignore: bool = False
+    label_mode: Mode | None = None
+    label_ignore: bool = False
 
 
 def normal_cidr(text: object) -> str | None:
-    """A subnet in the form in which equal ones are equal; None if it is none."""
+    """A subnet in canonical form, `10.0.2.0/24`; None if the text is not a subnet."""
     try:
         return str(ipaddress.ip_network(str(text), strict=False))
     except ValueError:
@@ -64,7 +61,7 @@ def normal_cidr(text: object) -> str | None:
 
 
 class Subnet(NamedTuple):
-    """A subnet of a network: its VNI, and its addresses (`10.0.2.0/24`) as far as that can be told."""
+    """A subnet of a network: VNI and addresses (`10.0.2.0/24`; None: unknown)."""
 
     vni: int
     cidr: str | None = None
@@ -72,35 +69,34 @@ class Subnet(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SwarmNetwork:
-    """An overlay network of the Swarm; its labels as a node's."""
+    """An overlay network of the Swarm."""
 
     id: str
     name: str
     ingress: bool
     subnets: tuple[Subnet, ...]
-    mode: Mode | None = None
-    ignore: bool = False
+    label_mode: Mode | None = None
+    label_ignore: bool = False
 
     @property
     def vnis(self) -> tuple[int, ...]:
-        """Its VNIs, one a subnet."""
+        """The VNIs, one per subnet."""
         return tuple(subnet.vni for subnet in self.subnets)
 
 
 @dataclass(frozen=True, slots=True)
 class SwarmTask:
-    """A task: a service's, or the attachment of a `docker run` container to a network.
+    """A task of a service, or the attachment of a `docker run` container to a network.
 
     Attributes:
         networks: ids of the overlay networks that it is attached to.
         service_id: empty for an attachment.
-        wanted: it is on its node, or is to be: whether it runs, is about to, was just refused, or is to end
-            and its node has not said that it has.
-        running: it runs, says its node.
+        wanted: it runs, is to start, was just refused, or is to end and has not ended yet.
+        running: its node reports that it runs.
         refused: its node rejected or failed it.
-        error: what the node said then.
-        since: when it came into its state, by its node's clock; None: that makes no sense.
-        ending: it is only waited for its end.
+        error: the node's error message.
+        since: start of its state, by its node's clock; None: not a plausible time.
+        ending: it is to end, and has not ended yet.
     """
 
     id: str
@@ -118,35 +114,35 @@ class SwarmTask:
 
 @dataclass(frozen=True, slots=True)
 class SwarmEvent:
-    """Something happened to a service, network or node (`kind`)."""
+    """A change of a service, network or node (`kind`)."""
 
     kind: str
     id: str
     at: str
-    """By the manager's clock, as its API takes it: seconds and nanoseconds since 1970."""
+    """By the manager's clock, in the form of its API: seconds and nanoseconds since 1970."""
 
 
 class Swarm(Protocol):
-    """Where the controller reads the Swarm's state. Each answer is whole, or a SwarmError is raised."""
+    """Reads the Swarm. An answer is complete, or a SwarmError is raised."""
 
     def identity(self) -> SwarmIdentity:
-        """Which Swarm this is, from a manager of it."""
+        """The manager's Swarm."""
 
     def nodes(self, ids: Sequence[str] = ()) -> Sequence[SwarmNode]:
-        """All nodes; given ids, those of them that there are."""
+        """All nodes; given ids, the existing ones of these."""
 
     def networks(self, ids: Sequence[str] = ()) -> Sequence[SwarmNetwork]:
-        """All overlay networks; given ids, those of them that there are."""
+        """All overlay networks; given ids, the existing ones of these."""
 
     def tasks_of_nodes(self, ids: Sequence[str]) -> Sequence[SwarmTask]:
-        """All tasks on these nodes, ended ones too, and containers that are attached to networks.
+        """All tasks on these nodes, ended ones too, and attached containers.
 
         Raises:
             SwarmMovedError: one of the nodes is gone.
         """
 
     def tasks_of_service(self, service_id: str) -> Sequence[SwarmTask]:
-        """All tasks of a service that have a node; none of a service that is gone."""
+        """All tasks of a service that have a node; none if the service is gone."""
 
     def restarting(self) -> Sequence[SwarmTask]:
-        """The tasks that wait to be started, each in place of one that ended or is about to."""
+        """The tasks that wait to replace an ended or ending task."""

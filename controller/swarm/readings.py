@@ -1,64 +1,50 @@
-"""When the Swarm was last read for each node, told by what its worker had said before.
+"""The newest reading of the Swarm for each node, dated by the stamps of the node's worker.
 
 A worker removes what the Swarm does not want only if the Swarm was read *after* the device went idle. Clocks
-of two machines cannot show that; what was heard before what can. So a worker puts a stamp of its own clock
-on what it says; a reading that begins after it was heard is later than the stamp, and the worker gets it
-back with its next request.
+of two machines cannot show that; the order of messages can. A worker puts a stamp of its own clock on its
+messages; a reading that begins after a message arrived is later than its stamp, and the next request
+returns the stamp to the worker.
 
-In memory alone: a controller that begins to lead knows nothing, and has read everything and heard from each
-node within one resync.
+In memory only: a new leader has read everything, and received a message of each node, within one resync.
 """
 
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from contract.messages import Stamp, SwarmReading
 from controller.swarm.events import Hint, Hints
 
-_BETWEEN_RUNS: Final = 1.0
-"""Seconds between two runs of a node for a reading: two workers of one node would ask for ever."""
+_MIN_RUN_INTERVAL_SECONDS: Final = 1.0
+"""Between two runs of a node for a reading: two workers of one node would ask endlessly."""
 
 _MAX_NODES: Final = 100_000
-"""Of which anything is remembered: what a message says of its node is not looked up first."""
+"""Whose stamps are kept: a message's node is not looked up first."""
 
 
 class ReadingStart(NamedTuple):
-    """The moment before the Swarm is asked.
-
-    Attributes:
-        at: by this process's clock.
-        heard: node id to the newest stamp of its worker by then.
-    """
+    """The state just before the Swarm is asked: this process's clock, and the newest stamp by node id."""
 
     at: float
-    heard: Mapping[str, Stamp]
+    stamps: Mapping[str, Stamp]
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What is known of a node.
+class _Newest(NamedTuple):
+    """The newest reading of a node.
 
     Attributes:
-        after: the stamp that the newest reading is later than.
-        ready_from, ready_to: the first and last reading, without one between them that said otherwise, that
-            said that the node is ready; None: the last did not.
+        after: the stamp that the reading is later than.
+        ready: start of the first and last of the newest consecutive readings in which the node is ready;
+            None: it is not in the newest.
     """
 
     after: Stamp | None = None
-    ready_from: float | None = None
-    ready_to: float | None = None
+    ready: tuple[float, float] | None = None
 
 
 class Readings:
-    """Thread-safe: intake hears, the reading thread reads, and requests tell.
-
-    Args:
-        hints: told which nodes are to be read soon.
-        now: a clock in seconds that never goes back.
-    """
+    """Thread-safe: intake adds stamps, the reading thread adds readings, requests take them."""
 
     def __init__(
         self, hints: Hints | None = None, now: Callable[[], float] = time.monotonic
@@ -66,77 +52,69 @@ class Readings:
         self._hints = hints
         self._now = now
         self._lock = threading.Lock()
-        self._heard: dict[str, Stamp] = {}
-        self._known: dict[str, _Known] = {}
-        self._awaited: set[str] = set()
-        self._named_at: dict[str, float] = {}
+        self._stamps: dict[str, Stamp] = {}
+        self._newest: dict[str, _Newest] = {}
+        self._awaiting: set[str] = set()
+        self._run_at: dict[str, float] = {}
 
-    def heard(self, node_id: str, stamp: Stamp | None) -> None:
-        """A worker said something, with this stamp; None: it has none, and is an older worker's."""
+    def add_stamp(self, node_id: str, stamp: Stamp | None) -> None:
+        """Note the stamp of a message that arrived; None: the worker sends none."""
         if stamp is not None:
-            # The last one counts, and not the greatest: what nobody can have said is then soon forgotten.
+            # The last one counts, not the greatest: so an impossible one is soon forgotten.
             with self._lock:
-                if node_id in self._heard or len(self._heard) < _MAX_NODES:
-                    self._heard[node_id] = stamp
+                if node_id in self._stamps or len(self._stamps) < _MAX_NODES:
+                    self._stamps[node_id] = stamp
 
-    def want(self, node_id: str, *, then_run: bool) -> None:
-        """Have the Swarm read for a node soon; with `then_run` the node is looked at again after that."""
+    def request(self, node_id: str, *, then_run: bool) -> None:
+        """Have the Swarm read for a node soon; with `then_run` the node is due after that."""
         if then_run:
             with self._lock:
-                self._awaited.add(node_id)
+                self._awaiting.add(node_id)
         if self._hints is not None:
             self._hints.add(Hint(nodes=frozenset((node_id,))))
 
     def begin(self) -> ReadingStart:
-        """To be called before the Swarm is asked."""
+        """Begin a reading; call it before the Swarm is asked."""
         with self._lock:
-            return ReadingStart(self._now(), dict(self._heard))
+            return ReadingStart(self._now(), dict(self._stamps))
 
-    def ended(self, mark: ReadingStart, ready: Mapping[str, bool]) -> Collection[str]:
-        """The Swarm was read whole for these nodes, and what it said is stored.
+    def end(self, start: ReadingStart, ready: Mapping[str, bool]) -> Collection[str]:
+        """Note a reading whose result is stored; return the nodes that are due because of it.
 
         Args:
-            mark: of before it was asked.
-            ready: node id to whether the Swarm says that the node is ready.
-
-        Returns:
-            Those that are to be looked at now.
+            start: of the reading.
+            ready: ids of the nodes that were read completely, and whether they are ready.
         """
         with self._lock:
             for node_id, is_ready in ready.items():
-                known = self._known.get(node_id, _Known())
-                first = mark.at if known.ready_from is None else known.ready_from
-                self._known[node_id] = replace(
-                    known,
-                    after=mark.heard.get(node_id, known.after),
-                    ready_from=first if is_ready else None,
-                    ready_to=mark.at if is_ready else None,
-                )
+                before = self._newest.get(node_id, _Newest())
+                first = start.at if before.ready is None else before.ready[0]
+                after = start.stamps.get(node_id, before.after)
+                self._newest[node_id] = _Newest(after, (first, start.at) if is_ready else None)
             now = self._now()
-            found = {
-                each
-                for each in self._awaited & ready.keys()
-                if each in mark.heard
-                and now - self._named_at.get(each, -_BETWEEN_RUNS) >= _BETWEEN_RUNS
+            due = {
+                node_id
+                for node_id in self._awaiting & ready.keys() & start.stamps.keys()
+                if now - self._run_at.get(node_id, -_MIN_RUN_INTERVAL_SECONDS)
+                >= _MIN_RUN_INTERVAL_SECONDS
             }
-            self._awaited -= found
-            self._named_at.update(dict.fromkeys(found, now))
-            return found
+            self._awaiting -= due
+            self._run_at.update(dict.fromkeys(due, now))
+            return due
 
-    def forget_others(self, nodes: Iterable[str]) -> None:
-        """All other nodes than these are gone."""
-        there = set(nodes)
+    def keep_only(self, nodes: Iterable[str]) -> None:
+        """Forget all other nodes: they are gone."""
+        kept = set(nodes)
         with self._lock:
-            self._named_at = {id_: at for id_, at in self._named_at.items() if id_ in there}
-            self._heard = {id_: each for id_, each in self._heard.items() if id_ in there}
-            self._known = {id_: each for id_, each in self._known.items() if id_ in there}
-            self._awaited &= there
+            tables: tuple[dict[str, Any], ...] = self._run_at, self._stamps, self._newest
+            for table in tables:
+                for gone in table.keys() - kept:
+                    del table[gone]
+            self._awaiting &= kept
 
-    def of(self, node_id: str) -> SwarmReading:
-        """What a request tells of the newest reading. Ask before reading what the Swarm wants there."""
+    def newest(self, node_id: str) -> SwarmReading:
+        """A node's newest reading, for a request. Call it before the node's desired state is read."""
         with self._lock:
-            known = self._known.get(node_id, _Known())
-        ready = None
-        if known.ready_from is not None and known.ready_to is not None:
-            ready = known.ready_to - known.ready_from
-        return SwarmReading(after=known.after, ready_seconds=ready)
+            newest = self._newest.get(node_id, _Newest())
+        ready = None if newest.ready is None else newest.ready[1] - newest.ready[0]
+        return SwarmReading(after=newest.after, ready_seconds=ready)

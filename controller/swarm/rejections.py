@@ -1,7 +1,7 @@
-"""Tasks that were rejected because of a leaked device: kept, and their nodes looked at at once.
+"""Tasks rejected because of a leaked device: recorded as rows, and their nodes made due at once.
 
-A rejection is the strongest proof that there is, and Swarm tries again after some seconds: so it must reach
-the node's worker before that.
+A rejection is the strongest proof there is. Swarm tries again after some seconds: the node's worker must
+get the rejection before that.
 """
 
 import threading
@@ -14,52 +14,44 @@ from sqlalchemy.orm import Session
 
 from controller.db.engine import Database
 from controller.db.models import Node, Rejection
-from controller.swarm.cause import cause_of
-from controller.swarm.faults import is_leak
+from controller.swarm.faults import cause_of, is_leak
 from controller.swarm.model import SwarmNetwork, SwarmTask
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 from controller.workqueue.queue import Notify
 
-_MAX_REMEMBERED: Final = 20_000
+_MAX_RECORDED_IDS: Final = 20_000
 _MAX_REASON: Final = 500
 _MAX_ERROR: Final = 2_000
-_MAX_AT_ONCE: Final = 500
+_MAX_BATCH: Final = 500
 
 _MAX_OPEN: Final = 10
-"""Of one VNI on one node."""
+"""Rejections of one VNI on one node."""
 
 _NEVER: Final = datetime(1, 1, 1, tzinfo=UTC)
 
 _OLD: Final = timedelta(days=1)
-"""A task of which nothing is stored, rejected so long ago, is history: Swarm lists some for long. No clock is
-off by so much; the worker of such a node refuses all requests."""
+"""An unknown task rejected longer ago is history: Swarm lists some for long. No clock is off by so much; the
+worker of such a node refuses all requests."""
 
 _BETWEEN_TASKS: Final = timedelta(seconds=60)
-"""Beyond Swarm's delay before it tries again (5 s, unless somebody set more)."""
+"""More than Swarm's restart delay (5 s by default)."""
 
 
 class Rejections:
-    """Keeps rejections, and asks for runs of their nodes before Swarm tries again.
-
-    Args:
-        database: where they are kept, and nodes are made due.
-        ring: called when one was.
-        utcnow: the time of day.
-    """
+    """Records rejections of several threads' readings."""
 
     def __init__(self, database: Database, notify: Notify, utcnow: Callable[[], datetime]) -> None:
         self._database = database
         self._notify = notify
         self._utcnow = utcnow
-        # Two threads read tasks.
         self._lock = threading.Lock()
-        self._told: dict[str, None] = {}
-        """Ids of tasks, the oldest first: Swarm lists them for long."""
+        self._recorded: dict[str, None] = {}
+        """Task ids, the oldest first: Swarm lists rejected tasks for long."""
 
     @staticmethod
     def among(tasks: Sequence[SwarmTask]) -> list[SwarmTask]:
-        """Those that were refused with the fault's words, and not followed by one that runs there."""
+        """The tasks that were refused with the fault and not followed by one that runs there."""
         refused = [task for task in tasks if task.refused and is_leak(task.error)]
         runs = _newest_running(tasks, {task.node_id for task in refused})
         return [
@@ -72,58 +64,88 @@ class Rejections:
         ]
 
     def record(self, tasks: Iterable[SwarmTask], networks: Mapping[str, SwarmNetwork]) -> None:
-        """Keep those among these tasks that were rejected and are new, and make their nodes due."""
+        """Store the new rejections among these tasks, and make their nodes due."""
         with self._lock:
-            self._record([*tasks], networks)
-
-    def _record(self, tasks: Sequence[SwarmTask], networks: Mapping[str, SwarmNetwork]) -> None:
-        new = [task for task in self.among(tasks) if task.id not in self._told][:_MAX_AT_ONCE]
-        if not new:
-            return
-        with self._database.write() as session:
-            # A node that is not stored yet comes with the next whole reading, and its tasks again.
-            nodes = set(
-                session.scalars(select(Node.id).where(Node.id.in_({task.node_id for task in new})))
-            )
-            known = [task for task in new if task.node_id in nodes]
-            kept = set(
-                session.scalars(
-                    select(Rejection.task_id).where(
-                        Rejection.task_id.in_([task.id for task in known])
-                    )
+            rejected = self.among([*tasks])
+            new = [task for task in rejected if task.id not in self._recorded][:_MAX_BATCH]
+            if not new:
+                return
+            with self._database.write() as session:
+                # A node that is not stored yet comes with the next full reading, and its tasks again.
+                ids = {task.node_id for task in new}
+                nodes = set(session.scalars(select(Node.id).where(Node.id.in_(ids))))
+                known = [task for task in new if task.node_id in nodes]
+                ids = {task.id for task in known}
+                stored = set(
+                    session.scalars(select(Rejection.task_id).where(Rejection.task_id.in_(ids)))
                 )
+                for task in known:
+                    if task.id not in stored:
+                        self._add(session, task, networks)
+                session.flush()
+                self._settle_superseded(session, nodes)
+            # After the commit: what could not be stored is tried again.
+            self._recorded.update((task.id, None) for task in known)
+            for oldest in list(self._recorded)[:-_MAX_RECORDED_IDS]:
+                del self._recorded[oldest]
+            if known:
+                self._notify(Priority.DRIFT)
+
+    def _add(self, session: Session, task: SwarmTask, networks: Mapping[str, SwarmNetwork]) -> None:
+        now = self._utcnow()
+        at = task.since or now
+        old = now - at > _OLD
+        session.add(
+            Rejection(
+                task_id=task.id,
+                node_id=task.node_id,
+                at=at,
+                seen_at=now,
+                error=task.error[:_MAX_ERROR],
+                settled_at=now if old else None,
+                **cause_of(task, networks)._asdict(),
             )
-            for task in known:
-                if task.id not in kept:
-                    self._keep(session, task, networks)
-            session.flush()
-            self._settle_superseded(session, {task.node_id for task in known})
-        # Only now: what could not be stored is told again.
-        self._told.update((task.id, None) for task in known)
-        for oldest in list(self._told)[:-_MAX_REMEMBERED]:
-            del self._told[oldest]
-        if known:
-            self._notify(Priority.DRIFT)
+        )
+        if not old:
+            queue.request(
+                session,
+                [task.node_id],
+                at=now,
+                priority=Priority.DRIFT,
+                reason=f"task {task.id} was rejected: {task.error}"[:_MAX_REASON],
+            )
+
+    def _settle_superseded(self, session: Session, nodes: Collection[str]) -> None:
+        """Leave the newest few of each node and VNI open: more add nothing."""
+        rank = func.row_number().over(
+            partition_by=(Rejection.node_id, Rejection.vni, Rejection.cidr),
+            order_by=(Rejection.seen_at.desc(), Rejection.at.desc(), Rejection.task_id),
+        )
+        ranked = (
+            select(Rejection.task_id, rank.label("rank"))
+            .where(Rejection.settled_at.is_(None), Rejection.node_id.in_(nodes))
+            .subquery()
+        )
+        session.execute(
+            update(Rejection)
+            .where(Rejection.task_id.in_(select(ranked.c.task_id).where(ranked.c.rank > _MAX_OPEN)))
+            .values(settled_at=self._utcnow())
+            .execution_options(synchronize_session=False)
+        )
 
     def settle(self, nodes: Collection[str], tasks: Sequence[SwarmTask]) -> None:
-        """Note of which rejections nothing is left, given all tasks of these nodes.
+        """Settle the rejections that are over, given all tasks of these nodes.
 
-        Either a later task of the network runs there, or for a while none has been to: between a rejected
-        task's end and its successor's beginning there is none either.
+        Either a later task of the network runs there, or none has been wanted there for a while: between
+        a rejected task's end and its successor's beginning there is none either.
         """
         now = self._utcnow()
         with self._database.read() as session:
+            columns = Rejection.task_id, Rejection.node_id, Rejection.network_id
+            still_open = Rejection.settled_at.is_(None), Rejection.network_id.is_not(None)
             open_ = session.execute(
-                select(
-                    Rejection.task_id,
-                    Rejection.node_id,
-                    Rejection.network_id,
-                    Rejection.at,
-                    Rejection.seen_at,
-                ).where(
-                    Rejection.settled_at.is_(None),
-                    Rejection.network_id.is_not(None),
-                    Rejection.node_id.in_(nodes),
+                select(*columns, Rejection.at, Rejection.seen_at).where(
+                    *still_open, Rejection.node_id.in_(nodes)
                 )
             ).all()
         if not open_:
@@ -144,62 +166,22 @@ class Rejections:
                     update(Rejection).where(Rejection.task_id.in_(settled)).values(settled_at=now)
                 )
 
-    def _settle_superseded(self, session: Session, nodes: Collection[str]) -> None:
-        """Let the newest few of each node and VNI speak for all: more say nothing new."""
-        rank = func.row_number().over(
-            partition_by=(Rejection.node_id, Rejection.vni, Rejection.cidr),
-            order_by=(Rejection.seen_at.desc(), Rejection.at.desc(), Rejection.task_id),
-        )
-        ranked = (
-            select(Rejection.task_id, rank.label("rank"))
-            .where(Rejection.settled_at.is_(None), Rejection.node_id.in_(nodes))
-            .subquery()
-        )
-        session.execute(
-            update(Rejection)
-            .where(Rejection.task_id.in_(select(ranked.c.task_id).where(ranked.c.rank > _MAX_OPEN)))
-            .values(settled_at=self._utcnow())
-            .execution_options(synchronize_session=False)
-        )
 
-    def _keep(
-        self, session: Session, task: SwarmTask, networks: Mapping[str, SwarmNetwork]
-    ) -> None:
-        now = self._utcnow()
-        found = cause_of(task, networks)
-        at = task.since or now
-        old = now - at > _OLD
-        session.add(
-            Rejection(
-                task_id=task.id,
-                node_id=task.node_id,
-                at=at,
-                seen_at=now,
-                network_id=found.network_id,
-                vni=found.vni,
-                cidr=found.cidr,
-                doubt=found.doubt,
-                error=task.error[:_MAX_ERROR],
-                settled_at=now if old else None,
-            )
+def settle_removed(session: Session, node_id: str, vnis: Collection[int], now: datetime) -> None:
+    """Settle the rejections about these VNIs of a node: their devices are gone."""
+    session.execute(
+        update(Rejection)
+        .where(
+            Rejection.node_id == node_id, Rejection.vni.in_(vnis), Rejection.settled_at.is_(None)
         )
-        if not old:
-            queue.request(
-                session,
-                [task.node_id],
-                at=now,
-                priority=Priority.DRIFT,
-                reason=f"task {task.id} was rejected: {task.error}"[:_MAX_REASON],
-            )
+        .values(settled_at=now)
+    )
 
 
 def _newest_running(
     tasks: Iterable[SwarmTask], nodes: Collection[str]
 ) -> Mapping[tuple[str, str], datetime]:
-    """Node and network id to when the newest of its tasks that runs there began to.
-
-    Before all time if none runs, and only on these nodes. What no task is to be on is not in it.
-    """
+    """Node and network id, where a task is wanted, to the start of the newest that runs (_NEVER: none)."""
     found: dict[tuple[str, str], datetime] = {}
     for task in tasks:
         if task.node_id in nodes and task.wanted:
@@ -208,14 +190,3 @@ def _newest_running(
                 key = (task.node_id, network_id)
                 found[key] = max(since, found.get(key, _NEVER))
     return found
-
-
-def settle_removed(session: Session, node_id: str, vnis: Collection[int], now: datetime) -> None:
-    """Note that the devices with these VNIs are gone from a node: what was rejected was about them."""
-    session.execute(
-        update(Rejection)
-        .where(
-            Rejection.node_id == node_id, Rejection.vni.in_(vnis), Rejection.settled_at.is_(None)
-        )
-        .values(settled_at=now)
-    )

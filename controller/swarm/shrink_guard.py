@@ -1,39 +1,34 @@
-"""Holds back a Swarm reading in which most nodes, networks or attachments are missing. Pure."""
+"""Holds back Swarm readings in which most nodes, networks or attachments are missing. Pure."""
 
 from datetime import datetime, timedelta
 from typing import Final
 
-_FEW: Final = 10
-"""So many may go at once in a small Swarm without a second look: one stack that is removed."""
+_MIN_LOST: Final = 10
+"""Fewer may go at once without confirmation: one stack that is removed."""
 
-
-_LOOKS: Final = 3
-
-
-_PATIENCE: Final = timedelta(seconds=30)
-"""How often, and for how long, a manager must say the same before a great loss is believed. A manager that
-starts, or a cluster that elects a leader, is done in less; a person who removes most of a Swarm can wait."""
+_MIN_READINGS: Final = 3
+_MIN_DURATION: Final = timedelta(seconds=30)
+"""A manager that starts, or an election, is done in less; a person who removes most of a Swarm can wait."""
 
 
 def is_suspicious_loss(lost: int, before: int) -> bool:
-    """Whether so many of so many may not go at once without doubt: most of them, or all."""
-    return lost > 0 and (lost == before or (lost >= _FEW and 2 * lost > before))
+    """Whether all are lost, or most of them and at least ten."""
+    return lost > 0 and (lost == before or (lost >= _MIN_LOST and 2 * lost > before))
 
 
 class ShrinkGuard:
-    """Holds back a reading with a great loss until the manager has said it often and long enough."""
+    """Confirms a suspicious loss after enough consecutive readings over a long enough time."""
 
     def __init__(self) -> None:
-        self._looks = 0
+        self._readings = 0
         self._since: datetime | None = None
 
     def confirmed(self, now: datetime) -> bool:
-        """Take note of one more look with a great loss; return whether it is to be believed now."""
-        if self._since is None:
-            self._since = now
-        self._looks += 1
-        return self._looks >= _LOOKS and now - self._since >= _PATIENCE
+        """Count one more reading with the loss; return whether to believe it now."""
+        self._since = self._since or now
+        self._readings += 1
+        return self._readings >= _MIN_READINGS and now - self._since >= _MIN_DURATION
 
-    def forget(self) -> None:
-        """A look without such a loss, or none at all: begin anew."""
-        self._looks, self._since = 0, None
+    def reset(self) -> None:
+        """Begin again, after a reading without such a loss or a failed one."""
+        self._readings, self._since = 0, None

@@ -1,28 +1,25 @@
-"""Storing what the Swarm says: nodes, networks, and which network belongs on which node.
+"""Stores the Swarm: nodes, networks, and desired state.
 
-Only answers that were read whole ever come here. A node's generation goes up when the set of networks
-that it should carry changes, and not when only the reasons do: tasks come and go all day. A node is
-always stored whole, in one transaction; many nodes in several, so that none is long.
+Only complete answers get here. A node's generation goes up when its set of networks changes, not when only
+the reasons do: tasks come and go all day. A node is stored in one transaction; many nodes in several,
+so that none is long.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+import structlog
+from sqlalchemy import Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from controller.db.models import (
-    Attachment,
-    Cluster,
-    DueNode,
-    Network,
-    NetworkVni,
-    Node,
-)
-from controller.swarm.desired import Packed, Want
+from controller.db.engine import Database
+from controller.db.models import Attachment, Cluster, DueNode, Network, NetworkVni, Node
+from controller.swarm.desired import DesiredAttachment, DesiredState
 from controller.swarm.model import (
+    READY,
     UNREADABLE,
     Subnet,
     SwarmError,
@@ -33,27 +30,30 @@ from controller.swarm.model import (
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 
+log = structlog.get_logger(__name__)
+
 CHANGED: Final = "SwarmChanged"
-"""`SwarmError.reason` of a manager of another Swarm than the database is about."""
+"""`SwarmError.reason`: the manager belongs to another Swarm than the database."""
 
-READY: Final = "ready"
-"""The state of a node whose dockerd the managers hear of."""
-_AT_ONCE: Final = 500
-"""Ids in one statement."""
+_MAX_IDS: Final = 500
+"""In one statement."""
+_MAX_NODES: Final = 200
+"""In one transaction."""
+
+T = TypeVar("T")
 
 
-class Stored(NamedTuple):
-    """What the database holds of a Swarm."""
+class StoredCounts(NamedTuple):
+    """What is stored and not gone, to compare a reading with: node ids, network ids, attachments."""
 
     nodes: frozenset[str]
-    """Not those that are gone; nor below."""
     networks: frozenset[str]
     attachments: int
 
 
-def stored(session: Session) -> Stored:
-    """Count what is stored, to compare a reading with."""
-    return Stored(
+def stored_counts(session: Session) -> StoredCounts:
+    """Count what is stored."""
+    return StoredCounts(
         frozenset(session.scalars(select(Node.id).where(Node.gone_at.is_(None)))),
         frozenset(session.scalars(select(Network.id).where(Network.gone_at.is_(None)))),
         session.scalar(select(func.count()).select_from(Attachment)) or 0,
@@ -61,10 +61,10 @@ def stored(session: Session) -> Stored:
 
 
 def check_identity(session: Session, identity: SwarmIdentity) -> None:
-    """Make sure that this is the database's Swarm.
+    """Check that the database belongs to this Swarm.
 
     Raises:
-        SwarmError: it is another one.
+        SwarmError: it belongs to another one.
     """
     known = session.scalar(select(Cluster.swarm_id))
     if known is not None and known != identity.swarm_id:
@@ -83,17 +83,10 @@ def store_cluster(
     seconds: float | None = None,
     share: float | None = None,
 ) -> None:
-    """Record that the Swarm was read whole.
-
-    Args:
-        session: in which to write.
-        identity: of the Swarm.
-        now: the time of day.
-        seconds: how long the manager was asked for it.
-        share: of the time the manager was asked, lately.
+    """Record a full reading, the seconds it kept the manager busy, and the share of the last minutes.
 
     Raises:
-        SwarmError: it is another Swarm than the database's; nothing was changed.
+        SwarmError: the database belongs to another Swarm; nothing was changed.
     """
     check_identity(session, identity)
     cluster = session.get(Cluster, 1)
@@ -109,7 +102,7 @@ def store_cluster(
 
 
 def note_failure(session: Session, problem: str, now: datetime, reason: str = UNREADABLE) -> None:
-    """Record why the Swarm's state could not be read; desired state stays as it is."""
+    """Record why the Swarm could not be read; desired state stays as it is."""
     session.execute(
         update(Cluster).values(sync_error=problem, sync_error_at=now, sync_reason=reason)
     )
@@ -118,172 +111,130 @@ def note_failure(session: Session, problem: str, now: datetime, reason: str = UN
 def store_nodes(
     session: Session, nodes: Iterable[SwarmNode], now: datetime, *, whole: bool
 ) -> None:
-    """Make the database know these nodes as they are; given the whole list, others are gone.
+    """Store these nodes; of the whole list, mark all others as gone.
 
-    A node that is new, back, or ready again is due at once, as is one whose labels changed.
+    A node is due at once if it is new, back, or ready again, or if its labels changed.
     """
-    known = {row.id: row for row in session.execute(_KNOWN_NODES)}
-    seen, new, changes, woken = set(), [], [], defaultdict(list)
-    for each in sorted(nodes, key=lambda node: node.id):  # the order in which everybody locks
-        seen.add(each.id)
-        values = {
-            "hostname": each.hostname,
-            "role": each.role,
-            "availability": each.availability,
-            "state": each.state,
-            "address": each.address,
-            "label_mode": each.mode,
-            "label_ignore": each.ignore,
-        }
-        before = known.get(each.id)
+    known = _known(session, Node, SwarmNode)
+    seen, new, changes, due = set(), [], [], defaultdict(list)
+    for node in sorted(nodes, key=lambda node: node.id):  # locks are taken in the order of ids
+        seen.add(node.id)
+        values = {**asdict(node), "gone_at": None}
+        before = known.get(node.id)
         if before is None:
-            new.append({"id": each.id, **values})
+            new.append(values)
             continue
-        if before.gone_at is None and all(
-            getattr(before, name) == value for name, value in values.items()
-        ):
+        if before._asdict() == values:
             continue
-        changes.append({"id": each.id, "gone_at": None, **values})
+        changes.append(values)
         if before.gone_at is not None:
-            woken["the node is back"].append(each.id)
-        elif each.state == READY != before.state:
-            woken["the node is ready again"].append(each.id)
-        if (before.label_mode, before.label_ignore) != (each.mode, each.ignore):
-            woken["the node's labels changed"].append(each.id)
+            due["the node is back"].append(node.id)
+        elif node.state == READY != before.state:
+            due["the node is ready again"].append(node.id)
+        if (before.label_mode, before.label_ignore) != (node.label_mode, node.label_ignore):
+            due["the node's labels changed"].append(node.id)
     if new:
         session.execute(insert(Node), new)
-        session.execute(
-            insert(DueNode),
-            [
-                {
-                    "node_id": each["id"],
-                    "due_at": now,
-                    "priority": Priority.CHANGE,
-                    "reasons": ["new node"],
-                }
-                for each in new
-            ],
-        )
+        at = {"due_at": now, "priority": Priority.CHANGE, "reasons": ["new node"]}
+        session.execute(insert(DueNode), [{"node_id": values["id"], **at} for values in new])
     if changes:
         session.execute(update(Node), changes)
     if whole:
-        gone = [id_ for id_, row in known.items() if id_ not in seen and row.gone_at is None]
-        for ids in _portions(sorted(gone)):
-            session.execute(update(Node).where(Node.id.in_(ids)).values(gone_at=now))
-    for reason, ids in woken.items():
-        _ask(session, ids, now, reason)
-
-
-_KNOWN_NODES: Final = select(
-    Node.id,
-    Node.gone_at,
-    Node.hostname,
-    Node.role,
-    Node.availability,
-    Node.state,
-    Node.address,
-    Node.label_mode,
-    Node.label_ignore,
-)
+        _mark_gone(session, Node, known, seen, now)
+    for reason, ids in due.items():
+        _request(session, ids, now, reason)
 
 
 def store_networks(
     session: Session, networks: Iterable[SwarmNetwork], now: datetime, *, whole: bool
 ) -> None:
-    """Make the database know these networks as they are; given the whole list, others are gone.
+    """Store these networks; of the whole list, mark all others as gone.
 
-    The nodes that should carry a network whose labels changed are due at once.
+    If the labels of a network changed, the nodes that should carry it are due at once.
     """
     subnets: defaultdict[str, set[Subnet]] = defaultdict(set)
     for network_id, vni, cidr in session.execute(
         select(NetworkVni.network_id, NetworkVni.vni, NetworkVni.cidr)
     ):
         subnets[network_id].add(Subnet(vni, cidr))
-    known = {
-        row.id: row
-        for row in session.execute(
-            select(
-                Network.id,
-                Network.name,
-                Network.ingress,
-                Network.gone_at,
-                Network.label_mode,
-                Network.label_ignore,
-            )
-        )
-    }
-    seen, new, changes, numbered, labelled = set(), [], [], {}, []
-    for each in networks:
-        seen.add(each.id)
-        values = {
-            "id": each.id,
-            "name": each.name,
-            "ingress": each.ingress,
-            "gone_at": None,
-            "label_mode": each.mode,
-            "label_ignore": each.ignore,
-        }
-        before = known.get(each.id)
+    known = _known(session, Network, SwarmNetwork)
+    seen, new, numbered, labelled = set(), [], {}, []
+    changes: list[dict[str, object]] = []
+    for network in networks:
+        seen.add(network.id)
+        values = {**asdict(network), "gone_at": None}
+        del values["subnets"]
+        before = known.get(network.id)
         if before is None:
             new.append(values)
-        else:
-            if any(getattr(before, name) != value for name, value in values.items()):
-                changes.append(values)
-            if (before.label_mode, before.label_ignore) != (each.mode, each.ignore):
-                labelled.append(each.id)
-        if subnets[each.id] != set(each.subnets):
-            numbered[each.id] = each.subnets
+        elif before._asdict() != values:
+            changes.append(values)
+            labels = network.label_mode, network.label_ignore
+            if (before.label_mode, before.label_ignore) != labels:
+                labelled.append(network.id)
+        if subnets[network.id] != set(network.subnets):
+            numbered[network.id] = network.subnets
     if new:
         session.execute(insert(Network), new)
-    for change in changes:
-        session.execute(update(Network).where(Network.id == change.pop("id")).values(**change))
+    if changes:
+        session.execute(update(Network), changes)
     if whole:
-        gone = [id_ for id_, row in known.items() if id_ not in seen and row.gone_at is None]
-        for ids in _portions(gone):
-            session.execute(update(Network).where(Network.id.in_(ids)).values(gone_at=now))
-    for ids in _portions(list(numbered)):
+        _mark_gone(session, Network, known, seen, now)
+    for ids in batches(list(numbered), _MAX_IDS):
         session.execute(delete(NetworkVni).where(NetworkVni.network_id.in_(ids)))
-    rows = [
-        {"network_id": id_, **subnet._asdict()} for id_, each in numbered.items() for subnet in each
-    ]
-    if rows:
+    if rows := [
+        {"network_id": id_, **subnet._asdict()} for id_ in numbered for subnet in numbered[id_]
+    ]:
         session.execute(insert(NetworkVni), rows)
     if labelled:
-        carriers = session.scalars(
-            select(Attachment.node_id).where(Attachment.network_id.in_(labelled)).distinct()
-        ).all()
-        _ask(session, carriers, now, "a network's labels changed")
+        nodes = select(Attachment.node_id).where(Attachment.network_id.in_(labelled)).distinct()
+        _request(session, session.scalars(nodes).all(), now, "a network's labels changed")
 
 
-def differing(session: Session, wanted: Mapping[str, Packed]) -> list[str]:
-    """Which of these nodes are stored with other wants than these, or with nobody knows which."""
+def store_desired(
+    database: Database, desired: DesiredState, utcnow: Callable[[], datetime]
+) -> None:
+    """Store desired state in as many transactions as it takes; the networks are stored already."""
+    with database.read() as session:
+        ids = differing(session, desired)
+    changed = 0
+    for batch in batches(ids, _MAX_NODES):
+        with database.write() as session:
+            part = {node: desired[node] for node in batch}
+            changed += len(store_attachments(session, part, utcnow()))
+    if changed:
+        log.info("desired state changed", nodes=changed)
+
+
+def differing(session: Session, desired: DesiredState) -> list[str]:
+    """The ids of those of these nodes that are stored with another desired state, or an unknown one."""
     digests: dict[str, str | None] = {}
-    for ids in _portions(list(wanted)):
+    for ids in batches(list(desired), _MAX_IDS):
         digests.update(
             session.execute(select(Node.id, Node.desired_digest).where(Node.id.in_(ids))).all()
         )
-    return [node for node, digest in digests.items() if digest != wanted[node].digest]
+    return [node for node, digest in digests.items() if digest != desired[node].digest]
 
 
-def store_wants(session: Session, wanted: Mapping[str, Packed], now: datetime) -> frozenset[str]:
-    """Make the database say what these nodes should carry; return those whose generation went up.
+def store_attachments(session: Session, desired: DesiredState, now: datetime) -> frozenset[str]:
+    """Store desired state in one transaction; return the nodes whose generation went up.
 
-    Only rows of nodes that differ are read. The networks are stored already.
+    Only rows of nodes that differ are read.
     """
-    ids = sorted(differing(session, wanted))  # the order in which everybody locks
+    ids = sorted(differing(session, desired))  # locks are taken in the order of ids
     if not ids:
         return frozenset()
-    before: dict[str, dict[str, Want]] = {node: {} for node in ids}
-    for portion in _portions(ids):
+    before: dict[str, dict[str, DesiredAttachment]] = {node: {} for node in ids}
+    for batch in batches(ids, _MAX_IDS):
         for node, network, reasons, running in session.execute(
             select(
                 Attachment.node_id, Attachment.network_id, Attachment.reasons, Attachment.running
-            ).where(Attachment.node_id.in_(portion))
+            ).where(Attachment.node_id.in_(batch))
         ):
-            before[node][network] = Want(reasons, running)
+            before[node][network] = DesiredAttachment(reasons, running)
     added, updated, changed = [], [], set()
     for node in ids:
-        after = dict(wanted[node].unpack())
+        after = dict(desired[node].unpack())
         if before[node].keys() != after.keys():
             changed.add(node)
         lost = before[node].keys() - after.keys()
@@ -293,40 +244,60 @@ def store_wants(session: Session, wanted: Mapping[str, Packed], now: datetime) -
                     Attachment.node_id == node, Attachment.network_id.in_(lost)
                 )
             )
-        for network, want in after.items():
+        for network, attachment in after.items():
             if network not in before[node]:
-                added.append({"node_id": node, "network_id": network, **want._asdict()})
-            elif before[node][network] != want:
-                updated.append({"node": node, "network": network, **want._asdict()})
+                added.append({"node_id": node, "network_id": network, **attachment._asdict()})
+            elif before[node][network] != attachment:
+                updated.append({"node": node, "network": network, **attachment._asdict()})
     if added:
-        session.connection().execute(_INSERT_WANT, added)
+        session.connection().execute(_INSERT_ATTACHMENT, added)
     if updated:
-        session.connection().execute(_UPDATE_WANT, updated)
+        session.connection().execute(_UPDATE_ATTACHMENT, updated)
     session.execute(
-        update(Node), [{"id": node, "desired_digest": wanted[node].digest} for node in ids]
+        update(Node), [{"id": node, "desired_digest": desired[node].digest} for node in ids]
     )
-    for portion in _portions(sorted(changed)):
+    for batch in batches(sorted(changed), _MAX_IDS):
         session.execute(
-            update(Node).where(Node.id.in_(portion)).values(generation=Node.generation + 1)
+            update(Node).where(Node.id.in_(batch)).values(generation=Node.generation + 1)
         )
-        _ask(session, portion, now, "desired state changed")
+        _request(session, batch, now, "desired state changed")
     return frozenset(changed)
 
 
 # Without the ORM, which takes as long again for rows by the ten thousand.
-_INSERT_WANT: Final = insert(Attachment.__table__)  # type: ignore[arg-type] # a Table, as mapped here
-_UPDATE_WANT: Final = (
+_INSERT_ATTACHMENT: Final = insert(Attachment.__table__)  # type: ignore[arg-type] # a Table, as mapped here
+_UPDATE_ATTACHMENT: Final = (
     update(Attachment.__table__)  # type: ignore[arg-type] # a Table, as mapped here
     .where(Attachment.node_id == bindparam("node"), Attachment.network_id == bindparam("network"))
     .values(reasons=bindparam("reasons"), running=bindparam("running"))
 )
 
 
-def _ask(session: Session, nodes: Collection[str], now: datetime, reason: str) -> None:
-    for ids in _portions(sorted(nodes)):
+def batches(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
+    """Parts of a sequence, of at most `size` items."""
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]
+
+
+def _known(session: Session, model: type[Node | Network], kind: type) -> dict[str, Row[Any]]:
+    """Rows by id, with the columns of a value's fields and `gone_at`."""
+    names = [field.name for field in fields(kind) if field.name != "subnets"]
+    columns = [getattr(model, name) for name in (*names, "gone_at")]
+    return {row.id: row for row in session.execute(select(*columns))}
+
+
+def _mark_gone(
+    session: Session,
+    model: type[Node | Network],
+    known: Mapping[str, Row[Any]],
+    seen: Collection[str],
+    now: datetime,
+) -> None:
+    gone = [id_ for id_, row in known.items() if id_ not in seen and row.gone_at is None]
+    for ids in batches(sorted(gone), _MAX_IDS):
+        session.execute(update(model).where(model.id.in_(ids)).values(gone_at=now))
+
+
+def _request(session: Session, nodes: Collection[str], now: datetime, reason: str) -> None:
+    for ids in batches(sorted(nodes), _MAX_IDS):
         queue.request(session, ids, at=now, priority=Priority.CHANGE, reason=reason)
-
-
-def _portions(ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    for begin in range(0, len(ids), _AT_ONCE):
-        yield ids[begin : begin + _AT_ONCE]

@@ -13,7 +13,7 @@ from sqlalchemy import event, func, select
 from controller.db.engine import Database, open_database
 from controller.db.models import Attachment
 from controller.swarm import store
-from controller.swarm.desired import Packed, desired_state
+from controller.swarm.desired import PackedAttachments, desired_state
 from controller.swarm.events import Hint, Hints
 from controller.swarm.model import SwarmIdentity, SwarmTask
 from controller.swarm.sync import Sync
@@ -47,12 +47,12 @@ def _database(name: str, url: str, swarm: BigSwarm) -> None:
         (ids, list(swarm.tasks_of(ids)))
         for ids in (swarm.node_ids[at : at + AT_ONCE] for at in range(0, NODES, AT_ONCE))
     ]
-    wanted: dict[str, Packed] = {}
+    wanted: dict[str, PackedAttachments] = {}
 
     def compute() -> None:
         for ids, tasks in chunks:
             for node, wants in desired_state(ids, networks, tasks).items():
-                wanted[node] = Packed.of(wants)
+                wanted[node] = PackedAttachments.of(wants)
 
     def store_all() -> None:
         with database.write() as session:
@@ -63,7 +63,7 @@ def _database(name: str, url: str, swarm: BigSwarm) -> None:
         for at in range(0, len(differing), 200):
             with database.write() as session:
                 portion = {node: wanted[node] for node in differing[at : at + 200]}
-                store.store_wants(session, portion, START)
+                store.store_attachments(session, portion, START)
         with database.write() as session:
             store.store_cluster(session, SwarmIdentity("s" * 25, 4789), START)
 

@@ -74,7 +74,7 @@ class Whole:
             self.intake.report(report(self.open).model_dump_json())
         ask(self.database, "one", at=self.clock())
         terms = Terms(
-            mode=Mode.ENFORCE, limits=BreakerLimits(), fence=lambda: 1, reading=self.readings.of,
+            mode=Mode.ENFORCE, limits=BreakerLimits(), fence=lambda: 1, reading=self.readings.newest,
             next_within=RESYNC,
         )  # fmt: skip
         claims = claim(self.database, now=self.clock())
@@ -276,7 +276,7 @@ def test_a_drift_hint_is_heard_too(whole: Whole) -> None:
 
 def test_a_node_that_is_not_ready_is_told_so(whole: Whole) -> None:
     whole.read(answer=snapshot(node("one", state="down"), "two"))
-    assert whole.readings.of(swarm_id("one")).ready_seconds is None
+    assert whole.readings.newest(swarm_id("one")).ready_seconds is None
 
 
 def test_a_report_that_waits_for_a_reading_gets_one_and_then_a_run(
@@ -287,7 +287,7 @@ def test_a_report_that_waits_for_a_reading_gets_one_and_then_a_run(
     clock.advance(0.1)
     assert whole.sync.step()
     assert ("tasks_of_nodes", (swarm_id("one"),)) in whole.swarm.asked, "that node alone"
-    assert whole.readings.of(swarm_id("one")).after == stamp(1.0)
+    assert whole.readings.newest(swarm_id("one")).after == stamp(1.0)
     assert due_row(whole.database).reasons == ["resync", "the Swarm was read for it"]
     assert due_row(whole.database).due_at == clock()
 
@@ -302,7 +302,7 @@ def test_a_reading_with_a_network_without_a_vni_is_not_whole(whole: Whole) -> No
     whole.answer(stamp=stamp(1.0))
     bare = replace(SHOP, subnets=())
     whole.read(answer=snapshot(tasks=[running()], networks=[INGRESS, bare, MAIL]))
-    assert whole.readings.of(swarm_id("one")).after is None
+    assert whole.readings.newest(swarm_id("one")).after is None
 
 
 def test_a_reading_with_a_task_on_a_network_that_is_not_listed_yet_is_not_whole(
@@ -311,8 +311,8 @@ def test_a_reading_with_a_task_on_a_network_that_is_not_listed_yet_is_not_whole(
     """A network that was made between the two lists may have taken over the VNI."""
     whole.answer(stamp=stamp(1.0))
     whole.read(answer=snapshot(tasks=[task("t1", "one", "new")], networks=[INGRESS, SHOP, MAIL]))
-    assert whole.readings.of(swarm_id("one")).after is None
-    assert whole.readings.of(swarm_id("two")).ready_seconds is not None, "of others it is"
+    assert whole.readings.newest(swarm_id("one")).after is None
+    assert whole.readings.newest(swarm_id("two")).ready_seconds is not None, "of others it is"
 
 
 def test_a_task_that_is_to_end_is_wanted_until_its_node_has_said_that_it_has(whole: Whole) -> None:

@@ -1,4 +1,4 @@
-"""Reading the Swarm again and again: what fails changes nothing, and rejected tasks ring once."""
+"""Reading the Swarm again and again: failures change nothing, and a rejected task makes its node due once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ class Watched:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self.swarm = FakeSwarm(snapshot())
-        self.rung = 0
+        self.notified = 0
         self.clock = clock
         self.hints = Hints()
         self.sync = Sync(
@@ -73,7 +73,7 @@ class Watched:
         self.swarm.before = pass_time
 
     def _notify(self, _priority: Priority | None = None, /) -> None:
-        self.rung += 1
+        self.notified += 1
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_what_the_swarm_says_is_stored_and_the_dispatcher_is_told(
 ) -> None:
     assert watched.see(snapshot())
     assert node_row(database).hostname == "one"
-    assert watched.rung == 1
+    assert watched.notified == 1
 
 
 def test_before_the_first_reading_a_failure_leaves_the_database_empty(
@@ -106,7 +106,7 @@ def test_before_the_first_reading_a_failure_leaves_the_database_empty(
 ) -> None:
     assert not watched.see(SwarmError("no leader"))
     assert not any(contents(database).values())
-    assert watched.rung == 0
+    assert watched.notified == 0
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_failure_leaves_desired_state_as_it_was_and_stores_the_reason(
     found = cluster(database)
     assert problem in str(found.sync_error)
     assert (found.synced_at, found.sync_error_at) == (START, clock.now)
-    assert watched.rung == 1
+    assert watched.notified == 1
 
 
 def test_it_recovers(database: Database, watched: Watched, clock: Clock) -> None:
@@ -156,7 +156,9 @@ def test_a_rejected_task_makes_its_node_due_at_once(database: Database, watched:
     assert due_row(database, "two").due_at is None
 
 
-def test_a_task_rings_once_however_long_it_is_listed(database: Database, watched: Watched) -> None:
+def test_a_task_makes_its_node_due_once_however_long_it_is_listed(
+    database: Database, watched: Watched
+) -> None:
     watched.see(snapshot())
     for _ in range(3):
         watched.see(rejected())
@@ -166,14 +168,16 @@ def test_a_task_rings_once_however_long_it_is_listed(database: Database, watched
     assert due_row(database).due_at is None
 
 
-def test_each_task_rings_for_itself(database: Database, watched: Watched) -> None:
+def test_another_rejected_task_makes_the_node_due_again(
+    database: Database, watched: Watched
+) -> None:
     watched.see(rejected("t1"))
     claim(database)
     watched.see(rejected("t2"))
     assert due_row(database).priority == Priority.DRIFT
 
 
-def test_a_failure_in_between_does_not_make_it_ring_again(
+def test_a_failure_in_between_does_not_make_the_node_due_again(
     database: Database, watched: Watched
 ) -> None:
     watched.see(rejected())
@@ -191,7 +195,9 @@ def test_a_failure_in_between_does_not_make_it_ring_again(
         pytest.param(rejected(on="nosuch"), id="on an unknown node"),
     ],
 )
-def test_other_tasks_do_not_ring(database: Database, watched: Watched, state: Snapshot) -> None:
+def test_other_tasks_make_no_node_due(
+    database: Database, watched: Watched, state: Snapshot
+) -> None:
     watched.see(snapshot())
     claim(database)
     assert watched.see(state)
@@ -308,9 +314,9 @@ def busy(watched: Watched) -> Watched:
     return watched
 
 
-def web(*places: str, live: bool = True) -> list[SwarmTask]:
+def web(*nodes: str, live: bool = True) -> list[SwarmTask]:
     """The tasks of a service."""
-    return [task(f"web{name}", name, "shop", service="web", live=live) for name in places]
+    return [task(f"web{name}", name, "shop", service="web", live=live) for name in nodes]
 
 
 WEB = Hint(services=frozenset([swarm_id("web")]))
@@ -319,14 +325,14 @@ WEB = Hint(services=frozenset([swarm_id("web")]))
 @contextmanager
 def rows_of_attachments(database: Database) -> Iterator[list[str]]:
     """The statements about desired state, while they happen."""
-    said: list[str] = []
+    statements: list[str] = []
 
     def note(_c: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
         if "attachments" in statement and "count(" not in statement:
-            said.append(f"{statement} {parameters}")
+            statements.append(f"{statement} {parameters}")
 
     event.listen(database.engine, "before_cursor_execute", note)
-    yield said
+    yield statements
     event.remove(database.engine, "before_cursor_execute", note)
 
 
@@ -343,13 +349,15 @@ def ids(*names: str) -> set[str]:
 
 
 def test_an_event_of_one_service_touches_only_its_nodes(database: Database, busy: Watched) -> None:
-    with rows_of_attachments(database) as said:
+    with rows_of_attachments(database) as statements:
         assert busy.hear(large(*web("n03", "n07")), WEB) == ids("n03", "n07")
     assert carriers(database) == ids("n03", "n07")
     assert not busy.whole
-    assert said
+    assert statements
     untouched = ids(*LARGE) - ids("n03", "n07")
-    assert not [statement for statement in said if any(node in statement for node in untouched)]
+    assert not [
+        statement for statement in statements if any(node in statement for node in untouched)
+    ]
 
     assert busy.hear(large(*web("n07", "n09")), WEB) == ids("n03", "n07", "n09")
     assert carriers(database) == ids("n07", "n09")

@@ -179,7 +179,7 @@ def watch(world: World, given: Arguments) -> None:
     node, left = world.node, given.duration("DURATION") or timedelta()
     while True:
         node.idle.saw(node.kernel.look().devices)
-        world.controller.readings.heard(world.node_id, node.idle.stamp())
+        world.controller.readings.add_stamp(world.node_id, node.idle.stamp())
         if not left:
             return
         step = min(left, _BETWEEN_LOOKS)

@@ -20,9 +20,10 @@ from contract.messages import (
 )
 from contract.verdicts import Mode
 from controller.safety.breaker import BreakerLimits
-from controller.swarm.cause import cause_of
-from controller.swarm.desired import Wants, desired_state
+from controller.swarm.desired import NodeAttachments, desired_state
+from controller.swarm.faults import cause_of
 from controller.swarm.model import (
+    READY,
     SwarmError,
     SwarmNetwork,
     SwarmNode,
@@ -30,7 +31,6 @@ from controller.swarm.model import (
 )
 from controller.swarm.readings import Readings
 from controller.swarm.rejections import Rejections
-from controller.swarm.store import READY
 from tests.fake_clock import Clock
 from tests.scenarios.manager import FakeManager
 
@@ -73,7 +73,7 @@ class Controller:
     """
 
     def __init__(self, manager: FakeManager, clock: Clock) -> None:
-        self.wants: dict[str, Wants] = {}
+        self.wants: dict[str, NodeAttachments] = {}
         self.networks: dict[str, SwarmNetwork] = {}
         self.rejections: list[tuple[str, Rejection]] = []
         self.entries: list[JournalEntry] = []
@@ -105,7 +105,7 @@ class Controller:
         self.wants = dict(desired_state([each.id for each in nodes], networks, tasks))
         self._modes = {each.id: _mode(each) for each in nodes}
         self._take_rejections(tasks)
-        self.readings.ended(mark, {each.id: each.state == READY for each in nodes})
+        self.readings.end(mark, {each.id: each.state == READY for each in nodes})
 
     def _take_rejections(self, tasks: Sequence[SwarmTask]) -> None:
         rejected = {each.id: each for each in Rejections.among(tasks)}
@@ -158,13 +158,13 @@ class Controller:
             acknowledged=self._acknowledgement(),
             fence=terms.fence,
             max_removals=self.limitations.left(self._removals),
-            reading=self.readings.of(terms.to) if terms.tells_reading else None,
+            reading=self.readings.newest(terms.to) if terms.tells_reading else None,
             rejections=tuple(each for node_id, each in self.rejections if node_id == terms.to),
         )
 
     def take_in(self, report: ReconcileReport) -> None:
         """Store a report."""
-        self.readings.heard(report.node_id, report.stamp)
+        self.readings.add_stamp(report.node_id, report.stamp)
         self._shown = {each.identity.vni for each in report.devices} or self._shown
         removed = [each.identity.vni for each in report.devices if each.removed]
         self._removals += len(removed)
@@ -197,4 +197,4 @@ def _ref(network: SwarmNetwork) -> NetworkRef:
 
 def _mode(owner: SwarmNode | SwarmNetwork) -> Mode:
     """What the labels of a node or network allow."""
-    return Mode.OBSERVE if owner.ignore or owner.mode is Mode.OBSERVE else Mode.ENFORCE
+    return Mode.OBSERVE if owner.label_ignore or owner.label_mode is Mode.OBSERVE else Mode.ENFORCE

@@ -1,6 +1,9 @@
-"""Who may talk to what, beyond what the import contracts in pyproject.toml can say."""
+"""What imports what, beyond the import contracts of pyproject.toml; and that the drawing agrees with them."""
 
 import ast
+import itertools
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,3 +53,58 @@ def test_every_part_of_a_package_is_in_its_reading_order(package: str) -> None:
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
     parts = modules | {path.parent.name for path in folder.glob("*/__init__.py")}
     assert {name for name in parts if f"`{name}`" in text} == parts
+
+
+DOCUMENT = (ROOT / "docs" / "architecture.md").read_text()
+DRAWING = DOCUMENT.split("```mermaid\n")[1].split("```")[0]
+TOP = {"contract", "controller", "worker"}
+
+
+def layers() -> list[set[str]]:
+    """The packages of the layers contract, the highest layer first; a layer of modules alone is left out."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (names,) = (each["layers"] for each in contracts["contracts"] if each["type"] == "layers")
+    found = [set(layer.split(" | ")) & packages_in("controller") for layer in names]
+    return [layer for layer in found if layer]
+
+
+def packages_in(folder: str) -> set[str]:
+    """The names of a package's packages."""
+    return {path.parent.name for path in (ROOT / folder).glob("*/__init__.py")}
+
+
+def boxes() -> dict[str, set[str]]:
+    """The boxes of the drawing, by the frame that they are in."""
+    frames = re.findall(r"subgraph (\w+)\[(.*?)\n  end", DRAWING, re.DOTALL)
+    return {name: set(re.findall(r"^    (\w+)\[", text, re.MULTILINE)) for name, text in frames}
+
+
+def arrows() -> set[tuple[str, str]]:
+    """The arrows of the drawing, from the importing box to the imported one."""
+    found = set()
+    for line in DRAWING.splitlines():
+        ends = [set(end.strip().split(" & ")) for end in line.split("-->")]
+        for begin, end in itertools.pairwise(ends):
+            found |= {(above, below) for above in begin for below in end}
+    return found
+
+
+def test_each_package_is_a_box_of_the_drawing() -> None:
+    assert boxes() == {name: packages_in(name) for name in TOP}
+
+
+def test_the_arrows_of_the_drawing_are_the_layers_of_the_import_contract() -> None:
+    found = layers()
+    between = {
+        (above, below)
+        for higher, lower in itertools.pairwise(found)
+        for above in higher
+        for below in lower
+    }
+    assert arrows() == between | {("controller", "contract"), ("worker", "contract")}
+
+
+def test_each_file_that_the_page_names_exists() -> None:
+    named = re.findall(r"`((?:contract|controller|worker|tests)/[\w/.]+)`", DOCUMENT)
+    assert len(named) > 30
+    assert [name for name in named if not (ROOT / name).exists()] == []

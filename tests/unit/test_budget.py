@@ -9,18 +9,18 @@ from tests.fake_clock import Clock
 def spend(budget: Budget, clock: Clock, seconds: float) -> None:
     """Ask one question that takes so long."""
     budget.ask(lambda: clock.advance(seconds))
-    assert budget.rest() == pytest.approx(seconds)
+    assert budget.end_series() == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(("share", "rest"), [(0.1, 18.0), (0.5, 2.0), (1.0, 0.0)])
 def test_rest_makes_what_was_spent_the_share(share: float, rest: float) -> None:
     clock = Clock()
     budget = Budget(share, clock.monotonic)
-    assert budget.wait() == 0
+    assert budget.wait_seconds() == 0
     spend(budget, clock, 2.0)
-    assert budget.wait() == pytest.approx(rest)
+    assert budget.wait_seconds() == pytest.approx(rest)
     clock.advance(rest)
-    assert budget.wait() == pytest.approx(0)
+    assert budget.wait_seconds() == pytest.approx(0)
 
 
 def test_what_is_between_two_questions_is_rest(clock: Clock) -> None:
@@ -28,30 +28,30 @@ def test_what_is_between_two_questions_is_rest(clock: Clock) -> None:
     budget.ask(lambda: clock.advance(1.0))
     clock.advance(1.0)
     budget.ask(lambda: clock.advance(1.0))
-    assert budget.rest() == 2.0
-    assert budget.wait() == pytest.approx(2.0)
+    assert budget.end_series() == 2.0
+    assert budget.wait_seconds() == pytest.approx(2.0)
 
 
 def test_what_was_saved_may_be_spent_without_rest(clock: Clock) -> None:
-    budget = Budget(0.1, clock.monotonic, saved=1.0)
+    budget = Budget(0.1, clock.monotonic, burst=1.0)
     for _ in range(5):
-        assert budget.wait() == 0
+        assert budget.wait_seconds() == 0
         spend(budget, clock, 0.2)
     spend(budget, clock, 0.2)
-    assert budget.wait() > 0
+    assert budget.wait_seconds() > 0
     clock.advance(3600)
-    assert budget.wait() == 0
+    assert budget.wait_seconds() == 0
 
 
 def test_the_bound_holds_in_the_long_run(clock: Clock) -> None:
-    budget = Budget(0.1, clock.monotonic, saved=1.0)
+    budget = Budget(0.1, clock.monotonic, burst=1.0)
     spent = 0.0
     for _ in range(500):
-        clock.advance(budget.wait() + 0.01)
+        clock.advance(budget.wait_seconds() + 0.01)
         spend(budget, clock, 0.5)
         spent += 0.5
     assert 0.08 < spent / clock.monotonic() <= 0.11
-    assert budget.lately() == pytest.approx(0.1, abs=0.02)
+    assert budget.average_share() == pytest.approx(0.1, abs=0.02)
 
 
 def test_a_question_that_fails_costs_nothing(clock: Clock) -> None:
@@ -63,7 +63,7 @@ def test_a_question_that_fails_costs_nothing(clock: Clock) -> None:
 
     with pytest.raises(TimeoutError):
         budget.ask(hang)
-    assert (budget.rest(), budget.wait()) == (0, 0)
+    assert (budget.end_series(), budget.wait_seconds()) == (0, 0)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.fake_swarm import SHOP, FakeSwarm, snapshot, swarm_id, task
 ONE, TWO = swarm_id("one"), swarm_id("two")
 
 
-class Told:
+class Recorded:
     """Stands for `Rejections`."""
 
     def __init__(self) -> None:
@@ -25,16 +25,16 @@ class Told:
 
 
 class Watched:
-    """A watch over a Swarm of two nodes, with a clock that goes on when told to."""
+    """A watch over a Swarm of two nodes, with a clock that goes on when recorded to."""
 
     def __init__(self) -> None:
         self.now = 1000.0
         self.swarm = FakeSwarm(snapshot(tasks=[task("t1", "one", "shop"), task("t2", "two")]))
-        self.told = Told()
+        self.recorded = Recorded()
         self.networks: dict[str, SwarmNetwork] = {SHOP.id: SHOP}
         self.watch = CloseWatch(
             self.swarm,
-            cast("Rejections", self.told),
+            cast("Rejections", self.recorded),
             lambda: self.networks,
             share=0.1,
             monotonic=lambda: self.now,
@@ -59,7 +59,7 @@ def test_only_nodes_where_a_rejection_is_expected_are_asked_about(watched: Watch
     watched.watch.expect(ONE, True)
     assert watched.watch.step() == 0.1
     assert watched.asked() == [(ONE,)]
-    assert watched.told.tasks == [swarm_id("t1")]
+    assert watched.recorded.tasks == [swarm_id("t1")]
     watched.watch.expect(ONE, False)
     watched.watch.expect(TWO, True)
     watched.watch.step()
@@ -105,4 +105,4 @@ def test_a_manager_that_does_not_answer_is_asked_again_later(watched: Watched) -
     watched.swarm.answer = SwarmError("no leader")
     watched.watch.expect(ONE, True)
     assert watched.watch.step() == 1.0
-    assert watched.told.tasks == []
+    assert watched.recorded.tasks == []

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 
 import pytest
 
-from controller.swarm.desired import Want, Wants
+from controller.swarm.desired import DesiredAttachment, NodeAttachments
 from controller.swarm.desired import desired_state as desired_state_of
 from controller.swarm.model import SwarmTask
 from tests.fake_swarm import INGRESS, SHOP, Snapshot, network, snapshot, swarm_id, task
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
-INGRESS_ONLY = {INGRESS.id: Want(["ingress"], running=False)}
+INGRESS_ONLY = {INGRESS.id: DesiredAttachment(["ingress"], running=False)}
 
 
-def desired_state(state: Snapshot) -> Mapping[str, Wants]:
+def desired_state(state: Snapshot) -> Mapping[str, NodeAttachments]:
     """Of a whole Swarm."""
     return desired_state_of([each.id for each in state.nodes], state.networks, state.tasks)
 

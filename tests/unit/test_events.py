@@ -6,19 +6,19 @@ from controller.swarm.events import Events, Hint, Hints
 from controller.swarm.model import SwarmError, SwarmEvent
 
 
-class Told:
-    """Tells streams of events, one after another; each ends, in silence or with an error."""
+class Streams:
+    """Yields streams of events, one after another; each ends, in silence or with an error."""
 
     def __init__(self, *streams: Sequence[SwarmEvent | SwarmError]) -> None:
         self._streams = list(streams)
         self.since: list[str] = []
 
     def clock(self) -> str:
-        """See `Listened.clock`."""
+        """See `EventSource.clock`."""
         return "now"
 
     def events(self, since: str) -> Iterator[SwarmEvent]:
-        """See `Listened.events`."""
+        """See `EventSource.events`."""
         self.since.append(since)
         for each in self._streams.pop(0):
             if isinstance(each, SwarmError):
@@ -26,12 +26,12 @@ class Told:
             yield each
 
 
-def listening(*streams: Sequence[SwarmEvent | SwarmError]) -> tuple[Told, Hints, list[bool]]:
+def listening(*streams: Sequence[SwarmEvent | SwarmError]) -> tuple[Streams, Hints, list[bool]]:
     """Listen to each stream."""
-    told, hints = Told(*streams), Hints()
+    source, hints = Streams(*streams), Hints()
     hints.take()
-    events = Events(told, hints)
-    return told, hints, [events.step() for _ in streams]
+    events = Events(source, hints)
+    return source, hints, [events.step() for _ in streams]
 
 
 SERVICE = SwarmEvent("service", "s1", "1.5")
@@ -48,7 +48,7 @@ def test_everything_is_looked_at_first() -> None:
 def test_events_name_what_to_look_at() -> None:
     hints = Hints()
     hints.take()
-    events = Events(Told([], [SERVICE, NODE, SwarmEvent("network", "x1", "3")]), hints)
+    events = Events(Streams([], [SERVICE, NODE, SwarmEvent("network", "x1", "3")]), hints)
     events.step()
     hints.take()
     assert events.step()
@@ -59,7 +59,7 @@ def test_events_name_what_to_look_at() -> None:
 
 def test_what_is_not_known_is_no_hint() -> None:
     hints = Hints()
-    events = Events(Told([], [SwarmEvent("volume", "v1", "3")]), hints)
+    events = Events(Streams([], [SwarmEvent("volume", "v1", "3")]), hints)
     events.step()
     hints.take()
     events.step()
@@ -67,8 +67,8 @@ def test_what_is_not_known_is_no_hint() -> None:
 
 
 def test_after_a_silence_it_goes_on_from_the_last_event() -> None:
-    told, _, whole = listening([], [SERVICE, NODE], [])
-    assert told.since == ["now", "now", "2.5"]
+    source, _, whole = listening([], [SERVICE, NODE], [])
+    assert source.since == ["now", "now", "2.5"]
     assert whole == [True, True, True]
 
 
@@ -78,8 +78,8 @@ def test_when_it_begins_to_listen_everything_may_have_happened_before() -> None:
 
 
 def test_after_a_break_it_begins_anew_and_everything_is_looked_at() -> None:
-    told, hints, whole = listening([SERVICE, BROKEN], [])
-    assert told.since == ["now", "now"]
+    source, hints, whole = listening([SERVICE, BROKEN], [])
+    assert source.since == ["now", "now"]
     assert whole == [False, True]
     assert hints.take() == Hint(everything=True)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.swarm.cause import Cause, cause_of
+from controller.swarm.faults import Cause, cause_of
 from controller.swarm.model import Subnet, SwarmNetwork
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, swarm_id, task
 
