@@ -70,9 +70,9 @@ class Stage(StrEnum):
     LINGERING = "lingering"
     """The kernel was asked for the removal, but a second look still shows the device."""
     UNCERTAIN = "uncertain"
-    """The worker died between plan and outcome, or the kernel's answer did not come; the reason says which.
+    """The worker stopped between plan and outcome, or the kernel's answer did not come; the reason says which.
 
-    What a later look showed is in the reason in the first case, and the next stage in the second.
+    The next stage says what a later look showed.
     """
     REQUEUED = "requeued"
     """A person asked for a run."""

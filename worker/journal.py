@@ -26,6 +26,7 @@ from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from contract.messages import Acknowledgement, DeviceIdentity, JournalEntry
 from contract.verdicts import Stage, Urgency
+from worker.judge import Judgement
 from worker.kernel.model import Identity
 
 log = structlog.get_logger(__name__)
@@ -34,9 +35,8 @@ MAX_PENDING: Final = 10_000
 """Unacknowledged entries beyond which nothing more is removed: the audit trail must catch up first."""
 
 _TRIM_AFTER: Final = 1_000
-_OUTCOMES: Final = frozenset(
-    {Stage.REFUSED, Stage.APPLIED, Stage.VANISHED, Stage.FAILED, Stage.UNCERTAIN}
-)
+_UNCONCLUDED: Final = frozenset({Stage.PLANNED, Stage.APPLIED, Stage.UNCERTAIN})
+"""The stages of a removal that another one follows."""
 
 
 class JournalError(Exception):
@@ -44,7 +44,7 @@ class JournalError(Exception):
 
 
 class Record(NamedTuple):
-    """What an entry says, before it has a number and a time. `id` is new unless it is given."""
+    """An entry before it has a number and a time. `id` is new unless it is given."""
 
     run_id: UUID
     stage: Stage
@@ -54,6 +54,43 @@ class Record(NamedTuple):
     reason: str
     evidence: str
     id: UUID | None = None
+
+    @classmethod
+    def of(cls, orphan: Judgement, run_id: UUID, stage: Stage, reason: str) -> Self:
+        """Make the record of an orphan at a stage.
+
+        Raises:
+            ValueError: it is not an orphan.
+        """
+        if orphan.urgency is None:
+            raise ValueError(f"not an orphan: {orphan.device.identity}")
+        network_id = None if orphan.network is None else orphan.network.id
+        return cls(
+            run_id,
+            stage,
+            orphan.device.identity,
+            orphan.urgency,
+            network_id,
+            reason,
+            orphan.device.evidence,
+        )
+
+    @classmethod
+    def read(cls, entry: JournalEntry) -> Self:
+        """Make the record that an entry was written from."""
+        return cls(
+            entry.run_id,
+            entry.stage,
+            Identity.of(entry.identity),
+            entry.urgency,
+            entry.network_id,
+            entry.reason,
+            entry.evidence,
+        )
+
+    def followed_by(self, stage: Stage, reason: str) -> Self:
+        """Make the record of the same removal at a later stage."""
+        return self._replace(stage=stage, reason=reason, id=None)
 
 
 class _Header(BaseModel):
@@ -123,16 +160,19 @@ class Journal:
         """The oldest entries that are not acknowledged, in order."""
         return self._entries[:limit]
 
-    def unresolved(self) -> list[JournalEntry]:
-        """Plans without an outcome: the worker died in between."""
-        plans: dict[tuple[UUID, DeviceIdentity], JournalEntry] = {}
+    def unconcluded(self) -> list[Record]:
+        """Plans without an outcome, and outcomes that no later look was compared with, in order.
+
+        The worker died in between, or could not look.
+        """
+        found: dict[tuple[UUID, DeviceIdentity], JournalEntry] = {}
         for entry in self._entries:
             key = (entry.run_id, entry.identity)
-            if entry.stage is Stage.PLANNED:
-                plans[key] = entry
-            elif entry.stage in _OUTCOMES:
-                plans.pop(key, None)
-        return list(plans.values())
+            if entry.stage in _UNCONCLUDED:
+                found[key] = entry
+            elif entry.stage is not Stage.DETECTED:
+                found.pop(key, None)
+        return [Record.read(entry) for entry in found.values()]
 
     def append(self, records: Iterable[Record]) -> None:
         """Write records and make sure they are on disk, all in one fsync.

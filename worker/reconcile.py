@@ -15,7 +15,6 @@ from contract.messages import (
     MAX_DEVICES,
     MAX_TEXT,
     DeviceReport,
-    JournalEntry,
     ReconcileReport,
     ReconcileRequest,
     Rejection,
@@ -30,7 +29,7 @@ from worker.kernel.api import Kernel, KernelError
 from worker.kernel.model import Identity, View
 from worker.networks import Networks
 from worker.proof import JOIN_PAUSE_SECONDS, RequestProver, Waits
-from worker.remove import record, remove, verify, was_removed
+from worker.remove import remove, verify, was_removed
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +51,7 @@ Not for ever: a controller with a new database counts its leaders from the begin
 MISSING_FOR = timedelta(seconds=30)
 """How long a network must lack its device before that is reported: what the Swarm told may be old."""
 
+_UNRECORDED = "the worker stopped after planning this removal, or could not record its outcome"
 _DETECTION = UUID("5f0f2f0e-3b59-5c0b-9d1c-6a8e8c0b7f11")
 
 
@@ -96,7 +96,6 @@ class Reconciler:
         self._heard: datetime | None = None
         self._newest: datetime | None = None
         self._detected: set[Identity] = set()
-        self._unverified: list[tuple[UUID, dict[Judgement, Record]]] = []
         self._joins = JoinClock(clock)
         self._missing_since: dict[str, datetime] = {}
         # Celery's solo pool runs one task at a time; this holds for any other caller too.
@@ -155,9 +154,8 @@ class Reconciler:
         allowed = Allowance([], [])
         limitations, error = list(view.limitations), None
         try:
-            # Before acknowledging: a plan that was told already would be forgotten without an outcome.
-            self._journal.append(self._loose_ends(view))
-            self._verify(view)
+            # Before acknowledging: a plan that was reported already would be forgotten without an outcome.
+            self._conclude(view)
             if request.acknowledged is not None:
                 self._journal.acknowledge(request.acknowledged)
             self._record_detections(orphans, request.run_id)
@@ -178,13 +176,12 @@ class Reconciler:
                     request.data_path_port,
                     joins=self._joins.saw,
                 )
-                # Until the second look: if that fails, the next run's first look is the second.
-                self._unverified.append((request.run_id, outcomes))
+                # If this look fails, the next run's first look is the second.
                 second = self._kernel.look()
                 left = {device.identity for device in second.devices}
-                self._verify(second)
+                self._conclude(second)
         except KernelError as failure:
-            # What was removed is told all the same, and counts.
+            # What was removed is reported all the same, and counts.
             error = f"the second look after the removals failed: {failure}"
             log.warning("cannot verify", error=error)
         except JournalError as failure:
@@ -192,9 +189,14 @@ class Reconciler:
             log.warning("cannot record", error=error)
 
         wanted = {vni for each in request.desired for vni in each.vnis}
-        removed = any(
-            was_removed(outcome, orphan.device.identity in left)
-            for orphan, outcome in outcomes.items()
+        # Gone by itself: it is not there any more, and is no removal that the breakers count.
+        vanished = {
+            orphan for orphan, outcome in outcomes.items() if outcome.stage is Stage.VANISHED
+        }
+        devices = tuple(
+            _device_report(each, outcomes.get(each), left, files)
+            for each in judgements
+            if each not in vanished
         )
         failed = [each for each in outcomes.values() if each.stage is Stage.FAILED]
         if failed and error is None:
@@ -206,11 +208,9 @@ class Reconciler:
             error=error,
             limitations=tuple(limitations),
             missing=self._missing(view, request),
-            devices=tuple(
-                _told(each, outcomes.get(each), left, files) for each in judgements[:MAX_DEVICES]
-            ),
+            devices=devices[:MAX_DEVICES],
             recheck_after=0.0
-            if removed and allowed.more
+            if allowed.more and (vanished or any(device.removed for device in devices))
             else _recheck_after(judgements, outcomes.values()),
             wants_reading=any(each.wants_reading for each in judgements),
             then_run=any(each.wants_reading and each.again is None for each in judgements),
@@ -282,7 +282,7 @@ class Reconciler:
         cannot make a second audit row.
         """
         self._journal.append(
-            record(run_id, Stage.DETECTED, orphan, orphan.reason)._replace(
+            Record.of(orphan, run_id, Stage.DETECTED, orphan.reason)._replace(
                 id=uuid5(_DETECTION, f"{self._boot_id} {self._node_id} {orphan.device.identity}")
             )
             for orphan in orphans
@@ -303,22 +303,16 @@ class Reconciler:
             if now - since >= max(timedelta(seconds=self._waits.grace), MISSING_FOR)
         )
 
-    def _loose_ends(self, view: View) -> list[Record]:
-        """Outcomes for plans that an earlier worker did not live to conclude."""
-        present = {device.identity for device in view.devices}
-        return [
-            _concluded(plan, Identity.of(plan.identity) in present)
-            for plan in self._journal.unresolved()
-        ]
-
-    def _verify(self, view: View) -> None:
-        """Record what a look shows of the removals that no look has been compared with yet."""
-        self._journal.append(
-            each
-            for run_id, outcomes in self._unverified
-            for each in verify(outcomes, view.devices, run_id)
-        )
-        self._unverified = []
+    def _conclude(self, view: View) -> None:
+        """Record what a look shows of earlier removals: their plans without outcome, and outcomes."""
+        outcomes = []
+        uncertain = []
+        for found in self._journal.unconcluded():
+            if found.stage is Stage.PLANNED:
+                uncertain.append(found.followed_by(Stage.UNCERTAIN, _UNRECORDED))
+            else:
+                outcomes.append(found)
+        self._journal.append(uncertain + verify(outcomes + uncertain, view.devices))
 
     def _report(
         self,
@@ -371,18 +365,18 @@ def _recheck_after(judgements: Iterable[Judgement], outcomes: Iterable[Record]) 
     return min(waits, default=None)
 
 
-def _told(
+def _device_report(
     judgement: Judgement,
     outcome: Record | None,
     left: Set[Identity],
     files: Mapping[int, str],
 ) -> DeviceReport:
-    """What is told of a device.
+    """Report a device.
 
     Args:
         judgement: on it.
-        outcome: what came of its removal, if there was one.
-        left: what a second look after the removals shows.
+        outcome: of its removal, if there was one.
+        left: the devices that a second look after the removals shows.
         files: nsid to the file of the namespace, where one can be seen.
     """
     nsid = judgement.device.identity.netns.nsid
@@ -396,18 +390,4 @@ def _told(
         proof=judgement.proof,
         netns_file=None if nsid is None else files.get(nsid),
         removed=outcome is not None and was_removed(outcome, judgement.device.identity in left),
-    )
-
-
-def _concluded(plan: JournalEntry, present: bool) -> Record:
-    shown = "it was still there" if present else "it was gone"
-    return Record(
-        plan.run_id,
-        Stage.UNCERTAIN,
-        Identity.of(plan.identity),
-        plan.urgency,
-        plan.network_id,
-        f"the worker stopped after planning this removal and before recording its outcome; "
-        f"at the next look {shown}",
-        plan.evidence,
     )

@@ -196,7 +196,7 @@ def _scan(options: argparse.Namespace, kernel: Kernel) -> int:
         run_id = uuid4()
         outcomes = remove(orphans, kernel, _Screen(), run_id, port, _as_joins)
         devices = kernel.look().devices
-        _Screen().append(verify(outcomes, devices, run_id))
+        _Screen().append(verify(outcomes.values(), devices))
         gone = {each.device.identity for each in orphans} - {each.identity for each in devices}
     files = kernel.sandbox_files()
     rows = [_row(each, each.device.identity in gone, files) for each in judgements]
@@ -233,7 +233,7 @@ def _remove_one(kernel: Kernel, netns: Netns, ifindex: int) -> int:
     named = Judgement(device, Verdict.ORPHAN, words, Urgency.UNKNOWN, proof=Proof.BY_HAND)
     outcomes = remove([named], kernel, _Screen(), run_id, device.identity.port, _as_joins)
     left = kernel.look_at(netns)
-    _Screen().append(verify(outcomes, left, run_id))
+    _Screen().append(verify(outcomes.values(), left))
     return ORPHANS if device.identity in {each.identity for each in left} else CLEAN
 
 

@@ -167,28 +167,46 @@ def test_it_is_full_while_too_much_is_unacknowledged(
 
 
 @pytest.mark.parametrize(
-    ("stage", "resolved"),
+    ("stages", "left"),
     [
-        (Stage.DETECTED, False),
-        (Stage.APPLIED, True),
-        (Stage.VANISHED, True),
-        (Stage.REFUSED, True),
-        (Stage.FAILED, True),
-        (Stage.UNCERTAIN, True),
+        ([Stage.DETECTED], Stage.PLANNED),
+        ([Stage.APPLIED], Stage.APPLIED),
+        ([Stage.UNCERTAIN], Stage.UNCERTAIN),
+        ([Stage.VANISHED], None),
+        ([Stage.REFUSED], None),
+        ([Stage.FAILED], None),
+        ([Stage.APPLIED, Stage.VERIFIED], None),
+        ([Stage.UNCERTAIN, Stage.LINGERING], None),
     ],
 )
-def test_a_plan_is_unresolved_until_its_outcome(path: Path, stage: Stage, resolved: bool) -> None:
+def test_a_plan_is_unconcluded_until_its_outcome_is_verified(
+    path: Path, stages: list[Stage], left: Stage | None
+) -> None:
     journal = Journal.open(path)
     other = identity(ifindex=8)
-    journal.append([a_record(), a_record(of=other), a_record(stage)])
-    left = [Identity.of(plan.identity) for plan in Journal.open(path).unresolved()]
-    assert left == ([other] if resolved else [identity(), other])
+    journal.append([a_record(), a_record(of=other), *map(a_record, stages)])
+    found = {each.identity: each.stage for each in Journal.open(path).unconcluded()}
+    assert found == {other: Stage.PLANNED} | ({} if left is None else {identity(): left})
 
 
-def test_the_outcome_of_another_run_resolves_no_plan(path: Path) -> None:
+def test_the_outcome_of_another_run_concludes_no_plan(path: Path) -> None:
     journal = Journal.open(path)
-    journal.append([a_record(), a_record(Stage.APPLIED, run_id=UUID(int=2))])
-    assert len(journal.unresolved()) == 1
+    other_run = UUID(int=2)
+    journal.append(
+        [
+            a_record(),
+            a_record(Stage.APPLIED, run_id=other_run),
+            a_record(Stage.VERIFIED, run_id=other_run),
+        ]
+    )
+    assert [each.stage for each in journal.unconcluded()] == [Stage.PLANNED]
+
+
+def test_an_unconcluded_record_is_the_one_that_was_written(path: Path) -> None:
+    journal = Journal.open(path)
+    written = a_record(Stage.APPLIED)
+    journal.append([written])
+    assert journal.unconcluded() == [written._replace(id=None)]
 
 
 # What goes wrong on disk.
@@ -507,7 +525,9 @@ class JournalStory(RuleBasedStateMachine):
     @rule(
         records=st.lists(
             st.tuples(
-                st.sampled_from([Stage.PLANNED, Stage.APPLIED, Stage.DETECTED]),
+                st.sampled_from(
+                    [Stage.PLANNED, Stage.APPLIED, Stage.VERIFIED, Stage.DETECTED]
+                ),
                 st.integers(1, 3).map(lambda index: identity(ifindex=index)),
             ),
             max_size=4,
@@ -559,14 +579,14 @@ class JournalStory(RuleBasedStateMachine):
         assert self.journal.id == self.id
 
     @invariant()
-    def unresolved_are_the_plans_without_an_outcome(self) -> None:
-        open_plans: set[Identity] = set()
+    def unconcluded_are_the_plans_and_the_outcomes_without_a_second_look(self) -> None:
+        found: dict[Identity, Stage] = {}
         for _, stage, of in self.written[self.acknowledged :]:
-            if stage is Stage.PLANNED:
-                open_plans.add(of)
-            elif stage is Stage.APPLIED:
-                open_plans.discard(of)
-        assert {Identity.of(plan.identity) for plan in self.journal.unresolved()} == open_plans
+            if stage is not Stage.DETECTED:
+                found[of] = stage
+        assert {each.identity: each.stage for each in self.journal.unconcluded()} == {
+            of: stage for of, stage in found.items() if stage is not Stage.VERIFIED
+        }
 
 
 JournalStory.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -33,7 +33,7 @@ from worker.idle import ATTEMPT_SECONDS
 from worker.kernel.model import Device, Identity, VethPair
 from worker.proof import JOIN_PAUSE_SECONDS, LEFT_OVER_SECONDS
 from worker.reconcile import FENCE_HOLDS, MISSING_FOR
-from worker.remove import TOGETHER
+from worker.remove import MIN_GROUP
 
 PAIR = VethPair("veth1234567", "veth89abcde", (11, 12))
 
@@ -305,7 +305,7 @@ def test_a_join_that_ends_before_the_last_look_is_seen_in_the_sandbox(tmp_path: 
 
 
 def test_many_are_not_deleted_together_while_a_join_begins(tmp_path: Path) -> None:
-    node = WorkerNode(tmp_path, orphans(TOGETHER))
+    node = WorkerNode(tmp_path, orphans(MIN_GROUP))
     node.run()
     node.seconds += GRACE
 
@@ -624,9 +624,38 @@ def test_a_plan_whose_worker_died_is_concluded_by_the_next_look(
     node.run()
     (uncertain,) = [each for each in node.entries() if each.stage is Stage.UNCERTAIN]
     assert (uncertain.run_id, uncertain.identity) == (plan.run_id, plan.identity)
-    assert ("it was gone" if after_removal else "it was still there") in uncertain.reason
+    looked = Stage.VERIFIED if after_removal else Stage.LINGERING
+    stages = [each.stage for each in node.entries() if each.run_id == plan.run_id]
+    assert stages[-3:] == [Stage.PLANNED, Stage.UNCERTAIN, looked]
     node.run()
-    assert node.stages().count(Stage.UNCERTAIN) == 1
+    assert node.stages().count(Stage.UNCERTAIN) == node.stages().count(looked) == 1
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_removal_whose_worker_died_before_the_second_look_is_verified_by_the_next(
+    tmp_path: Path, gone: bool
+) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.kernel.takes_effect = gone
+    node.run(mode=Mode.OBSERVE)
+    node.seconds += GRACE
+
+    class Killed(BaseException):
+        pass
+
+    def kill() -> None:
+        raise Killed
+
+    node.kernel.before("look", lambda: node.kernel.before("look", kill))
+    with pytest.raises(Killed):
+        node.run()
+    assert node.stages()[-1] is Stage.APPLIED
+    node.journal.close()
+    node.restart()
+    for _ in range(2):
+        node.run(mode=Mode.OBSERVE)
+        looked = Stage.VERIFIED if gone else Stage.LINGERING
+        assert node.stages()[-2:] == [Stage.APPLIED, looked], "once"
 
 
 def test_an_acknowledged_plan_is_still_concluded(tmp_path: Path) -> None:
@@ -636,7 +665,7 @@ def test_an_acknowledged_plan_is_still_concluded(tmp_path: Path) -> None:
     told = node.reconciler.run(request(node_id=OTHER_NODE, issued_at=node.now)).entries
     assert told[-1].stage is Stage.PLANNED
     report = node.run(acknowledged=acknowledge(node, told[-1].sequence))
-    assert [entry.stage for entry in report.entries] == [Stage.UNCERTAIN]
+    assert [entry.stage for entry in report.entries] == [Stage.UNCERTAIN, Stage.VERIFIED]
 
 
 def acknowledge(node: WorkerNode, through: int) -> Acknowledgement:
@@ -690,7 +719,7 @@ def test_an_outcome_that_could_not_be_written_is_concluded_by_the_next_run(
     assert report.outcome is Outcome.FAILED
     assert not report.devices[0].removed, "what is not on record is not claimed"
     node.run()
-    assert node.stages() == [Stage.DETECTED, Stage.PLANNED, Stage.UNCERTAIN]
+    assert node.stages() == [Stage.DETECTED, Stage.PLANNED, Stage.UNCERTAIN, Stage.VERIFIED]
 
 
 def nothing_is_told_as_if_it_were_seen(report: ReconcileReport) -> None:

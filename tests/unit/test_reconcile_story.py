@@ -411,7 +411,7 @@ class NodeStory(RuleBasedStateMachine):
         self.only_what_was_dead_and_dockers_was_deleted()
         self.every_plan_has_at_most_one_outcome_and_every_outcome_a_plan()
         assert {device.identity for device in self.node.kernel.devices()} == spared
-        assert self.node.journal.unresolved() == []
+        assert self.node.journal.unconcluded() == []
         before = list(self.node.entries()), list(self.node.kernel.hits)
         self.node.run()
         assert (list(self.node.entries()), self.node.kernel.hits) == before, (
@@ -424,14 +424,14 @@ class StoryOfGroups(NodeStory):
 
     def __init__(self) -> None:
         super().__init__()
-        self._together = worker.remove.TOGETHER
-        worker.remove.TOGETHER = 1
+        self._together = worker.remove.MIN_GROUP
+        worker.remove.MIN_GROUP = 1
 
     def teardown(self) -> None:
         try:
             super().teardown()
         finally:
-            worker.remove.TOGETHER = self._together
+            worker.remove.MIN_GROUP = self._together
 
     @invariant()
     def what_stays_is_in_no_group_of_ours(self) -> None:

@@ -1,0 +1,90 @@
+"""The last look at an orphan before its deletion: is it still exactly what was judged?
+
+Between the verdict and the deletion anything may have happened, and a delete by ifindex checks nothing
+else: it has been seen to delete a bridge.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Self
+
+from contract.verdicts import Proof, Stage
+from worker.judge import Judgement
+from worker.kernel.api import Kernel, UnansweredError
+from worker.kernel.model import Device, VethPair
+from worker.ownership import why_foreign
+from worker.proof import Joins, blocking, join_under_way, minds_joins
+
+
+class Result(NamedTuple):
+    """The outcome of a removal."""
+
+    stage: Stage
+    reason: str
+
+    @classmethod
+    def uncertain(cls, error: UnansweredError) -> Self:
+        """The outcome of a deletion that the kernel did not answer."""
+        return cls(Stage.UNCERTAIN, f"{error}; it may have been carried out")
+
+
+class Recheck:
+    """The rules of the last look, for removals one by one and by link group.
+
+    Args:
+        kernel: where the orphans are.
+        data_path_port: the UDP port of this Swarm's overlay networks.
+        joins: tells how long pairs that look like joins under way have been there.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        data_path_port: int,
+        joins: Callable[[Iterable[VethPair]], Joins],
+    ) -> None:
+        self._kernel = kernel
+        self._port = data_path_port
+        self._how_long = joins
+
+    def joins(self, orphans: Iterable[Judgement]) -> Joins:
+        """List joins under way, if one of these proofs minds them.
+
+        To be called before the devices are read for the last time: a pair that was made by then is seen here,
+        or, once one end has been moved, in the device's sandbox.
+
+        Raises:
+            KernelError: the list could not be read whole.
+        """
+        if any(minds_joins(orphan.proof, orphan.device.identity) for orphan in orphans):
+            return self._how_long(self._kernel.joins_under_way())
+        return {}
+
+    def obstacle(self, orphan: Judgement, now: Device | None, joins: Joins) -> Result | None:
+        """Return why an orphan must not be deleted any more; None if it may be.
+
+        Args:
+            orphan: as it was judged.
+            now: the VXLAN device that has its ifindex now; None: there is none.
+            joins: those under way, from `joins`.
+        """
+        if now is None:
+            return Result(Stage.VANISHED, "gone by itself before its removal")
+        change = self._change(orphan, now, joins)
+        return None if change is None else Result(Stage.REFUSED, f"not removed: {change}")
+
+    def _change(self, orphan: Judgement, now: Device, joins: Joins) -> str | None:
+        judged = orphan.device
+        if now.identity != judged.identity:
+            return f"the ifindex now belongs to {now.identity}"
+        foreign = why_foreign(now, self._port)
+        if foreign is not None:
+            return f"it is no longer Docker's: {foreign}"
+        if orphan.proof is Proof.BY_HAND and not judged.looks_dead:
+            return None  # A person has named just this one, in use or not.
+        under_way = blocking(joins, orphan.proof, judged.identity) if orphan.proof else {}
+        if under_way:
+            return join_under_way(under_way).words
+        # What others have set up is dead all the same, if dockerd itself has shown it.
+        if now.set_up_by_others and orphan.proof is Proof.REJECTED:
+            return None
+        return now.carrying
