@@ -1,5 +1,6 @@
 """Audit rows for tests of questions: any contents, stored as they are."""
 
+import itertools
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,7 @@ from tests.fake_clock import START
 from tests.fake_swarm import swarm_id
 
 SHOP_VNI = 4097
+_positions = itertools.count(1)
 
 
 def row(at: datetime = START, **others: Any) -> dict[str, Any]:
@@ -40,6 +42,8 @@ def row(at: datetime = START, **others: Any) -> dict[str, Any]:
         "evidence": "what",
         "run_id": None,
         "worker_version": "1.2.3",
+        "position": next(_positions),
+        "hash": bytes(32),
     } | others
 
 

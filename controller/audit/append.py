@@ -60,11 +60,6 @@ _MOVE: Final = (
     .where(_HEAD.c.id == 1)
     .values(position=bindparam("to"), hash=bindparam("digest"), stored_at=bindparam("at"))
 )
-_LINK: Final = (
-    update(_TABLE)
-    .where(_TABLE.c.id == bindparam("row_id"))
-    .values(position=bindparam("new_position"), hash=bindparam("new_hash"))
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,38 +115,6 @@ def append(session: Session, entries: Sequence[Entry], now: datetime) -> int:
         _move(session, position, digest, stored_at)
         session.execute(_INSERT, list(rows.values()), execution_options=_AT_ONCE)
     return len(rows)
-
-
-def adopt(session: Session, limit: int) -> int:
-    """Link rows that the first release wrote, the oldest first; return how many that were.
-
-    They stand in the chain from when they were linked, whatever the time they tell. One that a
-    controller of that release is just writing is linked the next time.
-    """
-    found = session.scalars(
-        select(AuditRow.id).where(AuditRow.position.is_(None)).order_by(AuditRow.id).limit(limit)
-    ).all()
-    if not found:
-        return 0
-    head = _locked_head(session)
-    # Again, for another may have linked them while the lock was awaited.
-    rows = session.scalars(
-        select(AuditRow)
-        .where(AuditRow.id.in_(found), AuditRow.position.is_(None))
-        .order_by(AuditRow.id)
-        .execution_options(populate_existing=True)
-    ).all()
-    links = []
-    position, digest = head.position, head.hash
-    for row in rows:
-        position += 1
-        says = {name: getattr(row, name) for name in CHAINED} | {"position": position}
-        digest = link(digest, [plain(value) for value in says.values()])
-        links.append({"row_id": row.id, "new_position": position, "new_hash": digest})
-    if links:
-        _move(session, position, digest, head.stored_at)
-        session.execute(_LINK, links)
-    return len(links)
 
 
 def head_of(session: Session) -> ChainPosition:

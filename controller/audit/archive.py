@@ -30,8 +30,8 @@ _LINE: Final = 1_000_000
 
 def line(row: ChainRow) -> str:
     """A row as a line."""
-    digest = None if row.hash is None else row.hash.hex()
-    return _json({"id": row.id, **dict(zip(CHAINED, row.says, strict=True)), "hash": digest})
+    values = dict(zip(CHAINED, row.says, strict=True))
+    return _json({"id": row.id, **values, "hash": row.hash.hex()})
 
 
 def first(after: ChainPosition) -> str:

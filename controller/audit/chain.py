@@ -61,7 +61,7 @@ class ChainRow(NamedTuple):
     """
 
     id: int | None
-    hash: bytes | None
+    hash: bytes
     says: Sequence[Any]
 
     @property
@@ -99,7 +99,6 @@ class Fault(StrEnum):
     """Consistent in itself, but not the chain of which an earlier place was kept."""
     HEAD = "head does not match"
     ANCHOR = "anchor does not match"
-    UNLINKED = "unlinked rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,6 @@ class ChainCheck:
                     self._fits(wrong, ChainPosition(position, each.hash))
                     for number, each in enumerate(rows)
                     for position in (position + number - 1, position + number)
-                    if each.hash is not None
                 )
                 return Finding(
                     Fault.REORDERED if later else Fault.INSERTED,

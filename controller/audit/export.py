@@ -43,8 +43,7 @@ def export(
         raise PrunedError(f"rows up to {begin.position} were pruned")
 
     def wanted(row: ChainRow) -> bool:
-        # Row by row: one of the first release is older than its place. The same form for all, so that
-        # times compare as text.
+        # Times in one form compare as text.
         stored: str = row.says[_STORED_AT]
         return (since is None or stored >= plain(since)) and (
             until is None or stored < plain(until)
@@ -68,9 +67,9 @@ def _pieces(
                 lines += (
                     [archive.line(row)] if exported else [archive.first(mark), archive.line(row)]
                 )
-                exported = ChainPosition(row.position, row.hash or b"")
+                exported = ChainPosition(row.position, row.hash)
                 rows += 1
-            mark = ChainPosition(row.position, row.hash or b"")
+            mark = ChainPosition(row.position, row.hash)
         if lines:
             yield "".join(lines).encode()
     end = archive.last(exported or mark, rows)

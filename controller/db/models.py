@@ -19,7 +19,6 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     Uuid,
-    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -130,7 +129,7 @@ class Cluster(Base):
     breaker_reason: Mapped[str | None] = mapped_column(Text)
     breaker_reset_at: Mapped[datetime | None]
     """Removals before this are not counted any more."""
-    conditions: Mapped[list[dict[str, Any]]] = mapped_column(default=list, server_default="[]")
+    conditions: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
 
 
 class Node(Base):
@@ -166,7 +165,7 @@ class Node(Base):
     """Of its attachments: a node whose digest is the same needs no comparing."""
     label_mode: Mapped[Mode | None]
     """By the Swarm label `vxlan-operator.mode`."""
-    label_ignore: Mapped[bool] = mapped_column(default=False, server_default=false())
+    label_ignore: Mapped[bool] = mapped_column(default=False)
     """By the Swarm label `vxlan-operator.ignore`."""
     mode: Mapped[Mode | None]
     """Set by a person."""
@@ -180,7 +179,7 @@ class Node(Base):
     last_run_state: Mapped[RunState | None]
     last_run_at: Mapped[datetime | None]
     """When the last run was closed."""
-    conditions: Mapped[list[dict[str, Any]]] = mapped_column(default=list, server_default="[]")
+    conditions: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
 
     due: Mapped["DueNode"] = relationship(back_populates="node", cascade="all, delete-orphan")
 
@@ -213,8 +212,8 @@ class DueNode(Base):
     run_id: Mapped[UUID | None]
     """The run under way; while there is one, what is asked for waits."""
     run_deadline: Mapped[datetime | None]
-    run_priority: Mapped[int] = mapped_column(default=0, server_default="0")
-    run_reasons: Mapped[list[str]] = mapped_column(default=list, server_default="[]")
+    run_priority: Mapped[int] = mapped_column(default=0)
+    run_reasons: Mapped[list[str]] = mapped_column(default=list)
     """What the run under way was asked for with."""
 
     node: Mapped[Node] = relationship(back_populates="due")
@@ -230,7 +229,7 @@ class Network(Base):
     ingress: Mapped[bool]
     gone_at: Mapped[datetime | None]
     label_mode: Mapped[Mode | None]
-    label_ignore: Mapped[bool] = mapped_column(default=False, server_default=false())
+    label_ignore: Mapped[bool] = mapped_column(default=False)
     mode: Mapped[Mode | None]
     paused_at: Mapped[datetime | None]
     paused_by: Mapped[str | None] = mapped_column(Text)
@@ -325,7 +324,7 @@ class Run(Base):
     state: Mapped[RunState] = mapped_column(index=True)
     priority: Mapped[int]
     reasons: Mapped[list[str]]
-    actor: Mapped[str] = mapped_column(Text, default=CONTROLLER, server_default=CONTROLLER)
+    actor: Mapped[str] = mapped_column(Text, default=CONTROLLER)
     """On whose word: a person's name, or the controller's own."""
     generation: Mapped[int]
     requested_at: Mapped[datetime]
@@ -365,8 +364,8 @@ class Device(Base):
     first_seen_at: Mapped[datetime]
     judged_at: Mapped[datetime]
     """When a report first said just this of it."""
-    verdict_at: Mapped[datetime | None]
-    """Since when its verdict is what it is, whatever the reason; None: a version before did not say."""
+    verdict_at: Mapped[datetime]
+    """Since when the verdict stands, whatever the reason."""
 
 
 class Requeue(Base):
@@ -445,7 +444,7 @@ class AuditRow(Base):
     """At the node, by its clock; for what the controller did, by the controller's."""
     stored_at: Mapped[datetime]
     stage: Mapped[Stage]
-    actor: Mapped[str | None] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(Text)
     """On whose word: `controller`, or a person's or token's name."""
     node_id: Mapped[str | None] = mapped_column(SWARM_ID)
     node_name: Mapped[str | None] = mapped_column(Text)
@@ -463,9 +462,9 @@ class AuditRow(Base):
     evidence: Mapped[str | None] = mapped_column(Text)
     run_id: Mapped[UUID | None]
     worker_version: Mapped[str | None] = mapped_column(String(64))
-    position: Mapped[int | None] = mapped_column(BigInteger, unique=True)
-    """In the chain, from 1, without gaps; NULL for a row of the first release until it is linked."""
-    hash: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    position: Mapped[int] = mapped_column(BigInteger, unique=True)
+    """In the chain, from 1, without gaps."""
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
     """SHA-256 over the hash of the row before and this row's contents."""
 
 

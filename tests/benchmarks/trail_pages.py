@@ -147,7 +147,7 @@ def _insert(connection: Connection, first: int, last: int, rows: int) -> None:
         text(
             f"""
             INSERT INTO audit (id, entry_id, at, stored_at, stage, actor, node_id, node_name, network_id,
-                network_name, place, ifindex, name, vni, port, verdict, urgency, reason, evidence, run_id,
+                network_name, netns, ifindex, name, vni, port, verdict, urgency, reason, evidence, run_id,
                 worker_version, position, hash)
             {series},
             random AS (

@@ -270,9 +270,9 @@ def test_a_story_in_plain_words(vxctl: Callable[..., str], database: Database) -
         "found to be an orphan (stale): dead",
         "evidence: DOWN",
         "+7 ms  written down, to be removed (stale): dead",
-        "+13 ms  removed, as the kernel confirmed (stale): why",
+        "+13 ms  removed, as the kernel confirmed (stale): reason",
         "which came 3 h later",
-        "+1.5 s  verified: a second look shows that it is gone (stale): why",
+        "+1.5 s  verified: a second look shows that it is gone (stale): reason",
     ]
     places = [text.index(words) for words in told]
     assert places == sorted(places)

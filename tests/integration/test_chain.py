@@ -15,11 +15,9 @@ from sqlalchemy.exc import DBAPIError
 from contract.verdicts import Stage
 from controller.audit.append import Entry, append
 from controller.audit.chain import CHAINED, START, ChainPosition, Fault, Finding, link
-from controller.audit.maintenance import Maintenance
 from controller.audit.retention import AuditRetention
 from controller.db.engine import Database, open_database
 from tests.fake_clock import START as NOW
-from tests.fake_clock import Clock
 from tests.fake_swarm import node, snapshot
 from tests.servers import PostgresServer
 from tests.stored import audit as rows_of
@@ -210,48 +208,6 @@ def test_a_clock_that_is_set_back_puts_no_row_before_another(database: Database)
     assert check(database) is None
 
 
-# Rows of the first release.
-
-
-def write_as_the_first_release(database: Database, count: int) -> None:
-    """Add rows that know of no chain."""
-    statement = text(
-        "INSERT INTO audit (entry_id, at, stored_at, stage, node_id, node_name, place, ifindex, name,"
-        " vni, port, urgency, reason, evidence, run_id, worker_version) SELECT :entry, :at, :at,"
-        " 'applied', 'n', 'one', 'host', 1, 'vx', 1, 4789, 'stale', 'why', 'what', :run, '0.1.0'"
-    )
-    sqlite = database.engine.dialect.name == "sqlite"
-    with database.engine.begin() as connection:
-        for _ in range(count):
-            entry, run = uuid4(), uuid4()
-            connection.execute(
-                statement,
-                {
-                    "entry": entry.hex if sqlite else entry,
-                    "run": run.hex if sqlite else run,
-                    "at": "2029-01-01 00:00:00.000000",
-                },
-            )
-
-
-def test_rows_of_the_first_release_are_linked_the_oldest_first(
-    database: Database, clock: Clock
-) -> None:
-    record(database, 2)
-    write_as_the_first_release(database, 1_200)
-    finding = check(database)
-    assert finding is not None
-    assert finding.fault is Fault.UNLINKED
-    custodian = Maintenance(database, None, utcnow=clock)
-    assert [custodian.step() for _ in range(4)] == [0, 0, 0, 60]
-    assert check(database) is None
-    assert positions(database) == list(range(1, 1_203))
-    assert list(ids(database)) == sorted(ids(database))
-    record(database, 1)
-    assert rows_of(database)[-1].stored_at == NOW
-    assert check(database) is None
-
-
 # Append-only.
 
 
@@ -264,9 +220,6 @@ def test_rows_of_the_first_release_are_linked_the_oldest_first(
         "UPDATE audit SET position = 100 WHERE position = 7",
         "DELETE FROM audit",
         "DELETE FROM audit WHERE position = 7",
-        "DELETE FROM audit WHERE position IS NULL",
-        "UPDATE audit SET reason = 'other', hash = 'x', position = 99 WHERE position IS NULL",
-        "UPDATE audit SET position = 99 WHERE position IS NULL",
         "UPDATE audit_anchors SET rows = 0",
         "DELETE FROM audit_anchors",
         "INSERT INTO audit_anchors SELECT 12, hash, 1, 'x', stored_at FROM audit WHERE position = 7",
@@ -311,9 +264,8 @@ def test_nor_in_sqlites_other_ways(database: Database, statement: str) -> None:
 
 
 def prepare(database: Database) -> None:
-    """Rows, an anchor behind which they may go, and one row of the first release."""
+    """Rows, and an anchor behind which they may go."""
     record(database, ROWS)
-    write_as_the_first_release(database, 1)
     with database.engine.begin() as connection:
         connection.execute(
             text(
@@ -377,7 +329,7 @@ def test_processes_that_take_in_reports_at_once_make_one_unbroken_chain(
     assert [each.communicate(timeout=120)[0] for each in writers] == ["done\n"] * 4
     assert positions(database) == list(range(1, 4 * 40 * 5 + 1))
     assert check(database) is None
-    times = [row.stored_at for row in sorted(rows_of(database), key=lambda row: row.position or 0)]
+    times = [row.stored_at for row in sorted(rows_of(database), key=lambda row: row.position)]
     assert times == sorted(times)
     database.close()
 

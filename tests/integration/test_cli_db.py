@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
 from contract.runtime.errors import OperatorError
 from controller.cli.commands import app
 from controller.db.engine import Database, open_database
-from controller.db.models import Base
-from tests import first_release
+from tests import next_schema
 from tests.controller_process import assert_clear_error, vxctl
 from tests.servers import PostgresServer
 from tests.stored import contents, put, without_triggers
@@ -47,42 +46,33 @@ def database(database_url: str) -> Iterator[Database]:
     database.close()
 
 
-def first(engine: Engine) -> None:
-    """Make it one of the first release."""
-    with engine.begin() as connection:
-        Base.metadata.drop_all(connection)
-        connection.execute(text("DROP TABLE alembic_version"))
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("DROP FUNCTION vxlan_operator_append_only"))
-    first_release.make(engine)
-    first_release.fill(engine)
-
-
 def test_a_database_that_is_as_it_should_be(database: Database, database_url: str) -> None:
     before = contents(database)
-    assert said("current", database_url) == "0004 (the newest)"
+    assert said("current", database_url) == "0001 (the newest)"
     assert said("check", database_url) == "the database is as it should be"
-    assert said("upgrade", database_url) == "the database has schema 0004"
+    assert said("upgrade", database_url) == "the database has schema 0001"
     assert contents(database) == before
 
 
-def test_a_database_of_the_first_release(database: Database, database_url: str) -> None:
-    first(database.engine)
-    before = first_release.contents(database.engine)
-    assert said("current", database_url) == "0001 (the newest is 0004: `vxctl db upgrade`)"
-    assert said("check", database_url, 1) == "it has schema 0001, and 0004 is needed"
+def test_an_older_database(
+    database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(database)
+    next_schema.install(tmp_path, monkeypatch, "op.execute('SELECT 1')")
+    assert said("current", database_url) == "0001 (the newest is next: `vxctl db upgrade`)"
+    assert said("check", database_url, 1) == "it has schema 0001, and next is needed"
     assert said("current", database_url).startswith("0001")
-    assert said("upgrade", database_url) == "the database has schema 0004"
+    assert said("upgrade", database_url) == "the database has schema next"
     assert said("check", database_url) == "the database is as it should be"
-    assert first_release.contents(database.engine) == before
+    assert contents(database) == before
 
 
 def test_an_empty_database(postgres_server: PostgresServer) -> None:
     url = postgres_server.new_database()
-    assert said("current", url) == "none (the newest is 0004: `vxctl db upgrade`)"
+    assert said("current", url) == "none (the newest is 0001: `vxctl db upgrade`)"
     assert said("check", url, 1) == "it has no tables yet"
     assert said("current", url).startswith("none")
-    assert said("upgrade", url) == "the database has schema 0004"
+    assert said("upgrade", url) == "the database has schema 0001"
 
 
 def test_a_database_of_a_newer_version(database: Database, database_url: str) -> None:
@@ -98,7 +88,7 @@ def test_a_database_of_a_newer_version(database: Database, database_url: str) ->
         ("DROP INDEX ix_runs_removals", "index runs.ix_runs_removals is missing"),
         ("CREATE INDEX ix_mine ON runs (error)", "index runs.ix_mine should not be there"),
         ("ALTER TABLE runs ADD COLUMN mine TEXT", "column runs.mine should not be there"),
-        ("ALTER TABLE nodes DROP COLUMN limits", "column nodes.limits is missing"),
+        ("ALTER TABLE nodes DROP COLUMN limitations", "column nodes.limitations is missing"),
         ("DROP TABLE requeues", "table requeues is missing"),
     ],
 )
@@ -214,4 +204,4 @@ def test_as_a_command(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'c.db'}"
     assert_clear_error(vxctl("db", "check", "--database-url", url), "there is no database")
     done = vxctl("db", "upgrade", "--database-url", url)
-    assert (done.returncode, done.stdout) == (0, "the database has schema 0004\n")
+    assert (done.returncode, done.stdout) == (0, "the database has schema 0001\n")

@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import StatementError
 from structlog.testing import capture_logs
@@ -39,12 +37,6 @@ def database(database_url: str) -> Iterator[Database]:
 def test_an_empty_database_gets_every_table(database: Database) -> None:
     tables = set(inspect(database.engine).get_table_names())
     assert tables == {*Base.metadata.tables, "alembic_version"}
-
-
-def test_migrations_make_just_what_the_models_say(database: Database) -> None:
-    with database.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, Base.metadata) == []
 
 
 def test_opening_again_changes_nothing(database: Database, database_url: str) -> None:

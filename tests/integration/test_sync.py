@@ -644,8 +644,7 @@ def test_a_node_that_goes_away_in_the_middle_is_no_failure(
     assert node_row(database, "three").gone_at is not None
 
 
-def test_what_a_first_release_stored_is_compared(database: Database, watched: Watched) -> None:
-    """Its rows have no digest."""
+def test_a_node_without_a_digest_is_compared(database: Database, watched: Watched) -> None:
     put(database, snapshot(tasks=[task("t1", "one", "shop")]))
     with database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE nodes SET desired_digest = NULL")

@@ -40,7 +40,7 @@ def some(chance: random.Random, count: int) -> list[dict[str, Any]]:
             stage=chance.choice([Stage.APPLIED, Stage.APPLIED, Stage.FAILED, Stage.PAUSED]),
             verdict=chance.choice([Verdict.ORPHAN, Verdict.ORPHAN, Verdict.FOREIGN, None]),
             urgency=chance.choice([Urgency.STALE, Urgency.BLOCKING, None]),
-            actor=chance.choice(["controller", "controller", "alice", None]),
+            actor=chance.choice(["controller", "controller", "alice", "bob"]),
             run_id=chance.choice([*RUNS, None]),
         )
         for _ in range(count)

@@ -20,7 +20,7 @@ class AuditAnswer(Answer):
     at: datetime
     stored_at: datetime
     stage: Stage
-    actor: str | None
+    actor: str
     node_id: str | None
     node_name: str | None
     network_id: str | None
@@ -36,7 +36,7 @@ class AuditAnswer(Answer):
     evidence: str | None
     run_id: UUID | None
     worker_version: str | None
-    position: int | None
+    position: int
 
     @classmethod
     def of(cls, row: AuditRow) -> "AuditAnswer":

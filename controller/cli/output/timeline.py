@@ -97,8 +97,7 @@ def _steps(rows: Sequence[Row]) -> Iterator[str]:
         if row["evidence"] not in (None, evidence):
             evidence = row["evidence"]
             yield f"{_INDENT}evidence: {evidence}"
-        if row["actor"] is not None:
-            yield f"{_INDENT}on the word of {row['actor']}; row {row['id']}" + _late(row)
+        yield f"{_INDENT}on the word of {row['actor']}; row {row['id']}" + _late(row)
 
 
 def _late(row: Row) -> str:
