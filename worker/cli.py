@@ -1,4 +1,4 @@
-"""The command `vxlan-worker`. Imports lazily: a wrong option is answered at once."""
+"""The command `vxlan-worker`. Imports lazily: a wrong option is an error at once."""
 
 import sys
 
@@ -9,13 +9,19 @@ usage: vxlan-worker run [OPTIONS]     serve this node until stopped
        vxlan-worker scan [OPTIONS]    look at this node once; --fix removes orphans
        vxlan-worker --version
 
-More about each: vxlan-worker run --help, vxlan-worker scan --help
+Options: vxlan-worker run --help, vxlan-worker scan --help
 """
 
 
 def main() -> None:
     """Entry point of the command."""
-    sys.exit(_main(sys.argv[1:]))
+    try:
+        sys.exit(_main(sys.argv[1:]))
+    except OperatorError as error:
+        print_error(error)
+    except ImportError as error:
+        print_error(OperatorError(str(error), "pip install 'vxlan-operator[worker]'"))
+    sys.exit(2)
 
 
 def _main(arguments: list[str]) -> int:
@@ -23,32 +29,28 @@ def _main(arguments: list[str]) -> int:
 
     match arguments:
         case ["run", *options]:
-            try:
-                from worker.run import run
-                from worker.settings import WorkerSettings
+            from worker.options import Parser
+            from worker.run import run
+            from worker.settings import WorkerSettings
 
-                run(WorkerSettings.load(options))
-            except OperatorError as error:
-                print_error(error)
-                return 2
-            except ImportError as error:
-                print_error(OperatorError(str(error), "pip install 'vxlan-operator[worker]'"))
-                return 2
+            parser = Parser("vxlan-worker run", description="Serve this node until stopped.")
+            parser.add_settings(WorkerSettings)
+            given = vars(parser.parse_args(options))
+            run(WorkerSettings.load(given))
             return 0
         case ["scan", *options]:
-            from worker.scan import CANNOT_LOOK, parser, scan
+            from worker.scan import parser as scan_parser
+            from worker.scan import scan
 
-            try:
-                return scan(parser().parse_args(options))
-            except OperatorError as error:
-                print_error(error)
-                return CANNOT_LOOK
+            return scan(scan_parser().parse_args(options))
         case ["--version"]:
             sys.stdout.write(f"vxlan-worker {VERSION}\n")
             return 0
         case ["-h" | "--help"]:
             sys.stdout.write(_USAGE)
             return 0
-        case _:
+        case []:
             sys.stderr.write(_USAGE)
             return 2
+        case _:
+            raise OperatorError(f"no such command {arguments[0]!r}", "see `vxlan-worker --help`")

@@ -36,6 +36,7 @@ from worker.kernel.model import (
     View,
 )
 from worker.networks import Networks
+from worker.options import Parser
 from worker.ownership import why_foreign
 from worker.proof import JOIN_PAUSE_SECONDS, Found, Joins, format_time, join_under_way
 from worker.remove import remove, verify
@@ -55,9 +56,9 @@ _MAX_NAMES: Final = 3
 _COLUMNS: Final = ("DEVICE", "PLACE", "VNI", "PORT", "STATE", "NETWORK", "VERDICT", "REASON")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The options. Not from the environment: what removes is asked for in so many words."""
-    options = argparse.ArgumentParser(
+    options = Parser(
         prog="vxlan-worker scan",
         description="Look at every VXLAN device of this node, once. Needs CAP_NET_ADMIN in the host's "
         "network namespace, and nothing else.",

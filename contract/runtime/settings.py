@@ -1,14 +1,18 @@
-"""Settings from the environment, with each also a command-line option, and errors a person can act on."""
+"""Settings from command-line options, over the environment, over defaults; common settings."""
 
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Final, Self
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.runtime.errors import OperatorError
 
 PREFIX = "VXLAN_OPERATOR_"
+_MIN_UNCLAIMED_SECONDS: Final = 60.0
 
 
 def _redis(url: SecretStr) -> SecretStr:
@@ -17,28 +21,38 @@ def _redis(url: SecretStr) -> SecretStr:
     return url
 
 
+def _unclaimed(seconds: float) -> float:
+    """A shorter time would take living devices."""
+    if seconds != 0 and seconds < _MIN_UNCLAIMED_SECONDS:
+        raise ValueError(f"must be 0 (never) or at least {_MIN_UNCLAIMED_SECONDS:g}")
+    return seconds
+
+
 BrokerUrl = Annotated[
     SecretStr,
     AfterValidator(_redis),
     Field(description="Redis of the operator: redis://, rediss:// or redis+socket://"),
 ]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"], Field(description="minimum level of log messages")
+]
 
 
-UNCLAIMED_SECONDS: Final = 300.0
-"""Minutes: a disk that holds dockerd up, or a machine that swaps, is done with a join long before."""
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A setting as a command-line option.
 
-_MIN_UNCLAIMED_SECONDS: Final = 60.0
-
-
-def minutes(seconds: float) -> float:
-    """Check a time after which a device counts as unclaimed: a short one would take living devices.
-
-    Raises:
-        ValueError: it is neither 0 nor at least a minute.
+    Attributes:
+        name: of the setting.
+        flag: such as `--log-level`.
+        metavar: placeholder of the value.
+        help: what it is, its variable and its default.
     """
-    if seconds != 0 and seconds < _MIN_UNCLAIMED_SECONDS:
-        raise ValueError(f"must be 0 (never) or at least {_MIN_UNCLAIMED_SECONDS:g}")
-    return seconds
+
+    name: str
+    flag: str
+    metavar: str
+    help: str
 
 
 class Settings(BaseSettings):
@@ -47,43 +61,84 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True
     )
-    program: ClassVar[str]
 
     @classmethod
-    def load(cls, arguments: Sequence[str]) -> Self:
-        """Read the environment, and over it command-line options.
+    def options(cls) -> Iterator[Option]:
+        """Yield the settings as command-line options, whose values `load` takes as text."""
+        for name, field in cls.model_fields.items():
+            choices = get_args(field.annotation)
+            metavar = name.partition("_per_")[0].rpartition("_")[2].upper()
+            default = "required" if field.is_required() else f"default: {default_text(field)}"
+            yield Option(
+                name,
+                _flag(name),
+                "|".join(choices) or metavar,
+                f"{field.description} ({_variable(name)}, {default})",
+            )
+
+    @classmethod
+    def load(cls, given: Mapping[str, Any]) -> Self:
+        """Read the settings: the given options that are not None, the environment, the defaults.
 
         Raises:
             OperatorError: a value is missing or wrong; names the variable and the option.
-            SystemExit: the arguments asked for help, or have no meaning.
         """
-        source = CliSettingsSource[Self](
-            cls,
-            cli_prog_name=cls.program,
-            cli_parse_args=list(arguments),
-            cli_kebab_case=True,
-            cli_hide_none_type=True,
-            cli_implicit_flags=True,
-        )
         try:
-            return cls(_cli_settings_source=source)
+            return cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
-            raise OperatorError(*cls._explained(error)) from None
-        except SettingsError as error:
-            raise OperatorError(str(error), "correct the environment or the options") from None
+            raise OperatorError(*cls._explain(error)) from None
 
     @classmethod
-    def _explained(cls, error: ValidationError) -> tuple[str, str]:
-        """What is wrong with which settings, without the values of secret ones; and what to set."""
+    def _explain(cls, error: ValidationError) -> tuple[str, str]:
+        """Return the problem, without secret values, and the hint."""
         problems = []
         names = []
-        for each in error.errors(include_url=False):
-            name = str(each["loc"][0]) if each["loc"] else "settings"
-            names.append(f"{PREFIX}{name.upper()} (or --{name.replace('_', '-')})")
-            field = cls.model_fields.get(name)
-            secret = field is None or field.annotation is SecretStr
-            shown = each["type"] != "missing" and not secret
-            problems.append(
-                f"{name}: {each['msg']}" + (f", got {each['input']!r}" if shown else "")
-            )
+        for detail in error.errors(include_url=False):
+            name = str(detail["loc"][0])
+            names.append(f"{_variable(name)} (or {_flag(name)})")
+            secret = cls.model_fields[name].annotation is SecretStr
+            shown = "" if secret or detail["type"] == "missing" else f", got {detail['input']!r}"
+            problems.append(f"{name}: {detail['msg']}{shown}")
         return "; ".join(problems), "set " + " and ".join(names)
+
+
+class RemovalSettings(Settings):
+    """Settings of a worker that `vxctl up` has too."""
+
+    journal: Annotated[
+        Path, Field(description="file that records every removal before it is made")
+    ] = Path("/var/lib/vxlan-operator/journal.jsonl")
+    grace_seconds: Annotated[
+        float,
+        Field(
+            ge=0.2,
+            le=3600,
+            description="seconds for which a device of an unwanted network must have been idle",
+        ),
+    ] = 5.0
+    # The default: a disk that holds dockerd up, or a machine that swaps, is done with a join long before.
+    unclaimed_seconds: Annotated[
+        float,
+        AfterValidator(_unclaimed),
+        Field(
+            le=86_400,
+            description="seconds for which a device of a wanted network must have been unclaimed, if no "
+            "task was rejected; at least 60, or 0: never remove it for that",
+        ),
+    ] = 300.0
+
+
+def default_text(field: FieldInfo) -> str:
+    """Return a setting's default as a person writes it; `none` for an empty one."""
+    default = field.default
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
+    return f"{default:g}" if isinstance(default, float) else str(default) or "none"
+
+
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name.upper()}"
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

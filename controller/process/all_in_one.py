@@ -1,14 +1,13 @@
-"""`vxctl up`: controller and worker of one machine in one process, with SQLite and no Redis."""
+"""`vxctl up`: controller and worker of one machine in one process, with SQLite and no Redis.
 
-from importlib.metadata import entry_points
+The one module that imports both sides; import-linter sees to that.
+"""
 
 from celery import Celery
 
-from contract.local import ENTRY_POINT_GROUP, LocalWorker, LocalWorkerFactory
-from contract.runtime.broker import MEMORY_BROKER
+from contract.runtime.broker import MEMORY_BROKER, queue_for_node
 from contract.runtime.errors import OperatorError
-from contract.verdicts import Mode
-from controller.process.controller import run
+from controller.process.controller import LocalWorker, run
 from controller.process.settings import LocalSettings
 from controller.swarm.manager import DockerSwarm
 from controller.swarm.model import SwarmError
@@ -20,10 +19,27 @@ def up(settings: LocalSettings) -> None:
     Raises:
         OperatorError: something it needs is missing; nothing was changed.
     """
-    factory = _factory()
-    swarm = DockerSwarm(settings.docker_host)
     try:
-        node_id = swarm.local_node_id()
+        from worker.agent import Agent
+        from worker.settings import WorkerSettings
+    except ImportError as error:
+        raise OperatorError(
+            f"the worker cannot be loaded: {error}", "pip install 'vxlan-operator[worker]'"
+        ) from error
+    node_id = _node_id(settings.docker_host)
+    shared = settings.model_dump(include={*WorkerSettings.model_fields})
+
+    def attach(app: Celery) -> LocalWorker:
+        agent = Agent.open(WorkerSettings.load(shared | {"node_id": node_id}), app)
+        return LocalWorker(queue_for_node(node_id), agent.start, agent.stop)
+
+    run(settings, MEMORY_BROKER, attach)
+
+
+def _node_id(docker_host: str) -> str:
+    swarm = DockerSwarm(docker_host)
+    try:
+        return swarm.local_node_id()
     except SwarmError as error:
         raise OperatorError(
             str(error),
@@ -31,27 +47,3 @@ def up(settings: LocalSettings) -> None:
         ) from error
     finally:
         swarm.close()
-
-    def attach(app: Celery) -> LocalWorker:
-        return factory(
-            app,
-            node_id=node_id,
-            journal=settings.journal,
-            grace=settings.grace_seconds,
-            unclaimed=settings.unclaimed_seconds,
-            mode=Mode(settings.mode),
-        )
-
-    run(settings, MEMORY_BROKER, attach)
-
-
-def _factory() -> LocalWorkerFactory:
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-        try:
-            factory: LocalWorkerFactory = entry_point.load()
-        except ImportError as error:
-            raise OperatorError(
-                f"the worker cannot be loaded: {error}", "pip install 'vxlan-operator[worker]'"
-            ) from error
-        return factory
-    raise OperatorError("the worker is not installed", "pip install 'vxlan-operator[worker]'")

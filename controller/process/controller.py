@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -13,9 +14,9 @@ from typing import Final
 import structlog
 import uvicorn
 from celery import Celery
+from kombu import Queue
 
 from contract import VERSION
-from contract.local import LocalWorker
 from contract.runtime.broker import celery_app, check_broker, queue_for_controller
 from contract.runtime.errors import OperatorError
 from contract.runtime.logs import configure_logging
@@ -42,6 +43,15 @@ _STOP_SECONDS: Final = 5.0
 _SWITCH_SECONDS: Final = 0.0005
 """After so long a thread that computes lets another go on; Python's 5 ms are long for a person's request,
 which has to wait for its turn some twenty times. It costs no measurable throughput."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWorker:
+    """The worker inside this process, for `vxctl up`: its queue, and how to start and stop it."""
+
+    queue: Queue
+    start: Callable[[], None]
+    stop: Callable[[], None]
 
 
 def run(

@@ -329,8 +329,9 @@ def test_more_that_is_wrong_at_the_start(
     """In this process, to be quick: how the line is printed does not depend on what is wrong."""
     monkeypatch.setattr("controller.process.controller.configure_logging", lambda **_: None)
     given = options(tmp_path, redis, docker) | {option: value}
+    settings = {name[2:].replace("-", "_"): each for name, each in given.items()}
     with pytest.raises(OperatorError) as caught:
-        start(ControllerSettings.load([f"{name}={each}" for name, each in given.items()]))
+        start(ControllerSettings.load(settings))
     assert re.search(problem, caught.value.problem)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "controller.db").exists()

@@ -1,11 +1,27 @@
-"""The controller's settings: environment, options over it, and one clear line for what is wrong."""
+"""The controller's settings: environment, options over it, and a clear error for what is wrong."""
 
 import os
+import sys
+from unittest.mock import patch
 
 import pytest
 
 from contract.runtime.errors import OperatorError
+from controller.cli import main
+from controller.cli.commands import app
 from controller.process.settings import ControllerSettings, LocalSettings
+
+
+def load(*options: str) -> ControllerSettings:
+    """What `vxctl controller` reads from its options and the environment."""
+    found: list[ControllerSettings] = []
+
+    def run(settings: ControllerSettings, *_: object, **__: object) -> None:
+        found.append(settings)
+
+    with patch("controller.process.controller.run", run), patch("os.umask"):
+        app(["controller", *options], standalone_mode=False)
+    return found[0]
 
 
 @pytest.fixture(autouse=True)
@@ -17,36 +33,36 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_defaults_need_nothing() -> None:
-    settings = ControllerSettings.load([])
+    settings = load()
     assert settings.listen == "127.0.0.1:8479"
     assert settings.mode == "enforce"
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VXLAN_OPERATOR_RESYNC_SECONDS", "90")
-    assert ControllerSettings.load([]).resync_seconds == 90
+    assert load().resync_seconds == 90
 
 
 def test_an_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VXLAN_OPERATOR_MODE", "enforce")
-    assert ControllerSettings.load(["--mode", "observe"]).mode == "observe"
+    assert load("--mode", "observe").mode == "observe"
 
 
 def test_an_empty_variable_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VXLAN_OPERATOR_LISTEN", "")
-    assert ControllerSettings.load([]).listen == "127.0.0.1:8479"
+    assert load().listen == "127.0.0.1:8479"
 
 
 @pytest.mark.parametrize(
     "listen", ["127.0.0.1:8479", "0.0.0.0:0", ":80", "localhost:65535", "[::1]:80", "[::]:8479"]
 )
 def test_an_address_to_listen_on(listen: str) -> None:
-    assert ControllerSettings.load(["--listen", listen]).listen == listen
+    assert load("--listen", listen).listen == listen
 
 
 @pytest.mark.parametrize("hosts", ["ops.example", "ops.example, manager1,192.0.2.1", "[::1]"])
 def test_further_hosts(hosts: str) -> None:
-    assert ControllerSettings.load(["--allowed-hosts", hosts]).allowed_hosts == hosts
+    assert load("--allowed-hosts", hosts).allowed_hosts == hosts
 
 
 @pytest.mark.parametrize(
@@ -73,40 +89,68 @@ def test_further_hosts(hosts: str) -> None:
 )
 def test_a_wrong_value_names_the_variable_and_the_option(option: str, value: str) -> None:
     with pytest.raises(OperatorError) as caught:
-        ControllerSettings.load([f"--{option}={value}"])
+        load(f"--{option}={value}")
     name = option.replace("-", "_")
     assert caught.value.problem.startswith(f"{name}: ")
     assert repr(value) in caught.value.problem
     assert caught.value.hint == f"set VXLAN_OPERATOR_{name.upper()} (or --{option})"
 
 
+def command(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
+    """Run `vxctl`; return its exit status."""
+    monkeypatch.setattr(sys, "argv", ["vxctl", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
 @pytest.mark.parametrize(
-    "arguments", [["--bogus"], ["--mode"], ["leftover"], ["--listen", "h:1", "more"]]
+    ("arguments", "wrong"),
+    [
+        (["--bogus"], "no such option: --bogus"),
+        (["--mode"], "'--mode' requires an argument"),
+        (["leftover"], "leftover"),
+        (["--listen", "h:1", "more"], "more"),
+        (["--mode", "destroy"], "mode: "),
+    ],
 )
-def test_options_without_a_meaning_end_the_command(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("verb", ["controller", "up"])
+def test_wrong_options_end_the_command(
+    verb: str,
+    arguments: list[str],
+    wrong: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
-        ControllerSettings.load(arguments)
-    assert caught.value.code == 2
-    assert "error: " in capsys.readouterr().err
+    assert command(verb, *arguments, monkeypatch=monkeypatch) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ")
+    assert wrong in error
+    assert hint.startswith("hint: ")
 
 
-@pytest.mark.parametrize("kind", [ControllerSettings, LocalSettings])
-def test_help_explains_every_setting(
-    kind: type[ControllerSettings | LocalSettings], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("verb", "settings"), [("controller", ControllerSettings), ("up", LocalSettings)]
+)
+def test_help_shows_every_option_with_its_variable_and_default(
+    verb: str,
+    settings: type[ControllerSettings | LocalSettings],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
-        kind.load(["--help"])
-    assert caught.value.code == 0
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("VXLAN_OPERATOR_DATABASE_URL", "postgresql://u:s3cr3t@h/n")
+    assert command(verb, "--help", monkeypatch=monkeypatch) == 0
     shown = capsys.readouterr().out
-    for name, field in kind.model_fields.items():
-        assert f"--{name.replace('_', '-')}" in shown
-        assert field.description
+    assert "s3cr3t" not in shown
+    for name, field in settings.model_fields.items():
+        assert f"--{name.replace('_', '-')} " in shown
+        assert f"{field.description} (VXLAN_OPERATOR_{name.upper()}, default: " in shown
+    assert "VXLAN_OPERATOR_RESYNC_SECONDS, default: 60)" in shown
 
 
 def test_passwords_are_not_shown() -> None:
-    settings = ControllerSettings.load(
-        ["--database-url", "postgresql://u:s3cr3t@h/n", "--broker-url", "redis://:s3cr3t@h/0"]
+    settings = load(
+        "--database-url", "postgresql://u:s3cr3t@h/n", "--broker-url", "redis://:s3cr3t@h/0"
     )
     assert "s3cr3t" not in repr(settings)

@@ -1,5 +1,6 @@
 """The worker's settings: from the environment and from options, with errors a person can act on."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,16 @@ import pytest
 from contract.runtime.errors import OperatorError, print_error
 from contract.runtime.settings import PREFIX
 from tests.builders import NODE, OTHER_NODE
+from worker.cli import main
+from worker.options import Parser
 from worker.settings import WorkerSettings
+
+
+def load(*options: str) -> WorkerSettings:
+    """What `vxlan-worker run` reads from its options and the environment."""
+    parser = Parser()
+    parser.add_settings(WorkerSettings)
+    return WorkerSettings.load(vars(parser.parse_args(options)))
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +28,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_the_node_id_has_to_be_given() -> None:
-    settings = WorkerSettings.load([])
+    settings = load()
     assert settings.node_id == NODE
     assert settings.grace_seconds == 5.0
     assert settings.mode == "enforce"
@@ -27,15 +37,15 @@ def test_only_the_node_id_has_to_be_given() -> None:
 
 def test_an_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}GRACE_SECONDS", "7")
-    assert WorkerSettings.load([]).grace_seconds == 7
-    settings = WorkerSettings.load(["--grace-seconds", "9", "--node-id", OTHER_NODE])
+    assert load().grace_seconds == 7
+    settings = load("--grace-seconds", "9", "--node-id", OTHER_NODE)
     assert settings.grace_seconds == 9
     assert settings.node_id == OTHER_NODE
 
 
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}MODE", "")
-    assert WorkerSettings.load([]).mode == "enforce"
+    assert load().mode == "enforce"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +66,7 @@ def test_a_wrong_value_is_named_with_its_variable_and_its_option(
 ) -> None:
     monkeypatch.setenv(f"{PREFIX}{name}", value)
     with pytest.raises(OperatorError) as error:
-        WorkerSettings.load([])
+        load()
     assert repr(value) in error.value.problem
     option = "--" + name.lower().replace("_", "-")
     assert error.value.hint == f"set {PREFIX}{name} (or {option})"
@@ -65,13 +75,13 @@ def test_a_wrong_value_is_named_with_its_variable_and_its_option(
 def test_a_missing_node_id_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(f"{PREFIX}NODE_ID")
     with pytest.raises(OperatorError) as error:
-        WorkerSettings.load([])
+        load()
     assert f"{PREFIX}NODE_ID (or --node-id)" in error.value.hint
 
 
 def test_the_brokers_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}BROKER_URL", "redis://:geheim@localhost/0")
-    assert "geheim" not in repr(WorkerSettings.load([]))
+    assert "geheim" not in repr(load())
 
 
 def test_an_error_has_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +91,56 @@ def test_an_error_has_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_secret_that_is_wrong_is_not_printed() -> None:
     with pytest.raises(OperatorError) as told:
-        WorkerSettings.load(["--node-id", "a" * 25, "--broker-url", "http://:hunter2@h/0"])
+        load("--node-id", "a" * 25, "--broker-url", "http://:hunter2@h/0")
     assert "broker_url" in str(told.value)
     assert "hunter2" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--bogus"], ["--mode"], ["leftover"], ["--node-id", NODE, "more"]]
+)
+def test_invalid_options_are_a_clear_error(arguments: list[str]) -> None:
+    with pytest.raises(OperatorError, match=r"see `.* --help`"):
+        load(*arguments)
+
+
+def test_help_shows_every_option_with_its_variable_and_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        load("--help")
+    assert ended.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, field in WorkerSettings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in shown
+        assert f"({PREFIX}{name.upper()}, " in shown
+        assert field.description is not None
+        assert field.description in shown
+    assert f"{PREFIX}GRACE_SECONDS, default: 5)" in shown
+    assert f"{PREFIX}NODE_ID, required)" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        (["nosuch"], "no such command 'nosuch'"),
+        (["run", "--bogus"], "unrecognized arguments: --bogus"),
+        (["run", "--mode", "destroy"], "mode: "),
+        (["scan", "--bogus"], "unrecognized arguments: --bogus"),
+        (["scan", "--data-path-port", "0"], "must be between 1 and 65535"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_two_lines(
+    arguments: list[str],
+    wrong: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["vxlan-worker", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ")
+    assert wrong in error
+    assert hint.startswith("hint: ")
