@@ -48,7 +48,7 @@ class FullReading(Reader):
         with self.database.write() as session:
             store.store_nodes(session, view.nodes.values(), now, whole=True)
         with self.database.write() as session:
-            store.store_networks(session, view.networks.values(), now, whole=True)
+            store.store_networks(session, [*view.networks.values()], now, whole=True)
         self.rejections.record(rejected, view.networks)
         store.store_desired(self.database, tasks.desired, self.utcnow)
         self.end_reading(start, [view.nodes[id_] for id_ in tasks.complete])

@@ -7,7 +7,7 @@ so that none is long.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -115,80 +115,91 @@ def store_nodes(
 
     A node is due at once if it is new, back, or ready again, or if its labels changed.
     """
-    known = _known(session, Node, SwarmNode)
-    seen, new, changes, due = set(), [], [], defaultdict(list)
-    for node in sorted(nodes, key=lambda node: node.id):  # locks are taken in the order of ids
-        seen.add(node.id)
-        values = {**asdict(node), "gone_at": None}
-        before = known.get(node.id)
+    new, due = [], defaultdict(list)
+    for before, after in _upsert(session, Node, [asdict(node) for node in nodes], now, whole=whole):
         if before is None:
-            new.append(values)
-            continue
-        if before._asdict() == values:
-            continue
-        changes.append(values)
-        if before.gone_at is not None:
-            due["the node is back"].append(node.id)
-        elif node.state == READY != before.state:
-            due["the node is ready again"].append(node.id)
-        if (before.label_mode, before.label_ignore) != (node.label_mode, node.label_ignore):
-            due["the node's labels changed"].append(node.id)
+            new.append(after["id"])
+        elif before.gone_at is not None:
+            due["the node is back"].append(after["id"])
+        elif after["state"] == READY != before.state:
+            due["the node is ready again"].append(after["id"])
+        if before is not None and _labels_changed(before, after):
+            due["the node's labels changed"].append(after["id"])
     if new:
-        session.execute(insert(Node), new)
         at = {"due_at": now, "priority": Priority.CHANGE, "reasons": ["new node"]}
-        session.execute(insert(DueNode), [{"node_id": values["id"], **at} for values in new])
-    if changes:
-        session.execute(update(Node), changes)
-    if whole:
-        _mark_gone(session, Node, known, seen, now)
+        session.execute(insert(DueNode), [{"node_id": id_, **at} for id_ in new])
     for reason, ids in due.items():
         _request(session, ids, now, reason)
 
 
 def store_networks(
-    session: Session, networks: Iterable[SwarmNetwork], now: datetime, *, whole: bool
+    session: Session, networks: Sequence[SwarmNetwork], now: datetime, *, whole: bool
 ) -> None:
     """Store these networks; of the whole list, mark all others as gone.
 
     If the labels of a network changed, the nodes that should carry it are due at once.
     """
+    values = [asdict(network) for network in networks]
+    for value in values:
+        del value["subnets"]
+    changes = _upsert(session, Network, values, now, whole=whole)
     subnets: defaultdict[str, set[Subnet]] = defaultdict(set)
     for network_id, vni, cidr in session.execute(
         select(NetworkVni.network_id, NetworkVni.vni, NetworkVni.cidr)
     ):
         subnets[network_id].add(Subnet(vni, cidr))
-    known = _known(session, Network, SwarmNetwork)
-    seen, new, numbered, labelled = set(), [], {}, []
-    changes: list[dict[str, object]] = []
-    for network in networks:
-        seen.add(network.id)
-        values = {**asdict(network), "gone_at": None}
-        del values["subnets"]
-        before = known.get(network.id)
-        if before is None:
-            new.append(values)
-        elif before._asdict() != values:
-            changes.append(values)
-            labels = network.label_mode, network.label_ignore
-            if (before.label_mode, before.label_ignore) != labels:
-                labelled.append(network.id)
-        if subnets[network.id] != set(network.subnets):
-            numbered[network.id] = network.subnets
-    if new:
-        session.execute(insert(Network), new)
-    if changes:
-        session.execute(update(Network), changes)
-    if whole:
-        _mark_gone(session, Network, known, seen, now)
-    for ids in batches(list(numbered), _MAX_IDS):
+    changed = [network for network in networks if subnets[network.id] != set(network.subnets)]
+    for batch in batches(changed, _MAX_IDS):
+        ids = [network.id for network in batch]
         session.execute(delete(NetworkVni).where(NetworkVni.network_id.in_(ids)))
     if rows := [
-        {"network_id": id_, **subnet._asdict()} for id_ in numbered for subnet in numbered[id_]
+        {"network_id": network.id, **subnet._asdict()}
+        for network in changed
+        for subnet in network.subnets
     ]:
         session.execute(insert(NetworkVni), rows)
-    if labelled:
+    if labelled := [
+        after["id"] for before, after in changes if before and _labels_changed(before, after)
+    ]:
         nodes = select(Attachment.node_id).where(Attachment.network_id.in_(labelled)).distinct()
         _request(session, session.scalars(nodes).all(), now, "a network's labels changed")
+
+
+def _upsert(
+    session: Session,
+    model: type[Node | Network],
+    values: Iterable[dict[str, Any]],
+    now: datetime,
+    *,
+    whole: bool,
+) -> list[tuple[Row[Any] | None, dict[str, Any]]]:
+    """Insert and update rows, and mark those that are not listed as gone; return the changed ones.
+
+    A change is the row before (None: new) and the values after.
+    """
+    after = {value["id"]: {**value, "gone_at": None} for value in values}
+    columns = next(iter(after.values()), {"id": None, "gone_at": None})
+    known = {
+        row.id: row for row in session.execute(select(*(getattr(model, name) for name in columns)))
+    }
+    changes = [
+        (known.get(id_), after[id_])
+        for id_ in sorted(after)  # locks are taken in the order of ids
+        if id_ not in known or known[id_]._asdict() != after[id_]
+    ]
+    if new := [value for before, value in changes if before is None]:
+        session.execute(insert(model), new)
+    if updated := [value for before, value in changes if before is not None]:
+        session.execute(update(model), updated)
+    if whole:
+        gone = [id_ for id_, row in known.items() if id_ not in after and row.gone_at is None]
+        for ids in batches(sorted(gone), _MAX_IDS):
+            session.execute(update(model).where(model.id.in_(ids)).values(gone_at=now))
+    return changes
+
+
+def _labels_changed(before: Row[Any], after: Mapping[str, Any]) -> bool:
+    return any(getattr(before, name) != after[name] for name in ("label_mode", "label_ignore"))
 
 
 def store_desired(
@@ -277,25 +288,6 @@ def batches(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
     """Parts of a sequence, of at most `size` items."""
     for begin in range(0, len(items), size):
         yield items[begin : begin + size]
-
-
-def _known(session: Session, model: type[Node | Network], kind: type) -> dict[str, Row[Any]]:
-    """Rows by id, with the columns of a value's fields and `gone_at`."""
-    names = [field.name for field in fields(kind) if field.name != "subnets"]
-    columns = [getattr(model, name) for name in (*names, "gone_at")]
-    return {row.id: row for row in session.execute(select(*columns))}
-
-
-def _mark_gone(
-    session: Session,
-    model: type[Node | Network],
-    known: Mapping[str, Row[Any]],
-    seen: Collection[str],
-    now: datetime,
-) -> None:
-    gone = [id_ for id_, row in known.items() if id_ not in seen and row.gone_at is None]
-    for ids in batches(sorted(gone), _MAX_IDS):
-        session.execute(update(model).where(model.id.in_(ids)).values(gone_at=now))
 
 
 def _request(session: Session, nodes: Collection[str], now: datetime, reason: str) -> None:

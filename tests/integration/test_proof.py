@@ -292,6 +292,20 @@ def test_a_report_that_waits_for_a_reading_gets_one_and_then_a_run(
     assert due_row(whole.database).due_at == clock()
 
 
+def test_a_reading_of_a_nodes_tasks_alone_does_not_count_for_the_node(
+    whole: Whole, clock: Clock
+) -> None:
+    """Whether the node is ready was not read."""
+    whole.answer(stamp=stamp(1.0))
+    whole.swarm.answer = snapshot(tasks=[running(), running("t2", service="web")])
+    whole.swarm.asked.clear()
+    clock.advance(0.1)
+    whole.hints.add(Hint(services=frozenset({swarm_id("web")})))
+    assert whole.sync.step()
+    assert ("tasks_of_nodes", (swarm_id("one"),)) in whole.swarm.asked
+    assert whole.readings.newest(swarm_id("one")).after is None
+
+
 def test_while_the_grace_period_lasts_the_reading_makes_no_run(whole: Whole, clock: Clock) -> None:
     whole.answer(stamp=stamp(1.0), wants_reading=True, recheck_after=4.0)
     assert whole.sync.step()
