@@ -131,8 +131,8 @@ class ReconcileRequest(Message):
     """Which leader speaks: goes up with every change of leader, and a worker obeys no earlier one."""
     max_removals: Annotated[int, Field(ge=0)]
     """At most so many removals in this run, if the node's own limit is not lower."""
-    reading: SwarmReading | None = None
-    """How `desired` was come by; None (an older controller): it proves nothing."""
+    reading: SwarmReading = SwarmReading()
+    """When `desired` was read; by default that is not known, and `desired` proves nothing."""
     rejections: Annotated[tuple[Rejection, ...], Field(max_length=MAX_REJECTIONS)] = ()
     """Tasks that this node rejected lately because of the fault."""
     next_within: Annotated[float, Field(gt=0, le=1e6)] | None = None

@@ -70,7 +70,7 @@ class Stage(StrEnum):
     LINGERING = "lingering"
     """The kernel was asked for the removal, but a second look still shows the device."""
     UNCERTAIN = "uncertain"
-    """The worker stopped between plan and outcome, or the kernel's answer did not come; the reason says which.
+    """The worker stopped between plan and outcome, or the kernel's answer did not come: the reason says.
 
     The next stage says what a later look showed.
     """

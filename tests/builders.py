@@ -46,7 +46,7 @@ def leaked(of: Identity | None = None) -> Device:
         master=None,
         addressed=False,
         flags=ALL_FLAGS,
-        foreign_birth=False,
+        born_elsewhere=False,
         endpoints=0,
     )
 
@@ -64,7 +64,7 @@ def in_sandbox(*, endpoints: int, name: str = "vxlan0", ifindex: int = 7, vni: i
         master=2,
         addressed=False,
         flags=ALL_FLAGS,
-        foreign_birth=False,
+        born_elsewhere=False,
         endpoints=endpoints,
         ports=tuple(f"veth{number}" for number in range(endpoints)),
     )
@@ -101,7 +101,7 @@ def request(
     acknowledged: Acknowledgement | None = None,
     max_removals: int = 1_000,
     fence: int = 0,
-    reading: SwarmReading | None = None,
+    reading: SwarmReading = SwarmReading(),  # noqa: B008 -- a value
     rejections: Sequence[Rejection] = (),
 ) -> ReconcileRequest:
     """A request to look at `NODE` and remove what is dead."""

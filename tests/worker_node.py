@@ -24,8 +24,6 @@ from worker.reconcile import Reconciler
 
 GRACE = 5.0
 UNCLAIMED = 300.0
-JUST_NOW = SwarmReading()
-"""Stands for a reading of this moment."""
 ALL_PRIORITIES = 100_000
 
 
@@ -79,11 +77,11 @@ class WorkerNode:
         acknowledged: Acknowledgement | None = None,
         max_removals: int = 1_000,
         fence: int = 0,
-        reading: SwarmReading | None = JUST_NOW,
+        reading: SwarmReading | None = None,
         rejections: Sequence[Rejection] = (),
     ) -> ReconcileReport:
-        """Run a request that was made this moment, after the Swarm was read."""
-        if reading is JUST_NOW:
+        """Run a request of this moment, and by default a reading of this moment."""
+        if reading is None:
             reading = SwarmReading(after=self.clock.stamp(), ready_seconds=UNCLAIMED)
         return self.reconciler.run(
             request(

@@ -42,9 +42,9 @@ from worker.watchdog import Watchdog
 log = structlog.get_logger(__name__)
 
 _DEFAULT_DATA_PATH_PORT = 4789
-_MAX_TOLD = 100
+_MAX_HINTED = 100
 _BELIEVED_GAP_SECONDS = 10.0
-"""Beyond the grace period: what a look may come late, on a busy node, and still count."""
+"""Beyond the grace period: a look may come late on a busy node."""
 
 
 class Agent:
@@ -63,7 +63,7 @@ class Agent:
             clock=clock,
             hint_after=HINT_SECONDS,
             data_path_port=lambda: self._data_path_port,
-            drift=self._tell_drift,
+            drift=self._send_drift,
         )
         self._reconciler = Reconciler(
             node_id=settings.node_id,
@@ -82,10 +82,10 @@ class Agent:
         self.watchdog = Watchdog(
             silence=settings.silence_seconds,
             ping=self._ping,
-            hello=self._say_hello,
+            hello=self._send_hello,
             hung=exit_for_restart,
         )
-        """Whoever gives the worker a process of its own may start it; it ends with the agent."""
+        """Started only where the worker has a process of its own; ends with the agent."""
         app.task(name=RECONCILE_TASK)(self.reconcile)
         app.task(name=WORKER_PING_TASK)(self.ping)
 
@@ -134,7 +134,7 @@ class Agent:
             request = ReconcileRequest.model_validate(payload)
         except ValidationError as error:
             log.error(  # noqa: TRY400 -- the message is at fault, not the code
-                "dropped a request that is not one", errors=error.errors(include_input=False)
+                "dropped an invalid request", errors=error.errors(include_input=False)
             )
             return
         report = self._reconciler.run(request)
@@ -143,16 +143,16 @@ class Agent:
             self.watchdog.asked(request.next_within)
         self._outbox.put(REPORT_TASK, report.model_dump_json())
 
-    def _tell_drift(self, devices: Sequence[Identity]) -> None:
+    def _send_drift(self, devices: Sequence[Identity]) -> None:
         drift = Drift(
             node_id=self._node_id,
             at=datetime.now(UTC),
-            devices=tuple(each.message() for each in devices[:_MAX_TOLD]),
+            devices=tuple(device.message() for device in devices[:_MAX_HINTED]),
             stamp=self._clock.stamp(),
         )
         self._outbox.put(DRIFT_TASK, drift.model_dump_json())
 
-    def _say_hello(self, reason: str) -> None:
+    def _send_hello(self, reason: str) -> None:
         hello = Hello(
             node_id=self._node_id, worker_version=VERSION, at=datetime.now(UTC), reason=reason
         )
@@ -164,9 +164,9 @@ class Agent:
     def _publish(self, task: str, payload: str) -> None:
         queue = queue_for_controller()
         if task == REPORT_TASK:
-            # As many as there were requests, and none of those is sent without a controller.
+            # There are no more than requests, and no request is sent without a controller.
             self._app.send_task(task, args=[payload], queue=queue)
         elif (count := waiting(self._app, queue)) < MAX_WAITING:
             self._app.send_task(task, args=[payload], queue=queue, expires=HINT_EXPIRES)
         else:
-            log.warning("no controller takes what waits for it: hint dropped", waiting=count)
+            log.warning("hint dropped: the controller's queue is full", waiting=count)

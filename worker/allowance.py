@@ -1,7 +1,7 @@
 """Which orphans a run may remove, and why not the others. Pure.
 
-Everybody who has a say can only take away: this node's own settings, the request, and the modes of
-networks. What is left alone stays an orphan, and is told as one.
+This node's own settings, the request, and the modes of networks can each only forbid. What is left alone is
+reported as an orphan.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,11 +16,11 @@ _MAX_NAMES: Final = 3
 
 
 class Allowance(NamedTuple):
-    """What a run may do.
+    """The removals that a run may make.
 
     Attributes:
         remove: the orphans to remove, the most urgent first.
-        limits: in words, how many others are left alone, and why.
+        limitations: the numbers of orphans left alone, with the reasons, as text.
         more: whether another run, at once, may remove some of those.
     """
 
@@ -40,10 +40,10 @@ def allowance(
     """Decide which orphans to remove.
 
     Args:
-        orphans: what was judged so.
-        request: what the controller allows.
-        mode: what this node's own settings allow.
-        max_removals: how many they allow in one run.
+        orphans: as they were judged.
+        request: from the controller.
+        mode: from this node's own settings.
+        max_removals: maximum number in one run, from this node's own settings.
         journal_full: whether the journal can take no more plans.
     """
     if not orphans:
@@ -54,10 +54,10 @@ def allowance(
 
     limitations = []
     observed = _observed((*request.desired, *request.known))
-    removable = [each for each in orphans if each.device.identity.vni not in observed]
-    left = [each for each in orphans if each.device.identity.vni in observed]
+    removable = [orphan for orphan in orphans if orphan.device.identity.vni not in observed]
+    left = [orphan for orphan in orphans if orphan.device.identity.vni in observed]
     if left:
-        names = {observed[each.device.identity.vni].name for each in left}
+        names = {observed[orphan.device.identity.vni].name for orphan in left}
         limitations.append(
             f"{len(left)} orphan(s) left alone: the mode of their network is observe ({_some(names)})"
         )
@@ -68,13 +68,13 @@ def allowance(
         )
         return Allowance([], limitations)
 
-    removable.sort(key=lambda each: _ORDER[each.urgency or Urgency.UNKNOWN])
+    removable.sort(key=lambda orphan: _ORDER[orphan.urgency or Urgency.UNKNOWN])
     budget = request.max_removals
     if budget < min(max_removals, len(removable)):
         # Another run at once would have no more left of it: the controller asks again when there is.
         limitations.append(
-            f"{len(removable) - budget} orphan(s) left alone: the controller allows this node only "
-            f"{budget} removal(s) more for now (`vxctl breaker`)"
+            f"{len(removable) - budget} orphan(s) left alone: the breaker allows this node {budget} more "
+            "removal(s) for now (`vxctl breaker`)"
         )
         return Allowance(removable[:budget], limitations)
     if max_removals < len(removable):
@@ -86,7 +86,7 @@ def allowance(
 
 
 def _observed(networks: Iterable[NetworkRef]) -> Mapping[int, NetworkRef]:
-    """The VNIs that are left alone: one observed network is enough, whoever else has the VNI."""
+    """Map the VNIs that are left alone to a network in mode observe; another network may have the VNI too."""
     return {
         vni: network for network in networks if network.mode is Mode.OBSERVE for vni in network.vnis
     }

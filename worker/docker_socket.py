@@ -1,11 +1,13 @@
-"""What this node's dockerd tells, where its socket is: names for people, and why to spare a sandbox.
+"""Facts from this node's dockerd socket: network names, and containers that spare a sandbox.
 
-Never evidence that something is dead.
+Never evidence that a device is dead.
 """
 
 import http.client
 import json
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -31,46 +33,48 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def overlay_networks(docker_socket: Path) -> list[NetworkRef]:
-    """The overlay networks that this node's dockerd knows (a manager's: all of the Swarm).
+    """Return the overlay networks that this node's dockerd knows (a manager's: all of the Swarm).
 
     Raises:
-        OSError: nobody answers at that socket, or not as dockerd does.
+        OSError: no dockerd answers at that socket.
     """
     query = quote(json.dumps({"driver": ["overlay"]}))
-    try:
-        listed = _get(docker_socket, f"/networks?filters={query}")
-        return [_reference(each) for each in listed]
-    except (http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OSError(f"{docker_socket} does not answer as dockerd does: {error}") from error
+    with _checking(docker_socket):
+        return [
+            _reference(network) for network in _get(docker_socket, f"/networks?filters={query}")
+        ]
 
 
 def data_path_port(docker_socket: Path) -> int | None:
-    """The Swarm's data path port; None where dockerd does not say (only a manager's does).
+    """Return the Swarm's data path port; None where dockerd does not report it (only a manager's does).
 
     Raises:
-        OSError: nobody answers at that socket, or not as dockerd does.
+        OSError: no dockerd answers at that socket.
     """
-    try:
+    with _checking(docker_socket):
         cluster = (_get(docker_socket, "/info").get("Swarm") or {}).get("Cluster") or {}
         return int(cluster.get("DataPathPort") or 0) or None
-    except (http.client.HTTPException, ValueError, TypeError, AttributeError) as error:
-        raise OSError(f"{docker_socket} does not answer as dockerd does: {error}") from error
 
 
 def attached_containers(docker_socket: Path, network_id: str) -> list[str]:
-    """Names of the containers that use a network, or are about to.
+    """Return the names of the containers that use a network, or are about to.
 
     Raises:
-        OSError: nobody answers at that socket, or not as dockerd does.
+        OSError: no dockerd answers at that socket.
     """
     query = quote(json.dumps({"network": [network_id]}))
-    try:
-        listed = _get(docker_socket, f"/containers/json?all=true&filters={query}")
+    with _checking(docker_socket):
         return [
-            (each.get("Names") or [each["Id"][:12]])[0].lstrip("/")
-            for each in listed
-            if each["State"] not in _ENDED
+            (container.get("Names") or [container["Id"][:12]])[0].lstrip("/")
+            for container in _get(docker_socket, f"/containers/json?all=true&filters={query}")
+            if container["State"] not in _ENDED
         ]
+
+
+@contextmanager
+def _checking(docker_socket: Path) -> Iterator[None]:
+    try:
+        yield
     except (http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OSError(f"{docker_socket} does not answer as dockerd does: {error}") from error
 

@@ -1,4 +1,4 @@
-"""How long each veth pair that looks like a join under way has been there, as far as anybody looked."""
+"""Since when veth pairs that look like joins under way have been seen."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -10,22 +10,18 @@ from worker.proof import Joins
 
 class _Clock(Protocol):
     def stamp(self) -> Stamp:
-        """This moment."""
+        """See `IdleClock.stamp`."""
 
 
 class JoinClock:
-    """Remembers the pairs of the last look.
-
-    Args:
-        clock: of this process.
-    """
+    """Remembers the pairs of the last look."""
 
     def __init__(self, clock: _Clock) -> None:
         self._clock = clock
         self._since: dict[VethPair, float] = {}
 
     def saw(self, pairs: Iterable[VethPair]) -> Joins:
-        """Take in all pairs that there are now; return them with their seconds so far."""
+        """Take in all pairs of a look; return them with the seconds since the first sight."""
         now = self._clock.stamp().seconds
         self._since = {pair: self._since.get(pair, now) for pair in pairs}
         return {pair: now - since for pair, since in self._since.items()}

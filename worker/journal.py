@@ -5,8 +5,8 @@ sequence numbers without gaps. Entries are on disk (fsync) before the caller goe
 with every report until the controller has acknowledged them, and only then trimmed away. A line that
 a crash cut short was never acted upon, so it is dropped when the file is opened again.
 
-Its path comes from a person, and may name anything: only a regular file is read or written, and only
-one that is empty or begins as a journal.
+Its path may name anything: only a regular file is read or written, and only one that is empty or begins as a
+journal.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from worker.kernel.model import Identity
 log = structlog.get_logger(__name__)
 
 MAX_PENDING: Final = 10_000
-"""Unacknowledged entries beyond which nothing more is removed: the audit trail must catch up first."""
+"""Maximum number of unacknowledged entries: then nothing more is removed until the audit trail catches up."""
 
 _TRIM_AFTER: Final = 1_000
 _UNCONCLUDED: Final = frozenset({Stage.PLANNED, Stage.APPLIED, Stage.UNCERTAIN})
@@ -153,7 +153,7 @@ class Journal:
 
     @property
     def full(self) -> bool:
-        """Whether so much is unacknowledged that nothing more may be removed."""
+        """Whether nothing more may be removed: too many entries are unacknowledged."""
         return len(self._entries) >= MAX_PENDING
 
     def pending(self, limit: int) -> Sequence[JournalEntry]:
@@ -213,13 +213,13 @@ class Journal:
         self._last = entries[-1].sequence
 
     def acknowledge(self, acknowledged: Acknowledgement) -> None:
-        """Forget what the controller has stored for good; nothing, if it cannot have stored that.
+        """Forget entries that the controller has stored; none, if it cannot have stored that many.
 
         Raises:
             JournalError: the trimmed journal could not be written; the old one still holds.
         """
         if acknowledged.journal_id != self.id:
-            return  # It speaks of a journal that was lost.
+            return  # Of a journal that was lost.
         if acknowledged.through > self._last:
             log.warning(
                 "ignored an acknowledgement of journal entries that were never written: it is forged, "
@@ -249,7 +249,7 @@ class Journal:
 
 
 class _Stored(NamedTuple):
-    """What a journal's file holds. `whole`: no line of it was cut short."""
+    """The content of a journal's file. `whole`: no line was cut short."""
 
     journal_id: UUID
     entries: list[JournalEntry]
@@ -258,7 +258,7 @@ class _Stored(NamedTuple):
 
 
 def _read(path: Path) -> _Stored | None:
-    """What the file holds; None: there is no file, or less than a header in it."""
+    """Read the file; None: there is no file, or less than a header in it."""
     try:
         with _opened(path, "rb") as file:
             lines = file.readall().split(b"\n")
@@ -277,7 +277,7 @@ def _read(path: Path) -> _Stored | None:
 
 
 def _check_begins_as_header(torn: bytes) -> None:
-    """Check that these bytes are nothing, or the beginning of a header; else they are somebody else's.
+    """Check that these bytes are empty or the beginning of a header; else another program wrote them.
 
     Raises:
         ValidationError: they are not.
@@ -292,7 +292,7 @@ def _lock_of(path: Path) -> Path:
 
 
 def _locked(path: Path) -> FileIO:
-    """Take the journal for this process. By a file of its own: trimming replaces the journal."""
+    """Lock the journal for this process, by another file: trimming replaces the journal's."""
     lock = _opened(_lock_of(path), "ab")
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -301,7 +301,7 @@ def _locked(path: Path) -> FileIO:
         if error.errno not in (errno.EACCES, errno.EAGAIN):
             raise
         raise JournalError(
-            f"the journal {path} is in use by another worker; each needs one of its own"
+            f"the journal {path} is in use by another worker; every worker needs its own"
         ) from error
     return lock
 

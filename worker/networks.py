@@ -1,4 +1,4 @@
-"""What a run knows of the Swarm's networks, by VNI. Pure."""
+"""The Swarm's networks by VNI, as far as a run knows them. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,10 +9,10 @@ from contract.messages import NetworkRef
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """What the run knows of the Swarm's networks, by VNI (a network has one a subnet).
+    """The Swarm's networks by VNI; a network has one VNI a subnet.
 
     Attributes:
-        desired: those that this node should carry; None where nobody knows (`vxlan-worker scan`).
+        desired: those wanted on this node; None: not known (`vxlan-worker scan`).
         known: others.
         data_path_port: the UDP port of this Swarm's overlay networks.
         shared: VNIs that several networks have.
@@ -30,7 +30,7 @@ class Networks:
         known: Iterable[NetworkRef],
         data_path_port: int,
     ) -> "Networks":
-        """Index networks by each of their VNIs."""
+        """Index networks by their VNIs."""
         here, others = None if desired is None else tuple(desired), tuple(known)
         owners = {network.id: set(network.vnis) for network in (*(here or ()), *others)}
         counts = Counter(vni for vnis in owners.values() for vni in vnis)
@@ -42,11 +42,11 @@ class Networks:
         )
 
     def needing(self, vni: int) -> NetworkRef | None:
-        """The network that needs this VNI on this node, as far as anybody knows."""
+        """Return the network that needs this VNI on this node, as far as is known."""
         return (self.known if self.desired is None else self.desired).get(vni)
 
     def having(self, vni: int) -> NetworkRef | None:
-        """The network that has this VNI."""
+        """Return the network that has this VNI."""
         return (self.desired or {}).get(vni) or self.known.get(vni)
 
 

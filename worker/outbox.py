@@ -1,8 +1,8 @@
-"""What the worker has to say, until it is said: a thread that publishes, and retries.
+"""Messages until they are sent: a thread that publishes, and retries.
 
-A run must not wait for the broker, and the broker may be away for a day. So reports and drift are
-left here; one thread sends them in order. The box is small on purpose: what must not be lost is in
-the journal and repeated by every report, and an old report is worth less than a new one.
+A run must not wait for the broker, and the broker may be away for a day. So reports and hints are left here;
+one thread sends them in order. The box is small on purpose: what must not be lost is in the journal and
+repeated by every report, and an old report is worth less than a new one.
 """
 
 import threading
@@ -45,10 +45,10 @@ class Outbox:
         self._thread.join(timeout)
 
     def put(self, task: str, payload: str) -> None:
-        """Leave a message; the oldest goes when the box is full."""
+        """Queue a message; a full box drops its oldest."""
         with self._changed:
             if len(self._box) == CAPACITY:
-                # Said once, and how often when it is over: this can last for days.
+                # Logged once, and the number when it is over: this can last for days.
                 if not self._dropped:
                     log.warning("outbox full, dropping its oldest messages")
                 self._dropped += 1

@@ -1,4 +1,4 @@
-"""Whether a VXLAN device is Docker's own, by every mark it leaves. Pure.
+"""Whether a VXLAN device is Docker's own, by all of Docker's marks. Pure.
 
 `vx-` alone proves nothing: containerlab and Submariner use it too. What is Docker's carries all of
 this (moby libnetwork/drivers/overlay: ov_network.go, ov_utils.go; docs of the marks: docs/limits.md):
@@ -24,7 +24,7 @@ _DOCKERS_FLAGS: Final = VxlanFlag.LEARNING | VxlanFlag.PROXY | VxlanFlag.L2MISS 
 
 
 def why_foreign(device: Device, data_path_port: int) -> str | None:
-    """Why a device is not Docker's, in words; None when it is.
+    """Return why a device is not Docker's, as text; None when it is.
 
     Args:
         device: as the kernel shows it.
@@ -42,7 +42,7 @@ def why_foreign(device: Device, data_path_port: int) -> str | None:
         missing = _DOCKERS_FLAGS & ~device.flags
         names = ", ".join(str(flag.name).lower() for flag in missing)
         return f"Docker would have set {names}"
-    if device.foreign_birth:
+    if device.born_elsewhere:
         return "it was created in another namespace than this host's"
     return None
 
@@ -53,6 +53,6 @@ def is_probe(device: Device) -> bool:
 
 
 def network_prefix(name: str) -> str | None:
-    """The first characters of the network's id that a device's name in the host namespace holds."""
+    """Return the first characters of the network's id from a device's name in the host namespace."""
     named = _HOST_NAME.fullmatch(name)
     return None if named is None else named[2]

@@ -83,8 +83,8 @@ class Recheck:
             return None  # A person has named just this one, in use or not.
         under_way = blocking(joins, orphan.proof, judged.identity) if orphan.proof else {}
         if under_way:
-            return join_under_way(under_way).words
+            return join_under_way(under_way).reason
         # What others have set up is dead all the same, if dockerd itself has shown it.
         if now.set_up_by_others and orphan.proof is Proof.REJECTED:
             return None
-        return now.carrying
+        return now.activity

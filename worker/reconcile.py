@@ -1,4 +1,4 @@
-"""One run: from a reconcile request to its report. Look, judge, remove, verify, tell."""
+"""One run, from a request to its report: look, judge, remove, verify, report."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -34,22 +34,22 @@ from worker.remove import remove, verify, was_removed
 log = structlog.get_logger(__name__)
 
 ENTRIES_PER_REPORT = 500
-"""How many journal entries a report carries: the rest follows with the next."""
+"""Maximum number of journal entries in a report: the rest follows with the next."""
 
 CLOCKS_MAY_DIFFER = timedelta(minutes=5)
-"""A request further ahead of our clock is refused: once it was the newest, all others would be too old."""
+"""A request dated further ahead of our clock is refused: after it, all others would be too old."""
 
 MAX_REQUEST_LIFETIME = timedelta(minutes=75)
-"""From a request's making to its deadline: `RUN_TIMEOUT_SECONDS` is an hour at most. Else it is forged."""
+"""From a request's date to its deadline: `RUN_TIMEOUT_SECONDS` is an hour at most. Else it is forged."""
 
 FENCE_HOLDS = timedelta(minutes=5)
-"""For how long after its last request a leader keeps out those before it.
+"""Time after a leader's last request in which earlier leaders are refused.
 
 Not for ever: a controller with a new database counts its leaders from the beginning.
 """
 
 MISSING_FOR = timedelta(seconds=30)
-"""How long a network must lack its device before that is reported: what the Swarm told may be old."""
+"""Minimum time that a network lacks its device before that is reported: desired state may be old."""
 
 _UNRECORDED = "the worker stopped after planning this removal, or could not record its outcome"
 _DETECTION = UUID("5f0f2f0e-3b59-5c0b-9d1c-6a8e8c0b7f11")
@@ -62,11 +62,11 @@ class Reconciler:
         node_id: the Swarm id of this node.
         kernel: where to look and act.
         journal: where to record before acting.
-        clock: since when devices carry nothing.
-        waits: how long is waited for what proves a device dead.
-        mode: the most this node allows; the request may ask for less.
-        max_removals: at most so many removals a run.
-        boot_id: tells this boot's ifindexes from another's.
+        clock: since when devices are idle.
+        waits: minimum times of idleness.
+        mode: of this node; the request can only be stricter.
+        max_removals: maximum number of removals a run.
+        boot_id: distinguishes this boot's ifindexes from another's.
         utcnow: the time of day.
     """
 
@@ -93,8 +93,8 @@ class Reconciler:
         self._boot_id = boot_id
         self._utcnow = utcnow
         self._fence = 0
-        self._heard: datetime | None = None
-        self._newest: datetime | None = None
+        self._last_request_at: datetime | None = None
+        self._newest_issued_at: datetime | None = None
         self._detected: set[Identity] = set()
         self._joins = JoinClock(clock)
         self._missing_since: dict[str, datetime] = {}
@@ -102,14 +102,15 @@ class Reconciler:
         self._one_run = threading.Lock()
 
     def run(self, request: ReconcileRequest) -> ReconcileReport:
-        """Do what the request asks, as far as the kernel's evidence allows; never raises for it."""
+        """Carry out a request, as far as the kernel's evidence allows; a failure is in the report."""
         started = self._utcnow()
         with self._one_run, structlog.contextvars.bound_contextvars(run_id=str(request.run_id)):
             refusal = self._refusal(request, started)
             if refusal is not None:
                 log.warning("request refused", reason=refusal)
                 return self._report(request, started, Outcome.REFUSED, error=refusal)
-            self._fence, self._heard, self._newest = request.fence, started, request.issued_at
+            self._fence, self._last_request_at = request.fence, started
+            self._newest_issued_at = request.issued_at
             try:
                 return self._reconcile(request, started)
             except KernelError as error:
@@ -121,33 +122,37 @@ class Reconciler:
             return f"the request is for node {request.node_id}, this is {self._node_id}"
         if now > request.deadline:
             late = (now - request.deadline).total_seconds()
-            return f"the request came {late:.1f} s after its deadline (or the clocks differ)"
+            return f"the request came {late:.1f} s after its deadline, or the clocks differ"
         if request.deadline - request.issued_at > MAX_REQUEST_LIFETIME:
-            return "the request is good for longer than any controller makes one"
+            return "the request is valid for longer than any controller makes one"
         if request.issued_at - now > CLOCKS_MAY_DIFFER:
             ahead = (request.issued_at - now).total_seconds()
             return f"the request is dated {ahead:.0f} s ahead of this node's clock"
-        if self._heard is not None and request.fence < self._fence:
-            if now - self._heard < FENCE_HOLDS:
+        if self._last_request_at is not None and request.fence < self._fence:
+            if now - self._last_request_at < FENCE_HOLDS:
                 return (
                     f"the request is from a controller that no longer leads (fence {request.fence}, "
                     f"after {self._fence})"
                 )
             return None
-        # Only among requests of one leader: another's clock may be another.
+        # Only among requests of one leader: two leaders have two clocks.
         same_leader = request.fence == self._fence
-        if same_leader and self._newest is not None and request.issued_at < self._newest:
+        if (
+            same_leader
+            and self._newest_issued_at is not None
+            and request.issued_at < self._newest_issued_at
+        ):
             return "the request is older than one that was already run"
         return None
 
     def _reconcile(self, request: ReconcileRequest, started: datetime) -> ReconcileReport:
-        # First, so that an empty view means that there is nothing.
+        # Without the capability an empty view would mean nothing.
         self._kernel.check_capability()
         view = self._kernel.look()
         self._clock.saw(view.devices)
         files = self._files(view, request)
         judgements = self._judge(view, request, files)
-        orphans = [each for each in judgements if each.verdict is Verdict.ORPHAN]
+        orphans = [judged for judged in judgements if judged.verdict is Verdict.ORPHAN]
 
         outcomes: dict[Judgement, Record] = {}
         left: set[Identity] = set()
@@ -188,17 +193,17 @@ class Reconciler:
             error = f"{failure}; nothing is removed without a record"
             log.warning("cannot record", error=error)
 
-        wanted = {vni for each in request.desired for vni in each.vnis}
+        wanted = {vni for network in request.desired for vni in network.vnis}
         # Gone by itself: it is not there any more, and is no removal that the breakers count.
         vanished = {
             orphan for orphan, outcome in outcomes.items() if outcome.stage is Stage.VANISHED
         }
         devices = tuple(
-            _device_report(each, outcomes.get(each), left, files)
-            for each in judgements
-            if each not in vanished
+            _device_report(judged, outcomes.get(judged), left, files)
+            for judged in judgements
+            if judged not in vanished
         )
-        failed = [each for each in outcomes.values() if each.stage is Stage.FAILED]
+        failed = [outcome for outcome in outcomes.values() if outcome.stage is Stage.FAILED]
         if failed and error is None:
             error = f"{len(failed)} removal(s) failed, the first: {failed[0].reason}"
         return self._report(
@@ -212,18 +217,20 @@ class Reconciler:
             recheck_after=0.0
             if allowed.more and (vanished or any(device.removed for device in devices))
             else _recheck_after(judgements, outcomes.values()),
-            wants_reading=any(each.wants_reading for each in judgements),
-            then_run=any(each.wants_reading and each.again is None for each in judgements),
+            wants_reading=any(judged.wants_reading for judged in judgements),
+            then_run=any(
+                judged.wants_reading and judged.recheck_after is None for judged in judgements
+            ),
             expects_rejection=any(
-                each.verdict is Verdict.SETTLING and each.device.identity.vni in wanted
-                for each in judgements
+                judged.verdict is Verdict.SETTLING and judged.device.identity.vni in wanted
+                for judged in judgements
             ),
         )
 
     def _judge(
         self, view: View, request: ReconcileRequest, files: Mapping[int, str]
     ) -> list[Judgement]:
-        """Judge what a look shows; whether a join is under way is asked after the look, if it matters."""
+        """Judge the devices of a look, and note those that dockerd found in its way."""
         networks = Networks.of(request.desired, request.known, request.data_path_port)
         holding = Holding(partial(self._rejection_by, request.rejections), files)
         prover = RequestProver(
@@ -241,13 +248,14 @@ class Reconciler:
             lambda: self._joins.saw(self._kernel.joins_under_way()),
             holding,
         )
-        for each in judgements:
-            if each.verdict is Verdict.CONFLICT or holding.rejection(each.device.identity):
-                self._clock.in_the_way(each.device.identity)
+        for judged in judgements:
+            identity = judged.device.identity
+            if judged.verdict is Verdict.CONFLICT or holding.rejection(identity):
+                self._clock.in_the_way(identity)
         return judgements
 
     def _files(self, view: View, request: ReconcileRequest) -> Mapping[int, str]:
-        """The files of namespaces, if a person may want to go to one of them; opening them takes a while."""
+        """Map nsids to files, if a person may want to enter a namespace; opening them takes a while."""
         for device in view.devices:
             if not device.identity.netns.is_host and (
                 device.looks_dead or self._rejection_by(request.rejections, device.identity)
@@ -258,28 +266,28 @@ class Reconciler:
     def _rejection_by(
         self, rejections: Sequence[Rejection], identity: Identity
     ) -> Rejection | None:
-        """The newest rejection that a device must be the cause of, because it was there before."""
+        """Return the newest rejection that a device must be the cause of, because it was there before."""
         since = self._clock.seen_since(identity)
         went = self._clock.went(identity.vni)
         now = self._utcnow()
 
-        def is_about_it(each: Rejection) -> bool:
+        def is_about_it(rejection: Rejection) -> bool:
+            at = rejection.at
             return (
-                each.vni == identity.vni
-                and each.doubt is None
-                and each.at <= now
+                rejection.vni == identity.vni
+                and rejection.doubt is None
+                and at <= now
                 and since is not None
-                and each.at - since > timedelta(seconds=ATTEMPT_SECONDS)
-                and (went is None or each.at - went > timedelta(seconds=LATE_SECONDS))
+                and at - since > timedelta(seconds=ATTEMPT_SECONDS)
+                and (went is None or at - went > timedelta(seconds=LATE_SECONDS))
             )
 
-        return max(filter(is_about_it, rejections), key=lambda each: each.at, default=None)
+        return max(filter(is_about_it, rejections), key=lambda one: one.at, default=None)
 
     def _record_detections(self, orphans: list[Judgement], run_id: UUID) -> None:
         """Record the orphans that were not orphans before.
 
-        Their ids follow from the device, so that a worker that was restarted, and does not remember,
-        cannot make a second audit row.
+        The id follows from the device, so that a restarted worker cannot make a second audit row.
         """
         self._journal.append(
             Record.of(orphan, run_id, Stage.DETECTED, orphan.reason)._replace(
@@ -291,11 +299,11 @@ class Reconciler:
         self._detected = {orphan.device.identity for orphan in orphans}
 
     def _missing(self, view: View, request: ReconcileRequest) -> tuple[str, ...]:
-        """Networks that have been without a device for longer than a start, or old news, explains."""
+        """Return the networks without a device for longer than a start, or old desired state, explains."""
         now = self._utcnow()
         self._missing_since = {
-            each.id: self._missing_since.get(each.id, now)
-            for each in without_device(view.devices, request.desired)
+            network.id: self._missing_since.get(network.id, now)
+            for network in without_device(view.devices, request.desired)
         }
         return tuple(
             network
@@ -352,15 +360,15 @@ class Reconciler:
 
 
 def read_boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
-    """The kernel's random id of this boot (man 4 random)."""
+    """Read the kernel's random id of this boot (man 4 random)."""
     return path.read_text().strip()
 
 
 def _recheck_after(judgements: Iterable[Judgement], outcomes: Iterable[Record]) -> float | None:
-    """After how many seconds another run is worth while; None: when something happens."""
-    waits = [each.again for each in judgements if each.again is not None]
-    if any(each.stage is Stage.REFUSED for each in outcomes):
-        # It changed between the look and its removal: soon it is known into what.
+    """Return the seconds until another run is worth while; None: when something happens."""
+    waits = [judged.recheck_after for judged in judgements if judged.recheck_after is not None]
+    if any(outcome.stage is Stage.REFUSED for outcome in outcomes):
+        # It changed between the look and its removal: a look soon shows into what.
         waits.append(JOIN_PAUSE_SECONDS)
     return min(waits, default=None)
 

@@ -1,6 +1,6 @@
-"""The link watch: hears that VXLAN devices change, and says so when one looks dead for longer than a join.
+"""The link watch: hears changes of VXLAN devices, and sends a hint when one looks dead.
 
-Events only say *look now*: each burst of them leads to one full look, which feeds the idle clock. So
+An event only means *look now*: each burst of events leads to one full look, which feeds the idle clock. So
 a lost event costs time and nothing else, and a storm costs no more than a few looks a second. The
 watch never removes anything; it sends a drift hint, and the controller asks for a run.
 """
@@ -28,21 +28,21 @@ RTMGRP_LINK: Final = 1
 _VXLAN_KIND: Final = b"vxlan\0"
 
 BETWEEN_LOOKS: Final = 0.05
-"""Seconds from one look to the next at the least: a lone event is looked at once, a burst together."""
+"""Minimum seconds from one look to the next: a lone event is looked at at once, a burst together."""
 
 _MAX_DRAINED: Final = 1_000
 _RETRY_SECONDS: Final = 1.0
 _WHILE_IDLE_SECONDS: Final = 5.0
-"""Between two looks while something looks dead: so its stretch of idleness stays believed."""
+"""Seconds between looks while a device looks dead: so its stretch of idleness stays believed."""
 _MIN_SECONDS_BETWEEN_HINTS: Final = 1.0
 _REPEAT_SECONDS: Final = (5.0, 15.0, 60.0)
-"""How long after a drift hint the next follows, while the devices stay."""
+"""Pauses after a drift hint until the next, while the devices stay."""
 
 
 def hear_links() -> NetlinkSocket:
-    """Open a socket that hears link events: of every numbered namespace, or at least of the host.
+    """Open a socket for the link events of every numbered namespace, or at least of the host.
 
-    Hearing the peers wants CAP_NET_BROADCAST besides CAP_NET_ADMIN (net/netlink/af_netlink.c). Without
+    Hearing the peers needs CAP_NET_BROADCAST besides CAP_NET_ADMIN (net/netlink/af_netlink.c). Without
     it nothing is missed, only seen later: a sandbox that goes idle is then found by the next run.
     """
     events = NetlinkSocket(groups=RTMGRP_LINK)
@@ -57,11 +57,11 @@ class LinkWatch:
     """A thread that turns link events into looks, and what they show into drift hints.
 
     Args:
-        kernel: where to look; its own socket, not that of the reconcile runs.
+        kernel: where to look; a socket of its own, not that of the reconcile runs.
         clock: the idle clock, shared with the reconcile runs.
-        hint_after: seconds that a device must look dead to be worth a hint.
-        data_path_port: tells the Swarm's UDP port, as far as known.
-        drift: called with the identities of devices that have looked dead for so long.
+        hint_after: minimum seconds that a device looks dead before a hint.
+        data_path_port: returns the Swarm's UDP port, as far as known.
+        drift: called with the identities of devices that have looked dead for that time.
         events: opens the socket that hears link events.
     """
 
@@ -85,8 +85,8 @@ class LinkWatch:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="link-watch", daemon=True)
         self._sandboxes: frozenset[int | None] = frozenset()
-        self._told: frozenset[Identity] = frozenset()
-        self._told_at = -math.inf
+        self._hinted: frozenset[Identity] = frozenset()
+        self._hinted_at = -math.inf
         self._repeats = 0
 
     def start(self) -> None:
@@ -114,12 +114,12 @@ class LinkWatch:
                 log.warning("link events cannot be heard, will try again", error=str(error))
                 self._wait(_RETRY_SECONDS)
             except Exception:
-                # A watch that died in silence would be the worst of its faults.
-                log.exception("the link watch failed, starting it again")
+                # A watch that died in silence would be its worst fault.
+                log.exception("the link watch failed, restarting it")
                 self._wait(_RETRY_SECONDS)
 
     def _watch(self, events: NetlinkSocket) -> None:
-        """Look once, then after each burst of events and when it is time to tell of a device."""
+        """Look once, then after each burst of events and when a hint is due."""
         while not self._stop_asked():
             looked_at = time.monotonic()
             deadline = looked_at + self.look()
@@ -137,7 +137,7 @@ class LinkWatch:
         return self._stopping
 
     def _wait(self, seconds: float, events: NetlinkSocket | None = None) -> bool:
-        """Wait for events, the stop, or the time to pass; return whether it was not the time."""
+        """Wait for events, the stop, or `seconds`; return False if the time passed."""
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
         if events is not None:
@@ -145,7 +145,7 @@ class LinkWatch:
         return bool(poller.poll(seconds * 1000))
 
     def look(self) -> float:
-        """Look, tell what looks dead, and return after how many seconds to look again at the latest."""
+        """Look, hint at devices that look dead, and return the seconds until the next look at the latest."""
         try:
             view = self._kernel.look()
         except KernelError as error:
@@ -153,54 +153,56 @@ class LinkWatch:
             return _RETRY_SECONDS
         self._clock.saw(view.devices)
         self._sandboxes = frozenset(
-            each.identity.netns.nsid for each in view.devices if not each.identity.netns.is_host
+            device.identity.netns.nsid
+            for device in view.devices
+            if not device.identity.netns.is_host
         )
         port = self._data_path_port()
         ages = {
-            each.identity: idle.seconds
-            for each in view.devices
-            if why_foreign(each, port) is None
-            and (idle := self._clock.idle(each.identity)) is not None
+            device.identity: idle.seconds
+            for device in view.devices
+            if why_foreign(device, port) is None
+            and (idle := self._clock.idle(device.identity)) is not None
         }
-        dead = frozenset(each for each, seconds in ages.items() if seconds >= self._hint_after)
-        again = [self._hint_after - ages[each] for each in ages.keys() - dead]
+        dead = frozenset(device for device, seconds in ages.items() if seconds >= self._hint_after)
+        pauses = [self._hint_after - ages[device] for device in ages.keys() - dead]
         if dead:
-            again += [self._tell(dead), _WHILE_IDLE_SECONDS]
+            pauses += [self._hint(dead), _WHILE_IDLE_SECONDS]
         else:
-            self._told = dead
-        return max(min(again, default=_REPEAT_SECONDS[-1]), 0.001)
+            self._hinted = dead
+        return max(min(pauses, default=_REPEAT_SECONDS[-1]), 0.001)
 
     def _matters(self, events: NetlinkSocket) -> bool:
         """Whether one datagram of events is a reason to look. Cheap: no decoding, a look decides.
 
-        That is whatever mentions a VXLAN device, and in a sandbox whatever happens: the ports of its
-        bridge are what tells a live one from a dead one.
+        Any event of a VXLAN device is, and in a sandbox any event: the ports of its bridge tell a live device
+        from a dead one.
         """
         nsid, messages = events.receive_events()
         if nsid is not None and nsid in self._sandboxes:
             return True
         return any(_VXLAN_KIND in body for _, body in messages)
 
-    def _tell(self, dead: frozenset[Identity]) -> float:
-        """Send a drift hint when it is time for one; return in how many seconds the next may be.
+    def _hint(self, dead: frozenset[Identity]) -> float:
+        """Send a drift hint if one is due; return the seconds until the next may be.
 
-        What is new is told at once, what stays ever more seldom; never more than one hint a second.
+        A new device is reported at once, one that stays ever more seldom; never more than one hint a second.
         """
         now = time.monotonic()
-        new = not dead <= self._told
+        new = not dead <= self._hinted
         pause = _MIN_SECONDS_BETWEEN_HINTS if new else _REPEAT_SECONDS[self._repeats]
-        left = self._told_at + pause - now
+        left = self._hinted_at + pause - now
         if left > 0:
             return left
         self._repeats = 0 if new else min(self._repeats + 1, len(_REPEAT_SECONDS) - 1)
-        self._told, self._told_at = dead, now
-        log.info("devices look dead", devices=[str(each) for each in dead])
+        self._hinted, self._hinted_at = dead, now
+        log.info("devices look dead", devices=[str(device) for device in dead])
         self._drift(sorted(dead, key=str))
         return _REPEAT_SECONDS[self._repeats]
 
 
 def _drain(events: NetlinkSocket) -> None:
-    """Drop what is queued, a bounded share of it: the look that follows sees what came of it."""
+    """Drop queued events, up to a bound: the look that follows sees what came of them."""
     poller = select.poll()
     poller.register(events.fileno(), select.POLLIN)
     for _ in range(_MAX_DRAINED):

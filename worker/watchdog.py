@@ -1,8 +1,8 @@
-"""The watchdog: notices that nobody asks, finds out why, and does something about it.
+"""The watchdog: notices that requests stay away, finds out why, and acts.
 
 Two causes look the same from here: this worker's consumer hangs, or no controller asks. The self-test
-(`contract.runtime.selftest`) tells them apart without any controller. A consumer that hangs is cured by a new
-process. While it lives, and a request is overdue all the same, the worker says Hello: ask me.
+(`contract.runtime.selftest`) distinguishes them without any controller. A consumer that hangs needs a new
+process. While it lives, and a request is overdue all the same, the worker sends a Hello: ask me.
 """
 
 import threading
@@ -23,7 +23,7 @@ _RETRY_SECONDS: Final = 5.0
 
 
 class Watchdog:
-    """A thread that tests the consumer, and says Hello when a request is overdue.
+    """A thread that tests the consumer, and sends a Hello when a request is overdue.
 
     Args:
         silence: seconds without anything from the queue after which the consumer is tested.
@@ -54,7 +54,7 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Say Hello, so that a worker that comes back is asked at once, and start watching."""
+        """Send a Hello, so that a worker that comes back is asked at once, and start watching."""
         self._hello("the worker has started")
         self._thread.start()
 
@@ -95,6 +95,6 @@ class Watchdog:
             try:
                 left = self.step()
             except Exception:
-                # A watchdog that died in silence would be the worst of its faults.
+                # A watchdog that died in silence would be its worst fault.
                 log.exception("the watchdog failed, going on")
                 left = _RETRY_SECONDS

@@ -58,8 +58,8 @@ def test_a_leaked_device_is_seen_with_all_its_marks_and_other_kinds_are_not(
     assert view.limitations == ()
     assert device.identity == (HOST, ifindex_of(host, NAME), NAME, VNI, PORT)
     assert device.flags == ALL_FLAGS
-    assert device.carrying is None
-    assert not device.foreign_birth
+    assert device.activity is None
+    assert not device.born_elsewhere
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_what_a_device_in_the_host_namespace_carries_is_seen(
         afresh = kernel.read(*seen.identity[:2])
     assert afresh == seen
     if carrying is None:
-        assert seen.carrying is None
+        assert seen.activity is None
     else:
-        assert (seen.carrying or "").startswith(carrying)
+        assert (seen.activity or "").startswith(carrying)
 
 
 def test_a_device_that_somebody_set_up_has_a_link_local_address(host: Namespace) -> None:
@@ -147,14 +147,14 @@ def test_a_device_whose_receive_flags_differ_is_apart_and_blocks_no_vni(
     host.ip(f"link add other type vxlan dstport {PORT} {where}")
     host.add_vxlan(NAME, VNI)  # "file exists" if the other held the VNI.
     with host.kernel() as kernel:
-        shown = {each.identity.name: each.apart for each in kernel.look().devices}
+        shown = {each.identity.name: each.kept_apart for each in kernel.look().devices}
     assert shown == {"other": True, NAME: False}
 
 
 def test_a_device_whose_sending_flags_differ_is_not_apart(host: Namespace) -> None:
     host.ip(f"link add other type vxlan id {VNI} dstport {PORT} remcsumtx udp6zerocsumtx noudpcsum")
     with host.kernel() as kernel:
-        assert not the_only_device(kernel).apart
+        assert not the_only_device(kernel).kept_apart
     with pytest.raises(CalledProcessError):
         host.add_vxlan(NAME, VNI)
 
@@ -183,8 +183,8 @@ def test_a_sandbox_is_seen_from_outside_and_its_endpoints_are_counted(
     assert device.master is not None
     assert device.endpoints == (1 if endpoint else 0)
     assert device.ports == (("veth0",) if endpoint else ())
-    assert (device.carrying is not None) is endpoint
-    assert not device.foreign_birth, "created in the host namespace, as Docker does"
+    assert (device.activity is not None) is endpoint
+    assert not device.born_elsewhere, "created in the host namespace, as Docker does"
 
 
 @pytest.mark.parametrize("endpoint", [True, False])
@@ -232,9 +232,9 @@ def test_a_device_of_a_docker_inside_a_docker_is_of_foreign_birth(
         host.ip("link add veth2 type veth peer name veth3 netns sandbox")
         host.ip(f"-n inner link set {NAME} netns sandbox")
     with host.kernel() as kernel:
-        assert the_only_device(kernel).foreign_birth, "while the host has no number for itself"
+        assert the_only_device(kernel).born_elsewhere, "while the host has no number for itself"
         host.add_sandbox("own", "vx-001003-other", 0x1003, endpoint=False)
-        births = {each.identity.vni: each.foreign_birth for each in kernel.look().devices}
+        births = {each.identity.vni: each.born_elsewhere for each in kernel.look().devices}
     assert births == {VNI: True, 0x1003: False}
 
 
@@ -245,7 +245,7 @@ def test_a_device_born_in_a_peer_and_moved_to_the_host_is_of_foreign_birth(host:
     with host.kernel() as kernel:
         device = the_only_device(kernel)
     assert device.identity.netns == HOST
-    assert device.foreign_birth
+    assert device.born_elsewhere
 
 
 @pytest.mark.parametrize("hidden", [False, True], ids=["host", "peer"])

@@ -63,7 +63,7 @@ def test_each_kind_of_device_is_told_with_its_place_and_reason(host: Namespace) 
     header, *lines = done.stdout.splitlines()
     assert header.split() == [
         "DEVICE",
-        "PLACE",
+        "NETNS",
         "VNI",
         "PORT",
         "STATE",

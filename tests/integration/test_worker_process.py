@@ -338,7 +338,7 @@ def test_a_message_that_is_no_request_is_dropped_and_the_next_is_answered(
     controller.send(["text"])
     controller.send([{"version": 7}])
     controller.send([None], task="worker.self_destruct")
-    worker.await_log("dropped a request that is not one")
+    worker.await_log("dropped an invalid request")
     assert controller.report_on(controller.ask()).outcome is Outcome.DONE
     assert worker.process.poll() is None
 
@@ -441,7 +441,7 @@ def test_after_a_kill_the_journal_says_what_a_new_worker_found(
     stages = [entry.stage for entry in journal.pending(ALL_PRIORITIES)]
     concluded = stages.count(Stage.UNCERTAIN) + stages.count(Stage.APPLIED)
     assert stages.count(Stage.PLANNED) == concluded
-    assert journal.unresolved() == []
+    assert journal.unconcluded() == []
 
 
 # What is wrong at the start.

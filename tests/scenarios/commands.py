@@ -139,8 +139,7 @@ def swarm_quorum(world: World, _: Arguments) -> None:
 
 
 @command(
-    "run [unread] [lost] [to=NODE] [issued=DURATION] [valid=DURATION] [fence=NUMBER] [mode=MODE] "
-    "[old-controller]"
+    "run [unread] [lost] [to=NODE] [issued=DURATION] [valid=DURATION] [fence=NUMBER] [mode=MODE]"
 )
 def run(world: World, given: Arguments) -> None:
     """Read the Swarm, ask for a run, and take in its report."""
@@ -153,7 +152,6 @@ def run(world: World, given: Arguments) -> None:
         lifetime=given.duration("valid") or LIFETIME,
         fence=1 if fence is None else fence,
         mode=_mode(given) or Mode.ENFORCE,
-        tells_reading=not given.flag("old-controller"),
     )
     world.request = world.controller.request(terms)
     _deliver(world, lost=given.flag("lost"))

@@ -48,7 +48,6 @@ class Terms:
         lifetime: until its deadline.
         fence: which leader speaks.
         mode: what the controller allows.
-        tells_reading: whether it says how the Swarm was read; an older controller's does not.
     """
 
     to: str
@@ -56,7 +55,6 @@ class Terms:
     lifetime: timedelta = LIFETIME
     fence: int = 1
     mode: Mode = Mode.ENFORCE
-    tells_reading: bool = True
 
 
 class Controller:
@@ -158,7 +156,7 @@ class Controller:
             acknowledged=self._acknowledgement(),
             fence=terms.fence,
             max_removals=self.limitations.left(self._removals),
-            reading=self.readings.newest(terms.to) if terms.tells_reading else None,
+            reading=self.readings.newest(terms.to),
             rejections=tuple(each for node_id, each in self.rejections if node_id == terms.to),
         )
 

@@ -42,10 +42,10 @@ def kernel_device(world: World, given: Arguments) -> None:
         master=None if netns.is_host else _BRIDGE,
         addressed=False,
         flags=ALL_FLAGS if given.get("flags") is None else _flags(given["flags"]),
-        foreign_birth=given.flag("born-elsewhere"),
+        born_elsewhere=given.flag("born-elsewhere"),
         endpoints=0,
         ipv6=given.flag("ipv6"),
-        apart=given.flag("apart"),
+        kept_apart=given.flag("apart"),
     )
     world.node.kernel.put(_shaped(device, given))
 

@@ -40,7 +40,7 @@ def test_a_leaked_device_that_other_software_set_up_is_named_and_goes_by_a_rejec
     stack.look_now(node, "a test looks")
     (told,) = stack.ask(f"/api/v1/devices?node={node.name}&network=managed")
     assert told["verdict"] == "settling"
-    assert "somebody else's software has set it up" in told["reason"]
+    assert "set up by other software than Docker" in told["reason"]
     assert planted.exists(), "nobody has shown that it is dead"
 
     make_service(lab, "managed", network.name, node)

@@ -99,8 +99,8 @@ def test_what_an_observed_network_leaves_takes_no_room() -> None:
         (3, 5, 3, False, None),
         (2, 3, 2, True, "1 orphan(s) left for the next run: at most 2 removals a run"),
         (2, 2, 2, True, "1 orphan(s) left for the next run: at most 2 removals a run"),
-        (2, 1, 1, False, "2 orphan(s) left alone: the controller allows this node only 1 removal"),
-        (100, 0, 0, False, "3 orphan(s) left alone: the controller allows this node only 0 remov"),
+        (2, 1, 1, False, "2 orphan(s) left alone: the breaker allows this node 1 more removal"),
+        (100, 0, 0, False, "3 orphan(s) left alone: the breaker allows this node 0 more remov"),
     ],
 )
 def test_the_lower_of_the_nodes_own_limit_and_the_controllers_budget(

@@ -1,4 +1,4 @@
-"""Since when a device carries nothing."""
+"""Since when a device is idle."""
 
 from datetime import datetime, timedelta
 from uuid import uuid4
@@ -33,7 +33,7 @@ class Clock(IdleClock):
     """An idle clock whose answers are one number."""
 
     def idle_for(self, of: Identity) -> float | None:
-        """For how long a device has carried nothing; None if it does not."""
+        """Return the seconds of idleness; None if it is not idle."""
         idle = self.idle(of)
         return None if idle is None else idle.seconds
 

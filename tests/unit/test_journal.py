@@ -525,9 +525,7 @@ class JournalStory(RuleBasedStateMachine):
     @rule(
         records=st.lists(
             st.tuples(
-                st.sampled_from(
-                    [Stage.PLANNED, Stage.APPLIED, Stage.VERIFIED, Stage.DETECTED]
-                ),
+                st.sampled_from([Stage.PLANNED, Stage.APPLIED, Stage.VERIFIED, Stage.DETECTED]),
                 st.integers(1, 3).map(lambda index: identity(ifindex=index)),
             ),
             max_size=4,
@@ -580,10 +578,11 @@ class JournalStory(RuleBasedStateMachine):
 
     @invariant()
     def unconcluded_are_the_plans_and_the_outcomes_without_a_second_look(self) -> None:
-        found: dict[Identity, Stage] = {}
-        for _, stage, of in self.written[self.acknowledged :]:
-            if stage is not Stage.DETECTED:
-                found[of] = stage
+        found = {
+            of: stage
+            for _, stage, of in self.written[self.acknowledged :]
+            if stage is not Stage.DETECTED
+        }
         assert {each.identity: each.stage for each in self.journal.unconcluded()} == {
             of: stage for of, stage in found.items() if stage is not Stage.VERIFIED
         }

@@ -19,12 +19,12 @@ from tests.builders import (
 from worker.judge import NOTHING_HELD, Holding, Judgement, judge
 from worker.kernel.model import Device, VxlanFlag
 from worker.networks import Networks
-from worker.proof import Found, Prover
+from worker.proof import Finding, Prover
 
 
 def proved(proof: Proof | None = Proof.UNWANTED) -> Prover:
     """Says the same of each device that looks dead."""
-    return lambda _device, _networks: Found(
+    return lambda _device, _networks: Finding(
         proof, "why it is so", None if proof else 3.0, wants_reading=proof is None
     )
 
@@ -67,7 +67,7 @@ def test_what_carries_anything_is_in_use_whatever_would_prove_it_dead(
 ) -> None:
     judgement = verdict_on(device, desired=desired)
     assert judgement.verdict is Verdict.IN_USE
-    assert judgement.reason == device.carrying
+    assert judgement.reason == device.activity
     assert judgement.urgency is None
 
 
@@ -95,7 +95,7 @@ def test_what_looks_dead_is_an_orphan_with_proof_and_settling_without(device: De
     assert "proved dead (unwanted): why it is so" in with_proof.reason
     without = verdict_on(device, proof=None)
     assert without.verdict is Verdict.SETTLING
-    assert (without.again, without.wants_reading, without.proof) == (3.0, True, None)
+    assert (without.recheck_after, without.wants_reading, without.proof) == (3.0, True, None)
     assert "not removed without proof: why it is so" in without.reason
 
 
@@ -155,7 +155,7 @@ def test_calico_on_the_ingress_networks_vni_is_a_conflict_that_is_explained() ->
     [
         (CALICO._replace(identity=CALICO.identity._replace(port=8472)), PORT),
         (CALICO, 7789),
-        (CALICO._replace(foreign_birth=True), PORT),
+        (CALICO._replace(born_elsewhere=True), PORT),
     ],
     ids=["another port", "a Swarm of another port", "created in another namespace"],
 )
@@ -174,7 +174,7 @@ def test_a_foreign_device_that_cannot_block_the_vni_is_no_conflict(
         leaked(identity(vni=VNI + 1)),
         leaked(identity(port=8472)),
         leaked()._replace(flags=VxlanFlag.LEARNING),
-        in_sandbox(endpoints=0)._replace(foreign_birth=True),
+        in_sandbox(endpoints=0)._replace(born_elsewhere=True),
     ],
     ids=["submariner", "containerlab", "VNI not the name's", "port", "flags", "docker in docker"],
 )
@@ -192,7 +192,7 @@ def test_each_device_is_judged_by_its_own_proof() -> None:
     judgements = judge(
         [leaked(), recreated],
         Networks.of((), (), PORT),
-        lambda device, _: Found(Proof.UNWANTED if device is not recreated else None, "reason"),
+        lambda device, _: Finding(Proof.UNWANTED if device is not recreated else None, "reason"),
     )
     assert [each.verdict for each in judgements] == [Verdict.ORPHAN, Verdict.SETTLING]
 
@@ -249,8 +249,8 @@ def test_what_dockerd_does_not_own_and_is_alive_stays_and_is_named_with_what_to_
     judgement = verdict_on(device, desired=(network(),), holding=holding(files=files))
     assert judgement.verdict is Verdict.IN_USE
     assert judgement.reason.startswith(f"holds VNI {VNI}: task t0")
-    assert device.carrying is not None
-    assert device.carrying in judgement.reason
+    assert device.activity is not None
+    assert device.activity in judgement.reason
     assert command in judgement.reason
     assert len(judgement.reason) < 450, "a condition's message has it whole"
 
@@ -273,7 +273,7 @@ def test_dockers_own_probe_is_told_as_that() -> None:
         (CALICO, True, Verdict.FOREIGN),
         (CALICO._replace(ipv6=True), True, Verdict.CONFLICT),
         (CALICO._replace(ipv6=True), False, Verdict.CONFLICT),
-        (CALICO._replace(apart=True), False, Verdict.FOREIGN),
+        (CALICO._replace(kept_apart=True), False, Verdict.FOREIGN),
     ],
     ids=[
         "unknown underlay",

@@ -84,7 +84,7 @@ def test_everything_that_matters_is_read() -> None:
         flags=VxlanFlag.PROXY | VxlanFlag.L2MISS | VxlanFlag.L3MISS,
         birth=4,
         ipv6=False,
-        apart=False,
+        kept_apart=False,
     )
 
 
@@ -146,7 +146,7 @@ def test_receive_flags_that_keep_a_device_apart_are_read(options: bytes, apart: 
     decoder.vxlan(HOST, message(options=attribute(25, b"\0")))
     link = decoder.vxlan(HOST, message(options=options))
     assert link is not None
-    assert link.apart is apart
+    assert link.kept_apart is apart
 
 
 @pytest.mark.parametrize("kind", [20, 22])
@@ -156,8 +156,8 @@ def test_receive_flags_that_every_message_has_are_read_from_their_values(kind: i
     flagged = message().replace(attribute(kind, b"\0"), attribute(kind, b"\1"))
     link = decoder.vxlan(HOST, flagged)
     assert link is not None
-    assert link.apart
-    assert plain == link._replace(apart=False)
+    assert link.kept_apart
+    assert plain == link._replace(kept_apart=False)
     assert decoder.vxlan(HOST, message()) == plain
 
 

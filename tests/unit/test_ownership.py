@@ -81,7 +81,7 @@ def test_each_of_dockers_flags_is_needed(flag: VxlanFlag) -> None:
 
 @pytest.mark.parametrize("netns", [HOST, SANDBOX], ids=str)
 def test_a_device_created_in_another_namespace_is_foreign(netns: Netns) -> None:
-    device = leaked(identity(netns=netns))._replace(foreign_birth=True)
+    device = leaked(identity(netns=netns))._replace(born_elsewhere=True)
     assert why_foreign(device, PORT) is not None
 
 

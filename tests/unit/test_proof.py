@@ -22,7 +22,7 @@ from tests.builders import (
 from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, Idle
 from worker.kernel.model import Device, Identity, VethPair
 from worker.networks import Networks
-from worker.proof import JOIN_PAUSE_SECONDS, REJECTION_SECONDS, Found, RequestProver, Waits
+from worker.proof import JOIN_PAUSE_SECONDS, REJECTION_SECONDS, Finding, RequestProver, Waits
 
 GRACE, SANDBOX_GRACE, UNCLAIMED = 5.0, 8.0, 300.0
 OURS, OTHERS = UUID(int=1), UUID(int=2)
@@ -34,7 +34,7 @@ PAIR = VethPair("veth1234567", "veth89abcde", (11, 12))
 
 @dataclass
 class Clock:
-    """A `worker.proof.Clock`: everything has carried nothing for so many seconds."""
+    """A `worker.proof.Clock`: all devices have been idle for this time."""
 
     seconds: float | None = 60.0
     missed: float | None = None
@@ -71,13 +71,13 @@ def prove(
     device: Device = leaked(),  # noqa: B008 -- a value
     *,
     clock: Clock | None = None,
-    reading: SwarmReading | None = read(1.0),  # noqa: B008 -- a value
+    reading: SwarmReading = read(1.0),  # noqa: B008 -- a value
     rejections: Sequence[Rejection] = (),
     joins: Mapping[VethPair, float] | None = None,
     desired: Sequence[NetworkRef] = (),
     known: Sequence[NetworkRef] = (),
     waits: Waits = Waits(grace=GRACE, sandbox_grace=SANDBOX_GRACE, unclaimed=UNCLAIMED),  # noqa: B008
-) -> Found:
+) -> Finding:
     prover = RequestProver(
         clock=clock or Clock(),
         waits=waits,
@@ -96,14 +96,8 @@ def prove(
 @pytest.mark.parametrize("desired", [(), (network(),)], ids=["unwanted", "wanted"])
 def test_time_alone_proves_nothing(device: Device, desired: tuple[NetworkRef, ...]) -> None:
     clock = Clock(1e6)
-    assert prove(device, clock=clock, reading=None, desired=desired).proof is None
     for reading in (SwarmReading(), read(0.0, session=OTHERS), read(1e6 + 1)):
         assert prove(device, clock=clock, reading=reading, desired=desired).proof is None
-
-
-def test_a_request_that_says_nothing_of_a_reading_is_told_as_that() -> None:
-    found = prove(clock=Clock(1e6), reading=None)
-    assert "does not say when the Swarm was read (an older controller?)" in found.words
 
 
 def test_what_carried_something_at_the_last_look_is_not_proved() -> None:
@@ -117,17 +111,17 @@ def test_what_carried_something_at_the_last_look_is_not_proved() -> None:
 def test_a_rejection_after_it_went_idle_proves_it_dead_at_once(device: Device) -> None:
     clock = Clock(ATTEMPT_SECONDS + 0.5)
     found = prove(
-        device, clock=clock, desired=[network()], reading=None, rejections=[rejected(0.4)]
+        device, clock=clock, desired=[network()], reading=SwarmReading(), rejections=[rejected(0.4)]
     )
     assert found.proof is Proof.REJECTED
-    assert "task t000000000000000000000000 was rejected because of it at" in found.words
+    assert "task t000000000000000000000000 was rejected because of it at" in found.reason
 
 
 @pytest.mark.parametrize(
     ("clock", "rejection", "reason"),
     [
-        (Clock(5.0), rejected(5.0 - ATTEMPT_SECONDS), "known to carry nothing only since"),
-        (Clock(5.0), rejected(6.0), "known to carry nothing only since"),
+        (Clock(5.0), rejected(5.0 - ATTEMPT_SECONDS), "known to be idle only since"),
+        (Clock(5.0), rejected(6.0), "known to be idle only since"),
         (Clock(200.0), rejected(REJECTION_SECONDS + 1), "it is old"),
         (Clock(), rejected(-0.1), "dated in the future"),
         (Clock(), rejected(1.0, doubt="two subnets"), "two subnets"),
@@ -155,7 +149,7 @@ def test_a_rejection_that_may_be_about_something_else_proves_nothing(
 ) -> None:
     found = prove(clock=clock, desired=[network()], rejections=[rejection])
     assert found.proof is not Proof.REJECTED
-    assert reason in found.words
+    assert reason in found.reason
 
 
 def test_long_after_another_device_went_a_rejection_proves_again() -> None:
@@ -168,8 +162,8 @@ def test_long_after_another_device_went_a_rejection_proves_again() -> None:
 def test_a_rejection_because_of_another_vni_is_not_even_spoken_of() -> None:
     found = prove(desired=[network()], rejections=[rejected(1.0, vni=VNI + 1)])
     assert found.proof is None
-    assert "rejected because of it at" not in found.words
-    assert "proves nothing" not in found.words
+    assert "rejected because of it at" not in found.reason
+    assert "proves nothing" not in found.reason
 
 
 def test_where_two_networks_have_the_vni_a_rejection_proves_nothing() -> None:
@@ -179,7 +173,7 @@ def test_where_two_networks_have_the_vni_a_rejection_proves_nothing() -> None:
         rejections=[rejected(1.0)],
     )
     assert found.proof is None
-    assert f"two networks have VNI {VNI}" in found.words
+    assert f"two networks have VNI {VNI}" in found.reason
 
 
 def test_one_good_rejection_among_others_is_enough() -> None:
@@ -204,7 +198,7 @@ def test_in_a_sandbox_a_rejection_waits_for_a_join_that_may_be_its_own(
     found = prove(device, desired=[network()], rejections=[rejected(1.0)], joins={PAIR: seconds})
     assert (found.proof is Proof.REJECTED) is proved
     if not proved:
-        assert found.again is not None
+        assert found.recheck_after is not None
 
 
 @pytest.mark.parametrize(
@@ -218,13 +212,13 @@ def test_what_others_set_up_goes_by_a_rejection_and_by_nothing_else(device: Devi
     for desired in ([], [network()]):
         found = prove(device, clock=clock, desired=desired, reading=read(0.5))
         assert found.proof is None
-        assert "somebody else's software has set it up" in found.words
+        assert "set up by other software than Docker" in found.reason
 
 
 def test_a_rejection_of_a_device_that_went_idle_just_now_waits_for_half_a_second() -> None:
     found = prove(clock=Clock(0.3), desired=[network()], rejections=[rejected(0.05)])
     assert found.proof is None
-    assert found.again == pytest.approx(0.2)
+    assert found.recheck_after == pytest.approx(0.2)
     later = prove(clock=Clock(0.5), desired=[network()], rejections=[rejected(0.25)])
     assert later.proof is Proof.REJECTED
 
@@ -246,7 +240,7 @@ def test_what_the_swarm_does_not_want_goes_after_the_grace_period(
 ) -> None:
     found = prove(device, clock=Clock(seconds), reading=read(0.5))
     assert (found.proof is Proof.UNWANTED) is proved
-    assert found.again == (None if proved else pytest.approx(0.1))
+    assert found.recheck_after == (None if proved else pytest.approx(0.1))
 
 
 @pytest.mark.parametrize(
@@ -256,7 +250,7 @@ def test_what_the_swarm_does_not_want_goes_after_the_grace_period(
         (read(61.0), "has not been read for this node since", True),
         (read(1.0, session=OTHERS), "has not been read for this node since", True),
         (SwarmReading(ready_seconds=5.0), "has not been read for this node since", True),
-        (read(1.0, ready=None), "this node is not ready", True),
+        (read(1.0, ready=None), "reports this node not ready", True),
     ],
     ids=["as it went idle", "before that", "before a restart", "never", "not ready"],
 )
@@ -265,28 +259,32 @@ def test_a_word_of_the_swarm_that_may_be_of_before_proves_nothing(
 ) -> None:
     found = prove(clock=Clock(60.0), reading=reading)
     assert found.proof is None
-    assert reason in found.words
+    assert reason in found.reason
     assert found.wants_reading is wants
-    assert found.again is None, "when the Swarm was read, the controller asks again"
+    assert found.recheck_after is None, "when the Swarm was read, the controller asks again"
 
 
 def test_while_the_grace_period_lasts_the_reading_is_asked_for_already() -> None:
     found = prove(clock=Clock(1.0), reading=read(60.0))
-    assert (found.wants_reading, found.again) == (True, GRACE - 1.0)
+    assert (found.wants_reading, found.recheck_after) == (True, GRACE - 1.0)
 
 
 def test_while_a_join_is_under_way_nothing_is_unwanted() -> None:
     found = prove(joins={PAIR: 0.0})
     assert found.proof is None
-    assert "veth1234567, veth89abcde" in found.words
-    assert "ip link delete veth1234567" in found.words
-    assert found.again == JOIN_PAUSE_SECONDS
+    assert "veth1234567, veth89abcde" in found.reason
+    assert "ip link delete veth1234567" in found.reason
+    assert found.recheck_after == JOIN_PAUSE_SECONDS
 
 
 def test_a_join_that_lasts_is_looked_at_ever_more_seldom() -> None:
-    assert [prove(joins={PAIR: seconds}).again for seconds in (0.0, 5.0, 500.0)] == [0.2, 5.0, 60.0]
+    assert [prove(joins={PAIR: seconds}).recheck_after for seconds in (0.0, 5.0, 500.0)] == [
+        0.2,
+        5.0,
+        60.0,
+    ]
     other = VethPair("veth0000000", "veth1111111", (1, 2))
-    assert prove(joins={PAIR: 500.0, other: 2.0}).again == 2.0
+    assert prove(joins={PAIR: 500.0, other: 2.0}).recheck_after == 2.0
 
 
 def test_what_the_swarm_wants_here_is_not_unwanted() -> None:
@@ -312,8 +310,8 @@ def test_what_is_wanted_here_waits_for_minutes_of_a_ready_node(
 ) -> None:
     found = prove(clock=Clock(idle), reading=reading, desired=[network()])
     assert found.proof is None
-    assert (found.again, found.wants_reading) == (again, wants)
-    assert "network shop is wanted here" in found.words
+    assert (found.recheck_after, found.wants_reading) == (again, wants)
+    assert "network shop is wanted here" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -333,7 +331,7 @@ def test_what_nobody_takes_up_for_minutes_is_dead(
     desired = [network(ingress=ingress)]
     found = prove(device, clock=Clock(UNCLAIMED + 10), reading=read(1.0), desired=desired)
     assert (found.proof is Proof.UNCLAIMED) is proved
-    assert "network shop is wanted here" in found.words
+    assert "network shop is wanted here" in found.reason
     held = prove(
         device, clock=Clock(UNCLAIMED + 10), reading=read(1.0), desired=desired, joins={PAIR: 0.0}
     )
@@ -345,7 +343,7 @@ def test_that_can_be_switched_off() -> None:
         Waits(grace=GRACE, sandbox_grace=SANDBOX_GRACE, unclaimed=UNCLAIMED), unclaimed=0
     )
     found = prove(clock=Clock(1e6), reading=read(1.0), desired=[network()], waits=never)
-    assert (found.proof, found.again) == (None, None)
+    assert (found.proof, found.recheck_after) == (None, None)
 
 
 # Words.
@@ -364,7 +362,7 @@ def test_what_is_said_stays_the_same_while_nothing_happens() -> None:
             now=NOW + timedelta(seconds=10),
         )
         later = prover_later(leaked(), Networks.of([network()], [], PORT))
-        assert later.words == first.words
+        assert later.reason == first.reason
 
 
 class _Later(Clock):

@@ -223,7 +223,7 @@ def test_a_rejected_task_is_proof_at_once_and_is_told_with_its_facts(tmp_path: P
     node.seconds += ATTEMPT_SECONDS + 0.1
     told = [rejection(node.now)]
     node.seconds += 0.4
-    report = node.run(desired=[network()], rejections=told, reading=None)
+    report = node.run(desired=[network()], rejections=told, reading=SwarmReading())
     (device,) = report.devices
     assert (device.proof, device.removed, device.urgency) == (
         Proof.REJECTED,
@@ -318,15 +318,15 @@ def test_many_are_not_deleted_together_while_a_join_begins(tmp_path: Path) -> No
     assert not any(node.kernel.group_of(each.identity.ifindex) for each in node.kernel.devices())
 
 
-def test_a_request_of_an_older_controller_proves_nothing_and_the_report_says_so(
+def test_a_request_without_a_reading_proves_nothing_and_the_report_says_so(
     tmp_path: Path,
 ) -> None:
     node = WorkerNode(tmp_path, [leaked(), in_sandbox(endpoints=0, ifindex=8)])
     for _ in range(100):
         node.seconds += GRACE
-        report = node.run(reading=None)
+        report = node.run(reading=SwarmReading())
     assert node.kernel.hits == []
-    assert all("an older controller?" in each.reason for each in report.devices)
+    assert all("the Swarm has not been read for this node since then" in each.reason for each in report.devices)
 
 
 def test_what_is_waited_for_is_asked_of_the_controller(tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ def test_a_device_that_was_made_after_a_rejection_does_not_hold_its_vni(tmp_path
     node.seconds += 2
     node.kernel.put(in_sandbox(endpoints=1))
     (device,) = node.run(desired=[network()], rejections=[before]).devices
-    assert device.reason == in_sandbox(endpoints=1).carrying
+    assert device.reason == in_sandbox(endpoints=1).activity
 
 
 def test_a_device_that_replaced_a_dead_one_is_not_taken_for_a_rejection_written_late(
@@ -557,7 +557,7 @@ def test_the_controllers_budget_of_removals_is_kept(tmp_path: Path) -> None:
     report = node.run(max_removals=2)
     assert len(node.kernel.hits) == 2
     (limit,) = report.limitations
-    assert "2 orphan(s) left alone: the controller allows this node only 2 removal(s)" in limit
+    assert "2 orphan(s) left alone: the breaker allows this node 2 more removal(s)" in limit
     assert report.recheck_after is None, "asking again would find the budget used up"
     assert node.run(max_removals=0).outcome is Outcome.DONE
     assert len(node.kernel.hits) == 2

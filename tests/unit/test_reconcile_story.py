@@ -46,7 +46,7 @@ FOREIGN: dict[str, Callable[[Device], Device]] = {
         identity=device.identity._replace(name="vx-ffffff-n0fxr")
     ),
     "flags": lambda device: device._replace(flags=VxlanFlag.LEARNING),
-    "birth": lambda device: device._replace(foreign_birth=True),
+    "birth": lambda device: device._replace(born_elsewhere=True),
 }
 
 
@@ -134,7 +134,7 @@ class NodeStory(RuleBasedStateMachine):
         if device := self._any(data):
             self._put(
                 leaked(device.identity)._replace(
-                    flags=device.flags, foreign_birth=device.foreign_birth
+                    flags=device.flags, born_elsewhere=device.born_elsewhere
                 )
             )
 
@@ -402,7 +402,7 @@ class NodeStory(RuleBasedStateMachine):
         spared = {
             device.identity
             for device in self.node.kernel.devices()
-            if device.carrying is not None or why_foreign(device, PORT) is not None
+            if device.activity is not None or why_foreign(device, PORT) is not None
         }
         dead = len(self.node.kernel.devices()) - len(spared)
         self.node.outstay()

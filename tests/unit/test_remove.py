@@ -49,7 +49,7 @@ def changed(device: Device) -> Callable[[FakeKernel], None]:
         (IN_HOST, changed(IN_HOST._replace(master=2)), "it is enslaved"),
         (IN_HOST, changed(addressed(IN_HOST)), "it has the IP address(es) 192.0.2.1/24"),
         (IN_HOST, changed(IN_HOST._replace(flags=VxlanFlag(0))), "no longer Docker's"),
-        (IN_HOST, changed(IN_HOST._replace(foreign_birth=True)), "no longer Docker's"),
+        (IN_HOST, changed(IN_HOST._replace(born_elsewhere=True)), "no longer Docker's"),
         (IN_HOST, changed(leaked(identity(name="vx-mine"))), "the ifindex now belongs to"),
         (IN_HOST, changed(leaked(identity(vni=VNI + 1))), "the ifindex now belongs to"),
         (IN_HOST, changed(leaked(identity(port=8472))), "the ifindex now belongs to"),

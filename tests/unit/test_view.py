@@ -45,7 +45,7 @@ def test_any_identity_that_a_kernel_can_show_survives_the_wire(
     [
         (leaked(), "DOWN, no master, no address, VXLAN flags learning proxy l2miss l3miss"),
         (
-            addressed(leaked())._replace(up=True, flags=VxlanFlag(0), foreign_birth=True),
+            addressed(leaked())._replace(up=True, flags=VxlanFlag(0), born_elsewhere=True),
             (
                 "UP, no master, addresses 192.0.2.1/24, VXLAN flags none, "
                 "created in another namespace than the host's"
@@ -59,7 +59,7 @@ def test_any_identity_that_a_kernel_can_show_survives_the_wire(
             ),
         ),
         (
-            in_sandbox(endpoints=0)._replace(ipv6=True, apart=True),
+            in_sandbox(endpoints=0)._replace(ipv6=True, kept_apart=True),
             (
                 "UP, master ifindex 2, 0 endpoint(s) in its sandbox, "
                 "VXLAN flags learning proxy l2miss l3miss, IPv6 underlay, "
@@ -72,7 +72,7 @@ def test_the_evidence_is_told_in_words(device: Device, evidence: str) -> None:
     assert device.evidence == evidence
 
 
-@pytest.mark.parametrize("words", ["evidence", "carrying"])
+@pytest.mark.parametrize("words", ["evidence", "activity"])
 def test_of_many_ports_and_addresses_some_are_named_and_the_rest_counted(words: str) -> None:
     crowded = getattr(in_sandbox(endpoints=8), words)
     assert "veth3, veth4 and 3 more" in crowded
@@ -135,7 +135,7 @@ def test_what_others_set_up_to_no_purpose_is_told_from_what_is_in_use(
     device: Device, expected: bool
 ) -> None:
     assert device.set_up_by_others is expected
-    assert not expected or device.carrying is not None, "it carries something all the same"
+    assert not expected or device.activity is not None, "it carries something all the same"
 
 
 def test_an_identity_is_told_in_words() -> None:

@@ -1,5 +1,5 @@
 """The kernel of a node, as the worker asks it.
 
-`model` (what a look shows), `api` (what is asked of any kernel), `rtnetlink` (the real one), `socket`
-(netlink framing) and `linkmsg` (decoding link messages).
+`model` (what a look shows), `api` (the port: what is asked of any kernel), `rtnetlink` (the real one),
+`requests` (encoding its requests), `linkmsg` (decoding its messages) and `socket` (netlink framing).
 """

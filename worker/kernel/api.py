@@ -3,12 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from worker.kernel.model import (
-    Device,
-    Netns,
-    VethPair,
-    View,
-)
+from worker.kernel.model import Device, Netns, VethPair, View
 
 
 class KernelError(Exception):
@@ -49,25 +44,25 @@ class Kernel(Protocol):
         """List every VXLAN device with its evidence.
 
         Raises:
-            KernelError: the list could not be read whole; there is no partial view of a place.
+            KernelError: the list could not be read whole; there is no partial view of a namespace.
         """
 
     def look_at(self, netns: Netns) -> tuple[Device, ...]:
-        """List the VXLAN devices of one place; none when the place is gone.
+        """List the VXLAN devices of a namespace; none when it is gone.
 
         Raises:
             KernelError: the list could not be read whole.
         """
 
     def read(self, netns: Netns, ifindex: int) -> Device | None:
-        """Read one device afresh; None when there is no VXLAN device of that index in that place.
+        """Read a device afresh; None when that namespace has no VXLAN device with that index.
 
         Raises:
             KernelError: it could not be read.
         """
 
     def joins_under_way(self) -> tuple[VethPair, ...]:
-        """List the veth pairs that may be those of a container which is joining a network.
+        """List the veth pairs that may be those of a container that is joining a network.
 
         Docker makes a pair in the host namespace before it moves one end into the network's sandbox
         (moby libnetwork/drivers/overlay: `createVethPair` in joinleave.go). So here are pairs with both
@@ -79,7 +74,7 @@ class Kernel(Protocol):
         """
 
     def sandbox_files(self) -> Mapping[int, str]:
-        """The nsids of peer namespaces with a file in Docker's directories, and the path of each file.
+        """Map the nsids of peer namespaces with a file in Docker's directories to the file's path.
 
         Docker mounts each sandbox's namespace there. A directory or a file that is missing, or that
         this process may not open, is left out.
@@ -108,7 +103,7 @@ class Kernel(Protocol):
         """
 
     def group_members(self, group: int) -> frozenset[int]:
-        """The ifindexes of all devices, of whatever kind, in a link group of the host namespace.
+        """List the ifindexes of all devices of any kind in a link group of the host namespace.
 
         Raises:
             KernelError: the list could not be read whole.

@@ -1,4 +1,4 @@
-"""Decoding link messages, and fast: a node with thousands of leaked devices is looked at in no time.
+"""Decoding rtnetlink messages: links (fast, for nodes with thousands of devices), addresses, nsids.
 
 A link message has some seventy attributes, of which few matter. Walking them in Python costs more than
 all the kernel's work. But the kernel writes the same attributes in the same order for every device of a
@@ -14,6 +14,7 @@ tells, which a kernel shows from 6.18 on (IFLA_HEADROOM): room for an IPv6 heade
 """
 
 import errno
+import socket
 import struct
 from collections import defaultdict
 from typing import Final, NamedTuple
@@ -67,6 +68,12 @@ _HEADROOM_OVER_IPV6: Final = 14 + 40 + 8 + 8 + 14
 _IFINFOMSG: Final = struct.Struct("=BxHiII")
 """struct ifinfomsg: family, type, index, flags, change."""
 
+_IFADDRMSG: Final = struct.Struct("=BBBBi")
+"""struct ifaddrmsg: family, prefix length, flags, scope, ifindex."""
+
+_IFA_ADDRESS: Final = 1
+_IFA_LOCAL: Final = 2
+_NETNSA_NSID: Final = 1
 _U32: Final = struct.Struct("=I")
 _S32: Final = struct.Struct("=i")
 _U16: Final = struct.Struct("=H")
@@ -93,7 +100,7 @@ class Link(NamedTuple):
     Attributes:
         birth: the nsid of its creation namespace as the asker sees it; None where it is at home.
         ipv6: see `Device.ipv6`.
-        apart: see `Device.apart`.
+        kept_apart: see `Device.kept_apart`.
     """
 
     identity: Identity
@@ -102,7 +109,7 @@ class Link(NamedTuple):
     flags: VxlanFlag
     birth: int | None
     ipv6: bool
-    apart: bool
+    kept_apart: bool
 
 
 class BridgePort(NamedTuple):
@@ -129,14 +136,14 @@ class VethEnd(NamedTuple):
 class _Shape(NamedTuple):
     """Where everything is in messages that, under `mask`, are `common`.
 
-    `ipv6` and `apart` follow from what they have in common. The other fields are offsets into the
+    `ipv6` and `kept_apart` follow from what they have in common. The other fields are offsets into the
     message; None for an attribute that this shape lacks.
     """
 
     mask: int
     common: int
     ipv6: bool
-    apart: bool
+    kept_apart: bool
     name: tuple[int, int]
     vni: int
     port: int
@@ -185,7 +192,7 @@ class LinkDecoder:
             ],
             _optional(body, shape.birth),
             shape.ipv6,
-            shape.apart,
+            shape.kept_apart,
         )
 
     def _shape(self, body: bytes) -> _Shape | None:
@@ -245,6 +252,29 @@ def decode_group(body: bytes) -> tuple[int, int]:
     where = _netns_of(_attributes(body), IFLA_GROUP, 4)
     group = 0 if where is None else _U32.unpack_from(body, where)[0]
     return _IFINFOMSG.unpack_from(body)[2], group
+
+
+def decode_address(body: bytes) -> tuple[int, str]:
+    """Return the ifindex, and the address with prefix length, of an address message.
+
+    Raises:
+        NetlinkError: it is malformed.
+    """
+    family, prefix, _, _, ifindex = _IFADDRMSG.unpack_from(body)
+    found = attributes(body, _IFADDRMSG.size, len(body))
+    # Where an address has a peer, IFA_ADDRESS is the peer's (linux/if_addr.h).
+    where = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS) or (0, 0)
+    try:
+        return ifindex, f"{socket.inet_ntop(family, body[slice(*where)])}/{prefix}"
+    except (ValueError, OSError) as error:
+        raise NetlinkError(errno.EBADMSG, f"an invalid address: {error}") from error
+
+
+def decode_nsid(body: bytes) -> int | None:
+    """Return the nsid of a namespace message (struct rtgenmsg, padded to four bytes); None for "none"."""
+    where = attributes(body, 4, len(body)).get(_NETNSA_NSID)
+    nsid = None if where is None else _optional(body, where[0])
+    return None if nsid is None or nsid < 0 else nsid
 
 
 def _attributes(body: bytes) -> Attributes:

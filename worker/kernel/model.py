@@ -1,4 +1,4 @@
-"""What a look at the kernel shows: places, identities, devices. Values only, no I/O."""
+"""What a look at the kernel shows: namespaces, identities, devices. Values only, no I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Netns(NamedTuple):
 HOST = Netns()
 
 _MAX_NAMES: Final = 5
-"""How many ports or addresses of one device are named in words; of more it is said how many."""
+"""Maximum number of ports or addresses of a device that a text names; more are counted."""
 
 
 class VxlanFlag(Flag):
@@ -57,7 +57,7 @@ class Identity(NamedTuple):
     port: int
 
     def message(self) -> DeviceIdentity:
-        """The same as it crosses the wire."""
+        """Return it as a message."""
         return DeviceIdentity(
             netns=str(self.netns),
             ifindex=self.ifindex,
@@ -68,7 +68,7 @@ class Identity(NamedTuple):
 
     @classmethod
     def of(cls, message: DeviceIdentity) -> Self:
-        """From how it crosses the wire."""
+        """Read it from a message."""
         return cls(
             Netns.parse(message.netns), message.ifindex, message.name, message.vni, message.port
         )
@@ -86,10 +86,10 @@ class Device(NamedTuple):
         master: ifindex of the bridge it is enslaved to, or None.
         addressed: whether it has an IP address; only known in the host namespace.
         flags: those of the VXLAN flags that are set and that Docker's driver would set.
-        foreign_birth: whether it was created in a namespace other than the host's; its VNI then
+        born_elsewhere: whether it was created in a namespace other than the host's; its VNI then
             blocks nobody here.
-        endpoints: how many ports other than VXLAN devices its bridge has; if none, the other bridges of its
-            sandbox. They count as well: a network's second subnet has a device also where it has no
+        endpoints: the number of ports of its bridge that are no VXLAN devices; if 0, of the other bridges of
+            its sandbox. They count as well: a network's second subnet has a device also where it has no
             container, for packets to its peers on other nodes (moby peerdb.go).
         ports: the names of these ports.
         addresses: its IP addresses with prefix length, as in `192.0.2.1/24`; only known in the host
@@ -97,7 +97,7 @@ class Device(NamedTuple):
         ipv6: whether its underlay is IPv6. The kernel keeps IPv4 and IPv6 devices of one VNI and UDP
             port apart. True is certain. False may mean that a kernel before 6.18 does not show it
             (`worker.kernel.linkmsg`).
-        apart: whether its receive flags keep it apart from Docker's devices: both may have one VNI and
+        kept_apart: whether its receive flags keep it apart from Docker's devices: both may have one VNI and
             UDP port. They cannot both be UP, though: the UDP port has room for one kind of flags.
     """
 
@@ -106,23 +106,23 @@ class Device(NamedTuple):
     master: int | None
     addressed: bool
     flags: VxlanFlag
-    foreign_birth: bool
+    born_elsewhere: bool
     endpoints: int
     ports: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     ipv6: bool = False
-    apart: bool = False
+    kept_apart: bool = False
 
     @property
     def only_link_local(self) -> bool:
-        """Whether it has addresses, and all are such as come by themselves (fe80::/10, 169.254.0.0/16)."""
+        """Whether it has addresses, and all are link-local (fe80::/10, 169.254.0.0/16)."""
         return bool(self.addresses) and all(
             ip_interface(address).is_link_local for address in self.addresses
         )
 
     @property
     def set_up_by_others(self) -> bool:
-        """Whether it is one of the host namespace that was set UP or addressed, but to no purpose.
+        """Whether it is in the host namespace, and was set UP or addressed, but to no purpose.
 
         NetworkManager (`unmanaged-devices=none`) and systemd-networkd set UP whatever appears there,
         and it gets a link-local address. Docker never does so without a master.
@@ -134,11 +134,11 @@ class Device(NamedTuple):
     @property
     def looks_dead(self) -> bool:
         """Whether it does nothing for any dockerd: that alone proves nothing (`worker.proof`)."""
-        return self.carrying is None or self.set_up_by_others
+        return self.activity is None or self.set_up_by_others
 
     @property
-    def carrying(self) -> str | None:
-        """What shows that the device is alive, in words; None when it carries nothing.
+    def activity(self) -> str | None:
+        """The sign that the device is in use, as text; None when it is idle.
 
         In the host namespace Docker's device is DOWN, without master and address, for the
         milliseconds of a create or delete, and for ever when it leaked. In a sandbox it is UP and
@@ -157,9 +157,9 @@ class Device(NamedTuple):
 
     @property
     def evidence(self) -> str:
-        """The kernel's facts, in words, for a person to check."""
+        """The kernel's facts, as text, for a person to check."""
         facts = [
-            f"{'UP' if self.up else 'DOWN'}",
+            "UP" if self.up else "DOWN",
             "no master" if self.master is None else f"master ifindex {self.master}",
         ]
         if self.identity.netns.is_host:
@@ -169,11 +169,11 @@ class Device(NamedTuple):
             facts.append(f"{self.endpoints} endpoint(s) in its sandbox{names}")
         flags = [str(flag.name).lower() for flag in self.flags]
         facts.append(f"VXLAN flags {' '.join(flags) or 'none'}")
-        if self.foreign_birth:
+        if self.born_elsewhere:
             facts.append("created in another namespace than the host's")
         if self.ipv6:
             facts.append("IPv6 underlay")
-        if self.apart:
+        if self.kept_apart:
             facts.append("receive flags that Docker does not set")
         return ", ".join(facts)
 
@@ -191,8 +191,8 @@ class View:
     """One full look at a node.
 
     Attributes:
-        devices: every VXLAN device in every place that was looked at.
-        limits: what could not be looked at, in words; empty when everything was.
+        devices: every VXLAN device in every namespace that was looked at.
+        limitations: what could not be looked at, as text; empty when everything was.
     """
 
     devices: tuple[Device, ...]

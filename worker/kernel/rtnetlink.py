@@ -1,4 +1,4 @@
-"""The kernel's VXLAN devices over rtnetlink: look, read one again, delete. The only pyroute2 importer.
+"""The kernel's VXLAN devices over rtnetlink: look, read one again, delete.
 
 What the kernel does, once, for the whole package:
 
@@ -19,56 +19,24 @@ What the kernel does, once, for the whole package:
 import errno
 import os
 import re
-import socket
-import struct
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from functools import lru_cache
 from pathlib import Path
 from typing import Final, Self
 
-from pyroute2.netlink import nlmsg
-from pyroute2.netlink.rtnl import (
-    RTM_DELLINK,
-    RTM_GETADDR,
-    RTM_GETLINK,
-    RTM_GETNSID,
-    RTM_SETLINK,
-)
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
-
-from worker.kernel.api import (
-    GoneError,
-    KernelError,
-    NotPermittedError,
-    UnansweredError,
-)
+from worker.kernel import requests
+from worker.kernel.api import GoneError, KernelError, NotPermittedError, UnansweredError
 from worker.kernel.linkmsg import (
     LinkDecoder,
+    decode_address,
     decode_group,
+    decode_nsid,
     decode_port,
     decode_veth,
 )
-from worker.kernel.model import (
-    HOST,
-    Device,
-    Netns,
-    VethPair,
-    View,
-)
-from worker.kernel.socket import (
-    NETLINK_GET_STRICT_CHK,
-    NLM_F_ACK,
-    NLM_F_DUMP,
-    NLM_F_REQUEST,
-    NetlinkError,
-    NetlinkSocket,
-    NoAnswerError,
-    attributes,
-)
+from worker.kernel.model import HOST, Device, Netns, VethPair, View
+from worker.kernel.socket import NETLINK_GET_STRICT_CHK, NetlinkError, NetlinkSocket, NoAnswerError
 
 SANDBOX_DIRECTORIES: Final = (
     Path("/run/docker/netns"),
@@ -79,17 +47,6 @@ SANDBOX_DIRECTORIES: Final = (
 
 _DOCKERS_VETH: Final = re.compile(r"veth[0-9a-f]{7}")
 """moby libnetwork/netutils: `GenerateIfaceName`, with the overlay driver's `vethPrefix` and `vethLen`."""
-
-_NO_SUCH_IFINDEX: Final = 2**31 - 1
-_NETNSA_NSID: Final = 1
-_RTEXT_FILTER_SKIP_STATS: Final = 1 << 3
-
-_IFADDRMSG: Final = struct.Struct("=BBBBi")
-"""struct ifaddrmsg: family, prefix length, flags, scope, ifindex."""
-
-_IFA_ADDRESS: Final = 1
-_IFA_LOCAL: Final = 2
-_S32: Final = struct.Struct("=i")
 
 _TOO_OLD: Final = (
     "this kernel is older than 4.20 and shows only the host namespace: "
@@ -156,11 +113,8 @@ class RouteNetlink:
 
     def check_capability(self) -> None:
         """See `Kernel.check_capability`."""
-        # A change of a device that cannot exist: the kernel looks at the capability first.
-        message = ifinfmsg()
-        message["index"] = _NO_SUCH_IFINDEX
         try:
-            self._netlink.request(_encoded(message, RTM_SETLINK, NLM_F_ACK))
+            self._netlink.request(requests.change_nothing())
         except NetlinkError as error:
             if _is_answer(error, _NO_SUCH_DEVICE):
                 return
@@ -180,11 +134,8 @@ class RouteNetlink:
 
     def read(self, netns: Netns, ifindex: int) -> Device | None:
         """See `Kernel.read`."""
-        message = ifinfmsg()
-        message["index"] = ifindex
-        message["attrs"] = _target(netns)
         try:
-            answers = self._netlink.request(_encoded(message, RTM_GETLINK, NLM_F_ACK))
+            answers = self._netlink.request(requests.get_link(netns, ifindex))
             devices = self._decoded(netns, (body for _, body in answers))
         except NetlinkError as error:
             if _is_answer(error, _NO_SUCH_DEVICE) or _is_gone(netns, error):
@@ -204,7 +155,7 @@ class RouteNetlink:
     def joins_under_way(self) -> tuple[VethPair, ...]:
         """See `Kernel.joins_under_way`."""
         try:
-            answers = self._netlink.dump(_veth_dump())
+            answers = self._netlink.dump(requests.dump_veth())
             ends = [end for _, body in answers if (end := decode_veth(body)) is not None]
         except NetlinkError as error:
             raise _translated(error, "listing the veth pairs") from error
@@ -237,11 +188,8 @@ class RouteNetlink:
 
     def delete(self, netns: Netns, ifindex: int) -> None:
         """See `Kernel.delete`."""
-        message = ifinfmsg()
-        message["index"] = ifindex
-        message["attrs"] = _target(netns)
         try:
-            self._netlink.request(_encoded(message, RTM_DELLINK, NLM_F_ACK))
+            self._netlink.request(requests.delete_link(netns, ifindex))
         except NetlinkError as error:
             if _is_gone(netns, error):
                 raise GoneError(errno.ENODEV, f"there is no such device in {netns}") from error
@@ -249,31 +197,24 @@ class RouteNetlink:
 
     def set_group(self, ifindex: int, group: int) -> None:
         """See `Kernel.set_group`."""
-        message = ifinfmsg()
-        message["index"] = ifindex
-        message["attrs"] = [["IFLA_GROUP", group]]
         try:
-            self._netlink.request(_encoded(message, RTM_SETLINK, NLM_F_ACK))
+            self._netlink.request(requests.set_group(ifindex, group))
         except NetlinkError as error:
             raise _translated(error, f"grouping the device with ifindex {ifindex}") from error
 
     def group_members(self, group: int) -> frozenset[int]:
         """See `Kernel.group_members`."""
-        message = ifinfmsg()
-        message["attrs"] = _without_statistics(HOST)
         try:
-            answers = self._netlink.dump(_encoded(message, RTM_GETLINK, NLM_F_DUMP))
+            answers = self._netlink.dump(requests.dump_host())
             links = [decode_group(body) for _, body in answers]
         except NetlinkError as error:
             raise _translated(error, "listing the devices of the host namespace") from error
-        return frozenset(ifindex for ifindex, its_group in links if its_group == group)
+        return frozenset(ifindex for ifindex, in_group in links if in_group == group)
 
     def delete_group(self, group: int) -> None:
         """See `Kernel.delete_group`."""
-        message = ifinfmsg()
-        message["attrs"] = [["IFLA_GROUP", group]]
         try:
-            self._netlink.request(_encoded(message, RTM_DELLINK, NLM_F_ACK))
+            self._netlink.request(requests.delete_group(group))
         except NetlinkError as error:
             raise _translated(error, f"deleting link group {group}") from error
 
@@ -301,8 +242,8 @@ class RouteNetlink:
         if self._limits:
             return []
         namespaces = []
-        for _, body in self._netlink.dump(_nsid_dump()):
-            nsid = _nsid(body)
+        for _, body in self._netlink.dump(requests.dump_nsids()):
+            nsid = decode_nsid(body)
             # The host may have a number for itself; its devices are listed already.
             if nsid is not None and nsid != self._own_nsid():
                 namespaces.append(Netns(nsid))
@@ -315,10 +256,8 @@ class RouteNetlink:
         from then on it stays.
         """
         if self._own is None:
-            message = nsidmsg()
-            message["attrs"] = [["NETNSA_PID", os.getpid()]]
-            for _, body in self._netlink.request(_encoded(message, RTM_GETNSID, NLM_F_ACK)):
-                self._own = _nsid(body)
+            for _, body in self._netlink.request(requests.get_nsid("NETNSA_PID", os.getpid())):
+                self._own = decode_nsid(body)
         return self._own
 
     def _files(self) -> Iterator[Path]:
@@ -336,20 +275,19 @@ class RouteNetlink:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError:
             return None
-        message = nsidmsg()
-        message["attrs"] = [["NETNSA_FD", descriptor]]
         try:
-            answers = self._netlink.request(_encoded(message, RTM_GETNSID, NLM_F_ACK))
+            answers = self._netlink.request(requests.get_nsid("NETNSA_FD", descriptor))
         except NetlinkError as error:
             if _is_answer(error, _NO_NAMESPACE):
                 return None
             raise
         finally:
             os.close(descriptor)
-        return next((_nsid(body) for _, body in answers), None)
+        return next((decode_nsid(body) for _, body in answers), None)
 
     def _devices(self, netns: Netns) -> list[Device]:
-        return self._decoded(netns, (body for _, body in self._netlink.dump(_link_dump(netns))))
+        answers = self._netlink.dump(requests.dump_vxlan(netns))
+        return self._decoded(netns, (body for _, body in answers))
 
     def _decoded(self, netns: Netns, bodies: Iterable[bytes]) -> list[Device]:
         """Decode what is VXLAN, and gather the rest of the evidence for it."""
@@ -364,8 +302,8 @@ class RouteNetlink:
         else:
             for bridge in {link.master for link in links}:
                 # Mostly its own bridge has some: then nobody need look at the others.
-                own = () if bridge is None else self._ports(_port_dump(netns, bridge))
-                ports[bridge] = own or self._ports(_all_links_dump(netns))
+                own = () if bridge is None else self._ports(requests.dump_ports(netns, bridge))
+                ports[bridge] = own or self._ports(requests.dump_sandbox(netns))
         return [
             Device(
                 identity=link.identity,
@@ -373,12 +311,12 @@ class RouteNetlink:
                 master=link.master,
                 addressed=link.identity.ifindex in addresses,
                 flags=link.flags,
-                foreign_birth=self._is_foreign(netns, link.birth),
+                born_elsewhere=self._is_foreign(netns, link.birth),
                 endpoints=len(ports.get(link.master, ())),
                 ports=ports.get(link.master, ()),
                 addresses=addresses.get(link.identity.ifindex, ()),
                 ipv6=link.ipv6,
-                apart=link.apart,
+                kept_apart=link.kept_apart,
             )
             for link in links
         ]
@@ -395,37 +333,16 @@ class RouteNetlink:
     def _addresses(self, ifindexes: Set[int]) -> Mapping[int, tuple[str, ...]]:
         """The IP addresses of these devices of the host namespace, where they have any."""
         found: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
-        for _, body in self._netlink.dump(_address_dump()):
-            ifindex = _IFADDRMSG.unpack_from(body)[4]
+        for _, body in self._netlink.dump(requests.dump_addresses()):
+            ifindex, address = decode_address(body)
             if ifindex in ifindexes:
-                found[ifindex] += (_address(body),)
+                found[ifindex] += (address,)
         return found
 
     def _ports(self, dump: bytes) -> tuple[str, ...]:
         """The names of ports, of whatever bridges, that are something other than a VXLAN device."""
         ports = [decode_port(body) for _, body in self._netlink.dump(dump)]
         return tuple(port.name for port in ports if port.master is not None and not port.is_vxlan)
-
-
-def _address(body: bytes) -> str:
-    """The address and prefix length in a struct ifaddrmsg with attributes."""
-    family, prefix, *_ = _IFADDRMSG.unpack_from(body)
-    found = attributes(body, _IFADDRMSG.size, len(body))
-    # Where an address has a peer, IFA_ADDRESS is the peer's (linux/if_addr.h).
-    where = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS) or (0, 0)
-    try:
-        return f"{socket.inet_ntop(family, body[slice(*where)])}/{prefix}"
-    except (ValueError, OSError) as error:
-        raise NetlinkError(errno.EBADMSG, f"an address that is none: {error}") from error
-
-
-def _nsid(body: bytes) -> int | None:
-    """The nsid in a struct rtgenmsg (one byte, padded to four) with attributes; None for "none"."""
-    where = attributes(body, 4, len(body)).get(_NETNSA_NSID)
-    if where is None:
-        return None
-    nsid: int = _S32.unpack_from(body, where[0])[0]
-    return None if nsid < 0 else nsid
 
 
 def _is_gone(netns: Netns, error: NetlinkError) -> bool:
@@ -435,75 +352,6 @@ def _is_gone(netns: Netns, error: NetlinkError) -> bool:
 def _is_answer(error: NetlinkError, codes: Set[int]) -> bool:
     """Whether the kernel answered with one of these error numbers."""
     return error.errno in codes and not isinstance(error, NoAnswerError)
-
-
-def _target(netns: Netns) -> list[list[object]]:
-    return [] if netns.nsid is None else [["IFLA_IF_NETNSID", netns.nsid]]
-
-
-def _without_statistics(netns: Netns) -> list[list[object]]:
-    """Spares the kernel the statistics of many devices.
-
-    Not for a peer: given any mask, the kernel first sizes up every device of *our* namespace
-    (rtnl_calcit, net/core/rtnetlink.c), and a sandbox has three devices where a host has hundreds.
-    """
-    return [["IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS]] if netns.is_host else []
-
-
-@lru_cache(maxsize=4096)
-def _link_dump(netns: Netns) -> bytes:
-    """All VXLAN devices of a place; the kernel filters by kind."""
-    message = ifinfmsg()
-    message["attrs"] = [
-        *_without_statistics(netns),
-        ["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", "vxlan"]]}],
-        *_target(netns),
-    ]
-    return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
-
-
-@lru_cache(maxsize=4096)
-def _port_dump(netns: Netns, bridge: int) -> bytes:
-    """All ports of a bridge; the kernel filters by master."""
-    message = ifinfmsg()
-    message["attrs"] = [["IFLA_MASTER", bridge], *_target(netns)]
-    return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
-
-
-@lru_cache(maxsize=4096)
-def _all_links_dump(netns: Netns) -> bytes:
-    """All links of a sandbox, which has a few."""
-    message = ifinfmsg()
-    message["attrs"] = _target(netns)
-    return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
-
-
-@lru_cache(maxsize=1)
-def _veth_dump() -> bytes:
-    """All veth devices of the host namespace; the kernel filters by kind."""
-    message = ifinfmsg()
-    message["attrs"] = [
-        *_without_statistics(HOST),
-        ["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", "veth"]]}],
-    ]
-    return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
-
-
-@lru_cache(maxsize=1)
-def _nsid_dump() -> bytes:
-    return _encoded(nsidmsg(), RTM_GETNSID, NLM_F_DUMP)
-
-
-@lru_cache(maxsize=1)
-def _address_dump() -> bytes:
-    return _encoded(ifaddrmsg(), RTM_GETADDR, NLM_F_DUMP)
-
-
-def _encoded(message: nlmsg, kind: int, flags: int) -> bytes:
-    message["header"]["type"] = kind
-    message["header"]["flags"] = NLM_F_REQUEST | flags
-    message.encode()
-    return bytes(message.data)
 
 
 def _translated(error: NetlinkError, doing: str) -> KernelError:

@@ -1,0 +1,121 @@
+"""What `vxlan-worker scan` prints: the table, JSON, its record of removals, and its progress."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Self
+
+from contract.runtime.text import printable
+from worker.journal import Record
+from worker.judge import Judgement
+from worker.kernel.model import Identity, View
+
+_MAX_NAMES: Final = 3
+_COLUMNS: Final = ("DEVICE", "NETNS", "VNI", "PORT", "STATE", "NETWORK", "VERDICT", "REASON")
+
+
+class Screen:
+    """A `Recorder` that prints removals to standard error."""
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Print the records."""
+        for record in records:
+            line = f"{record.stage}: {record.identity}: {record.reason}"
+            sys.stderr.write(printable(line) + "\n")
+        sys.stderr.flush()
+
+
+class Progress:
+    """A line about what a scan waits for, on a terminal; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._shown = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+    def show(self, devices: Sequence[Identity], left: float) -> None:
+        """Show these devices, and the seconds left."""
+        if not sys.stderr.isatty():
+            return
+        names = ", ".join(f"{each.name} in {each.netns}" for each in devices[:_MAX_NAMES])
+        more = len(devices) - _MAX_NAMES
+        sys.stderr.write(
+            f"\r\033[Kwaiting up to {left:.0f} s more, to rule out a join: {printable(names)}"
+            + (f" and {more} more" if more > 0 else "")
+        )
+        sys.stderr.flush()
+        self._shown = True
+
+
+def describe(judgement: Judgement, removed: bool, files: Mapping[int, str]) -> dict[str, object]:
+    """Describe a device, as JSON; the names are a promise to scripts.
+
+    Args:
+        judgement: on it.
+        removed: whether it is gone.
+        files: nsid to the file of the namespace, where one can be seen.
+    """
+    identity = judgement.device.identity
+    network = judgement.network
+    return {
+        "device": identity.name,
+        "ifindex": identity.ifindex,
+        "netns": str(identity.netns),
+        "netns_file": None if identity.netns.nsid is None else files.get(identity.netns.nsid),
+        "vni": identity.vni,
+        "port": identity.port,
+        "state": "UP" if judgement.device.up else "DOWN",
+        "network": None if network is None else network.name,
+        "network_id": None if network is None else network.id,
+        "verdict": judgement.verdict.value,
+        "removed": removed,
+        "reason": judgement.reason,
+        "evidence": judgement.device.evidence,
+    }
+
+
+def print_json(view: View, rows: Sequence[Mapping[str, object]]) -> None:
+    """Print devices and limitations to standard output."""
+    json.dump({"devices": rows, "limitations": view.limitations}, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def print_table(view: View, rows: Sequence[Mapping[str, object]]) -> None:
+    """Print limitations and devices to standard output."""
+    for limitation in view.limitations:
+        sys.stdout.write(f"Attention: {limitation}\n")
+    if not rows:
+        sys.stdout.write("This node has no VXLAN devices.\n")
+        return
+    cells = [_COLUMNS] + [
+        tuple(
+            printable(str(cell))
+            for cell in (
+                row["device"],
+                _netns(row),
+                row["vni"],
+                row["port"],
+                row["state"],
+                row["network"] or "-",
+                "removed" if row["removed"] else row["verdict"],
+                row["reason"],
+            )
+        )
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        sys.stdout.write("  ".join(padded).rstrip() + "\n")
+
+
+def _netns(row: Mapping[str, object]) -> str:
+    """The netns of a device, with the file by which a person can enter it."""
+    file = row["netns_file"]
+    return str(row["netns"]) if file is None else f"{row['netns']} ({file})"
