@@ -35,15 +35,10 @@ from sqlalchemy.orm import Session
 from contract.messages import DeviceIdentity
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.audit.chain import CHAINED, START, ChainPosition, ChainRow, link, plain
+from controller.db.audit_models import AuditHead, AuditRow
 from controller.db.engine import AT_ONCE
-from controller.db.models import (
-    AuditHead,
-    AuditRow,
-    Base,
-    Network,
-    Node,
-    UtcDateTime,
-)
+from controller.db.models import Network, Node
+from controller.db.types import Base, UtcDateTime
 
 _TABLE: Final = Base.metadata.tables[AuditRow.__tablename__]
 _UUID_PARTS: Final = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))

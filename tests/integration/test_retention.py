@@ -18,8 +18,8 @@ from controller.audit.chain import START, ChainPosition, Fault, Finding
 from controller.audit.export import PrunedError, export
 from controller.audit.maintenance import Maintenance
 from controller.audit.retention import AuditRetention
+from controller.db.audit_models import AuditAnchor
 from controller.db.engine import Database
-from controller.db.models import AuditAnchor
 from tests.fake_clock import START as NOW
 from tests.fake_clock import Clock
 from tests.stored import audit as rows_of

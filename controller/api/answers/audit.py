@@ -9,7 +9,7 @@ from controller.api.answers.base import Answer
 from controller.api.answers.runs import RunAnswer
 from controller.audit.queries.counts import Counts
 from controller.audit.queries.timeline import Timeline
-from controller.db.models import AuditRow
+from controller.db.audit_models import AuditRow
 
 
 class AuditAnswer(Answer):

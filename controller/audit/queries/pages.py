@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Select, func, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage, Urgency, Verdict
-from controller.db.models import AuditRow
+from controller.db.audit_models import AuditRow
 from controller.db.states import CONTROLLER
 
 EXAMINED: Final = 20_000
