@@ -9,8 +9,8 @@ from uuid import uuid4
 from sqlalchemy import insert
 
 from contract.verdicts import Stage, Urgency, Verdict
+from controller.db.audit_models import AuditRow
 from controller.db.engine import Database
-from controller.db.models import AuditRow
 from tests.fake_clock import START
 from tests.fake_swarm import swarm_id
 

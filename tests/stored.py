@@ -9,16 +9,11 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, event, select, text
 from sqlalchemy.orm import Session
 
+from controller.db.audit_models import AuditRow
 from controller.db.engine import Database
-from controller.db.models import (
-    AuditRow,
-    Base,
-    Device,
-    DueNode,
-    Node,
-    Run,
-)
+from controller.db.models import Device, DueNode, Node, Run
 from controller.db.states import RunState
+from controller.db.types import Base
 from controller.swarm.desired import PackedAttachments, desired_state
 from controller.swarm.store import store_attachments, store_cluster, store_networks, store_nodes
 from controller.workqueue import queue

@@ -58,7 +58,7 @@ def routes(context: Context) -> APIRouter:
     def row(id: Annotated[int, Path(ge=1, lt=2**63)]) -> AuditAnswer:  # noqa: A002
         """One row."""
         with database.read() as session:
-            return AuditAnswer.of(timeline.row(session, id))
+            return AuditAnswer.model_validate(timeline.row(session, id))
 
     @router.get("/{id}/timeline")
     def run_timeline(

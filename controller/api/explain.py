@@ -51,7 +51,7 @@ def routes(context: Context) -> APIRouter:
                 meaning=found.meaning,
                 nodes=[NamedAnswer(id=each.id, name=each.hostname) for each in found.nodes],
                 networks=[NamedAnswer(id=each.id, name=each.name) for each in found.networks],
-                lately=[AuditAnswer.of(row) for row in found.lately],
+                lately=[AuditAnswer.model_validate(row) for row in found.lately],
                 now=[DeviceAnswer.of(*each) for each in found.now],
                 advice=list(found.advice),
             )

@@ -9,7 +9,7 @@ nobody who holds it waits for anybody, and it is held for no longer than a commi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import reduce
 from typing import Any, Final
@@ -35,15 +35,10 @@ from sqlalchemy.orm import Session
 from contract.messages import DeviceIdentity
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.audit.chain import CHAINED, START, ChainPosition, ChainRow, link, plain
+from controller.db.audit_models import AuditHead, AuditRow
 from controller.db.engine import AT_ONCE
-from controller.db.models import (
-    AuditHead,
-    AuditRow,
-    Base,
-    Network,
-    Node,
-    UtcDateTime,
-)
+from controller.db.models import Network, Node
+from controller.db.types import Base, UtcDateTime
 
 _TABLE: Final = Base.metadata.tables[AuditRow.__tablename__]
 _UUID_PARTS: Final = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
@@ -87,6 +82,9 @@ class Entry:
     evidence: str | None = None
     run_id: UUID | None = None
     worker_version: str | None = None
+
+
+_OWN_COLUMNS: Final = [field.name for field in fields(Entry) if field.name in CHAINED]
 
 
 def append(session: Session, entries: Sequence[Entry], now: datetime) -> int:
@@ -170,24 +168,12 @@ def _move(session: Session, position: int, digest: bytes, stored_at: datetime | 
 
 
 def _values(entry: Entry) -> dict[str, Any]:
-    node, network, identity = entry.node, entry.network, entry.identity
-    return {
-        "at": entry.at,
-        "stage": entry.stage,
-        "actor": entry.actor,
-        "node_id": None if node is None else node.id,
-        "node_name": None if node is None else node.hostname,
-        "network_id": entry.network_id if network is None else network.id,
-        "network_name": None if network is None else network.name,
-        "netns": None if identity is None else identity.netns,
-        "ifindex": None if identity is None else identity.ifindex,
-        "name": None if identity is None else identity.name,
-        "vni": None if identity is None else identity.vni,
-        "port": None if identity is None else identity.port,
-        "verdict": entry.verdict,
-        "urgency": entry.urgency,
-        "reason": entry.reason,
-        "evidence": entry.evidence,
-        "run_id": entry.run_id,
-        "worker_version": entry.worker_version,
-    }
+    values: dict[str, Any] = dict.fromkeys(CHAINED)
+    values |= {name: getattr(entry, name) for name in _OWN_COLUMNS}
+    if entry.identity is not None:
+        values |= dict(entry.identity)
+    if entry.node is not None:
+        values |= {"node_id": entry.node.id, "node_name": entry.node.hostname}
+    if entry.network is not None:
+        values |= {"network_id": entry.network.id, "network_name": entry.network.name}
+    return values

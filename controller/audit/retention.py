@@ -17,8 +17,8 @@ from contract.verdicts import Stage
 from controller.audit import archive, verify
 from controller.audit.append import Entry, append, links
 from controller.audit.chain import CHAINED, ChainCheck, ChainPosition, plain
+from controller.db.audit_models import AuditAnchor, AuditRow
 from controller.db.engine import Database
-from controller.db.models import AuditAnchor, AuditRow
 from controller.db.states import CONTROLLER
 
 log = structlog.get_logger(__name__)

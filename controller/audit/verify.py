@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from controller.audit.append import head_of, links
 from controller.audit.chain import START, ChainCheck, ChainPosition, Fault, Finding
-from controller.db.models import AuditAnchor, AuditRow
+from controller.db.audit_models import AuditAnchor, AuditRow
 
 ROWS_AT_ONCE: Final = 20_000
 """How many rows one step looks at: some tenths of a second."""

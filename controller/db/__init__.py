@@ -1,1 +1,1 @@
-"""The database: `models`, their `states`, the `engine`, the `schema`, `sql_functions` and `lookup`."""
+"""The database: tables (`models`, `audit_models`, `types`, `states`), `engine`, `schema` and `lookup`."""

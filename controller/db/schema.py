@@ -1,4 +1,4 @@
-"""The schema: which version a database has, bringing it up to date, and whether it is as it should be."""
+"""The schema: the version of a database, its upgrade, and its differences from the models."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,28 +15,23 @@ from sqlalchemy import Connection, Engine, text
 import migrations
 from contract import VERSION
 from contract.runtime.errors import OperatorError
-from controller.db.models import Base
+from controller.db import audit_models, models
 
-_ONE_AT_A_TIME: Final = 0x7678_6C61_6E
-"""PostgreSQL's advisory lock of whoever upgrades."""
+METADATA: Final = models.Node.metadata
+"""All tables: those of both modules."""
 
-_TRIGGERS: Final = {
-    "postgresql": {
-        "audit_append_only",
-        "audit_no_truncate",
-        "audit_anchors_append_only",
-        "audit_anchors_no_truncate",
-        "audit_anchors_of_a_row",
-    },
-    "sqlite": {
-        "audit_no_update",
-        "audit_no_delete",
-        "audit_anchors_no_update",
-        "audit_anchors_no_delete",
-        "audit_anchors_of_a_row",
-    },
+_UPGRADE_LOCK: Final = 0x7678_6C61_6E
+"""PostgreSQL's advisory lock during an upgrade."""
+
+_APPEND_ONLY: Final = (
+    audit_models.AuditRow.__tablename__,
+    audit_models.AuditAnchor.__tablename__,
+)
+_RULES: Final = {
+    "postgresql": ("append_only", "no_truncate"),
+    "sqlite": ("no_update", "no_delete"),
 }
-"""What keeps the audit trail append-only; models cannot say it."""
+"""Triggers on each append-only table, beside `audit_anchors_of_a_row`; models cannot have any."""
 
 _TRIGGERS_FOUND: Final = {
     "postgresql": (
@@ -52,7 +47,7 @@ class Version:
     """Versions of the schema.
 
     Attributes:
-        current: the database's; None: it has no tables of ours yet.
+        current: the database's; None: it has no tables of this program yet.
         head: the newest that this program knows.
     """
 
@@ -61,14 +56,14 @@ class Version:
 
 
 def version(connection: Connection) -> Version:
-    """Which version a database has.
+    """The version of a database.
 
     Raises:
-        OperatorError: one that this program does not know.
+        OperatorError: this program does not know it.
     """
     script = ScriptDirectory.from_config(_config())
     current = MigrationContext.configure(connection).get_current_revision()
-    if current is not None and current not in {each.revision for each in script.walk_revisions()}:
+    if current is not None and current not in {known.revision for known in script.walk_revisions()}:
         raise OperatorError(
             f"the database has schema {current}, which vxlan-operator {VERSION} does not know: "
             "a newer version wrote it",
@@ -78,27 +73,27 @@ def version(connection: Connection) -> Version:
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring a database up to date, in one transaction.
+    """Bring a database up to date, in one transaction: an error leaves it unchanged.
 
     Raises:
-        OperatorError: a newer program wrote it; nothing was changed.
-        SQLAlchemyError: it cannot be done, or something was locked for too long; nothing was changed.
+        OperatorError: a newer program wrote it.
+        SQLAlchemyError: a migration failed, or waited too long for a lock.
     """
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
-            # Two controllers that start together: one upgrades, the other waits.
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_AT_A_TIME})
-            # Making an index of years of audit rows takes its time; waiting for locks stays bounded.
+            # Of two controllers that start together one upgrades and the other waits.
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+            # An index over years of audit rows takes time; waiting for locks stays bounded.
             connection.execute(text("SET LOCAL statement_timeout = 0"))
-        had = version(connection)
-        if had.current != had.head:
+        found = version(connection)
+        if found.current != found.head:
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
 
 def differences(connection: Connection) -> list[str]:
-    """What is not as this program needs it, in words. Other tables than ours do not count."""
+    """Differences of a database from the models, in words. Tables of other programs do not count."""
     found = version(connection)
     if found.current is None:
         return ["it has no tables yet"]
@@ -108,9 +103,11 @@ def differences(connection: Connection) -> list[str]:
         connection, opts={"compare_type": True, "include_name": _is_ours}
     )
     kind = connection.dialect.name
-    triggers = _TRIGGERS[kind] - set(connection.scalars(text(_TRIGGERS_FOUND[kind])))
+    triggers = {f"{table}_{rule}" for table in _APPEND_ONLY for rule in _RULES[kind]}
+    triggers.add("audit_anchors_of_a_row")
+    triggers -= set(connection.scalars(text(_TRIGGERS_FOUND[kind])))
     return [
-        *_told(compare_metadata(context, Base.metadata)),
+        *_describe(compare_metadata(context, METADATA)),
         *(f"the trigger {name} is missing or disabled" for name in sorted(triggers)),
     ]
 
@@ -122,23 +119,25 @@ def _config() -> Config:
 
 
 def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
-    return kind != "table" or name in Base.metadata.tables
+    return kind != "table" or name in METADATA.tables
 
 
-def _told(found: Iterable[Any]) -> Iterator[str]:
-    """Alembic's differences in words: it says what would have to be done."""
-    for each in found:
-        if isinstance(each, list):
-            yield from _told(each)
+def _describe(operations: Iterable[Any]) -> Iterator[str]:
+    """Put alembic's differences into words: it lists the operations that would remove them."""
+    for operation in operations:
+        if isinstance(operation, list):
+            yield from _describe(operation)
             continue
-        what, *about = each
-        verb, _, noun = what.partition("_")
+        action, *subject = operation
+        verb, _, noun = action.partition("_")
         if verb == "modify":
-            _schema, table, column, _existing, is_now, should_be = about
-            yield f"column {table}.{column}: its {noun} is {is_now}, and should be {should_be}"
+            _schema, table, column, _existing, current, needed = subject
+            yield f"column {table}.{column}: {noun} is {current}, and should be {needed}"
             continue
-        item = about[-1]
+        item = subject[-1]
         name = getattr(item, "name", None) or str(item)
-        table = about[-2] if noun == "column" else getattr(getattr(item, "table", None), "name", "")
+        table = (
+            subject[-2] if noun == "column" else getattr(getattr(item, "table", None), "name", "")
+        )
         full = f"{table}.{name}" if table and noun != "table" else name
         yield f"{noun} {full} " + ("is missing" if verb == "add" else "should not be there")

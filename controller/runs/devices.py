@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 from contract.messages import DeviceReport, Drift, ReconcileReport
 from contract.verdicts import Verdict
 from controller import gate
-from controller.db.models import Base, Device
+from controller.db.models import Device
+from controller.db.types import Base
 
 _BY_THE_WATCH: Final = "not told by the link watch"
 _TABLE: Final = Base.metadata.tables[Device.__tablename__]

@@ -14,15 +14,8 @@ from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode, Stage, Verdict
 from controller.conditions.model import Status, Type, format_time
-from controller.db.models import (
-    AuditRow,
-    Cluster,
-    Device,
-    Network,
-    NetworkVni,
-    Node,
-    Rejection,
-)
+from controller.db.audit_models import AuditRow
+from controller.db.models import Cluster, Device, Network, NetworkVni, Node, Rejection
 from controller.safety import modes
 from controller.swarm.faults import fault_subnet, is_leak
 

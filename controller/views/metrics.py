@@ -22,15 +22,9 @@ from sqlalchemy.orm import Session
 
 from contract import VERSION
 from controller.conditions.model import Type
+from controller.db.audit_models import AuditHead
 from controller.db.engine import Database
-from controller.db.models import (
-    AuditHead,
-    Cluster,
-    Device,
-    DueNode,
-    Lease,
-    Node,
-)
+from controller.db.models import Cluster, Device, DueNode, Lease, Node
 from controller.runs.counters import BROKER_UP, DATABASE_ERRORS, PREFIX, REMOVALS, RUNS
 from controller.workqueue import queue
 

@@ -42,16 +42,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from controller.db.models import (
-    Base,
-    Cluster,
-    DueNode,
-    Node,
-    Requeue,
-    Run,
-)
+from controller.db.models import Cluster, DueNode, Node, Requeue, Run
 from controller.db.sql_functions import Epoch, NewUuid
 from controller.db.states import CONTROLLER, RunState
+from controller.db.types import Base
 from controller.workqueue.priorities import Priority
 
 MAX_BACKOFF: Final = timedelta(seconds=120)

@@ -19,8 +19,8 @@ from sqlalchemy import Connection, text
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.audit.queries import pages as trail
 from controller.audit.queries.counts import counts
+from controller.db.audit_models import AuditRow
 from controller.db.engine import Database, open_database
-from controller.db.models import AuditRow
 from tests.servers import PostgresServer
 
 NODES, NETWORKS = 200, 500

@@ -16,6 +16,7 @@ from contract.verdicts import Stage
 from controller.audit.append import Entry, append
 from controller.audit.chain import CHAINED, START, ChainPosition, Fault, Finding, link
 from controller.audit.retention import AuditRetention
+from controller.db.audit_models import AuditRow
 from controller.db.engine import Database, open_database
 from tests.fake_clock import START as NOW
 from tests.fake_swarm import node, snapshot
@@ -52,6 +53,10 @@ def test_what_a_hash_covers_is_a_promise() -> None:
         + "1]"
     )
     assert link(START.hash, says) == hashlib.sha256(bytes(32) + json.encode()).digest()
+
+
+def test_a_hash_covers_all_columns_but_the_rows_number() -> None:
+    assert sorted([*CHAINED, "id", "hash"]) == sorted(AuditRow.__table__.columns.keys())
 
 
 @pytest.mark.parametrize("rows", [1, 5, 10_000])

@@ -108,8 +108,8 @@ def test_a_type_that_is_not_as_it_should_be_is_told(postgres_server: PostgresSer
         connection.execute(text("ALTER TABLE runs ALTER COLUMN removed DROP NOT NULL"))
     database.close()
     assert sorted(said("check", url, 1).splitlines()) == [
-        "column runs.error: its type is INTEGER, and should be TEXT",
-        "column runs.removed: its nullable is True, and should be False",
+        "column runs.error: type is INTEGER, and should be TEXT",
+        "column runs.removed: nullable is True, and should be False",
     ]
 
 

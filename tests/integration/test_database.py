@@ -17,7 +17,8 @@ from structlog.testing import capture_logs
 
 from contract.runtime.errors import OperatorError
 from controller.db.engine import Database, open_database
-from controller.db.models import Base, Cluster
+from controller.db.models import Cluster
+from controller.db.types import Base
 from tests.fake_clock import START
 from tests.fake_swarm import swarm_id
 from tests.servers import PostgresServer

@@ -18,13 +18,9 @@ from contract.messages import ReconcileRequest
 from contract.queues import REPORT_TASK, node_queue
 from contract.runtime.broker import celery_app, queue_for_controller
 from controller.db.engine import IDLE_SECONDS, Database, open_database
-from controller.db.models import (
-    Base,
-    Lease,
-    Node,
-    Run,
-)
+from controller.db.models import Lease, Node, Run
 from controller.db.states import RunState
+from controller.db.types import Base
 from tests.controller_process import HTTP, ControllerProcess, assert_clear_error, vxctl
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id, task

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from contract.messages import MAX_ENTRIES, JournalEntry, ReconcileReport
 from contract.verdicts import Outcome, Stage, Urgency, Verdict
 from controller.db.engine import Database
-from controller.db.models import Base
 from controller.db.states import RunState
+from controller.db.types import Base
 from controller.runs.intake import Intake
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority

@@ -12,8 +12,7 @@ from sqlalchemy.engine.interfaces import ReflectedIndex
 from contract.runtime.errors import OperatorError
 from controller.db import engine as database_module
 from controller.db.engine import Database, _on_sqlite_connect, open_database, open_to_look
-from controller.db.models import Base
-from controller.db.schema import _ONE_AT_A_TIME, differences, version
+from controller.db.schema import _UPGRADE_LOCK, METADATA, differences, version
 from tests import next_schema
 from tests.servers import PostgresServer
 from tests.stored import contents, put
@@ -79,7 +78,7 @@ def test_migrations_leave_nothing_to_generate(migrated: Database, database_url: 
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "compare_server_default": True}
         )
-        operations = produce_migrations(context, Base.metadata).upgrade_ops
+        operations = produce_migrations(context, METADATA).upgrade_ops
     assert operations is not None
     assert operations.is_empty()
     with open_to_look(database_url) as connection:
@@ -96,7 +95,7 @@ def test_migrations_make_the_tables_that_the_models_make(
         server: PostgresServer = request.getfixturevalue("postgres_server")
         url = server.new_database()
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
-    Base.metadata.create_all(engine)
+    METADATA.create_all(engine)
     assert schema(migrated.engine) == schema(engine)
     engine.dispose()
 
@@ -142,7 +141,7 @@ def test_a_first_upgrade_waits_a_bounded_time_for_another(
     with empty.connect() as other, other.begin():
         sqlite = empty.dialect.name == "sqlite"
         other.execute(
-            text("BEGIN IMMEDIATE" if sqlite else f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME})")
+            text("BEGIN IMMEDIATE" if sqlite else f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
         )
         with pytest.raises(OperatorError, match=r"locked by another program.*nothing was changed"):
             open_database(database_url)

@@ -18,8 +18,8 @@ from controller.audit.chain import START, ChainPosition, Fault, Finding
 from controller.audit.export import PrunedError, export
 from controller.audit.maintenance import Maintenance
 from controller.audit.retention import AuditRetention
+from controller.db.audit_models import AuditAnchor
 from controller.db.engine import Database
-from controller.db.models import AuditAnchor
 from tests.fake_clock import START as NOW
 from tests.fake_clock import Clock
 from tests.stored import audit as rows_of
@@ -354,22 +354,22 @@ def test_an_export_while_rows_are_pruned_breaks_off(
         export(database, after=START)
 
 
-# The custodian.
+# Maintenance.
 
 
 def test_the_head_is_logged_at_start_and_once_a_day(database: Database, clock: Clock) -> None:
     record(database, 3)
-    custodian = Maintenance(database, None, utcnow=clock)
+    maintenance = Maintenance(database, None, utcnow=clock)
     with capture_logs() as logs:
         for _ in range(48):
-            assert custodian.step() == 60.0
+            assert maintenance.step() == 60.0
             clock.advance(3600)
     assert [each["head"] for each in logs] == [str(head(database))] * 3
 
 
-def test_the_custodian_prunes_without_a_pause_until_all_is_done(
+def test_maintenance_prunes_without_a_pause_until_all_is_done(
     database: Database, keeping: AuditRetention, clock: Clock
 ) -> None:
     clock.now = LATER
-    custodian = Maintenance(database, keeping, utcnow=clock)
-    assert [custodian.step() for _ in range(4)] == [0.0, 0.0, 0.0, 60.0]
+    maintenance = Maintenance(database, keeping, utcnow=clock)
+    assert [maintenance.step() for _ in range(4)] == [0.0, 0.0, 0.0, 60.0]

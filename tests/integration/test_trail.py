@@ -13,8 +13,8 @@ from sqlalchemy import event, text
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.audit.queries import pages as trail
 from controller.audit.queries.pages import Filters, Page, RowKey
+from controller.db.audit_models import AuditRow
 from controller.db.engine import Database
-from controller.db.models import AuditRow
 from tests.audit_rows import add, row
 from tests.fake_clock import START
 from tests.fake_swarm import swarm_id

@@ -16,8 +16,9 @@ import pytest
 
 from contract.messages import Acknowledgement, ReconcileReport
 from contract.verdicts import Mode, Stage
+from controller.db.audit_models import AuditRow
 from controller.db.engine import Database, open_database
-from controller.db.models import AuditRow, DueNode, Node
+from controller.db.models import DueNode, Node
 from controller.runs.intake import Intake
 from tests.builders import NODE, VNI
 from tests.integration.namespaces import Namespace

@@ -2,46 +2,34 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from uuid import UUID
+from typing import TYPE_CHECKING, Final, get_args, get_type_hints
 
-from contract.verdicts import Stage, Urgency, Verdict
+from pydantic import create_model
+
 from controller.api.answers.base import Answer
 from controller.api.answers.runs import RunAnswer
 from controller.audit.queries.counts import Counts
 from controller.audit.queries.timeline import Timeline
-from controller.db.models import AuditRow
+from controller.db.audit_models import AuditRow
 
+_TYPES: Final = get_type_hints(AuditRow)
 
-class AuditAnswer(Answer):
-    """One audit row."""
+if TYPE_CHECKING:
 
-    id: int
-    entry_id: UUID
-    at: datetime
-    stored_at: datetime
-    stage: Stage
-    actor: str
-    node_id: str | None
-    node_name: str | None
-    network_id: str | None
-    network_name: str | None
-    netns: str | None
-    ifindex: int | None
-    name: str | None
-    vni: int | None
-    port: int | None
-    verdict: Verdict | None
-    urgency: Urgency | None
-    reason: str
-    evidence: str | None
-    run_id: UUID | None
-    worker_version: str | None
-    position: int
+    class AuditAnswer(Answer):
+        """One audit row."""
 
-    @classmethod
-    def of(cls, row: AuditRow) -> "AuditAnswer":
-        """From the row."""
-        return cls.model_validate(row)
+else:
+    AuditAnswer = create_model(
+        "AuditAnswer",
+        __base__=Answer,
+        __doc__="One audit row.",
+        **{
+            column.name: get_args(_TYPES[column.name])[0]  # Of Mapped[...].
+            for column in AuditRow.__table__.columns
+            if column.name != "hash"
+        },
+    )
 
 
 class AuditPage(Answer):
@@ -65,7 +53,7 @@ class AuditPage(Answer):
         searched_to: datetime | None = None,
     ) -> "AuditPage":
         """From the rows."""
-        items = [AuditAnswer.of(row) for row in rows]
+        items = [AuditAnswer.model_validate(row) for row in rows]
         return cls(items=items, next=next_, searched_to=searched_to, after=after)
 
 
@@ -83,7 +71,7 @@ class TimelineAnswer(Answer):
         run = None
         if timeline.run is not None and timeline.node is not None:
             run = RunAnswer.of(timeline.run, timeline.node)
-        return cls(run=run, rows=[AuditAnswer.of(row) for row in timeline.rows])
+        return cls(run=run, rows=[AuditAnswer.model_validate(row) for row in timeline.rows])
 
 
 class CountAnswer(Answer):

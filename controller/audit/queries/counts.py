@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Date, String, cast, func, select, type_coe
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage
-from controller.db.models import AuditRow, Network, Node
+from controller.db.audit_models import AuditRow
+from controller.db.models import Network, Node
 
 COUNTED: Final = 500_000
 """So many removals are counted."""

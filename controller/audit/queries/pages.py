@@ -8,7 +8,7 @@ besides, so that an entry which does not match costs no look at its row. A page 
 full says where to go on; it never says that there is nothing more unless it has looked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Select, func, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage, Urgency, Verdict
-from controller.db.models import AuditRow
+from controller.db.audit_models import AuditRow
 from controller.db.states import CONTROLLER
 
 EXAMINED: Final = 20_000
@@ -126,19 +126,17 @@ _PARTIAL: Final = {
     "verdict": f"audit.verdict <> '{Verdict.ORPHAN}'",
     "actor": f"audit.actor <> '{CONTROLLER}'",
 }
-_COMMON: Final = frozenset({"stage", "verdict", "urgency"})
-_CARRIED: Final = {
-    None: _COMMON,
-    "run_id": frozenset[str](),
-    "node_id": _COMMON | {"network_id", "vni", "name"},
-    "network_id": _COMMON | {"node_id", "vni"},
-    "vni": _COMMON | {"node_id"},
-    "name": _COMMON | {"node_id", "vni", "ifindex"},
-    "stage": frozenset({"node_id", "network_id", "vni", "verdict", "urgency"}),
-    "verdict": frozenset({"node_id", "network_id", "vni", "stage", "urgency"}),
-    "actor": frozenset({"stage"}),
-}
-"""Each index's columns behind (its own, at, id); the models have the same."""
+
+
+def _carried() -> Iterator[tuple[str | None, frozenset[str]]]:
+    """The first column of each index (None: `at`), and the columns behind its `at` and `id`."""
+    for index in AuditRow.metadata.tables[AuditRow.__tablename__].indexes:
+        names = [column.name for column in index.columns]
+        start = names.index("at")
+        yield names[0] if start else None, frozenset(names[start + 2 :])
+
+
+_CARRIED: Final = dict(_carried())
 
 
 def page(

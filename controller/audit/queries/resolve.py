@@ -11,13 +11,14 @@ from typing import Any, Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from controller.db.audit_models import AuditRow
 from controller.db.lookup import (
     AmbiguousNetworkError,
     AmbiguousNodeError,
     UnknownNetworkError,
     UnknownNodeError,
 )
-from controller.db.models import AuditRow, Network, Node
+from controller.db.models import Network, Node
 
 _MAX_NAMES: Final = 5_000
 """So many names are looked through, where no index helps."""

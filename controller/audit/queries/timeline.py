@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controller.db.models import AuditRow, Node, Run
+from controller.db.audit_models import AuditRow
+from controller.db.models import Node, Run
 
 MAX_ROWS: Final = 10_000
 """So many rows a story has at most; a run cannot make as many."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 from rich.cells import cell_len
 
 from contract.runtime.text import printable
+from controller.audit.chain import CHAINED
 from controller.cli.output import formats, table
 
 Row = dict[str, Any]
@@ -28,11 +29,7 @@ class Form(StrEnum):
     """RFC 4180."""
 
 
-FIELDS: Final = (
-    "id", "at", "stored_at", "stage", "actor", "node_id", "node_name", "network_id", "network_name",
-    "netns", "ifindex", "name", "vni", "port", "verdict", "urgency", "reason", "evidence", "run_id",
-    "worker_version", "entry_id", "position",
-)  # fmt: skip
+FIELDS: Final = ("id", *CHAINED)
 """Of a row, in the order in which CSV has them."""
 
 

@@ -1,0 +1,111 @@
+"""The tables of the audit trail: its rows, the end of their chain, and the anchors of pruned rows."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Index, LargeBinary, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from contract.verdicts import Stage, Urgency, Verdict
+from controller.db.states import CONTROLLER
+from controller.db.types import BIG_ID, SWARM_ID, Base
+
+
+class AuditRow(Base):
+    """One thing that happened or was decided, for good: who, what, where, when, why.
+
+    Rows are only ever added (database triggers see to it), each linked to the one before by its hash:
+    `controller.audit.append` has the rules. What does not apply is NULL: a mode has no device.
+    """
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        # `controller.audit.queries.pages` walks one of these. Behind (at, id) each carries what people ask
+        # for besides, so that an entry that does not match costs no look at its row.
+        Index("ix_audit_at", "at", "id", "stage", "verdict", "urgency"),
+        Index("ix_audit_run", "run_id", "at", "id"),
+        *(
+            Index(f"ix_audit_{name}", column, "at", "id", *carried)
+            for name, column, *carried in (
+                ("node", "node_id", "stage", "verdict", "urgency", "network_id", "vni", "name"),
+                ("network", "network_id", "stage", "verdict", "urgency", "node_id", "vni"),
+                ("vni", "vni", "stage", "verdict", "urgency", "node_id"),
+                ("name", "name", "stage", "verdict", "urgency", "node_id", "vni", "ifindex"),
+                ("stage", "stage", "verdict", "urgency", "node_id", "network_id", "vni"),
+            )
+        ),
+        # Nearly every row is about an orphan, and on the controller's own word.
+        *(
+            Index(
+                f"ix_audit_{column}",
+                column,
+                "at",
+                "id",
+                *carried,
+                postgresql_where=text(f"{column} <> '{common}'"),
+                sqlite_where=text(f"{column} <> '{common}'"),
+            )
+            for column, common, *carried in (
+                ("verdict", Verdict.ORPHAN, "stage", "urgency", "node_id", "network_id", "vni"),
+                ("actor", CONTROLLER, "stage"),
+            )
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    entry_id: Mapped[UUID] = mapped_column(unique=True)
+    """The worker's journal entry, or derived from what happened: what comes twice makes one row."""
+    at: Mapped[datetime]
+    """At the node, by its clock; for what the controller did, by the controller's."""
+    stored_at: Mapped[datetime]
+    stage: Mapped[Stage]
+    actor: Mapped[str] = mapped_column(Text)
+    """On whose word: `controller`, or a person's or token's name."""
+    node_id: Mapped[str | None] = mapped_column(SWARM_ID)
+    node_name: Mapped[str | None] = mapped_column(Text)
+    network_id: Mapped[str | None] = mapped_column(SWARM_ID)
+    network_name: Mapped[str | None] = mapped_column(Text)
+    """The names at that time."""
+    netns: Mapped[str | None] = mapped_column(String(16))
+    ifindex: Mapped[int | None]
+    name: Mapped[str | None] = mapped_column(String(60))
+    vni: Mapped[int | None]
+    port: Mapped[int | None]
+    verdict: Mapped[Verdict | None]
+    urgency: Mapped[Urgency | None]
+    reason: Mapped[str] = mapped_column(Text)
+    evidence: Mapped[str | None] = mapped_column(Text)
+    run_id: Mapped[UUID | None]
+    worker_version: Mapped[str | None] = mapped_column(String(64))
+    position: Mapped[int] = mapped_column(BigInteger, unique=True)
+    """In the chain, from 1, without gaps."""
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    """SHA-256 over the hash of the row before and this row's contents."""
+
+
+class AuditHead(Base):
+    """The end of the chain: a single row, with id 1, locked by whoever adds to it."""
+
+    __tablename__ = "audit_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    position: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    stored_at: Mapped[datetime | None]
+    """Of the last row added; None before the first."""
+
+
+class AuditAnchor(Base):
+    """What stays of rows that retention deleted: the chain goes on from here. Only ever added to."""
+
+    __tablename__ = "audit_anchors"
+
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """Of the last row deleted; rows up to it may be deleted, and no others."""
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    """That row's."""
+    rows: Mapped[int] = mapped_column(BigInteger)
+    """How many were deleted with it."""
+    archive: Mapped[str] = mapped_column(Text)
+    """The file that they were written to before."""
+    at: Mapped[datetime]
