@@ -20,7 +20,7 @@ from uuid import uuid4
 from contract.messages import NetworkRef
 from contract.runtime.errors import OperatorError
 from contract.runtime.logs import configure_logging
-from contract.runtime.text import printable
+from contract.runtime.text import printable, with_file
 from contract.verdicts import Proof, Urgency, Verdict
 from worker.access import open_kernel
 from worker.docker_socket import attached_containers, data_path_port, overlay_networks
@@ -409,7 +409,7 @@ def _print_table(view: View, rows: Sequence[dict[str, object]]) -> None:
             printable(str(cell))
             for cell in (
                 row["device"],
-                _netns(row),
+                with_file(row["netns"], row["netns_file"]),
                 row["vni"],
                 row["port"],
                 row["state"],
@@ -424,12 +424,6 @@ def _print_table(view: View, rows: Sequence[dict[str, object]]) -> None:
     for line in cells:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         sys.stdout.write("  ".join(padded).rstrip() + "\n")
-
-
-def _netns(row: Mapping[str, object]) -> str:
-    """Where a device is, as a person finds it: the sandbox's file beside its number."""
-    file = row["netns_file"]
-    return str(row["netns"]) if file is None else f"{row['netns']} ({file})"
 
 
 def _one(text: str) -> tuple[Netns, int]:
