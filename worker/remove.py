@@ -132,6 +132,4 @@ def was_removed(outcome: Record, still_there: bool) -> bool:
         outcome: of its removal.
         still_there: whether a second look shows it. Without one it may have been removed, and counts.
     """
-    return outcome.stage is Stage.APPLIED or (
-        outcome.stage is Stage.UNCERTAIN and not still_there
-    )
+    return outcome.stage is Stage.APPLIED or (outcome.stage is Stage.UNCERTAIN and not still_there)

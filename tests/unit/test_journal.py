@@ -525,9 +525,7 @@ class JournalStory(RuleBasedStateMachine):
     @rule(
         records=st.lists(
             st.tuples(
-                st.sampled_from(
-                    [Stage.PLANNED, Stage.APPLIED, Stage.VERIFIED, Stage.DETECTED]
-                ),
+                st.sampled_from([Stage.PLANNED, Stage.APPLIED, Stage.VERIFIED, Stage.DETECTED]),
                 st.integers(1, 3).map(lambda index: identity(ifindex=index)),
             ),
             max_size=4,
