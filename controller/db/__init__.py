@@ -1,1 +1,4 @@
-"""The database: tables (`models`, `audit_models`, `types`, `states`), `engine`, `schema` and `lookup`."""
+"""The database.
+
+Tables (`models`, `audit_models`, `types`, `states`), the `engine`, the `schema`, `sql_functions` and `lookup` by name.
+"""
