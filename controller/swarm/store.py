@@ -7,8 +7,8 @@ so that none is long.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
@@ -116,7 +116,7 @@ def store_nodes(
     A node is due at once if it is new, back, or ready again, or if its labels changed.
     """
     new, due = [], defaultdict(list)
-    for before, after in _upsert(session, Node, [asdict(node) for node in nodes], now, whole=whole):
+    for before, after in _upsert(session, Node, _NODE_COLUMNS, nodes, now, whole=whole):
         if before is None:
             new.append(after["id"])
         elif before.gone_at is not None:
@@ -139,10 +139,7 @@ def store_networks(
 
     If the labels of a network changed, the nodes that should carry it are due at once.
     """
-    values = [asdict(network) for network in networks]
-    for value in values:
-        del value["subnets"]
-    changes = _upsert(session, Network, values, now, whole=whole)
+    changes = _upsert(session, Network, _NETWORK_COLUMNS, networks, now, whole=whole)
     subnets: defaultdict[str, set[Subnet]] = defaultdict(set)
     for network_id, vni, cidr in session.execute(
         select(NetworkVni.network_id, NetworkVni.vni, NetworkVni.cidr)
@@ -165,27 +162,34 @@ def store_networks(
         _request(session, session.scalars(nodes).all(), now, "a network's labels changed")
 
 
+_LABELS: Final = ("label_mode", "label_ignore")
+_NODE_COLUMNS: Final = ("id", "hostname", "role", "availability", "state", "address", *_LABELS)
+_NETWORK_COLUMNS: Final = ("id", "name", "ingress", *_LABELS)
+
+
 def _upsert(
     session: Session,
     model: type[Node | Network],
-    values: Iterable[dict[str, Any]],
+    names: Sequence[str],
+    values: Iterable[SwarmNode | SwarmNetwork],
     now: datetime,
     *,
     whole: bool,
 ) -> list[tuple[Row[Any] | None, dict[str, Any]]]:
-    """Insert and update rows, and mark those that are not listed as gone; return the changed ones.
+    """Insert and update rows by these columns, and mark those that are not listed as gone.
 
-    A change is the row before (None: new) and the values after.
+    Returns:
+        For each change the row before (None: new) and the columns after.
     """
-    after = {value["id"]: {**value, "gone_at": None} for value in values}
-    columns = next(iter(after.values()), {"id": None, "gone_at": None})
-    known = {
-        row.id: row for row in session.execute(select(*(getattr(model, name) for name in columns)))
-    }
+    columns = (*names, "gone_at")
+    columns_of = attrgetter(*names)
+    after = {value.id: (*columns_of(value), None) for value in values}
+    query = select(*(getattr(model, name) for name in columns))
+    known = {row.id: row for row in session.execute(query)}
     changes = [
-        (known.get(id_), after[id_])
+        (known.get(id_), dict(zip(columns, after[id_], strict=True)))
         for id_ in sorted(after)  # locks are taken in the order of ids
-        if id_ not in known or known[id_]._asdict() != after[id_]
+        if id_ not in known or tuple(known[id_]) != after[id_]
     ]
     if new := [value for before, value in changes if before is None]:
         session.execute(insert(model), new)
@@ -199,7 +203,7 @@ def _upsert(
 
 
 def _labels_changed(before: Row[Any], after: Mapping[str, Any]) -> bool:
-    return any(getattr(before, name) != after[name] for name in ("label_mode", "label_ignore"))
+    return any(getattr(before, name) != after[name] for name in _LABELS)
 
 
 def store_desired(
