@@ -140,7 +140,7 @@ class FakeDocker:
         self._server.shutdown()
         self._server.server_close()
         self._server.hang_up()
-        self._thread.join(10)
+        self._thread.join(60)
 
     def show(self, state: Snapshot) -> None:
         """Say this from now on."""

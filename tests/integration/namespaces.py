@@ -160,7 +160,7 @@ class KernelProcess:
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=60)
 
     def check_capability(self) -> None:
         """See `Kernel.check_capability`."""

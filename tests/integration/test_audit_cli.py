@@ -65,7 +65,7 @@ class Api:
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(60)
         self._socket.close()
 
 
@@ -346,7 +346,7 @@ class Follower:
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 def test_following_tells_each_row_once_also_late_ones_and_through_a_restart(
@@ -370,7 +370,7 @@ def test_following_tells_each_row_once_also_late_ones_and_through_a_restart(
             api.__enter__()
             await_true(lambda: follower.ids() == told[2:], "it goes on where it was")
             follower.process.send_signal(signal.SIGINT)
-            assert follower.process.wait(10) == 0
+            assert follower.process.wait(60) == 0
             assert follower.ids() == told[2:]
             assert follower.said().count("\n") == 1
 

@@ -160,7 +160,7 @@ def test_tripping_waits_for_a_reading_of_the_swarm_without_standing_in_its_way(
         told.start()
         await_true(lambda: swarm.budget("one") == 0, "the report is stored")
         session.execute(update(Node).values(state="ready"))
-    told.join(10)
+    told.join(60)
     assert not told.is_alive()
     assert swarm.tripped("one") is not None
     assert swarm.cluster.breaker_reason is not None

@@ -77,7 +77,7 @@ def stranger() -> Iterator[Stranger]:
         thread.start()
         yield server
         server.shutdown()
-        thread.join(10)
+        thread.join(60)
 
 
 def run(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int | str | None:

@@ -101,7 +101,7 @@ def answer_request(controller: ControllerProcess, redis: RedisServer) -> UUID:
             send(redis, told)
         return next((run for run in answered if state_of(controller, run) == "succeeded"), None)
 
-    await_true(taken_in, "a report is taken in", 40.0)
+    await_true(taken_in, "a report is taken in")
     run = taken_in()
     assert run is not None
     return run

@@ -431,7 +431,7 @@ def test_waiting_ends_by(
     waiting.start()
     if event == "the bell":
         sender.notify()
-    waiting.join(10)
+    waiting.join(60)
     assert not waiting.is_alive()
 
 
@@ -455,7 +455,7 @@ def test_the_bell_wakes_whom_it_concerns(
         thread.start()
     sender.notify(priority)
     for priority_class in woken:
-        threads[priority_class].join(10)
+        threads[priority_class].join(60)
     assert [
         priority_class
         for priority_class in PRIORITY_CLASSES
@@ -515,7 +515,7 @@ def test_a_second_controller_sends_what_the_first_left(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     clock.advance(5)
     for each in pair:
         each.step()

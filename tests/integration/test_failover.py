@@ -49,7 +49,7 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._thread.join(10)
+        self._thread.join(60)
 
     def fences(self) -> set[int]:
         """The fences of all requests so far."""

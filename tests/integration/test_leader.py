@@ -421,7 +421,7 @@ def test_the_lock_goes_with_the_process_however_that_ends(tmp_path: Path) -> Non
             pytest.fail("two at once")
     finally:
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
     with only_one(url):
         pass
 

@@ -174,7 +174,7 @@ def test_a_token_told_twice_at_one_moment_asks_only_once(api: Api, database: Dat
     answers: list[Response] = []
 
     def ask() -> None:
-        together.wait(10)
+        together.wait(60)
         answers.append(api.requeue(**ALICE))
 
     threads = [threading.Thread(target=ask) for _ in range(6)]
@@ -323,7 +323,7 @@ def url(api: Api) -> Iterator[str]:
     await_true(lambda: server.started, "the API answers")
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)
 
 
 class Answering(threading.Thread):
@@ -391,7 +391,7 @@ def test_waiting_tells_what_the_run_did(
         "one", "--reason", "disk swapped", "--as", "alice", "--wait", "--url", url,
         monkeypatch=monkeypatch,
     )  # fmt: skip
-    answering.join(10)
+    answering.join(60)
     said = capsys.readouterr()
     assert ended == status, said
     assert "one (onezz" in said.out
@@ -415,7 +415,7 @@ def test_waiting_as_json(
     answering = Answering(database, Outcome.DONE, None)
     arguments = ("one", "--token", "mine", "--wait", "-o", "json", "--url", url)
     assert vxctl(*arguments, monkeypatch=monkeypatch) == 0
-    answering.join(10)
+    answering.join(60)
     told = answer(capsys)
     assert (told["token"], told["run"]["state"], told["run"]["removed"]) == ("mine", "succeeded", 1)
     assert [row["stage"] for row in told["audit"]] == ["requested", "applied"]

@@ -66,7 +66,7 @@ def next_request(redis: RedisServer) -> ReconcileRequest:
             found.append(request)
         return bool(found)
 
-    await_true(came, "a request for node one", 20.0)
+    await_true(came, "a request for node one")
     return found[0]
 
 
@@ -88,7 +88,7 @@ def answer(
         run = next(each for each in runs(controller) if each["id"] == str(request.run_id))
         return bool(run["state"] == "succeeded")
 
-    await_true(taken_in, "the report is taken in", 20.0)
+    await_true(taken_in, "the report is taken in")
 
 
 def runs(controller: ControllerProcess) -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ class Witness:
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def _blink(self, name: str) -> int:
         """Let a link of ours come and go; return how often it was seen to go so far."""

@@ -118,7 +118,7 @@ class Controller:
     def _next(self, task: str) -> str:
         with self._server.client() as client:
             while True:
-                popped: Any = client.brpop([CONTROLLER_QUEUE], timeout=20)
+                popped: Any = client.brpop([CONTROLLER_QUEUE], timeout=60)
                 assert popped is not None, "the worker says nothing"
                 message = json.loads(popped[1])
                 if message["headers"]["task"] == task:
@@ -155,7 +155,7 @@ class Worker:
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send it a signal; return its exit code."""
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @contextmanager
@@ -184,7 +184,7 @@ def running(
         yield worker
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def variables(settings: dict[str, str]) -> dict[str, str]:

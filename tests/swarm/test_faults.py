@@ -15,7 +15,7 @@ from tests.servers import await_true
 from tests.stack import Stack
 from tests.swarm.services import await_packets, failures, make_network, make_service, scale
 
-pytestmark = [pytest.mark.swarm, pytest.mark.timeout(360)]
+pytestmark = [pytest.mark.swarm, pytest.mark.timeout(600)]
 
 _FAULT = "file exists"
 

@@ -12,7 +12,7 @@ from tests.servers import await_true
 from tests.stack import Stack
 from tests.swarm.services import make_network, make_service
 
-pytestmark = [pytest.mark.swarm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.swarm, pytest.mark.timeout(600)]
 
 
 def ready(stack: Stack, node: Node) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def test_a_leaked_sandbox_with_a_stale_endpoint_is_named_with_what_to_do_and_spa
         hidden.release()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_an_ingress_network_that_nobody_takes_up_is_healed_in_the_end(
     lab: Lab, tmp_path: Any
 ) -> None:

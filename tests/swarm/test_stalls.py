@@ -15,7 +15,7 @@ from tests.swarm.services import await_packets, await_steady, make_network, make
 from tests.swarm.stalls import WINDOWS, await_gone, held, shown, slow_disk
 from tests.swarm.witness import Deletion, Witness
 
-pytestmark = [pytest.mark.swarm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.swarm, pytest.mark.timeout(600)]
 
 _GRACE_SECONDS = 0.2
 _STARVED_SHARE = 0.05

@@ -20,7 +20,7 @@ def test_a_step_is_done_again_after_its_pause() -> None:
 
     running = Loops({"step": step})
     running.start()
-    assert third.wait(10)
+    assert third.wait(60)
     running.stop(10)
     assert not [each for each in threading.enumerate() if each.name == "step"]
 
@@ -37,7 +37,7 @@ def test_an_error_ends_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
     running = Loops({"step": step})
     running.start()
-    assert third.wait(10)
+    assert third.wait(60)
     running.stop(10)
 
 
@@ -46,7 +46,7 @@ def test_each_step_has_a_thread_of_its_own() -> None:
     both = threading.Barrier(2)
 
     def step() -> float:
-        both.wait(10)
+        both.wait(60)
         return 3600.0
 
     running = Loops({"one": step, "two": step})
