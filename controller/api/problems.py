@@ -13,14 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from controller.api.parameters import ParameterError
-from controller.audit.queries.timeline import AmbiguousRunError, UnknownRowError
 from controller.db.engine import database_message, is_away
-from controller.db.lookup import (
-    AmbiguousNetworkError,
-    AmbiguousNodeError,
-    UnknownNetworkError,
-    UnknownNodeError,
-)
+from controller.db.lookup import AmbiguousError, UnknownError
 from controller.views.queries import NoClusterError, UnknownCursorError
 
 log = structlog.get_logger(__name__)
@@ -29,14 +23,10 @@ _SAY_AGAIN_SECONDS: Final = 60.0
 """So often the log says that the database is away: every client asks again, and the disk may be full."""
 
 _PROBLEMS: Final[Mapping[type[Exception], tuple[int, str, str]]] = {
-    UnknownNodeError: (404, "Unknown node", "`vxctl status` lists the nodes"),
-    AmbiguousNodeError: (409, "Ambiguous node", "give the id"),
-    UnknownNetworkError: (404, "Unknown network", "GET /api/v1/networks lists them"),
-    AmbiguousNetworkError: (409, "Ambiguous network", "give the id"),
+    UnknownError: (404, "Not found", ""),
+    AmbiguousError: (409, "Ambiguous", "use the id"),
     UnknownCursorError: (422, "Invalid request", "begin with the first page again"),
     NoClusterError: (409, "Not ready", "`vxctl status` says why, try again soon"),
-    UnknownRowError: (404, "Unknown row or run", "`vxctl audit -o wide` shows ids"),
-    AmbiguousRunError: (409, "Ambiguous run", "give more of the id"),
 }
 """What is wrong is in the error's own words; here are status, title, and what to do about it."""
 
@@ -52,7 +42,7 @@ def problem(status: int, title: str, detail: str) -> JSONResponse:
 
 def _handler(status: int, title: str, remedy: str) -> Callable[[Request, Exception], JSONResponse]:
     def answer(_request: Request, error: Exception) -> JSONResponse:
-        return problem(status, title, f"{error}; {remedy}")
+        return problem(status, title, f"{error}; {getattr(error, 'hint', remedy)}")
 
     return answer
 

@@ -1,91 +1,110 @@
-"""Finding a node or network by id, unique id prefix or name."""
+"""Lookup of nodes and networks by id, unique id prefix, or name; and the errors of all lookups."""
 
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
-from sqlalchemy import bindparam, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from controller.db.models import (
-    Network,
-    Node,
-)
+from controller.db.models import Network, Node
 
-_NODES: Final = select(Node).where(Node.gone_at.is_(None))
+MAX_LISTED: Final = 5
+"""Candidates that an ambiguity names."""
 
-
-_NODE_BY_ID: Final = _NODES.where(Node.id == bindparam("id"))
-
-
-class UnknownNodeError(Exception):
-    """No node of the Swarm is meant by what was given."""
+Model = TypeVar("Model", Node, Network)
 
 
-class AmbiguousNodeError(Exception):
-    """Several nodes could be meant by what was given."""
+class UnknownError(Exception):
+    """Nothing has this id, id prefix or name; `hint` says where to look."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
-class UnknownNetworkError(Exception):
-    """No network of the Swarm is meant by what was given."""
+class AmbiguousError(Exception):
+    """Several things have this id prefix or name."""
 
 
-class AmbiguousNetworkError(Exception):
-    """Several networks could be meant by what was given."""
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[Model]):
+    """Nodes or networks."""
+
+    model: type[Model]
+    noun: str
+    name_noun: str
+    name: InstrumentedAttribute[str]
+
+    def unknown(self, given: str, known: str = "", near: Sequence[str] = ()) -> UnknownError:
+        """The error that nothing has this name; `near` are similar names."""
+        return UnknownError(
+            f"no {self.noun}{known} has the id, id prefix or {self.name_noun} {given!r}"
+            + (f"; near it are {', '.join(near)}" if near else ""),
+            f"`vxctl get {self.noun}s` lists the {self.noun}s",
+        )
+
+
+NODE: Final = Kind(Node, "node", "hostname", Node.hostname)
+NETWORK: Final = Kind(Network, "network", "name", Network.name)
+
+
+def is_searchable(given: str) -> bool:
+    """Whether anything can have this name: PostgreSQL cannot even compare with NUL."""
+    return bool(given) and given.isprintable()
+
+
+def candidates(
+    session: Session, kind: Kind[Model], given: str, *, gone: bool = False
+) -> Sequence[Model]:
+    """The row with this id, or else the first `MAX_LISTED` with this id prefix or name."""
+    model = kind.model
+    rows = select(model).where(model.gone_at.is_not(None) if gone else model.gone_at.is_(None))
+    exact = session.scalar(rows.where(model.id == given))
+    if exact is not None:
+        return [exact]
+    # Not LIKE, which ignores case on SQLite.
+    meant = (kind.name == given) | (func.substr(model.id, 1, len(given)) == given)
+    return session.scalars(rows.where(meant).order_by(model.id).limit(MAX_LISTED)).all()
+
+
+def check_unique(given: str, ids_and_names: Sequence[tuple[str, str]]) -> None:
+    """Check that one thing is meant.
+
+    Raises:
+        AmbiguousError: several are.
+    """
+    if len(ids_and_names) > 1:
+        names = ", ".join(f"{name} ({id_})" for id_, name in ids_and_names[:MAX_LISTED])
+        raise AmbiguousError(f"{given!r} could mean {names}")
 
 
 def find_node(session: Session, given: str) -> Node:
     """The node with this id, unique id prefix or hostname.
 
     Raises:
-        UnknownNodeError: there is none.
-        AmbiguousNodeError: there are several.
+        UnknownError, AmbiguousError: none or several have it.
     """
-    unknown = UnknownNodeError(f"no node has the id, id prefix or hostname {given!r}")
-    if not given or "\0" in given:  # which PostgreSQL cannot even compare with
-        raise unknown
-    exact = session.scalar(_NODE_BY_ID, {"id": given})
-    if exact is not None:
-        return exact
-    matches = session.scalars(
-        # Not LIKE, which ignores case on SQLite.
-        _NODES.where((Node.hostname == given) | (func.substr(Node.id, 1, len(given)) == given))
-        .order_by(Node.id)
-        .limit(5)
-    ).all()
-    if not matches:
-        raise unknown
-    if len(matches) > 1:
-        names = ", ".join(f"{node.hostname} ({node.id})" for node in matches)
-        raise AmbiguousNodeError(f"{given!r} could mean {names}")
-    return matches[0]
+    return _find(session, NODE, given)
 
 
 def maybe_node(session: Session, given: str | None) -> Node | None:
-    """The node that is meant, or None where none is given; raises as `find_node` does."""
+    """As `find_node`; None for None."""
     return None if given is None else find_node(session, given)
 
 
 def find_network(session: Session, given: str) -> Network:
-    """The network with this id, unique id prefix or name.
+    """The network with this id, unique id prefix or name; Swarm lets networks share a name.
 
     Raises:
-        UnknownNetworkError: there is none.
-        AmbiguousNetworkError: there are several: Swarm lets networks share a name.
+        UnknownError, AmbiguousError: none or several have it.
     """
-    unknown = UnknownNetworkError(f"no network has the id, id prefix or name {given!r}")
-    if not given or "\0" in given:
-        raise unknown
-    networks = select(Network).where(Network.gone_at.is_(None))
-    exact = session.scalar(networks.where(Network.id == given))
-    if exact is not None:
-        return exact
-    matches = session.scalars(
-        networks.where((Network.name == given) | (func.substr(Network.id, 1, len(given)) == given))
-        .order_by(Network.id)
-        .limit(5)
-    ).all()
-    if not matches:
-        raise unknown
-    if len(matches) > 1:
-        names = ", ".join(f"{network.name} ({network.id})" for network in matches)
-        raise AmbiguousNetworkError(f"{given!r} could mean {names}")
-    return matches[0]
+    return _find(session, NETWORK, given)
+
+
+def _find(session: Session, kind: Kind[Model], given: str) -> Model:
+    found = candidates(session, kind, given) if is_searchable(given) else []
+    if not found:
+        raise kind.unknown(given)
+    check_unique(given, [(row.id, getattr(row, kind.name.key)) for row in found])
+    return found[0]

@@ -141,6 +141,7 @@ def _device(number: int, index: int) -> dict[str, object]:
         "evidence": "UP, master br0",
         "first_seen_at": START,
         "judged_at": START,
+        "verdict_at": START,
     }
 
 

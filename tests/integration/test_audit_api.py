@@ -206,8 +206,8 @@ def test_a_question_that_is_none_names_the_parameter(
         ("x", 422, "id: "),
         (str(2**63), 422, "id: "),
         ("77", 404, "no audit row has the id 77"),
-        ("77/timeline", 404, "no run has the id '77'"),
-        ("abcdef/timeline", 404, "no run has the id 'abcdef'"),
+        ("77/timeline", 404, "no run has the id, or id prefix of at least 6 characters, '77'"),
+        ("abcdef/timeline", 404, "no run has the id, or id prefix of at least 6 characters, 'abcdef'"),
         (f"{'f' * 33}/timeline", 404, "no run has the id"),
         ("%00/timeline", 404, "no run has the id"),
         (f"{'x' * 300}/timeline", 422, "id: "),
@@ -261,7 +261,7 @@ def test_who_is_meant_by_nothing_is_told_what_is_near(api: TestClient, database:
     add(database, row(node="ancient"))
     assert_problem(api.get(PATH, params={"node": "ancien7"}), 404, "near it are ancient")
     assert_problem(api.get(PATH, params={"network": "shpo"}), 404, "near it are shop")
-    assert_problem(api.get(PATH, params={"node": "t\0"}), 404, "is no name and no id of a node")
+    assert_problem(api.get(PATH, params={"node": "t\0"}), 404, "no node that is or was known")
 
 
 def test_who_is_meant_by_several_is_told_whom(api: TestClient, database: Database) -> None:
@@ -312,8 +312,8 @@ def test_the_story_of_what_happened_without_a_run(api: TestClient, database: Dat
 def test_runs_that_begin_alike(api: TestClient, database: Database) -> None:
     one, two = UUID("abcdef00" + "1" * 24), UUID("abcdef00" + "2" * 24)
     add(database, row(run_id=one), row(run_id=one), row(run_id=two))
-    assert_problem(api.get(f"{PATH}/abcdef/timeline"), 409, "several runs begin with 'abcdef'")
-    assert_problem(api.get(PATH, params={"run": "abcdef"}), 409, "several runs begin with 'abcdef'")
+    assert_problem(api.get(f"{PATH}/abcdef/timeline"), 409, "several runs have the id prefix 'abcdef'")
+    assert_problem(api.get(PATH, params={"run": "abcdef"}), 409, "several runs have the id prefix 'abcdef'")
     assert len(api.get(f"{PATH}/abcdef001/timeline").json()["rows"]) == 2
 
 

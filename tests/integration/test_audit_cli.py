@@ -225,7 +225,7 @@ def test_pages_are_put_together(
         (("--follow", "--until", "1h"), "--follow has no end"),
         (("--follow", "-o", "json"), "a JSON list would never end"),
         (("--node", "one", "stats"), "--node must come after the subcommand"),
-        (("show", "nosuch"), "no run has the id 'nosuch'"),
+        (("show", "nosuch"), "no run has the id, or id prefix of at least 6 characters, 'nosuch'"),
         (("show", "../../status"), "Not Found"),
         (("stats", "--since", "x"), "since: 'x' is no time"),
     ],

@@ -72,6 +72,7 @@ def show_device(database: Database, vni: int, ifindex: int = 7) -> None:
                 evidence="what",
                 first_seen_at=START,
                 judged_at=START,
+                verdict_at=START,
             )
         )
 

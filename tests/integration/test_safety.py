@@ -105,6 +105,7 @@ def show_device(database: Database, node: str, vni: int) -> None:
                 evidence="what",
                 first_seen_at=START,
                 judged_at=START,
+                verdict_at=START,
             )
         )
 

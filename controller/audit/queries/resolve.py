@@ -1,128 +1,88 @@
-"""Who is meant: nodes and networks that the audit trail knows, by what a person typed.
-
-The trail is kept for years, so what is gone from the Swarm counts too, after what is there.
-"""
+"""Ids of nodes and networks by what a person typed; also of those that only the audit trail knows."""
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from controller.db.audit_models import AuditRow
 from controller.db.lookup import (
-    AmbiguousNetworkError,
-    AmbiguousNodeError,
-    UnknownNetworkError,
-    UnknownNodeError,
+    NETWORK,
+    NODE,
+    Kind,
+    Model,
+    candidates,
+    check_unique,
+    is_searchable,
 )
-from controller.db.models import Network, Node
 
 _MAX_NAMES: Final = 5_000
-"""So many names are looked through, where no index helps."""
-_LISTED: Final = 5
+"""Names to search where no index helps."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """Nodes or networks."""
-
-    word: str
-    id: InstrumentedAttribute[str]
-    name: InstrumentedAttribute[str]
-    gone_at: InstrumentedAttribute[Any]
-    row_id: InstrumentedAttribute[str | None]
-    row_name: InstrumentedAttribute[str | None]
-    unknown: type[Exception]
-    ambiguous: type[Exception]
-
-
-_NODES: Final = _Kind(
-    "node", Node.id, Node.hostname, Node.gone_at, AuditRow.node_id, AuditRow.node_name,
-    UnknownNodeError, AmbiguousNodeError,
-)  # fmt: skip
-_NETWORKS: Final = _Kind(
-    "network", Network.id, Network.name, Network.gone_at, AuditRow.network_id,
-    AuditRow.network_name, UnknownNetworkError, AmbiguousNetworkError,
-)  # fmt: skip
+_Column = InstrumentedAttribute[str | None]
 
 
 def node_id(session: Session, given: str) -> str:
-    """The id of the node with this id, name, or unique beginning of an id.
+    """The id of the node with this id, name, or unique id prefix; a present node before a gone one.
 
     Raises:
-        UnknownNodeError, AmbiguousNodeError: it is not one.
+        UnknownError, AmbiguousError: none or several have it.
     """
-    return _find(session, _NODES, given)
+    return _find(session, NODE, AuditRow.node_id, AuditRow.node_name, given)
 
 
 def network_id(session: Session, given: str) -> str:
-    """The same of a network.
-
-    Raises:
-        UnknownNetworkError, AmbiguousNetworkError: it is not one.
-    """
-    return _find(session, _NETWORKS, given)
+    """The same of a network."""
+    return _find(session, NETWORK, AuditRow.network_id, AuditRow.network_name, given)
 
 
-def _find(session: Session, kind: _Kind, given: str) -> str:
-    if not given or not given.isprintable():  # NUL PostgreSQL cannot even compare with.
-        raise kind.unknown(f"{given!r} is no name and no id of a {kind.word}")
-    if session.scalar(select(kind.id).where(kind.id == given)) is not None or _is_recorded(
-        session, kind, given
-    ):
+def _find(session: Session, kind: Kind[Model], id_: _Column, name: _Column, given: str) -> str:
+    known = " that is or was known"
+    if not is_searchable(given):
+        raise kind.unknown(given, known)
+    recorded = select(id_).where(id_ == given).limit(1)
+    if session.get(kind.model, given) is not None or session.scalar(recorded) is not None:
         return given
-    begins = func.substr(kind.id, 1, len(given)) == given  # Not LIKE, which ignores case on SQLite.
-    meant = select(kind.id, kind.name).where((kind.name == given) | begins)
-    for where in (kind.gone_at.is_(None), kind.gone_at.is_not(None)):
-        rows = [
-            (id_, name)
-            for id_, name in session.execute(meant.where(where).order_by(kind.id).limit(_LISTED))
-        ]
-        if rows:
-            return _only(kind, given, rows)
-    recorded = _recorded(session, kind)
-    rows = [each for each in recorded if given == each[1] or each[0].startswith(given)]
-    if rows:
-        return _only(kind, given, rows)
-    names = list(
-        session.scalars(select(kind.name).order_by(kind.gone_at.is_not(None)).limit(_MAX_NAMES))
+    for found in _matches(session, kind, id_, name, given):
+        if found:
+            check_unique(given, found)
+            return found[0][0]
+    query: Select[tuple[str]] = (
+        select(kind.name).order_by(kind.model.gone_at.is_not(None)).limit(_MAX_NAMES)
     )
-    near = difflib.get_close_matches(given, dict.fromkeys(names + [name for _, name in recorded]))
-    raise kind.unknown(
-        f"no {kind.word} that is or was known has the id, id prefix or name {given!r}"
-        + (f"; near it are {', '.join(near)}" if near else "")
-    )
+    names: list[str] = [*session.scalars(query)]
+    names += [recorded_name for _, recorded_name in _recorded(session, id_, name)]
+    near = difflib.get_close_matches(given, dict.fromkeys(names))
+    raise kind.unknown(given, known, near)
 
 
-def _only(kind: _Kind, given: str, rows: Sequence[tuple[str, str]]) -> str:
-    if len(rows) > 1:
-        names = ", ".join(f"{name} ({id_})" for id_, name in rows[:_LISTED])
-        raise kind.ambiguous(f"{given!r} could mean {names}")
-    return rows[0][0]
+def _matches(
+    session: Session, kind: Kind[Model], id_: _Column, name: _Column, given: str
+) -> Iterator[list[tuple[str, str]]]:
+    """Ids and names that are meant: present, then gone, then only recorded."""
+    for gone in (False, True):
+        rows = candidates(session, kind, given, gone=gone)
+        yield [(row.id, getattr(row, kind.name.key)) for row in rows]
+    recorded = _recorded(session, id_, name)
+    yield [pair for pair in recorded if given == pair[1] or pair[0].startswith(given)]
 
 
-def _is_recorded(session: Session, kind: _Kind, given: str) -> bool:
-    found = session.scalar(select(kind.row_id).where(kind.row_id == given).limit(1))
-    return found is not None
+def _recorded(session: Session, id_: _Column, name: _Column) -> list[tuple[str, str]]:
+    """Ids in the audit trail, with the first name of each.
 
-
-def _recorded(session: Session, kind: _Kind) -> list[tuple[str, str]]:
-    """Ids in the audit trail, each with the name that it had first.
-
-    From one id of the index to the next: a few looks each, however many rows there are.
+    Goes from one id of the index to the next: a few reads per id, however many rows there are.
     """
-    first = select(func.min(kind.row_id).label("id")).cte("recorded", recursive=True)
-    following = select(func.min(kind.row_id)).where(kind.row_id > first.c.id).scalar_subquery()
+    first = select(func.min(id_).label("id")).cte("recorded", recursive=True)
+    following = select(func.min(id_)).where(id_ > first.c.id).scalar_subquery()
     ids = first.union_all(select(following).where(first.c.id.is_not(None)))
-    name = (
-        select(kind.row_name)
-        .where(kind.row_id == ids.c.id)
+    first_name = (
+        select(name)
+        .where(id_ == ids.c.id)
         .order_by(AuditRow.at, AuditRow.id)
         .limit(1)
         .scalar_subquery()
     )
-    rows = session.execute(select(ids.c.id, name).where(ids.c.id.is_not(None)).limit(_MAX_NAMES))
-    return [(id_, name_ or id_) for id_, name_ in rows]
+    query = select(ids.c.id, first_name).where(ids.c.id.is_not(None)).limit(_MAX_NAMES)
+    return [(row_id, row_name or row_id) for row_id, row_name in session.execute(query)]

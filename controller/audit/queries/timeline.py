@@ -1,4 +1,4 @@
-"""Stories from the audit trail: all that is recorded of one run."""
+"""The timeline of a run: all its audit rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,40 +9,36 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controller.db.audit_models import AuditRow
+from controller.db.lookup import AmbiguousError, UnknownError
 from controller.db.models import Node, Run
 
 MAX_ROWS: Final = 10_000
-"""So many rows a story has at most; a run cannot make as many."""
+"""Rows of a timeline; a run cannot make as many."""
 
 
-class UnknownRowError(Exception):
-    """No audit row and no run is meant by what was given."""
-
-
-class AmbiguousRunError(Exception):
-    """Several runs could be meant by what was given."""
+_HINT: Final = "`vxctl audit -o wide` shows the ids"
 
 
 def row(session: Session, number: int) -> AuditRow:
     """The row with this number.
 
     Raises:
-        UnknownRowError: there is none.
+        UnknownError: there is none.
     """
     found = session.get(AuditRow, number) if 0 < number < 2**63 else None
     if found is None:
-        raise UnknownRowError(f"no audit row has the id {number}")
+        raise UnknownError(f"no audit row has the id {number}", _HINT)
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """What is known of one run, or of something that happened without one.
+    """What is known of a run, or of an event without one.
 
     Attributes:
-        run: None: there was none, or its line in the run history is no longer kept.
-        node: where; None: of no node, or one that this database does not know.
-        rows: in the order in which they were stored.
+        run: None: there was none, or the run history no longer has it.
+        node: None: there was none, or this database does not know it.
+        rows: in the order of storing.
     """
 
     run: Run | None
@@ -51,10 +47,10 @@ class Timeline:
 
 
 def timeline(session: Session, given: str) -> Timeline:
-    """The story of the run with this id or unique beginning of it, or of the audit row with this number.
+    """The timeline of the run with this id or unique id prefix, or of the audit row with this number.
 
     Raises:
-        UnknownRowError, AmbiguousRunError: it is not one.
+        UnknownError, AmbiguousError: none or several have it.
     """
     run_id = None
     if given.isascii() and given.isdecimal() and len(given) < 19:
@@ -75,15 +71,15 @@ def timeline(session: Session, given: str) -> Timeline:
 
 
 def find_run(session: Session, given: str) -> UUID:
-    """The run with this id, or with a unique beginning of it (at least 6 characters).
+    """The run with this id, or unique id prefix of at least 6 characters.
 
     Raises:
-        UnknownRowError: there is none in the audit trail or the run history.
-        AmbiguousRunError: there are several.
+        UnknownError: there is none in the audit trail or the run history.
+        AmbiguousError: there are several.
     """
     digits = given.replace("-", "").lower()
-    unknown = UnknownRowError(
-        f"no run has the id {given!r} (or, of at least 6 characters, this beginning of it)"
+    unknown = UnknownError(
+        f"no run has the id, or id prefix of at least 6 characters, {given!r}", _HINT
     )
     if not 6 <= len(digits) <= 32 or set(digits) - set("0123456789abcdef"):
         raise unknown
@@ -97,7 +93,7 @@ def find_run(session: Session, given: str) -> UUID:
     if not found:
         raise unknown
     if len(found) > 1:
-        raise AmbiguousRunError(f"several runs begin with {given!r}")
+        raise AmbiguousError(f"several runs have the id prefix {given!r}")
     return found.pop()
 
 
