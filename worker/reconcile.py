@@ -1,11 +1,12 @@
 """One run, from a request to its report: look, judge, remove, verify, report."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid5
 
 import structlog
@@ -135,13 +136,9 @@ class Reconciler:
                     f"after {self._fence})"
                 )
             return None
+        newest = self._newest_issued_at
         # Only among requests of one leader: two leaders have two clocks.
-        same_leader = request.fence == self._fence
-        if (
-            same_leader
-            and self._newest_issued_at is not None
-            and request.issued_at < self._newest_issued_at
-        ):
+        if request.fence == self._fence and newest is not None and request.issued_at < newest:
             return "the request is older than one that was already run"
         return None
 
@@ -193,19 +190,19 @@ class Reconciler:
             error = f"{failure}; nothing is removed without a record"
             log.warning("cannot record", error=error)
 
-        wanted = {vni for network in request.desired for vni in network.vnis}
-        # Gone by itself: it is not there any more, and is no removal that the breakers count.
+        # Gone by itself: the device is not there any more, and is no removal that the breakers count.
         vanished = {
             orphan for orphan, outcome in outcomes.items() if outcome.stage is Stage.VANISHED
         }
-        devices = tuple(
-            _device_report(judged, outcomes.get(judged), left, files)
-            for judged in judgements
-            if judged not in vanished
-        )
+        removed = {
+            orphan
+            for orphan, outcome in outcomes.items()
+            if was_removed(outcome, orphan.device.identity in left)
+        }
         failed = [outcome for outcome in outcomes.values() if outcome.stage is Stage.FAILED]
         if failed and error is None:
             error = f"{len(failed)} removal(s) failed, the first: {failed[0].reason}"
+        wanted = {vni for network in request.desired for vni in network.vnis}
         return self._report(
             request,
             started,
@@ -213,9 +210,13 @@ class Reconciler:
             error=error,
             limitations=tuple(limitations),
             missing=self._missing(view, request),
-            devices=devices[:MAX_DEVICES],
+            devices=tuple(
+                _device_report(judged, judged in removed, files)
+                for judged in judgements[:MAX_DEVICES]
+                if judged not in vanished
+            ),
             recheck_after=0.0
-            if allowed.more and (vanished or any(device.removed for device in devices))
+            if allowed.more and (vanished or removed)
             else _recheck_after(judgements, outcomes.values()),
             wants_reading=any(judged.wants_reading for judged in judgements),
             then_run=any(
@@ -313,30 +314,18 @@ class Reconciler:
 
     def _conclude(self, view: View) -> None:
         """Record what a look shows of earlier removals: their plans without outcome, and outcomes."""
-        outcomes = []
-        uncertain = []
-        for found in self._journal.unconcluded():
-            if found.stage is Stage.PLANNED:
-                uncertain.append(found.followed_by(Stage.UNCERTAIN, _UNRECORDED))
-            else:
-                outcomes.append(found)
-        self._journal.append(uncertain + verify(outcomes + uncertain, view.devices))
+        open_ = self._journal.unconcluded()
+        uncertain = [
+            plan.followed_by(Stage.UNCERTAIN, _UNRECORDED)
+            for plan in open_
+            if plan.stage is Stage.PLANNED
+        ]
+        self._journal.append(uncertain + verify(open_ + uncertain, view.devices))
 
     def _report(
-        self,
-        request: ReconcileRequest,
-        started: datetime,
-        outcome: Outcome,
-        *,
-        error: str | None = None,
-        limitations: tuple[str, ...] = (),
-        missing: tuple[str, ...] = (),
-        devices: tuple[DeviceReport, ...] = (),
-        recheck_after: float | None = None,
-        wants_reading: bool = False,
-        then_run: bool = False,
-        expects_rejection: bool = False,
+        self, request: ReconcileRequest, started: datetime, outcome: Outcome, **found: Any
     ) -> ReconcileReport:
+        """Make the report; `found`: its fields from a look, and the error."""
         return ReconcileReport(
             run_id=request.run_id,
             node_id=self._node_id,
@@ -345,17 +334,10 @@ class Reconciler:
             started_at=started,
             finished_at=self._utcnow(),
             outcome=outcome,
-            error=error,
-            limitations=limitations,
-            missing=missing,
-            devices=devices,
-            recheck_after=recheck_after,
-            wants_reading=wants_reading,
-            then_run=then_run,
-            expects_rejection=expects_rejection,
             stamp=self._clock.stamp(),
             journal_id=self._journal.id,
             entries=tuple(self._journal.pending(ENTRIES_PER_REPORT)),
+            **found,
         )
 
 
@@ -373,20 +355,7 @@ def _recheck_after(judgements: Iterable[Judgement], outcomes: Iterable[Record]) 
     return min(waits, default=None)
 
 
-def _device_report(
-    judgement: Judgement,
-    outcome: Record | None,
-    left: Set[Identity],
-    files: Mapping[int, str],
-) -> DeviceReport:
-    """Report a device.
-
-    Args:
-        judgement: on it.
-        outcome: of its removal, if there was one.
-        left: the devices that a second look after the removals shows.
-        files: nsid to the file of the namespace, where one can be seen.
-    """
+def _device_report(judgement: Judgement, removed: bool, files: Mapping[int, str]) -> DeviceReport:
     nsid = judgement.device.identity.netns.nsid
     return DeviceReport(
         identity=judgement.device.identity.message(),
@@ -397,5 +366,5 @@ def _device_report(
         evidence=judgement.device.evidence[:MAX_TEXT],
         proof=judgement.proof,
         netns_file=None if nsid is None else files.get(nsid),
-        removed=outcome is not None and was_removed(outcome, judgement.device.identity in left),
+        removed=removed,
     )

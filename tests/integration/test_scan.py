@@ -51,7 +51,7 @@ def scanned(host: Namespace, *options: str) -> dict[str, dict[str, Any]]:
 def test_a_node_without_devices_is_clean(host: Namespace) -> None:
     done = scan(host)
     assert (done.returncode, done.stdout) == (0, "This node has no VXLAN devices.\n")
-    assert scan(host, "-o", "json").stdout == '{\n  "devices": [],\n  "limits": []\n}\n'
+    assert scan(host, "-o", "json").stdout == '{\n  "devices": [],\n  "limitations": []\n}\n'
 
 
 def test_each_kind_of_device_is_told_with_its_place_and_reason(host: Namespace) -> None:
@@ -148,7 +148,7 @@ def test_without_the_capability_it_cannot_look_and_says_so(host: Namespace) -> N
     done = scan(host, under=("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"))
     assert (done.returncode, done.stdout) == (2, "")
     assert "CAP_NET_ADMIN" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert len(done.stderr.splitlines()) == 2
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_fix_waits_for_a_sandbox_and_shows_on_a_terminal_for_how_long_still(
         check=False,
     )
     assert shown.returncode == 0
-    assert "waiting up to 3 s more, whether something joins: vxlan0 in nsid:0" in shown.stdout
+    assert "waiting up to 3 s more, to rule out a join: vxlan0 in nsid:0" in shown.stdout
     assert "waiting up to 1 s more" in shown.stdout
     assert "  removed  " in shown.stdout
     assert scanned(host) == {}
@@ -204,7 +204,7 @@ def test_while_a_join_is_under_way_fix_removes_nothing(host: Namespace) -> None:
     host.ip("link add veth1234567 type veth peer name veth89abcde")
     done = scan(host, "--fix")
     assert done.returncode == 1
-    assert done.stdout.count("is in the host namespace, both ends and without a master") == 2
+    assert done.stdout.count("is in the host namespace, both ends, without a master") == 2
     assert NAME in host.ip("link show type vxlan")
     host.ip("link del veth1234567")
     assert scan(host, "--fix").returncode == 0
