@@ -1,15 +1,20 @@
-"""Text from elsewhere, for a person to read."""
+"""Text for people: names made printable, and a network namespace with its file."""
 
 
 def printable(text: str) -> str:
-    r"""Show what is not printable as its code (`\x1b`, `\n`, `\u202e`).
+    r"""Replace what is not printable by its code (`\x1b`, `\n`, `\u202e`).
 
-    Names of nodes, networks and devices, and errors of tasks, are what somebody made them: they must not
-    drive a terminal, begin a line, or turn the direction of the text beside them.
+    Names of nodes, networks and devices, and errors of tasks, come from elsewhere: they must not drive a
+    terminal, begin a line, or turn the direction of the text beside them.
     """
     if text.isprintable():
         return text
     return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
-        for each in text
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
     )
+
+
+def with_file(netns: object, file: object) -> str:
+    """Return a network namespace, with the path of its file if that is known."""
+    return str(netns) if file is None else f"{netns} ({file})"

@@ -1,10 +1,9 @@
-"""The command `vxctl`, one module a verb group.
+"""The command `vxctl`, one module per verb group; `main` is the entry point.
 
 `commands` puts the groups together: `serve`, `status`, `get`, `describe`, `explain`, `requeue`, `safety`,
-`audit`, `chain` (the audit trail as a whole) and `db`. They share `options`, ask the `client` (the HTTP API),
-and print by `output`.
+`audit`, `chain` and `db`. They share `options` and the `client`, and print by `output`.
 
-Imports lazily: SQLAlchemy and FastAPI alone take more than a second, and `vxctl status` needs neither.
+Imports lazily: SQLAlchemy and FastAPI take more than a second, and `vxctl status` needs neither.
 """
 
 import sys
@@ -22,14 +21,12 @@ def main() -> None:
         print_error(OperatorError(str(error), "pip install 'vxlan-operator[controller]'"))
         sys.exit(2)
     try:
-        # Of typer's ways to end, this mode leaves usage errors to us; it handles Ctrl-C and a closed pipe.
+        # This mode leaves usage errors to us; typer handles Ctrl-C and a closed pipe.
         sys.exit(app(prog_name="vxctl", standalone_mode=False) or 0)
     except OperatorError as error:
         print_error(error)
     except TyperException as error:
-        if (
-            message := error.format_message()
-        ):  # Empty: the help was printed, for want of a subcommand.
+        if message := error.format_message():  # Empty: the help of a group was printed.
             context = getattr(error, "ctx", None)
             command = context.command_path if context else "vxctl"
             print_error(OperatorError(_sentence(message), f"see `{command} --help`"))
@@ -37,6 +34,6 @@ def main() -> None:
 
 
 def _sentence(message: str) -> str:
-    """A message of typer's as ours are written."""
+    """Return a message of typer in the style of ours."""
     message = " ".join(message.split()).replace("Value error, ", "").rstrip(".")
     return message[0].lower() + message[1:]

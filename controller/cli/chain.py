@@ -1,4 +1,4 @@
-"""The verbs about the audit trail as a chain: verify, export."""
+"""The verbs about the audit trail as a hash chain: `verify` and `export`."""
 
 import json
 import sys
@@ -13,40 +13,36 @@ from contract.runtime.errors import OperatorError
 from controller.audit import archive
 from controller.audit.chain import ChainPosition, Fault, Finding
 from controller.cli.client import Client
-from controller.cli.options import DEFAULT_URL, Form, Url
+from controller.cli.options import DEFAULT_URL, Output, OutputOption, Url
 from controller.cli.output import formats, table
-from controller.cli.output.formats import Output
 
 _BROKEN = 1
-"""The exit status of a check that found something wrong."""
+"""Exit status: the chain is broken."""
 
-_LAST_LINE = 1_000
-"""Longer than the last line of any export."""
-
-
-def install(group: typer.Typer) -> None:
-    """Add the verbs."""
-    group.command()(verify)
-    group.command()(export)
+_MAX_LAST_LINE_BYTES = 1_000
 
 
 def verify(
     expect: Annotated[
         list[str] | None,
-        typer.Option(help="POSITION:HASH that was kept elsewhere: must still be in the chain."),
+        typer.Option(
+            metavar="POSITION:HASH", help="A head kept elsewhere, which must still be in the chain."
+        ),
     ] = None,
     from_archive: Annotated[
         list[Path] | None,
-        typer.Option(help="A file of the retention or of `export`; its rows come first."),
+        typer.Option(
+            metavar="FILE", help="An archive of the retention or of `export`; its rows come first."
+        ),
     ] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Check the files alone, and ask no controller.")
+        bool, typer.Option("--offline", help="Check only the files, without a controller.")
     ] = False,
     url: Url = DEFAULT_URL,
-    output: Form = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
-    """Check that nobody has edited the audit trail; exits with 1 if somebody has."""
-    kept, files = _marks(expect or ()), from_archive or []
+    """Check that the audit trail was not edited. Exit status 1: it was."""
+    kept, files = _positions(expect or ()), from_archive or []
     if offline and not files:
         raise OperatorError("there is nothing to check", "give files with --from-archive")
     checked, end, finding = 0, None, None
@@ -55,61 +51,65 @@ def verify(
         if finding is None and offline:
             finding = _beyond(kept, end)
     if finding is None and not offline:
-        # The rows behind the files must be those of the same chain: so their end is expected, too.
-        behind = [each for each in kept if end is None or each.position > end.position]
-        expected = behind if end is None else [*behind, end]
-        rows, end, finding = _ask(Client(url), expected)
+        # The controller's rows must continue the chain of the files: so their end is expected, too.
+        later = [each for each in kept if end is None or each.position > end.position]
+        rows, end, finding = _ask(Client(url), later if end is None else [*later, end])
         checked += rows
-    _tell(checked, end, finding, output)
+    _show(checked, end, finding, output)
     if finding is not None:
         raise typer.Exit(_BROKEN)
 
 
 def export(
     after: Annotated[
-        str | None, typer.Option(help="POSITION:HASH: the `head` at the end of an earlier export.")
+        str | None,
+        typer.Option(metavar="POSITION:HASH", help="Head at the end of an earlier export."),
     ] = None,
-    since: Annotated[str | None, typer.Option(help="Only what was stored then or later.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only what was stored before then.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Start by time of storing, as ISO 8601.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="End (exclusive) by time of storing.")
+    ] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Write the whole audit trail to standard output, as JSON lines that `verify` can check."""
+    """Write the audit trail to standard output, as JSON lines that `verify` can check."""
     stream = Client(url).stream("/api/v1/audit/export", after=after, since=since, until=until)
     lines, tail = 0, b""
-    for piece in stream:
-        sys.stdout.buffer.write(piece)
-        lines += piece.count(b"\n")
-        tail = (tail + piece)[-_LAST_LINE:]
+    for chunk in stream:
+        sys.stdout.buffer.write(chunk)
+        lines += chunk.count(b"\n")
+        tail = (tail + chunk)[-_MAX_LAST_LINE_BYTES:]
     sys.stdout.buffer.flush()
     try:
-        told = json.loads(tail.splitlines()[-1])["rows"]
+        rows = json.loads(tail.splitlines()[-1])["rows"]
     except (ValueError, KeyError, TypeError, IndexError):
-        told = None
-    if told != lines - 2:
+        rows = None
+    if rows != lines - 2:
         raise OperatorError(
             f"the export was cut short after {max(lines - 1, 0)} rows", "export again"
         )
 
 
-def _marks(texts: Sequence[str]) -> list[ChainPosition]:
+def _positions(texts: Sequence[str]) -> list[ChainPosition]:
     try:
         return [ChainPosition.parse(each) for each in texts]
     except ValueError as error:
-        raise OperatorError(f"--expect {error}", "copy it whole") from error
+        raise OperatorError(f"--expect {error}", "copy all of it") from error
 
 
 def _beyond(kept: Iterable[ChainPosition], end: ChainPosition) -> Finding | None:
     last = max(kept, default=end)
     if last.position <= end.position:
         return None
-    words = f"position {last.position} was kept elsewhere, and the files end at {end.position}"
-    return Finding(Fault.MISSING, end.position + 1, None, words)
+    detail = f"position {last.position} was kept elsewhere, and the files end at {end.position}"
+    return Finding(Fault.MISSING, end.position + 1, None, detail)
 
 
 def _ask(
     client: Client, expected: Sequence[ChainPosition]
 ) -> tuple[int, ChainPosition, Finding | None]:
-    """Let the controller check its chain, a piece at a time; tell the progress to whoever watches."""
+    """Have the controller check its chain in parts; show the progress on a terminal."""
     checked, reached = 0, None
     while True:
         answer = client.get(
@@ -128,8 +128,8 @@ def _ask(
     return checked, ChainPosition.parse(reached), finding
 
 
-def _tell(checked: int, end: ChainPosition | None, finding: Finding | None, output: Output) -> None:
-    if output is Output.JSON:
+def _show(checked: int, end: ChainPosition | None, finding: Finding | None, output: Output) -> None:
+    if output == "json":
         answer: dict[str, Any] = {
             "intact": finding is None,
             "checked": checked,
@@ -139,11 +139,11 @@ def _tell(checked: int, end: ChainPosition | None, finding: Finding | None, outp
         formats.as_json(answer)
         return
     if finding is None:
-        table.line(f"intact: {checked} rows, each as it was stored")
+        table.line(f"intact: {checked} rows, unchanged since they were stored")
         table.line(f"head: {end}")
-        table.line("Keep the head elsewhere: `--expect` shows later that nothing was rewritten.")
+        table.line("Keep the head elsewhere: `--expect` checks later that nothing was rewritten.")
         return
     row = "" if finding.id is None else f", row id {finding.id}"
     table.line(f"BROKEN at position {finding.position}{row}: {finding.fault.value}")
     table.line(finding.detail)
-    table.line(f"The {checked} rows before it are as they were stored.")
+    table.line(f"The {checked} rows before it are unchanged.")

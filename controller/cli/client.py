@@ -1,4 +1,4 @@
-"""Asking a running controller over its HTTP API."""
+"""The client of the controller's HTTP API."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,26 +15,25 @@ _HINT: Final = (
     "start it (`vxctl controller`), or set VXLAN_OPERATOR_URL (or --url) to http://HOST:PORT"
 )
 _PAGE: Final = 1000
-"""Rows that the API gives at once."""
+"""Maximum number of rows in an answer of the API."""
 
 Parameter = str | int | Sequence[str]
-"""Of a question; several values repeat it."""
+"""A query parameter; several values repeat it."""
 
 
 class UnavailableError(OperatorError):
-    """The controller does not answer, or cannot now; asking again later may help."""
+    """The controller is not available now; a retry may help."""
 
 
 class Client:
-    """The API at `url`; every failure is an OperatorError with a line that a person can act on."""
+    """Asks the API at `url`; every failure is an `OperatorError`."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
 
     def get(self, path: str, **parameters: Parameter | None) -> Any:
-        """GET a JSON answer; parameters that are None are left out."""
-        given = {name: value for name, value in parameters.items() if value is not None}
-        return self._ask("GET", path, given)
+        """GET a JSON answer; omit parameters that are None."""
+        return self._ask("GET", path, parameters)
 
     def pages(
         self,
@@ -62,17 +61,15 @@ class Client:
         return rows
 
     def post(self, path: str, body: Any = None, **parameters: str | int | None) -> Any:
-        """POST a JSON body, or none, for a JSON answer; parameters that are None are left out."""
-        given = {name: value for name, value in parameters.items() if value is not None}
-        return self._ask("POST", path, given, body)
+        """POST a JSON body, or none, for a JSON answer; omit parameters that are None."""
+        return self._ask("POST", path, parameters, body)
 
     def stream(self, path: str, **parameters: str | int | None) -> Iterator[bytes]:
-        """GET an answer of any length, in pieces as they come; it may be cut short without an error."""
-        given = {name: value for name, value in parameters.items() if value is not None}
+        """GET an answer of any length in chunks; it may be cut short without an error."""
         with (
-            self._told(),
+            self._connection_errors(),
             httpx.stream(
-                "GET", f"{self._url}{path}", params=given, timeout=_TIMEOUT_SECONDS
+                "GET", f"{self._url}{path}", params=_given(parameters), timeout=_TIMEOUT_SECONDS
             ) as answer,
         ):
             if not answer.is_success or IDENTITY_HEADER not in answer.headers:
@@ -84,18 +81,21 @@ class Client:
                 return
 
     def _ask(
-        self, method: str, path: str, parameters: Mapping[str, Parameter], body: Any = None
+        self, method: str, path: str, parameters: Mapping[str, Parameter | None], body: Any = None
     ) -> Any:
-        with self._told():
+        with self._connection_errors():
             answer = httpx.request(
-                method, f"{self._url}{path}", params=parameters, json=body, timeout=_TIMEOUT_SECONDS
+                method,
+                f"{self._url}{path}",
+                params=_given(parameters),
+                json=body,
+                timeout=_TIMEOUT_SECONDS,
             )
         self._check(answer)
         return answer.json()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Say it in a line when no answer comes."""
+    def _connection_errors(self) -> Iterator[None]:
         try:
             yield
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
@@ -128,11 +128,15 @@ class Client:
         )
 
 
+def _given(parameters: Mapping[str, Parameter | None]) -> dict[str, Parameter]:
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
 def node_path(node: str, action: str = "") -> str:
-    """The path of a node that a person named; whatever was typed stays one path segment."""
+    """Return the path of a node; the name stays one path segment, whatever a person typed."""
     return f"/api/v1/nodes/{quote(node, safe='')}{action}"
 
 
 def network_path(network: str, action: str = "") -> str:
-    """The same for a network."""
+    """Return the path of a network, likewise."""
     return f"/api/v1/networks/{quote(network, safe='')}{action}"

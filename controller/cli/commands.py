@@ -1,19 +1,12 @@
-"""The command `vxctl`: its verbs put together; each is a question to the API and its answer."""
+"""The typer application `vxctl`: the tree of its verbs."""
+
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
 from contract import VERSION
-from controller.cli import (
-    audit,
-    db,
-    describe,
-    explain,
-    get,
-    requeue,
-    safety,
-    serve,
-    status,
-)
+from controller.cli import audit, chain, db, describe, explain, get, requeue, safety, serve, status
 from controller.cli.output import table
 
 app = typer.Typer(
@@ -23,11 +16,60 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for part in (serve, status, get, describe, explain, requeue, safety, audit, db):
-    part.install(app)
 
 
-@app.command()
 def version() -> None:
     """Show the version."""
     table.line(f"vxctl {VERSION}")
+
+
+def _add(group: typer.Typer, *verbs: Callable[..., None]) -> None:
+    for verb in verbs:
+        group.command()(verb)
+
+
+def _group(
+    name: str, *verbs: Callable[..., None], alone: Callable[..., None] | None = None, **options: Any
+) -> None:
+    """Add a group of verbs; without a verb it does `alone`, or shows its help."""
+    group = typer.Typer(
+        invoke_without_command=alone is not None, no_args_is_help=alone is None, **options
+    )
+    if alone is not None:
+        group.callback()(alone)
+    _add(group, *verbs)
+    app.add_typer(group, name=name)
+
+
+_add(
+    app,
+    serve.controller,
+    serve.up,
+    status.status,
+    explain.explain,
+    requeue.requeue,
+    safety.pause,
+    safety.resume,
+    safety.mode,
+    version,
+)
+_group(
+    "get",
+    get.nodes,
+    get.networks,
+    get.devices,
+    get.runs,
+    help="List nodes, networks, devices or runs.",
+)
+_group(
+    "describe", describe.node, describe.network, help="Show everything about a node or a network."
+)
+_group("breaker", safety.reset, alone=safety.breaker)
+_group("audit", audit.show, audit.stats, chain.verify, chain.export, alone=audit.audit)
+_group(
+    "db",
+    db.current,
+    db.upgrade,
+    db.check,
+    help="Show, upgrade or check the schema of the database.",
+)

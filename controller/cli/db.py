@@ -1,4 +1,4 @@
-"""The verbs about the database's schema: they work on the database itself, and need no controller."""
+"""The verbs about the schema of the database: `vxctl db`; they need no controller."""
 
 from contextlib import closing
 from typing import Annotated
@@ -13,21 +13,14 @@ Database = Annotated[
         "--database-url",
         envvar="VXLAN_OPERATOR_DATABASE_URL",
         show_default=False,
-        help="As the controller's, and with the same default.",
+        metavar="URL",
+        help="Database of the controller, with the same default.",
     ),
 ]
 
 
-def install(app: typer.Typer) -> None:
-    """Add the verbs, as a group."""
-    group = typer.Typer(no_args_is_help=True, help="Look after the schema of the database.")
-    for verb in (current, upgrade, check):
-        group.command()(verb)
-    app.add_typer(group, name="db")
-
-
 def current(database_url: Database = None) -> None:
-    """Show which version the schema has. Changes nothing."""
+    """Show the version of the schema. Changes nothing."""
     from controller.db.engine import open_to_look
     from controller.db.schema import version
 
@@ -40,7 +33,7 @@ def current(database_url: Database = None) -> None:
 
 
 def upgrade(database_url: Database = None) -> None:
-    """Bring the schema up to date, as a controller does when it starts; all of it, or nothing."""
+    """Upgrade the schema to the newest version in one transaction, as a starting controller does."""
     from controller.db.engine import open_database
     from controller.db.schema import version
 
@@ -52,7 +45,7 @@ def upgrade(database_url: Database = None) -> None:
 
 
 def check(database_url: Database = None) -> None:
-    """Tell whether the schema is what this version needs. Changes nothing; exit status 1 if it is not."""
+    """Compare the schema with that of this version. Changes nothing. Exit status 1: it differs."""
     from controller.db.engine import open_to_look
     from controller.db.schema import differences
 
@@ -62,7 +55,7 @@ def check(database_url: Database = None) -> None:
         table.line(difference)
     if found:
         raise typer.Exit(1)
-    table.line("the database is as it should be")
+    table.line("the schema is correct")
 
 
 def _url(given: str | None) -> str:

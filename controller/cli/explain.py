@@ -1,51 +1,45 @@
-"""The verb that says what an error line means."""
+"""The verb `vxctl explain`: the meaning of an error line."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from controller.cli.client import Client
-from controller.cli.options import DEFAULT_URL, Form, Url
-from controller.cli.output import formats, table
-from controller.cli.output.formats import Output
-
-Line = Annotated[
-    str, typer.Argument(metavar="'ERROR LINE'", help="As Docker or Swarm wrote it, in quotes.")
-]
+from controller.cli.options import DEFAULT_URL, OutputOption, Url
+from controller.cli.output import columns, formats, table
 
 
-def install(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(explain)
+def explain(
+    error: Annotated[
+        str, typer.Argument(metavar="'ERROR LINE'", help="An error of Docker or Swarm, in quotes.")
+    ],
+    url: Url = DEFAULT_URL,
+    output: OutputOption = "table",
+) -> None:
+    """Explain an error of Docker or Swarm: its meaning, what was done about it, and what to do."""
+    formats.show(Client(url).get("/api/v1/explain", error=error), output, _show)
 
 
-def explain(error: Line, url: Url = DEFAULT_URL, output: Form = Output.TABLE) -> None:
-    """Say what an error line means, what was done about it, and what to do."""
-    answer = Client(url).get("/api/v1/explain", error=error)
-    if output is Output.JSON:
-        formats.as_json(answer)
-        return
+def _show(answer: dict[str, Any]) -> None:
     table.line(answer["meaning"])
-    for what in ("nodes", "networks"):
-        if answer[what]:
-            named = ", ".join(
-                f"{formats.short(each['name'])} ({each['id']})" for each in answer[what]
-            )
-            table.line(f"It is about {what} {named}.")
+    for kind in ("nodes", "networks"):
+        if answer[kind]:
+            names = ", ".join(f"{formats.short(row['name'])} ({row['id']})" for row in answer[kind])
+            table.line(f"It is about {kind} {names}.")
     if answer["now"]:
-        table.heading("There now, or when last looked")
-        for device in answer["now"]:
+        table.heading("Devices, as last seen")
+        for row in answer["now"]:
             table.line(
-                f"{formats.short(device['node_name'])} {device['name']}#{device['ifindex']} in "
-                f"{formats.netns(device)}, VNI {device['vni']}: {device['verdict']}: {device['reason']}"
+                f"{formats.short(row['node_name'])} {formats.device(row)} in {columns.netns(row)}, "
+                f"VNI {row['vni']}: {row['verdict']}: {row['reason']}"
             )
     if answer["lately"]:
-        table.heading("What the operator did lately")
+        table.heading("Recent actions of the operator")
         for row in answer["lately"]:
             table.line(
                 f"{formats.clock(row['at'])} {formats.short(row['node_name'] or '?')} {row['name']}: "
                 f"{row['stage']}: {row['reason']}"
             )
     table.heading("What to do")
-    for sentence in answer["advice"] or ["Nothing: all is as it should be."]:
+    for sentence in answer["advice"] or ["Nothing: no problem is known."]:
         table.line(sentence)

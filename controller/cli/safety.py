@@ -1,105 +1,84 @@
-"""The verbs by which people hold the operator back: pause, mode, and the breaker."""
+"""The verbs that hold the operator back: `pause`, `resume`, `mode`, `breaker`."""
 
-from enum import StrEnum
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Literal
 
 import typer
 
 from contract.runtime.errors import OperatorError
 from controller.cli.client import Client, network_path, node_path
-from controller.cli.options import DEFAULT_URL, Actor, Form, Reason, Url, said
+from controller.cli.options import DEFAULT_URL, Actor, Output, OutputOption, Reason, Url, decision
 from controller.cli.output import formats, table
-from controller.cli.output.formats import Output
+from controller.cli.output.columns import value
 
 MaybeNode = Annotated[
     str | None, typer.Argument(metavar="NODE", help="Id, unique id prefix or hostname of a node.")
 ]
-NetworkOption = Annotated[
+NetworkTarget = Annotated[
     str | None,
-    typer.Option("--network", metavar="NET", help="A network: id, unique id prefix or name."),
+    typer.Option(
+        "--network",
+        metavar="NET",
+        help="Instead of NODE: a network, by id, unique id prefix or name.",
+    ),
 ]
-ClusterOption = Annotated[bool, typer.Option("--cluster", help="The whole Swarm.")]
-
-
-class ModeWord(StrEnum):
-    """What can be set."""
-
-    OBSERVE = "observe"
-    ENFORCE = "enforce"
-    DEFAULT = "default"
-
-
-def install(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command()(pause)
-    app.command()(resume)
-    app.command()(mode)
-    group = typer.Typer(help="Show the breaker: what counts against which limit.")
-    group.callback(invoke_without_command=True)(breaker)
-    group.command()(reset)
-    app.add_typer(group, name="breaker")
+ClusterTarget = Annotated[bool, typer.Option("--cluster", help="Instead of NODE: the whole Swarm.")]
 
 
 def pause(
     node: MaybeNode = None,
-    network: NetworkOption = None,
-    cluster: ClusterOption = False,
+    network: NetworkTarget = None,
+    cluster: ClusterTarget = False,
     reason: Reason = None,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
-    output: Form = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
-    """Start no more runs of a node or of all nodes, or remove no more devices of a network."""
+    """Pause runs of a node or of the cluster, or removals of a network's devices."""
     path = _path(node, network, cluster, "/pause")
-    answer = Client(url).post(path, said(actor, reason))
-    _tell(answer, "is paused", output)
+    _decide(url, path, decision(actor, reason), "is paused", output)
 
 
 def resume(
     node: MaybeNode = None,
-    network: NetworkOption = None,
-    cluster: ClusterOption = False,
+    network: NetworkTarget = None,
+    cluster: ClusterTarget = False,
     reason: Reason = None,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
-    output: Form = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
-    """Undo a pause; what was left alone meanwhile is looked at once, now."""
+    """Undo a pause, and reconcile the nodes concerned now."""
     path = _path(node, network, cluster, "/resume")
-    answer = Client(url).post(path, said(actor, reason))
-    _tell(answer, "is not paused by hand", output)
+    _decide(url, path, decision(actor, reason), "is not paused manually", output)
 
 
 def mode(
     mode: Annotated[
-        ModeWord,
+        Literal["observe", "enforce", "default"],
         typer.Argument(
-            metavar="MODE", help="observe: judge and report only; enforce; default: as others say."
+            metavar="MODE",
+            help="observe: judge and report only; enforce: remove orphans; default: undo `vxctl mode`.",
         ),
     ],
     node: MaybeNode = None,
-    network: NetworkOption = None,
-    cluster: ClusterOption = False,
+    network: NetworkTarget = None,
+    cluster: ClusterTarget = False,
     reason: Reason = None,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
-    output: Form = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
-    """Say what may be done on a node, to a network's devices, or anywhere; the strictest wins."""
+    """Set the mode of a node, a network or the cluster; the strictest mode wins."""
     path = _path(node, network, cluster, "/mode")
-    answer = Client(url).post(path, said(actor, reason) | {"mode": mode.value})
-    _tell(answer, f"has the mode {mode.value}", output)
+    body = decision(actor, reason) | {"mode": mode}
+    _decide(url, path, body, f"has the mode {mode}", output)
 
 
-def breaker(context: typer.Context, url: Url = DEFAULT_URL, output: Form = Output.TABLE) -> None:
-    """Show the breaker: what counts against which limit, and what has tripped."""
-    if context.invoked_subcommand is not None:
-        return
-    answer = Client(url).get("/api/v1/breaker")
-    if output is Output.JSON:
-        formats.as_json(answer)
-    else:
-        _show_breaker(answer)
+def breaker(context: typer.Context, url: Url = DEFAULT_URL, output: OutputOption = "table") -> None:
+    """Show the breaker: removals, limits, and where it has tripped."""
+    if context.invoked_subcommand is None:
+        formats.show(Client(url).get("/api/v1/breaker"), output, _show_breaker)
 
 
 def reset(
@@ -107,41 +86,42 @@ def reset(
     reason: Reason = None,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
-    output: Form = Output.TABLE,
+    output: OutputOption = "table",
 ) -> None:
-    """Let a node remove again, or without NODE everybody; first find out why it tripped."""
-    answer = Client(url).post("/api/v1/breaker/reset", said(actor, reason), node=node)
-    if output is Output.JSON:
-        formats.as_json(answer)
-        return
-    for name in answer["reset"]:
-        table.line(f"The breaker of {name} is reset.")
-    if not answer["reset"]:
-        table.line("No breaker had tripped there: nothing was changed.")
-    if answer["breaker"]["tripped_at"]:
-        table.line("That of the cluster has tripped: `vxctl breaker reset` without NODE resets it.")
+    """Allow removals again on a node, or everywhere without NODE. First find out why it tripped."""
+    body = decision(actor, reason)
+    formats.show(Client(url).post("/api/v1/breaker/reset", body, node=node), output, _show_reset)
 
 
 def _path(node: str | None, network: str | None, cluster: bool, action: str) -> str:
-    """The path of what is meant, which must be one thing."""
+    """Return the path of the one target."""
     if (node is not None) + (network is not None) + cluster != 1:
         raise OperatorError(
-            "exactly one target is needed", "name one NODE, or --network NET, or --cluster"
+            "exactly one target is needed", "give one of NODE, --network NET and --cluster"
         )
     if network is not None:
         return network_path(network, action)
     return f"/api/v1/cluster{action}" if node is None else node_path(node, action)
 
 
-def _tell(answer: dict[str, Any], done: str, output: Output) -> None:
-    if output is Output.JSON:
-        formats.as_json(answer)
-        return
-    was = "" if answer["changed"] else ", as before: nothing was changed"
-    table.line(f"{answer['name']} ({answer['id']}) {done}{was}")
-    state = "paused" if answer["paused"] else answer["effective_mode"]
-    reasons = "; ".join(answer["reasons"])
-    table.line(f"All considered: {state}, because {reasons}")
+def _decide(url: str, path: str, body: dict[str, str], done: str, output: Output) -> None:
+    formats.show(Client(url).post(path, body), output, partial(_show_decision, done))
+
+
+def _show_decision(done: str, answer: dict[str, Any]) -> None:
+    unchanged = "" if answer["changed"] else ", as before: nothing was changed"
+    table.line(f"{answer['name']} ({answer['id']}) {done}{unchanged}")
+    effective = "paused" if answer["paused"] else answer["effective_mode"]
+    table.line(f"Effective mode: {effective} ({'; '.join(answer['reasons'])})")
+
+
+def _show_reset(answer: dict[str, Any]) -> None:
+    for name in answer["reset"]:
+        table.line(f"The breaker of {name} is reset.")
+    if not answer["reset"]:
+        table.line("No breaker had tripped there: nothing was changed.")
+    if answer["breaker"]["tripped_at"]:
+        table.line("The cluster breaker has tripped, too: reset it by `vxctl breaker reset`.")
 
 
 def _show_breaker(answer: dict[str, Any]) -> None:
@@ -150,27 +130,24 @@ def _show_breaker(answer: dict[str, Any]) -> None:
             f"TRIPPED {formats.ago(answer['tripped_at'])}: {answer['reason']}. "
             "Nothing is removed anywhere until `vxctl breaker reset`."
         )
-    window = f"the last {answer['window_seconds']:g} s"
+    limit = answer["node_removals"]
     table.line(
-        f"{answer['nodes_removing']} node(s) removed devices in {window}; "
-        f"{answer['nodes_allowed']} may before the cluster's breaker trips."
+        f"{answer['nodes_removing']} node(s) removed devices in the last "
+        f"{answer['window_seconds']:g} s; the cluster breaker trips above {answer['nodes_allowed']}."
     )
-    table.line(f"A node's own trips at {answer['node_removals']} removals.")
-    if not answer["nodes"]:
-        return
-    table.line("")
-    table.table(
-        ("NODE", "ID", "REMOVALS", "BREAKER"),
-        [
-            (
-                node["hostname"],
-                node["id"],
-                f"{node['removals']}/{answer['node_removals']}",
-                f"tripped {formats.ago(node['tripped_at'])}: {node['reason']}"
-                if node["tripped_at"]
-                else "-",
-            )
-            for node in answer["nodes"]
-        ],
-        empty="",
-    )
+    table.line(f"The breaker of a node trips at {limit} removals.")
+    if answer["nodes"]:
+        columns = (
+            ("NODE", value("hostname")),
+            ("ID", value("id")),
+            ("REMOVALS", lambda node: f"{node['removals']}/{limit}"),
+            ("BREAKER", _tripped),
+        )
+        table.line("")
+        table.table(columns, answer["nodes"], empty="")
+
+
+def _tripped(node: dict[str, Any]) -> str:
+    if not node["tripped_at"]:
+        return "-"
+    return f"tripped {formats.ago(node['tripped_at'])}: {node['reason']}"

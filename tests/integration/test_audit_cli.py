@@ -114,7 +114,7 @@ def test_a_table_for_people(vxctl: Callable[..., str], database: Database) -> No
         "NODE",
         "STAGE",
         "DEVICE",
-        "PLACE",
+        "NETNS",
         "VNI",
         "NETWORK",
         "URGENCY",
@@ -139,7 +139,7 @@ def test_columns_stand_under_their_titles(vxctl: Callable[..., str], database: D
 
 
 def test_nothing_that_matches_is_said_in_words(vxctl: Callable[..., str]) -> None:
-    assert vxctl() == "nothing that matches was found or done\n"
+    assert vxctl() == "no matching rows\n"
     assert vxctl("-o", "json") == "[]\n"
     assert vxctl("-o", "jsonl") == ""
     assert vxctl("-o", "csv").count("\r\n") == 1
@@ -258,8 +258,8 @@ def test_a_story_in_plain_words(vxctl: Callable[..., str], database: Database) -
     lines = text.splitlines()
     assert lines[0] == f"Run {RUN} on node one ({swarm_id('one')})"
     assert "The run history no longer has it" in lines[1]
-    assert "asked for: requeued by alice: disk swapped" in text
-    assert "on the word of alice" in text
+    assert "requested: requeued by alice: disk swapped" in text
+    assert "actor: alice" in text
     first = text.index(
         "Device vx-001001-shopz#7 in the host namespace: VNI 4097, UDP port 4789, of network shop"
     )
@@ -269,10 +269,10 @@ def test_a_story_in_plain_words(vxctl: Callable[..., str], database: Database) -
     told = [
         "found to be an orphan (stale): dead",
         "evidence: DOWN",
-        "+7 ms  written down, to be removed (stale): dead",
-        "+13 ms  removed, as the kernel confirmed (stale): reason",
-        "which came 3 h later",
-        "+1.5 s  verified: a second look shows that it is gone (stale): reason",
+        "+7ms  removal written to the journal (stale): dead",
+        "+13ms  removed, as the kernel confirmed (stale): reason",
+        "stored 3h later",
+        "+1.48s  verified: gone at a second look (stale): reason",
     ]
     places = [text.index(words) for words in told]
     assert places == sorted(places)
@@ -298,7 +298,7 @@ def test_the_story_of_what_happened_without_a_run(
     subject, line, word = vxctl("show", str(number)).splitlines()[1:]
     assert subject == f"Node one ({swarm_id('one')})"
     assert line.endswith("paused (stale): \\x1b[2Jdisk")
-    assert word.strip() == f"on the word of alice; row {number}"
+    assert word.strip() == f"actor: alice; row {number}"
 
 
 def test_counts_for_people(vxctl: Callable[..., str], database: Database) -> None:

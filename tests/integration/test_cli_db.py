@@ -49,7 +49,7 @@ def database(database_url: str) -> Iterator[Database]:
 def test_a_database_that_is_as_it_should_be(database: Database, database_url: str) -> None:
     before = contents(database)
     assert said("current", database_url) == "0001 (the newest)"
-    assert said("check", database_url) == "the database is as it should be"
+    assert said("check", database_url) == "the schema is correct"
     assert said("upgrade", database_url) == "the database has schema 0001"
     assert contents(database) == before
 
@@ -63,7 +63,7 @@ def test_an_older_database(
     assert said("check", database_url, 1) == "it has schema 0001, and next is needed"
     assert said("current", database_url).startswith("0001")
     assert said("upgrade", database_url) == "the database has schema next"
-    assert said("check", database_url) == "the database is as it should be"
+    assert said("check", database_url) == "the schema is correct"
     assert contents(database) == before
 
 
@@ -116,7 +116,7 @@ def test_a_type_that_is_not_as_it_should_be_is_told(postgres_server: PostgresSer
 def test_a_trigger_that_is_missing_is_told(database: Database, database_url: str) -> None:
     with database.engine.begin() as connection, without_triggers(connection):
         pass
-    assert said("check", database_url) == "the database is as it should be"
+    assert said("check", database_url) == "the schema is correct"
     with database.engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("DROP TRIGGER audit_no_truncate ON audit"))
@@ -152,7 +152,7 @@ def test_every_trigger_that_the_migrations_make_is_checked(
 def test_other_peoples_tables_do_not_count(database: Database, database_url: str) -> None:
     with database.engine.begin() as connection:
         connection.execute(text("CREATE TABLE mine (id INTEGER)"))
-    assert said("check", database_url) == "the database is as it should be"
+    assert said("check", database_url) == "the schema is correct"
 
 
 @pytest.mark.parametrize("verb", ["current", "check"])

@@ -205,7 +205,7 @@ def test_describe_node(says: Callable[..., str]) -> None:
 def test_describe_network(says: Callable[..., str]) -> None:
     said = says("describe", "network", swarm_id("evilnet"))
     assert "VNI:     5003, 5004" in said
-    assert "Nodes that should carry it: 1" in said
+    assert "Wanted on nodes: 1" in said
     assert json.loads(says("describe", "network", "shop", "-o", "json"))["vnis"] == [4097]
 
 

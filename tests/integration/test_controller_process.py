@@ -171,7 +171,7 @@ def test_at_work(controller: ControllerProcess, redis: RedisServer) -> None:
         "reason",
     ]
 
-    assert controller.vxctl("requeue", "one") == f"one ({swarm_id('one')}) is looked at now\n"
+    assert controller.vxctl("requeue", "one") == f"one ({swarm_id('one')}): the run starts now\n"
     await_true(lambda: _is_new(last_request(redis), run_id), "another request waits")
     running = last_request(redis)
     assert running is not None

@@ -438,7 +438,7 @@ def test_waiting_in_vain_says_that_the_request_stands(
 ) -> None:
     arguments = ("one", "--token", "mine", "--wait", "--timeout", "0.1s", "--url", url)
     assert vxctl(*arguments, monkeypatch=monkeypatch) == 3
-    assert "not done after 0.1 s; the request stands (token mine)" in capsys.readouterr().err
+    assert "not done after 0.1 s; the request remains (token mine)" in capsys.readouterr().err
     assert due_row(database).priority == Priority.MANUAL
 
 
@@ -452,15 +452,15 @@ def test_without_waiting_it_says_what_comes(
         vxctl(*arguments, "--url", url, monkeypatch=monkeypatch)
         return capsys.readouterr().out
 
-    assert "is looked at now" in says("one", "--token", "a")
+    assert "the run starts now" in says("one", "--token", "a")
     assert json.loads(says("one", "--token", "a", "-o", "json"))["token"] == "a"
     claimed = claim(database, now=far_ahead())
-    assert "is looked at now" in says("one", "--token", "a")
-    assert "is looked at once more after that" in says("one", "--token", "b")
+    assert "the run starts now" in says("one", "--token", "a")
+    assert "another one follows" in says("one", "--token", "b")
     finish(database, claimed[ONE].run_id)
-    assert "this was asked for before, and run" in says("one", "--token", "a")
+    assert "already answered this request" in says("one", "--token", "a")
     put(database, snapshot(node("one", state="down"), "two"))
-    assert "is down, as the Swarm says" in says("one", "--token", "c")
+    assert "is down in the Swarm" in says("one", "--token", "c")
 
 
 @pytest.mark.parametrize("given", ["0", "-1s", "25h", "1d", "soon", "", "1e3", "9" * 30])

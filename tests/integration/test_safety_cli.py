@@ -105,7 +105,7 @@ def test_a_paused_node_is_not_asked_and_one_that_is_resumed_is_asked_once(
     said = controller.vxctl("pause", "one", "--reason", "a new disk", "--as", "alice@desk")
     assert said.splitlines() == [
         f"{NAME} is paused",
-        "All considered: paused, because node one was paused by alice@desk: a new disk",
+        "Effective mode: paused (node one was paused by alice@desk: a new disk)",
     ]
     again = controller.vxctl("pause", "one", "--as", "bob")
     assert again.splitlines()[0] == f"{NAME} is paused, as before: nothing was changed"
@@ -114,8 +114,8 @@ def test_a_paused_node_is_not_asked_and_one_that_is_resumed_is_asked_once(
 
     said = controller.vxctl("resume", ONE[:5], "--as", "bob")
     assert said.splitlines() == [
-        f"{NAME} is not paused by hand",
-        "All considered: enforce, because the controller's settings say enforce",
+        f"{NAME} is not paused manually",
+        "Effective mode: enforce (the controller's settings say enforce)",
     ]
     request = next_request(redis)
     assert request.mode is Mode.ENFORCE
@@ -162,7 +162,7 @@ def test_the_mode_of_a_network_is_in_the_next_request(
 
 def test_the_breaker_is_shown_and_reset(controller: ControllerProcess, redis: RedisServer) -> None:
     said = controller.vxctl("breaker")
-    assert "0 node(s) removed devices in the last 600 s; 5 may" in said
+    assert "0 node(s) removed devices in the last 600 s; the cluster breaker trips above 5" in said
     assert "200 removals" in said
     request = next_request(redis)
     assert request.max_removals == 200

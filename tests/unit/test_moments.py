@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from controller.cli.audit import sent
+from controller.cli.audit import with_zone
 from controller.timespec import parse_time
 from tests.fake_clock import START
 
@@ -54,12 +54,12 @@ def test_what_is_no_moment_is_told_with_the_forms_there_are(text: str) -> None:
     ],
 )
 def test_what_has_a_zone_or_needs_none_is_sent_as_it_is(text: str | None, told: str) -> None:
-    assert sent(text) == told
+    assert with_zone(text) == told
 
 
 @pytest.mark.parametrize("text", ["2030-01-01", "2030-01-01T12:00:00", "2030-01-01 12:00"])
 def test_a_person_means_the_zone_of_this_machine(text: str) -> None:
-    told = sent(text)
+    told = with_zone(text)
     assert told is not None
     assert datetime.fromisoformat(told) == datetime.fromisoformat(text).astimezone()
     assert parse_time(told, START) == datetime.fromisoformat(text).astimezone()

@@ -1,1 +1,5 @@
-"""Showing answers: `table`, `formats`, `phrases`, `audit_rows`, `timeline`, `watch`."""
+"""Output of `vxctl`.
+
+`formats` has single values, `phrases` wording, `columns` the columns of each `table`; `audit_rows` prints
+rows of the audit trail, `timeline` those of one run; `watch` redraws a view.
+"""

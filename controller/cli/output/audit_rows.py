@@ -1,58 +1,43 @@
-"""Audit rows as they come, in each form of output; nothing is kept of what was printed."""
+"""Audit rows in every output format, streamed: printed rows are not kept in memory."""
 
 import csv
 import json
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
-from enum import StrEnum
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final, Literal
 
 from rich.cells import cell_len
 
 from contract.runtime.text import printable
 from controller.audit.chain import CHAINED
 from controller.cli.output import formats, table
+from controller.cli.output.columns import value
+from controller.cli.output.table import Columns, Row
 
-Row = dict[str, Any]
-
-
-class Form(StrEnum):
-    """Forms of output."""
-
-    TABLE = "table"
-    WIDE = "wide"
-    JSON = "json"
-    JSONL = "jsonl"
-    """One row a line."""
-    CSV = "csv"
-    """RFC 4180."""
-
+Format = Literal["table", "wide", "json", "jsonl", "csv"]
+"""`jsonl` has one row per line; `csv` is that of RFC 4180."""
 
 FIELDS: Final = ("id", *CHAINED)
-"""Of a row, in the order in which CSV has them."""
+"""The fields of a row, in CSV's order."""
 
 
 class Writer:
-    """Prints rows.
-
-    Attributes:
-        empty: what to say in the end if there were none.
-    """
+    """Prints rows, or at the end `empty` if there were none."""
 
     def __init__(self, empty: str = "") -> None:
         self._empty = empty
         self._some = False
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Print some rows."""
+        """Print rows."""
         for row in rows:
             self._row(row)
             self._some = True
         sys.stdout.flush()
 
     def end(self) -> None:
-        """Print what comes behind the last row."""
+        """Print the end of the output."""
         if not self._some and self._empty:
             table.line(self._empty)
 
@@ -61,9 +46,9 @@ class Writer:
 
 
 class _Columns(Writer):
-    """Under their titles, for people. A column widens as what it holds does, and stays so."""
+    """A table for people. A column grows with its widest cell so far."""
 
-    def __init__(self, columns: Sequence[tuple[str, Callable[[Row], str]]], empty: str) -> None:
+    def __init__(self, columns: Columns, empty: str) -> None:
         super().__init__(empty)
         self._columns = columns
         self._widths = [cell_len(title) for title, _ in columns]
@@ -88,8 +73,6 @@ class _Columns(Writer):
 
 
 class _Json(Writer):
-    """One list."""
-
     def _row(self, row: Row) -> None:
         sys.stdout.write(",\n" if self._some else "[\n")
         sys.stdout.write(textwrap.indent(json.dumps(row, indent=2), "  "))
@@ -115,32 +98,23 @@ class _Csv(Writer):
 
 
 def csv_cell(value: object) -> object:
-    """A value as a spreadsheet may have it: never a formula, whatever a name begins with."""
+    """Return a value that no spreadsheet takes for a formula, whatever a name begins with."""
     if not isinstance(value, str):
         return value
     text = printable(value)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
-def writer(form: Form, *, empty: str) -> Writer:
-    """What prints rows in this form; `empty` is for people, where there are none."""
-    match form:
-        case Form.JSON:
+def writer(output: Format, *, empty: str) -> Writer:
+    """Return the writer of a format; tables print `empty` if there are no rows."""
+    match output:
+        case "json":
             return _Json()
-        case Form.JSONL:
+        case "jsonl":
             return _JsonLines()
-        case Form.CSV:
+        case "csv":
             return _Csv()
-    return _Columns(_WIDE if form is Form.WIDE else _TABLE, empty)
-
-
-def device(row: Row) -> str:
-    """The device that a row is about."""
-    return "-" if row["name"] is None else f"{row['name']}#{row['ifindex']}"
-
-
-def _value(name: str) -> Callable[[Row], str]:
-    return lambda row: "-" if row[name] is None else str(row[name])
+    return _Columns(_WIDE if output == "wide" else _TABLE, empty)
 
 
 def _node(row: Row) -> str:
@@ -148,39 +122,39 @@ def _node(row: Row) -> str:
 
 
 def _network(row: Row) -> str:
-    # Of a device whose VNI no known network has, nobody knows the network.
+    # `?`: no known network has the VNI of the device.
     unknown = "-" if row["name"] is None else "?"
     return row["network_name"] or row["network_id"] or unknown
 
 
-_TABLE: Final = (
+_TABLE: Final[Columns] = (
     ("TIME", lambda row: formats.clock(row["at"])),
-    ("NODE", _value("node_name")),
-    ("STAGE", _value("stage")),
-    ("DEVICE", device),
-    ("PLACE", _value("netns")),
-    ("VNI", _value("vni")),
+    ("NODE", value("node_name")),
+    ("STAGE", value("stage")),
+    ("DEVICE", formats.device),
+    ("NETNS", value("netns")),
+    ("VNI", value("vni")),
     ("NETWORK", _network),
-    ("URGENCY", _value("urgency")),
-    ("REASON", _value("reason")),
+    ("URGENCY", value("urgency")),
+    ("REASON", value("reason")),
 )
-_WIDE: Final = (
-    ("ID", _value("id")),
+_WIDE: Final[Columns] = (
+    ("ID", value("id")),
     ("TIME", lambda row: formats.clock(row["at"])),
     ("STORED", lambda row: formats.clock(row["stored_at"])),
     ("NODE", _node),
-    ("STAGE", _value("stage")),
-    ("ACTOR", _value("actor")),
-    ("DEVICE", device),
-    ("PLACE", _value("netns")),
-    ("VNI", _value("vni")),
-    ("PORT", _value("port")),
+    ("STAGE", value("stage")),
+    ("ACTOR", value("actor")),
+    ("DEVICE", formats.device),
+    ("NETNS", value("netns")),
+    ("VNI", value("vni")),
+    ("PORT", value("port")),
     ("NETWORK", _network),
-    ("NETWORK ID", _value("network_id")),
-    ("VERDICT", _value("verdict")),
-    ("URGENCY", _value("urgency")),
-    ("RUN", _value("run_id")),
-    ("WORKER", _value("worker_version")),
-    ("EVIDENCE", _value("evidence")),
-    ("REASON", _value("reason")),
+    ("NETWORK ID", value("network_id")),
+    ("VERDICT", value("verdict")),
+    ("URGENCY", value("urgency")),
+    ("RUN", value("run_id")),
+    ("WORKER", value("worker_version")),
+    ("EVIDENCE", value("evidence")),
+    ("REASON", value("reason")),
 )

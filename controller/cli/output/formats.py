@@ -1,84 +1,66 @@
-"""The forms of output, and values as a person reads them: times, durations, names."""
+"""Values as a person reads them: JSON, names, times, durations."""
 
 import json
 import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from rich.cells import cell_len, set_cell_size
 
 from contract.runtime.text import printable
 
-
-class Output(StrEnum):
-    """Forms of output."""
-
-    TABLE = "table"
-    JSON = "json"
+_UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
 
 
-class Listing(StrEnum):
-    """Forms of a list."""
-
-    TABLE = "table"
-    WIDE = "wide"
-    JSON = "json"
+def show(answer: Any, output: str, as_text: Callable[[Any], None]) -> None:
+    """Print an answer as JSON if `output` says so, else by `as_text`."""
+    if output == "json":
+        as_json(answer)
+    else:
+        as_text(answer)
 
 
 def as_json(answer: Any) -> None:
-    """Print an answer as it came."""
+    """Print an answer unchanged."""
     sys.stdout.write(json.dumps(answer, indent=2) + "\n")
 
 
-def netns(device: dict[str, Any]) -> str:
-    """Where a device is, as a person finds it: the sandbox's file beside its number."""
-    file = device["netns_file"]
-    return str(device["netns"]) if file is None else f"{device['netns']} ({file})"
+def device(row: Mapping[str, Any]) -> str:
+    """Return the name and ifindex of a row's device, or `-`."""
+    return "-" if row["name"] is None else f"{row['name']}#{row['ifindex']}"
 
 
-def short(text: str, most: int = 30) -> str:
-    """A name that shall not push everything else off the screen, in at most so many cells."""
+def short(text: str, cells: int = 30) -> str:
+    """Cut a name that would push the rest of a row off the screen."""
     text = printable(text)
-    if cell_len(text) <= most:
+    if cell_len(text) <= cells:
         return text
-    return set_cell_size(text, most - 1).rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+    return set_cell_size(text, cells - 1).rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def ago(moment: str | None) -> str:
-    """How long ago (or ahead) an ISO time is, as people say it."""
-    if moment is None:
+def clock(time: str) -> str:
+    """Return an ISO time in this machine's time zone, to the millisecond."""
+    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def ago(time: str | None) -> str:
+    """Return an ISO time relative to now: `5m ago`, `in 30s`."""
+    if time is None:
         return "-"
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
-    size = abs(seconds)
-    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if size >= 2 * length:
-            words = f"{size / length:.0f}{unit}"
-            break
-    else:
-        words = f"{size:.0f}s"
-    return f"{words} ago" if seconds >= 0 else f"in {words}"
+    seconds = round((datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds())
+    return f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
 
 
 def seconds_between(begin: str, end: str) -> float:
-    """From one ISO time to another."""
+    """Return the seconds from one ISO time to another."""
     return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
 
 
-def clock(moment: str) -> str:
-    """An ISO time in this machine's zone."""
-    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-
-
-def length(seconds: float) -> str:
-    """How long something took, as people say it."""
-    size = abs(seconds)
-    if size < 1:
-        words = f"{size * 1000:.0f} ms"
-    elif size < 120:
-        words = f"{size:.1f} s"
-    elif size < 7200:
-        words = f"{size / 60:.0f} min"
-    else:
-        words = f"{size / 3600:.0f} h"
-    return words if seconds >= 0 else f"-{words}"
+def duration(seconds: float) -> str:
+    """Return a duration to at most three digits: `13ms`, `1.5s`, `119s`, `2m`, `3h`, `40d`."""
+    sign, size = "-" if seconds < 0 else "", abs(seconds)
+    for unit, length in _UNITS:
+        if size >= 2 * length:
+            return f"{sign}{size / length:.0f}{unit}"
+    return f"{sign}{size * 1000:.0f}ms" if 0 < size < 1 else f"{sign}{size:.3g}s"

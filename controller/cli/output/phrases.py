@@ -1,11 +1,11 @@
-"""What rows of the API are called in a word or a sentence. Pure."""
+"""Phrases for nodes, networks, devices and runs, from rows of the API. Pure."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from controller.cli.output import formats
 
-_SHOULD_BE: Final = {
+_EXPECTED: Final = {
     "Ready": "True",
     "Degraded": "False",
     "Stalled": "False",
@@ -16,75 +16,100 @@ _SHOULD_BE: Final = {
 }
 
 
-def amiss(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The conditions of a node or the cluster that are not as they should be."""
+def abnormal(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the conditions of a node or the cluster whose status is not the expected one."""
     return [
-        each
-        for each in row["conditions"]
-        if each["status"] != _SHOULD_BE.get(each["type"], each["status"])
+        condition
+        for condition in row["conditions"]
+        if condition["status"] != _EXPECTED.get(condition["type"], condition["status"])
     ]
 
 
 def sentences(conditions: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Each message once, with its reason."""
-    told = set()
-    for each in conditions:
-        if each["message"] not in told:
-            told.add(each["message"])
-            yield f"{each['reason']}: {each['message']}"
+    """Yield `REASON: MESSAGE`, once per message."""
+    reasons: dict[str, str] = {}
+    for condition in conditions:
+        reasons.setdefault(condition["message"], condition["reason"])
+    return (f"{reason}: {message}" for message, reason in reasons.items())
 
 
-def ready_of(row: dict[str, Any]) -> str:
-    """The status of a node's condition `Ready`."""
-    return next(
-        (str(each["status"]) for each in row["conditions"] if each["type"] == "Ready"), "Unknown"
-    )
+def ready(row: dict[str, Any]) -> str:
+    """Return the status of a node's condition `Ready`."""
+    return _status(row, "Ready") or "Unknown"
 
 
-def reason_of(row: dict[str, Any]) -> str:
-    """The gravest reason why a node is not as it should be."""
-    return next((str(each["reason"]) for each in amiss(row)), "-")
+def reason(row: dict[str, Any]) -> str:
+    """Return the reason of a node's first abnormal condition."""
+    return next((str(condition["reason"]) for condition in abnormal(row)), "-")
 
 
 def seen(row: dict[str, Any]) -> str:
-    """When a node's worker was last heard of."""
+    """Return when a node's worker last reported."""
     return "never" if row["worker_seen_at"] is None else formats.ago(row["worker_seen_at"])
 
 
-def last_run_of(row: dict[str, Any]) -> str:
-    """How and when a node's last run ended."""
+def last_run(row: dict[str, Any]) -> str:
+    """Return the state and end of a node's last run."""
     last = row["last_run"]
     return "-" if last is None else f"{last['state']} {formats.ago(last['at'])}"
 
 
-def devices_of(row: dict[str, Any]) -> str:
-    """How many devices a node has, and which are not in use."""
-    counts: dict[str, int] = row["devices"]
-    others = ", ".join(
-        f"{count} {word}" for word, count in sorted(counts.items()) if word != "in_use"
-    )
-    return f"{sum(counts.values())}" + (f" ({others})" if others else "")
-
-
-def mode_of(row: dict[str, Any]) -> str:
-    """What somebody said about a node or network: pause, label, mode."""
-    if row["paused_at"]:
-        return "paused"
-    if row["label_ignore"]:
-        return "ignored"
-    said = {row["label_mode"], row["mode"]} - {None}
-    return "observe" if "observe" in said else next(iter(said), "-")
-
-
-def next_run_of(row: dict[str, Any]) -> str:
-    """When a node is next looked at."""
+def next_run(row: dict[str, Any]) -> str:
+    """Return when a node is due; nothing for one that is down or paused."""
     if row["running"]:
         return "running"
-    if row["state"] == "down" or is_paused(row):
+    if row["state"] == "down" or _status(row, "Paused") == "True":
         return "-"
     return formats.ago(row["due_at"])
 
 
-def is_paused(row: dict[str, Any]) -> bool:
-    """Whether a node is not looked at because somebody wants it so."""
-    return any(each["type"] == "Paused" and each["status"] == "True" for each in row["conditions"])
+def device_counts(row: dict[str, Any]) -> str:
+    """Return the number of a node's devices, and those not in use by verdict."""
+    counts: dict[str, int] = row["devices"]
+    others = ", ".join(
+        f"{count} {verdict}" for verdict, count in sorted(counts.items()) if verdict != "in_use"
+    )
+    return f"{sum(counts.values())}" + (f" ({others})" if others else "")
+
+
+def took(run: dict[str, Any]) -> str:
+    """Return the duration of a run on its node."""
+    if run["started_at"] is None or run["finished_at"] is None:
+        return "-"
+    return formats.duration(formats.seconds_between(run["started_at"], run["finished_at"]))
+
+
+def run_counts(run: dict[str, Any]) -> str:
+    """Return the counts of a run's devices."""
+    return f"{run['devices']} device(s), {run['orphans']} orphan(s), {run['removed']} removed"
+
+
+def mode(row: dict[str, Any]) -> str:
+    """Return what is set for a node or network, the strictest of pause, labels and mode."""
+    if row["paused_at"]:
+        return "paused"
+    if row["label_ignore"]:
+        return "ignored"
+    modes = {row["label_mode"], row["mode"]} - {None}
+    return "observe" if "observe" in modes else next(iter(modes), "-")
+
+
+def settings(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield as fields what people, labels and the breaker set for a node or network."""
+    if row["paused_at"]:
+        given = f" ({row['paused_reason']})" if row["paused_reason"] else ""
+        yield "Paused", f"by {row['paused_by']} {formats.ago(row['paused_at'])}{given}"
+    if row["label_ignore"]:
+        yield "Ignored", "by the Swarm label vxlan-operator.ignore"
+    if row["label_mode"]:
+        yield "Mode", f"{row['label_mode']}, by the Swarm label vxlan-operator.mode"
+    if row["mode"]:
+        yield "Mode", f"{row['mode']}, set manually"
+    if row.get("breaker_tripped_at"):
+        tripped = formats.ago(row["breaker_tripped_at"])
+        yield "Breaker", f"tripped {tripped}: {row['breaker_reason']}"
+
+
+def _status(row: dict[str, Any], type_: str) -> str | None:
+    """Return the status of a condition, None if it is not judged yet."""
+    return next((each["status"] for each in row["conditions"] if each["type"] == type_), None)

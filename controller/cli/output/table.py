@@ -1,9 +1,9 @@
-"""Showing answers: tables for people, JSON for programs."""
+"""Tables, fields and lines for people; every text is made printable."""
 
 import shutil
 import sys
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -11,49 +11,58 @@ from rich.text import Text
 
 from contract.runtime.text import printable
 
-_ROOMY: Final = 120
-"""Columns of a terminal that all of a table fits into."""
+Row = dict[str, Any]
+Columns = Sequence[tuple[str, Callable[[Any], str]]]
+"""Headings, and the function that makes a row's cell under the heading."""
+
+_WIDE: Final = 120
+"""Columns of a terminal that has room for all of a table."""
 
 
-def table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str, fold: bool = True
-) -> None:
-    """Print rows under their columns; `empty` instead where there are none.
+def table(columns: Columns, rows: Iterable[Any], *, empty: str, fold: bool = True) -> None:
+    """Print rows under their headings; `empty` if there are none.
 
     Args:
-        fold: fit a terminal's width, over several lines if need be.
+        fold: wrap cells to fit the terminal's width.
     """
-    if not rows:
+    cells = [[Text(printable(cell(row))) for _, cell in columns] for row in rows]
+    if not cells:
         line(empty)
         return
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(printable(cell)) for cell in row))
-    # A pipe has no width: give every row one line there, for grep and awk.
+    for heading, _ in columns:
+        shown.add_column(heading, overflow="fold")
+    for row in cells:
+        shown.add_row(*row)
+    # A pipe has no width: one line per row there, for grep and awk.
     console = Console() if fold and sys.stdout.isatty() else Console(width=1000)
     console.print(shown)
 
 
+def section(title: str, columns: Columns, rows: Iterable[Any], *, empty: str = "none") -> None:
+    """Print a table below a blank line and its title."""
+    heading(title)
+    table(columns, rows, empty=empty)
+
+
 def fields(rows: Sequence[tuple[str, str]]) -> None:
-    """Print names and what they are, below one another."""
+    """Print names and values, aligned."""
     width = max(len(name) for name, _ in rows) + 2
-    for name, words in rows:
-        line(f"{name + ':':{width}}{words}")
+    for name, value in rows:
+        line(f"{name + ':':{width}}{value}")
 
 
-def heading(words: str) -> None:
-    """Print what the next lines are about."""
+def heading(text: str) -> None:
+    """Print a blank line and the title of the next lines."""
     line("")
-    line(words)
+    line(text)
 
 
-def line(words: str) -> None:
+def line(text: str) -> None:
     """Print one line."""
-    sys.stdout.write(printable(words) + "\n")
+    sys.stdout.write(printable(text) + "\n")
 
 
 def is_narrow() -> bool:
-    """Whether a terminal has no room for all columns; a pipe always has."""
-    return sys.stdout.isatty() and shutil.get_terminal_size().columns < _ROOMY
+    """Whether standard output is a terminal without room for all columns."""
+    return sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE

@@ -1,4 +1,4 @@
-"""Showing something again and again, in place, until Ctrl-C."""
+"""Redrawing a view on a terminal every two seconds, until Ctrl-C."""
 
 import io
 import shutil
@@ -12,7 +12,7 @@ from contract.runtime.errors import OperatorError
 
 _SECONDS: Final = 2.0
 _BEGIN: Final = "\x1b[?7l\x1b[H\x1b[2J"
-"""Cut long lines (DECAWM off), for a line that wraps is two; home; clear."""
+"""Cut long lines (DECAWM off), since a wrapped line takes two; home; clear."""
 _END: Final = "\x1b[?7h\n"
 _HOME: Final = "\x1b[H"
 _END_OF_LINE: Final = "\x1b[K\n"
@@ -26,21 +26,19 @@ class _Screen(io.StringIO):
         return True
 
 
-def watch(draw: Callable[[int], None]) -> None:
-    """Draw every two seconds; what does not fit the terminal's height is only counted.
+def watch(draw: Callable[[int], object]) -> None:
+    """Draw every two seconds; only count the lines that exceed the terminal's height.
 
-    While the controller does not answer, that is shown, and it is asked again.
+    While the controller does not answer, show that, and ask again.
 
     Args:
-        draw: prints to standard output; is told how many lines there are.
+        draw: prints to standard output; takes the number of the terminal's lines.
 
     Raises:
-        OperatorError: there is no terminal.
+        OperatorError: standard output is not a terminal.
     """
     if not sys.stdout.isatty():
-        raise OperatorError(
-            "--watch needs a terminal", "leave --watch out, or run it without a pipe"
-        )
+        raise OperatorError("--watch needs a terminal", "omit --watch, or run it without a pipe")
     sys.stdout.write(_BEGIN)
     try:
         while True:
@@ -54,8 +52,8 @@ def watch(draw: Callable[[int], None]) -> None:
         sys.stdout.write(_END)
 
 
-def _picture(draw: Callable[[int], None], height: int) -> list[str]:
-    """What there is to see, in at most one line less than the terminal has."""
+def _picture(draw: Callable[[int], object], height: int) -> list[str]:
+    """Return the lines to show, at most one less than the terminal has."""
     screen = _Screen()
     with redirect_stdout(screen):
         try:

@@ -1,7 +1,8 @@
-"""What people and programs see of an answer."""
+"""Values, lines and tables as people and programs see them."""
 
 import json
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from unittest.mock import patch
 
 import pytest
@@ -23,15 +24,26 @@ from tests.fake_clock import START
         pytest.param(-7200, "in 2h", id="far ahead"),
     ],
 )
-def test_a_moment_as_people_say_it(seconds: int, words: str) -> None:
+def test_a_time_relative_to_now(seconds: int, words: str) -> None:
     with patch.object(formats, "datetime", wraps=datetime) as clock:
         clock.now.return_value = START
         assert formats.ago((START - timedelta(seconds=seconds)).isoformat()) == words
         clock.now.assert_called_once_with(UTC)
 
 
-def test_no_moment() -> None:
+def test_no_time() -> None:
     assert formats.ago(None) == "-"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0s"), (0.0071, "7ms"), (0.9994, "999ms"), (1, "1s"), (1.52, "1.52s"), (13.26, "13.3s"),
+        (119, "119s"), (120, "2m"), (10_800, "3h"), (200_000, "2d"), (-0.5, "-500ms"), (-7200, "-2h"),
+    ],
+)  # fmt: skip
+def test_a_duration(seconds: float, shown: str) -> None:
+    assert formats.duration(seconds) == shown
 
 
 @pytest.mark.parametrize(
@@ -49,13 +61,14 @@ def test_names_cannot_drive_a_terminal(
     text: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table.line(text)
-    table.table(("NAME",), [(text,)], empty="nothing")
+    table.table([("NAME", str)], [text], empty="nothing")
     said, header, row, end = capsys.readouterr().out.split("\n")
     assert (said, header.strip(), row.strip(), end) == (shown, "NAME", shown, "")
 
 
 def test_each_row_is_one_line_for_grep_however_long(capsys: pytest.CaptureFixture[str]) -> None:
-    table.table(("NODE", "REASON"), [("one", "why " * 100), ("two", "-")], empty="nothing")
+    columns = [("NODE", itemgetter(0)), ("REASON", itemgetter(1))]
+    table.table(columns, [("one", "why " * 100), ("two", "-")], empty="nothing")
     header, first, second = capsys.readouterr().out.splitlines()
     assert header.split() == ["NODE", "REASON"]
     assert first.startswith("one")
@@ -63,7 +76,7 @@ def test_each_row_is_one_line_for_grep_however_long(capsys: pytest.CaptureFixtur
 
 
 def test_an_empty_table_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
-    table.table(("NODE",), [], empty="no nodes yet")
+    table.table([("NODE", str)], [], empty="no nodes yet")
     assert capsys.readouterr().out == "no nodes yet\n"
 
 

@@ -1,4 +1,4 @@
-"""What rows are called, and a view that is shown again and again."""
+"""Phrases for rows of the API, and a view that is redrawn."""
 
 import sys
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_node_that_is_well() -> None:
-    assert (phrases.ready_of(row()), phrases.reason_of(row()), phrases.amiss(row())) == (
+    assert (phrases.ready(row()), phrases.reason(row()), phrases.abnormal(row())) == (
         "True",
         "-",
         [],
@@ -57,22 +57,22 @@ def test_a_node_that_is_not() -> None:
             condition("Stalled", "True", "WorkerAway", "away"),
         ]
     )
-    assert (phrases.ready_of(its), phrases.reason_of(its)) == ("Unknown", "WorkerAway")
-    assert list(phrases.sentences(phrases.amiss(its))) == [
+    assert (phrases.ready(its), phrases.reason(its)) == ("Unknown", "WorkerAway")
+    assert list(phrases.sentences(phrases.abnormal(its))) == [
         "WorkerAway: away",
         "DeviceConflict: conflict",
     ]
 
 
 def test_a_node_before_it_was_judged() -> None:
-    assert (phrases.ready_of(row(conditions=[])), phrases.reason_of(row(conditions=[]))) == (
+    assert (phrases.ready(row(conditions=[])), phrases.reason(row(conditions=[]))) == (
         "Unknown",
         "-",
     )
 
 
 def test_a_condition_of_a_newer_controller_is_no_trouble() -> None:
-    assert phrases.amiss(row(conditions=[condition("Flying", "True", "Wings")])) == []
+    assert phrases.abnormal(row(conditions=[condition("Flying", "True", "Wings")])) == []
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_condition_of_a_newer_controller_is_no_trouble() -> None:
     ],
 )
 def test_devices(counts: dict[str, int], shown: str) -> None:
-    assert phrases.devices_of(row(devices=counts)) == shown
+    assert phrases.device_counts(row(devices=counts)) == shown
 
 
 @pytest.mark.parametrize(
@@ -98,17 +98,15 @@ def test_devices(counts: dict[str, int], shown: str) -> None:
     ],
 )
 def test_mode(changes: dict[str, Any], shown: str) -> None:
-    assert phrases.mode_of(row(**changes)) == shown
+    assert phrases.mode(row(**changes)) == shown
 
 
 def test_who_is_not_looked_at_has_no_next_run() -> None:
     due = {"due_at": "2030-01-01T12:00:00Z"}
-    assert phrases.next_run_of(row(**due)) != "-"
-    assert phrases.next_run_of(row(**due, running="id")) == "running"
-    assert phrases.next_run_of(row(**due, state="down")) == "-"
-    assert (
-        phrases.next_run_of(row(**due, conditions=[condition("Paused", "True", "Paused")])) == "-"
-    )
+    assert phrases.next_run(row(**due)) != "-"
+    assert phrases.next_run(row(**due, running="id")) == "running"
+    assert phrases.next_run(row(**due, state="down")) == "-"
+    assert phrases.next_run(row(**due, conditions=[condition("Paused", "True", "Paused")])) == "-"
 
 
 @pytest.mark.parametrize("text", ["n" * 31, "節" * 16, "\x1b[2J" * 9])

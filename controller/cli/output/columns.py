@@ -1,0 +1,137 @@
+"""The columns of each table: headings and cells."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from contract.runtime.text import with_file
+from controller.cli.output import formats, phrases
+from controller.cli.output.table import Columns, Row
+
+
+def value(name: str) -> Callable[[Row], str]:
+    """Return the cell of a field as it is, `-` for none."""
+    return lambda row: "-" if row[name] in (None, "") else str(row[name])
+
+
+def _short(name: str) -> Callable[[Row], str]:
+    return lambda row: formats.short(row[name])
+
+
+def _ago(name: str) -> Callable[[Row], str]:
+    return lambda row: formats.ago(row[name])
+
+
+def _joined(name: str, separator: str) -> Callable[[Row], str]:
+    return lambda row: separator.join(map(str, row[name])) or "-"
+
+
+def netns(row: Row) -> str:
+    """Return the network namespace of a device."""
+    return with_file(row["netns"], row["netns_file"])
+
+
+def verdict(row: Row) -> str:
+    """Return the verdict and urgency of a device."""
+    return f"{row['verdict']}/{row['urgency']}" if row["urgency"] else str(row["verdict"])
+
+
+def generation(row: Row) -> str:
+    """Return a node's converged generation and its generation."""
+    return f"{row['converged_generation']}/{row['generation']}"
+
+
+def yes_no(flag: Any) -> str:
+    """Return a flag as a word."""
+    return "yes" if flag else "no"
+
+
+NODES: Final[Columns] = (
+    ("NODE", _short("hostname")),
+    ("READY", phrases.ready),
+    ("REASON", phrases.reason),
+    ("WORKER", phrases.seen),
+    ("DEVICES", phrases.device_counts),
+    ("NEXT RUN", phrases.next_run),
+)
+NODES_WIDE: Final[Columns] = (
+    ("GENERATION", generation),
+    ("ID", value("id")),
+    ("STATE", lambda row: f"{row['state']}/{row['availability']}"),
+    ("ROLE", value("role")),
+    ("ADDRESS", value("address")),
+    ("VERSION", value("worker_version")),
+    ("MODE", phrases.mode),
+    ("FAILURES", value("failures")),
+)
+STATUS: Final[Columns] = (
+    *NODES[:3],
+    ("GENERATION", generation),
+    NODES[3],
+    ("LAST RUN", phrases.last_run),
+    *NODES[4:],
+)
+NETWORKS: Final[Columns] = (
+    ("NETWORK", _short("name")),
+    ("ID", value("id")),
+    ("VNI", _joined("vnis", ",")),
+    ("NODES", value("nodes")),
+    ("MODE", phrases.mode),
+)
+NETWORKS_WIDE: Final[Columns] = (
+    ("INGRESS", lambda row: yes_no(row["ingress"])),
+    ("PAUSED BY", value("paused_by")),
+)
+DEVICES: Final[Columns] = (
+    ("NODE", _short("node_name")),
+    ("DEVICE", formats.device),
+    ("NETNS", netns),
+    ("VNI", value("vni")),
+    ("VERDICT", verdict),
+    ("REASON", value("reason")),
+)
+DEVICES_WIDE: Final[Columns] = (
+    ("PORT", value("port")),
+    ("NETWORK", value("network_id")),
+    ("PROOF", value("proof")),
+    ("FIRST SEEN", _ago("first_seen_at")),
+    ("JUDGED", _ago("judged_at")),
+    ("EVIDENCE", value("evidence")),
+)
+RUNS: Final[Columns] = (
+    ("RUN", value("id")),
+    ("NODE", _short("node_name")),
+    ("STATE", value("state")),
+    ("REQUESTED", _ago("requested_at")),
+    ("TOOK", phrases.took),
+    ("DEVICES", value("devices")),
+    ("REMOVED", value("removed")),
+    ("ERROR", value("error")),
+)
+RUNS_WIDE: Final[Columns] = (
+    ("GENERATION", value("generation")),
+    ("ORPHANS", value("orphans")),
+    ("REASONS", _joined("reasons", "; ")),
+)
+NODE_RUNS: Final[Columns] = (
+    RUNS[0],
+    *RUNS[2:5],
+    ("REMOVED", value("removed")),
+    ("REASONS", _joined("reasons", "; ")),
+)
+CONDITIONS: Final[Columns] = (
+    ("TYPE", value("type")),
+    ("STATUS", value("status")),
+    ("REASON", value("reason")),
+    ("SINCE", _ago("since")),
+    ("MESSAGE", value("message")),
+)
+_BECAUSE: Final[Columns] = (
+    ("RUNNING", lambda row: yes_no(row["running"])),
+    ("BECAUSE OF", _joined("reasons", ", ")),
+)
+NODE_NETWORKS: Final[Columns] = (
+    ("NETWORK", _short("network_name")),
+    ("ID", value("network_id")),
+    *_BECAUSE,
+)
+NETWORK_NODES: Final[Columns] = (("NODE", _short("node_name")), ("ID", value("node_id")), *_BECAUSE)
