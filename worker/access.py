@@ -1,4 +1,4 @@
-"""Opening the kernel, or telling a person in one line why that cannot be done."""
+"""Opening the kernel, or an `OperatorError` that says why it cannot be opened."""
 
 from contract.runtime.errors import OperatorError
 from worker.kernel.api import KernelError, NotPermittedError
@@ -6,10 +6,10 @@ from worker.kernel.rtnetlink import RouteNetlink
 
 
 def open_kernel() -> RouteNetlink:
-    """Open the kernel, with proof that an empty answer from it will mean that there is nothing.
+    """Open the kernel and check that it answers in full: an empty answer must mean no devices.
 
     Raises:
-        OperatorError: this process may not look, or there is no route netlink here.
+        OperatorError: this process lacks the capability, or there is no route netlink here.
     """
     try:
         kernel = RouteNetlink.open()
@@ -26,5 +26,5 @@ def open_kernel() -> RouteNetlink:
         ) from error
     except KernelError as error:
         kernel.close()
-        raise OperatorError(str(error), "try again; the kernel's log may say more") from error
+        raise OperatorError(str(error), "try again; see the kernel's log") from error
     return kernel

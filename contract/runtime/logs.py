@@ -1,4 +1,4 @@
-"""Log lines on standard error: key=value for people at a terminal, JSON for machines otherwise."""
+"""Log lines on standard error: key=value on a terminal, JSON otherwise."""
 
 import logging
 import sys
@@ -7,15 +7,17 @@ import structlog
 
 from contract.runtime.text import printable
 
-_OF_SEVERAL_LINES = ("exception", "stack")
+_MULTILINE = ("exception", "stack")
+_NOISY = ["celery", "kombu", "amqp", "docker", "urllib3", "httpx", "alembic", "uvicorn.access"]
+"""Libraries that log every task and connection at INFO."""
 
 
 def configure_logging(*, level: str = "info", json: bool | None = None) -> None:
     """Set up structlog and route the standard library's log records through it.
 
     Args:
-        level: the least level to show.
-        json: JSON lines; by default only where standard error is no terminal.
+        level: the minimum level.
+        json: JSON lines; by default unless standard error is a terminal.
     """
     as_json = (not sys.stderr.isatty()) if json is None else json
     shared: list[structlog.typing.Processor] = [
@@ -26,7 +28,7 @@ def configure_logging(*, level: str = "info", json: bool | None = None) -> None:
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        # First: what is not shown costs next to nothing.
+        # The filter first: a line below the level costs next to nothing.
         processors=[
             structlog.stdlib.filter_by_level,
             *shared,
@@ -51,30 +53,20 @@ def configure_logging(*, level: str = "info", json: bool | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Their INFO is about every task and connection; what matters of it we say ourselves.
-    for noisy in (
-        "celery",
-        "kombu",
-        "amqp",
-        "docker",
-        "urllib3",
-        "httpx",
-        "alembic",
-        "uvicorn.access",
-    ):
+    for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
 def _made_printable(
     _logger: object, _method: str, event_dict: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Before the console's renderer, which shows most texts as they are, and all else by its `repr`."""
+    """For the console's renderer, which shows most texts unchanged, and everything else by `repr`."""
     return {printable(key): _shown(key, value) for key, value in event_dict.items()}
 
 
 def _shown(key: str, value: object) -> object:
     if not isinstance(value, str):
         return value
-    if key in _OF_SEVERAL_LINES:
+    if key in _MULTILINE:
         return "\n".join(map(printable, value.split("\n")))
     return printable(value)

@@ -105,27 +105,23 @@ class Settings(BaseSettings):
 class RemovalSettings(Settings):
     """Settings of a worker that `vxctl up` has too."""
 
-    journal: Annotated[
-        Path, Field(description="file that records every removal before it is made")
-    ] = Path("/var/lib/vxlan-operator/journal.jsonl")
-    grace_seconds: Annotated[
-        float,
-        Field(
-            ge=0.2,
-            le=3600,
-            description="seconds for which a device of an unwanted network must have been idle",
-        ),
-    ] = 5.0
+    journal: Path = Field(
+        Path("/var/lib/vxlan-operator/journal.jsonl"),
+        description="file that records every removal before it is made",
+    )
+    grace_seconds: float = Field(
+        5.0,
+        ge=0.2,
+        le=3600,
+        description="seconds for which a device of an unwanted network must have been idle",
+    )
     # The default: a disk that holds dockerd up, or a machine that swaps, is done with a join long before.
-    unclaimed_seconds: Annotated[
-        float,
-        AfterValidator(_unclaimed),
-        Field(
-            le=86_400,
-            description="seconds for which a device of a wanted network must have been unclaimed, if no "
-            "task was rejected; at least 60, or 0: never remove it for that",
-        ),
-    ] = 300.0
+    unclaimed_seconds: Annotated[float, AfterValidator(_unclaimed)] = Field(
+        300.0,
+        le=86_400,
+        description="seconds for which a device of a wanted network must have been unclaimed, if no "
+        "task was rejected; at least 60, or 0: never remove it for that",
+    )
 
 
 def default_text(field: FieldInfo) -> str:

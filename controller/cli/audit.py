@@ -90,7 +90,7 @@ def audit(
         "network": network,
         "vni": vni,
         "device": device,
-        "stage": [each.value for each in stage] if stage else None,
+        "stage": list(map(str, stage)) if stage else None,
         "verdict": verdict,
         "urgency": urgency,
         "actor": actor,

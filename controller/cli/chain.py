@@ -52,7 +52,7 @@ def verify(
             finding = _beyond(kept, end)
     if finding is None and not offline:
         # The controller's rows must continue the chain of the files: so their end is expected, too.
-        later = [each for each in kept if end is None or each.position > end.position]
+        later = [mark for mark in kept if end is None or mark.position > end.position]
         rows, end, finding = _ask(Client(url), later if end is None else [*later, end])
         checked += rows
     _show(checked, end, finding, output)
@@ -93,7 +93,7 @@ def export(
 
 def _positions(texts: Sequence[str]) -> list[ChainPosition]:
     try:
-        return [ChainPosition.parse(each) for each in texts]
+        return [ChainPosition.parse(text) for text in texts]
     except ValueError as error:
         raise OperatorError(f"--expect {error}", "copy all of it") from error
 
@@ -112,9 +112,7 @@ def _ask(
     """Have the controller check its chain in parts; show the progress on a terminal."""
     checked, reached = 0, None
     while True:
-        answer = client.get(
-            "/api/v1/audit/verify", after=reached, expect=[str(each) for each in expected]
-        )
+        answer = client.get("/api/v1/audit/verify", after=reached, expect=list(map(str, expected)))
         checked += answer["checked"]
         reached = answer["reached"]
         if sys.stderr.isatty():

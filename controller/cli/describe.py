@@ -32,14 +32,14 @@ def node(name: NodeArgument, url: Url = DEFAULT_URL, output: OutputOption = "tab
         ]
     )
     table.section("Conditions", columns.CONDITIONS, found["conditions"], empty="not judged yet")
-    table.section("Wanted networks", columns.NODE_NETWORKS, found["attachments"])
+    table.section("Attachments", columns.NODE_NETWORKS, found["attachments"])
     _devices(found)
     runs = client.get("/api/v1/runs", node=found["id"], limit=_RUNS)
     table.section("Last runs", columns.NODE_RUNS, runs, empty="none yet")
 
 
 def network(name: NetworkArgument, url: Url = DEFAULT_URL, output: OutputOption = "table") -> None:
-    """Show a network: its VNIs, the nodes that want it, and its devices."""
+    """Show a network: its VNIs, the nodes it is attached to, and its devices."""
     formats.show(Client(url).get(network_path(name)), output, _network)
 
 
@@ -52,8 +52,7 @@ def _network(found: dict[str, Any]) -> None:
             *phrases.settings(found),
         ]
     )
-    title = f"Wanted on nodes: {found['nodes']}"
-    table.section(title, columns.NETWORK_NODES, found["carriers"])
+    table.section(f"Attachments: {found['nodes']}", columns.NETWORK_NODES, found["carriers"])
     _devices(found)
 
 

@@ -36,7 +36,7 @@ def _show(answer: dict[str, Any]) -> None:
     total = sum(sum(reasons.values()) for reasons in readiness.values())
     _show_cluster(answer, total)
     narrow = table.is_narrow()
-    shown = [each for each in columns.STATUS if not narrow or each[0] not in _WIDE_ONLY]
+    shown = [column for column in columns.STATUS if not narrow or column[0] not in _WIDE_ONLY]
     table.table(shown, nodes, empty="no nodes yet")
     if total > len(nodes):
         table.line(f"and {total - len(nodes)} more: `vxctl get nodes`, or --limit")

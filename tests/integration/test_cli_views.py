@@ -205,7 +205,7 @@ def test_describe_node(says: Callable[..., str]) -> None:
 def test_describe_network(says: Callable[..., str]) -> None:
     said = says("describe", "network", swarm_id("evilnet"))
     assert "VNI:     5003, 5004" in said
-    assert "Wanted on nodes: 1" in said
+    assert "Attachments: 1" in said
     assert json.loads(says("describe", "network", "shop", "-o", "json"))["vnis"] == [4097]
 
 
@@ -213,7 +213,7 @@ def test_explain(says: Callable[..., str]) -> None:
     said = says("explain", f"one: error creating vxlan interface: file exists {HOSTILE}")
     assert "Swarm rejects each task" in said
     assert f"It is about nodes one ({swarm_id('one')})." in said
-    assert "one vx-001001-shopz#2 in host, VNI 4097: orphan: why" in said
+    assert "one vx-001001-shopz#2 in host, VNI 4097: orphan: reason" in said
     assert "What to do" in said
     assert json.loads(says("explain", "whatever", "-o", "json"))["recognised"] is False
 

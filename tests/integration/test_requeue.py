@@ -396,7 +396,7 @@ def test_waiting_tells_what_the_run_did(
     assert ended == status, said
     assert "one (onezz" in said.out
     assert words in said.out
-    assert ("applied vx-001001-shopz in host: why" in said.out) == (outcome is not None)
+    assert ("applied vx-001001-shopz in host: reason" in said.out) == (outcome is not None)
     assert "detected" not in said.out, "that is another run's"
     assert (said.err == "") == (status == 0)
     if status:

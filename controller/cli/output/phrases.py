@@ -112,4 +112,4 @@ def settings(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _status(row: dict[str, Any], type_: str) -> str | None:
     """Return the status of a condition, None if it is not judged yet."""
-    return next((each["status"] for each in row["conditions"] if each["type"] == type_), None)
+    return next((c["status"] for c in row["conditions"] if c["type"] == type_), None)
