@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Self
 
-from contract.runtime.text import printable
+from contract.runtime.text import printable, with_file
 from worker.journal import Record
 from worker.judge import Judgement
 from worker.kernel.model import Identity, View
@@ -98,7 +98,7 @@ def print_table(view: View, rows: Sequence[Mapping[str, object]]) -> None:
             printable(str(cell))
             for cell in (
                 row["device"],
-                _netns(row),
+                with_file(row["netns"], row["netns_file"]),
                 row["vni"],
                 row["port"],
                 row["state"],
@@ -113,9 +113,3 @@ def print_table(view: View, rows: Sequence[Mapping[str, object]]) -> None:
     for line in cells:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         sys.stdout.write("  ".join(padded).rstrip() + "\n")
-
-
-def _netns(row: Mapping[str, object]) -> str:
-    """The netns of a device, with the file by which a person can enter it."""
-    file = row["netns_file"]
-    return str(row["netns"]) if file is None else f"{row['netns']} ({file})"

@@ -326,7 +326,10 @@ def test_a_request_without_a_reading_proves_nothing_and_the_report_says_so(
         node.seconds += GRACE
         report = node.run(reading=SwarmReading())
     assert node.kernel.hits == []
-    assert all("the Swarm has not been read for this node since then" in each.reason for each in report.devices)
+    assert all(
+        "the Swarm has not been read for this node since then" in each.reason
+        for each in report.devices
+    )
 
 
 def test_what_is_waited_for_is_asked_of_the_controller(tmp_path: Path) -> None:
