@@ -41,18 +41,8 @@ def _group(
     app.add_typer(group, name=name)
 
 
-_add(
-    app,
-    serve.controller,
-    serve.up,
-    status.status,
-    explain.explain,
-    requeue.requeue,
-    safety.pause,
-    safety.resume,
-    safety.mode,
-    version,
-)
+_add(app, serve.controller, serve.up, status.status, explain.explain, requeue.requeue)
+_add(app, safety.pause, safety.resume, safety.mode, version)
 _group(
     "get",
     get.nodes,
@@ -61,15 +51,7 @@ _group(
     get.runs,
     help="List nodes, networks, devices or runs.",
 )
-_group(
-    "describe", describe.node, describe.network, help="Show everything about a node or a network."
-)
+_group("describe", describe.node, describe.network, help="Show all about a node or a network.")
 _group("breaker", safety.reset, alone=safety.breaker)
 _group("audit", audit.show, audit.stats, chain.verify, chain.export, alone=audit.audit)
-_group(
-    "db",
-    db.current,
-    db.upgrade,
-    db.check,
-    help="Show, upgrade or check the schema of the database.",
-)
+_group("db", db.current, db.upgrade, db.check, help="Show, upgrade or check the database schema.")

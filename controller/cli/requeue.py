@@ -3,8 +3,6 @@
 import re
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 from uuid import uuid4
@@ -72,55 +70,39 @@ def requeue(
         formats.as_json(request)
     if not wait:
         return
-    ended = _follow(client, request, seconds)
-    formats.show(ended.request | {"audit": ended.audit}, output, _show_run)
-    if ended.problem is not None:
-        sys.stderr.write(printable(ended.problem) + "\n")
-    raise typer.Exit(ended.status)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """The end of `--wait`.
-
-    Attributes:
-        request: the last answer of the API.
-        audit: the rows of the run, in the order in which they were stored.
-        status: the exit status.
-        problem: why the status is not 0; None if it is.
-    """
-
-    request: dict[str, Any]
-    audit: list[dict[str, Any]]
-    status: int
-    problem: str | None = None
+    request, status, problem = _follow(client, request, seconds)
+    formats.show(request, output, _show_run)
+    if problem is not None:
+        sys.stderr.write(printable(problem) + "\n")
+    raise typer.Exit(status)
 
 
 def _follow(
-    client: Client,
-    request: dict[str, Any],
-    timeout: float,
-    monotonic: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> _Ended:
-    """Poll until the run is closed or the time is over, also through a restart of the controller."""
-    deadline = monotonic() + timeout
+    client: Client, request: dict[str, Any], timeout: float
+) -> tuple[dict[str, Any], int, str | None]:
+    """Poll until the run is closed or the time is over, also through a restart of the controller.
+
+    Returns:
+        The last answer with the run's audit rows, the exit status, and why it is not 0.
+    """
+    deadline = time.monotonic() + timeout
     token, problem = request["token"], None
     while not _is_closed(request):
-        if monotonic() >= deadline:
+        if time.monotonic() >= deadline:
             message = f"not done after {timeout:g} s; the request remains (token {token})"
-            return _Ended(request, [], _TIMED_OUT, "; ".join(filter(None, (message, problem))))
-        sleep(_POLL_SECONDS)
+            message += "" if problem is None else f"; {problem}"
+            return request | {"audit": []}, _TIMED_OUT, message
+        time.sleep(_POLL_SECONDS)
         try:
             request = client.get(f"/api/v1/requeues/{quote(token, safe='')}")
             problem = None
         except OperatorError as error:
             problem = error.problem
     run = request["run"]
-    audit = client.get(f"/api/v1/audit/{run['id']}/timeline")["rows"]
+    request |= {"audit": client.get(f"/api/v1/audit/{run['id']}/timeline")["rows"]}
     if run["state"] == "succeeded":
-        return _Ended(request, audit, 0)
-    return _Ended(request, audit, _FAILED, f"the run {_ENDS.get(run['state'], run['state'])}")
+        return request, 0, None
+    return request, _FAILED, f"the run {_ENDS.get(run['state'], run['state'])}"
 
 
 def _is_closed(request: dict[str, Any]) -> bool:

@@ -207,7 +207,11 @@ def test_a_question_that_is_none_names_the_parameter(
         (str(2**63), 422, "id: "),
         ("77", 404, "no audit row has the id 77"),
         ("77/timeline", 404, "no run has the id, or id prefix of at least 6 characters, '77'"),
-        ("abcdef/timeline", 404, "no run has the id, or id prefix of at least 6 characters, 'abcdef'"),
+        (
+            "abcdef/timeline",
+            404,
+            "no run has the id, or id prefix of at least 6 characters, 'abcdef'",
+        ),
         (f"{'f' * 33}/timeline", 404, "no run has the id"),
         ("%00/timeline", 404, "no run has the id"),
         (f"{'x' * 300}/timeline", 422, "id: "),
@@ -312,8 +316,12 @@ def test_the_story_of_what_happened_without_a_run(api: TestClient, database: Dat
 def test_runs_that_begin_alike(api: TestClient, database: Database) -> None:
     one, two = UUID("abcdef00" + "1" * 24), UUID("abcdef00" + "2" * 24)
     add(database, row(run_id=one), row(run_id=one), row(run_id=two))
-    assert_problem(api.get(f"{PATH}/abcdef/timeline"), 409, "several runs have the id prefix 'abcdef'")
-    assert_problem(api.get(PATH, params={"run": "abcdef"}), 409, "several runs have the id prefix 'abcdef'")
+    assert_problem(
+        api.get(f"{PATH}/abcdef/timeline"), 409, "several runs have the id prefix 'abcdef'"
+    )
+    assert_problem(
+        api.get(PATH, params={"run": "abcdef"}), 409, "several runs have the id prefix 'abcdef'"
+    )
     assert len(api.get(f"{PATH}/abcdef001/timeline").json()["rows"]) == 2
 
 

@@ -12,14 +12,14 @@ from rich.cells import cell_len
 from contract.runtime.text import printable
 from controller.audit.chain import CHAINED
 from controller.cli.output import formats, table
-from controller.cli.output.columns import value
+from controller.cli.output.columns import plain, value
 from controller.cli.output.table import Columns, Row
 
 Format = Literal["table", "wide", "json", "jsonl", "csv"]
 """`jsonl` has one row per line; `csv` is that of RFC 4180."""
 
 FIELDS: Final = ("id", *CHAINED)
-"""Of a row, in the order in which CSV has them."""
+"""The fields of a row, in CSV's order."""
 
 
 class Writer:
@@ -130,31 +130,23 @@ def _network(row: Row) -> str:
 _TABLE: Final[Columns] = (
     ("TIME", lambda row: formats.clock(row["at"])),
     ("NODE", value("node_name")),
-    ("STAGE", value("stage")),
+    *plain("STAGE"),
     ("DEVICE", formats.device),
-    ("NETNS", value("netns")),
-    ("VNI", value("vni")),
+    *plain("NETNS", "VNI"),
     ("NETWORK", _network),
-    ("URGENCY", value("urgency")),
-    ("REASON", value("reason")),
+    *plain("URGENCY", "REASON"),
 )
 _WIDE: Final[Columns] = (
-    ("ID", value("id")),
+    *plain("ID"),
     ("TIME", lambda row: formats.clock(row["at"])),
     ("STORED", lambda row: formats.clock(row["stored_at"])),
     ("NODE", _node),
-    ("STAGE", value("stage")),
-    ("ACTOR", value("actor")),
+    *plain("STAGE", "ACTOR"),
     ("DEVICE", formats.device),
-    ("NETNS", value("netns")),
-    ("VNI", value("vni")),
-    ("PORT", value("port")),
+    *plain("NETNS", "VNI", "PORT"),
     ("NETWORK", _network),
-    ("NETWORK ID", value("network_id")),
-    ("VERDICT", value("verdict")),
-    ("URGENCY", value("urgency")),
+    *plain("NETWORK ID", "VERDICT", "URGENCY"),
     ("RUN", value("run_id")),
     ("WORKER", value("worker_version")),
-    ("EVIDENCE", value("evidence")),
-    ("REASON", value("reason")),
+    *plain("EVIDENCE", "REASON"),
 )

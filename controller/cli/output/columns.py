@@ -13,6 +13,11 @@ def value(name: str) -> Callable[[Row], str]:
     return lambda row: "-" if row[name] in (None, "") else str(row[name])
 
 
+def plain(*headings: str) -> Columns:
+    """Return columns of fields as they are, whose names are the headings in lower case."""
+    return [(heading, value(heading.lower().replace(" ", "_"))) for heading in headings]
+
+
 def _short(name: str) -> Callable[[Row], str]:
     return lambda row: formats.short(row[name])
 
@@ -57,8 +62,7 @@ NODES_WIDE: Final[Columns] = (
     ("GENERATION", generation),
     ("ID", value("id")),
     ("STATE", lambda row: f"{row['state']}/{row['availability']}"),
-    ("ROLE", value("role")),
-    ("ADDRESS", value("address")),
+    *plain("ROLE", "ADDRESS"),
     ("VERSION", value("worker_version")),
     ("MODE", phrases.mode),
     ("FAILURES", value("failures")),
@@ -87,7 +91,7 @@ DEVICES: Final[Columns] = (
     ("NETNS", netns),
     ("VNI", value("vni")),
     ("VERDICT", verdict),
-    ("REASON", value("reason")),
+    *plain("REASON"),
 )
 DEVICES_WIDE: Final[Columns] = (
     ("PORT", value("port")),
@@ -103,27 +107,22 @@ RUNS: Final[Columns] = (
     ("STATE", value("state")),
     ("REQUESTED", _ago("requested_at")),
     ("TOOK", phrases.took),
-    ("DEVICES", value("devices")),
-    ("REMOVED", value("removed")),
-    ("ERROR", value("error")),
+    *plain("DEVICES", "REMOVED", "ERROR"),
 )
 RUNS_WIDE: Final[Columns] = (
-    ("GENERATION", value("generation")),
-    ("ORPHANS", value("orphans")),
+    *plain("GENERATION", "ORPHANS"),
     ("REASONS", _joined("reasons", "; ")),
 )
 NODE_RUNS: Final[Columns] = (
     RUNS[0],
     *RUNS[2:5],
-    ("REMOVED", value("removed")),
+    *plain("REMOVED"),
     ("REASONS", _joined("reasons", "; ")),
 )
 CONDITIONS: Final[Columns] = (
-    ("TYPE", value("type")),
-    ("STATUS", value("status")),
-    ("REASON", value("reason")),
+    *plain("TYPE", "STATUS", "REASON"),
     ("SINCE", _ago("since")),
-    ("MESSAGE", value("message")),
+    *plain("MESSAGE"),
 )
 _BECAUSE: Final[Columns] = (
     ("RUNNING", lambda row: yes_no(row["running"])),
