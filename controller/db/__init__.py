@@ -1,4 +1,5 @@
 """The database.
 
-Tables (`models`, `audit_models`, `types`, `states`), the `engine`, the `schema`, `sql_functions` and `lookup` by name.
+Tables (`models`, `audit_models`, `types`, `states`), the `engine`, the `schema`, `sql_functions`, and `lookup`
+by name.
 """
