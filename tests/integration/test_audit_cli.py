@@ -166,7 +166,7 @@ def test_csv_is_rfc_4180_and_never_a_formula(vxctl: Callable[..., str], database
     text = vxctl("-o", "csv")
     header, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     assert text.count("\r\n") == text.count("\n") == len(HOSTILE) + 1
-    assert header[:4] == ["id", "at", "stored_at", "stage"]
+    assert header[:4] == ["id", "entry_id", "at", "stored_at"]
     names = [dict(zip(header, line, strict=True))["node_name"] for line in lines][::-1]
     assert names == [
         "'=1+1", "'+cmd", "'-2", "'@SUM(A1)", '"quoted", with commas', "two\\r\\nlines",

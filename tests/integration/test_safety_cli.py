@@ -198,7 +198,7 @@ def test_the_breaker_is_shown_and_reset(controller: ControllerProcess, redis: Re
         (["mode", "observe", "one", "--network", "shop"], "exactly one target"),
         (["pause", "nosuch"], "no node has"),
         (["resume", "--network", "nosuch"], "no network has"),
-        (["pause", "one", "--reason", "a\nb"], "why: "),
+        (["pause", "one", "--reason", "a\nb"], "reason: "),
         (["pause", "one", "--as", ""], "actor: "),
         (["breaker", "reset", "nosuch"], "no node has"),
     ],
