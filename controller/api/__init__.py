@@ -2,8 +2,8 @@
 
 `nodes`, `requeue`, `safety`, `audit`, `chain`, `explain` and `metrics` are the routes, answering from a
 `context`, with `parameters` (`questions` and `cursor` are those of the audit trail); `answers` are what
-answers look like, `problems` what errors look like; `urgent` has what people ask to be done go first, and
-`same_site` refuses what other web sites ask for; `app` puts them together.
+answers look like, `problems` what errors look like; `same_site` refuses what other web sites ask for;
+`app` puts them together.
 """
 
 IDENTITY_HEADER = "X-Vxlan-Operator"

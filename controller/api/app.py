@@ -6,15 +6,12 @@ from contract import VERSION
 from controller.api import audit, chain, explain, metrics, nodes, problems, requeue, safety
 from controller.api.context import Context
 from controller.api.same_site import SameSiteOnly
-from controller.api.urgent import UrgentFirst
 
 
 def build(context: Context) -> FastAPI:
     """Build the API."""
     app = FastAPI(title="vxlan-operator", version=VERSION)
     problems.install(app)
-    app.add_middleware(UrgentFirst)
-    # The last one added is asked first: what is refused is not urgent.
     app.add_middleware(SameSiteOnly, hosts=context.hosts)
     # The first path that matches answers: `chain` (/audit/verify) must come before `audit` (/audit/{id}).
     for part in (nodes, requeue, safety, chain, audit, explain, metrics):

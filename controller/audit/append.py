@@ -36,7 +36,6 @@ from contract.messages import DeviceIdentity
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.audit.chain import CHAINED, START, ChainPosition, ChainRow, link, plain
 from controller.db.audit_models import AuditHead, AuditRow
-from controller.db.engine import AT_ONCE
 from controller.db.models import Network, Node
 from controller.db.types import Base, UtcDateTime
 
@@ -44,8 +43,6 @@ _TABLE: Final = Base.metadata.tables[AuditRow.__tablename__]
 _UUID_PARTS: Final = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
 _INSERT: Final = insert(_TABLE)
 _HEAD: Final = Base.metadata.tables[AuditHead.__tablename__]
-# Whoever else adds rows waits from the first of these until the commit: nothing stands aside in between.
-_AT_ONCE: Final = {AT_ONCE: True}
 _LOCK: Final = select(_HEAD).where(_HEAD.c.id == 1).with_for_update()
 _KNOWN: Final = select(_TABLE.c.entry_id).where(
     _TABLE.c.entry_id.in_(bindparam("told", expanding=True))
@@ -102,7 +99,7 @@ def append(session: Session, entries: Sequence[Entry], now: datetime) -> int:
     # A clock that was set back must not put a row before the one that it follows.
     stored_at = now if head.stored_at is None else max(now, head.stored_at)
     if told:
-        for entry_id in session.scalars(_KNOWN, {"told": told}, execution_options=_AT_ONCE):
+        for entry_id in session.scalars(_KNOWN, {"told": told}):
             del rows[entry_id]
     position, digest = head.position, head.hash
     for entry_id, row in rows.items():
@@ -111,7 +108,7 @@ def append(session: Session, entries: Sequence[Entry], now: datetime) -> int:
         digest = row["hash"] = link(digest, [plain(row[name]) for name in CHAINED])
     if rows:
         _move(session, position, digest, stored_at)
-        session.execute(_INSERT, list(rows.values()), execution_options=_AT_ONCE)
+        session.execute(_INSERT, list(rows.values()))
     return len(rows)
 
 
@@ -164,7 +161,7 @@ def _locked_head(session: Session) -> Row[int, int, bytes, datetime | None]:
 def _move(session: Session, position: int, digest: bytes, stored_at: datetime | None) -> None:
     """Note where the chain ends now."""
     end = {"to": position, "digest": digest, "at": stored_at}
-    session.execute(_MOVE, end, execution_options=_AT_ONCE)
+    session.execute(_MOVE, end)
 
 
 def _values(entry: Entry) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from sqlalchemy import Row, bindparam, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode, Urgency, Verdict
-from controller import gate
 from controller.conditions.cluster import ClusterFacts, of_cluster
 from controller.conditions.model import Condition, dated, max_silence
 from controller.conditions.node import Holder, NodeFacts, Rejecting, of_node
@@ -93,7 +92,6 @@ class ConditionStore:
         changed: dict[str, Stored] = {}
         all_: list[tuple[str, Sequence[Condition]]] = []
         for row in session.execute(_FACTS):
-            gate.stand_aside()
             facts = NodeFacts(
                 state=row.state,
                 cluster_paused=cluster_paused,

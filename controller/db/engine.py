@@ -3,15 +3,16 @@
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL, ExecutionContext, make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -24,7 +25,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from contract.runtime.errors import OperatorError
-from controller import gate
 from controller.db.schema import upgrade
 
 log = structlog.get_logger(__name__)
@@ -34,9 +34,6 @@ LOCK_SECONDS: Final = 10
 
 IDLE_SECONDS: Final = 10
 """After so long PostgreSQL ends a transaction whose client says nothing: it was stopped, or cut off."""
-
-AT_ONCE: Final = "vxlan_operator_at_once"
-"""Execution option of a statement for which others wait: it does not stand aside for urgent work."""
 
 _READ_ONLY: Final = "vxlan_operator_read_only"
 _LOCKED: Final = ("55P03", "40P01")
@@ -49,15 +46,14 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.writers = threading.Lock()
+        """Held by this process's writer of an SQLite database."""
         self._reader = engine.execution_options(**{_READ_ONLY: True})
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that commits at the end, or rolls everything back on an error."""
-        gate.stand_aside()
-        # SQLite has one writer, for whom all others wait.
-        alone = gate.going_on() if self.engine.dialect.name == "sqlite" else nullcontext()
-        with alone, Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with self._turn(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
@@ -65,6 +61,20 @@ class Database:
         """A session that only reads; it sees one moment and never waits for a writer (SQLite)."""
         with Session(self._reader, expire_on_commit=False) as session:
             yield session
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for this process's other writer of an SQLite database.
+
+        SQLite itself polls for its lock, up to ten times a second: a requeue would miss every gap between
+        two batches of reports.
+        """
+        locked = self.engine.dialect.name == "sqlite" and self.writers.acquire(timeout=LOCK_SECONDS)
+        try:
+            yield
+        finally:
+            if locked:
+                self.writers.release()
 
     def close(self) -> None:
         """Close all connections."""
@@ -261,20 +271,7 @@ def _engine(url: URL, *, read_only: bool = False) -> Engine:
         raise OperatorError(
             f"PostgreSQL's driver is missing: {error}", "pip install 'vxlan-operator[controller]'"
         ) from error
-    event.listen(engine, "before_cursor_execute", _before_postgresql_executes)
     return engine
-
-
-def _before_postgresql_executes(
-    _connection: Connection,
-    _cursor: object,
-    _statement: str,
-    _parameters: object,
-    context: ExecutionContext,
-    _many: bool,
-) -> None:
-    if AT_ONCE not in context.execution_options:
-        gate.stand_aside()
 
 
 def _on_sqlite_connect(connection: Any, _record: object) -> None:

@@ -19,6 +19,7 @@ class FencedDatabase(Database):
 
     def __init__(self, database: Database, lease: Lease) -> None:
         super().__init__(database.engine)
+        self.writers = database.writers
         self._lease = lease
 
     @contextmanager

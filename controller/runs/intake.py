@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 
 from contract.messages import Drift, Hello, ReconcileReport
 from contract.verdicts import Outcome, Verdict
-from controller import gate
 from controller.audit import report_entries
 from controller.audit.append import Entry, append
 from controller.db.engine import Database, is_away
@@ -105,7 +104,6 @@ class Intake:
         """
         told = []
         for payload in payloads:
-            gate.stand_aside()
             report = _read(payload)
             if report is not None:
                 self._readings.add_stamp(report.node_id, report.stamp)
@@ -218,7 +216,6 @@ class Intake:
         changes = devices.store(session, looked, now)
         entries: list[Entry] = []
         for report in closing:
-            gate.stand_aside()
             each = found[report.run_id]
             _heard(each.node, report, now, asked=True)
             queue.close(

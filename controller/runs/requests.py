@@ -37,7 +37,6 @@ from contract.messages import (
     SwarmReading,
 )
 from contract.verdicts import Mode
-from controller import gate
 from controller.db.models import (
     Attachment,
     Cluster,
@@ -205,7 +204,6 @@ def build(
     requests = []
     nodes = _nodes(session, ids, terms.limits, now)
     for claim in claims:
-        gate.stand_aside()
         node, cluster, removals = nodes[claim.node_id]
         own = told[claim.node_id]
         others = [

@@ -14,7 +14,6 @@ from docker.errors import APIError, DockerException
 
 from contract.runtime.errors import OperatorError
 from contract.verdicts import Mode
-from controller import gate
 from controller.safety.labels import IGNORE_LABEL, MODE_LABEL
 from controller.swarm.model import (
     Subnet,
@@ -233,7 +232,6 @@ class DockerSwarm:
         return self._client
 
     def _ask(self, method: str, **arguments: Any) -> Any:
-        gate.stand_aside()  # Before a long answer is parsed, and before it is made sense of.
         try:
             answer = getattr(self._connected(), method)(**arguments)
         except APIError as error:
@@ -249,7 +247,6 @@ class DockerSwarm:
             raise SwarmError(
                 f"the Docker API at {self._url} gave an error that is not Docker's: {error}"
             ) from error
-        gate.stand_aside()
         return answer
 
 

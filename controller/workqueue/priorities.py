@@ -36,9 +36,5 @@ BULK: Final = PriorityClass(Priority.RESYNC, Priority.CHANGE)
 URGENT: Final = PriorityClass(Priority.DRIFT, Priority.MANUAL)
 
 
-MANUAL_ONLY: Final = PriorityClass(Priority.MANUAL, Priority.MANUAL)
-"""The part of the urgent lane that a person waits for."""
-
-
 PRIORITY_CLASSES: Final = (BULK, URGENT)
 """Each in a thread of its own: so what is urgent never waits until a batch of resyncs is sent."""

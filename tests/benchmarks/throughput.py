@@ -46,11 +46,10 @@ from controller.db.models import (
     Node,
     Run,
 )
-from controller.gate import LATELY_SECONDS
 from controller.leadership.fenced import FencedDatabase
 from controller.leadership.lease import RENEW_SECONDS, Lease, this_process
 from controller.process.consumer import Consumer
-from controller.process.controller import settle
+from controller.process.controller import freeze_objects
 from controller.process.loops import Loops, every
 from controller.runs.dispatch import Dispatcher
 from controller.runs.inbox import Inbox
@@ -65,7 +64,7 @@ from tests.stored import wipe
 SIZES: Final = (50, 500, 5_000)
 NETWORKS: Final = 200
 NETWORKS_A_NODE: Final = 10
-REQUEUES: Final = ((50, 0.05), (20, 0.05 + LATELY_SECONDS + 0.05))
+REQUEUES: Final = ((50, 0.05), (20, 2.1))
 """How many, and seconds between them: of somebody who asks for many, and of many who ask for one each."""
 RESYNC: Final = timedelta(hours=1)
 _POLL_SECONDS: Final = 0.005
@@ -126,7 +125,7 @@ class Controller:
         for thread in self._threads:
             thread.start()
         await_true(lambda: self._server.started, "the API answers")
-        settle()
+        freeze_objects()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,7 +17,6 @@ from contract.messages import (
 )
 from contract.runtime.broker import NODE_QUEUE_EXPIRES, celery_app
 from contract.verdicts import Mode, Verdict
-from controller import gate
 from controller.db.engine import Database
 from controller.db.models import Device, Network, Node
 from controller.db.states import RunState
@@ -228,17 +226,13 @@ def test_the_journal_is_acknowledged_up_to_where_it_is_stored(
 
 
 def test_more_nodes_than_a_batch_are_all_sent(
-    database: Database,
-    sender: Dispatcher,
-    client: redis.Redis,
-    monkeypatch: pytest.MonkeyPatch,
+    database: Database, sender: Dispatcher, client: redis.Redis
 ) -> None:
-    monkeypatch.setattr(gate, "_until", 0.0)  # Nobody asked for anything lately.
-    names = [f"n{number}" for number in range(121)]
+    names = [f"n{number}" for number in range(51)]
     put(database, snapshot(*names))
     sender.step()
     sender.step()
-    assert [len(requests(client, name)) for name in names] == [1] * 121
+    assert [len(requests(client, name)) for name in names] == [1] * 51
 
 
 def test_a_lost_run_is_closed_and_sent_again_after_its_backoff(
@@ -477,34 +471,6 @@ def test_the_urgent_lane_does_not_look_first_when_it_was_rung(
     sender.notify(Priority.MANUAL)
     sender.step(URGENT)
     assert [request.run_id for request in requests(client)] == [due_row(database).run_id]
-
-
-@pytest.mark.parametrize("rung", [True, False], ids=["rung", "found by its own look"])
-@pytest.mark.parametrize(("priority", "closes"), [(Priority.DRIFT, False), (Priority.MANUAL, True)])
-def test_only_what_a_person_asked_for_closes_the_gate(
-    database: Database,
-    sender: Dispatcher,
-    client: redis.Redis,
-    monkeypatch: pytest.MonkeyPatch,
-    priority: Priority,
-    closes: bool,
-    rung: bool,
-) -> None:
-    """A thousand workers that say Hello at once must not stop all else for a thousand times 50 ms."""
-    put(database)
-    ask(database, priority=priority)
-    closed = []
-    claim = queue.claim
-
-    def watched(*arguments: Any, **options: Any) -> Any:
-        closed.append(not gate._clear.is_set())
-        return claim(*arguments, **options)
-
-    monkeypatch.setattr(queue, "claim", watched)
-    if rung:
-        sender.notify(priority)
-    sender.step(URGENT)
-    assert (closed, len(requests(client))) == ([closes], 1)
 
 
 def test_a_second_controller_sends_what_the_first_left(

@@ -6,7 +6,6 @@ import pytest
 from httpx import Response
 
 from contract.verdicts import Mode
-from controller import gate
 from controller.api.app import build
 from controller.api.context import Context
 from controller.api.same_site import Hosts
@@ -201,10 +200,3 @@ def test_probes_may_come_under_any_name(client: TestClient, path: str) -> None:
 
 def test_a_link_from_another_site_may_be_followed(client: TestClient) -> None:
     assert client.get("/docs", headers=SITE).status_code == 200
-
-
-def test_what_is_refused_stops_no_other_work(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gate, "urgent", lambda: pytest.fail("the gate was closed"))
-    assert_refused(client.post(CHANGES[0], headers=ORIGIN))

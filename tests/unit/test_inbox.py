@@ -4,14 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from controller import gate
 from controller.runs.inbox import KEPT_SECONDS, TOGETHER, Inbox
-
-
-@pytest.fixture(autouse=True)
-def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody asked for anything lately."""
-    monkeypatch.setattr(gate, "_until", 0.0)
 
 
 class AwayError(Exception):
