@@ -49,7 +49,7 @@ def _find(session: Session, kind: Kind[Model], id_: _Column, name: _Column, give
         if found:
             check_unique(given, found)
             return found[0][0]
-    query: Select[tuple[str]] = (
+    query: Select[str] = (
         select(kind.name).order_by(kind.model.gone_at.is_not(None)).limit(_MAX_NAMES)
     )
     names: list[str] = [*session.scalars(query)]
