@@ -17,6 +17,9 @@ import errno
 import socket
 import struct
 from collections import defaultdict
+from functools import reduce
+from itertools import compress, product
+from operator import or_
 from typing import Final, NamedTuple
 
 from worker.kernel.model import Identity, Netns, VxlanFlag
@@ -83,14 +86,10 @@ _VETH: Final = b"veth\0"
 _HEADER_BITS: Final = 0xFFFFFFFF
 _MAX_SHAPES: Final = 256
 
-_FLAGS: Final = {
-    (bool(number & 8), bool(number & 4), bool(number & 2), bool(number & 1)): (
-        (VxlanFlag.LEARNING if number & 8 else VxlanFlag(0))
-        | (VxlanFlag.PROXY if number & 4 else VxlanFlag(0))
-        | (VxlanFlag.L2MISS if number & 2 else VxlanFlag(0))
-        | (VxlanFlag.L3MISS if number & 1 else VxlanFlag(0))
-    )
-    for number in range(16)
+_FLAGS: Final = (VxlanFlag.LEARNING, VxlanFlag.PROXY, VxlanFlag.L2MISS, VxlanFlag.L3MISS)
+_FLAG_SETS: Final = {
+    bits: reduce(or_, compress(_FLAGS, bits), VxlanFlag(0))
+    for bits in product((False, True), repeat=4)
 }
 
 
@@ -184,7 +183,7 @@ class LinkDecoder:
             ),
             bool(flags & IFF_UP),
             _optional(body, shape.master),
-            _FLAGS[
+            _FLAG_SETS[
                 _is_set(body, learning),
                 _is_set(body, proxy),
                 _is_set(body, l2miss),

@@ -22,6 +22,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -123,13 +124,11 @@ class RouteNetlink:
 
     def look(self) -> View:
         """See `Kernel.look`."""
-        try:
+        with _translating("listing the VXLAN devices"):
             devices = self._devices(HOST)
             pauses = iter(_ENDING_PAUSES)  # Shared: many end together, and the look has one bound.
             for netns in self._peers():
                 devices.extend(self._devices_of_peer(netns, pauses))
-        except NetlinkError as error:
-            raise _translated(error, "listing the VXLAN devices") from error
         return View(tuple(devices), self._limits)
 
     def read(self, netns: Netns, ifindex: int) -> Device | None:
@@ -145,20 +144,16 @@ class RouteNetlink:
 
     def look_at(self, netns: Netns) -> tuple[Device, ...]:
         """See `Kernel.look_at`."""
-        try:
+        with _translating(f"listing the VXLAN devices in {netns}"):
             if netns.is_host:
                 return tuple(self._devices(netns))
             return tuple(self._devices_of_peer(netns, iter(_ENDING_PAUSES)))
-        except NetlinkError as error:
-            raise _translated(error, f"listing the VXLAN devices in {netns}") from error
 
     def joins_under_way(self) -> tuple[VethPair, ...]:
         """See `Kernel.joins_under_way`."""
-        try:
+        with _translating("listing the veth pairs"):
             answers = self._netlink.dump(requests.dump_veth())
             ends = [end for _, body in answers if (end := decode_veth(body)) is not None]
-        except NetlinkError as error:
-            raise _translated(error, "listing the veth pairs") from error
         waiting = {
             end.ifindex: end
             for end in ends
@@ -175,15 +170,13 @@ class RouteNetlink:
     def sandbox_files(self) -> Mapping[int, str]:
         """See `Kernel.sandbox_files`."""
         files: dict[int, str] = {}
-        try:
+        with _translating("asking for the numbers of Docker's sandboxes"):
             own = self._own_nsid()
             for path in self._files():
                 nsid = self._nsid_of(path)
                 # Docker has a file for the host namespace too.
                 if nsid is not None and nsid != own:
                     files.setdefault(nsid, str(path))
-        except NetlinkError as error:
-            raise _translated(error, "asking for the numbers of Docker's sandboxes") from error
         return files
 
     def delete(self, netns: Netns, ifindex: int) -> None:
@@ -197,26 +190,20 @@ class RouteNetlink:
 
     def set_group(self, ifindex: int, group: int) -> None:
         """See `Kernel.set_group`."""
-        try:
+        with _translating(f"grouping the device with ifindex {ifindex}"):
             self._netlink.request(requests.set_group(ifindex, group))
-        except NetlinkError as error:
-            raise _translated(error, f"grouping the device with ifindex {ifindex}") from error
 
     def group_members(self, group: int) -> frozenset[int]:
         """See `Kernel.group_members`."""
-        try:
+        with _translating("listing the devices of the host namespace"):
             answers = self._netlink.dump(requests.dump_host())
             links = [decode_group(body) for _, body in answers]
-        except NetlinkError as error:
-            raise _translated(error, "listing the devices of the host namespace") from error
         return frozenset(ifindex for ifindex, in_group in links if in_group == group)
 
     def delete_group(self, group: int) -> None:
         """See `Kernel.delete_group`."""
-        try:
+        with _translating(f"deleting link group {group}"):
             self._netlink.request(requests.delete_group(group))
-        except NetlinkError as error:
-            raise _translated(error, f"deleting link group {group}") from error
 
     def _devices_of_peer(self, netns: Netns, pauses: Iterator[float]) -> list[Device]:
         """The devices in a peer namespace; none if it went away meanwhile, and they with it.
@@ -352,6 +339,14 @@ def _is_gone(netns: Netns, error: NetlinkError) -> bool:
 def _is_answer(error: NetlinkError, codes: Set[int]) -> bool:
     """Whether the kernel answered with one of these error numbers."""
     return error.errno in codes and not isinstance(error, NoAnswerError)
+
+
+@contextmanager
+def _translating(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        raise _translated(error, doing) from error
 
 
 def _translated(error: NetlinkError, doing: str) -> KernelError:
