@@ -20,8 +20,8 @@ from controller.api.answers.runs import RunAnswer
 from controller.api.context import Context
 from controller.api.parameters import After, Limit, NetworkName, NodeFilter, NodeName
 from controller.conditions.cluster import desired_state
+from controller.conditions.facts import cluster_facts
 from controller.conditions.model import Status
-from controller.conditions.store import cluster_facts
 from controller.db import lookup
 from controller.db.models import Node
 from controller.db.states import RunState

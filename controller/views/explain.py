@@ -232,9 +232,9 @@ def _advice(
     configured: Mode,
 ) -> Iterable[str]:
     for node in nodes:
-        for condition in node.conditions:
-            if condition["type"] == Type.READY and condition["status"] != Status.TRUE:
-                yield f"node {node.hostname} is not ready: {condition['message']}"
+        ready = node.conditions.get(Type.READY)
+        if ready is not None and ready["status"] != Status.TRUE:
+            yield f"node {node.hostname} is not ready: {ready['message']}"
     if not recognised:
         yield "Look at Docker's log on the node (`journalctl -u docker`)."
         return

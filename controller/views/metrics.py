@@ -29,8 +29,7 @@ from controller.runs.counters import BROKER_UP, DATABASE_ERRORS, PREFIX, REMOVAL
 from controller.workqueue import queue
 
 TIMEOUT_SECONDS: Final = 5.0
-_OF_NODES: Final = (Type.READY, Type.DEGRADED, Type.STALLED, Type.PAUSED)
-"""A node's conditions, in the order in which they are stored."""
+_NODE_TYPES: Final = (Type.READY, Type.DEGRADED, Type.STALLED, Type.PAUSED)
 
 
 def registry(database: Database, leading: Callable[[], bool]) -> CollectorRegistry:
@@ -169,8 +168,8 @@ def _read(session: Session, now: datetime) -> Iterator[Metric]:
 
 def _of_nodes(session: Session) -> Iterator[Metric]:
     columns = [
-        func.coalesce(Node.conditions[(at, part)].as_string(), "Unknown")
-        for at in range(len(_OF_NODES))
+        func.coalesce(Node.conditions[(type_.value, part)].as_string(), "Unknown")
+        for type_ in _NODE_TYPES
         for part in ("status", "reason")
     ]
     counts: dict[tuple[str, str, str], int] = {}
@@ -179,7 +178,7 @@ def _of_nodes(session: Session) -> Iterator[Metric]:
         select(*columns, func.count()).where(Node.gone_at.is_(None)).group_by(*columns)
     ):
         total += count
-        for at, type_ in enumerate(_OF_NODES):
+        for at, type_ in enumerate(_NODE_TYPES):
             key = (type_.value, words[2 * at], words[2 * at + 1])
             counts[key] = counts.get(key, 0) + count
     yield _gauge("nodes", "Nodes of the Swarm.", [], [((), total)])
@@ -217,7 +216,10 @@ def _of_cluster(cluster: Cluster, now: datetime) -> Iterator[Metric]:
         "cluster_conditions",
         "1 for the status and reason that each condition of the cluster has: docs/conditions.md.",
         ["type", "status", "reason"],
-        [((each["type"], each["status"], each["reason"]), 1) for each in cluster.conditions],
+        [
+            ((type_, condition["status"], condition["reason"]), 1)
+            for type_, condition in cluster.conditions.items()
+        ],
     )
     yield _gauge(
         "swarm_age_seconds",

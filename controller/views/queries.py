@@ -9,7 +9,7 @@ from sqlalchemy import case, func, select, tuple_
 from sqlalchemy.orm import Session, joinedload
 
 from contract.verdicts import Verdict
-from controller.conditions.model import Status
+from controller.conditions.model import Status, Type
 from controller.db.models import (
     Attachment,
     Cluster,
@@ -21,9 +21,8 @@ from controller.db.models import (
 )
 from controller.db.states import RunState
 
-# `Ready` is the first of a node's conditions.
-_READY_STATUS: Final = Node.conditions[(0, "status")].as_string()
-_READY_REASON: Final = Node.conditions[(0, "reason")].as_string()
+_READY_STATUS: Final = Node.conditions[(Type.READY.value, "status")].as_string()
+_READY_REASON: Final = Node.conditions[(Type.READY.value, "reason")].as_string()
 
 
 class UnknownCursorError(Exception):

@@ -98,7 +98,7 @@ class Whole:
         """Status, reason and message of node `one`'s condition Ready."""
         ConditionStore(self.database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=self.clock).step()
         with self.database.read() as session:
-            ready = session.get_one(Node, swarm_id("one")).conditions[0]
+            ready = session.get_one(Node, swarm_id("one")).conditions["Ready"]
         return ready["status"], ready["reason"], ready["message"]
 
     def explained(self, line: str = FAULT, mode: Mode = Mode.ENFORCE) -> Explanation:
@@ -346,7 +346,7 @@ def test_a_node_that_rejects_tasks_is_not_ready_whatever_holds_the_vni(whole: Wh
     whole.answer()
     status, reason, message = whole.ready()
     assert (status, reason) == ("False", "TasksRejected")
-    assert "no device with VNI 4097 was seen" in message
+    assert "the last run saw no device with VNI 4097" in message
     held = device(7, Verdict.IN_USE).model_copy(
         update={
             "identity": device(7).identity.model_copy(update={"netns": "nsid:4"}),
@@ -384,7 +384,7 @@ def test_what_looks_dead_for_long_without_proof_is_told(whole: Whole, clock: Clo
     def degraded() -> str:
         whole.ready()
         with whole.database.read() as session:
-            return str(session.get_one(Node, swarm_id("one")).conditions[1]["reason"])
+            return str(session.get_one(Node, swarm_id("one")).conditions["Degraded"]["reason"])
 
     assert degraded() == "NothingWrong"
     clock.advance(31)

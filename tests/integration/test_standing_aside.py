@@ -1,7 +1,7 @@
 """What asks the database or a manager stands aside for urgent work, and never with what that may need."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from sqlalchemy import text
 from contract.verdicts import Mode
 from controller import gate
 from controller.conditions import store
-from controller.conditions.model import Condition
+from controller.conditions.model import Conditions
 from controller.conditions.node import NodeFacts, of_node
 from controller.db.engine import AT_ONCE, Database
 from controller.swarm.manager import DockerSwarm
@@ -110,7 +110,7 @@ def test_working_out_conditions_waits_between_nodes(
     begun, urgent = threading.Event(), threading.Event()
     looked_at = []
 
-    def slowly(facts: NodeFacts) -> Sequence[Condition]:
+    def slowly(facts: NodeFacts) -> Conditions:
         looked_at.append(facts)
         begun.set()
         urgent.wait(5)

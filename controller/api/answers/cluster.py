@@ -4,7 +4,7 @@ from datetime import datetime
 
 from contract.verdicts import Mode
 from controller.api.answers.base import Answer
-from controller.api.answers.nodes import ConditionAnswer, NodeAnswer
+from controller.api.answers.nodes import Conditions, NodeAnswer
 
 
 class ClusterAnswer(Answer):
@@ -25,7 +25,7 @@ class ClusterAnswer(Answer):
     paused_reason: str | None
     breaker_tripped_at: datetime | None
     breaker_reason: str | None
-    conditions: list[ConditionAnswer]
+    conditions: Conditions
 
 
 class StatusAnswer(Answer):

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 from uuid import UUID
+
+from pydantic import BeforeValidator
 
 from contract.verdicts import Mode
 from controller.api.answers.base import Answer, columns
 from controller.api.answers.devices import DeviceAnswer
-from controller.conditions.model import Status
+from controller.conditions.model import Status, listed
 from controller.db.models import (
     Attachment,
     Device,
@@ -27,6 +29,13 @@ class ConditionAnswer(Answer):
     message: str
     since: datetime
     """When the status last changed."""
+
+
+Conditions = Annotated[
+    list[ConditionAnswer],
+    BeforeValidator(lambda found: listed(found) if isinstance(found, dict) else found),
+]
+"""A list in the order of the types; made from conditions as a row stores them."""
 
 
 class LastRunAnswer(Answer):
@@ -70,7 +79,7 @@ class NodeAnswer(Answer):
     paused_reason: str | None
     breaker_tripped_at: datetime | None
     breaker_reason: str | None
-    conditions: list[ConditionAnswer]
+    conditions: Conditions
     devices: dict[str, int]
     """How many of its devices have which verdict."""
 
