@@ -19,5 +19,6 @@ def describe_pause(row: Pausable) -> str | None:
     """Return "paused by ann: new disk", without the reason if there is none; None: not paused."""
     if row.paused_at is None:
         return None
+    actor = f" by {row.paused_by}" if row.paused_by else ""
     reason = f": {row.paused_reason}" if row.paused_reason else ""
-    return f"paused by {row.paused_by}{reason}"
+    return f"paused{actor}{reason}"

@@ -1,8 +1,8 @@
-"""What `/metrics` says: counters of this process, and gauges read from the database at each scrape.
+"""The metrics: counters of this process, and gauges read from the database at each scrape.
 
-No metric has a label for each node, network or device: what has a name is in the API. A database that
-hangs delays a scrape by `TIMEOUT_SECONDS` and no more: what is in the database is left out then, and
-`vxlan_operator_database_up` is 0. docs/metrics.md lists all.
+No metric has a label for a single node, network or device: those are in the API. A database that hangs delays
+a scrape by at most `TIMEOUT_SECONDS`: its gauges are then left out, and `vxlan_operator_database_up` is 0.
+docs/metrics.md lists all.
 """
 
 import threading
@@ -33,12 +33,7 @@ _NODE_TYPES: Final = (Type.READY, Type.DEGRADED, Type.STALLED, Type.PAUSED)
 
 
 def registry(database: Database, leading: Callable[[], bool]) -> CollectorRegistry:
-    """All metrics of this process.
-
-    Args:
-        database: where the gauges come from.
-        leading: whether this process leads.
-    """
+    """Return all metrics of this process; `leading`: whether it leads."""
     made = CollectorRegistry(auto_describe=False)
     for each in (RUNS, REMOVALS, DATABASE_ERRORS, BROKER_UP):
         made.register(each)

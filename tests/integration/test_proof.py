@@ -399,11 +399,14 @@ def test_explain_promises_no_removal_that_something_forbids(whole: Whole, verdic
     assert ("is proved dead: the next run removes it" in free) is (verdict is Verdict.ORPHAN)
     assert "whatever proves it dead" not in free
     held = "\n".join(whole.explained(mode=Mode.OBSERVE).advice)
-    assert "is not removed, whatever proves it dead: the controller's settings say observe" in held
+    assert (
+        "is not removed, even if proved dead, in mode observe: set in the controller's settings"
+        in held
+    )
     assert "removes it" not in held
     with whole.database.write() as session:
         session.get_one(Node, swarm_id("one")).paused_at = START
-    assert "node one was paused" in "\n".join(whole.explained().advice)
+    assert "node one is paused" in "\n".join(whole.explained().advice)
 
 
 def test_explain_says_it_is_gone_only_if_no_task_was_rejected_since(whole: Whole) -> None:
