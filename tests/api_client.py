@@ -1,15 +1,28 @@
-"""A client of the HTTP API without a server, which asks as from the same machine."""
+"""A client of the HTTP API without a server, from the same machine, and a check of its problems."""
 
 from typing import Any
 
 from fastapi import testclient
+from httpx import Response
 from starlette.types import ASGIApp
 
 
 class TestClient(testclient.TestClient):
-    """FastAPI's, by an address under which a controller may be asked."""
+    """FastAPI's, with a host that the API accepts."""
 
     __test__ = False
 
     def __init__(self, app: ASGIApp, **options: Any) -> None:
         super().__init__(app, base_url="http://127.0.0.1:8479", **options)
+
+
+def assert_problem(answer: Response, status: int, detail: str = "", hint: str = "") -> None:
+    """The answer is a problem with this status, and its detail and hint contain these texts."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body.keys() == {"title", "status", "detail", "hint"}
+    assert body["status"] == status
+    assert detail in body["detail"]
+    assert body["hint"]
+    assert hint in body["hint"]

@@ -153,7 +153,7 @@ class Stack:
 
     def converged(self) -> bool:
         """Whether every node's desired state has been reached by a run."""
-        nodes = self.ask("/api/v1/nodes")
+        nodes = self.ask("/api/v1/nodes")["items"]
         return len(nodes) == len(self.lab.nodes) and all(
             node["converged_generation"] == node["generation"] for node in nodes
         )

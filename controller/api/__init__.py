@@ -1,10 +1,9 @@
-"""The HTTP API: routes are thin, each a query and its answer.
+"""The HTTP API: a route for each question and action, and its answer.
 
-`nodes`, `requeue`, `safety`, `audit`, `chain`, `explain` and `metrics` are the routes, answering from a
-`context`, with `parameters` (`questions` and `cursor` are those of the audit trail); `answers` are what
-answers look like, `problems` what errors look like; `same_site` refuses what other web sites ask for;
-`app` puts them together.
+`routes` (by subject) read from a `context`, take `parameters` (`audit_parameters` for the audit trail), page
+lists by `cursor`, and return `answers` or `problems`. `same_site` refuses requests of other
+web sites, `app` assembles all.
 """
 
 IDENTITY_HEADER = "X-Vxlan-Operator"
-"""On every answer, with the version: how `vxctl` knows that a controller answered and nobody else."""
+"""In every answer, with the version: `vxctl` tells by it that a controller answered."""

@@ -1,19 +1,37 @@
-"""The app: its routes put together, and its errors."""
+"""Builds the ASGI app from routes, middleware and error handlers."""
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from contract import VERSION
-from controller.api import audit, chain, explain, metrics, nodes, problems, requeue, safety
+from controller.api import problems
 from controller.api.context import Context
+from controller.api.parameters import refuse_repeated
+from controller.api.routes import (
+    audit,
+    chain,
+    devices,
+    explain,
+    metrics,
+    networks,
+    nodes,
+    requeue,
+    runs,
+    safety,
+    status,
+)
 from controller.api.same_site import SameSiteOnly
+
+# The first path that matches answers: `chain` (/audit/verify) must come before `audit` (/audit/{id}).
+_MODULES = (
+    status, nodes, networks, devices, runs, requeue, safety, chain, audit, explain, metrics,
+)  # fmt: skip
 
 
 def build(context: Context) -> FastAPI:
     """Build the API."""
-    app = FastAPI(title="vxlan-operator", version=VERSION)
+    app = FastAPI(title="vxlan-operator", version=VERSION, dependencies=[Depends(refuse_repeated)])
     problems.install(app)
     app.add_middleware(SameSiteOnly, hosts=context.hosts)
-    # The first path that matches answers: `chain` (/audit/verify) must come before `audit` (/audit/{id}).
-    for part in (nodes, requeue, safety, chain, audit, explain, metrics):
-        app.include_router(part.routes(context))
+    for module in _MODULES:
+        app.include_router(module.routes(context))
     return app

@@ -1,4 +1,4 @@
-"""What the routes are given to answer from."""
+"""`Context`: the database, settings and functions that the routes use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from controller.workqueue.queue import Notify
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the routes are given to answer from.
+    """The database, settings and functions that the routes use.
 
     Attributes:
-        database: what the answers come from.
-        mode: what the settings allow workers to do; a person may have set another in the database.
-        ring: called when a node was made due.
-        at_once: asks for runs and sends them, in the process that leads; None where nothing is sent.
+        database: the source of the answers.
+        mode: the mode in the settings; a person may have set another in the database.
+        notify: wakes the dispatcher after a node was made due.
+        at_once: requests and sends runs in the leader; None: this process sends nothing.
         leading: whether this process leads.
-        breaker: when the breaker trips.
-        stale_after: how old what is known of the Swarm may be.
-        hosts: under which hosts the API may be addressed; those of loopback unless told.
+        breaker: the breaker's limits.
+        stale_after: the age at which a reading of the Swarm is stale.
+        hosts: the hosts under which the API may be addressed.
     """
 
     database: Database

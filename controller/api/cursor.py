@@ -1,78 +1,97 @@
-"""Cursors of the audit trail's pages: opaque to clients, and good only for the question they came from."""
+"""Opaque cursors of lists: the sort key of a page's last row, bound to the parameters of the request.
+
+A cursor contains the key itself, so it stays good when that row is gone. A client must not look inside.
+"""
 
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Generic, Literal, TypeVar
 
-from controller.audit.queries.pages import RowKey
+from fastapi import Request
+from pydantic import TypeAdapter
 
-_VERSION: Final = 1
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+from controller.api.parameters import Listing, ParameterError
+
+Row = TypeVar("Row")
+Key = TypeVar("Key", bound=tuple[object, ...])
+
+_VERSION = Literal[1]
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """Where a page ended.
+class Cursors(Generic[Key]):
+    """The cursors of one list.
 
-    Attributes:
-        position: the next page begins behind it.
-        since, until: the question's bounds, as they were at its first page: `2h` is not moved on.
+    Args:
+        key: the type of its sort key, a NamedTuple of texts, numbers (0 to 2**63 - 1), UUIDs and UTC times.
     """
 
-    position: RowKey
-    since: datetime | None
-    until: datetime | None
+    def __init__(self, key: type[Key]) -> None:
+        # Strict: a value of another type is no cursor of this list.
+        self._adapter: TypeAdapter[tuple[int, Key, str]] = TypeAdapter(tuple[_VERSION, key, str])  # type: ignore[valid-type]
 
-    def encode(self, question: Sequence[tuple[str, str]]) -> str:
-        """As text for a URL; `question`: the parameters that it belongs to."""
-        values = [_VERSION, _number(self.position.at), self.position.id, _number(self.since)]
-        says = json.dumps([*values, _number(self.until), _digest(question)], separators=(",", ":"))
-        return base64.urlsafe_b64encode(says.encode()).rstrip(b"=").decode()
-
-    @classmethod
-    def decode(cls, text: str, question: Sequence[tuple[str, str]]) -> "Cursor":
-        """Read one.
+    def after(self, request: Request, listing: Listing) -> Key | None:
+        """Return the key after which the page starts; None: it is the first page.
 
         Raises:
-            ValueError: it is none, or of another question.
+            ParameterError: the cursor is invalid, or belongs to a request with other parameters.
         """
+        return None if listing.cursor is None else self.decode(listing.cursor, question(request))
+
+    def page(
+        self, request: Request, listing: Listing, rows: Sequence[Row], key: Callable[[Row], Key]
+    ) -> tuple[Sequence[Row], str | None]:
+        """Return the page's rows and its `next`, from rows of which one more than the limit was read."""
+        page = rows[: listing.limit]
+        if len(rows) <= listing.limit:
+            return page, None
+        return page, self.encode(key(page[-1]), question(request))
+
+    def encode(self, key: Key, question: str) -> str:
+        """Return a cursor as text for a URL."""
+        packed = self._adapter.dump_json((1, key, question))
+        return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+
+    def decode(self, text: str, question: str) -> Key:
+        """Return the key in a cursor; raise as `after` does."""
+        found = self._parse(text)
+        if found is None:
+            raise ParameterError(
+                "cursor", "is not a cursor of this list", "leave it out to start at the first page"
+            )
+        key, asked = found
+        if asked != question:
+            raise ParameterError(
+                "cursor",
+                "belongs to a request with other parameters",
+                "repeat the parameters of the page that it came with",
+            )
+        return key
+
+    def _parse(self, text: str) -> tuple[Key, str] | None:
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            version, at, number, since, until, digest = json.loads(raw)
-            known = version == _VERSION and 0 <= _integer(number) < 2**63
-            cursor = cls(RowKey(_moment(at), number), _optional(since), _optional(until))
-        except (ValueError, TypeError, OverflowError, RecursionError):
-            known = False
-        if not known:
-            raise ValueError("is not one that this API gave; leave it out to begin anew")
-        if digest != _digest(question):
-            raise ValueError(
-                "belongs to another question; repeat the parameters of the page that it came with"
-            )
-        return cursor
+            _, key, asked = self._adapter.validate_json(raw, strict=True)
+        except ValueError:  # pydantic's ValidationError is one.
+            return None
+        return (key, asked) if all(map(_is_storable, key)) else None
 
 
-def _digest(question: Sequence[tuple[str, str]]) -> str:
-    return hashlib.sha256(json.dumps(sorted(question)).encode()).hexdigest()[:16]
+def question(request: Request) -> str:
+    """Return a digest of a request's path and parameters, whatever page of the list it asks for."""
+    asked = [
+        pair for pair in request.query_params.multi_items() if pair[0] not in ("cursor", "limit")
+    ]
+    text = json.dumps([request.url.path, *sorted(asked)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _number(moment: datetime | None) -> int | None:
-    return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def _integer(value: object) -> int:
-    if type(value) is not int:
-        raise ValueError
-    return value
-
-
-def _moment(microseconds: object) -> datetime:
-    return _EPOCH + timedelta(microseconds=_integer(microseconds))
-
-
-def _optional(microseconds: object) -> datetime | None:
-    return None if microseconds is None else _moment(microseconds)
+def _is_storable(value: object) -> bool:
+    """Whether a database can compare a column with the value; in a forged cursor it may be any."""
+    if isinstance(value, str):
+        return "\0" not in value
+    if isinstance(value, int):
+        return 0 <= value < 2**63
+    return not isinstance(value, datetime) or value.utcoffset() == timedelta(0)

@@ -1,18 +1,16 @@
-"""Refuses what a web page of somebody else's has a browser ask: foreign hosts and foreign origins.
+"""Refuses requests that a page of another web site makes a browser send: foreign hosts and origins.
 
-The API has no authentication, so who may ask is decided by who can reach it: often a person's own machine,
-through a tunnel to loopback. That person's browser can reach it as well, and asks whatever any page wants:
+The API has no authentication: any program that reaches it may use it. Often that is a person's own machine, through
+a tunnel to loopback. That person's browser reaches it too, and sends what any page wants:
 
-* A POST without a body needs no permission of ours (cross-site request forgery). But the browser says where
-  it comes from, in `Origin` and `Sec-Fetch-Site`. `vxctl` and curl send neither.
-* A page whose name points to loopback a moment later (DNS rebinding) counts as the API's own page, reads
-  everything, and sends whatever headers it likes. But it cannot change `Host`: that stays the page's name. So
-  a name must be known to be ours. An IP address needs no such trust: no DNS server has a say in it, and the
-  page of an address comes from that address. Yet where the API listens on one address, there is no need for
-  others but loopback's.
+* A POST without a body needs no permission of the API (cross-site request forgery). But the browser says
+  where it comes from, in `Origin` and `Sec-Fetch-Site`. `vxctl` and curl send neither.
+* A page whose name is pointed to loopback later (DNS rebinding) counts as the API's own page, reads every
+  answer, and sends any headers. But it cannot change `Host`, which stays the page's name. So names must be
+  configured. An IP address needs no such trust: no DNS server is involved, and the page of an address comes
+  from that address. If the API listens on one address, only that one and loopback are accepted.
 
-`UNGUARDED` is answered under any name, as probes and Prometheus use: it says how things are, and names
-no node, network or device.
+`UNGUARDED` paths answer under any name, for probes and Prometheus: they name no node, network or device.
 """
 
 import re
@@ -29,23 +27,23 @@ UNGUARDED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITE: Final = frozenset({"same-origin", "none"})
-"""What a browser says of our own pages, and of what a person typed."""
+"""What a browser sends for the API's own pages, and for a URL that a person typed."""
 _PORTS: Final = {"http": 80, "https": 443}
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::([0-9]{1,5}))?")
 _ORIGIN: Final = re.compile(r"(https?)://(.+)")
 _MAX_SHOWN: Final = 100
-"""Characters of a header that an answer repeats."""
+"""Characters of a header in an answer."""
 
 
-class _Place(NamedTuple):
-    """HOST:PORT, as a URL has it."""
+class _Authority(NamedTuple):
+    """HOST:PORT of a URL."""
 
     host: str
     port: int | None
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read it; None: it is none."""
+        """Parse it; None: invalid."""
         match = _AUTHORITY.fullmatch(text)
         if match is None:
             return None
@@ -66,11 +64,11 @@ def _canonical(host: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """Under which hosts the API may be addressed, with any port: tunnels change that.
+    """The hosts under which the API may be addressed, with any port: tunnels change ports.
 
     Attributes:
         names: names and addresses, besides those of loopback.
-        any_address: whether every IP address will do.
+        any_address: whether every IP address is accepted.
     """
 
     names: frozenset[str]
@@ -78,15 +76,15 @@ class Hosts:
 
     @classmethod
     def of(cls, listen: str, allowed: str = "") -> Self:
-        """By the settings: where the API listens (HOST:PORT), and further hosts, separated by commas."""
+        """Build it from the settings: the address (HOST:PORT), and further hosts, separated by commas."""
         host = listen.rpartition(":")[0]
         address = _address(host)
         wildcard = host == "" or (address is not None and address.is_unspecified)
         hosts = ["localhost", *allowed.split(","), *([] if wildcard else [host])]
-        return cls(frozenset(_canonical(each.strip()) for each in hosts if each.strip()), wildcard)
+        return cls(frozenset(_canonical(name.strip()) for name in hosts if name.strip()), wildcard)
 
     def __contains__(self, host: str) -> bool:
-        """Whether this is one, as `_canonical` writes it."""
+        """Whether a host (in the form of `_canonical`) is accepted."""
         address = _address(host)
         if address is not None and (address.is_loopback or self.any_address):
             return True
@@ -97,11 +95,11 @@ LOOPBACK: Final = Hosts(frozenset({"localhost"}), any_address=False)
 
 
 class SameSiteOnly:
-    """ASGI middleware: refuses requests that may be the wish of another web site.
+    """ASGI middleware that refuses requests of other web sites.
 
     Args:
-        app: what answers.
-        hosts: under which hosts.
+        app: the app behind it.
+        hosts: the accepted hosts.
     """
 
     def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
@@ -114,19 +112,19 @@ class SameSiteOnly:
         if scope["type"] == "http":
             refusal = self._refusal(scope["method"], scope["path"], Headers(scope=scope))
             if refusal is not None:
-                answer = problems.problem(403, "Refused", refusal)
+                answer = problems.problem(403, "Refused", *refusal)
         await answer(scope, receive, send)
 
-    def _refusal(self, method: str, path: str, headers: Headers) -> str | None:
-        """Why a request is refused, and what to do; None: it is not."""
+    def _refusal(self, method: str, path: str, headers: Headers) -> tuple[str, str] | None:
+        """Return the detail and hint of a refusal; None: the request is accepted."""
         if method in _SAFE and path in UNGUARDED:
             return None
-        said = _all(headers, "host") or ""
-        host = _Place.parse(said)
+        given = _all(headers, "host") or ""
+        host = _Authority.parse(given)
         if host is None or host.host not in self._hosts:
             return (
-                f"this controller is not known as {said[:_MAX_SHOWN]!r}; use localhost or the address that "
-                "it listens on, or add that name to VXLAN_OPERATOR_ALLOWED_HOSTS of the controller"
+                f"this controller is not known as {given[:_MAX_SHOWN]!r}",
+                "use localhost or its address, or add that name to its VXLAN_OPERATOR_ALLOWED_HOSTS",
             )
         if method in _SAFE:
             return None
@@ -134,24 +132,24 @@ class SameSiteOnly:
         if (origin is None or _is_of(origin, host)) and (site is None or site in _OWN_SITE):
             return None
         return (
-            f"a web page of another site ({(origin or site or '')[:_MAX_SHOWN]!r}) has a browser ask for "
-            "this; use vxctl, or the controller's own page /docs (a proxy must pass Host on as it is)"
+            f"a page of another web site ({(origin or site or '')[:_MAX_SHOWN]!r}) sent this request",
+            "use vxctl, or the controller's own page /docs (a proxy must pass Host on unchanged)",
         )
 
 
 def _all(headers: Headers, name: str) -> str | None:
-    """The value of a header; several together, which are then nothing that anybody would accept."""
+    """Return the value of a header; several are joined, which is then never accepted."""
     values = headers.getlist(name)
     return ", ".join(values) if values else None
 
 
-def _is_of(origin: str, host: _Place) -> bool:
-    """Whether an origin is the host that is asked, with the same port."""
+def _is_of(origin: str, host: _Authority) -> bool:
+    """Whether an origin is the requested host with the same port."""
     match = _ORIGIN.fullmatch(origin)
     if match is None:
         return False
     scheme, authority = match.groups()
-    address = _Place.parse(authority)
+    address = _Authority.parse(authority)
     default = _PORTS[scheme]
     return address is not None and (address.host, address.port or default) == (
         host.host,

@@ -1,6 +1,6 @@
 """The client of the controller's HTTP API."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import quote
@@ -38,25 +38,19 @@ class Client:
     def pages(
         self,
         path: str,
-        cursor: str,
-        key: Callable[[dict[str, Any]], str],
         *,
         limit: int,
         **parameters: str | None,
     ) -> list[dict[str, Any]]:
-        """GET a list page by page, up to `limit` rows.
-
-        Args:
-            path: of the list.
-            cursor: the parameter that takes `key` of the last row of the page before.
-        """
+        """GET a list page by page, up to `limit` rows."""
         rows: list[dict[str, Any]] = []
+        cursor = None
         while len(rows) < limit:
-            asked = min(_PAGE, limit - len(rows))
-            last = {} if not rows else {cursor: key(rows[-1])}
-            page = self.get(path, limit=asked, **parameters, **last)
-            rows += page
-            if len(page) < asked:
+            wanted = min(_PAGE, limit - len(rows))
+            page = self.get(path, cursor=cursor, limit=wanted, **parameters)
+            rows += page["items"]
+            cursor = page["next"]
+            if cursor is None:
                 break
         return rows
 

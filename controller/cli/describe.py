@@ -34,7 +34,7 @@ def node(name: NodeArgument, url: Url = DEFAULT_URL, output: OutputOption = "tab
     table.section("Conditions", columns.CONDITIONS, found["conditions"], empty="not judged yet")
     table.section("Attachments", columns.NODE_NETWORKS, found["attachments"])
     _devices(found)
-    runs = client.get("/api/v1/runs", node=found["id"], limit=_RUNS)
+    runs = client.pages("/api/v1/runs", node=found["id"], limit=_RUNS)
     table.section("Last runs", columns.NODE_RUNS, runs, empty="none yet")
 
 

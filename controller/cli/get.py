@@ -1,7 +1,6 @@
 """The verbs that list: `vxctl get nodes|networks|devices|runs`."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -18,7 +17,7 @@ from controller.cli.options import (
     Watch,
 )
 from controller.cli.output import columns, formats, table
-from controller.cli.output.table import Columns, Row
+from controller.cli.output.table import Columns
 from controller.cli.output.watch import watch
 
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows.")]
@@ -32,25 +31,17 @@ class _List:
         path: under `/api/v1`, and the name of the rows.
         columns: of `-o table`.
         wide: more of `-o wide`.
-        cursor: the parameter that takes `key` of the last row of the page before.
     """
 
     path: str
     columns: Columns
     wide: Columns
-    cursor: str = "after"
-    key: Callable[[Row], str] = lambda row: row["id"]
 
 
 _NODES: Final = _List("nodes", columns.NODES, columns.NODES_WIDE)
 _NETWORKS: Final = _List("networks", columns.NETWORKS, columns.NETWORKS_WIDE)
-_DEVICES: Final = _List(
-    "devices",
-    columns.DEVICES,
-    columns.DEVICES_WIDE,
-    key=lambda row: f"{row['node_id']}/{row['netns']}/{row['ifindex']}",
-)
-_RUNS: Final = _List("runs", columns.RUNS, columns.RUNS_WIDE, "before")
+_DEVICES: Final = _List("devices", columns.DEVICES, columns.DEVICES_WIDE)
+_RUNS: Final = _List("runs", columns.RUNS, columns.RUNS_WIDE)
 
 
 def nodes(
@@ -114,9 +105,7 @@ def _list(
     client = Client(url)
 
     def draw(most: int) -> int:
-        rows = client.pages(
-            f"/api/v1/{which.path}", which.cursor, which.key, limit=min(most, limit), **filters
-        )
+        rows = client.pages(f"/api/v1/{which.path}", limit=min(most, limit), **filters)
         formats.show(rows, output, as_text)
         return len(rows)
 

@@ -1,4 +1,5 @@
-"""In which state each node and the cluster are, in the manner of Kubernetes: docs/conditions.md.
+"""The conditions of each node and of the cluster, as in Kubernetes: docs/conditions.md.
 
-`model` (what a condition is), `node` and `cluster` (concluding them, pure), `store` (storing them).
+`model` defines conditions, `node` and `cluster` derive them (pure) from `facts`, which are read from the
+rows; `store` keeps the stored conditions up to date.
 """

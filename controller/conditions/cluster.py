@@ -1,4 +1,4 @@
-"""From what is known of the cluster, and the conditions of its nodes, to its conditions. Pure."""
+"""Derives the conditions of the cluster from facts and from the conditions of its nodes. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from datetime import datetime
 
 from controller.conditions.model import (
     Condition,
+    Conditions,
     Reason,
     Status,
     Type,
@@ -18,16 +19,16 @@ from controller.conditions.model import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterFacts:
-    """What is known of the cluster, as far as its conditions go.
+    """What the conditions of the cluster depend on.
 
     Attributes:
-        synced_at: when the Swarm was last read whole.
-        stale: that is too long ago.
-        sync_reason: why that failed the last time, as one word; None: it did not.
-        sync_error: the same in words.
-        paused: by whom and why, in words; None: it is not.
-        breaker: why removals were stopped everywhere; None: they were not.
-        observe: the cluster's mode leaves orphans.
+        synced_at: when the Swarm was last read in full.
+        stale: whether that is too long ago.
+        sync_reason: why the last reading failed, as a CamelCase reason; None: it succeeded.
+        sync_error: the same as a sentence.
+        paused: "paused by ann: reason"; None: not paused.
+        breaker: why the cluster breaker tripped; None: it has not.
+        observe: whether the cluster's mode is observe.
     """
 
     synced_at: datetime
@@ -39,87 +40,71 @@ class ClusterFacts:
     observe: bool = False
 
 
-def of_cluster(
-    facts: ClusterFacts, nodes: Sequence[tuple[str, Sequence[Condition]]]
-) -> list[Condition]:
-    """The conditions of the cluster, given those of its nodes, each with its hostname."""
-    return [desired_state(facts), _removals(facts), _workers(nodes)]
+def of_cluster(facts: ClusterFacts, nodes: Sequence[tuple[str, Conditions]]) -> Conditions:
+    """Return the conditions of the cluster; `nodes`: hostname and conditions of each node."""
+    return {
+        Type.DESIRED_STATE_KNOWN: desired_state(facts),
+        Type.REMOVALS_ALLOWED: _removals(facts),
+        Type.WORKERS_PRESENT: _workers(nodes),
+    }
 
 
 def desired_state(facts: ClusterFacts) -> Condition:
-    """Whether desired state is what the Swarm says."""
-    what = Type.DESIRED_STATE_KNOWN
+    """Return the condition DesiredStateKnown."""
     if facts.sync_error is not None or facts.sync_reason is not None:
         return Condition(
-            what,
             Status.FALSE,
             facts.sync_reason or Reason.SWARM_UNREADABLE,
-            f"{quoted(facts.sync_error or 'the Swarm could not be read')}; "
-            "desired state stays as it was",
+            f"{quoted(facts.sync_error or 'the Swarm could not be read')}; desired state stays as it was",
         )
     if facts.stale:
         return Condition(
-            what,
             Status.UNKNOWN,
             Reason.READING_STALE,
-            f"the Swarm was last read whole at {format_time(facts.synced_at)}: look at the controller's log",
+            f"the Swarm was last read in full at {format_time(facts.synced_at)}: "
+            "look at the controller's log",
         )
-    return Condition(what, Status.TRUE, Reason.SWARM_READ, "the Swarm was read whole")
+    return Condition(Status.TRUE, Reason.SWARM_READ, "the Swarm was read in full")
 
 
 def _removals(facts: ClusterFacts) -> Condition:
-    what = Type.REMOVALS_ALLOWED
     if facts.paused is not None:
-        return Condition(
-            what,
-            Status.FALSE,
-            Reason.CLUSTER_PAUSED,
-            f"paused {quoted(facts.paused)}: `vxctl resume --cluster` when that is done",
-        )
+        message = f"{quoted(facts.paused)}; `vxctl resume --cluster` ends the pause"
+        return Condition(Status.FALSE, Reason.CLUSTER_PAUSED, message)
     if facts.breaker is not None:
-        return Condition(
-            what,
-            Status.FALSE,
-            Reason.BREAKER_TRIPPED,
-            f"{quoted(facts.breaker)}: find out why so much leaks, then `vxctl breaker reset`",
-        )
+        message = f"{quoted(facts.breaker)}: find out why so much leaks, then `vxctl breaker reset`"
+        return Condition(Status.FALSE, Reason.BREAKER_TRIPPED, message)
     if facts.observe:
         return Condition(
-            what,
             Status.FALSE,
             Reason.OBSERVE_MODE,
-            "mode observe: orphans are reported and left; `vxctl mode enforce --cluster` changes that",
+            "mode observe: orphans are reported and not removed; "
+            "`vxctl mode enforce --cluster` has them removed",
         )
-    return Condition(what, Status.TRUE, Reason.ENFORCING, "orphans are removed")
+    return Condition(Status.TRUE, Reason.ENFORCING, "orphans are removed")
 
 
-def _workers(nodes: Sequence[tuple[str, Sequence[Condition]]]) -> Condition:
-    what = Type.WORKERS_PRESENT
+def _workers(nodes: Sequence[tuple[str, Conditions]]) -> Condition:
     expected, away = 0, []
-    for name, (_ready, _degraded, stalled, paused) in nodes:
-        if paused.status == Status.TRUE or stalled.reason == Reason.NODE_DOWN:
+    for name, conditions in nodes:
+        stalled = conditions[Type.STALLED].reason
+        if conditions[Type.PAUSED].status == Status.TRUE or stalled == Reason.NODE_DOWN:
             continue
         expected += 1
-        if stalled.reason in (Reason.NEVER_SEEN, Reason.WORKER_AWAY):
+        if stalled in (Reason.NEVER_SEEN, Reason.WORKER_AWAY):
             away.append(name)
-    remedy = "start vxlan-worker there, and see that it reaches the broker"
     if not away:
         return Condition(
-            what,
             Status.TRUE,
             Reason.ALL_PRESENT,
-            "every node that is up, and not paused, has a worker that reports",
+            "every node that is up and not paused has a worker that reports",
         )
+    remedy = "start vxlan-worker there, and check that it reaches the broker"
     if len(away) == expected:
-        return Condition(
-            what,
-            Status.FALSE,
-            Reason.NO_WORKERS,
-            f"no worker reports, of {counted(expected, 'node')}: look at the broker, then {remedy}",
-        )
-    return Condition(
-        what,
-        Status.FALSE,
-        Reason.WORKERS_AWAY,
-        f"{len(away)} of {expected} nodes have no worker that reports ({named(away)}): {remedy}",
+        nodes_ = counted(expected, "node")
+        message = f"none of {nodes_} has a worker that reports: check the broker, then {remedy}"
+        return Condition(Status.FALSE, Reason.NO_WORKERS, message)
+    message = (
+        f"{len(away)} of {expected} nodes have no worker that reports ({named(away)}): {remedy}"
     )
+    return Condition(Status.FALSE, Reason.WORKERS_AWAY, message)

@@ -1,46 +1,44 @@
-"""Conditions in the manner of Kubernetes: their words, and since when each is as it is. Pure.
+"""Condition types, statuses and reasons as in Kubernetes, and their stored form. Pure.
 
-A condition is an answer to one question (`Type`) with a status, a reason that programs can match, a
-message that says what to do, and the time at which the status last changed. What is not known is
-`Unknown`, never `True`. docs/conditions.md lists every reason;
-`node` and `cluster` conclude them.
+A condition has a type, a status, a reason that programs can match, a message that says what to do, and the
+time at which the status last changed. What is not known is `Unknown`, never `True`.
+docs/conditions.md lists every reason.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-_SILENT_RESYNCS: Final = 3
+_MAX_SILENT_RESYNCS: Final = 3
 _MIN_SILENCE: Final = timedelta(seconds=30)
-_NAMED: Final = 5
-"""How many names a message gives before it only counts."""
-_MAX_LENGTH: Final = 500
-"""Characters of what somebody else said (an error, a name) in a message."""
+_MAX_NAMES: Final = 5
+_MAX_QUOTED: Final = 500
+"""Characters of an error or a name in a message."""
 
 
 class Type(StrEnum):
-    """The questions: four about each node, three about the cluster."""
+    """Four types for a node, three for the cluster; answers show them in this order."""
 
     READY = "Ready"
-    """The node was looked at with its newest desired state, and nothing there rejects tasks."""
+    """The node was reconciled with its newest desired state, and rejects no tasks."""
     DEGRADED = "Degraded"
-    """Something on the node is not as it should be."""
+    """Something on the node is wrong."""
     STALLED = "Stalled"
-    """The operator gets no further on the node by itself."""
+    """The operator makes no progress on the node without a person."""
     PAUSED = "Paused"
-    """The node is not looked at, because somebody wants it so."""
+    """The node is not reconciled: a person or a Swarm label says so."""
 
     DESIRED_STATE_KNOWN = "DesiredStateKnown"
-    """The Swarm can be read; else desired state stays what it was."""
+    """The Swarm can be read; otherwise desired state stays as it was."""
     REMOVALS_ALLOWED = "RemovalsAllowed"
     """Workers are asked to remove orphans."""
     WORKERS_PRESENT = "WorkersPresent"
-    """Every node that is up, and not paused, has a worker that reports."""
+    """Every node that is up and not paused has a worker that reports."""
 
 
 class Status(StrEnum):
-    """The answers."""
+    """The status of a condition."""
 
     TRUE = "True"
     FALSE = "False"
@@ -86,55 +84,56 @@ class Reason(StrEnum):
 
 
 class Condition(NamedTuple):
-    """One answer."""
+    """What is derived of a condition; its type is the key that it has among others."""
 
-    type: Type
     status: Status
     reason: str
-    """A `Reason`, or the word that whoever read the Swarm found for what was wrong."""
+    """A `Reason`, or the reason of a failed reading of the Swarm (`Cluster.sync_reason`)."""
     message: str
 
 
+Conditions = Mapping[Type, Condition]
+Stored = dict[str, dict[str, Any]]
+"""Conditions as a row stores them: type to `status`, `reason`, `message` and `since`."""
+
+
 def max_silence(resync: timedelta) -> timedelta:
-    """After how long of hearing nothing a worker is away, and what was read of the Swarm is stale."""
-    return max(_SILENT_RESYNCS * resync, _MIN_SILENCE)
+    """Return the silence after which a worker is away and a reading of the Swarm is stale."""
+    return max(_MAX_SILENT_RESYNCS * resync, _MIN_SILENCE)
 
 
-def dated(
-    conditions: Iterable[Condition], before: Sequence[Mapping[str, Any]], now: datetime
-) -> list[dict[str, Any]]:
-    """The conditions as they are stored, each with the time at which its status last changed."""
-    since = {(each.get("type"), each.get("status")): each.get("since") for each in before}
-    return [
-        {
-            "type": type_,
-            "status": status,
-            "reason": reason,
-            "message": message,
-            "since": since.get((type_, status)) or now.isoformat(),
-        }
-        for type_, status, reason, message in conditions
-    ]
+def dated(conditions: Conditions, before: Stored, now: datetime) -> Stored:
+    """Return the conditions in their stored form; `since` moves only when a status changes."""
+    stored = {}
+    for type_, condition in conditions.items():
+        old = before.get(type_, {})
+        since = old["since"] if old.get("status") == condition.status else now.isoformat()
+        stored[type_.value] = {**condition._asdict(), "since": since}
+    return stored
 
 
-def quoted(words: str) -> str:
-    """What somebody else said, as long as a message may have it."""
-    return words if len(words) <= _MAX_LENGTH else words[: _MAX_LENGTH - 3] + "..."
+def listed(stored: Stored) -> list[dict[str, Any]]:
+    """List stored conditions in the order of `Type`, each with its type, as Kubernetes does."""
+    return [{"type": type_, **stored[type_]} for type_ in Type if type_ in stored]
+
+
+def quoted(text: str) -> str:
+    """Shorten an error or a name to what a message may contain."""
+    return text if len(text) <= _MAX_QUOTED else text[: _MAX_QUOTED - 3] + "..."
 
 
 def named(names: Sequence[str]) -> str:
-    """Some names, and how many more there are."""
-    shown = ", ".join(name[:40] for name in names[:_NAMED])
-    more = len(names) - _NAMED
+    """List some names and the number of the others."""
+    shown = ", ".join(name[:40] for name in names[:_MAX_NAMES])
+    more = len(names) - _MAX_NAMES
     return shown if more <= 0 else f"{shown} and {more} more"
 
 
 def counted(number: int, noun: str) -> str:
-    """So many of something."""
+    """Return "1 node" or "2 nodes"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def format_time(at: datetime) -> str:
-    """When something was, in words that stay the same."""
-    # Not how long ago: a message that never stands still would be written again and again.
+    """Format a time for a message: absolute, so that the message stays the same while nothing changes."""
     return at.strftime("%Y-%m-%d %H:%M:%S UTC")

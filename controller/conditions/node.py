@@ -1,4 +1,4 @@
-"""From what is known of a node to its conditions. Pure."""
+"""Derives the conditions of a node from facts. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Final
 from contract.verdicts import Verdict
 from controller.conditions.model import (
     Condition,
+    Conditions,
     Reason,
     Status,
     Type,
@@ -18,8 +19,8 @@ from controller.conditions.model import (
 )
 from controller.db.states import RunState
 
-LOST_IN_A_ROW: Final = 3
-"""After so many runs in a row that were lost or failed, more of the same will not help."""
+MAX_FAILURES: Final = 3
+"""Consecutive lost or failed runs after which repeating them is not expected to help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,8 @@ class Holder:
     """A device that has the VNI which dockerd found taken.
 
     Attributes:
-        device: its name and place, as a person finds it.
-        verdict, reason: as its worker judged it.
+        device: its name and netns, as a person finds it.
+        verdict, reason: its worker's judgement.
     """
 
     device: str
@@ -38,14 +39,14 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Rejecting:
-    """A network whose tasks the node rejects with the words of the fault.
+    """A network whose tasks the node rejects with the error of the fault.
 
     Attributes:
-        network: its name; or the subnet, where the network cannot be told.
-        vni: None: it cannot be told.
+        network: its name, or the subnet if the network is unknown.
+        vni: None: unknown.
         at: when the last task was rejected, by the node's clock.
-        doubt: why that proves nothing about any device; None: nothing is against it.
-        holders: what has the VNI, as the node's last report shows.
+        doubt: why the rejection proves nothing about a device; None: no doubt.
+        holders: the devices with the VNI in the node's last report.
     """
 
     network: str
@@ -57,24 +58,24 @@ class Rejecting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFacts:
-    """What is known of a node, as far as its conditions go.
+    """What the conditions of a node depend on.
 
     Attributes:
-        state: as the Swarm says: `ready`, `down`, `unknown`, `disconnected`.
-        cluster_paused, paused: by whom and why, in words; None: it is not.
-        ignored: a Swarm label says to leave the node alone.
-        seen_at: when a worker of it last reported; None: never.
-        silent: that is too long ago, and there was a controller to hear it.
-        failures: runs in a row that failed or were lost.
-        last_run: how the last run ended; None: there was none.
-        running: a run is under way.
+        state: in the Swarm: `ready`, `down`, `unknown`, `disconnected`.
+        cluster_paused, paused: "paused by ann: reason"; None: not paused.
+        ignored: whether a Swarm label excludes the node.
+        seen_at: when its worker last reported; None: never.
+        silent: whether that is too long ago, with a controller there to receive reports.
+        failures: consecutive runs that failed or were lost.
+        last_run: state of the last closed run; None: there was none.
+        running: whether a run is under way.
         missing: networks that should have a device there and have none.
-        limits: what its worker could not look at, in words.
-        breaker: why removals were stopped (its own breaker, or the cluster's); None: they were not.
-        observe: orphans are left, as the mode says.
-        conflicts, blocking, orphans: devices so judged; `orphans` counts the blocking ones too.
+        limitations: what its worker could not look at.
+        breaker: why the breaker of the node or cluster tripped; None: it has not.
+        observe: whether the mode leaves orphans.
+        conflicts, blocking, orphans: devices with that verdict; `orphans` includes the blocking ones.
         lookalikes: devices that have looked dead for a while, without proof.
-        rejecting: networks whose tasks the node rejects with the words of the fault.
+        rejecting: networks whose tasks the node rejects with the error of the fault.
     """
 
     state: str = "ready"
@@ -102,73 +103,56 @@ class NodeFacts:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """One thing about a node that is not as it should be, and which conditions it makes what."""
+    """Something wrong with a node, and the conditions that it changes."""
 
     reason: Reason
     message: str
     ready: Status | None = None
-    """What becomes of `Ready`; None: this does not touch it."""
+    """The status of `Ready`; None: unchanged."""
     degraded: bool = False
     stalled: bool = False
     paused: bool = False
 
 
-def of_node(facts: NodeFacts) -> list[Condition]:
-    """The conditions of a node; of several things that are wrong the gravest gives the reason."""
+def of_node(facts: NodeFacts) -> Conditions:
+    """Return the conditions of a node; the gravest finding gives a condition's reason."""
     found = list(_findings(facts))
-    ready = next((each for each in found if each.ready is not None), None)
-    return [
-        Condition(Type.READY, Status.TRUE, Reason.CONVERGED, _converged(facts))
-        if ready is None
-        else Condition(Type.READY, ready.ready or Status.UNKNOWN, ready.reason, ready.message),
-        _degraded(found),
-        _any(
-            Type.STALLED,
-            (each for each in found if each.stalled),
-            Condition(
-                Type.STALLED,
-                Status.FALSE,
-                Reason.PROGRESSING,
-                "the operator can do here what it has to",
-            ),
-        ),
-        _any(
-            Type.PAUSED,
-            (each for each in found if each.paused),
-            Condition(Type.PAUSED, Status.FALSE, Reason.NOT_PAUSED, "the node is looked at"),
-        ),
-    ]
-
-
-def _any(type_: Type, findings: Iterable[_Finding], otherwise: Condition) -> Condition:
-    for first in findings:
-        return Condition(type_, Status.TRUE, first.reason, first.message)
-    return otherwise
-
-
-def _degraded(found: Sequence[_Finding]) -> Condition:
-    """What was last seen counts; where nothing bad was, but nobody looks now, it is not known."""
-    otherwise = Condition(
-        Type.DEGRADED,
-        Status.FALSE,
-        Reason.NOTHING_WRONG,
-        "nothing on the node is known to be wrong",
+    converged = Condition(
+        Status.TRUE,
+        Reason.CONVERGED,
+        f"reconciled with its newest desired state (generation {facts.generation}): nothing to do",
     )
-    for hidden in found:
-        if hidden.ready is Status.UNKNOWN:
-            otherwise = Condition(Type.DEGRADED, Status.UNKNOWN, hidden.reason, hidden.message)
-            break
-    return _any(Type.DEGRADED, (each for each in found if each.degraded), otherwise)
+    progressing = Condition(
+        Status.FALSE, Reason.PROGRESSING, "the operator needs no help with this node"
+    )
+    not_paused = Condition(Status.FALSE, Reason.NOT_PAUSED, "the node is reconciled")
+    undegraded = Condition(
+        Status.FALSE, Reason.NOTHING_WRONG, "nothing on the node is known to be wrong"
+    )
+    # What was seen last counts. If that was nothing bad, and nobody looks now, it is unknown.
+    hiding = (finding for finding in found if finding.ready is Status.UNKNOWN)
+    undegraded = _first(hiding, Status.UNKNOWN, undegraded)
+    ready = next((finding for finding in found if finding.ready is not None), None)
+    return {
+        Type.READY: converged
+        if ready is None
+        else Condition(ready.ready or Status.UNKNOWN, ready.reason, ready.message),
+        Type.DEGRADED: _first((each for each in found if each.degraded), Status.TRUE, undegraded),
+        Type.STALLED: _first((each for each in found if each.stalled), Status.TRUE, progressing),
+        Type.PAUSED: _first((each for each in found if each.paused), Status.TRUE, not_paused),
+    }
 
 
-def _converged(facts: NodeFacts) -> str:
-    return f"looked at with its newest desired state (generation {facts.generation}): nothing to do"
+def _first(findings: Iterable[_Finding], status: Status, default: Condition) -> Condition:
+    for finding in findings:
+        return Condition(status, finding.reason, finding.message)
+    return default
 
 
 def _findings(facts: NodeFacts) -> Iterator[_Finding]:
-    """What is not as it should be, the gravest first: what hides the most of the rest."""
+    """Yield what is wrong, the gravest first: what hides most of the rest."""
     if facts.cluster_paused is not None or facts.paused is not None or facts.ignored:
-        # Nobody asks its worker, so that nothing is heard of it means nothing.
+        # Its worker is not asked, so its silence means nothing.
         yield from _left_alone(facts)
     else:
         yield from _unreachable(facts)
@@ -177,37 +161,29 @@ def _findings(facts: NodeFacts) -> Iterator[_Finding]:
 
 
 def _left_alone(facts: NodeFacts) -> Iterator[_Finding]:
+    found = []
     if facts.cluster_paused is not None:
-        yield _Finding(
-            Reason.CLUSTER_PAUSED,
-            f"the whole cluster is paused {quoted(facts.cluster_paused)}: "
-            "`vxctl resume --cluster` when that is done",
-            ready=Status.UNKNOWN,
-            paused=True,
-        )
+        pause = f"the cluster is {quoted(facts.cluster_paused)}"
+        found.append((Reason.CLUSTER_PAUSED, f"{pause}; `vxctl resume --cluster` ends the pause"))
     if facts.paused is not None:
-        yield _Finding(
-            Reason.PAUSED,
-            f"paused {quoted(facts.paused)}: `vxctl resume` this node when that is done",
-            ready=Status.UNKNOWN,
-            paused=True,
-        )
+        pause = quoted(facts.paused)
+        found.append((Reason.PAUSED, f"{pause}; `vxctl resume NODE` ends the pause"))
     if facts.ignored:
-        yield _Finding(
-            Reason.IGNORED_BY_LABEL,
-            "the Swarm label vxlan-operator.ignore says to leave the node alone: "
-            "`docker node update --label-rm vxlan-operator.ignore` to change that",
-            ready=Status.UNKNOWN,
-            paused=True,
+        message = (
+            "the node has the Swarm label vxlan-operator.ignore; "
+            "`docker node update --label-rm vxlan-operator.ignore NODE` removes it"
         )
+        found.append((Reason.IGNORED_BY_LABEL, message))
+    for reason, message in found:
+        yield _Finding(reason, message, ready=Status.UNKNOWN, paused=True)
 
 
 def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
-    # In its other states (`unknown`, `disconnected`) a node may well work: its worker tells.
+    # In the other states (`unknown`, `disconnected`) a node may work: its worker shows.
     if facts.state == "down":
         yield _Finding(
             Reason.NODE_DOWN,
-            "the Swarm says that the node is down: start it, or `docker node rm` it",
+            "the Swarm reports the node as down: start it, or remove it with `docker node rm`",
             ready=Status.UNKNOWN,
             stalled=True,
         )
@@ -215,55 +191,54 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
     if facts.seen_at is None:
         yield _Finding(
             Reason.NEVER_SEEN,
-            "no worker has ever reported from here: start vxlan-worker on the node, "
-            "and look at its log whether it reaches the broker",
+            "no worker has ever reported from this node: start vxlan-worker there, "
+            "and check in its log that it reaches the broker",
             ready=Status.UNKNOWN,
             stalled=True,
         )
-    elif facts.silent or (lost and facts.failures >= LOST_IN_A_ROW):
+    elif facts.silent or (lost and facts.failures >= MAX_FAILURES):
+        silence = (
+            f"{facts.failures} runs in a row brought no report"
+            if lost and facts.failures >= MAX_FAILURES
+            else f"its worker has reported nothing since {format_time(facts.seen_at)}"
+        )
         yield _Finding(
             Reason.WORKER_AWAY,
-            (
-                f"{facts.failures} runs in a row brought no report"
-                if lost and facts.failures >= LOST_IN_A_ROW
-                else f"its worker has reported nothing since {format_time(facts.seen_at)}"
-            )
-            + ": look whether vxlan-worker runs on the node, and whether the broker answers",
+            f"{silence}: check that vxlan-worker runs on the node, and that the broker answers",
             ready=Status.UNKNOWN,
             stalled=True,
         )
     elif lost:
         yield _Finding(
             Reason.RUNS_LOST,
-            "the last run brought no report by its deadline; it is tried again: nothing to do yet",
+            "the last run brought no report by its deadline, and is tried again: nothing to do yet",
             ready=Status.UNKNOWN,
         )
 
 
 def _unfinished(facts: NodeFacts) -> Iterator[_Finding]:
+    error = quoted(facts.last_error or "no reason was reported")
     if facts.last_run is RunState.FAILED:
         yield _Finding(
             Reason.RUN_FAILED,
-            f"the last run failed: {quoted(facts.last_error or 'without saying why')}; "
-            "it is tried again, but mend what it names",
+            f"the last run failed: {error}; it is tried again, but fix the cause",
             ready=Status.FALSE,
             degraded=True,
-            stalled=facts.failures >= LOST_IN_A_ROW,
+            stalled=facts.failures >= MAX_FAILURES,
         )
     if facts.last_run is RunState.REFUSED:
         yield _Finding(
             Reason.RUN_REFUSED,
-            f"the worker refused the last request: {quoted(facts.last_error or 'it did not say why')}; "
-            "compare the clocks of node and controller if this stays",
+            f"the worker refused the last request: {error}; "
+            "if this stays, compare the clocks of node and controller",
             ready=Status.UNKNOWN,
-            stalled=facts.failures >= LOST_IN_A_ROW,
+            stalled=facts.failures >= MAX_FAILURES,
         )
     if facts.converged_generation < facts.generation:
         yield _Finding(
             Reason.NOT_CONVERGED,
-            f"its networks changed (generation {facts.generation}, looked at with "
-            f"{facts.converged_generation}): "
-            + ("a run is under way" if facts.running else "a run is due"),
+            f"its networks changed (generation {facts.generation}, reconciled: "
+            f"{facts.converged_generation}): a run is {'under way' if facts.running else 'due'}",
             ready=Status.FALSE,
         )
 
@@ -278,65 +253,66 @@ def _seen_there(facts: NodeFacts) -> Iterator[_Finding]:
             degraded=True,
         )
     yield from _held(facts)
-    left = f"{counted(facts.orphans, 'orphan')} ({facts.blocking} blocking)"
-    rejects = Status.FALSE if facts.blocking else None
-    if facts.breaker is not None:
-        yield _Finding(
-            Reason.BREAKER_TRIPPED,
-            f"the breaker stopped removals here: {quoted(facts.breaker)}; "
-            + (f"left: {left}; " if facts.orphans else "")
-            + "find out why so much leaks, then `vxctl breaker reset`",
-            ready=rejects,
-            degraded=facts.orphans > 0,
-            stalled=True,
-        )
-    elif facts.orphans and facts.observe:
-        yield _Finding(
-            Reason.OBSERVE_MODE,
-            f"left, as mode observe says: {left}; `vxctl mode enforce` to have them removed",
-            ready=rejects,
-            degraded=True,
-        )
-    elif facts.orphans:
-        yield _Finding(
-            Reason.ORPHANS_LEFT,
-            f"not removed: {left}; `vxctl get devices` and `vxctl audit` say why",
-            ready=rejects,
-            degraded=True,
-        )
+    yield from _left(facts)
     yield from _rejecting(facts)
     if facts.lookalikes:
         yield _Finding(
             Reason.LOOKS_DEAD,
             f"{counted(facts.lookalikes, 'device')} without proof of being dead: not removed; "
-            "`vxctl describe node` says what is waited for",
+            "`vxctl describe node` shows the proof that is missing",
             degraded=True,
         )
     if facts.missing:
         yield _Finding(
             Reason.NETWORK_WITHOUT_DEVICE,
-            f"no device for {named(facts.missing)}, whose tasks run here: "
-            "look at Docker's log on the node",
+            f"no device for {named(facts.missing)}, whose tasks run here: look at Docker's log on the node",
             ready=Status.FALSE,
             degraded=True,
         )
     if facts.limitations:
         yield _Finding(
             Reason.WORKER_LIMITED,
-            f"its worker sees or does not all: {quoted('; '.join(facts.limitations))}",
+            f"its worker cannot see or do everything: {quoted('; '.join(facts.limitations))}",
             degraded=True,
         )
 
 
+def _left(facts: NodeFacts) -> Iterator[_Finding]:
+    """Yield why orphans are not removed."""
+    left = f"{counted(facts.orphans, 'orphan')} ({facts.blocking} blocking)"
+    if facts.breaker is not None:
+        reason = Reason.BREAKER_TRIPPED
+        message = (
+            f"the breaker stopped removals here: {quoted(facts.breaker)}; "
+            + (f"left: {left}; " if facts.orphans else "")
+            + "find out why so much leaks, then `vxctl breaker reset`"
+        )
+    elif facts.orphans and facts.observe:
+        reason = Reason.OBSERVE_MODE
+        message = f"left in mode observe: {left}; `vxctl mode enforce` has them removed"
+    elif facts.orphans:
+        reason = Reason.ORPHANS_LEFT
+        message = f"not removed: {left}; `vxctl get devices` and `vxctl audit` show why"
+    else:
+        return
+    yield _Finding(
+        reason,
+        message,
+        ready=Status.FALSE if facts.blocking else None,
+        degraded=facts.orphans > 0,
+        stalled=facts.breaker is not None,
+    )
+
+
 def _held(facts: NodeFacts) -> Iterator[_Finding]:
-    """What dockerd found taken by a device that is not removed by itself: a person is needed."""
-    for each in facts.rejecting:
-        for holder in each.holders:
+    """Yield VNIs that dockerd found taken by a device in use: only a person can remove that."""
+    for rejecting in facts.rejecting:
+        for holder in rejecting.holders:
             if holder.verdict is Verdict.IN_USE:
                 yield _Finding(
                     Reason.VNI_HELD,
-                    f"tasks of network {quoted(each.network)} are rejected here "
-                    f"(last {format_time(each.at)}): {holder.device} {quoted(holder.reason)}",
+                    f"tasks of network {quoted(rejecting.network)} are rejected here "
+                    f"(last {format_time(rejecting.at)}): {holder.device} {quoted(holder.reason)}",
                     ready=Status.FALSE,
                     degraded=True,
                     stalled=True,
@@ -344,24 +320,27 @@ def _held(facts: NodeFacts) -> Iterator[_Finding]:
 
 
 def _rejecting(facts: NodeFacts) -> Iterator[_Finding]:
-    """Tasks that the node rejects, and what has the VNI."""
-    for each in facts.rejecting:
-        rejected = (
-            f"tasks of network {quoted(each.network)} are rejected here because of a leaked device "
-            f"(last {format_time(each.at)})"
-        )
-        if each.holders:
-            holder = each.holders[0]
-            found = f"VNI {each.vni} is held by {holder.device}, {holder.verdict}: {quoted(holder.reason)}"
-        elif each.vni is None:
-            found = f"which VNI it is about cannot be told: {quoted(each.doubt or '')}"
+    """Yield networks whose tasks are rejected, with the device that has the VNI."""
+    for rejecting in facts.rejecting:
+        if rejecting.holders:
+            holder = rejecting.holders[0]
+            found = (
+                f"VNI {rejecting.vni} is held by {holder.device}, {holder.verdict}: "
+                f"{quoted(holder.reason)}"
+            )
+        elif rejecting.vni is None:
+            found = f"the VNI is unknown: {quoted(rejecting.doubt or '')}"
         else:
             found = (
-                f"no device with VNI {each.vni} was seen at the last look: it is gone by now, or hides in a "
-                "namespace that this host has no number for, or an interface of another kind has its name "
-                f"(`ip link show | grep vx-{each.vni:06x}` on the node); if tasks are still rejected in a "
-                "minute, restart dockerd there"
+                f"the last run saw no device with VNI {rejecting.vni}: it is gone by now, or is in a netns "
+                "without an nsid, or an interface of another kind has its name "
+                f"(`ip link show | grep vx-{rejecting.vni:06x}` on the node); if tasks are still "
+                "rejected in a minute, restart dockerd there"
             )
         yield _Finding(
-            Reason.TASKS_REJECTED, f"{rejected}; {found}", ready=Status.FALSE, degraded=True
+            Reason.TASKS_REJECTED,
+            f"tasks of network {quoted(rejecting.network)} are rejected here because of a leaked device "
+            f"(last {format_time(rejecting.at)}); {found}",
+            ready=Status.FALSE,
+            degraded=True,
         )

@@ -1,5 +1,5 @@
 """The database.
 
-Tables (`models`, `audit_models`, `types`, `states`), the `engine`, the `schema`, `sql_functions`, and `lookup`
-by name.
+Tables (`models`, `audit_models`, `types`, `states`), the `engine`, the `schema`, `sql_functions`, `lookup`
+by name, and `pauses` (their phrase).
 """

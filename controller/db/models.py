@@ -41,7 +41,8 @@ class Cluster(Base):
     breaker_reason: Mapped[str | None] = mapped_column(Text)
     breaker_reset_at: Mapped[datetime | None]
     """Removals before this are not counted any more."""
-    conditions: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    conditions: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """By type: `controller.conditions.model.Stored`."""
 
 
 class Node(Base):
@@ -91,7 +92,8 @@ class Node(Base):
     last_run_state: Mapped[RunState | None]
     last_run_at: Mapped[datetime | None]
     """When the last run was closed."""
-    conditions: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    conditions: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """By type: `controller.conditions.model.Stored`."""
 
     due: Mapped["DueNode"] = relationship(back_populates="node", cascade="all, delete-orphan")
 

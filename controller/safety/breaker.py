@@ -1,12 +1,11 @@
-"""The breaker: when too much is removed at once, nothing more is, until a person has looked.
+"""The breakers of nodes and cluster: too many removals at once stop removals until a reset by a person.
 
-It counts what was removed, from the run history: a node's removals in the window, and the nodes that
-removed anything in it. A node that uses up its own number trips its own breaker; too many nodes at once
-trip the cluster's. Tripped, it stays tripped: requests say `observe`, so everything is still judged and
-reported. A reset by a person counts from zero.
+They count removals in the run history. A node with its limit of removals in the window trips its breaker; too
+many nodes with removals in the window trip the cluster's. While one is tripped, requests say `observe`, so
+devices are still judged and reported. After a reset they count from zero.
 
-What is on its way when it trips is still carried out: at most a run a node, each of at most what was
-left of the node's own number.
+Runs under way when a breaker trips are completed: at most one for a node, with at most the removals that the
+node had left.
 """
 
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from contract.verdicts import Stage
 from controller.audit.append import Entry, append
 from controller.db.models import Cluster, Node, Run
 from controller.db.states import CONTROLLER
-from controller.safety.decisions import Attribution, describe, lock
+from controller.safety.decisions import Decision, describe, lock
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 
@@ -31,13 +30,13 @@ _MAX_SHOWN: Final = 1_000
 
 
 class BreakerLimits(NamedTuple):
-    """When it trips.
+    """The limits of the breakers.
 
     Attributes:
-        window: how far back removals count.
-        node_removals: so many removals of one node are allowed in the window.
-        nodes_share: the share of the Swarm's nodes, 0 to 1, that may remove something in the window.
-        nodes_least: so many nodes may in any case: a small Swarm often has all its leaks at once.
+        window: the period in which removals count.
+        node_removals: the removals in the window at which a node's breaker trips.
+        max_nodes_share: the share of the Swarm's nodes, 0 to 1, that may have removals in the window.
+        min_nodes: the number of nodes that may in any case: a small Swarm often has all its leaks at once.
     """
 
     window: timedelta = timedelta(seconds=600)
@@ -45,16 +44,16 @@ class BreakerLimits(NamedTuple):
     max_nodes_share: float = 0.25
     min_nodes: int = 5
 
-    def nodes(self, of: int) -> int:
-        """How many nodes of so many may remove something in the window."""
-        return max(self.min_nodes, int(of * self.max_nodes_share))
+    def nodes(self, total: int) -> int:
+        """Return the number of nodes that may have removals in the window."""
+        return max(self.min_nodes, int(total * self.max_nodes_share))
 
     def since(self, now: datetime) -> datetime:
-        """When the window begins that ends now."""
+        """Return the start of the window that ends now."""
         return now - self.window
 
     def left(self, removals: int) -> int:
-        """How many more removals a node may have after so many in the window."""
+        """Return the removals that a node has left after `removals` in the window."""
         return max(self.node_removals - removals, 0)
 
 
@@ -62,19 +61,19 @@ DEFAULTS: Final = BreakerLimits()
 
 
 class NodeCount(NamedTuple):
-    """A node that counts, or has tripped."""
+    """A node with removals in the window, or with a tripped breaker."""
 
     node: Node
     removals: int
 
 
-class State(NamedTuple):
-    """What there is to see of the breaker.
+class BreakerState(NamedTuple):
+    """The counts of the breakers.
 
     Attributes:
-        removing: how many nodes removed something in the window.
-        allowed: how many may.
-        nodes: those, and those that have tripped, the most removals first; at most a thousand.
+        removing: the number of nodes with removals in the window.
+        allowed: the number above which the cluster's breaker trips.
+        nodes: those nodes, and nodes with a tripped breaker, most removals first; at most a thousand.
     """
 
     removing: int
@@ -83,7 +82,7 @@ class State(NamedTuple):
 
 
 def counted(since: datetime | BindParameter[datetime]) -> Select[str, int]:
-    """Node id and `removals` since then, of nodes that removed something, if no reset came after it."""
+    """Select node id and `removals` of nodes with removals after `since` and after their last reset."""
     return (
         select(Run.node_id, func.sum(Run.removed).label("removals"))
         .join(Node, Node.id == Run.node_id)
@@ -97,40 +96,39 @@ def counted(since: datetime | BindParameter[datetime]) -> Select[str, int]:
 
 
 def check(session: Session, limits: BreakerLimits, now: datetime) -> None:
-    """Trip what must be; to be asked after each run that removed something.
+    """Trip the breakers whose limits are exceeded; to be called after each run with removals.
 
-    In a transaction of its own: whoever stores a report holds rows that come after the cluster's. If it
-    fails, the next removal anywhere finds the same rows, and trips.
+    In a transaction of its own: storing a report locks rows that come after the cluster's. If this fails,
+    the check after the next removal counts the same rows.
     """
     cluster = session.get(Cluster, 1)
     if cluster is None:
         return
     span = f"within {limits.window.total_seconds():g} s"
-    found: list[tuple[Cluster | Node, str]] = []
+    exceeded: list[tuple[Cluster | Node, str]] = []
     removing, allowed = _nodes(session, cluster, limits, now)
     if removing > allowed:
-        reason = f"{removing} nodes removed devices {span}, and no more than {allowed} may"
-        found.append((cluster, reason))
+        reason = f"{removing} nodes removed devices {span}; the limit is {allowed}"
+        exceeded.append((cluster, reason))
     used_up = (
         counted(limits.since(now)).having(func.sum(Run.removed) >= limits.node_removals).subquery()
     )
     for node in session.scalars(select(Node).join(used_up).order_by(Node.id)):
-        reason = f"{limits.node_removals} device(s) removed {span}, which is all that a node may"
-        found.append((node, reason))
-    entries = [entry for row, reason in found for entry in _trip(session, row, reason, now)]
+        reason = f"{limits.node_removals} device(s) removed {span}: the limit of a node"
+        exceeded.append((node, reason))
+    entries = [entry for row, reason in exceeded for entry in _trip(session, row, reason, now)]
     append(session, entries, now)
 
 
-def reset(session: Session, node: Node | None, word: Attribution) -> list[str]:
-    """Let a node remove again, or with None the cluster and all nodes; return what was reset.
+def reset(session: Session, node: Node | None, decision: Decision) -> list[str]:
+    """Reset the breaker of a node, or with None all breakers; return the names of those that had tripped.
 
-    What has tripped is reset and recorded, and the nodes concerned are looked at. What has not stays
-    as it is.
+    Resets are recorded, and the nodes concerned are made due.
     """
     cluster = session.scalar(_tripped_cluster()) if node is None else None
     nodes = session.scalars(_tripped_nodes(node)).all()
     concerned = (
-        [each.id for each in nodes]
+        [row.id for row in nodes]
         if cluster is None
         else list(session.scalars(select(Node.id).where(Node.gone_at.is_(None))))
     )
@@ -138,17 +136,17 @@ def reset(session: Session, node: Node | None, word: Attribution) -> list[str]:
     entries = []
     for row in tripped:
         change = f"{describe(row)}: tripped ({row.breaker_reason}) -> reset"
-        entries.append(_entry(row, Stage.BREAKER_RESET, word.actor, word.added_to(change), word.at))
+        entries.append(_entry(row, Stage.BREAKER_RESET, decision, change))
         row.breaker_tripped_at = row.breaker_reason = None
-        row.breaker_reset_at = word.at
-    reason = f"breaker reset by {word.actor}"
-    queue.request(session, concerned, at=word.at, priority=Priority.CHANGE, reason=reason)
-    append(session, entries, word.at)
+        row.breaker_reset_at = decision.at
+    reason = f"breaker reset by {decision.actor}"
+    queue.request(session, concerned, at=decision.at, priority=Priority.CHANGE, reason=reason)
+    append(session, entries, decision.at)
     return [describe(row) for row in tripped]
 
 
-def state(session: Session, limits: BreakerLimits, now: datetime) -> State:
-    """What there is to see."""
+def state(session: Session, limits: BreakerLimits, now: datetime) -> BreakerState:
+    """Return the counts of the breakers."""
     cluster = session.get(Cluster, 1)
     removing, allowed = _nodes(session, cluster, limits, now)
     used = counted(limits.since(now)).subquery()
@@ -160,43 +158,48 @@ def state(session: Session, limits: BreakerLimits, now: datetime) -> State:
         .order_by(removals.desc(), Node.hostname, Node.id)
         .limit(_MAX_SHOWN)
     )
-    return State(removing, allowed, [NodeCount(node, count) for node, count in rows])
+    return BreakerState(removing, allowed, [NodeCount(node, count) for node, count in rows])
 
 
 def _nodes(
     session: Session, cluster: Cluster | None, limits: BreakerLimits, now: datetime
 ) -> tuple[int, int]:
-    """How many nodes removed something in the window, and how many may."""
+    """Return the number of nodes with removals in the window, and its limit."""
     since = limits.since(now)
     if cluster is not None and cluster.breaker_reset_at is not None:
         since = max(since, cluster.breaker_reset_at)
     removing = session.scalar(
         select(func.count(Run.node_id.distinct())).where(Run.removed > 0, Run.closed_at > since)
     )
-    there = session.scalar(select(func.count()).select_from(Node).where(Node.gone_at.is_(None)))
-    return removing or 0, limits.nodes(there or 0)
+    total = session.scalar(select(func.count()).select_from(Node).where(Node.gone_at.is_(None)))
+    return removing or 0, limits.nodes(total or 0)
 
 
 def _trip(session: Session, row: Cluster | Node, reason: str, now: datetime) -> Iterator[Entry]:
-    """Trip, unless that is done; yield what is to be recorded."""
-    if row.breaker_tripped_at is None:  # Else nobody need wait for the row.
+    """Trip a breaker unless it has tripped; yield the audit entry."""
+    if row.breaker_tripped_at is None:  # Otherwise there is no need to wait for the lock.
         lock(session, row)
     if row.breaker_tripped_at is not None:
         return
     row.breaker_tripped_at, row.breaker_reason = now, reason
     log.error(
-        "THE BREAKER HAS TRIPPED: nothing is removed there until somebody resets it",
+        "THE BREAKER HAS TRIPPED: nothing is removed there until a person resets it",
         where=describe(row),
         reason=reason,
-        remedy="find out why (`vxctl audit`), then `vxctl breaker reset`",
+        hint="find out why (`vxctl audit`), then `vxctl breaker reset`",
     )
-    words = f"{describe(row)}: {reason}"
-    yield _entry(row, Stage.BREAKER_TRIPPED, CONTROLLER, words, now)
+    change = f"{describe(row)}: {reason}"
+    yield _entry(row, Stage.BREAKER_TRIPPED, Decision(CONTROLLER, None, now), change)
 
 
-def _entry(row: Cluster | Node, stage: Stage, actor: str, reason: str, now: datetime) -> Entry:
-    node = row if isinstance(row, Node) else None
-    return Entry(stage=stage, at=now, actor=actor, reason=reason, node=node)
+def _entry(row: Cluster | Node, stage: Stage, decision: Decision, change: str) -> Entry:
+    return Entry(
+        stage=stage,
+        at=decision.at,
+        actor=decision.actor,
+        reason=decision.describe(change),
+        node=row if isinstance(row, Node) else None,
+    )
 
 
 def _tripped_nodes(node: Node | None) -> Select[Node]:

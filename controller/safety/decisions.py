@@ -1,6 +1,6 @@
-"""What people decide: to pause, to resume, to set a mode; recorded, and followed by a look.
+"""Decisions of people: pause, resume and set a mode; recorded in the audit trail.
 
-Deciding what is decided already changes nothing and records nothing.
+A decision that changes nothing is not recorded.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,8 @@ from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode, Stage
 from controller.audit.append import Entry, append
-from controller.db.models import (
-    Cluster,
-    Device,
-    Network,
-    Node,
-)
+from controller.db.models import Cluster, Device, Network, Node
+from controller.db.pauses import describe_pause
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 
@@ -27,57 +23,57 @@ Target = Cluster | Node | Network
 _DEFAULT: Final = "default"
 
 
-class Attribution(NamedTuple):
-    """On whose word something is done, why, and when."""
+class Decision(NamedTuple):
+    """Who decides, the reason, and when."""
 
     actor: str
     reason: str | None
     at: datetime
 
-    def added_to(self, change: str) -> str:
-        """A change, with the reason for it if one was given."""
+    def describe(self, change: str) -> str:
+        """Return a change with the decision's reason."""
         return change if self.reason is None else f"{change}: {self.reason}"
 
 
-def pause(session: Session, target: Target, word: Attribution) -> bool:
-    """Leave a node, the devices of a network, or everything alone; return whether that is new."""
+def pause(session: Session, target: Target, decision: Decision) -> bool:
+    """Pause a node, a network or the cluster; return False if it was paused."""
     lock(session, target)
     if target.paused_at is not None:
         return False
-    target.paused_at, target.paused_by, target.paused_reason = word.at, word.actor, word.reason
-    _record(session, target, Stage.PAUSED, "not paused -> paused", word)
+    target.paused_at, target.paused_by = decision.at, decision.actor
+    target.paused_reason = decision.reason
+    _record(session, target, Stage.PAUSED, "not paused -> paused", decision)
     return True
 
 
-def resume(session: Session, target: Target, word: Attribution) -> bool:
-    """Undo a pause, and look at the nodes concerned at once; return whether there was one."""
+def resume(session: Session, target: Target, decision: Decision) -> bool:
+    """End a pause, and make the nodes concerned due; return False if there was none."""
     lock(session, target)
-    if target.paused_at is None:
+    pause = describe_pause(target)
+    if pause is None:
         return False
-    said = f", {target.paused_reason}" if target.paused_reason else ""
-    change = f"paused by {target.paused_by}{said} -> not paused"
     target.paused_at = target.paused_by = target.paused_reason = None
-    _look(session, target, f"resumed by {word.actor}", word)
-    _record(session, target, Stage.RESUMED, change, word)
+    _make_due(session, target, f"resumed by {decision.actor}", decision)
+    _record(session, target, Stage.RESUMED, f"{pause} -> not paused", decision)
     return True
 
 
-def set_mode(session: Session, target: Target, word: Attribution, *, mode: Mode | None) -> bool:
-    """Set a mode, or with None leave it to the others, and look; return whether that is new."""
+def set_mode(session: Session, target: Target, decision: Decision, *, mode: Mode | None) -> bool:
+    """Set a mode (None: remove it), and make the nodes concerned due; return False if it was set."""
     lock(session, target)
     if target.mode is mode:
         return False
     change = f"mode {target.mode or _DEFAULT} -> {mode or _DEFAULT}"
     target.mode = mode
-    _look(session, target, f"{change} by {word.actor}", word)
-    _record(session, target, Stage.MODE_CHANGED, change, word)
+    _make_due(session, target, f"{change} by {decision.actor}", decision)
+    _record(session, target, Stage.MODE_CHANGED, change, decision)
     return True
 
 
 def lock(session: Session, target: Target) -> None:
-    """Keep others from deciding about it until the session ends, and read what they decided before.
+    """Lock a target's row for the rest of the transaction, and read its current values.
 
-    Who locks several rows goes from the cluster to its nodes, their due rows, and the audit trail.
+    The order of locks is: the cluster, nodes, due rows, the audit trail.
     """
     kind = type(target)
     session.execute(
@@ -89,39 +85,40 @@ def lock(session: Session, target: Target) -> None:
 
 
 def describe(target: Target) -> str:
-    """What a target is called."""
+    """Return a target's name with its kind: `node one`."""
     if isinstance(target, Node):
         return f"node {target.hostname}"
     return "the cluster" if isinstance(target, Cluster) else f"network {target.name}"
 
 
-def _look(session: Session, target: Target, reason: str, word: Attribution) -> None:
+def _make_due(session: Session, target: Target, reason: str, decision: Decision) -> None:
     concerned = _concerned(session, target)
-    queue.request(session, concerned, at=word.at, priority=Priority.CHANGE, reason=reason)
+    queue.request(session, concerned, at=decision.at, priority=Priority.CHANGE, reason=reason)
 
 
 def _concerned(session: Session, target: Target) -> Sequence[str]:
-    """The nodes for which the decision may change something."""
+    """Return the ids of the nodes for which the decision may change something."""
     if isinstance(target, Node):
         return [target.id]
     if isinstance(target, Cluster):
         return session.scalars(select(Node.id).where(Node.gone_at.is_(None))).all()
-    vnis = [row.vni for row in target.vnis]
     return session.scalars(
         select(Device.node_id)
         .join(Node, Node.id == Device.node_id)
-        .where(Device.vni.in_(vnis), Node.gone_at.is_(None))
+        .where(Device.vni.in_([row.vni for row in target.vnis]), Node.gone_at.is_(None))
         .distinct()
     ).all()
 
 
-def _record(session: Session, target: Target, stage: Stage, change: str, word: Attribution) -> None:
+def _record(
+    session: Session, target: Target, stage: Stage, change: str, decision: Decision
+) -> None:
     entry = Entry(
         stage=stage,
-        at=word.at,
-        actor=word.actor,
-        reason=word.added_to(f"{describe(target)}: {change}"),
+        at=decision.at,
+        actor=decision.actor,
+        reason=decision.describe(f"{describe(target)}: {change}"),
         node=target if isinstance(target, Node) else None,
         network=target if isinstance(target, Network) else None,
     )
-    append(session, [entry], word.at)
+    append(session, [entry], decision.at)

@@ -1,10 +1,10 @@
-"""What may be done where, and on whose word: modes and pauses of the cluster, its nodes and networks.
+"""Effective modes and pauses of the cluster, its nodes and networks.
 
-Settings, Swarm labels, people and the breaker each have a say, and can only take away: the strictest
-wins. Paused is stricter than observe: a paused node is not even looked at. A network cannot be paused
-apart from its node, so its devices are judged and reported then, and not removed.
+Settings, Swarm labels, people and breakers can only restrict: the strictest wins. Paused is stricter than
+observe: a paused node is not run at all. A network cannot be paused apart from its nodes, so its devices are
+then judged and reported, and not removed.
 
-A network that is gone has no say: what it left behind belongs to nobody, and would stay for ever.
+A removed network restricts nothing: its devices belong to no network, and would stay for ever.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,16 +14,17 @@ from sqlalchemy import ColumnElement, and_, false, or_
 
 from contract.verdicts import Mode
 from controller.db.models import Cluster, Network, Node
+from controller.db.pauses import describe_pause
 from controller.safety.labels import IGNORE_LABEL, MODE_LABEL
 
 
-class Effective(NamedTuple):
-    """What may be done, all considered.
+class EffectiveMode(NamedTuple):
+    """The mode that results from all settings, labels, decisions and breakers.
 
     Attributes:
-        mode: what a worker is told.
-        paused: a node is not asked at all; for a network, the mode is observe.
-        reasons: in words, who says so; empty where nobody says anything.
+        mode: what a request tells the worker.
+        paused: a node is not run at all; for a network, the mode is observe.
+        reasons: where the mode comes from; empty: nothing sets it.
     """
 
     mode: Mode
@@ -31,52 +32,59 @@ class Effective(NamedTuple):
     reasons: tuple[str, ...]
 
     @property
-    def because(self) -> str:
-        """The reasons as one line."""
+    def reason(self) -> str:
+        """The reasons in one line."""
         return "; ".join(self.reasons)
 
 
-def of_cluster(cluster: Cluster, configured: Mode) -> Effective:
-    """What may be done anywhere; `configured` is what the controller's settings say."""
-    said = (
-        ("the controller's settings say", configured)
+def of_cluster(cluster: Cluster, configured: Mode) -> EffectiveMode:
+    """Return the effective mode of the cluster; `configured`: in the controller's settings."""
+    mode = (
+        ("set in the controller's settings", configured)
         if cluster.mode is None
-        else ("set by hand for the cluster:", cluster.mode)
+        else ("set manually on the cluster", cluster.mode)
     )
-    return _effective(
+    return _combine(
         pauses=[*_paused(cluster, "the cluster")],
-        tripped=_tripped(cluster, "the cluster"),
-        modes=[said],
+        tripped=[*_tripped(cluster, "the cluster")],
+        modes=[mode],
     )
 
 
-def of_node(node: Node, cluster: Cluster, configured: Mode) -> Effective:
-    """What may be done on a node."""
-    own = _effective(
-        pauses=[*_paused(node, f"node {node.hostname}"), *_ignored(node, f"node {node.hostname}")],
-        tripped=_tripped(node, f"node {node.hostname}"),
-        modes=_modes(node, f"node {node.hostname}"),
+def of_node(node: Node, cluster: Cluster, configured: Mode) -> EffectiveMode:
+    """Return the effective mode of a node."""
+    name = f"node {node.hostname}"
+    own = _combine(
+        pauses=[*_paused(node, name), *_ignored(node, name)],
+        tripped=[*_tripped(node, name)],
+        modes=[*_modes(node, name)],
     )
     return _strictest(of_cluster(cluster, configured), own)
 
 
-def of_network(network: Network) -> Effective:
-    """What a network itself allows; what its nodes and the cluster allow comes on top."""
+def of_network(network: Network) -> EffectiveMode:
+    """Return the mode of a network without regard to its nodes and the cluster."""
     name = f"network {network.name}"
-    return _effective(
+    return _combine(
         pauses=[*_paused(network, name), *_ignored(network, name)],
         tripped=[],
-        modes=_modes(network, name),
+        modes=[*_modes(network, name)],
     )
 
 
-def of_network_anywhere(network: Network, cluster: Cluster, configured: Mode) -> Effective:
-    """What may be done about a network on a node that has nothing to say itself."""
-    return _strictest(of_cluster(cluster, configured), of_network(network))
+def of_target(
+    target: Cluster | Node | Network, cluster: Cluster, configured: Mode
+) -> EffectiveMode:
+    """Return the effective mode of a target; of a network: on a node that has none of its own."""
+    if isinstance(target, Cluster):
+        return of_cluster(target, configured)
+    if isinstance(target, Node):
+        return of_node(target, cluster, configured)
+    return _strictest(of_cluster(cluster, configured), of_network(target))
 
 
 def network_is_observed() -> ColumnElement[bool]:
-    """In SQL: whether a network is of the Swarm, and itself allows no more than to observe."""
+    """Return the SQL condition that a network is in the Swarm and its own mode is observe."""
     return and_(
         Network.gone_at.is_(None),
         or_(
@@ -88,49 +96,45 @@ def network_is_observed() -> ColumnElement[bool]:
     )
 
 
-def _effective(
+def _combine(
     *, pauses: Sequence[str], tripped: Sequence[str], modes: Sequence[tuple[str, Mode]]
-) -> Effective:
-    observing = [f"{who} {mode}" for who, mode in modes if mode is Mode.OBSERVE]
-    held = (*pauses, *tripped, *observing)
-    if held:
-        return Effective(Mode.OBSERVE, bool(pauses), held)
-    return Effective(Mode.ENFORCE, False, tuple(f"{who} {mode}" for who, mode in modes))
+) -> EffectiveMode:
+    observing = [reason for reason, mode in modes if mode is Mode.OBSERVE]
+    restricting = (*pauses, *tripped, *observing)
+    if restricting:
+        return EffectiveMode(Mode.OBSERVE, bool(pauses), restricting)
+    return EffectiveMode(Mode.ENFORCE, False, tuple(reason for reason, _ in modes))
 
 
-def _strictest(outer: Effective, own: Effective) -> Effective:
-    """Both together; the reasons are those for what comes out."""
-    held = [each for each in (outer, own) if each.mode is Mode.OBSERVE]
-    reasons = tuple(
-        reason
-        for each in sorted(held or (outer, own), key=lambda each: not each.paused)
-        for reason in each.reasons
-    )
-    return Effective(
-        Mode.OBSERVE if held else Mode.ENFORCE, any(each.paused for each in held), reasons
+def _strictest(outer: EffectiveMode, own: EffectiveMode) -> EffectiveMode:
+    """Combine two modes; the reasons are those of the resulting mode, pauses first."""
+    observing = [each for each in (outer, own) if each.mode is Mode.OBSERVE]
+    deciding = sorted(observing or (outer, own), key=lambda each: not each.paused)
+    return EffectiveMode(
+        Mode.OBSERVE if observing else Mode.ENFORCE,
+        any(each.paused for each in observing),
+        tuple(reason for each in deciding for reason in each.reasons),
     )
 
 
 def _paused(row: Cluster | Node | Network, name: str) -> Iterator[str]:
-    if row.paused_at is not None:
-        why = f": {row.paused_reason}" if row.paused_reason else ""
-        yield f"{name} was paused by {row.paused_by}{why}"
+    pause = describe_pause(row)
+    if pause is not None:
+        yield f"{name} is {pause}"
 
 
 def _ignored(row: Node | Network, name: str) -> Iterator[str]:
     if row.label_ignore:
-        yield f"{name} has the Swarm label {IGNORE_LABEL}"
+        yield f"Swarm label {IGNORE_LABEL} on {name}"
 
 
-def _tripped(row: Cluster | Node, name: str) -> list[str]:
-    if row.breaker_tripped_at is None:
-        return []
-    return [f"the breaker of {name} has tripped: {row.breaker_reason} (`vxctl breaker`)"]
+def _tripped(row: Cluster | Node, name: str) -> Iterator[str]:
+    if row.breaker_tripped_at is not None:
+        yield f"the breaker of {name} tripped: {row.breaker_reason}; see `vxctl breaker`"
 
 
-def _modes(row: Node | Network, name: str) -> list[tuple[str, Mode]]:
-    said = (
-        (f"the Swarm label {MODE_LABEL} of {name} says", row.label_mode),
-        (f"set by hand for {name}:", row.mode),
-    )
-    return [(who, mode) for who, mode in said if mode is not None]
+def _modes(row: Node | Network, name: str) -> Iterator[tuple[str, Mode]]:
+    if row.label_mode is not None:
+        yield f"Swarm label {MODE_LABEL} on {name}", row.label_mode
+    if row.mode is not None:
+        yield f"set manually on {name}", row.mode

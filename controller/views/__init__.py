@@ -1,1 +1,1 @@
-"""What people and Prometheus ask: `queries`, `explain` and `metrics`. Only the API imports them."""
+"""Questions of people and Prometheus: `queries`, `explain` and `metrics`. Only the API imports them."""

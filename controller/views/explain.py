@@ -1,7 +1,7 @@
-"""What an error line means: which network and nodes it is about, what was done lately, and what to do.
+"""Explains an error line: its network and nodes, recent removals there, and what to do.
 
-Docker's line names a subnet at most. What leads further is what it was pasted with (names, ids, a
-device), and the task that was rejected with the same subnet: its node and network are known.
+Docker's line names a subnet at most. More is known from the text around it (names, ids, a device), and from
+tasks that were rejected with the same subnet: their node and network are known.
 """
 
 import re
@@ -22,7 +22,7 @@ from controller.swarm.faults import fault_subnet, is_leak
 MAX_LENGTH: Final = 4000
 """Characters of a line; Docker's are a few hundred."""
 _MAX_SUBJECTS: Final = 5
-"""Nodes or networks that one line may be about; with more it says nothing."""
+"""Nodes or networks of one line."""
 _MAX_WORDS: Final = 200
 _ROWS_BACK: Final = 100
 _LATELY: Final = 10
@@ -37,19 +37,19 @@ _DOCKERS: Final = frozenset(
         "container creation in to set namespace on link prefunc"
     )
 )
-"""Words of Docker's own message: a network of such a name is not meant by them."""
+"""Words of Docker's own message, which never name a network."""
 
-_TOLD: Final = frozenset(
+_SHOWN: Final = frozenset(
     {Stage.APPLIED, Stage.VANISHED, Stage.FAILED, Stage.REFUSED, Stage.LINGERING, Stage.UNCERTAIN}
 )
 _FAULT: Final = (
     "Docker could not make the VXLAN device of a network, because a device with the same VNI is still "
-    "there: one that leaked when the network was last removed from the node. Swarm rejects each task of "
-    "the network on that node until it is gone."
+    "there: it leaked when the network was last removed from the node. Swarm rejects each task of the "
+    "network on that node until the device is gone."
 )
 _NO_FAULT: Final = (
     "This is not the error of a leaked VXLAN device (`error creating vxlan interface: file exists`), "
-    "which is what this operator is for."
+    "which this operator handles."
 )
 
 
@@ -65,11 +65,11 @@ class Clues:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a line means.
+    """The meaning of a line.
 
     Attributes:
-        recognised: it is the fault that this operator is for.
-        lately: what was done about devices of these nodes and networks, the newest first.
+        recognised: whether it is the error of a leaked device.
+        lately: audit rows about devices of these nodes and networks, the newest first.
         now: devices that are in the way, or may be.
         advice: what to do, in sentences.
     """
@@ -84,7 +84,7 @@ class Explanation:
 
 
 def clues(line: str) -> Clues:
-    """What a line names. Pure; the line may be anything."""
+    """Find what a line names; the line may be any text. Pure."""
     line = line[:MAX_LENGTH]
     words = [word.rstrip(".") for word in _WORD.findall(line)[:_MAX_WORDS]]
     vnis = {int(digits, 16) for digits in _DEVICE.findall(line)}
@@ -98,20 +98,14 @@ def clues(line: str) -> Clues:
 
 
 def explain(session: Session, line: str, configured: Mode) -> Explanation:
-    """What a line means, from what is stored.
-
-    Args:
-        session: in which to read.
-        line: the line; it may be anything.
-        configured: what the controller's settings allow.
-    """
+    """Explain a line, which may be any text; `configured`: the mode in the controller's settings."""
     found = clues(line)
     recognised = is_leak(line)
     nodes = {node.id: node for node in _nodes(session, found)}
     networks = {network.id: network for network in _networks(session, found)}
     if recognised and found.subnet is not None:
         rejections = _rejections(session, found.subnet, nodes.keys())
-        # A line that names a node is about that one, whoever else rejected the same subnet.
+        # A line that names a node is about that node, even if others rejected the same subnet.
         nodes = nodes or {node.id: node for node, _ in rejections}
         networks.update({network.id: network for _, network in rejections if network is not None})
     here, these = list(nodes.values())[:_MAX_SUBJECTS], list(networks.values())[:_MAX_SUBJECTS]
@@ -157,7 +151,7 @@ def _networks(session: Session, found: Clues) -> Sequence[Network]:
 def _rejections(
     session: Session, subnet: str, nodes: Collection[str]
 ) -> Sequence[tuple[Node, Network | None]]:
-    """Nodes (of these, if there are any) that rejected tasks because of a subnet, and its networks."""
+    """Return nodes that rejected tasks because of a subnet (only `nodes`, if any), with its network."""
     query = (
         select(Node, Network)
         .join(Rejection, Rejection.node_id == Node.id)
@@ -174,7 +168,7 @@ def _rejections(
 def _in_the_way(
     session: Session, nodes: Sequence[Node], networks: Sequence[Network]
 ) -> Sequence[tuple[Device, Node]]:
-    """Devices of these networks on these nodes that are not alive, or keep tasks from being started."""
+    """Return devices of these networks on these nodes that are not alive, or block tasks."""
     if not nodes and not networks:
         return []
     rejected = exists().where(
@@ -203,12 +197,12 @@ def _in_the_way(
 def _lately(
     session: Session, nodes: Sequence[Node], networks: Sequence[Network]
 ) -> Sequence[AuditRow]:
-    """What became of devices of these nodes, and of these networks where no node is known."""
-    # One by one, each along its index: a trail may have millions of rows.
+    """Return what happened to devices of these nodes, or of these networks if no node is known."""
+    # A query for each, along its index: a trail may have millions of rows.
     wheres = [AuditRow.node_id == node.id for node in nodes] or [
         AuditRow.network_id == network.id for network in networks
     ]
-    theirs = {network.id for network in networks}
+    wanted = {network.id for network in networks}
     rows: list[AuditRow] = []
     for where in wheres:
         newest = session.scalars(
@@ -218,7 +212,9 @@ def _lately(
             .limit(_ROWS_BACK)
         )
         rows += [
-            row for row in newest if row.stage in _TOLD and (not theirs or row.network_id in theirs)
+            row
+            for row in newest
+            if row.stage in _SHOWN and (not wanted or row.network_id in wanted)
         ]
     return sorted(rows, key=lambda row: (row.at, row.id), reverse=True)[:_LATELY]
 
@@ -232,9 +228,9 @@ def _advice(
     configured: Mode,
 ) -> Iterable[str]:
     for node in nodes:
-        for condition in node.conditions:
-            if condition["type"] == Type.READY and condition["status"] != Status.TRUE:
-                yield f"node {node.hostname} is not ready: {condition['message']}"
+        ready = node.conditions.get(Type.READY)
+        if ready is not None and ready["status"] != Status.TRUE:
+            yield f"node {node.hostname} is not ready: {ready['message']}"
     if not recognised:
         yield "Look at Docker's log on the node (`journalctl -u docker`)."
         return
@@ -256,40 +252,40 @@ def _advice(
         )
     elif nodes:
         yield (
-            "No such device was seen there: `vxctl requeue NODE --wait` looks again now, and "
+            "No such device was seen there: `vxctl requeue NODE --wait` runs the node now, and "
             "`vxlan-worker scan` on the node shows everything that the kernel has."
         )
     else:
         yield (
-            "The line does not say which node it is of: add the line of `docker service ps --no-trunc` "
-            "that it is from, or give the node's name with it."
+            "The line does not name its node: add the line of `docker service ps --no-trunc`, "
+            "or the node's name."
         )
 
 
 def _of_device(session: Session, device: Device, node: Node, configured: Mode) -> Iterable[str]:
-    """What happens to a device that is in the way, and what does not."""
-    what = f"{device.name} on {node.hostname}"
+    """Say what the operator does about a device that is in the way."""
+    name = f"{device.name} on {node.hostname}"
     if device.verdict is Verdict.SETTLING:
-        yield f"{what} looks dead and is not removed without proof: what is waited for stands with it above."
+        yield f"{name} looks dead and is not removed without proof: its reason above says which is missing."
     elif device.verdict is not Verdict.ORPHAN:
-        yield f"{what} is not removed by the operator: what can be done stands with it above."
+        yield f"{name} is not removed by the operator: its reason above says what you can do."
         return
-    held = _held_back(session, device, node, configured)
-    if held:
-        yield f"{what} is not removed, whatever proves it dead: {held}."
+    reasons = _observe_reasons(session, device, node, configured)
+    if reasons:
+        yield f"{name} is not removed, even if proved dead, in mode observe: {reasons}."
     elif device.verdict is Verdict.ORPHAN:
-        yield f"{what} is proved dead: the next run removes it; `vxctl requeue {node.hostname}` starts one."
+        yield f"{name} is proved dead: the next run removes it; `vxctl requeue {node.hostname}` starts one."
 
 
-def _held_back(session: Session, device: Device, node: Node, configured: Mode) -> str:
-    """Why orphans like this one are left alone, and on whose word; empty: they are not."""
+def _observe_reasons(session: Session, device: Device, node: Node, configured: Mode) -> str:
+    """Return why the mode for a device is observe; empty: it is enforce."""
     cluster = session.get(Cluster, 1)
     if cluster is None:
         return ""
     reasons = []
     effective = modes.of_node(node, cluster, configured)
     if effective.mode is Mode.OBSERVE:
-        reasons.append(effective.because)
+        reasons.append(effective.reason)
     networks = session.scalars(
         select(Network)
         .join(NetworkVni, NetworkVni.network_id == Network.id)
@@ -298,5 +294,5 @@ def _held_back(session: Session, device: Device, node: Node, configured: Mode) -
     for network in networks:
         own = modes.of_network(network)
         if own.mode is Mode.OBSERVE:
-            reasons.append(own.because)
+            reasons.append(own.reason)
     return "; ".join(reasons)

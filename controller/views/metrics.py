@@ -1,8 +1,8 @@
-"""What `/metrics` says: counters of this process, and gauges read from the database at each scrape.
+"""The metrics: counters of this process, and gauges read from the database at each scrape.
 
-No metric has a label for each node, network or device: what has a name is in the API. A database that
-hangs delays a scrape by `TIMEOUT_SECONDS` and no more: what is in the database is left out then, and
-`vxlan_operator_database_up` is 0. docs/metrics.md lists all.
+No metric has a label for a single node, network or device: those are in the API. A database that hangs delays
+a scrape by at most `TIMEOUT_SECONDS`: its gauges are then left out, and `vxlan_operator_database_up` is 0.
+docs/metrics.md lists all.
 """
 
 import threading
@@ -29,17 +29,11 @@ from controller.runs.counters import BROKER_UP, DATABASE_ERRORS, PREFIX, REMOVAL
 from controller.workqueue import queue
 
 TIMEOUT_SECONDS: Final = 5.0
-_OF_NODES: Final = (Type.READY, Type.DEGRADED, Type.STALLED, Type.PAUSED)
-"""A node's conditions, in the order in which they are stored."""
+_NODE_TYPES: Final = (Type.READY, Type.DEGRADED, Type.STALLED, Type.PAUSED)
 
 
 def registry(database: Database, leading: Callable[[], bool]) -> CollectorRegistry:
-    """All metrics of this process.
-
-    Args:
-        database: where the gauges come from.
-        leading: whether this process leads.
-    """
+    """Return all metrics of this process; `leading`: whether it leads."""
     made = CollectorRegistry(auto_describe=False)
     for each in (RUNS, REMOVALS, DATABASE_ERRORS, BROKER_UP):
         made.register(each)
@@ -169,8 +163,8 @@ def _read(session: Session, now: datetime) -> Iterator[Metric]:
 
 def _of_nodes(session: Session) -> Iterator[Metric]:
     columns = [
-        func.coalesce(Node.conditions[(at, part)].as_string(), "Unknown")
-        for at in range(len(_OF_NODES))
+        func.coalesce(Node.conditions[(type_.value, part)].as_string(), "Unknown")
+        for type_ in _NODE_TYPES
         for part in ("status", "reason")
     ]
     counts: dict[tuple[str, str, str], int] = {}
@@ -179,7 +173,7 @@ def _of_nodes(session: Session) -> Iterator[Metric]:
         select(*columns, func.count()).where(Node.gone_at.is_(None)).group_by(*columns)
     ):
         total += count
-        for at, type_ in enumerate(_OF_NODES):
+        for at, type_ in enumerate(_NODE_TYPES):
             key = (type_.value, words[2 * at], words[2 * at + 1])
             counts[key] = counts.get(key, 0) + count
     yield _gauge("nodes", "Nodes of the Swarm.", [], [((), total)])
@@ -217,7 +211,10 @@ def _of_cluster(cluster: Cluster, now: datetime) -> Iterator[Metric]:
         "cluster_conditions",
         "1 for the status and reason that each condition of the cluster has: docs/conditions.md.",
         ["type", "status", "reason"],
-        [((each["type"], each["status"], each["reason"]), 1) for each in cluster.conditions],
+        [
+            ((type_, condition["status"], condition["reason"]), 1)
+            for type_, condition in cluster.conditions.items()
+        ],
     )
     yield _gauge(
         "swarm_age_seconds",

@@ -1,6 +1,6 @@
-"""What people ask, answered from the database; each answer is one moment's."""
+"""Questions about the cluster, nodes, networks, devices and runs, answered from the database."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -9,7 +9,8 @@ from sqlalchemy import case, func, select, tuple_
 from sqlalchemy.orm import Session, joinedload
 
 from contract.verdicts import Verdict
-from controller.conditions.model import Status
+from controller.conditions.model import Status, Type
+from controller.db.lookup import UnknownError
 from controller.db.models import (
     Attachment,
     Cluster,
@@ -17,25 +18,43 @@ from controller.db.models import (
     Lease,
     Network,
     Node,
+    Requeue,
     Run,
 )
 from controller.db.states import RunState
 
-# `Ready` is the first of a node's conditions.
-_READY_STATUS: Final = Node.conditions[(0, "status")].as_string()
-_READY_REASON: Final = Node.conditions[(0, "reason")].as_string()
-
-
-class UnknownCursorError(Exception):
-    """A page was asked for that follows a row which never was."""
+_READY_STATUS: Final = Node.conditions[(Type.READY.value, "status")].as_string()
+_READY_REASON: Final = Node.conditions[(Type.READY.value, "reason")].as_string()
 
 
 class NoClusterError(Exception):
     """The Swarm has not been read yet."""
 
 
+class NameKey(NamedTuple):
+    """The sort key of nodes and networks."""
+
+    name: str
+    id: str
+
+
+class DeviceKey(NamedTuple):
+    """The primary key of devices, and their sort key."""
+
+    node_id: str
+    netns: str
+    ifindex: int
+
+
+class RunKey(NamedTuple):
+    """The sort key of runs."""
+
+    requested_at: datetime
+    id: UUID
+
+
 def known_cluster(session: Session) -> Cluster:
-    """The Swarm.
+    """Return the Swarm.
 
     Raises:
         NoClusterError: it has not been read yet.
@@ -47,49 +66,57 @@ def known_cluster(session: Session) -> Cluster:
 
 
 def cluster(session: Session) -> Cluster | None:
-    """The Swarm, once it has been read."""
+    """Return the Swarm, or None if it has not been read yet."""
     return session.get(Cluster, 1)
 
 
 def leader(session: Session) -> str | None:
-    """The controller that leads; None: there was none yet, or its lease was given back or has expired."""
-    # By the clock that the lease's expiry was written by (see `controller.leadership.lease`).
+    """Return the controller that leads; None: none does."""
+    # By the clock that wrote the lease's expiry (see `controller.leadership.lease`).
     postgresql = session.get_bind().dialect.name == "postgresql"
     now = func.clock_timestamp() if postgresql else datetime.now(UTC)
     # A lease that was given back keeps its holder, and has expired long ago.
     return session.scalar(select(Lease.holder).where(Lease.holder != "", Lease.expires_at > now))
 
 
+def requeue(session: Session, token: str) -> Requeue:
+    """Return the requeue with a token.
+
+    Raises:
+        UnknownError: there is none.
+    """
+    found = session.get(Requeue, token)
+    if found is None:
+        raise UnknownError(
+            f"no request has the token {token!r}", "requests are kept as long as the run history"
+        )
+    return found
+
+
 def nodes(
     session: Session,
     *,
-    after: str | None = None,
+    after: NameKey | None = None,
     ready: Status | None = None,
     limit: int,
 ) -> Sequence[Node]:
-    """Nodes of the Swarm, by hostname.
+    """Return nodes of the Swarm, by hostname.
 
     Args:
-        after: id of the last node of the page before.
-        ready: only those whose condition `Ready` has this status.
-        limit: how many at most.
-
-    Raises:
-        UnknownCursorError: there never was a node `after`.
+        after: only nodes after this one.
+        ready: only nodes whose condition `Ready` has this status.
+        limit: maximum number.
     """
     query = select(Node).where(Node.gone_at.is_(None)).options(joinedload(Node.due))
     if after is not None:
-        last = session.get(Node, after)
-        if last is None:
-            raise UnknownCursorError(f"after: no node has the id {after!r}")
-        query = query.where(tuple_(Node.hostname, Node.id) > (last.hostname, last.id))
+        query = query.where(tuple_(Node.hostname, Node.id) > after)
     if ready is not None:
         query = query.where(ready.value == _READY_STATUS)
     return session.scalars(query.order_by(Node.hostname, Node.id).limit(limit)).all()
 
 
-def troubled_first(session: Session, limit: int) -> Sequence[Node]:
-    """So many nodes of the Swarm, those that are not ready first."""
+def unready_first(session: Session, limit: int) -> Sequence[Node]:
+    """Return at most `limit` nodes of the Swarm, those that are not ready first."""
     return session.scalars(
         select(Node)
         .where(Node.gone_at.is_(None))
@@ -99,29 +126,27 @@ def troubled_first(session: Session, limit: int) -> Sequence[Node]:
     ).all()
 
 
-def readiness(session: Session) -> dict[tuple[str, str], int]:
-    """Status and reason of the condition `Ready` to how many nodes have it so."""
+def readiness(session: Session) -> Mapping[str, Mapping[str, int]]:
+    """Return the number of nodes by status and reason of the condition `Ready`."""
     status = func.coalesce(_READY_STATUS, Status.UNKNOWN.value)
     reason = func.coalesce(_READY_REASON, "NotJudgedYet")
-    return {
-        (row[0], row[1]): row[2]
-        for row in session.execute(
-            select(status, reason, func.count())
-            .where(Node.gone_at.is_(None))
-            .group_by(status, reason)
-        )
-    }
+    counts: dict[str, dict[str, int]] = {}
+    for ready, why, count in session.execute(
+        select(status, reason, func.count()).where(Node.gone_at.is_(None)).group_by(status, reason)
+    ):
+        counts.setdefault(ready, {})[why] = count
+    return counts
 
 
 def last_errors(session: Session, nodes: Sequence[Node]) -> dict[UUID, str | None]:
-    """What went wrong in the last runs of nodes, by run."""
+    """Return the errors of the nodes' last runs, by run id."""
     ids = [node.last_run_id for node in nodes if node.last_run_id is not None]
     rows = session.execute(select(Run.id, Run.error).where(Run.id.in_(ids)))
     return {row.id: row.error for row in rows}
 
 
 def verdicts(session: Session, nodes: Sequence[Node]) -> dict[str, dict[str, int]]:
-    """Node id to how many of its devices have which verdict."""
+    """Return the number of devices by node id and verdict."""
     counts: dict[str, dict[str, int]] = {}
     for node_id, verdict, count in session.execute(
         select(Device.node_id, Device.verdict, func.count())
@@ -133,7 +158,7 @@ def verdicts(session: Session, nodes: Sequence[Node]) -> dict[str, dict[str, int
 
 
 def attachments_of_node(session: Session, node: Node) -> Sequence[tuple[Attachment, Network]]:
-    """What a node should carry."""
+    """Return the networks that a node should have."""
     rows = session.execute(
         select(Attachment, Network)
         .join(Network, Network.id == Attachment.network_id)
@@ -146,7 +171,7 @@ def attachments_of_node(session: Session, node: Node) -> Sequence[tuple[Attachme
 def attachments_of_network(
     session: Session, network: Network, limit: int
 ) -> Sequence[tuple[Attachment, Node]]:
-    """Which nodes should carry a network."""
+    """Return the nodes that should have a network."""
     rows = session.execute(
         select(Attachment, Node)
         .join(Node, Node.id == Attachment.node_id)
@@ -157,41 +182,22 @@ def attachments_of_network(
     return [(attachment, node) for attachment, node in rows]
 
 
-def networks(
-    session: Session, *, after: str | None = None, limit: int
-) -> Sequence[tuple[Network, int]]:
-    """Networks of the Swarm by name, each with the number of nodes that should carry it.
-
-    Raises:
-        UnknownCursorError: there never was a network `after`.
-    """
+def networks(session: Session, *, after: NameKey | None = None, limit: int) -> Sequence[Network]:
+    """Return networks of the Swarm by name, only those after `after`."""
     query = select(Network).where(Network.gone_at.is_(None))
     if after is not None:
-        last = session.get(Network, after)
-        if last is None:
-            raise UnknownCursorError(f"after: no network has the id {after!r}")
-        query = query.where(tuple_(Network.name, Network.id) > (last.name, last.id))
-    page = session.scalars(query.order_by(Network.name, Network.id).limit(limit)).all()
-    counts = carriers(session, page)
-    return [(network, counts.get(network.id, 0)) for network in page]
+        query = query.where(tuple_(Network.name, Network.id) > after)
+    return session.scalars(query.order_by(Network.name, Network.id).limit(limit)).all()
 
 
 def carriers(session: Session, networks: Sequence[Network]) -> dict[str, int]:
-    """Network id to how many nodes should carry it."""
+    """Return the number of nodes that should have a network, by network id."""
     rows = session.execute(
         select(Attachment.network_id, func.count())
         .where(Attachment.network_id.in_([network.id for network in networks]))
         .group_by(Attachment.network_id)
     )
     return {row[0]: row[1] for row in rows}
-
-
-class DeviceKey(NamedTuple):
-    """What tells one device from all others; also their order."""
-
-    node_id: str
-    netns: str
-    ifindex: int
 
 
 def devices(
@@ -203,7 +209,7 @@ def devices(
     after: DeviceKey | None = None,
     limit: int,
 ) -> Sequence[tuple[Device, Node]]:
-    """The devices that the last reports showed, node by node; those of a network have a VNI of it."""
+    """Return devices of the last reports, node by node; those of a network have one of its VNIs."""
     query = select(Device, Node).join(Node, Node.id == Device.node_id)
     if node is not None:
         query = query.where(Device.node_id == node.id)
@@ -223,23 +229,16 @@ def runs(
     *,
     node: Node | None = None,
     state: RunState | None = None,
-    before: UUID | None = None,
+    before: RunKey | None = None,
     limit: int,
 ) -> Sequence[tuple[Run, Node]]:
-    """The newest runs first.
-
-    Raises:
-        UnknownCursorError: there is no run `before` (any more).
-    """
+    """Return runs, the newest first; only those requested before `before`."""
     query = select(Run, Node).join(Node, Node.id == Run.node_id)
     if node is not None:
         query = query.where(Run.node_id == node.id)
     if state is not None:
         query = query.where(Run.state == state)
     if before is not None:
-        last = session.get(Run, before)
-        if last is None:
-            raise UnknownCursorError(f"before: no run has the id '{before}'")
-        query = query.where(tuple_(Run.requested_at, Run.id) < (last.requested_at, last.id))
+        query = query.where(tuple_(Run.requested_at, Run.id) < before)
     rows = session.execute(query.order_by(Run.requested_at.desc(), Run.id.desc()).limit(limit))
     return [(run, owner) for run, owner in rows]

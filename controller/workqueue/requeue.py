@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from contract.verdicts import Stage
 from controller.audit.append import Entry
 from controller.db.models import Cluster, Node, Requeue
+from controller.db.pauses import describe_pause
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 
@@ -34,7 +35,15 @@ also since a moment ago."""
 
 
 class PausedError(Exception):
-    """The node would not be run; says why, and what to do."""
+    """The node is paused, so it would not be run.
+
+    Attributes:
+        hint: how to end the pause.
+    """
+
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(problem)
+        self.hint = hint
 
 
 class TokenTakenError(Exception):
@@ -66,9 +75,20 @@ def ask(
                 f"the token {token!r} stands for a request about node {known.node_id}"
             )
         return []
-    paused = _paused(session, node, everywhere=added is None)
-    if paused is not None:
-        raise PausedError(paused)
+    if added is None:
+        # Where it was resumed a moment ago, who had paused it is unknown.
+        pause = describe_pause(session.get_one(Cluster, 1)) or "paused"
+        raise PausedError(f"the cluster is {pause}", "resume it: `vxctl resume --cluster`")
+    if node.paused_at is not None:
+        raise PausedError(
+            f"node {node.hostname} is {describe_pause(node)}",
+            f"resume it: `vxctl resume {node.id}`",
+        )
+    if node.label_ignore:
+        raise PausedError(
+            f"node {node.hostname} has the Swarm label vxlan-operator.ignore",
+            f"remove it: `docker node update --label-rm vxlan-operator.ignore {node.id}`",
+        )
     because = "" if reason is None else f": {reason}"
     queue.request(
         session,
@@ -85,25 +105,3 @@ def ask(
         node=node,
     )
     return [entry]
-
-
-def _paused(session: Session, node: Node, *, everywhere: bool) -> str | None:
-    """Why a node would not be run although a person asks, and what to do; None: it would."""
-    if everywhere:
-        cluster = session.get_one(Cluster, 1)
-        by = _by(cluster.paused_by, cluster.paused_reason)
-        return f"the whole cluster is paused{by}; resume it first: vxctl resume --cluster"
-    if node.paused_at is not None:
-        by = _by(node.paused_by, node.paused_reason)
-        return f"node {node.hostname} is paused{by}; resume it first: vxctl resume {node.id}"
-    if node.label_ignore:
-        return (
-            f"node {node.hostname} has the Swarm label vxlan-operator.ignore; remove it first: "
-            f"docker node update --label-rm vxlan-operator.ignore {node.id}"
-        )
-    return None
-
-
-def _by(actor: str | None, reason: str | None) -> str:
-    who = "" if actor is None else f" by {actor}"
-    return who if reason is None else f"{who} ({reason})"

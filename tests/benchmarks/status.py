@@ -57,7 +57,9 @@ def _measure(new: Callable[[int], str], nodes: int) -> dict[str, float]:
             clock.advance(1)
             with database.write() as session:
                 session.execute(
-                    update(Node).where(Node.hostname < "node-01").values(limits=[str(clock.now)])
+                    update(Node)
+                    .where(Node.hostname < "node-01")
+                    .values(limitations=[str(clock.now)])
                 )
             conditions.step()
 
@@ -65,9 +67,10 @@ def _measure(new: Callable[[int], str], nodes: int) -> dict[str, float]:
         with TestClient(build(context)) as client:
 
             def all_nodes() -> None:
-                after: dict[str, str] = {}
-                while page := client.get("/api/v1/nodes", params=after).json():
-                    after = {"after": page[-1]["id"]}
+                cursor: dict[str, str] | None = {}
+                while cursor is not None:
+                    following = client.get("/api/v1/nodes", params=cursor).json()["next"]
+                    cursor = None if following is None else {"cursor": following}
 
             return {
                 "a step in which nothing changed": median_seconds(conditions.step, 5),

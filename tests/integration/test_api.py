@@ -16,7 +16,7 @@ import pytest
 from httpx import Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, text
+from sqlalchemy import delete, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     DataError,
@@ -36,11 +36,13 @@ from controller.api.app import build
 from controller.api.context import Context
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database, open_database
+from controller.db.models import Device, Network, Node, Run
+from controller.db.types import Base
 from controller.runs.intake import Intake
 from controller.swarm.store import note_failure
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
-from tests.api_client import TestClient
+from tests.api_client import TestClient, assert_problem
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
 from tests.reports import device, entry, report
@@ -62,6 +64,11 @@ class Api:
         answer = self.client.get(path, params=parameters)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+    def rows(self, path: str, **parameters: Any) -> list[Any]:
+        """GET the rows of a list's first page."""
+        items: list[Any] = self.get(path, **parameters)["items"]
+        return items
 
     def _notify(self, _priority: Priority | None = None, /) -> None:
         self.rung += 1
@@ -105,23 +112,13 @@ def fill(database: Database) -> None:
 
 def looked_at(api: Api) -> str:
     """The id of the node that has been looked at."""
-    found: str = api.get("/api/v1/runs")[0]["node_id"]
+    found: str = api.rows("/api/v1/runs")[0]["node_id"]
     return found
-
-
-def assert_problem(answer: Response, status: int, words: str) -> None:
-    """The answer is a problem that says so."""
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    body = answer.json()
-    assert body.keys() == {"title", "status", "detail"}
-    assert body["status"] == status
-    assert words in body["detail"]
 
 
 @pytest.mark.parametrize("what", LISTS)
 def test_lists_are_empty_before_anything_is_known(api: Api, what: str) -> None:
-    assert api.get(f"/api/v1/{what}") == []
+    assert api.get(f"/api/v1/{what}") == {"items": [], "next": None}
 
 
 def test_the_audit_trail_is_empty_before_anything_happened(api: Api) -> None:
@@ -176,7 +173,7 @@ def test_status(filled: Api) -> None:
     }
     assert answer["readiness"] == {"Unknown": {"NotJudgedYet": 3}}
     assert [each["hostname"] for each in answer["nodes"]] == ["one", "two", "twofold"]
-    assert answer["nodes"] == filled.get("/api/v1/nodes")
+    assert answer["nodes"] == filled.rows("/api/v1/nodes")
 
 
 def judge(database: Database) -> None:
@@ -202,8 +199,8 @@ def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: 
     assert answer["readiness"] == {"True": {"Converged": 1}, "Unknown": {"NeverSeen": 2}}
     assert answer["nodes"][-1]["hostname"] == name
     assert len(filled.get("/api/v1/status", limit=2)["nodes"]) == 2
-    assert [each["hostname"] for each in filled.get("/api/v1/nodes", ready="True")] == [name]
-    assert len(filled.get("/api/v1/nodes", ready="Unknown")) == 2
+    assert [each["hostname"] for each in filled.rows("/api/v1/nodes", ready="True")] == [name]
+    assert len(filled.rows("/api/v1/nodes", ready="Unknown")) == 2
 
 
 def claim_again(database: Database, name: str) -> UUID:
@@ -232,7 +229,7 @@ def test_a_node_that_was_looked_at(filled: Api, database: Database) -> None:
         "worker_seen_at": "2030-01-01T12:00:00Z",
         "last_error": None,
         "last_run": {
-            "id": filled.get("/api/v1/runs")[0]["id"],
+            "id": filled.rows("/api/v1/runs")[0]["id"],
             "state": "succeeded",
             "at": "2030-01-01T12:00:00Z",
             "error": None,
@@ -254,7 +251,7 @@ def test_a_node_that_was_looked_at(filled: Api, database: Database) -> None:
         "breaker_reason": None,
         "conditions": [],
         "attachments": found["attachments"],
-        "seen": filled.get("/api/v1/devices"),
+        "seen": filled.rows("/api/v1/devices"),
     }
     assert found["attachments"][0]["network_name"] == "ingress"
 
@@ -287,7 +284,7 @@ def test_a_network_with_who_should_carry_it(filled: Api) -> None:
             "running": True,
         }
     ]
-    assert found["seen"] == filled.get("/api/v1/devices")
+    assert found["seen"] == filled.rows("/api/v1/devices")
     assert filled.get("/api/v1/networks/mail")["seen"] == []
     assert filled.get("/api/v1/networks/ingr")["id"] == INGRESS.id
 
@@ -326,53 +323,94 @@ def test_a_run_that_failed_is_told_with_its_error(filled: Api, database: Databas
     assert (last["state"], last["error"]) == ("failed", "no capability")
 
 
-def pages(api: Api, path: str, parameter: str, key: Callable[[Any], str]) -> list[Any]:
-    """All rows, one by one."""
+def pages(api: Api, path: str, **parameters: Any) -> list[Any]:
+    """All rows, in pages of one row."""
     rows: list[Any] = []
+    cursor: dict[str, str] = {}
     while True:
-        given = {parameter: key(rows[-1])} if rows else {}
-        page = api.get(path, limit=1, **given)
-        if not page:
+        page = api.get(path, limit=1, **parameters, **cursor)
+        assert len(page["items"]) == 1
+        rows += page["items"]
+        if page["next"] is None:
             return rows
-        rows += page
+        cursor = {"cursor": page["next"]}
 
 
-def test_lists_are_paged_without_a_gap_or_a_repeat(filled: Api, database: Database) -> None:
+PAGED = ["/api/v1/nodes", "/api/v1/networks", "/api/v1/devices", "/api/v1/runs"]
+
+
+@pytest.fixture
+def many(filled: Api, database: Database) -> Api:
+    """The API over several rows of each list."""
     for _ in range(3):
         claim_again(database, "one")
         with database.write() as session:
             queue.expire(session, now=START + timedelta(hours=1), resync=RESYNC)
     # Several of one name, of several ids: then the id decides.
     put(database, snapshot(*(replace(node(f"same{n}"), hostname="same") for n in range(3)), "one"))
+    return filled
 
-    def by_id(row: Any) -> str:
-        return str(row["id"])
 
-    def by_device(row: Any) -> str:
-        return f"{row['node_id']}/{row['netns']}/{row['ifindex']}"
+@pytest.mark.parametrize("path", PAGED)
+def test_lists_are_paged_without_a_gap_or_a_repeat(many: Api, path: str) -> None:
+    whole = many.rows(path)
+    assert len(whole) > 1
+    assert pages(many, path) == whole
 
-    for path, parameter, key in (
-        ("/api/v1/nodes", "after", by_id),
-        ("/api/v1/networks", "after", by_id),
-        ("/api/v1/devices", "after", by_device),
-        ("/api/v1/runs", "before", by_id),
-    ):
-        whole = filled.get(path)
-        assert len(whole) > 1
-        assert pages(filled, path, parameter, key) == whole
+
+@pytest.mark.parametrize(("path", "table"), zip(PAGED, (Node, Network, Device, Run), strict=True))
+def test_a_cursor_outlives_its_row(
+    many: Api, database: Database, path: str, table: type[Base]
+) -> None:
+    first = many.get(path, limit=1)
+    second = many.rows(path)[1]
+    row = first["items"][0]
+    with database.write() as session:
+        if table is Device:
+            gone = (Device.node_id == row["node_id"]) & (Device.ifindex == row["ifindex"])
+            session.execute(delete(Device).where(gone))
+        else:
+            key = UUID(row["id"]) if table is Run else row["id"]
+            session.delete(session.get_one(table, key))
+    assert many.rows(path, limit=1, cursor=first["next"]) == [second]
+
+
+@pytest.mark.parametrize("path", PAGED)
+def test_a_cursor_is_good_for_its_list_and_parameters(many: Api, path: str) -> None:
+    cursor = many.get(path, limit=1)["next"]
+    for other in PAGED:
+        answer = many.client.get(other, params={"cursor": cursor})
+        if other != path:
+            assert_problem(answer, 422, "cursor: ")
+    parameters = {
+        "/api/v1/nodes": {"ready": "Unknown"},
+        "/api/v1/devices": {"node": "one"},
+        "/api/v1/runs": {"node": "one"},
+    }
+    if path in parameters:
+        answer = many.client.get(path, params=parameters[path] | {"cursor": cursor})
+        assert_problem(
+            answer, 422, "cursor: belongs to a request with other parameters", hint="repeat"
+        )
+
+
+def test_pages_of_a_filtered_list(many: Api) -> None:
+    whole = many.rows("/api/v1/runs", node="one")
+    assert len(whole) > 1
+    assert pages(many, "/api/v1/runs", node="one") == whole
 
 
 def test_devices_and_runs_of_a_kind(filled: Api) -> None:
-    assert [each["ifindex"] for each in filled.get("/api/v1/devices", verdict="orphan")] == [2]
-    assert filled.get("/api/v1/devices", verdict="conflict") == []
-    assert len(filled.get("/api/v1/runs", state="succeeded")) == 1
-    assert filled.get("/api/v1/runs", state="lost") == []
+    assert [each["ifindex"] for each in filled.rows("/api/v1/devices", verdict="orphan")] == [2]
+    assert filled.rows("/api/v1/devices", verdict="conflict") == []
+    assert len(filled.rows("/api/v1/runs", state="succeeded")) == 1
+    assert filled.rows("/api/v1/runs", state="lost") == []
 
 
 def test_networks(filled: Api) -> None:
     assert [
         (each["name"], each["id"], each["ingress"], each["vnis"], each["nodes"])
-        for each in filled.get("/api/v1/networks")
+        for each in filled.rows("/api/v1/networks")
     ] == [
         ("ingress", INGRESS.id, True, [4096], 3),
         ("mail", MAIL.id, False, [4098], 0),
@@ -381,7 +419,7 @@ def test_networks(filled: Api) -> None:
 
 
 def test_devices(filled: Api) -> None:
-    first, second = filled.get("/api/v1/devices")
+    first, second = filled.rows("/api/v1/devices")
     assert (first["ifindex"], first["verdict"], first["urgency"]) == (1, "in_use", None)
     assert (second["ifindex"], second["verdict"], second["urgency"]) == (2, "orphan", "blocking")
     assert first["node_id"] == looked_at(filled)
@@ -389,7 +427,7 @@ def test_devices(filled: Api) -> None:
 
 
 def test_runs(filled: Api) -> None:
-    (run,) = filled.get("/api/v1/runs")
+    (run,) = filled.rows("/api/v1/runs")
     assert (run["state"], run["devices"], run["orphans"], run["removed"]) == ("succeeded", 2, 1, 0)
     assert run["reasons"] == ["new node", "desired state changed"]
 
@@ -398,9 +436,9 @@ def test_runs(filled: Api) -> None:
 def test_lists_of_one_node(filled: Api, what: str) -> None:
     mine = looked_at(filled)
     other = next(each for each in (ONE, TWO, OTHER) if each != mine)
-    assert filled.get(f"/api/v1/{what}", node=mine) == filled.get(f"/api/v1/{what}")
-    assert filled.get(f"/api/v1/{what}", node=other) == []
-    assert len(filled.get(f"/api/v1/{what}", limit=1)) == 1
+    assert filled.rows(f"/api/v1/{what}", node=mine) == filled.rows(f"/api/v1/{what}")
+    assert filled.rows(f"/api/v1/{what}", node=other) == []
+    assert len(filled.rows(f"/api/v1/{what}", limit=1)) == 1
 
 
 @pytest.mark.parametrize(
@@ -472,7 +510,7 @@ def test_an_empty_name_is_not_every_node(filled: Api, method: str, route: str) -
 def test_a_node_that_is_gone_is_unknown(filled: Api, database: Database) -> None:
     put(database, snapshot("two"))
     assert_problem(filled.client.get("/api/v1/nodes/one"), 404, "'one'")
-    assert [each["id"] for each in filled.get("/api/v1/nodes")] == [TWO]
+    assert [each["id"] for each in filled.rows("/api/v1/nodes")] == [TWO]
 
 
 @pytest.mark.parametrize(
@@ -485,16 +523,17 @@ def test_a_node_that_is_gone_is_unknown(filled: Api, database: Database) -> None
         "devices?limit=1.5",
         "nodes?limit=1001",
         "nodes?after=x",
-        f"nodes?after={swarm_id('nosuch')}",
+        "nodes?cursor=x",
         "nodes?ready=maybe",
         "networks?limit=0",
-        "networks?after=%00",
-        f"networks?after={swarm_id('nosuch')}",
+        "networks?after=x",
+        "networks?cursor=%00",
         "devices?after=one",
-        f"devices?after={swarm_id('one')}/nsid:{'9' * 11}/1",
+        "devices?cursor=" + "A" * 4097,
         "devices?verdict=dead",
         "runs?before=x",
-        "runs?before=00000000-0000-0000-0000-000000000000",
+        "runs?cursor=",
+        "runs?node=one&node=two",
         "runs?state=dead",
         "status?limit=0",
     ],
@@ -515,7 +554,7 @@ def test_a_bad_parameter_is_named(filled: Api, query: str) -> None:
     ],
 )
 def test_other_errors_are_problems_too(filled: Api, method: str, path: str, status: int) -> None:
-    assert_problem(filled.client.request(method, path), status, "/openapi.json")
+    assert_problem(filled.client.request(method, path), status, path, hint="/openapi.json")
 
 
 def test_the_api_describes_itself(api: Api) -> None:
@@ -583,7 +622,7 @@ def fail(api: Api, monkeypatch: pytest.MonkeyPatch, error: Exception) -> Respons
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("controller.api.nodes.queries.runs", fails)
+        patch.setattr("controller.views.queries.runs", fails)
         answer: Response = api.client.get("/api/v1/runs")
     return answer
 
@@ -612,7 +651,7 @@ def test_a_database_that_is_away_is_told_in_its_own_words_and_logged_once_in_a_w
     with capture_logs() as logs:
         answers = [fail(api, monkeypatch, error) for _ in range(3)]
     for answer in answers:
-        assert_problem(answer, 503, f"database cannot be used: {words}; try again soon")
+        assert_problem(answer, 503, f"database cannot be used: {words}", hint="try again soon")
     (line,) = logs
     assert (line["log_level"], line["error"], line["path"]) == ("warning", words, "/api/v1/runs")
     assert "exc_info" not in line
@@ -682,10 +721,10 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str,
             *NODE_ROUTES,
             ("GET", "/api/v1/audit?cursor={}&limit={}"),
             ("GET", "/api/v1/networks/{}"),
-            ("GET", "/api/v1/nodes?after={}&ready={}"),
-            ("GET", "/api/v1/devices?after={}"),
+            ("GET", "/api/v1/nodes?cursor={}&ready={}"),
+            ("GET", "/api/v1/devices?cursor={}"),
             ("GET", "/api/v1/devices?network={}"),
-            ("GET", "/api/v1/runs?before={}"),
+            ("GET", "/api/v1/runs?cursor={}"),
             ("GET", "/{}"),
         ]
     ),

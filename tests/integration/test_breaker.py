@@ -20,7 +20,7 @@ from controller.process.settings import ControllerSettings
 from controller.runs.intake import Intake
 from controller.safety import breaker
 from controller.safety.breaker import BreakerLimits
-from controller.safety.decisions import Attribution, lock
+from controller.safety.decisions import Decision, lock
 from controller.workqueue.priorities import Priority
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
@@ -82,9 +82,9 @@ class Swarm:
         """Reset by a person."""
         with self.database.write() as session:
             node = None if name is None else session.get_one(Node, swarm_id(name))
-            return breaker.reset(session, node, Attribution("alice", reason, self.clock()))
+            return breaker.reset(session, node, Decision("alice", reason, self.clock()))
 
-    def state(self) -> breaker.State:
+    def state(self) -> breaker.BreakerState:
         """What there is to see."""
         with self.database.read() as session:
             return breaker.state(session, self.limits, self.clock())
@@ -114,14 +114,14 @@ def test_the_defaults_are_those_of_the_settings() -> None:
     ("nodes", "allowed"), [(0, 5), (1, 5), (5, 5), (23, 5), (24, 6), (100, 25), (5_000, 1_250)]
 )
 def test_how_many_nodes_may_remove_something(nodes: int, allowed: int) -> None:
-    assert breaker.DEFAULTS.nodes(of=nodes) == allowed
+    assert breaker.DEFAULTS.nodes(nodes) == allowed
 
 
 def test_a_node_that_uses_up_its_number_trips_its_own_breaker_once(swarm: Swarm) -> None:
     swarm.run("one", 3)
     assert (swarm.tripped("one"), swarm.budget("one"), swarm.budget("two")) == (None, 1, 4)
     swarm.run("one", 1)
-    reason = "4 device(s) removed within 100 s, which is all that a node may"
+    reason = "4 device(s) removed within 100 s: the limit of a node"
     assert swarm.tripped("one") == reason
     assert swarm.budget("one") == 0
     assert (swarm.tripped("two"), swarm.cluster.breaker_tripped_at) == (None, None)
@@ -172,7 +172,7 @@ def test_too_many_nodes_trip_the_clusters_breaker(swarm: Swarm) -> None:
     swarm.run("two", 1)
     assert swarm.cluster.breaker_tripped_at is None
     swarm.run("three", 1)
-    reason = "3 nodes removed devices within 100 s, and no more than 2 may"
+    reason = "3 nodes removed devices within 100 s; the limit is 2"
     assert swarm.cluster.breaker_reason == reason
     assert [swarm.tripped(name) for name in ("one", "two", "three", "four")] == [None] * 4
     assert stages(swarm.database) == [(Stage.BREAKER_TRIPPED, None, f"the cluster: {reason}")]
@@ -265,7 +265,7 @@ def test_a_reset_counts_from_zero_is_recorded_and_looks_at_once(swarm: Swarm) ->
     row = audit(swarm.database)[-1]
     assert (row.stage, row.actor, row.node_name) == (Stage.BREAKER_RESET, "alice", "one")
     assert row.reason == (
-        "node one: tripped (4 device(s) removed within 100 s, which is all that a node may) -> "
+        "node one: tripped (4 device(s) removed within 100 s: the limit of a node) -> "
         "reset: a new disk"
     )
     assert asked_for(swarm.database, swarm.clock()) == {"one": ["breaker reset by alice"]}

@@ -13,7 +13,7 @@ from controller.api.app import build
 from controller.api.context import Context
 from controller.audit.chain import START
 from controller.db.engine import Database, open_database
-from tests.api_client import TestClient
+from tests.api_client import TestClient, assert_problem
 from tests.controller_process import ControllerProcess, assert_clear_error, vxctl
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot
@@ -120,9 +120,7 @@ def test_bad_parameters_are_named(
     client: TestClient, path: str, parameters: dict[str, Any], named: str
 ) -> None:
     answer = client.get(f"/api/v1/audit/{path}", params=parameters)
-    assert answer.status_code == 422
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert named in answer.json()["detail"]
+    assert_problem(answer, 422, named)
 
 
 @pytest.mark.parametrize("after", ["5:" + "0" * 64, "999:" + "f" * 64])
@@ -140,5 +138,4 @@ def test_an_export_of_what_was_pruned_is_refused(client: TestClient, database: D
         "DELETE FROM audit WHERE position <= 5",
     )
     answer = client.get("/api/v1/audit/export", params={"after": str(START)})
-    assert answer.status_code == 410
-    assert "archives" in answer.json()["detail"]
+    assert_problem(answer, 410, "were pruned", hint="archives")

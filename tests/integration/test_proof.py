@@ -98,7 +98,7 @@ class Whole:
         """Status, reason and message of node `one`'s condition Ready."""
         ConditionStore(self.database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=self.clock).step()
         with self.database.read() as session:
-            ready = session.get_one(Node, swarm_id("one")).conditions[0]
+            ready = session.get_one(Node, swarm_id("one")).conditions["Ready"]
         return ready["status"], ready["reason"], ready["message"]
 
     def explained(self, line: str = FAULT, mode: Mode = Mode.ENFORCE) -> Explanation:
@@ -346,7 +346,7 @@ def test_a_node_that_rejects_tasks_is_not_ready_whatever_holds_the_vni(whole: Wh
     whole.answer()
     status, reason, message = whole.ready()
     assert (status, reason) == ("False", "TasksRejected")
-    assert "no device with VNI 4097 was seen" in message
+    assert "the last run saw no device with VNI 4097" in message
     held = device(7, Verdict.IN_USE).model_copy(
         update={
             "identity": device(7).identity.model_copy(update={"netns": "nsid:4"}),
@@ -384,7 +384,7 @@ def test_what_looks_dead_for_long_without_proof_is_told(whole: Whole, clock: Clo
     def degraded() -> str:
         whole.ready()
         with whole.database.read() as session:
-            return str(session.get_one(Node, swarm_id("one")).conditions[1]["reason"])
+            return str(session.get_one(Node, swarm_id("one")).conditions["Degraded"]["reason"])
 
     assert degraded() == "NothingWrong"
     clock.advance(31)
@@ -399,11 +399,14 @@ def test_explain_promises_no_removal_that_something_forbids(whole: Whole, verdic
     assert ("is proved dead: the next run removes it" in free) is (verdict is Verdict.ORPHAN)
     assert "whatever proves it dead" not in free
     held = "\n".join(whole.explained(mode=Mode.OBSERVE).advice)
-    assert "is not removed, whatever proves it dead: the controller's settings say observe" in held
+    assert (
+        "is not removed, even if proved dead, in mode observe: set in the controller's settings"
+        in held
+    )
     assert "removes it" not in held
     with whole.database.write() as session:
         session.get_one(Node, swarm_id("one")).paused_at = START
-    assert "node one was paused" in "\n".join(whole.explained().advice)
+    assert "node one is paused" in "\n".join(whole.explained().advice)
 
 
 def test_explain_says_it_is_gone_only_if_no_task_was_rejected_since(whole: Whole) -> None:

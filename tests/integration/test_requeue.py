@@ -28,7 +28,7 @@ from controller.runs.intake import Intake
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 from tests import stored
-from tests.api_client import TestClient
+from tests.api_client import TestClient, assert_problem
 from tests.controller_process import free_port
 from tests.fake_clock import START
 from tests.fake_swarm import node, snapshot, swarm_id
@@ -236,27 +236,36 @@ def test_a_run_that_could_not_be_sent_answers_nothing(api: Api, database: Databa
     assert run_row(database, sent.run_id).actor == "alice@host"
 
 
-PAUSED: dict[str, tuple[type[Node] | type[Cluster], dict[str, Any], str]] = {
+PAUSED: dict[str, tuple[type[Node] | type[Cluster], dict[str, Any], str, str]] = {
     "node": (
         Node,
         {"paused_at": START, "paused_by": "bob", "paused_reason": "repair"},
-        "is paused by bob (repair); resume it first: vxctl resume onezz",
+        "node one is paused by bob: repair",
+        "vxctl resume onezz",
     ),
-    "label": (Node, {"label_ignore": True}, "docker node update --label-rm vxlan-operator.ignore"),
-    "cluster": (Cluster, {"paused_at": START}, "vxctl resume --cluster"),
+    "label": (
+        Node,
+        {"label_ignore": True},
+        "node one has the Swarm label vxlan-operator.ignore",
+        "docker node update --label-rm vxlan-operator.ignore",
+    ),
+    "cluster": (
+        Cluster,
+        {"paused_at": START, "paused_by": "bob"},
+        "the cluster is paused by bob",
+        "vxctl resume --cluster",
+    ),
 }
 
 
 @pytest.mark.parametrize("which", PAUSED)
 def test_what_is_paused_is_not_requeued(api: Api, database: Database, which: str) -> None:
-    table, values, words = PAUSED[which]
+    table, values, problem, hint = PAUSED[which]
     with database.write() as session:
         session.execute(update(table).values(values))
     before = contents(database)
     answer = api.requeue(**ALICE)
-    assert answer.status_code == 409
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert words in answer.json()["detail"]
+    assert_problem(answer, 409, problem, hint=hint)
     assert contents(database) == before
     assert api.rung == 0
 

@@ -30,9 +30,9 @@ from controller.runs import requests as told
 from controller.runs.dispatch import Dispatcher
 from controller.safety import breaker, decisions
 from controller.safety.breaker import BreakerLimits
-from controller.safety.decisions import Attribution
+from controller.safety.decisions import Decision
 from controller.workqueue.priorities import Priority
-from tests.api_client import TestClient
+from tests.api_client import TestClient, assert_problem
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
 from tests.stored import RESYNC, TIMEOUT, audit, contents, node_row, put
@@ -149,7 +149,7 @@ def test_pausing_and_resuming(api: Api, path: str) -> None:
     assert answer["changed"] is True
     assert answer["name"] == NAMES[path]
     assert (answer["paused"], answer["effective_mode"]) == (True, "observe")
-    assert answer["reasons"] == [f"{NAMES[path]} was paused by alice@desk: a new disk"]
+    assert answer["reasons"] == [f"{NAMES[path]} is paused by alice@desk: a new disk"]
     paused = row(api.database, path)
     assert (paused.paused_by, paused.paused_reason) == ("alice@desk", "a new disk")
     assert paused.paused_at is not None
@@ -211,7 +211,7 @@ def test_of_people_who_decide_at_once_one_is_recorded(api: Api) -> None:
     def pause(number: int) -> bool:
         with api.database.write() as session:
             node = lookup.find_node(session, "one")
-            return decisions.pause(session, node, Attribution(f"person {number}", None, START))
+            return decisions.pause(session, node, Decision(f"person {number}", None, START))
 
     with ThreadPoolExecutor(8) as pool:
         changed = list(pool.map(pause, range(8)))
@@ -238,8 +238,8 @@ def test_what_others_say_is_told_when_a_person_lifts_their_own(api: Api) -> None
         "observe",
     )
     assert answer["reasons"] == [
-        "node one has the Swarm label vxlan-operator.ignore",
-        "set by hand for the cluster: observe",
+        "Swarm label vxlan-operator.ignore on node one",
+        "set manually on the cluster",
     ]
 
 
@@ -247,7 +247,7 @@ def test_what_the_settings_say_counts_until_a_person_says_otherwise(database: Da
     put(database)
     client = TestClient(build(Context(database, mode=Mode.OBSERVE, notify=lambda *_: None)))
     answer = client.post(f"{CLUSTER}/mode", json={"mode": "default"}).json()
-    assert answer["reasons"] == ["the controller's settings say observe"]
+    assert answer["reasons"] == ["set in the controller's settings"]
     answer = client.post(f"{CLUSTER}/mode", json={"mode": "enforce"}).json()
     assert answer["effective_mode"] == "enforce"
 
@@ -275,9 +275,7 @@ def test_targets_that_are_none(api: Api, path: str, status: int, words: str) -> 
         session.execute(update(Network).where(Network.name.like("twin%")).values(name="twin"))
     before = contents(api.database)
     answer = api.post(path)
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert words in answer.json()["detail"]
+    assert_problem(answer, status, words)
     assert contents(api.database) == before
 
 

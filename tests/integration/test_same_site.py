@@ -10,7 +10,7 @@ from controller.api.app import build
 from controller.api.context import Context
 from controller.api.same_site import Hosts
 from controller.db.engine import Database
-from tests.api_client import TestClient
+from tests.api_client import TestClient, assert_problem
 from tests.stored import contents, put, wipe
 
 CHANGES = [
@@ -45,12 +45,11 @@ def api(database: Database, listen: str = OURS, allowed: str = "") -> TestClient
 
 def assert_refused(answer: Response, *words: str) -> None:
     """The answer says that the request is refused, why, and what to do."""
-    assert answer.status_code == 403, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
+    assert_problem(answer, 403)
     body = answer.json()
-    assert (body["title"], body["status"]) == ("Refused", 403)
+    assert body["title"] == "Refused"
     for word in words:
-        assert word in body["detail"]
+        assert word in f"{body['detail']}\n{body['hint']}"
 
 
 @pytest.mark.parametrize("path", CHANGES)

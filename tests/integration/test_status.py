@@ -39,8 +39,8 @@ def of_cluster(database: Database) -> dict[str, str]:
         return _short(session.get_one(Cluster, 1).conditions)
 
 
-def _short(conditions: list[dict[str, Any]]) -> dict[str, str]:
-    return {each["type"]: f"{each['status']}/{each['reason']}" for each in conditions}
+def _short(conditions: dict[str, Any]) -> dict[str, str]:
+    return {type_: f"{each['status']}/{each['reason']}" for type_, each in conditions.items()}
 
 
 def look(database: Database, clock: Clock, name: str = "one", **told: Any) -> None:
@@ -110,12 +110,12 @@ def test_they_follow_the_rows(database: Database, conditions: ConditionStore, cl
     look(database, clock, devices=[device(1, Verdict.ORPHAN), device(2, Verdict.ORPHAN)])
     conditions.step()
     assert of_node(database)["Degraded"] == "True/OrphansLeft"
-    assert "2 orphans (2 blocking)" in node_row(database).conditions[0]["message"]
+    assert "2 orphans (2 blocking)" in node_row(database).conditions["Ready"]["message"]
 
     look(database, clock, limitations=("cannot see nsid 4",), missing=(swarm_id("shop"),))
     conditions.step()
     assert of_node(database)["Ready"] == "False/NetworkWithoutDevice"
-    assert "shop" in node_row(database).conditions[0]["message"]
+    assert "shop" in node_row(database).conditions["Ready"]["message"]
 
     look(database, clock, outcome=Outcome.FAILED, error="no capability")
     conditions.step()
@@ -196,7 +196,7 @@ def test_pause_breaker_mode_and_label(
     assert ready(breaker_tripped_at=clock.now, breaker_reason="too many") == "False/BreakerTripped"
     assert ready(label_ignore=True) == "Unknown/IgnoredByLabel"
     assert ready(paused_at=clock.now, paused_by="ann", paused_reason="kernel") == "Unknown/Paused"
-    assert "paused by ann (kernel)" in node_row(database).conditions[0]["message"]
+    assert "paused by ann: kernel" in node_row(database).conditions["Ready"]["message"]
 
 
 def test_what_stops_the_cluster_stops_its_nodes(

@@ -23,7 +23,11 @@ _FAULT = "file exists"
 def devices(stack: Stack, node: Node, vni: int) -> list[dict[str, Any]]:
     """What a fresh run finds of a VNI on a node."""
     stack.look_now(node, "a test looks")
-    return [each for each in stack.ask(f"/api/v1/devices?node={node.name}") if each["vni"] == vni]
+    return [
+        each
+        for each in stack.ask(f"/api/v1/devices?node={node.name}")["items"]
+        if each["vni"] == vni
+    ]
 
 
 def applied(stack: Stack, node: Node, vni: int) -> list[dict[str, Any]]:

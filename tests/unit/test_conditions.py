@@ -10,9 +10,10 @@ import pytest
 from contract.verdicts import Verdict
 from controller.conditions.cluster import ClusterFacts, of_cluster
 from controller.conditions.model import (
-    Condition,
+    Conditions,
     Reason,
     Status,
+    Stored,
     Type,
     dated,
     max_silence,
@@ -117,17 +118,17 @@ NODES: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "paused",
-        {"paused": "by ann (a new kernel)"},
+        {"paused": "paused by ann: a new kernel"},
         "Unknown/Paused Unknown/Paused False/Progressing True/Paused",
     ),
     (
         "paused, so that silence means nothing",
-        {"paused": "by ann", "silent": True, "last_run": RunState.LOST, "failures": 9},
+        {"paused": "paused by ann", "silent": True, "last_run": RunState.LOST, "failures": 9},
         "Unknown/Paused Unknown/Paused False/Progressing True/Paused",
     ),
     (
         "the cluster is paused",
-        {"cluster_paused": "by ann"},
+        {"cluster_paused": "paused by ann"},
         "Unknown/ClusterPaused Unknown/ClusterPaused False/Progressing True/ClusterPaused",
     ),
     (
@@ -213,7 +214,7 @@ CLUSTERS: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "paused",
-        {"paused": "by ann", "breaker": "7 of 20 nodes"},
+        {"paused": "paused by ann", "breaker": "7 of 20 nodes"},
         "True/SwarmRead False/ClusterPaused True/AllPresent",
     ),
 ]
@@ -228,58 +229,55 @@ WORKERS: list[tuple[str, list[dict[str, Any]], str]] = [
 ]
 
 
-def short(conditions: list[Condition]) -> str:
-    """Status and reason of each."""
-    return " ".join(f"{each.status}/{each.reason}" for each in conditions)
+def short(conditions: Conditions) -> str:
+    """Status and reason of each condition."""
+    return " ".join(f"{each.status}/{each.reason}" for each in conditions.values())
 
 
 @pytest.mark.parametrize(("changes", "expected"), [pytest.param(*c[1:], id=c[0]) for c in NODES])
 def test_conditions_of_a_node(changes: dict[str, Any], expected: str) -> None:
     found = of_node(replace(GOOD, **changes))
-    assert [each.type for each in found] == ["Ready", "Degraded", "Stalled", "Paused"]
+    assert list(found) == ["Ready", "Degraded", "Stalled", "Paused"]
     assert short(found) == expected
 
 
 @pytest.mark.parametrize(("changes", "expected"), [pytest.param(*c[1:], id=c[0]) for c in CLUSTERS])
 def test_conditions_of_the_cluster(changes: dict[str, Any], expected: str) -> None:
     found = of_cluster(replace(CLUSTER, **changes), [("one", of_node(GOOD))])
-    assert [each.type for each in found] == [
-        "DesiredStateKnown",
-        "RemovalsAllowed",
-        "WorkersPresent",
-    ]
+    assert list(found) == ["DesiredStateKnown", "RemovalsAllowed", "WorkersPresent"]
     assert short(found) == expected
 
 
 @pytest.mark.parametrize(("nodes", "expected"), [pytest.param(*c[1:], id=c[0]) for c in WORKERS])
 def test_whether_workers_are_present(nodes: list[dict[str, Any]], expected: str) -> None:
-    its = [(f"node{at}", of_node(replace(GOOD, **each))) for at, each in enumerate(nodes)]
-    assert short(of_cluster(CLUSTER, its)[2:]) == expected
+    conditions = [(f"node{at}", of_node(replace(GOOD, **each))) for at, each in enumerate(nodes)]
+    found = of_cluster(CLUSTER, conditions)[Type.WORKERS_PRESENT]
+    assert f"{found.status}/{found.reason}" == expected
 
 
 def test_a_message_names_few_of_many_and_is_bounded() -> None:
     away = of_node(replace(GOOD, silent=True))
     many = [(f"node{number}", away) for number in range(9)]
-    message = of_cluster(CLUSTER, [*many, ("well", of_node(GOOD))])[2].message
+    message = of_cluster(CLUSTER, [*many, ("well", of_node(GOOD))])[Type.WORKERS_PRESENT].message
     assert "9 of 10 nodes" in message
     assert "node0, node1, node2, node3, node4 and 4 more" in message
     long = of_node(
         replace(GOOD, last_run=RunState.FAILED, last_error="x" * 5000, limitations=["y" * 5000])
     )
-    assert all(len(each.message) < 700 for each in long)
+    assert all(len(each.message) < 700 for each in long.values())
 
 
 def test_a_message_stands_still_while_nothing_changes() -> None:
     """Else each step would write every row that has one."""
     first = of_node(replace(GOOD, silent=True))
-    assert "2030-01-01 12:00:00 UTC" in first[0].message
+    assert "2030-01-01 12:00:00 UTC" in first[Type.READY].message
     assert of_node(replace(GOOD, silent=True)) == first
 
 
 def test_since_is_when_the_status_changed_and_not_the_reason() -> None:
-    before: list[dict[str, Any]] = []
+    before: Stored = {}
 
-    def at(minutes: int, **changes: Any) -> list[dict[str, Any]]:
+    def at(minutes: int, **changes: Any) -> Stored:
         nonlocal before
         before = dated(
             of_node(replace(GOOD, **changes)), before, START + timedelta(minutes=minutes)
@@ -289,15 +287,15 @@ def test_since_is_when_the_status_changed_and_not_the_reason() -> None:
     def since(minutes: int) -> str:
         return (START + timedelta(minutes=minutes)).isoformat()
 
-    assert {each["since"] for each in at(0)} == {since(0)}
-    assert {each["since"] for each in at(1)} == {since(0)}
-    ready = at(2, conflicts=1)[0]
+    assert {each["since"] for each in at(0).values()} == {since(0)}
+    assert {each["since"] for each in at(1).values()} == {since(0)}
+    ready = at(2, conflicts=1)["Ready"]
     assert (ready["status"], ready["since"]) == ("False", since(2))
-    ready = at(3, missing=["shop"])[0]
+    ready = at(3, missing=["shop"])["Ready"]
     assert (ready["status"], ready["reason"]) == ("False", "NetworkWithoutDevice")
     assert ready["since"] == since(2)
-    assert at(4)[0]["since"] == since(4)
-    assert at(5)[3]["since"] == since(0)
+    assert at(4)["Ready"]["since"] == since(4)
+    assert at(5)["Paused"]["since"] == since(0)
 
 
 @pytest.mark.parametrize(("resync", "silent"), [(1, 30), (10, 30), (60, 180)])
@@ -313,7 +311,7 @@ def test_silence_is_three_resync_periods_and_not_too_short(resync: int, silent: 
             "vxlan0 in nsid:4 (/run/docker/netns/1-shop) holds VNI 4097",
         ),
         (replace(SHOP, holders=[DYING]), "held by vx-001001-shopz in host, settling: looks dead"),
-        (SHOP, "no device with VNI 4097 was seen at the last look"),
+        (SHOP, "the last run saw no device with VNI 4097"),
         (SHOP, "`ip link show | grep vx-001001`"),
         (Rejecting("10.0.9.0/24", None, START, "no network has it"), "no network has it"),
     ],
@@ -321,7 +319,7 @@ def test_silence_is_three_resync_periods_and_not_too_short(resync: int, silent: 
 def test_a_node_that_rejects_tasks_is_never_ready_and_the_holder_is_named(
     rejecting: Rejecting, words: str
 ) -> None:
-    ready, degraded, *_ = of_node(replace(GOOD, rejecting=[rejecting]))
+    ready, degraded, *_ = of_node(replace(GOOD, rejecting=[rejecting])).values()
     assert ready.status is Status.FALSE
     assert degraded.status is Status.TRUE
     assert words in ready.message
@@ -329,13 +327,17 @@ def test_a_node_that_rejects_tasks_is_never_ready_and_the_holder_is_named(
 
 
 def test_every_reason_is_reachable() -> None:
-    found = {each.reason for _, changes, _ in NODES for each in of_node(replace(GOOD, **changes))}
+    found = {
+        condition.reason
+        for _, changes, _ in NODES
+        for condition in of_node(replace(GOOD, **changes)).values()
+    }
     well = [("one", of_node(GOOD))]
     for _, changes, _ in CLUSTERS:
-        found |= {each.reason for each in of_cluster(replace(CLUSTER, **changes), well)}
+        found |= {each.reason for each in of_cluster(replace(CLUSTER, **changes), well).values()}
     for _, nodes, _ in WORKERS:
         its = [("x", of_node(replace(GOOD, **each))) for each in nodes]
-        found |= {each.reason for each in of_cluster(CLUSTER, its)}
+        found |= {each.reason for each in of_cluster(CLUSTER, its).values()}
     assert found == {reason.value for reason in Reason}
 
 

@@ -10,7 +10,7 @@ import typer
 from contract.runtime.settings import PREFIX, Settings, default_text
 from contract.verdicts import Stage
 from controller.api.answers.audit import AuditAnswer
-from controller.api.questions import Question
+from controller.api.audit_parameters import AuditFilters
 from controller.cli.commands import app
 from controller.process.settings import ControllerSettings, LocalSettings
 from worker.scan import parser as scan_parser
@@ -85,7 +85,7 @@ def test_every_field_and_stage_of_an_audit_row_is_documented() -> None:
 
 
 def test_every_filter_of_the_audit_trail_is_documented() -> None:
-    filters = set(Question.model_fields)
+    filters = set(AuditFilters.model_fields)
     assert _table_of("Asking") == filters | {f"--{name}" for name in filters}
     options = {option for each in _audit_options() for option in each.opts}
     assert {f"--{name}" for name in filters} <= options

@@ -107,7 +107,7 @@ def test_every_combination_for_a_network(configured: Mode) -> None:
         assert alone.mode is (OBSERVE if held else ENFORCE)
         assert alone.paused is (ignored or paused)
 
-        anywhere = modes.of_network_anywhere(
+        anywhere = modes.of_target(
             row, cluster(of_cluster, paused=all_paused, tripped=all_tripped), configured
         )
         pauses = all_paused + ignored + paused
@@ -118,45 +118,45 @@ def test_every_combination_for_a_network(configured: Mode) -> None:
 
 
 @pytest.mark.parametrize(
-    ("effective", "because"),
+    ("effective", "reason"),
     [
-        (modes.of_cluster(cluster(), ENFORCE), "the controller's settings say enforce"),
-        (modes.of_cluster(cluster(), OBSERVE), "the controller's settings say observe"),
-        (modes.of_cluster(cluster(ENFORCE), OBSERVE), "set by hand for the cluster: enforce"),
-        (modes.of_cluster(cluster(paused=True), ENFORCE), "the cluster was paused by alice"),
+        (modes.of_cluster(cluster(), ENFORCE), "set in the controller's settings"),
+        (modes.of_cluster(cluster(), OBSERVE), "set in the controller's settings"),
+        (modes.of_cluster(cluster(ENFORCE), OBSERVE), "set manually on the cluster"),
+        (modes.of_cluster(cluster(paused=True), ENFORCE), "the cluster is paused by alice"),
         (
             modes.of_cluster(cluster(tripped=True), ENFORCE),
-            "the breaker of the cluster has tripped: too many (`vxctl breaker`)",
+            "the breaker of the cluster tripped: too many; see `vxctl breaker`",
         ),
         (
             modes.of_node(node(paused=True), cluster(), ENFORCE),
-            "node one was paused by bob: a new disk",
+            "node one is paused by bob: a new disk",
         ),
         (
             modes.of_node(node(OBSERVE, ignored=True), cluster(OBSERVE), ENFORCE),
             (
-                "node one has the Swarm label vxlan-operator.ignore; set by hand for node one: observe; "
-                "set by hand for the cluster: observe"
+                "Swarm label vxlan-operator.ignore on node one; set manually on node one; "
+                "set manually on the cluster"
             ),
         ),
         (
             modes.of_node(node(label=OBSERVE, tripped=True), cluster(), ENFORCE),
             (
-                "the breaker of node one has tripped: too fast (`vxctl breaker`); "
-                "the Swarm label vxlan-operator.mode of node one says observe"
+                "the breaker of node one tripped: too fast; see `vxctl breaker`; "
+                "Swarm label vxlan-operator.mode on node one"
             ),
         ),
         (
             modes.of_node(node(ENFORCE), cluster(), ENFORCE),
-            "the controller's settings say enforce; set by hand for node one: enforce",
+            "set in the controller's settings; set manually on node one",
         ),
         (
             modes.of_network(network(label=OBSERVE)),
-            "the Swarm label vxlan-operator.mode of network shop says observe",
+            "Swarm label vxlan-operator.mode on network shop",
         ),
-        (modes.of_network(network(paused=True)), "network shop was paused by carol"),
+        (modes.of_network(network(paused=True)), "network shop is paused by carol"),
         (modes.of_network(network()), ""),
     ],
 )
-def test_who_says_so(effective: modes.Effective, because: str) -> None:
-    assert effective.because == because
+def test_who_says_so(effective: modes.EffectiveMode, reason: str) -> None:
+    assert effective.reason == reason

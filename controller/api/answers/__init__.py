@@ -1,4 +1,5 @@
-"""What the API's answers look like; the field names are a promise to those who script against it.
+"""The models of the API's answers; their field names are a promise to programs that use the API.
 
-`nodes`, `cluster`, `networks`, `devices`, `runs`, `safety`, `audit` and `chain`, by subject, on one `base`.
+`nodes`, `cluster`, `networks`, `devices`, `runs`, `safety`, `audit`, `chain` and `explain`, by subject, on
+one `base`.
 """

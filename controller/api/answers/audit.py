@@ -1,14 +1,13 @@
-"""What is said of the audit trail."""
+"""Answers about the audit trail: rows, timelines and counts."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Final, get_args, get_type_hints
+from typing import TYPE_CHECKING, Final, Self, get_args, get_type_hints
 
 from pydantic import create_model
 
-from controller.api.answers.base import Answer
+from controller.api.answers.base import Answer, ListAnswer
 from controller.api.answers.runs import RunAnswer
-from controller.audit.queries.counts import Counts
 from controller.audit.queries.timeline import Timeline
 from controller.db.audit_models import AuditRow
 
@@ -17,13 +16,13 @@ _TYPES: Final = get_type_hints(AuditRow)
 if TYPE_CHECKING:
 
     class AuditAnswer(Answer):
-        """One audit row."""
+        """An audit row."""
 
 else:
     AuditAnswer = create_model(
         "AuditAnswer",
         __base__=Answer,
-        __doc__="One audit row.",
+        __doc__="An audit row.",
         **{
             column.name: get_args(_TYPES[column.name])[0]  # Of Mapped[...].
             for column in AuditRow.__table__.columns
@@ -32,17 +31,14 @@ else:
     )
 
 
-class AuditPage(Answer):
-    """Audit rows, the newest first."""
+class AuditPage(ListAnswer[AuditAnswer]):
+    """A page of audit rows, the newest first."""
 
-    items: list[AuditAnswer]
-    next: str | None
-    """Give it as `cursor` for the rows behind these; None: there are no more."""
     searched_to: datetime | None
-    """Set where a page ended before it was full, because what is asked for is so rare: rows later than
-    this are all told, `next` goes on searching."""
+    """Set if the page ended before it was full, because matching rows are rare: all matching rows later
+    than this are in the pages so far, and `next` continues the search."""
     after: int
-    """Give it as `after` for what is stored from now on."""
+    """The `after` that returns the rows stored from now on."""
 
     @classmethod
     def of(
@@ -51,23 +47,23 @@ class AuditPage(Answer):
         after: int,
         next_: str | None = None,
         searched_to: datetime | None = None,
-    ) -> "AuditPage":
-        """From the rows."""
+    ) -> Self:
+        """Build the page from rows."""
         items = [AuditAnswer.model_validate(row) for row in rows]
         return cls(items=items, next=next_, searched_to=searched_to, after=after)
 
 
 class TimelineAnswer(Answer):
-    """All that is recorded of one run, or of something that happened without one."""
+    """All rows of a run, or the row of something that happened without a run."""
 
     run: RunAnswer | None
-    """None: there was none, or the run history no longer has it."""
+    """None: there was no run, or the run history no longer has it."""
     rows: list[AuditAnswer]
     """In the order in which they were stored."""
 
     @classmethod
-    def of(cls, timeline: Timeline) -> "TimelineAnswer":
-        """From what was found."""
+    def of(cls, timeline: Timeline) -> Self:
+        """Build the answer from a timeline."""
         run = None
         if timeline.run is not None and timeline.node is not None:
             run = RunAnswer.of(timeline.run, timeline.node)
@@ -75,16 +71,16 @@ class TimelineAnswer(Answer):
 
 
 class CountAnswer(Answer):
-    """How many devices were removed on a node, or of a network."""
+    """The number of devices removed on a node, or of a network."""
 
     id: str | None
-    """None: of no network that was known."""
+    """None: the network is unknown."""
     name: str | None
     removals: int
 
 
 class DayAnswer(Answer):
-    """How many devices were removed in a day."""
+    """The number of devices removed in a day."""
 
     day: date
     """In UTC."""
@@ -95,18 +91,13 @@ class AuditStats(Answer):
     """Removals by node, network and day."""
 
     since: datetime
-    """Later than asked for where there were more than can be counted at once."""
+    """Later than requested if there were more removals than are counted at once."""
     until: datetime
     whole: bool
-    """Whether all were counted that were asked for."""
+    """Whether all removals of the requested period were counted."""
     removals: int
     nodes: list[CountAnswer]
-    """The hundred with the most, the most first; networks likewise."""
+    """The hundred nodes with the most removals, in descending order; networks likewise."""
     networks: list[CountAnswer]
     days: list[DayAnswer]
-    """The newest first; a day without removals is left out."""
-
-    @classmethod
-    def of(cls, counts: Counts) -> "AuditStats":
-        """From what was counted."""
-        return cls.model_validate(counts)
+    """The newest first, without days that had no removals."""

@@ -1,20 +1,31 @@
-"""What all answers have in common."""
+"""The base of all answers, and the answer of every list."""
 
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from controller.db.models import Network, Node
+from controller.db.types import Base
+
+Item = TypeVar("Item")
 
 
 class Answer(BaseModel):
-    """From anything that has the fields as attributes."""
+    """An answer, built from any object with the fields as attributes."""
 
     model_config = ConfigDict(from_attributes=True)
 
+    @classmethod
+    def from_row(cls, row: Base, **others: Any) -> Self:
+        """Build an answer from a row's columns and from other fields."""
+        columns = {
+            name: getattr(row, name) for name in cls.model_fields if name in row.__table__.columns
+        }
+        return cls(**columns | others)
 
-def columns(answer: type[Answer], row: Node | Network) -> dict[str, Any]:
-    """What an answer has from the row itself."""
-    return {
-        name: getattr(row, name) for name in answer.model_fields if name in row.__table__.columns
-    }
+
+class ListAnswer(Answer, Generic[Item]):
+    """A page of a list."""
+
+    items: list[Item]
+    next: str | None
+    """The `cursor` of the next page; None: this is the last one."""

@@ -1,4 +1,6 @@
-"""What is said of the audit trail as a chain."""
+"""Answers about the hash chain of the audit trail."""
+
+from typing import Self
 
 from controller.api.answers.base import Answer
 from controller.audit.chain import Fault
@@ -6,7 +8,7 @@ from controller.audit.verify import Progress
 
 
 class FindingAnswer(Answer):
-    """What is wrong with the hash chain."""
+    """A fault of the hash chain."""
 
     fault: Fault
     position: int
@@ -15,7 +17,7 @@ class FindingAnswer(Answer):
 
 
 class VerifyAnswer(Answer):
-    """How far a check of the hash chain has come; places are `POSITION:HASH`."""
+    """The progress of a verification; positions are `POSITION:HASH`."""
 
     began: str
     reached: str
@@ -25,15 +27,14 @@ class VerifyAnswer(Answer):
     finding: FindingAnswer | None
 
     @classmethod
-    def of(cls, progress: Progress) -> "VerifyAnswer":
-        """From the step."""
+    def of(cls, progress: Progress) -> Self:
+        """Build the answer from a step's progress."""
+        finding = progress.finding
         return cls(
             began=str(progress.began),
             reached=str(progress.mark),
             checked=progress.checked,
             head=str(progress.head),
             done=progress.done,
-            finding=None
-            if progress.finding is None
-            else FindingAnswer.model_validate(progress.finding),
+            finding=None if finding is None else FindingAnswer.model_validate(finding),
         )

@@ -1,14 +1,15 @@
-"""What is said of the cluster, and of everything at a glance."""
+"""Answers about the cluster, and about the status of everything."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from contract.verdicts import Mode
 from controller.api.answers.base import Answer
-from controller.api.answers.nodes import ConditionAnswer, NodeAnswer
+from controller.api.answers.nodes import Conditions, NodeAnswer
 
 
 class ClusterAnswer(Answer):
-    """The Swarm, and how fresh what is known of it is."""
+    """The Swarm, and the age of its reading."""
 
     swarm_id: str
     data_path_port: int
@@ -19,27 +20,27 @@ class ClusterAnswer(Answer):
     sync_seconds: float | None
     sync_share: float | None
     mode: Mode | None
-    """Set by a person, over the settings; null: as the settings say."""
+    """Set by a person, instead of the settings' mode; null: not set."""
     paused_at: datetime | None
     paused_by: str | None
     paused_reason: str | None
     breaker_tripped_at: datetime | None
     breaker_reason: str | None
-    conditions: list[ConditionAnswer]
+    conditions: Conditions
 
 
 class StatusAnswer(Answer):
-    """Everything at a glance."""
+    """The status of everything."""
 
     version: str
     mode: str
-    """As the settings say."""
+    """Of the controller's settings."""
     leader: str | None
-    """The controller that leads, HOST:PID:random; None: nobody does at the moment."""
+    """The controller that leads, HOST:PID:random; null: none at the moment."""
     leading: bool
-    """Whether it is the one that answers."""
+    """Whether the answering controller leads."""
     cluster: ClusterAnswer | None
-    readiness: dict[str, dict[str, int]]
-    """How many nodes have which status of `Ready`, and for which reason."""
+    readiness: Mapping[str, Mapping[str, int]]
+    """The number of nodes by status and reason of `Ready`."""
     nodes: list[NodeAnswer]
     """Some of the nodes, those that are not ready first."""

@@ -1,6 +1,7 @@
-"""What is said of devices."""
+"""The answer about a device."""
 
 from datetime import datetime
+from typing import Self
 
 from contract.verdicts import Proof, Urgency, Verdict
 from controller.api.answers.base import Answer
@@ -24,12 +25,11 @@ class DeviceAnswer(Answer):
     evidence: str
     proof: Proof | None
     netns_file: str | None
-    """The file of the namespace that it is in, where the worker can see one."""
+    """The file of its netns, if the worker can see one."""
     first_seen_at: datetime
     judged_at: datetime
 
     @classmethod
-    def of(cls, device: Device, node: Node) -> "DeviceAnswer":
-        """From the rows."""
-        columns = {name: getattr(device, name) for name in cls.model_fields if name != "node_name"}
-        return cls(**columns, node_name=node.hostname)
+    def of(cls, device: Device, node: Node) -> Self:
+        """Build the answer from the rows."""
+        return cls.from_row(device, node_name=node.hostname)

@@ -1,18 +1,13 @@
-"""What is said of networks."""
+"""Answers about networks."""
 
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Self
 
 from contract.verdicts import Mode
-from controller.api.answers.base import Answer, columns
+from controller.api.answers.base import Answer
 from controller.api.answers.devices import DeviceAnswer
-from controller.db.models import (
-    Attachment,
-    Device,
-    Network,
-    Node,
-)
+from controller.db.models import Attachment, Device, Network, Node
 
 
 class NetworkAnswer(Answer):
@@ -30,16 +25,16 @@ class NetworkAnswer(Answer):
     paused_by: str | None
     paused_reason: str | None
     nodes: int
-    """How many nodes should carry it."""
+    """The number of nodes that should have it."""
 
     @classmethod
     def of(cls, network: Network, nodes: int) -> Self:
-        """From the row."""
-        return cls(**columns(cls, network), vnis=[row.vni for row in network.vnis], nodes=nodes)
+        """Build the answer from the row."""
+        return cls.from_row(network, vnis=[row.vni for row in network.vnis], nodes=nodes)
 
 
 class CarrierAnswer(Answer):
-    """A node that should carry a network."""
+    """A node that should have a network."""
 
     node_id: str
     node_name: str
@@ -48,12 +43,12 @@ class CarrierAnswer(Answer):
 
 
 class NetworkDetailAnswer(NetworkAnswer):
-    """A network, with who should carry it and what was seen of it."""
+    """A network with its nodes and devices."""
 
     carriers: list[CarrierAnswer]
     """At most a thousand."""
     seen: list[DeviceAnswer]
-    """Devices with a VNI of it, at most a thousand."""
+    """Devices with a VNI of the network, at most a thousand."""
 
     @classmethod
     def with_details(
@@ -62,17 +57,12 @@ class NetworkDetailAnswer(NetworkAnswer):
         carriers: Iterable[tuple[Attachment, Node]],
         seen: Iterable[tuple[Device, Node]],
     ) -> Self:
-        """From what a list says of it, and the rows beside it."""
+        """Build the answer from a list's answer and further rows."""
         return cls(
             **dict(answer),
             carriers=[
-                CarrierAnswer(
-                    node_id=node.id,
-                    node_name=node.hostname,
-                    reasons=attachment.reasons,
-                    running=attachment.running,
-                )
+                CarrierAnswer.from_row(attachment, node_name=node.hostname)
                 for attachment, node in carriers
             ],
-            seen=[DeviceAnswer.of(*each) for each in seen],
+            seen=[DeviceAnswer.of(*row) for row in seen],
         )

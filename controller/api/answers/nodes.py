@@ -1,25 +1,22 @@
-"""What is said of nodes, and of the conditions of anything."""
+"""Answers about nodes, and about conditions."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 from uuid import UUID
 
+from pydantic import BeforeValidator
+
 from contract.verdicts import Mode
-from controller.api.answers.base import Answer, columns
+from controller.api.answers.base import Answer
 from controller.api.answers.devices import DeviceAnswer
-from controller.conditions.model import Status
-from controller.db.models import (
-    Attachment,
-    Device,
-    Network,
-    Node,
-)
+from controller.conditions.model import Status, listed
+from controller.db.models import Attachment, Device, Network, Node
 from controller.db.states import RunState
 
 
 class ConditionAnswer(Answer):
-    """One condition; docs/conditions.md says what each means."""
+    """A condition; docs/conditions.md explains all."""
 
     type: str
     status: Status
@@ -29,8 +26,15 @@ class ConditionAnswer(Answer):
     """When the status last changed."""
 
 
+Conditions = Annotated[
+    list[ConditionAnswer],
+    BeforeValidator(lambda found: listed(found) if isinstance(found, dict) else found),
+]
+"""A list in the order of the types; made from conditions as a row stores them."""
+
+
 class LastRunAnswer(Answer):
-    """How the last run of a node ended."""
+    """The last closed run of a node."""
 
     id: UUID
     state: RunState
@@ -70,13 +74,13 @@ class NodeAnswer(Answer):
     paused_reason: str | None
     breaker_tripped_at: datetime | None
     breaker_reason: str | None
-    conditions: list[ConditionAnswer]
+    conditions: Conditions
     devices: dict[str, int]
-    """How many of its devices have which verdict."""
+    """The number of its devices by verdict."""
 
     @classmethod
     def of(cls, node: Node, devices: dict[str, int], errors: Mapping[UUID, str | None]) -> Self:
-        """From the row, its devices' verdicts, and the errors of last runs."""
+        """Build the answer from the row, its device counts, and the errors of last runs."""
         last = None
         if node.last_run_id and node.last_run_state and node.last_run_at:
             last = LastRunAnswer(
@@ -85,8 +89,8 @@ class NodeAnswer(Answer):
                 at=node.last_run_at,
                 error=errors.get(node.last_run_id),
             )
-        return cls(
-            **columns(cls, node),
+        return cls.from_row(
+            node,
             last_run=last,
             failures=node.due.failures,
             running=node.due.run_id,
@@ -97,21 +101,21 @@ class NodeAnswer(Answer):
 
 
 class AttachmentAnswer(Answer):
-    """A network that a node should carry."""
+    """A network that a node should have."""
 
     network_id: str
     network_name: str
     reasons: list[str]
     running: bool
-    """Whether a task of it runs there, as the Swarm knows."""
+    """Whether the Swarm reports a running task of it there."""
 
 
 class NodeDetailAnswer(NodeAnswer):
-    """A node, with what it should carry and what was seen there."""
+    """A node with its networks and devices."""
 
     attachments: list[AttachmentAnswer]
     seen: list[DeviceAnswer]
-    """Its devices, at most a thousand."""
+    """The devices of its last report, at most a thousand."""
 
     @classmethod
     def with_details(
@@ -120,17 +124,12 @@ class NodeDetailAnswer(NodeAnswer):
         attachments: Iterable[tuple[Attachment, Network]],
         seen: Iterable[tuple[Device, Node]],
     ) -> Self:
-        """From what a list says of it, and the rows beside it."""
+        """Build the answer from a list's answer and further rows."""
         return cls(
             **dict(answer),
             attachments=[
-                AttachmentAnswer(
-                    network_id=network.id,
-                    network_name=network.name,
-                    reasons=attachment.reasons,
-                    running=attachment.running,
-                )
+                AttachmentAnswer.from_row(attachment, network_name=network.name)
                 for attachment, network in attachments
             ],
-            seen=[DeviceAnswer.of(*each) for each in seen],
+            seen=[DeviceAnswer.of(*row) for row in seen],
         )

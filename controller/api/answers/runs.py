@@ -1,6 +1,7 @@
-"""What is said of runs, and of requests for them."""
+"""Answers about runs and requeues."""
 
 from datetime import datetime
+from typing import Self
 from uuid import UUID
 
 from controller.api.answers.base import Answer
@@ -9,7 +10,7 @@ from controller.db.states import RunState
 
 
 class RunAnswer(Answer):
-    """One reconcile of one node."""
+    """A run: one reconcile of a node."""
 
     id: UUID
     node_id: str
@@ -17,7 +18,7 @@ class RunAnswer(Answer):
     state: RunState
     reasons: list[str]
     actor: str
-    """On whose word."""
+    """The person or program that requested it, or `controller`."""
     generation: int
     requested_at: datetime
     deadline: datetime
@@ -30,25 +31,24 @@ class RunAnswer(Answer):
     error: str | None
 
     @classmethod
-    def of(cls, run: Run, node: Node) -> "RunAnswer":
-        """From the rows."""
-        columns = {name: getattr(run, name) for name in cls.model_fields if name != "node_name"}
-        return cls(**columns, node_name=node.hostname)
+    def of(cls, run: Run, node: Node) -> Self:
+        """Build the answer from the rows."""
+        return cls.from_row(run, node_name=node.hostname)
 
 
 class RequeueAnswer(Answer):
-    """A person's request for a run of a node, and what became of it."""
+    """A requeue: a person's request for a run of a node, and the run that answers it."""
 
     token: str
-    """What `GET /api/v1/requeues/{token}` follows it by."""
+    """`GET /api/v1/requeues/{token}` follows the request."""
     node_id: str
     node_name: str
     node_state: str
-    """What the Swarm says: a node that is down is run when it is up again."""
+    """In the Swarm; a node that is down gets its run when it is up again."""
     actor: str
     reason: str | None
     requested_at: datetime
     waits_for_run: UUID | None
-    """The run that is under way, after which the node is run again; None: nothing is in the way."""
+    """A run under way that must end first; null: none."""
     run: RunAnswer | None
-    """The run that answers the request; None: it has not begun."""
+    """The run that answers the request; null: it has not started."""

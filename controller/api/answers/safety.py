@@ -1,4 +1,4 @@
-"""What is said of decisions and of the breaker."""
+"""Answers about decisions (pause, mode) and the breaker."""
 
 from datetime import datetime
 from typing import Self
@@ -6,42 +6,41 @@ from typing import Self
 from contract.verdicts import Mode
 from controller.api.answers.base import Answer
 from controller.db.models import Cluster, Network, Node
-from controller.safety.breaker import BreakerLimits, State
+from controller.safety.breaker import BreakerLimits, BreakerState
 from controller.safety.decisions import describe
-from controller.safety.modes import Effective
+from controller.safety.modes import EffectiveMode
 
 
 class DecisionAnswer(Answer):
-    """What holds for a node, a network or the cluster after somebody decided."""
+    """A node, network or the cluster after a decision."""
 
     id: str
     name: str
-    """With its kind, as people say it: `node one`."""
+    """With its kind: `node one`."""
     changed: bool
-    """False: it was so before; nothing was changed or recorded."""
+    """False: it was so before, and nothing was changed or recorded."""
     paused_at: datetime | None
     paused_by: str | None
     paused_reason: str | None
     mode: Mode | None
-    """Set by hand; null: as the others say."""
+    """Set by a person; null: not set."""
     effective_mode: Mode
-    """All considered; of a network, on a node that says nothing itself."""
+    """The strictest of all modes; of a network: on a node that has none of its own."""
     paused: bool
-    """Paused, it itself or the cluster, or ignored by a Swarm label."""
+    """Whether it or the cluster is paused, or a Swarm label excludes it."""
     reasons: list[str]
-    """Who says so."""
+    """Where the effective mode comes from."""
 
     @classmethod
-    def of(cls, target: Cluster | Node | Network, effective: Effective, *, changed: bool) -> Self:
-        """From the row, and what holds for it."""
-        return cls(
+    def of(
+        cls, target: Cluster | Node | Network, effective: EffectiveMode, *, changed: bool
+    ) -> Self:
+        """Build the answer from the row and its effective mode."""
+        return cls.from_row(
+            target,
             id=target.swarm_id if isinstance(target, Cluster) else target.id,
             name=describe(target),
             changed=changed,
-            paused_at=target.paused_at,
-            paused_by=target.paused_by,
-            paused_reason=target.paused_reason,
-            mode=target.mode,
             effective_mode=effective.mode,
             paused=effective.paused,
             reasons=list(effective.reasons),
@@ -49,36 +48,36 @@ class DecisionAnswer(Answer):
 
 
 class BreakerNodeAnswer(Answer):
-    """A node that removed something lately, or whose breaker has tripped."""
+    """A node with removals in the window, or with a tripped breaker."""
 
     id: str
     hostname: str
     removals: int
-    """In the window, and since the last reset."""
+    """In the window and since the last reset."""
     tripped_at: datetime | None
     reason: str | None
 
 
 class BreakerAnswer(Answer):
-    """The breaker: what counts against which limit, and what has tripped."""
+    """The removals that count, the limits, and the breakers that have tripped."""
 
     window_seconds: float
     node_removals: int
-    """So many removals of one node are allowed in the window."""
+    """The removals in the window at which a node's breaker trips."""
     nodes_removing: int
-    """How many nodes removed something in the window."""
+    """The number of nodes with removals in the window."""
     nodes_allowed: int
-    """How many may."""
+    """The number of such nodes above which the cluster's breaker trips."""
     tripped_at: datetime | None
-    """Of the cluster: then nothing is removed anywhere."""
+    """Of the cluster's breaker: then nothing is removed on any node."""
     reason: str | None
     reset_at: datetime | None
     nodes: list[BreakerNodeAnswer]
-    """The most removals first; at most a thousand."""
+    """Those with the most removals first; at most a thousand."""
 
     @classmethod
-    def of(cls, cluster: Cluster | None, state: State, limits: BreakerLimits) -> Self:
-        """From the rows."""
+    def of(cls, cluster: Cluster | None, state: BreakerState, limits: BreakerLimits) -> Self:
+        """Build the answer from the rows."""
         return cls(
             window_seconds=limits.window.total_seconds(),
             node_removals=limits.node_removals,
@@ -88,9 +87,8 @@ class BreakerAnswer(Answer):
             reason=None if cluster is None else cluster.breaker_reason,
             reset_at=None if cluster is None else cluster.breaker_reset_at,
             nodes=[
-                BreakerNodeAnswer(
-                    id=node.id,
-                    hostname=node.hostname,
+                BreakerNodeAnswer.from_row(
+                    node,
                     removals=removals,
                     tripped_at=node.breaker_tripped_at,
                     reason=node.breaker_reason,
@@ -101,9 +99,9 @@ class BreakerAnswer(Answer):
 
 
 class BreakerResetAnswer(Answer):
-    """What a reset did."""
+    """The effect of a reset."""
 
     reset: list[str]
-    """What had tripped, and has been reset; empty: nothing had."""
+    """The names of the breakers that had tripped and are reset."""
     breaker: BreakerAnswer
-    """As it is now."""
+    """The breaker after the reset."""

@@ -8,13 +8,13 @@ from controller.views import metrics
 
 
 def routes(context: Context) -> APIRouter:
-    """Build it."""
+    """Return the router."""
     router = APIRouter()
     registry = metrics.registry(context.database, context.leading)
 
     @router.get("/metrics", response_class=Response)
     def scrape() -> Response:
-        """All metrics, in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -1,9 +1,8 @@
-"""The parameters of questions to the audit trail; one that is not here is refused, not ignored."""
+"""Parameters of the audit trail's routes: filters, periods and pages."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated
 
-from fastapi import Request
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -16,11 +15,9 @@ from pydantic import (
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage, Urgency, Verdict
-from controller.api.parameters import ParameterError
+from controller.api.parameters import Limit, Listing
 from controller.audit.queries import pages, resolve, timeline
 from controller.timespec import parse_time
-
-_REPEATABLE: Final = {"stage"}
 
 
 def _printable(text: str) -> str:
@@ -36,21 +33,17 @@ def _device(text: str) -> str:
     return text
 
 
-def _parse_time(text: object) -> datetime:
-    return parse_time(str(text), datetime.now(UTC))
-
-
 Name = Annotated[str, Field(min_length=1, max_length=255)]
-Text = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
+Text = Annotated[Name, AfterValidator(_printable)]
 TimeSpec = Annotated[
     datetime,
-    BeforeValidator(_parse_time),
-    Field(description="ISO 8601 with a zone, a day, or how long ago: 90s, 15m, 2h, 7d, 4w"),
+    BeforeValidator(lambda text: parse_time(str(text), datetime.now(UTC))),
+    Field(description="ISO 8601 with a zone, a day, or a time ago: 90s, 15m, 2h, 7d, 4w"),
 ]
 
 
-class Between(BaseModel):
-    """A span of time."""
+class Period(BaseModel):
+    """A period of time: from `since`, and before `until`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -59,23 +52,21 @@ class Between(BaseModel):
 
     @field_validator("until")
     @classmethod
-    def _after_since(cls, until: datetime | None, info: ValidationInfo) -> datetime | None:
+    def _is_after_since(cls, until: datetime | None, info: ValidationInfo) -> datetime | None:
         since = info.data.get("since")
         if until is not None and since is not None and until <= since:
             raise ValueError(f"must be later than since, which is {since.isoformat()}")
         return until
 
 
-class Question(Between):
-    """Which rows; what is left out does not matter."""
+class AuditFilters(Period):
+    """Filters of audit rows; None: any."""
 
     node: Annotated[Name | None, Field(description="id, unique id prefix or hostname")] = None
     network: Annotated[Name | None, Field(description="id, unique id prefix or name")] = None
     vni: Annotated[int | None, Field(ge=0, lt=2**24)] = None
     device: Annotated[
-        Text | None,
-        Field(description="NAME or NAME#IFINDEX"),
-        AfterValidator(lambda text: None if text is None else _device(text)),
+        Annotated[Text, AfterValidator(_device)] | None, Field(description="NAME or NAME#IFINDEX")
     ] = None
     stage: Annotated[list[Stage], Field(max_length=len(Stage), description="may be repeated")] = []
     verdict: Verdict | None = None
@@ -84,10 +75,10 @@ class Question(Between):
     run: Annotated[Text | None, Field(description="id or unique id prefix")] = None
 
     def filters(self, session: Session) -> pages.Filters:
-        """The same with ids for names.
+        """Return the filters with ids instead of names.
 
         Raises:
-            LookupError: a name means nothing, or several things.
+            LookupError: a name is unknown or ambiguous.
         """
         name, mark, number = (self.device or "").rpartition("#")
         return pages.Filters(
@@ -106,44 +97,22 @@ class Question(Between):
         )
 
 
-class Listing(Question):
-    """A page of rows."""
+class AuditListing(AuditFilters, Listing):
+    """The parameters of the list of audit rows."""
 
-    cursor: Annotated[
-        str | None, Field(max_length=300, description="`next` of the page before")
-    ] = None
+    limit: Limit = 100
     after: Annotated[
         int | None,
         Field(
             ge=0,
             lt=2**63,
-            description="rows stored after the one with this id, in that order: for following",
+            description="to follow: rows stored after the row with this id, in that order",
         ),
     ] = None
-    limit: Annotated[int, Field(ge=1, le=1000, description="how many rows at most")] = 100
 
     @field_validator("after")
     @classmethod
-    def _alone(cls, after: int | None, info: ValidationInfo) -> int | None:
+    def _is_without_cursor(cls, after: int | None, info: ValidationInfo) -> int | None:
         if after is not None and info.data.get("cursor") is not None:
-            raise ValueError("has no meaning together with cursor")
+            raise ValueError("cannot be combined with cursor")
         return after
-
-
-def once(request: Request) -> None:
-    """Refuse a parameter that is given twice where only one of the two could count.
-
-    Raises:
-        ParameterError: there is such a one.
-    """
-    given = [name for name, _ in request.query_params.multi_items()]
-    for name in given:
-        if given.count(name) > 1 and name not in _REPEATABLE:
-            raise ParameterError(name, "is given more than once")
-
-
-def asked(request: Request) -> list[tuple[str, str]]:
-    """What was asked, by which a cursor knows its question."""
-    return [
-        pair for pair in request.query_params.multi_items() if pair[0] not in ("cursor", "limit")
-    ]

@@ -1,0 +1,88 @@
+"""Routes that show the audit trail: rows, timelines of runs, counts of removals."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, NamedTuple
+
+from fastapi import APIRouter, Path, Query, Request
+
+from controller.api.answers.audit import AuditAnswer, AuditPage, AuditStats, TimelineAnswer
+from controller.api.audit_parameters import AuditListing, Period
+from controller.api.context import Context
+from controller.api.cursor import Cursors, question
+from controller.audit.queries import counts, pages, timeline
+from controller.audit.queries.pages import RowKey
+
+_STATS_PERIOD: Final = timedelta(days=30)
+
+
+class AuditKey(NamedTuple):
+    """Where a page ended, and the period of the first page: a relative time (`2h`) does not move."""
+
+    at: datetime
+    id: int
+    since: datetime | None
+    until: datetime | None
+
+
+_CURSORS: Final = Cursors(AuditKey)
+
+
+def routes(context: Context) -> APIRouter:
+    """Return the router."""
+    router = APIRouter(prefix="/api/v1/audit")
+    database = context.database
+
+    @router.get("")
+    def audit(request: Request, listing: Annotated[AuditListing, Query()]) -> AuditPage:
+        """List audit rows, the newest first; with `after` the rows stored since, in that order."""
+        key = _CURSORS.after(request, listing)
+        with database.read() as session:
+            if listing.after is not None:
+                filters = listing.filters(session)
+                rows, after = pages.arrivals(session, filters, listing.after, listing.limit)
+                return AuditPage.of(rows, after)
+            if key is not None:
+                listing.since, listing.until = key.since, key.until
+            # Read first: rows stored from now on are left to those who follow.
+            newest = pages.newest(session)
+            page = pages.page(
+                session,
+                listing.filters(session),
+                None if key is None else RowKey(key.at, key.id),
+                listing.limit,
+            )
+            if page.next is None:
+                return AuditPage.of(page.rows, newest)
+            following = AuditKey(*page.next, listing.since, listing.until)
+            return AuditPage.of(
+                page.rows,
+                newest,
+                _CURSORS.encode(following, question(request)),
+                page.next.at if page.short else None,
+            )
+
+    @router.get("/stats")
+    def stats(period: Annotated[Period, Query()]) -> AuditStats:
+        """Count removals by node, network and day, by default of the last 30 days."""
+        until = period.until or datetime.now(UTC)
+        with database.read() as session:
+            found = counts.counts(session, period.since or until - _STATS_PERIOD, until)
+            return AuditStats.model_validate(found)
+
+    @router.get("/{id}")
+    def row(id: Annotated[int, Path(ge=1, lt=2**63)]) -> AuditAnswer:  # noqa: A002
+        """Return an audit row."""
+        with database.read() as session:
+            return AuditAnswer.model_validate(timeline.row(session, id))
+
+    @router.get("/{id}/timeline")
+    def run_timeline(
+        id: Annotated[  # noqa: A002
+            str, Path(max_length=255, description="id of an audit row, or id or id prefix of a run")
+        ],
+    ) -> TimelineAnswer:
+        """Return all rows of a run in the order in which they were stored, or the row of no run."""
+        with database.read() as session:
+            return TimelineAnswer.of(timeline.timeline(session, id))
+
+    return router

@@ -1,0 +1,69 @@
+"""Routes that verify and export the hash chain of the audit trail."""
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response, StreamingResponse
+from pydantic import AfterValidator, Field
+
+from controller.api.answers.chain import VerifyAnswer
+from controller.api.audit_parameters import Period
+from controller.api.context import Context
+from controller.audit import verify
+from controller.audit.chain import ChainPosition
+from controller.audit.export import export
+
+_MAX_EXPECTED: Final = 10
+
+
+def _check(text: str) -> str:
+    ChainPosition.parse(text)
+    return text
+
+
+Position = Annotated[str, AfterValidator(_check)]
+
+
+class ExportPeriod(Period):
+    """The parameters of an export; `since` and `until` bound the time of storing."""
+
+    after: Annotated[Position | None, Field(description="`head` of the previous export")] = None
+
+
+def routes(context: Context) -> APIRouter:
+    """Return the router."""
+    router = APIRouter(prefix="/api/v1/audit")
+    database = context.database
+
+    @router.get("/verify")
+    def verify_step(
+        after: Annotated[
+            Position | None, Query(description="`reached` of the previous answer; none: start")
+        ] = None,
+        expect: Annotated[
+            list[Position] | None,
+            Query(max_length=_MAX_EXPECTED, description="POSITION:HASH that was kept elsewhere"),
+        ] = None,
+        rows: Annotated[
+            int, Query(ge=1, le=5 * verify.ROWS_AT_ONCE, description="approximate number of rows")
+        ] = verify.ROWS_AT_ONCE,
+    ) -> VerifyAnswer:
+        """Check a part of the hash chain; repeat with `after` = `reached` until `done`."""
+        with database.read() as session:
+            return VerifyAnswer.of(
+                verify.step(
+                    session,
+                    None if after is None else ChainPosition.parse(after),
+                    [ChainPosition.parse(position) for position in expect or ()],
+                    rows,
+                )
+            )
+
+    @router.get("/export")
+    def export_all(period: Annotated[ExportPeriod, Query()]) -> Response:
+        """Stream all rows in the order of the chain, as JSON lines; the last line has their number."""
+        start = None if period.after is None else ChainPosition.parse(period.after)
+        pieces = export(database, after=start, since=period.since, until=period.until)
+        return StreamingResponse(pieces, media_type="application/x-ndjson")
+
+    return router

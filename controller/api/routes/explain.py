@@ -1,0 +1,37 @@
+"""The route that explains an error line of Docker or Swarm."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from controller.api.answers.audit import AuditAnswer
+from controller.api.answers.devices import DeviceAnswer
+from controller.api.answers.explain import ExplanationAnswer, NamedAnswer
+from controller.api.context import Context
+from controller.views.explain import MAX_LENGTH, explain
+
+ErrorLine = Annotated[
+    str, Query(min_length=1, max_length=MAX_LENGTH, description="as Docker or Swarm wrote it")
+]
+
+
+def routes(context: Context) -> APIRouter:
+    """Return the router."""
+    router = APIRouter()
+
+    @router.get("/api/v1/explain")
+    def explanation(error: ErrorLine) -> ExplanationAnswer:
+        """Explain an error line: nodes and networks, devices, recent removals, and what to do."""
+        with context.database.read() as session:
+            found = explain(session, error, context.mode)
+            return ExplanationAnswer(
+                recognised=found.recognised,
+                meaning=found.meaning,
+                nodes=[NamedAnswer(id=node.id, name=node.hostname) for node in found.nodes],
+                networks=[NamedAnswer.model_validate(network) for network in found.networks],
+                lately=[AuditAnswer.model_validate(row) for row in found.lately],
+                now=[DeviceAnswer.of(*row) for row in found.now],
+                advice=list(found.advice),
+            )
+
+    return router

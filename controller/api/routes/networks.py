@@ -1,0 +1,51 @@
+"""Routes that show networks."""
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request
+
+from controller.api.answers.base import ListAnswer
+from controller.api.answers.networks import NetworkAnswer, NetworkDetailAnswer
+from controller.api.context import Context
+from controller.api.cursor import Cursors
+from controller.api.parameters import MAX_ROWS, Listing, NetworkName
+from controller.db import lookup
+from controller.views import queries
+from controller.views.queries import NameKey
+
+_CURSORS: Final = Cursors(NameKey)
+
+
+def routes(context: Context) -> APIRouter:
+    """Return the router."""
+    router = APIRouter(prefix="/api/v1/networks")
+    database = context.database
+
+    @router.get("")
+    def networks(
+        request: Request, listing: Annotated[Listing, Query()]
+    ) -> ListAnswer[NetworkAnswer]:
+        """List the overlay networks of the Swarm, by name."""
+        after = _CURSORS.after(request, listing)
+        with database.read() as session:
+            rows = queries.networks(session, after=after, limit=listing.limit + 1)
+            page, next_ = _CURSORS.page(
+                request, listing, rows, lambda network: NameKey(network.name, network.id)
+            )
+            counts = queries.carriers(session, page)
+            items = [NetworkAnswer.of(row, counts.get(row.id, 0)) for row in page]
+            return ListAnswer(items=items, next=next_)
+
+    @router.get("/{network}")
+    def network_detail(network: NetworkName) -> NetworkDetailAnswer:
+        """Return a network with the nodes that should have it, and its devices."""
+        with database.read() as session:
+            found = lookup.find_network(session, network)
+            nodes = queries.carriers(session, [found]).get(found.id, 0)
+            return NetworkDetailAnswer.with_details(
+                NetworkAnswer.of(found, nodes),
+                queries.attachments_of_network(session, found, MAX_ROWS),
+                queries.devices(session, network=found, limit=MAX_ROWS),
+            )
+
+    return router

@@ -1,0 +1,64 @@
+"""Routes that show nodes."""
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request
+from sqlalchemy.orm import Session
+
+from controller.api.answers.base import ListAnswer
+from controller.api.answers.nodes import NodeAnswer, NodeDetailAnswer
+from controller.api.context import Context
+from controller.api.cursor import Cursors
+from controller.api.parameters import MAX_ROWS, Listing, NodeName
+from controller.conditions.model import Status
+from controller.db import lookup
+from controller.db.models import Node
+from controller.views import queries
+from controller.views.queries import NameKey
+
+_CURSORS: Final = Cursors(NameKey)
+
+
+class NodeListing(Listing):
+    """The parameters of the list of nodes."""
+
+    ready: Status | None = None
+
+
+def routes(context: Context) -> APIRouter:
+    """Return the router."""
+    router = APIRouter(prefix="/api/v1/nodes")
+    database = context.database
+
+    @router.get("")
+    def nodes(request: Request, listing: Annotated[NodeListing, Query()]) -> ListAnswer[NodeAnswer]:
+        """List the nodes of the Swarm, by hostname."""
+        after = _CURSORS.after(request, listing)
+        with database.read() as session:
+            rows = queries.nodes(session, after=after, ready=listing.ready, limit=listing.limit + 1)
+            page, next_ = _CURSORS.page(
+                request, listing, rows, lambda node: NameKey(node.hostname, node.id)
+            )
+            return ListAnswer(items=node_answers(session, page), next=next_)
+
+    @router.get("/{node}")
+    def node_detail(node: NodeName) -> NodeDetailAnswer:
+        """Return a node with its conditions, attachments and devices."""
+        with database.read() as session:
+            found = lookup.find_node(session, node)
+            (answer,) = node_answers(session, [found])
+            return NodeDetailAnswer.with_details(
+                answer,
+                queries.attachments_of_node(session, found),
+                queries.devices(session, node=found, limit=MAX_ROWS),
+            )
+
+    return router
+
+
+def node_answers(session: Session, nodes: Sequence[Node]) -> list[NodeAnswer]:
+    """Return the answers about nodes, with their device counts and last errors."""
+    verdicts = queries.verdicts(session, nodes)
+    errors = queries.last_errors(session, nodes)
+    return [NodeAnswer.of(node, verdicts.get(node.id, {}), errors) for node in nodes]

@@ -1,0 +1,90 @@
+"""Routes that request a run of a node, and follow the request."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import uuid4
+
+from fastapi import APIRouter, Path
+from sqlalchemy.orm import Session
+
+from controller.api.answers.runs import RequeueAnswer, RunAnswer
+from controller.api.context import Context
+from controller.api.parameters import ActorAndReason, NodeName, Token
+from controller.audit.append import Entry, append
+from controller.db import lookup
+from controller.db.models import Node, Requeue, Run
+from controller.leadership.lease import LeaseLostError
+from controller.runs.dispatch import Ask
+from controller.views import queries
+from controller.workqueue import requeue
+from controller.workqueue.priorities import Priority
+
+
+class RequeueBody(ActorAndReason):
+    """Actor and reason; requests with the same token request one run."""
+
+    token: Token | None = None
+
+
+def routes(context: Context) -> APIRouter:
+    """Return the router."""
+    router = APIRouter(prefix="/api/v1")
+    database = context.database
+
+    @router.post("/nodes/{node}/requeue", status_code=202)
+    def requeue_node(node: NodeName, body: RequeueBody | None = None) -> RequeueAnswer:
+        """Request a run of a node now, regardless of its backoff."""
+        given = body or RequeueBody()
+        token = given.token or str(uuid4())
+
+        def ask(session: Session) -> Sequence[Entry]:
+            return requeue.ask(
+                session,
+                lookup.find_node(session, node),
+                token=token,
+                actor=given.actor,
+                reason=given.reason,
+                now=datetime.now(UTC),
+            )
+
+        _carry_out(context, ask)
+        with database.read() as session:
+            return _answer(session, session.get_one(Requeue, token))
+
+    @router.get("/requeues/{token}")
+    def follow(
+        token: Annotated[Token, Path(description="`token` of the request's answer")],
+    ) -> RequeueAnswer:
+        """Return a requested run, and the request."""
+        with database.read() as session:
+            return _answer(session, queries.requeue(session, token))
+
+    return router
+
+
+def _carry_out(context: Context, ask: Ask) -> None:
+    """Request the run and send it at once if this process leads; otherwise the leader finds it."""
+    if context.at_once is not None and context.leading():
+        # If another controller leads by now, it is notified below; the token makes this one request.
+        with suppress(LeaseLostError):
+            context.at_once(ask)
+            return
+    with context.database.write() as session:
+        entries = ask(session)
+        append(session, entries, datetime.now(UTC))
+    if entries:
+        context.notify(Priority.MANUAL)
+
+
+def _answer(session: Session, request: Requeue) -> RequeueAnswer:
+    node = session.get_one(Node, request.node_id)
+    run = None if request.run_id is None else session.get(Run, request.run_id)
+    return RequeueAnswer.from_row(
+        request,
+        node_name=node.hostname,
+        node_state=node.state,
+        waits_for_run=node.due.run_id if request.run_id is None else None,
+        run=None if run is None else RunAnswer.of(run, node),
+    )

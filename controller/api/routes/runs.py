@@ -1,0 +1,50 @@
+"""The route that lists runs."""
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request
+
+from controller.api.answers.base import ListAnswer
+from controller.api.answers.runs import RunAnswer
+from controller.api.context import Context
+from controller.api.cursor import Cursors
+from controller.api.parameters import Limit, Listing, NodeFilter
+from controller.db import lookup
+from controller.db.states import RunState
+from controller.views import queries
+from controller.views.queries import RunKey
+
+_CURSORS: Final = Cursors(RunKey)
+
+
+class RunListing(Listing):
+    """The parameters of the list of runs."""
+
+    node: NodeFilter = None
+    state: RunState | None = None
+    limit: Limit = 100
+
+
+def routes(context: Context) -> APIRouter:
+    """Return the router."""
+    router = APIRouter()
+    database = context.database
+
+    @router.get("/api/v1/runs")
+    def runs(request: Request, listing: Annotated[RunListing, Query()]) -> ListAnswer[RunAnswer]:
+        """List the runs, the newest first."""
+        before = _CURSORS.after(request, listing)
+        with database.read() as session:
+            rows = queries.runs(
+                session,
+                node=lookup.maybe_node(session, listing.node),
+                state=listing.state,
+                before=before,
+                limit=listing.limit + 1,
+            )
+            page, next_ = _CURSORS.page(
+                request, listing, rows, lambda row: RunKey(row[0].requested_at, row[0].id)
+            )
+            return ListAnswer(items=[RunAnswer.of(*row) for row in page], next=next_)
+
+    return router

@@ -1,0 +1,125 @@
+"""Routes that hold the operator back: pause, mode, and breaker."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, Body, Query
+from sqlalchemy.orm import Session
+
+from contract.verdicts import Mode
+from controller.api.answers.safety import BreakerAnswer, BreakerResetAnswer, DecisionAnswer
+from controller.api.context import Context
+from controller.api.parameters import ActorAndReason, NetworkName, NodeFilter, NodeName
+from controller.db import lookup
+from controller.safety import breaker, decisions, modes
+from controller.safety.decisions import Decision, Target
+from controller.views import queries
+
+
+class ModeBody(ActorAndReason):
+    """Mode, actor and reason; `default` removes the mode that was set."""
+
+    mode: Literal["observe", "enforce", "default"]
+
+
+DecisionBody = Annotated[ActorAndReason, Body()]
+_NO_REASON: Final = ActorAndReason()
+
+Find = Callable[[Session], Target]
+Act = Callable[[Session, Target, Decision], bool]
+
+
+def routes(context: Context) -> APIRouter:
+    """Return the router."""
+    router = APIRouter(prefix="/api/v1")
+    database = context.database
+
+    def decide(find: Find, body: ActorAndReason, act: Act) -> DecisionAnswer:
+        with database.write() as session:
+            target = find(session)
+            changed = act(session, target, _decision(body))
+            cluster = queries.known_cluster(session)
+            effective = modes.of_target(target, cluster, context.mode)
+            answer = DecisionAnswer.of(target, effective, changed=changed)
+        context.notify()
+        return answer
+
+    @router.post("/nodes/{node}/pause")
+    def pause_node(node: NodeName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
+        """Start no more runs of a node."""
+        return decide(partial(lookup.find_node, given=node), body, decisions.pause)
+
+    @router.post("/nodes/{node}/resume")
+    def resume_node(node: NodeName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
+        """End a node's pause, and run it at once."""
+        return decide(partial(lookup.find_node, given=node), body, decisions.resume)
+
+    @router.post("/nodes/{node}/mode")
+    def set_node_mode(node: NodeName, body: ModeBody) -> DecisionAnswer:
+        """Set the mode of a node."""
+        return decide(partial(lookup.find_node, given=node), body, _set_mode(body))
+
+    @router.post("/networks/{network}/pause")
+    def pause_network(network: NetworkName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
+        """Remove no more devices of a network."""
+        return decide(partial(lookup.find_network, given=network), body, decisions.pause)
+
+    @router.post("/networks/{network}/resume")
+    def resume_network(network: NetworkName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
+        """End a network's pause, and run the nodes with devices of the network at once."""
+        return decide(partial(lookup.find_network, given=network), body, decisions.resume)
+
+    @router.post("/networks/{network}/mode")
+    def set_network_mode(network: NetworkName, body: ModeBody) -> DecisionAnswer:
+        """Set the mode of a network's devices."""
+        return decide(partial(lookup.find_network, given=network), body, _set_mode(body))
+
+    @router.post("/cluster/pause")
+    def pause_cluster(body: DecisionBody = _NO_REASON) -> DecisionAnswer:
+        """Start no more runs of any node."""
+        return decide(queries.known_cluster, body, decisions.pause)
+
+    @router.post("/cluster/resume")
+    def resume_cluster(body: DecisionBody = _NO_REASON) -> DecisionAnswer:
+        """End the cluster's pause, and run every node."""
+        return decide(queries.known_cluster, body, decisions.resume)
+
+    @router.post("/cluster/mode")
+    def set_cluster_mode(body: ModeBody) -> DecisionAnswer:
+        """Set the mode of the cluster, instead of the mode in the controller's settings."""
+        return decide(queries.known_cluster, body, _set_mode(body))
+
+    @router.get("/breaker")
+    def show_breaker() -> BreakerAnswer:
+        """Return the removals that count, the limits, and the breakers that have tripped."""
+        with database.read() as session:
+            return _breaker(session, context)
+
+    @router.post("/breaker/reset")
+    def reset_breaker(
+        node: Annotated[NodeFilter, Query()] = None, body: DecisionBody = _NO_REASON
+    ) -> BreakerResetAnswer:
+        """Reset the breaker of a node, or without a node all breakers; past removals no longer count."""
+        with database.write() as session:
+            names = breaker.reset(session, lookup.maybe_node(session, node), _decision(body))
+            answer = BreakerResetAnswer(reset=names, breaker=_breaker(session, context))
+        context.notify()
+        return answer
+
+    return router
+
+
+def _decision(body: ActorAndReason) -> Decision:
+    return Decision(body.actor, body.reason, datetime.now(UTC))
+
+
+def _set_mode(body: ModeBody) -> Act:
+    mode = None if body.mode == "default" else Mode(body.mode)
+    return partial(decisions.set_mode, mode=mode)
+
+
+def _breaker(session: Session, context: Context) -> BreakerAnswer:
+    state = breaker.state(session, context.breaker, datetime.now(UTC))
+    return BreakerAnswer.of(queries.cluster(session), state, context.breaker)

@@ -1,0 +1,62 @@
+"""Routes for probes, and for the status of the cluster and its nodes."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+
+from contract import VERSION
+from controller.api import problems
+from controller.api.answers.cluster import ClusterAnswer, StatusAnswer
+from controller.api.context import Context
+from controller.api.parameters import Limit
+from controller.api.routes.nodes import node_answers
+from controller.conditions.cluster import desired_state
+from controller.conditions.facts import cluster_facts
+from controller.conditions.model import Status
+from controller.views import queries
+
+
+def routes(context: Context) -> APIRouter:
+    """Return the router."""
+    router = APIRouter()
+    database = context.database
+
+    @router.get("/healthz")
+    def healthz() -> dict[str, str]:
+        """Answer as long as this process runs."""
+        return {"status": "ok"}
+
+    @router.get("/readyz")
+    def readyz() -> JSONResponse:
+        """Answer 200 if the database answers and the Swarm can be read, otherwise 503."""
+        with database.read() as session:
+            cluster = queries.cluster(session)
+        hint = "look at the controller's log"
+        if cluster is None:
+            return problems.problem(503, "Not ready", "the Swarm has not been read yet", hint)
+        # Derived here: the stored condition may be a second old.
+        known = desired_state(
+            cluster_facts(cluster, context.mode, datetime.now(UTC), context.stale_after)
+        )
+        if known.status != Status.TRUE:
+            return problems.problem(503, "Not ready", f"{known.reason}: {known.message}", hint)
+        return JSONResponse({"status": "ok"})
+
+    @router.get("/api/v1/status")
+    def status(limit: Annotated[Limit, Query()] = 100) -> StatusAnswer:
+        """Return the status of the cluster and of its nodes, nodes that are not ready first."""
+        with database.read() as session:
+            cluster = queries.cluster(session)
+            return StatusAnswer(
+                version=VERSION,
+                mode=context.mode,
+                leader=queries.leader(session),
+                leading=context.leading(),
+                cluster=None if cluster is None else ClusterAnswer.model_validate(cluster),
+                readiness=queries.readiness(session),
+                nodes=node_answers(session, queries.unready_first(session, limit)),
+            )
+
+    return router

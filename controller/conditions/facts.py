@@ -1,0 +1,186 @@
+"""Reads from the rows the facts on which conditions depend."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Row, func, select, tuple_
+from sqlalchemy.orm import Session
+
+from contract.verdicts import Mode, Urgency, Verdict
+from controller.conditions.cluster import ClusterFacts
+from controller.conditions.model import Stored
+from controller.conditions.node import Holder, NodeFacts, Rejecting
+from controller.db.models import Cluster, Device, DueNode, Network, Node, Rejection
+from controller.db.pauses import describe_pause
+
+_SETTLES_WITHIN: Final = timedelta(seconds=30)
+"""A settling device younger than this is no finding: most are removed before."""
+_ROWS: Final = 200
+"""Nodes whose facts are in memory at a time."""
+_COUNTED: Final = {
+    Verdict.CONFLICT: "conflicts",
+    Verdict.ORPHAN: "orphans",
+    Verdict.SETTLING: "lookalikes",
+}
+_NODES: Final = (
+    select(
+        Node.id,
+        Node.hostname,
+        Node.state,
+        Node.paused_at,
+        Node.paused_by,
+        Node.paused_reason,
+        Node.label_ignore,
+        Node.worker_seen_at,
+        Node.last_run_state,
+        Node.last_error,
+        Node.generation,
+        Node.converged_generation,
+        Node.missing,
+        Node.limitations,
+        Node.breaker_tripped_at,
+        Node.breaker_reason,
+        Node.label_mode,
+        Node.mode,
+        Node.conditions,
+        DueNode.failures,
+        DueNode.run_id,
+    )
+    .join(DueNode, DueNode.node_id == Node.id)
+    .where(Node.gone_at.is_(None))
+    .order_by(Node.hostname, Node.id)
+    .execution_options(yield_per=_ROWS)
+)
+
+
+class NodeReading(NamedTuple):
+    """A node's facts, and the conditions that are stored."""
+
+    id: str
+    hostname: str
+    facts: NodeFacts
+    conditions: Stored
+
+
+def cluster_facts(
+    cluster: Cluster, mode: Mode, now: datetime, max_silence: timedelta
+) -> ClusterFacts:
+    """Return the facts about the cluster.
+
+    Args:
+        mode: of the controller's settings.
+        max_silence: after this time a reading of the Swarm is stale.
+    """
+    return ClusterFacts(
+        synced_at=cluster.synced_at,
+        stale=now - cluster.synced_at > max_silence,
+        sync_reason=cluster.sync_reason if cluster.sync_error is not None else None,
+        sync_error=cluster.sync_error,
+        paused=describe_pause(cluster),
+        breaker=_breaker(cluster),
+        observe=(cluster.mode or mode) is Mode.OBSERVE,
+    )
+
+
+def node_facts(
+    session: Session,
+    cluster: Cluster,
+    *,
+    mode: Mode,
+    now: datetime,
+    silent_before: datetime,
+) -> Iterator[NodeReading]:
+    """Yield the facts about each node, by hostname.
+
+    Args:
+        mode: of the controller's settings.
+        silent_before: a worker that last reported before this is away.
+    """
+    devices = _devices(session, now)
+    rejecting = _rejecting(session)
+    for row in session.execute(_NODES):
+        counts = devices[row.id]
+        facts = NodeFacts(
+            state=row.state,
+            cluster_paused=describe_pause(cluster),
+            paused=describe_pause(row),
+            ignored=row.label_ignore,
+            seen_at=row.worker_seen_at,
+            silent=row.worker_seen_at is not None and row.worker_seen_at < silent_before,
+            failures=row.failures,
+            last_run=row.last_run_state,
+            last_error=row.last_error,
+            running=row.run_id is not None,
+            generation=row.generation,
+            converged_generation=row.converged_generation,
+            missing=row.missing,
+            limitations=row.limitations,
+            breaker=_breaker(row) or _breaker(cluster),
+            observe=Mode.OBSERVE in (cluster.mode or mode, row.label_mode, row.mode),
+            conflicts=counts["conflicts"],
+            blocking=counts["blocking"],
+            orphans=counts["orphans"],
+            lookalikes=counts["lookalikes"],
+            rejecting=rejecting.get(row.id, ()),
+        )
+        yield NodeReading(row.id, row.hostname, facts, row.conditions)
+
+
+def _breaker(row: Cluster | Row[*tuple[Any, ...]]) -> str | None:
+    if row.breaker_tripped_at is None:
+        return None
+    return row.breaker_reason or "too much was removed at once"
+
+
+def _devices(session: Session, now: datetime) -> Mapping[str, Mapping[str, int]]:
+    """Count each node's conflicts, orphans, blocking orphans and long-settling devices."""
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for node_id, verdict, urgency, count in session.execute(
+        select(Device.node_id, Device.verdict, Device.urgency, func.count())
+        .where(
+            Device.verdict.in_((Verdict.CONFLICT, Verdict.ORPHAN))
+            | ((Device.verdict == Verdict.SETTLING) & (Device.verdict_at < now - _SETTLES_WITHIN))
+        )
+        .group_by(Device.node_id, Device.verdict, Device.urgency)
+    ):
+        counts[node_id][_COUNTED[verdict]] += count
+        if urgency is Urgency.BLOCKING:
+            counts[node_id]["blocking"] += count
+    return counts
+
+
+def _rejecting(session: Session) -> Mapping[str, list[Rejecting]]:
+    """Return each node's networks whose tasks it rejects now, with the devices that have the VNI."""
+    newest: dict[tuple[str, int | str | None], tuple[Rejection, str | None]] = {}
+    for rejection, name in session.execute(
+        select(Rejection, Network.name)
+        .outerjoin(Network, Network.id == Rejection.network_id)
+        .where(Rejection.settled_at.is_(None))
+        # A node has a few for a VNI (controller.swarm.rejections).
+        .order_by(Rejection.at.desc(), Rejection.task_id)
+    ):
+        key = rejection.cidr if rejection.vni is None else rejection.vni
+        newest.setdefault((rejection.node_id, key), (rejection, name))
+    keys = [(row.node_id, row.vni) for row, _ in newest.values() if row.vni is not None]
+    holders: defaultdict[tuple[str, int], list[Holder]] = defaultdict(list)
+    if keys:
+        holding = select(Device).where(tuple_(Device.node_id, Device.vni).in_(keys))
+        for device in session.scalars(holding):
+            file = "" if device.netns_file is None else f" ({device.netns_file})"
+            holders[device.node_id, device.vni].append(
+                Holder(f"{device.name} in {device.netns}{file}", device.verdict, device.reason)
+            )
+    found: defaultdict[str, list[Rejecting]] = defaultdict(list)
+    for row, network in newest.values():
+        found[row.node_id].append(
+            Rejecting(
+                network or row.cidr or "unknown",
+                row.vni,
+                row.at,
+                row.doubt,
+                () if row.vni is None else holders[row.node_id, row.vni],
+            )
+        )
+    return found
