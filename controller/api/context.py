@@ -7,9 +7,9 @@ from datetime import timedelta
 from contract.verdicts import Mode
 from controller.api.same_site import LOOPBACK, Hosts
 from controller.db.engine import Database
-from controller.runs.dispatch import Ask
 from controller.safety.breaker import DEFAULTS, BreakerLimits
 from controller.workqueue.queue import Notify
+from controller.workqueue.requeue import RequeueRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Context:
         database: the source of the answers.
         mode: the mode in the settings; a person may have set another in the database.
         notify: wakes the dispatcher after a node was made due.
-        at_once: requests and sends runs in the leader; None: this process sends nothing.
+        requeue: stores and sends a request in the leader; None: this process only stores it.
         leading: whether this process leads.
         breaker: the breaker's limits.
         stale_after: the age at which a reading of the Swarm is stale.
@@ -30,7 +30,7 @@ class Context:
     database: Database
     mode: Mode
     notify: Notify
-    at_once: Callable[[Ask], None] | None = None
+    requeue: Callable[[RequeueRequest], None] | None = None
     leading: Callable[[], bool] = lambda: True
     breaker: BreakerLimits = DEFAULTS
     stale_after: timedelta = timedelta(minutes=3)

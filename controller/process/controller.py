@@ -114,7 +114,7 @@ def _serve(
             database,
             mode=Mode(settings.mode),
             notify=leading.notify,
-            at_once=leading.at_once,
+            requeue=leading.requeue,
             leading=lease.still_leads,
             breaker=limits,
             stale_after=max_silence(timedelta(seconds=settings.resync_seconds)),

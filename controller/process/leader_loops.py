@@ -87,8 +87,7 @@ class LeaderLoops:
         )
         self.notify = self._dispatcher.notify
         """Have what is due looked at now."""
-        self.at_once = self._dispatcher.at_once
-        """Have somebody ask for runs, and send them."""
+        self.requeue = self._dispatcher.requeue
         self._events = Events(DockerSwarm(settings.docker_host), self._hints)
         self._sync = Sync(
             swarm,

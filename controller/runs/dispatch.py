@@ -19,14 +19,14 @@ from contract.messages import ReconcileRequest, SwarmReading
 from contract.queues import RECONCILE_TASK, node_queue
 from contract.runtime.broker import impatient_producers, let_expire, queue_for_node
 from contract.verdicts import Mode
-from controller.audit.append import Entry, append
+from controller.audit.append import append
 from controller.db.engine import Database
 from controller.db.states import RunState
 from controller.leadership.lease import LeaseLostError
 from controller.runs import counters, requests
 from controller.runs.requests import Terms
 from controller.safety.breaker import DEFAULTS, BreakerLimits
-from controller.workqueue import queue
+from controller.workqueue import queue, requeue
 from controller.workqueue.priorities import (
     ALL_PRIORITIES,
     PRIORITY_CLASSES,
@@ -35,6 +35,7 @@ from controller.workqueue.priorities import (
     PriorityClass,
 )
 from controller.workqueue.queue import Claim
+from controller.workqueue.requeue import RequeueRequest
 
 log = structlog.get_logger(__name__)
 
@@ -49,9 +50,6 @@ _MAX_WAIT_SECONDS: Final = 1.0
 """Seconds between looks at the database: another process may have asked for a node."""
 _BROKER_RETRY: Final = 1.0
 """Seconds until the next try after the broker took nothing, and for a connection to it to become free."""
-
-Ask = Callable[[Session], Sequence[Entry]]
-"""Asks for runs in a transaction; returns what the audit trail is to say of it."""
 
 
 class Dispatcher:
@@ -111,20 +109,20 @@ class Dispatcher:
             if priority is None or priority_class.lowest <= priority <= priority_class.highest:
                 wakeup.set()
 
-    def at_once(self, ask: Ask) -> None:
-        """Have somebody ask for runs and send what is urgent, in one transaction.
+    def requeue(self, request: RequeueRequest) -> None:
+        """Store a person's request and claim urgent nodes in one transaction, and publish.
 
-        While the broker is away it is only asked for: the urgent lane sends it later. One that hangs is given
-        up after half a second, for somebody waits; the lane is more patient.
+        While the broker is away it is only stored: the urgent thread publishes later. A broker that hangs is
+        given up after half a second, since a person waits.
 
         Raises:
-            LeaseLostError: another leads, or did before the messages were out. Then what was asked for is
-                stored or not, and asking once more with the same token makes sure.
-            Exception: what `ask` raises; nothing was changed.
+            LeaseLostError: another leads, or did before the messages were out. The request is stored or
+                not; storing it once more makes sure.
+            Exception: as `requeue.store` does; nothing was changed.
         """
         with self._database.write() as session:
-            entries = ask(session)
             now = self._utcnow()
+            entries = requeue.store(session, request, now)
             claims, built = ([], []) if self._away else self._claim(session, URGENT, now)
             append(session, entries, now)
         self._send(claims, built, self._impatient)

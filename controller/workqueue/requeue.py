@@ -1,6 +1,7 @@
-"""Asking for a run by hand: who, why, once for each token, and which run answers it."""
+"""A person's requests for runs: stored once per token; the claim links each to the run that answers it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -10,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage
 from controller.audit.append import Entry
-from controller.db.models import Cluster, Node, Requeue
+from controller.db import lookup
+from controller.db.models import Cluster, Requeue
 from controller.db.pauses import describe_pause
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
@@ -30,8 +32,21 @@ _ADD: Final = {
     .execution_options(dml_strategy="orm")
     for name, into in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
 }
-"""By the names of the databases. Adds nothing where the whole cluster is paused, or the token is known:
-also since a moment ago."""
+"""By dialect. Adds nothing where the whole cluster is paused, or the token is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequeueRequest:
+    """A person's request for a run; the same token asks only once.
+
+    Attributes:
+        node: id, unique id prefix or hostname.
+    """
+
+    node: str
+    token: str
+    actor: str
+    reason: str | None
 
 
 class PausedError(Exception):
@@ -50,29 +65,35 @@ class TokenTakenError(Exception):
     """The token stands for a request about another node."""
 
 
-def ask(
-    session: Session, node: Node, *, token: str, actor: str, reason: str | None, now: datetime
-) -> Sequence[Entry]:
-    """Ask for a run of a node, at once and before others; a token that was told before asks for nothing.
+def store(session: Session, request: RequeueRequest, now: datetime) -> Sequence[Entry]:
+    """Store a request and make its node due, before others; a known token does nothing.
 
-    A person waits for this: so it asks the database as little as can be.
+    A person waits for this, so it takes few statements.
 
     Returns:
-        What is to be appended to the audit trail, when the transaction has nothing else left to lock.
+        Entries for the audit trail, to be appended when the transaction has nothing else left to lock.
 
     Raises:
+        UnknownError, AmbiguousError: no or several nodes have this name.
         PausedError: the node is paused; the transaction must be rolled back.
         TokenTakenError: the token was used for another node.
     """
+    node = lookup.find_node(session, request.node)
     added = session.scalar(
         _ADD[session.get_bind().dialect.name],
-        {"token": token, "node_id": node.id, "requested_at": now, "actor": actor, "reason": reason},
+        {
+            "token": request.token,
+            "node_id": node.id,
+            "requested_at": now,
+            "actor": request.actor,
+            "reason": request.reason,
+        },
     )
-    known = session.get(Requeue, token) if added is None else None
+    known = session.get(Requeue, request.token) if added is None else None
     if known is not None:
         if known.node_id != node.id:
             raise TokenTakenError(
-                f"the token {token!r} stands for a request about node {known.node_id}"
+                f"the token {request.token!r} stands for a request about node {known.node_id}"
             )
         return []
     if added is None:
@@ -89,19 +110,19 @@ def ask(
             f"node {node.hostname} has the Swarm label vxlan-operator.ignore",
             f"remove it: `docker node update --label-rm vxlan-operator.ignore {node.id}`",
         )
-    because = "" if reason is None else f": {reason}"
+    because = "" if request.reason is None else f": {request.reason}"
     queue.request(
         session,
         [node.id],
         at=now,
         priority=Priority.MANUAL,
-        reason=f"requeued by {actor}{because}",
+        reason=f"requeued by {request.actor}{because}",
     )
     entry = Entry(
         stage=Stage.REQUEUED,
         at=now,
-        reason=reason or "no reason was given",
-        actor=actor,
+        reason=request.reason or "no reason was given",
+        actor=request.actor,
         node=node,
     )
     return [entry]

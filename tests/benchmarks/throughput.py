@@ -111,7 +111,7 @@ class Controller:
                 database,
                 mode=Mode.ENFORCE,
                 notify=self.dispatcher.notify,
-                at_once=self.dispatcher.at_once,
+                requeue=self.dispatcher.requeue,
             )
         )
         self._server = uvicorn.Server(

@@ -1,19 +1,18 @@
 """What a person asks for is asked for, recorded and sent in one go; or at least not lost."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery
 from sqlalchemy import update
-from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from contract.runtime.broker import celery_app
 from contract.verdicts import Mode, Stage
-from controller.audit.append import Entry
 from controller.db import models
 from controller.db.engine import Database
 from controller.leadership.fenced import FencedDatabase
@@ -22,6 +21,7 @@ from controller.runs import counters
 from controller.runs.dispatch import Dispatcher
 from controller.workqueue import queue
 from controller.workqueue.priorities import BULK, URGENT, Priority
+from controller.workqueue.requeue import RequeueRequest, TokenTakenError, store
 from tests import stored
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import swarm_id
@@ -33,36 +33,32 @@ from tests.stored import RESYNC, TIMEOUT, ask, contents, due_row, put, wipe
 ONE = swarm_id("one")
 
 
-def by_hand(session: Session) -> Sequence[Entry]:
-    """Ask for node `one`."""
-    queue.request(session, [ONE], at=START, priority=Priority.MANUAL, reason="by hand")
-    return [Entry(stage=Stage.REQUEUED, at=START, reason="reason", actor="alice")]
+def by_hand(number: int = 1) -> RequeueRequest:
+    """A request for node `one`."""
+    return RequeueRequest("one", f"t-{number}", "alice", "reason")
 
 
 def test_what_is_asked_for_at_once_is_asked_for_recorded_and_sent(
     database: Database, sender: Dispatcher, client: redis.Redis
 ) -> None:
     put(database)
-    sender.at_once(by_hand)
+    sender.requeue(by_hand())
     (request,) = requests(client)
     assert (due_row(database).run_id, due_row(database).due_at) == (request.run_id, None)
     assert [row.stage for row in stored.audit(database)] == [Stage.REQUEUED]
     assert requests(client, "two") == [], "which is due, and not urgent"
 
 
-def test_an_error_in_asking_changes_nothing_and_sends_nothing(
+def test_an_error_in_storing_changes_nothing_and_sends_nothing(
     database: Database, sender: Dispatcher, client: redis.Redis
 ) -> None:
     put(database)
-    ask(database)
+    with database.write() as session:
+        store(session, by_hand(), START)
     before = contents(database)
 
-    def wrong(session: Session) -> Sequence[Entry]:
-        by_hand(session)
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        sender.at_once(wrong)
+    with pytest.raises(TokenTakenError):
+        sender.requeue(replace(by_hand(), node="two"))
     assert (contents(database), client.keys()) == (before, [])
 
 
@@ -75,11 +71,11 @@ def test_what_is_asked_for_while_the_broker_is_away_is_sent_when_it_is_back(
     put(database)
     with monkeypatch.context() as patch:
         patch.setattr(Celery, "send_task", lambda *_, **__: 1 / 0)
-        sender.at_once(by_hand)
+        sender.requeue(by_hand())
         assert (due_row(database).run_id, due_row(database).priority) == (None, Priority.MANUAL)
         # Nobody waits for a broker that was away a moment ago.
         patch.setattr(queue, "claim", lambda *_, **__: pytest.fail("it was tried again"))
-        sender.at_once(by_hand)
+        sender.requeue(by_hand(2))
     assert client.keys() == []
     sender.step(URGENT)
     assert len(requests(client)) == 1
@@ -87,7 +83,7 @@ def test_what_is_asked_for_while_the_broker_is_away_is_sent_when_it_is_back(
     ask(database, priority=Priority.MANUAL)
     stored_run = due_row(database).run_id
     assert stored_run is not None
-    sender.at_once(lambda _session: [])
+    sender.requeue(by_hand())
     assert len(requests(client)) == 1, "its run is under way"
 
 
@@ -103,7 +99,7 @@ def test_who_leads_no_longer_sends_nothing_at_once(
     assert Lease(postgresql, "new").take()
     before = contents(postgresql)
     with pytest.raises(LeaseLostError):
-        old.at_once(by_hand)
+        old.requeue(by_hand())
     assert (contents(postgresql), client.keys()) == (before, [])
 
 
@@ -125,7 +121,7 @@ def fenced_by(lease: Lease, database: Database, broker_url: str, clock: Clock) -
     "act",
     [
         pytest.param(Dispatcher.step, id="a step"),
-        pytest.param(lambda sender: sender.at_once(by_hand), id="at once"),
+        pytest.param(lambda sender: sender.requeue(by_hand()), id="at once"),
     ],
 )
 def test_a_lease_that_is_lost_while_sending_is_not_blamed_on_the_broker(
@@ -164,7 +160,7 @@ def test_a_lease_that_is_lost_while_sending_is_not_blamed_on_the_broker(
     assert (due_row(postgresql).run_id is not None) == taken_over
     if not taken_over:
         lease.renew()
-        sender.at_once(by_hand)
+        sender.requeue(by_hand())
         assert len(requests(client)) == 1
 
 
@@ -192,7 +188,7 @@ def test_who_asks_does_not_wait_for_a_broker_that_hangs(
         thread = threading.Thread(target=priority_class)
         thread.start()
         await_true(lambda: due_row(database, "two").run_id, "the lane sends, and waits")
-        sender.at_once(by_hand)
+        sender.requeue(by_hand())
         ended.append("who asked")
         thread.join(30)
         assert ended == ["who asked", "the lane, which is patient"]

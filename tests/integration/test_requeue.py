@@ -23,10 +23,10 @@ from controller.db.engine import Database
 from controller.db.models import Cluster, Node, Requeue
 from controller.db.states import RunState
 from controller.leadership.lease import LeaseLostError
-from controller.runs.dispatch import Ask
 from controller.runs.intake import Intake
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
+from controller.workqueue.requeue import RequeueRequest, store
 from tests import stored
 from tests.api_client import TestClient, assert_problem
 from tests.controller_process import free_port
@@ -75,14 +75,14 @@ def api(database: Database) -> Api:
 def test_a_leader_does_it_at_once_and_who_leads_no_longer_leaves_it_to_another(
     api: Api, database: Database, lost: bool
 ) -> None:
-    def at_once(ask: Ask) -> None:
+    def send(request: RequeueRequest) -> None:
         with database.write() as session:
-            append(session, ask(session), START)
+            append(session, store(session, request, datetime.now(UTC)), datetime.now(UTC))
             if lost:
                 raise LeaseLostError
             queue.claim(session, now=datetime.now(UTC), limit=1, timeout=RESYNC)
 
-    context = Context(database, mode=Mode.ENFORCE, notify=api._notify, at_once=at_once)
+    context = Context(database, mode=Mode.ENFORCE, notify=api._notify, requeue=send)
     answer = TestClient(build(context)).post("/api/v1/nodes/one/requeue", json=ALICE)
     assert answer.status_code == 202
     row = due_row(database)

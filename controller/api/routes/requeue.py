@@ -1,6 +1,5 @@
 """Routes that request a run of a node, and follow the request."""
 
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
@@ -12,14 +11,13 @@ from sqlalchemy.orm import Session
 from controller.api.answers.runs import RequeueAnswer, RunAnswer
 from controller.api.context import Context
 from controller.api.parameters import ActorAndReason, NodeName, Token
-from controller.audit.append import Entry, append
-from controller.db import lookup
+from controller.audit.append import append
 from controller.db.models import Node, Requeue, Run
 from controller.leadership.lease import LeaseLostError
-from controller.runs.dispatch import Ask
 from controller.views import queries
 from controller.workqueue import requeue
 from controller.workqueue.priorities import Priority
+from controller.workqueue.requeue import RequeueRequest
 
 
 class RequeueBody(ActorAndReason):
@@ -38,18 +36,7 @@ def routes(context: Context) -> APIRouter:
         """Request a run of a node now, regardless of its backoff."""
         given = body or RequeueBody()
         token = given.token or str(uuid4())
-
-        def ask(session: Session) -> Sequence[Entry]:
-            return requeue.ask(
-                session,
-                lookup.find_node(session, node),
-                token=token,
-                actor=given.actor,
-                reason=given.reason,
-                now=datetime.now(UTC),
-            )
-
-        _carry_out(context, ask)
+        _store(context, RequeueRequest(node, token, given.actor, given.reason))
         with database.read() as session:
             return _answer(session, session.get_one(Requeue, token))
 
@@ -64,16 +51,17 @@ def routes(context: Context) -> APIRouter:
     return router
 
 
-def _carry_out(context: Context, ask: Ask) -> None:
-    """Request the run and send it at once if this process leads; otherwise the leader finds it."""
-    if context.at_once is not None and context.leading():
-        # If another controller leads by now, it is notified below; the token makes this one request.
+def _store(context: Context, request: RequeueRequest) -> None:
+    """Store a request and send it if this process leads; otherwise the leader finds it."""
+    if context.requeue is not None and context.leading():
+        # If another leads by now, it finds the request that is stored below: once, by its token.
         with suppress(LeaseLostError):
-            context.at_once(ask)
+            context.requeue(request)
             return
+    now = datetime.now(UTC)
     with context.database.write() as session:
-        entries = ask(session)
-        append(session, entries, datetime.now(UTC))
+        entries = requeue.store(session, request, now)
+        append(session, entries, now)
     if entries:
         context.notify(Priority.MANUAL)
 
