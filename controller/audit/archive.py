@@ -7,12 +7,12 @@ cut short has no last line. A name that ends in .gz is compressed.
 
 import gzip
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from contract.runtime.errors import OperatorError
+from contract.runtime.files import replacing
 from controller.audit.chain import (
     CHAINED,
     START,
@@ -51,20 +51,12 @@ def write(path: Path, after: ChainPosition, rows: Sequence[ChainRow], head: Chai
         OSError: it could not be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        new.chmod(0o600)
-        with gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0) as packed:
-            for text in (first(after), *map(line, rows), last(head, len(rows))):
-                packed.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with (
+        replacing(path) as file,
+        gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0) as packed,
+    ):
+        for text in (first(after), *map(line, rows), last(head, len(rows))):
+            packed.write(text.encode())
 
 
 def check(

@@ -1,5 +1,1 @@
-"""The database.
-
-Tables (`models`, `audit_models`, `types`, `states`), the `engine`, the `schema`, `sql_functions`, and `lookup`
-by name.
-"""
+"""The database: `models`, `audit_models`, `types`, `states`, `engine`, `schema`, `sql_functions` and `lookup`."""
