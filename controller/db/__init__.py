@@ -1,1 +1,1 @@
-"""The database: `models`, `audit_models`, `types`, `states`, `engine`, `schema`, `sql_functions` and `lookup`."""
+"""The database: `engine`, `schema`, `models`, `audit_models`, `types`, `states`, `sql_functions`, `lookup`."""
