@@ -1,1 +1,4 @@
-"""The database: `engine`, `schema`, `models`, `audit_models`, `types`, `states`, `sql_functions`, `lookup`."""
+"""The database.
+
+Tables in `models`, `audit_models`, `types` and `states`; `engine`, `schema`, `sql_functions`, `lookup`.
+"""

@@ -29,7 +29,7 @@ class VerifyAnswer(Answer):
         """From the step."""
         return cls(
             began=str(progress.began),
-            reached=str(progress.mark),
+            reached=str(progress.reached),
             checked=progress.checked,
             head=str(progress.head),
             done=progress.done,
