@@ -1,33 +1,45 @@
-"""Times as people write them: ISO 8601 with a zone, a day, or how long ago (`2h`)."""
+"""Times and durations as people write them: ISO 8601 with a zone, a day, or a duration such as `2h`."""
 
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_AGO: Final = re.compile(rf"(\d{{1,9}})([{''.join(_UNITS)}])", re.ASCII)
-_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw])")
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 FORMS: Final = (
     "2026-05-01T14:00:00Z, 2026-05-01T14:00:00+02:00, 2026-05-01 (its beginning, in UTC), "
     "or how long ago: 90s, 15m, 2h, 7d, 4w"
 )
-"""What may be written."""
+"""Forms of a time, for error messages."""
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a duration: a number and a unit (s, m, h, d, w), such as `90s` or `1.5h`.
+
+    Raises:
+        ValueError: it has another form.
+        OverflowError: it is too long.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration; write it as 90s, 15m, 2h, 7d or 4w")
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
 
 
 def parse_time(text: str, now: datetime) -> datetime:
-    """The time that is meant; `now` is what `2h` counts back from.
+    """Read a time; a duration counts back from `now`.
 
     Raises:
-        ValueError: it is no time, or has no zone; says which forms there are.
+        ValueError: it is no time, or has no zone; the message lists the forms.
     """
-    ago = _AGO.fullmatch(text)
     try:
-        if ago is not None:
-            return now - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
+        if _DURATION.fullmatch(text):
+            return now - parse_duration(text)
         if _DAY.fullmatch(text):
             return datetime.fromisoformat(text).replace(tzinfo=UTC)
         found = datetime.fromisoformat(text)
-        # Also what can be no time in UTC, as some of the years 1 and 9999.
+        # Fails for times of the years 1 and 9999 that UTC does not have.
         found_in_utc = found.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is no time; give {FORMS}") from None

@@ -55,7 +55,7 @@ def check(database: Database, *expected: ChainPosition, rows: int = 10_000) -> F
     while True:
         with database.read() as session:
             progress = verify.step(session, after, expected, rows)
-        after = progress.mark
+        after = progress.reached
         if progress.done:
             return progress.finding
 

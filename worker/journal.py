@@ -13,18 +13,18 @@ import contextlib
 import errno
 import fcntl
 import os
-import stat
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 from uuid import UUID, uuid4
 
 import structlog
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from contract.messages import Acknowledgement, DeviceIdentity, JournalEntry
+from contract.runtime.files import open_regular, replacing
 from contract.verdicts import Stage, Urgency
 from worker.judge import Judgement
 from worker.kernel.model import Identity
@@ -260,7 +260,7 @@ class _Stored(NamedTuple):
 def _read(path: Path) -> _Stored | None:
     """Read the file; None: there is no file, or less than a header in it."""
     try:
-        with _opened(path, "rb") as file:
+        with open_regular(path, "rb") as file:
             lines = file.readall().split(b"\n")
     except FileNotFoundError:
         return None
@@ -293,7 +293,7 @@ def _lock_of(path: Path) -> Path:
 
 def _locked(path: Path) -> FileIO:
     """Lock the journal for this process, by another file: trimming replaces the journal's."""
-    lock = _opened(_lock_of(path), "ab")
+    lock = open_regular(_lock_of(path), "ab")
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -306,34 +306,9 @@ def _locked(path: Path) -> FileIO:
     return lock
 
 
-def _opened(path: Path, mode: Literal["rb", "ab", "xb"]) -> FileIO:
-    """Open a regular file, or make one that only its owner may read.
-
-    Raises:
-        JournalError: it is something else: writing to that, or replacing it, would harm others.
-    """
-
-    def opener(name: str, flags: int) -> int:
-        # O_NONBLOCK: else opening a pipe waits for somebody at its other end.
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-
-    try:
-        file = FileIO(str(path), mode, opener=opener)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise JournalError(f"{path} is a symbolic link: name the file itself") from error
-        if error.errno == errno.ENXIO:  # A pipe without a reader, or a socket.
-            raise JournalError(f"{path} is not a regular file") from error
-        raise
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise JournalError(f"{path} is not a regular file")
-    return file
-
-
 def _for_appending(path: Path) -> tuple[FileIO, int]:
     """The file for appending, and its size."""
-    file = _opened(path, "ab")
+    file = open_regular(path, "ab")
     return file, file.seek(0, os.SEEK_END)
 
 
@@ -344,18 +319,7 @@ def _write_whole(file: FileIO, data: bytes) -> None:
 
 
 def _write_anew(path: Path, journal_id: UUID, entries: Iterable[JournalEntry], last: int) -> None:
-    """Replace the file in one step: a crash leaves the old or the new one, never half of it."""
-    new = path.with_name(path.name + ".new")
     header = _Header(journal=journal_id, last=last).model_dump_json()
-    with contextlib.suppress(FileNotFoundError):
-        _opened(new, "rb").close()  # Left by a crash, if it is a file; and nothing else is removed.
-        new.unlink()
-    with _opened(new, "xb") as file:
-        lines = [header, *(entry.model_dump_json() for entry in entries), ""]
-        _write_whole(file, "\n".join(lines).encode())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    lines = [header, *(entry.model_dump_json() for entry in entries), ""]
+    with replacing(path) as file:
+        file.write("\n".join(lines).encode())

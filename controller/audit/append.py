@@ -1,11 +1,8 @@
-"""The audit trail: adding rows to it, each linked to the one before.
+"""Appending to the audit trail, and reading its chain.
 
-Rows are only ever added, and whoever adds holds the end of the chain (`AuditHead`) until its commit:
-so positions have no gaps, and rows stand in the order in which they were stored. `controller.audit.chain`
-says what a row's hash covers.
-
-The end of the chain is the last thing that a transaction locks, after any node, run or due row: then
-nobody who holds it waits for anybody, and it is held for no longer than a commit takes.
+An append locks the end of the chain (`AuditHead`) until the commit: positions have no gaps, and rows stand in
+the order of storing. The end is the last lock of a transaction, after any node, run or due row: its holder
+waits for no other lock, and holds it no longer than a commit takes.
 """
 
 from collections.abc import Sequence
@@ -45,7 +42,7 @@ _INSERT: Final = insert(_TABLE)
 _HEAD: Final = Base.metadata.tables[AuditHead.__tablename__]
 _LOCK: Final = select(_HEAD).where(_HEAD.c.id == 1).with_for_update()
 _KNOWN: Final = select(_TABLE.c.entry_id).where(
-    _TABLE.c.entry_id.in_(bindparam("told", expanding=True))
+    _TABLE.c.entry_id.in_(bindparam("ids", expanding=True))
 )
 _MOVE: Final = (
     update(_HEAD)
@@ -56,13 +53,13 @@ _MOVE: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What is to be recorded; what does not apply is None.
+    """An event to record; attributes that do not apply are None.
 
     Attributes:
-        id: what comes twice under one id is recorded once; None: it happened just now, and comes once.
-        at: when it happened, by the clock of where it happened.
-        actor: on whose word.
-        node, network: as they are called now; the row keeps the names.
+        id: two entries with one id make one row; None: this entry comes once.
+        at: the time of the event, by the clock of its node.
+        actor: the person or program behind it.
+        node, network: the row keeps their present names.
     """
 
     id: UUID | None = None
@@ -85,21 +82,21 @@ _OWN_COLUMNS: Final = [field.name for field in fields(Entry) if field.name in CH
 
 
 def append(session: Session, entries: Sequence[Entry], now: datetime) -> int:
-    """Record what is not recorded yet, in this order; return how many rows that made.
+    """Record the entries that are not recorded yet, in this order; return the number of new rows.
 
-    Locks the end of the chain until the session commits: do it last.
+    Locks the end of the chain until the session commits: call it last.
     """
     if not entries:
         return 0
-    # What is still to be written waits for its locks now, not while the end of the chain is held.
+    # Pending writes wait for their locks now, not while the end of the chain is locked.
     session.flush()
     rows = {entry.id or uuid4(): _values(entry) for entry in entries}
-    told = [entry.id for entry in entries if entry.id is not None]
+    given = [entry.id for entry in entries if entry.id is not None]
     head = _locked_head(session)
-    # A clock that was set back must not put a row before the one that it follows.
+    # A clock that was set back must not put a row before its predecessor.
     stored_at = now if head.stored_at is None else max(now, head.stored_at)
-    if told:
-        for entry_id in session.scalars(_KNOWN, {"told": told}):
+    if given:
+        for entry_id in session.scalars(_KNOWN, {"ids": given}):
             del rows[entry_id]
     position, digest = head.position, head.hash
     for entry_id, row in rows.items():
@@ -119,7 +116,7 @@ def head_of(session: Session) -> ChainPosition:
 
 
 def links(session: Session, after: int, limit: int) -> list[ChainRow]:
-    """Rows of the chain in its order, just as they are stored: also what no program of ours wrote."""
+    """Rows of the chain in its order, exactly as stored, even if edited by hand."""
     dialect = session.get_bind().dialect.name
     columns = [_raw(_TABLE.c[name], dialect) for name in CHAINED]
     rows = session.execute(
@@ -128,11 +125,11 @@ def links(session: Session, after: int, limit: int) -> list[ChainRow]:
         .order_by(AuditRow.position)
         .limit(limit)
     )
-    return [ChainRow(id_, digest, says) for id_, digest, *says in rows]
+    return [ChainRow(id_, digest, values) for id_, digest, *values in rows]
 
 
 def _raw(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
-    """A column as `chain.plain` would have it, made by the database: nothing there can fail to be read."""
+    """A column as `chain.plain` returns it, converted by the database: edited values can be read too."""
     if dialect == "postgresql":
         if isinstance(column.type, UtcDateTime):
             form = 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'
@@ -159,7 +156,6 @@ def _locked_head(session: Session) -> Row[int, int, bytes, datetime | None]:
 
 
 def _move(session: Session, position: int, digest: bytes, stored_at: datetime | None) -> None:
-    """Note where the chain ends now."""
     end = {"to": position, "digest": digest, "at": stored_at}
     session.execute(_MOVE, end)
 

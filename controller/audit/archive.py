@@ -1,18 +1,17 @@
-"""Audit rows as a file: JSON lines that carry the hash chain, so that it can be checked anywhere.
+"""Archives: audit rows with their hash chain as JSON lines, to be checked anywhere.
 
-The first line says after which place of the chain the rows follow (`after`), each other line is a row with
-its position and hash, and the last says up to where (`head`) and how many (`rows`): a file that was
-cut short has no last line. A name that ends in .gz is compressed.
+The first line has the position that the rows follow (`after`), the last one the end (`head`) and the number
+of rows (`rows`): a file that was cut short has no last line. A name that ends in .gz is compressed.
 """
 
 import gzip
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from contract.runtime.errors import OperatorError
+from contract.runtime.files import replacing
 from controller.audit.chain import (
     CHAINED,
     START,
@@ -23,14 +22,13 @@ from controller.audit.chain import (
     Finding,
 )
 
-_ROWS: Final = 1_000
-_LINE: Final = 1_000_000
-"""Longer than any line of ours."""
+_BATCH_ROWS: Final = 1_000
+_MAX_LINE_BYTES: Final = 1_000_000
 
 
 def line(row: ChainRow) -> str:
     """A row as a line."""
-    values = dict(zip(CHAINED, row.says, strict=True))
+    values = dict(zip(CHAINED, row.values, strict=True))
     return _json({"id": row.id, **values, "hash": row.hash.hex()})
 
 
@@ -45,52 +43,44 @@ def last(head: ChainPosition, rows: int) -> str:
 
 
 def write(path: Path, after: ChainPosition, rows: Sequence[ChainRow], head: ChainPosition) -> None:
-    """Write a file, compressed, and make sure that it is on disk under its name; replaces one of that name.
+    """Write a compressed file, durably; replaces one of that name.
 
     Raises:
         OSError: it could not be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        new.chmod(0o600)
-        with gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0) as packed:
-            for text in (first(after), *map(line, rows), last(head, len(rows))):
-                packed.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with (
+        replacing(path) as file,
+        gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0) as packed,
+    ):
+        for text in (first(after), *map(line, rows), last(head, len(rows))):
+            packed.write(text.encode())
 
 
 def check(
     paths: Iterable[Path], expected: Iterable[ChainPosition] = ()
 ) -> tuple[ChainPosition, int, Finding | None]:
-    """Follow the chain through files, given in any order; return where it ends, its rows, what is wrong.
+    """Check the chain through files, in any order; return its end, its number of rows, and the first fault.
 
     Raises:
-        OperatorError: a file cannot be read, is not one of ours, or was cut short.
+        OperatorError: a file cannot be read, is no archive, or was cut short.
     """
     files = sorted((_after(path), path) for path in paths)
     kept = set(expected)
-    # What follows a place that was kept is as good as what follows the beginning.
+    # A chain may begin at a kept position as well as at the first row.
     began = files[0][0] if files and files[0][0] in kept else START
-    walk, rows = ChainCheck(began, kept), 0
+    check, rows = ChainCheck(began, kept), 0
     for after, path in files:
-        if after.position > walk.mark.position:
-            return walk.mark, rows, _gap(walk.mark, after)
+        if after.position > check.end.position:
+            return check.end, rows, _gap(check.end, after)
         for batch in _batches(path):
-            # An archive that was begun anew after a crash may have more rows than the first.
-            new = [row for row in batch if row.position > walk.mark.position]
-            finding = walk.follow(new)
+            # An archive written again after a crash may overlap with the first one.
+            new = [row for row in batch if row.position > check.end.position]
+            finding = check.follow(new)
             if finding is not None:
-                return walk.mark, rows, finding
+                return check.end, rows, finding
             rows += len(new)
-    return walk.mark, rows, None
+    return check.end, rows, None
 
 
 def _gap(end: ChainPosition, after: ChainPosition) -> Finding:
@@ -107,39 +97,38 @@ def _after(path: Path) -> ChainPosition:
         try:
             return ChainPosition.parse(json.loads(text)["after"])
         except (ValueError, KeyError, TypeError) as error:
-            raise _not_ours(path, "its first line") from error
-    raise _not_ours(path, "an empty file")
+            raise _not_an_archive(path, "its first line") from error
+    raise _not_an_archive(path, "an empty file")
 
 
 def _batches(path: Path) -> Iterator[list[ChainRow]]:
-    """The rows of a file; checks its last line."""
+    """The rows of a file; raises if the last line is missing or wrong."""
     batch: list[ChainRow] = []
     rows, end = 0, None
     for number, text in enumerate(_lines(path)):
         if end is not None:
-            raise _not_ours(path, "lines behind its last")
+            raise _not_an_archive(path, "lines behind its last")
         if number == 0:
             continue
         try:
-            said = json.loads(text)
-            if "rows" in said:
-                end = int(said["rows"])
+            found = json.loads(text)
+            if "rows" in found:
+                end = int(found["rows"])
                 continue
-            row = ChainRow(
-                said["id"], bytes.fromhex(said["hash"]), [said[name] for name in CHAINED]
-            )
+            values = [found[name] for name in CHAINED]
+            row = ChainRow(found["id"], bytes.fromhex(found["hash"]), values)
             int.__index__(row.position)  # Compared with numbers from here on.
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _not_ours(path, f"line {number + 1}") from error
+            raise _not_an_archive(path, f"line {number + 1}") from error
         batch.append(row)
         rows += 1
-        if len(batch) == _ROWS:
+        if len(batch) == _BATCH_ROWS:
             yield batch
             batch = []
     if end != rows:
         raise OperatorError(
             f"{path} was cut short: it has {rows} rows and "
-            + ("no last line" if end is None else f"its last line says {end}"),
+            + ("no last line" if end is None else f"{end} by its last line"),
             "export it again, or get it from a backup",
         )
     yield batch
@@ -148,15 +137,15 @@ def _batches(path: Path) -> Iterator[list[ChainRow]]:
 def _lines(path: Path) -> Iterator[bytes]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            while text := file.readline(_LINE):
+            while text := file.readline(_MAX_LINE_BYTES):
                 yield text
     except (OSError, EOFError) as error:
         raise OperatorError(f"{path} cannot be read: {error}", "name another file") from error
 
 
-def _not_ours(path: Path, what: str) -> OperatorError:
+def _not_an_archive(path: Path, detail: str) -> OperatorError:
     return OperatorError(
-        f"{path} is no archive of the audit trail ({what})",
+        f"{path} is no archive of the audit trail ({detail})",
         "name files that `vxctl audit export` or the retention wrote",
     )
 

@@ -1,8 +1,7 @@
-"""The audit trail's hash chain as arithmetic: what a hash covers, and where a chain is broken.
+"""The audit trail's hash chain: what a hash covers, and how to check a chain, without database or file.
 
-A row's hash is the SHA-256 of the hash before it (32 bytes; zeros before the first row) followed by
-what the row says: a JSON list of the `CHAINED` values in that order, without spaces, in ASCII, times in
-UTC with microseconds. Knows neither database nor file: whoever holds an archive can check it with this.
+A row's hash is the SHA-256 of the hash before it (32 bytes; zeros before the first row) and a JSON list of
+the row's `CHAINED` values in that order, without spaces, in ASCII, times in UTC with microseconds.
 """
 
 import hashlib
@@ -20,13 +19,13 @@ CHAINED: Final = (
     "network_name", "netns", "ifindex", "name", "vni", "port", "verdict", "urgency", "reason",
     "evidence", "run_id", "worker_version", "position",
 )  # fmt: skip
-"""What a hash covers, in this order: all but the row's number, which each database gives by itself."""
+"""Columns that a hash covers, in this order, for ever: all but the row's number in the database."""
 
 _encode: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
 class ChainPosition(NamedTuple):
-    """A place in the chain: `position:hash` is all that need be kept elsewhere to recognise it."""
+    """A position of the chain with the hash there; as text `position:hash`."""
 
     position: int
     hash: bytes
@@ -36,10 +35,10 @@ class ChainPosition(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "ChainPosition":
-        """The place that `str` wrote.
+        """Read `position:hash`.
 
         Raises:
-            ValueError: it is not one.
+            ValueError: the text has another form.
         """
         found = re.fullmatch(r"([0-9]{1,18}):([0-9a-f]{64})", text)
         if found is None:
@@ -52,31 +51,31 @@ START: Final = ChainPosition(0, bytes(32))
 
 
 class ChainRow(NamedTuple):
-    """A row as the chain sees it.
+    """A row of the chain.
 
     Attributes:
-        id: the row's number in its database, to name it by.
-        hash: as it is stored.
-        says: its `CHAINED` values, as JSON can say them.
+        id: its number in the database.
+        hash: as stored.
+        values: of the `CHAINED` columns, as `plain` returns them.
     """
 
     id: int | None
     hash: bytes
-    says: Sequence[Any]
+    values: Sequence[Any]
 
     @property
     def position(self) -> Any:
-        """Where it stands; an integer, unless somebody has edited it."""
-        return self.says[-1]
+        """An integer, unless the row was edited."""
+        return self.values[-1]
 
 
-def link(before: bytes, says: Sequence[Any]) -> bytes:
-    """The hash of a row that says this, after one with the hash `before`."""
-    return hashlib.sha256(before + _encode(says).encode()).digest()
+def link(before: bytes, values: Sequence[Any]) -> bytes:
+    """The hash of a row with these values behind a row with the hash `before`."""
+    return hashlib.sha256(before + _encode(values).encode()).digest()
 
 
 def plain(value: Any) -> Any:
-    """As JSON can say it, the same from every database."""
+    """Convert a value to a JSON type, the same for every database."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="microseconds")
     if isinstance(value, UUID):
@@ -87,29 +86,23 @@ def plain(value: Any) -> Any:
 
 
 class Fault(StrEnum):
-    """What can be wrong with a chain."""
+    """Faults of a chain."""
 
     EDITED = "edited"
-    """What the row says, or its hash, is not what was stored."""
+    """The row's values or its hash were changed."""
     MISSING = "missing"
     INSERTED = "inserted"
-    """The row was put in later: those around it fit without it."""
+    """The row was added later: the rows around it fit without it."""
     REORDERED = "reordered"
     REWRITTEN = "rewritten"
-    """Consistent in itself, but not the chain of which an earlier place was kept."""
+    """Consistent, but another chain than the one whose position was kept."""
     HEAD = "head does not match"
     ANCHOR = "anchor does not match"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The first thing that is wrong.
-
-    Attributes:
-        position: where, in the chain.
-        id: of the row, where there is one.
-        detail: in words.
-    """
+    """The first fault of a chain; `id` is the row's, if there is a row."""
 
     fault: Fault
     position: int
@@ -118,38 +111,38 @@ class Finding:
 
 
 class ChainCheck:
-    """Follows a chain from a place whose hash is known.
+    """Checks a chain, in batches of rows.
 
     Args:
-        mark: the place; the row after it comes first.
-        expected: places of the chain that were kept elsewhere.
+        start: where the rows follow.
+        expected: positions that were kept elsewhere and must be part of the chain.
     """
 
-    def __init__(self, mark: ChainPosition, expected: Iterable[ChainPosition] = ()) -> None:
-        self.mark = mark
-        self._expected = {each.position: each.hash for each in expected}
+    def __init__(self, start: ChainPosition, expected: Iterable[ChainPosition] = ()) -> None:
+        self.end = start
+        self._expected = {kept.position: kept.hash for kept in expected}
 
     def follow(self, rows: Sequence[ChainRow]) -> Finding | None:
-        """Go on over rows in the order of their positions, up to the first that is wrong."""
+        """Check the next rows, in the order of their positions, up to the first fault."""
         for number, row in enumerate(rows):
-            position, before = self.mark.position + 1, self.mark.hash
-            if row.position != position or link(before, row.says) != row.hash:
-                return self._why(rows[number:])
-            self.mark = ChainPosition(position, row.hash)
+            position, before = self.end.position + 1, self.end.hash
+            if row.position != position or link(before, row.values) != row.hash:
+                return self._find_fault(rows[number:])
+            self.end = ChainPosition(position, row.hash)
             if self._expected.get(position, row.hash) != row.hash:
                 kept = self._expected[position].hex()
                 return Finding(
                     Fault.REWRITTEN,
                     position,
                     row.id,
-                    f"the hash kept of this place is {kept}, here it is {row.hash.hex()}: "
-                    "the chain up to here was made anew",
+                    f"the hash kept of this position is {kept}, here it is {row.hash.hex()}: "
+                    "the chain up to here was rewritten",
                 )
         return None
 
-    def _why(self, rows: Sequence[ChainRow]) -> Finding:
-        """What is wrong with the first of these rows, as far as those behind it can tell."""
-        wrong, position = rows[0], self.mark.position + 1
+    def _find_fault(self, rows: Sequence[ChainRow]) -> Finding:
+        """The fault of the first of these rows, as far as the rows behind it show."""
+        wrong, position = rows[0], self.end.position + 1
         if isinstance(wrong.position, int) and wrong.position > position:
             last = wrong.position - 1
             which = f"row {position}" if last == position else f"rows {position} to {last}"
@@ -157,11 +150,11 @@ class ChainCheck:
                 Fault.MISSING, position, None, f"{which} of the chain: gone without an anchor"
             )
         for other in rows[1:]:
-            if self._fits(other, self.mark):
-                # Positions are given anew by whoever wants no gap to show; hashes they cannot make.
+            if self._fits(other, self.end):
+                # An editor can renumber positions to hide a gap, but cannot make fitting hashes.
                 later = any(
-                    self._fits(wrong, ChainPosition(position, each.hash))
-                    for number, each in enumerate(rows)
+                    self._fits(wrong, ChainPosition(position, row.hash))
+                    for number, row in enumerate(rows)
                     for position in (position + number - 1, position + number)
                 )
                 return Finding(
@@ -174,9 +167,9 @@ class ChainCheck:
             Fault.EDITED,
             position,
             wrong.id,
-            "what it says does not agree with its hash and the row before it",
+            "its values do not agree with its hash and the row before it",
         )
 
     @staticmethod
     def _fits(row: ChainRow, after: ChainPosition) -> bool:
-        return link(after.hash, [*row.says[:-1], after.position + 1]) == row.hash
+        return link(after.hash, [*row.values[:-1], after.position + 1]) == row.hash

@@ -1,4 +1,4 @@
-"""Streaming the audit trail in the form of an archive, with a memory that does not grow with it."""
+"""Export: the audit trail as a stream in the form of an archive, in bounded memory."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -14,7 +14,7 @@ _STORED_AT: Final = CHAINED.index("stored_at")
 
 
 class PrunedError(Exception):
-    """Rows that were to be exported are in the archives of the retention, not in the database."""
+    """Rows to export are in the archives of the retention, no longer in the database."""
 
 
 def export(
@@ -24,15 +24,14 @@ def export(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Iterator[bytes]:
-    """The rows from `after` (None: the first there is) to what is the end now, in pieces of a stream.
+    """Stream the rows from `after` (None: the first) to the present end, each piece in its own transaction.
 
-    Each piece is read by itself: no transaction is as long as the stream. If rows are pruned
-    meanwhile the stream breaks off without its last line.
+    If rows are pruned meanwhile, the stream breaks off without its last line.
 
     Args:
-        database: where from.
-        after: where the rows follow.
-        since, until: only rows that were stored in this span; the end is not in it.
+        database: with the audit trail.
+        after: the position that the rows follow.
+        since, until: only rows stored from `since` and before `until`.
 
     Raises:
         PrunedError: the first rows are not in the database any more.
@@ -44,7 +43,7 @@ def export(
 
     def wanted(row: ChainRow) -> bool:
         # Times in one form compare as text.
-        stored: str = row.says[_STORED_AT]
+        stored: str = row.values[_STORED_AT]
         return (since is None or stored >= plain(since)) and (
             until is None or stored < plain(until)
         )

@@ -1,9 +1,9 @@
-"""What the audit trail says of a report: the request behind it, changed verdicts, journal entries.
+"""Audit entries of a report: the request of its run, changed verdicts, journal entries.
 
-Every row's id follows from what it is about, so that a report may be told any number of times.
+The id of an entry derives from its subject: a report that comes again makes the same entries.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
@@ -28,15 +28,15 @@ VerdictChange = tuple[DeviceReport, Verdict | None]
 def entries(
     session: Session, node: Node, report: ReconcileReport, changes: Sequence[VerdictChange]
 ) -> list[Entry]:
-    """What to record of a report; nothing if it tells nothing new.
+    """The entries of a report; none if it has nothing new.
 
-    Each run's request comes before what the run found: the journal may also tell of earlier runs.
+    The request of a run precedes the findings of the run: the journal may also have those of earlier runs.
     """
     if not report.entries and not changes:
         return []
     networks = _networks(session, report, changes)
     runs = _runs(session, node, report)
-    told: list[Entry] = []
+    found: list[Entry] = []
     begun: set[UUID] = set()
 
     def begin(run_id: UUID) -> None:
@@ -45,25 +45,27 @@ def entries(
         begun.add(run_id)
         run = runs.get(run_id)
         if run is not None:
-            told.append(_requested(node, run))
+            found.append(_requested(node, run))
         if run_id == report.run_id:
-            told.extend(_changed(node, report, each, run, networks) for each in changes)
+            found.extend(_changed(node, report, change, run, networks) for change in changes)
 
     for entry in report.entries:
         begin(entry.run_id)
-        told.append(_happened(node, entry, runs.get(entry.run_id), networks, report.worker_version))
+        found.append(
+            _happened(node, entry, runs.get(entry.run_id), networks, report.worker_version)
+        )
     if changes:
         begin(report.run_id)
-    return told
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Networks:
-    """The networks that rows may be about, whether they are still there or gone."""
+    """Networks, present and gone."""
 
     by_id: Mapping[str, Network]
     owners: Mapping[int, Network]
-    """VNI to the network that has it, or had it last."""
+    """VNI to the network that has it or had it last."""
 
     def find(self, network_id: str | None, vni: int) -> Network | None:
         return self.owners.get(vni) if network_id is None else self.by_id.get(network_id)
@@ -72,17 +74,16 @@ class _Networks:
 def _networks(
     session: Session, report: ReconcileReport, changes: Sequence[VerdictChange]
 ) -> _Networks:
-    about: Iterator[JournalEntry | DeviceReport] = iter(
-        [*report.entries, *(device for device, _ in changes)]
-    )
-    pairs = {(each.network_id, each.identity.vni) for each in about}
+    subjects: list[JournalEntry | DeviceReport] = [*report.entries]
+    subjects += [device for device, _ in changes]
+    pairs = {(subject.network_id, subject.identity.vni) for subject in subjects}
     ids = {network_id for network_id, _ in pairs if network_id is not None}
     vnis = {vni for _, vni in pairs}
     found = session.execute(
         select(Network, NetworkVni.vni)
         .outerjoin(NetworkVni, NetworkVni.network_id == Network.id)
         .where(NetworkVni.vni.in_(vnis) | Network.id.in_(ids))
-        .options(lazyload(Network.vnis))  # Which nobody asks for here.
+        .options(lazyload(Network.vnis))  # Not needed.
         .order_by(Network.gone_at.is_(None), Network.gone_at)
     ).all()
     return _Networks(
@@ -92,10 +93,10 @@ def _networks(
 
 
 def _runs(session: Session, node: Node, report: ReconcileReport) -> Mapping[UUID, Run]:
-    """The runs that are told of, as far as they are this node's and still known."""
-    ids = {report.run_id, *(each.run_id for each in report.entries)}
-    # One by one: nearly always it is the one that was closed just now, which the session has.
-    found = (session.get(Run, each) for each in ids)
+    """Runs of the report and its journal entries, if they are this node's and still stored."""
+    ids = {report.run_id, *(entry.run_id for entry in report.entries)}
+    # One by one: nearly always it is the run that was just closed, which the session has.
+    found = (session.get(Run, run_id) for run_id in ids)
     return {run.id: run for run in found if run is not None and run.node_id == node.id}
 
 
@@ -114,22 +115,22 @@ def _requested(node: Node, run: Run) -> Entry:
 def _changed(
     node: Node, report: ReconcileReport, change: VerdictChange, run: Run | None, networks: _Networks
 ) -> Entry:
-    told, was = change
-    identity = told.identity
+    device, was = change
+    identity = device.identity
     before = "first seen" if was is None else f"was {was.value}"
     return Entry(
-        id=uuid5(report.run_id, f"{told.verdict.value} {identity.model_dump_json()}"),
+        id=uuid5(report.run_id, f"{device.verdict.value} {identity.model_dump_json()}"),
         stage=Stage.VERDICT_CHANGED,
         at=report.started_at,
-        reason=f"{before}, now {told.verdict.value}: {told.reason}",
+        reason=f"{before}, now {device.verdict.value}: {device.reason}",
         actor=CONTROLLER if run is None else run.actor,
         node=node,
-        network=networks.find(told.network_id, identity.vni),
-        network_id=told.network_id,
+        network=networks.find(device.network_id, identity.vni),
+        network_id=device.network_id,
         identity=identity,
-        verdict=told.verdict,
-        urgency=told.urgency,
-        evidence=told.evidence,
+        verdict=device.verdict,
+        urgency=device.urgency,
+        evidence=device.evidence,
         run_id=report.run_id,
         worker_version=report.worker_version,
     )

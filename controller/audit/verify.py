@@ -1,4 +1,4 @@
-"""Checking the audit trail's hash chain as it is in the database, a bounded piece at a time."""
+"""Verification of the hash chain in the database, in bounded steps."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from controller.audit.chain import START, ChainCheck, ChainPosition, Fault, Find
 from controller.db.audit_models import AuditAnchor, AuditRow
 
 ROWS_AT_ONCE: Final = 20_000
-"""How many rows one step looks at: some tenths of a second."""
+"""Rows of a step: some tenths of a second."""
 
 _BATCH: Final = 2_000
 _PRUNED: Final = UUID("0f5c3a52-1d5a-5a7e-9b39-6a6d3f1e7c55")
@@ -21,19 +21,18 @@ _PRUNED: Final = UUID("0f5c3a52-1d5a-5a7e-9b39-6a6d3f1e7c55")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a check has come.
+    """The result of a step.
 
     Attributes:
-        began: where this step began: where the last one ended, or behind what was pruned.
-        mark: where the next step goes on.
-        checked: how many rows this step looked at.
-        head: the end of the chain when it was looked up.
-        done: whether there is nothing more to check.
-        finding: the first thing that is wrong; then nothing more is checked.
+        began: the end of the step before, or of the pruned rows.
+        reached: the next step begins here.
+        checked: number of rows.
+        head: the end of the chain.
+        done: nothing is left to check, or there is a finding.
     """
 
     began: ChainPosition
-    mark: ChainPosition
+    reached: ChainPosition
     checked: int
     head: ChainPosition
     done: bool
@@ -46,35 +45,35 @@ def step(
     expected: Iterable[ChainPosition] = (),
     rows: int = ROWS_AT_ONCE,
 ) -> Progress:
-    """Check up to so many rows.
+    """Check about this number of rows.
 
     Args:
-        session: with nothing read in it yet; it sees one moment.
-        after: where the step before ended; None: begin.
-        expected: places that were kept elsewhere and must still be part of the chain.
-        rows: at most so many.
+        session: must not have read anything: it becomes one snapshot.
+        after: the end of the step before; None: begin.
+        expected: positions that were kept elsewhere and must still be part of the chain.
+        rows: the step ends with the batch that reaches this number.
     """
     if session.get_bind().dialect.name == "postgresql":
-        # Else each statement sees a moment of its own, and rows pruned in between look missing.
+        # Else each statement has a snapshot of its own, and rows pruned in between look missing.
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     expected = list(expected)
     head, anchor = head_of(session), last_anchor(session)
     began = anchor if after is None or after.position < anchor.position else after
-    walk = ChainCheck(began, expected)
+    check = ChainCheck(began, expected)
     finding = None if began is after else _before(session, anchor, expected)
     done = False
-    while finding is None and not done and walk.mark.position - began.position < rows:
-        found = links(session, walk.mark.position, _BATCH)
-        finding = walk.follow(found)
+    while finding is None and not done and check.end.position - began.position < rows:
+        found = links(session, check.end.position, _BATCH)
+        finding = check.follow(found)
         done = len(found) < _BATCH
     if finding is None and done:
-        finding = _end(walk.mark, head, expected)
-    checked = walk.mark.position - began.position
-    return Progress(began, walk.mark, checked, head, done or finding is not None, finding)
+        finding = _end(check.end, head, expected)
+    checked = check.end.position - began.position
+    return Progress(began, check.end, checked, head, done or finding is not None, finding)
 
 
 def last_anchor(session: Session) -> ChainPosition:
-    """Up to where the chain was pruned."""
+    """The end of the pruned rows."""
     anchor = session.execute(
         select(AuditAnchor.position, AuditAnchor.hash)
         .order_by(AuditAnchor.position.desc())
@@ -84,14 +83,14 @@ def last_anchor(session: Session) -> ChainPosition:
 
 
 def pruned_id(position: int) -> UUID:
-    """The id of the audit row that says that rows up to this position were pruned."""
+    """The entry id of the audit row about a pruning up to this position."""
     return uuid5(_PRUNED, str(position))
 
 
 def _before(
     session: Session, anchor: ChainPosition, expected: Iterable[ChainPosition]
 ) -> Finding | None:
-    """What is wrong with where the chain begins."""
+    """A fault at the beginning of the chain."""
     left = session.execute(
         select(AuditRow.id, AuditRow.position)
         .where(AuditRow.position <= anchor.position)
@@ -100,28 +99,31 @@ def _before(
     ).one_or_none()
     if left is not None:
         return Finding(
-            Fault.INSERTED, left.position, left.id, "its place is before where the chain begins"
+            Fault.INSERTED,
+            left.position,
+            left.id,
+            "its position is before the beginning of the chain",
         )
     if anchor != START:
-        said = session.scalar(
+        recorded = session.scalar(
             select(AuditRow.evidence).where(AuditRow.entry_id == pruned_id(anchor.position))
         )
-        if said != str(anchor):
+        if recorded != str(anchor):
             return Finding(
                 Fault.ANCHOR,
                 anchor.position,
                 None,
-                f"the anchor says {anchor}, the row about that pruning {said or 'is not there'}",
+                f"the anchor is {anchor}, the row about that pruning has {recorded or 'gone'}",
             )
-    for each in expected:
-        if each.position == anchor.position and each.hash != anchor.hash:
+    for kept in expected:
+        if kept.position == anchor.position and kept.hash != anchor.hash:
             return Finding(
-                Fault.REWRITTEN, each.position, None, f"expected {each}, here it is {anchor}"
+                Fault.REWRITTEN, kept.position, None, f"expected {kept}, here it is {anchor}"
             )
-        if each.position < anchor.position:
+        if kept.position < anchor.position:
             return Finding(
                 Fault.MISSING,
-                each.position,
+                kept.position,
                 None,
                 f"rows up to {anchor.position} were pruned: give their archives too",
             )
@@ -129,22 +131,22 @@ def _before(
 
 
 def _end(
-    mark: ChainPosition, head: ChainPosition, expected: Iterable[ChainPosition]
+    end: ChainPosition, head: ChainPosition, expected: Iterable[ChainPosition]
 ) -> Finding | None:
-    """What is wrong with where the chain ends."""
-    if mark != head:
+    """A fault at the end of the chain."""
+    if end != head:
         return Finding(
             Fault.HEAD,
-            mark.position,
+            end.position,
             None,
-            f"the last row is {mark}, the head says {head}: rows were cut off or added by hand",
+            f"the last row is {end}, the head is {head}: rows were cut off or added by hand",
         )
-    last = max(expected, default=mark)
-    if last.position > mark.position:
+    last = max(expected, default=end)
+    if last.position > end.position:
         return Finding(
             Fault.MISSING,
-            mark.position + 1,
+            end.position + 1,
             None,
-            f"position {last.position} was kept elsewhere, and the chain ends at {mark.position}",
+            f"position {last.position} was kept elsewhere, and the chain ends at {end.position}",
         )
     return None

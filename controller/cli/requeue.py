@@ -1,6 +1,5 @@
 """The verb `vxctl requeue`: request a run, and with `--wait` follow it to its end."""
 
-import re
 import sys
 import time
 from typing import Annotated, Any, Final
@@ -22,11 +21,11 @@ from controller.cli.options import (
     decision,
 )
 from controller.cli.output import formats, phrases, table
+from controller.timespec import parse_duration
 
 _FAILED: Final = 1
 _TIMED_OUT: Final = 3
 _POLL_SECONDS: Final = 0.2
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 _MAX_TIMEOUT_SECONDS: Final = 86_400
 _ENDS: Final = {
     "failed": "failed; the controller will retry",
@@ -138,8 +137,11 @@ def _seconds(text: str) -> float:
     Raises:
         OperatorError: it is not a time, or out of range.
     """
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smh]?)", text)
-    seconds = 0.0 if match is None else float(match[1]) * _UNITS[match[2]]
+    try:
+        duration = f"{text}s" if text[-1:].isdigit() else text
+        seconds = parse_duration(duration).total_seconds()
+    except (ValueError, OverflowError):
+        seconds = 0.0
     if not 0 < seconds <= _MAX_TIMEOUT_SECONDS:
         raise OperatorError(
             f"--timeout {text!r} is not a time between 0 and 24 hours", "write it as 60s, 5m or 1h"

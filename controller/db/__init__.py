@@ -1,5 +1,4 @@
 """The database.
 
-Tables (`models`, `audit_models`, `types`, `states`), the `engine`, the `schema`, `sql_functions`, `lookup`
-by name, and `pauses` (their phrase).
+Tables in `models`, `audit_models`, `types` and `states`; `engine`, `schema`, `sql_functions`, `lookup`.
 """

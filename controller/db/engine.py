@@ -30,19 +30,19 @@ from controller.db.schema import upgrade
 log = structlog.get_logger(__name__)
 
 LOCK_SECONDS: Final = 10
-"""How long anybody waits for a lock, and at the most for one statement of the leader's."""
+"""Longest wait for a lock, and for one statement of the leader."""
 
 IDLE_SECONDS: Final = 10
-"""After so long PostgreSQL ends a transaction whose client says nothing: it was stopped, or cut off."""
+"""PostgreSQL ends a transaction after this silence of its client, which was stopped or cut off."""
 
 _READ_ONLY: Final = "vxlan_operator_read_only"
 _LOCKED: Final = ("55P03", "40P01")
-"""PostgreSQL: waited for too long, or for each other."""
+"""PostgreSQL: lock timeout, deadlock."""
 _REMEDY: Final = "start it, or set VXLAN_OPERATOR_DATABASE_URL to one that this program may write"
 
 
 class Database:
-    """An open database of ours, of exactly the schema that this version knows."""
+    """An open database with the schema of this version."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -58,7 +58,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session that only reads; it sees one moment and never waits for a writer (SQLite)."""
+        """A session that only reads; on SQLite it sees one snapshot and never waits for a writer."""
         with Session(self._reader, expire_on_commit=False) as session:
             yield session
 
@@ -85,8 +85,8 @@ def open_database(url: str) -> Database:
     """Open the database at `url` and bring its schema up to date.
 
     Raises:
-        OperatorError: the URL is wrong, the server does not answer, or the database was written by
-            a newer version; nothing was changed.
+        OperatorError: the URL is wrong, the server does not answer, or a newer version wrote the
+            database; nothing was changed.
     """
     file = sqlite_file(url)
     if file is not None:
@@ -99,13 +99,13 @@ def open_database(url: str) -> Database:
         engine.dispose()
         raise
     if file is not None:
-        _close_to_everybody(file)
+        _make_existing_private(file)
     return Database(engine)
 
 
 @contextmanager
 def open_to_look(url: str) -> Iterator[Connection]:
-    """A connection that can change nothing, whatever schema the database has, and that creates no file.
+    """A connection that only reads, whatever the schema, and that creates no file.
 
     Raises:
         OperatorError: the URL is wrong, there is no such database, or the server does not answer.
@@ -118,26 +118,31 @@ def open_to_look(url: str) -> Iterator[Connection]:
                 f"there is no database {path}",
                 "set VXLAN_OPERATOR_DATABASE_URL (or --database-url) to one that is there",
             )
-        # Without a log beside it nobody has it open, and SQLite need not make one.
+        # Without a WAL no process has it open, and SQLite need not create one.
         in_use = path.with_name(f"{path.name}-wal").exists()
-        how = {"mode": "ro"} if in_use else {"immutable": "1"}
+        query = {"mode": "ro"} if in_use else {"immutable": "1"}
         engine = _engine(
-            URL.create("sqlite", database=f"file:{quote(str(path))}", query=how | {"uri": "true"}),
+            URL.create(
+                "sqlite", database=f"file:{quote(str(path))}", query=query | {"uri": "true"}
+            ),
             read_only=True,
         )
     else:
         engine = _engine(parsed, read_only=True)
     try:
-        with explained(parsed), engine.execution_options(**{_READ_ONLY: True}).connect() as looking:
-            yield looking
+        with (
+            explained(parsed),
+            engine.execution_options(**{_READ_ONLY: True}).connect() as connection,
+        ):
+            yield connection
     finally:
         engine.dispose()
 
 
 def is_away(error: Exception) -> bool:
-    """Whether an error says that the database is away, locked or full: then trying again may help."""
+    """Whether the database is away, locked or full: then a retry may help."""
     if isinstance(error, OperationalError | InterfaceError):
-        # SQLite's driver has the same class for a statement that is wrong, which it always will be.
+        # SQLite's driver has the same class for a wrong statement, which a retry does not help.
         return getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
     if isinstance(error, DBAPIError):
         return error.connection_invalidated
@@ -145,18 +150,14 @@ def is_away(error: Exception) -> bool:
 
 
 def database_message(error: SQLAlchemyError) -> str:
-    """The database's own words for what is wrong: one line, without the statement and its values."""
+    """The database's message: one line, without the statement and its values."""
     cause = error.orig if isinstance(error, DBAPIError) else next(iter(error.args), "")
     return next(iter(str(cause).splitlines()), type(error).__name__)
 
 
 @contextmanager
 def explained(url: URL) -> Iterator[None]:
-    """Say what is wrong with a database so that a person can put it right.
-
-    Raises:
-        OperatorError: instead of an error of the database's.
-    """
+    """Turn errors of the database into `OperatorError`."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -164,7 +165,7 @@ def explained(url: URL) -> Iterator[None]:
         shown = url.difference_update_query(["password"]).render_as_string()
         if getattr(cause, "sqlstate", None) in _LOCKED or "is locked" in str(cause):
             raise OperatorError(
-                f"the database {shown} is locked by another program, for {LOCK_SECONDS} s and more; "
+                f"the database {shown} is locked by another program, for over {LOCK_SECONDS} s; "
                 "nothing was changed",
                 "try again when that program (a backup, another upgrade) has ended",
             ) from error
@@ -175,7 +176,7 @@ def explained(url: URL) -> Iterator[None]:
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of an SQLite database, whose folder is made if it is missing; None on PostgreSQL.
+    """The file of an SQLite database, after creating its folder; None on PostgreSQL.
 
     Raises:
         OperatorError: the URL is wrong, or the folder cannot be made.
@@ -195,31 +196,28 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def _make_private(file: Path) -> None:
-    """Make a database's file, if it is missing, so that nobody else may read it.
-
-    SQLite gives the files beside it the same permissions.
-    """
-    with suppress(OSError):  # It is there already, or SQLite will say what is wrong with it.
+    """Create a missing database file, for its owner only; SQLite gives its other files the same mode."""
+    with suppress(OSError):  # It exists, or SQLite will report the error.
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
-def _close_to_everybody(file: Path) -> None:
-    """Take a database, and what lies beside it, from everybody: earlier versions made it by the umask.
+def _make_existing_private(file: Path) -> None:
+    """Remove the access of others to a database's files, which a restored backup has by the umask.
 
-    What only a group may read is left alone: somebody has set that.
+    A mode that admits only a group is kept: it was set on purpose.
     """
     for suffix in ("", "-wal", "-shm", ".lock"):
-        each = file.with_name(file.name + suffix)
+        path = file.with_name(file.name + suffix)
         try:
-            if each.stat().st_mode & stat.S_IRWXO:
-                each.chmod(0o600)
+            if path.stat().st_mode & stat.S_IRWXO:
+                path.chmod(0o600)
         except FileNotFoundError:
             continue
         except PermissionError:
             log.warning(
                 "everybody on this machine may read a file of the database, and it is another "
                 "user's: run chmod 600 on it",
-                file=str(each),
+                file=str(path),
             )
 
 
@@ -252,11 +250,11 @@ def _engine(url: URL, *, read_only: bool = False) -> Engine:
         engine = create_engine(
             url,
             pool_pre_ping=True,
-            # What was used a moment ago has its statements prepared, and the server's memory warm.
+            # The last used connection has its statements prepared, and the server's memory warm.
             pool_use_lifo=True,
             connect_args={
                 "connect_timeout": 5,
-                # Else a server that vanished without a word is noticed after hours.
+                # Else a server that vanished is noticed after hours.
                 "keepalives_idle": 5,
                 "keepalives_interval": 2,
                 "keepalives_count": 3,
@@ -281,7 +279,7 @@ def _on_sqlite_connect(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
-    # KiB a connection. The system keeps the file's pages anyway: 2 MB each were 15 MB more, and no faster.
+    # KiB per connection. The kernel caches the file anyway: 2 MB each took 15 MB more and were no faster.
     cursor.execute("PRAGMA cache_size=-500")
     # Else INSERT OR REPLACE would delete audit rows past the trigger that forbids it.
     cursor.execute("PRAGMA recursive_triggers=ON")
@@ -289,8 +287,8 @@ def _on_sqlite_connect(connection: Any, _record: object) -> None:
 
 
 def _on_sqlite_begin(connection: Connection) -> None:
-    # A transaction that reads first and writes later cannot wait for a lock: SQLite fails it at
-    # once. So writers take the lock at the beginning, and wait there.
+    # SQLite fails a transaction that reads first and cannot then get the write lock. So writers take
+    # the lock at the beginning, and wait there.
     if connection.get_execution_options().get(_READ_ONLY):
         connection.exec_driver_sql("BEGIN")
     else:

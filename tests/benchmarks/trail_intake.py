@@ -143,7 +143,7 @@ def _verify(kind: str, database: Database) -> None:
         slowest = max(slowest, time.perf_counter() - asked)
         assert progress.finding is None, progress.finding
         checked += progress.checked
-        after = progress.mark
+        after = progress.reached
         if progress.done:
             break
     seconds = time.perf_counter() - begin

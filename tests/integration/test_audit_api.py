@@ -352,7 +352,7 @@ def test_removals_are_counted(api: TestClient, database: Database) -> None:
 def test_more_removals_than_can_be_counted_at_once(
     api: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counts, "COUNTED", 3)
+    monkeypatch.setattr(counts, "MAX_COUNTED", 3)
     now = datetime.now(UTC)
     add(database, *(row(now - timedelta(hours=number)) for number in range(1, 6)))
     told = api.get(f"{PATH}/stats").json()

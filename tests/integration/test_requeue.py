@@ -472,7 +472,7 @@ def test_without_waiting_it_says_what_comes(
     assert "is down in the Swarm" in says("one", "--token", "c")
 
 
-@pytest.mark.parametrize("given", ["0", "-1s", "25h", "1d", "soon", "", "1e3", "9" * 30])
+@pytest.mark.parametrize("given", ["0", "-1s", "25h", "2d", "soon", "", "1e3", "9" * 30])
 def test_a_time_that_is_none(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str
 ) -> None:

@@ -264,7 +264,7 @@ def test_what_arrives_comes_in_the_order_in_which_it_was_stored(database: Databa
 def test_what_arrives_is_looked_at_in_bounded_steps(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trail, "_WINDOW", 3)
+    monkeypatch.setattr(trail, "_WINDOW_ROWS", 3)
     ids = add(database, *(row() for _ in range(7)), row(stage=Stage.FAILED))
     told, after, steps = [], 0, 0
     while steps == 0 or after < ids[-1]:

@@ -32,7 +32,7 @@ class VerifyAnswer(Answer):
         finding = progress.finding
         return cls(
             began=str(progress.began),
-            reached=str(progress.mark),
+            reached=str(progress.reached),
             checked=progress.checked,
             head=str(progress.head),
             done=progress.done,

@@ -1,4 +1,1 @@
-"""What people ask of the audit trail.
-
-`pages` by any filters, `timeline` of one run, `counts` of removals; `resolve` finds the ids of names.
-"""
+"""Queries: `pages` by any filters, `timeline` of a run, `counts` of removals; `resolve` of names."""

@@ -1,4 +1,4 @@
-"""How many devices were removed: by node, network and day."""
+"""Numbers of removals by node, network and day."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,13 @@ from contract.verdicts import Stage
 from controller.db.audit_models import AuditRow
 from controller.db.models import Network, Node
 
-COUNTED: Final = 500_000
-"""So many removals are counted."""
-TOP: Final = 100
-"""So many nodes and networks are named."""
+MAX_COUNTED: Final = 500_000
+MAX_NAMED: Final = 100
+"""Nodes and networks of an answer."""
 
 
 class Count(NamedTuple):
-    """Removals on a node, or of a network; without an id: of no network that was known."""
+    """Removals on a node or of a network; without an id: of unknown networks."""
 
     id: str | None
     name: str | None
@@ -27,7 +26,7 @@ class Count(NamedTuple):
 
 
 class Day(NamedTuple):
-    """Removals in a day of UTC."""
+    """Removals of a UTC day."""
 
     day: date
     removals: int
@@ -35,12 +34,12 @@ class Day(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many devices were removed.
+    """Numbers of removals.
 
     Attributes:
-        since, until: between which times; `since` is later than asked for where there were too many.
-        whole: whether all were counted that were asked for.
-        nodes, networks: the most first.
+        since, until: the span; `since` is later than requested if there were too many removals.
+        whole: all removals of the requested span are counted.
+        nodes, networks: the most removals first.
         days: the newest first.
     """
 
@@ -54,16 +53,16 @@ class Counts:
 
 
 def counts(session: Session, since: datetime, until: datetime) -> Counts:
-    """Removals by node, network and day: of the span's newest `COUNTED`."""
+    """Count the newest `MAX_COUNTED` removals of a span."""
     newest = (
         select(AuditRow.at)
         .where(*_removals(since, until))
         .order_by(AuditRow.at.desc(), AuditRow.id.desc())
     )
-    left_out = session.scalar(newest.offset(COUNTED).limit(1))
+    left_out = session.scalar(newest.offset(MAX_COUNTED).limit(1))
     if left_out is not None:
         since = left_out + timedelta(microseconds=1)
-    # Each from the index alone; all three at once would be a group for nearly every row.
+    # Three reads of the index alone; one read would make a group for nearly every row.
     nodes, networks, days = (
         _counted(session, by, since, until)
         for by in (AuditRow.node_id, AuditRow.network_id, _day(session))
@@ -83,7 +82,7 @@ def counts(session: Session, since: datetime, until: datetime) -> Counts:
 
 def _counted(session: Session, by: Any, since: datetime, until: datetime) -> list[tuple[Any, int]]:
     found = session.execute(select(by, func.count()).where(*_removals(since, until)).group_by(by))
-    return [(each[0], each[1]) for each in found]
+    return [(key, count) for key, count in found]
 
 
 def _removals(since: datetime, until: datetime) -> tuple[ColumnElement[bool], ...]:
@@ -99,7 +98,7 @@ def _day(session: Session) -> ColumnElement[Any]:
 def _named(
     session: Session, counted: Sequence[tuple[Any, int]], id_: Any, name: Any
 ) -> list[Count]:
-    most = sorted(counted, key=lambda each: (-each[1], each[0] or ""))[:TOP]
-    found = session.execute(select(id_, name).where(id_.in_([each for each, _ in most])))
-    names: dict[str | None, str] = {each[0]: each[1] for each in found}
-    return [Count(each, names.get(each), count) for each, count in most]
+    most = sorted(counted, key=lambda pair: (-pair[1], pair[0] or ""))[:MAX_NAMED]
+    found = session.execute(select(id_, name).where(id_.in_([key for key, _ in most])))
+    names: dict[str | None, str] = {row[0]: row[1] for row in found}
+    return [Count(key, names.get(key), count) for key, count in most]

@@ -1,11 +1,10 @@
-"""Pages of the audit trail by any filters, and what arrives there.
+"""Pages of the audit trail by any filters, and rows that arrive.
 
-The trail has millions of rows, and no question may read them all by accident. So a page comes from one
-index at a time, in the order of that index (`IndexScan`), and looks at a bounded number of its entries. Of
-the indexes that could serve, the one is walked that has the fewest entries from here on: that is
-measured, by looking how far back its entry number 2,000 lies. Every index carries what people ask for
-besides, so that an entry which does not match costs no look at its row. A page that ends before it is
-full says where to go on; it never says that there is nothing more unless it has looked.
+No query may read all of millions of rows. A page scans one index, in the order of that index (`IndexScan`),
+and examines a bounded number of entries. Of the usable indexes it takes the one with the fewest entries from
+here on, measured by the age of entry number 2,000. Every index carries further filter columns, so that an
+entry that does not match costs no read of its row. A page that ends early has a key for going on, and only a
+page that has seen the end has none.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,23 +21,23 @@ from controller.db.audit_models import AuditRow
 from controller.db.states import CONTROLLER
 
 EXAMINED: Final = 20_000
-"""So many entries of an index a page looks at."""
+"""Index entries that a page examines."""
 EXAMINED_ROWS: Final = 2_000
-"""The same, where the index does not tell whether an entry matches, and its row must be looked at."""
+"""The same if a filter column is not in the index and the rows must be read."""
 _PROBED: Final = 2_000
 _BEGIN: Final = datetime.min.replace(tzinfo=UTC)
 _END: Final = datetime.max.replace(tzinfo=UTC)
-_WINDOW: Final = 2_000
-"""So many rows a look at what arrived examines."""
+_WINDOW_ROWS: Final = 2_000
+"""Rows that one query of arrivals examines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """What rows must be like; None, or no stages: anything.
+    """Filters; None, or no stages: anything.
 
     Attributes:
         name, ifindex: the device's.
-        since, until: of `at`, the time at the node: from `since`, and before `until`.
+        since, until: of `at`: from `since` and before `until`.
     """
 
     node_id: str | None = None
@@ -55,7 +54,7 @@ class Filters:
     until: datetime | None = None
 
     def equal(self) -> dict[str, Any]:
-        """Columns and what they must be."""
+        """Columns and their required values."""
         names = (
             "node_id", "network_id", "vni", "name", "ifindex", "verdict", "urgency", "actor", "run_id"
         )  # fmt: skip
@@ -63,7 +62,7 @@ class Filters:
 
 
 class RowKey(NamedTuple):
-    """Where a row stands: rows are told by time, and of one time by their number."""
+    """The sort key of a row: its time, and among rows of one time its number."""
 
     at: datetime
     id: int
@@ -74,9 +73,8 @@ class Page:
     """Rows, the newest first.
 
     Attributes:
-        next: go on behind this; None: there is nothing more.
-        short: whether there may be more although the page is not full: what matches is so rare here
-            that the page ended before it had found enough.
+        next: the next page begins behind it; None: there is no next page.
+        short: the page is not full, and there may be more: matches are rare here.
     """
 
     rows: Sequence[AuditRow]
@@ -86,12 +84,12 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class IndexScan:
-    """An index, from newer to older entries.
+    """A scan of an index, from newer to older entries.
 
     Attributes:
-        column: what its entries have in common; None: nothing.
-        value: what that is.
-        carries: the other columns that an entry tells.
+        column: the index's first column; None: the index of `at`.
+        value: of this column.
+        carries: further columns of the index.
     """
 
     column: str | None
@@ -99,10 +97,10 @@ class IndexScan:
     carries: frozenset[str]
 
     def entries(self, span: "_Span", columns: Sequence[str] = ()) -> Select[Any]:
-        """Its entries within a span, the newest first, each with these columns besides its position.
+        """The entries of a span, the newest first, with their keys and these columns.
 
-        Said as a span of the whole index: where it was said that a column equals a value, PostgreSQL
-        would for a common value rather read rows in the order of another index, until enough are found.
+        The condition is a range of the whole index: with `column = value`, PostgreSQL prefers another index
+        for a common value and reads rows until it has found enough.
         """
         own = [] if self.column is None else [getattr(AuditRow, self.column)]
         value = [] if self.column is None else [self.value]
@@ -110,13 +108,13 @@ class IndexScan:
         query = select(AuditRow.at, AuditRow.id, *(getattr(AuditRow, name) for name in columns))
         query = query.where(key >= (*value, *span.first), key < (*value, *span.end))
         if self.column in _PARTIAL:
-            # As the index says it: else no database knows that the index has what is asked for.
+            # The index's own condition: without it no database uses the index.
             query = query.where(text(_PARTIAL[self.column]))
-        return query.order_by(*(each.desc() for each in (*own, AuditRow.at, AuditRow.id)))
+        return query.order_by(*(column.desc() for column in (*own, AuditRow.at, AuditRow.id)))
 
 
 class _Span(NamedTuple):
-    """From `first` on, and before `end`."""
+    """From `first`, and before `end`."""
 
     first: RowKey
     end: RowKey
@@ -142,7 +140,7 @@ _CARRIED: Final = dict(_carried())
 def page(
     session: Session, filters: Filters, before: RowKey | None = None, limit: int = 100
 ) -> Page:
-    """The newest rows that match, from behind `before` on."""
+    """The newest matching rows behind `before`."""
     span = _span(filters, before)
     if span.first >= span.end:
         return Page([], None, short=False)
@@ -164,12 +162,14 @@ def page(
 def arrivals(
     session: Session, filters: Filters, after: int, limit: int
 ) -> tuple[Sequence[AuditRow], int]:
-    """The rows that match of those stored after the one with the number `after`, in that order.
+    """Matching rows stored after row number `after`, in that order, and the number to go on after.
 
-    Also the number after which to go on. Rows get their numbers under the lock of the chain's end
-    (`controller.audit.append`), so that none can appear behind one that was seen already.
+    Rows get their numbers under the lock of the chain's end (`controller.audit.append`): no row can appear
+    behind one that was seen.
     """
-    window = select(AuditRow.id).where(AuditRow.id > after).order_by(AuditRow.id).limit(_WINDOW)
+    window = (
+        select(AuditRow.id).where(AuditRow.id > after).order_by(AuditRow.id).limit(_WINDOW_ROWS)
+    )
     through = session.scalar(select(func.max(window.subquery().c.id)))
     if through is None:
         return [], after
@@ -183,7 +183,7 @@ def arrivals(
 
 
 def newest(session: Session) -> int:
-    """The number of the row that was stored last; 0 if there is none."""
+    """The number of the newest row; 0 if there is none."""
     return session.scalar(select(func.max(AuditRow.id))) or 0
 
 
@@ -194,9 +194,9 @@ def _span(filters: Filters, before: RowKey | None) -> _Span:
 
 
 def _ways(filters: Filters) -> list[list[IndexScan]]:
-    """Ways to all rows that match: of one index each, of one walk a stage where there are several."""
+    """Ways to all matching rows: scans of one index, one for each stage."""
     equal = filters.equal()
-    if filters.run_id is not None:  # Which nothing can be rarer than.
+    if filters.run_id is not None:  # Nothing is rarer.
         return [[IndexScan("run_id", filters.run_id, _CARRIED["run_id"])]]
     ways = [
         [IndexScan(column, equal[column], _CARRIED[column])]
@@ -215,7 +215,7 @@ def _ways(filters: Filters) -> list[list[IndexScan]]:
 
 
 def _choose(session: Session, ways: list[list[IndexScan]], span: _Span) -> list[IndexScan]:
-    """The way with the fewest entries from here on."""
+    """The way with the fewest entries in the span."""
     if len(ways) == 1:
         return ways[0]
     best, reach = ways[0], None
@@ -230,7 +230,7 @@ def _choose(session: Session, ways: list[list[IndexScan]], span: _Span) -> list[
 
 
 def _end(session: Session, scan: IndexScan, span: _Span, number: int) -> RowKey | None:
-    """Where the walk's entry with this number lies; None if it has fewer."""
+    """The key of the scan's entry with this number; None if it has fewer."""
     found = session.execute(scan.entries(span).offset(number - 1).limit(1)).one_or_none()
     return None if found is None else RowKey(found.at, found.id)
 
@@ -243,7 +243,7 @@ def _matching(
     wanted: int,
     shared: int,
 ) -> tuple[list[RowKey], RowKey | None]:
-    """The first entries of a walk that match; and how far it looked, unless that was far enough."""
+    """The first matching entries of a scan; and the last key examined if they are too few."""
     equal = filters.equal()
     equal.pop(scan.column or "", None)
     stages = () if scan.column == "stage" else filters.stages
@@ -256,7 +256,7 @@ def _matching(
         *(entries.c[column] == value for column, value in equal.items()),
         *([entries.c.stage.in_(stages)] if stages else []),
     )
-    # Their order is the subquery's. To ask for it again would make SQLite sort all of them first.
+    # Their order is the subquery's; ordering again would make SQLite sort all of them first.
     found = _positions(session, matching.limit(wanted))
     return found, None if len(found) == wanted else _end(session, scan, span, most)
 
@@ -267,8 +267,8 @@ def _positions(session: Session, query: Select[Any]) -> list[RowKey]:
 
 def _rows(session: Session, keys: Sequence[RowKey]) -> list[AuditRow]:
     found = session.scalars(select(AuditRow).where(AuditRow.id.in_([key.id for key in keys])))
-    rows = {each.id: each for each in found}
-    return [rows[key.id] for key in keys if key.id in rows]  # Retention may have been quicker.
+    rows = {row.id: row for row in found}
+    return [rows[key.id] for key in keys if key.id in rows]  # Retention may have deleted one.
 
 
 def _conditions(filters: Filters) -> list[ColumnElement[bool]]:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from controller.cli.audit import with_zone
-from controller.timespec import parse_time
+from controller.timespec import parse_duration, parse_time
 from tests.fake_clock import START
 
 
@@ -18,6 +18,7 @@ from tests.fake_clock import START
         ("7d", START - timedelta(days=7)),
         ("4w", START - timedelta(weeks=4)),
         ("0s", START),
+        ("1.5h", START - timedelta(minutes=90)),
         ("2030-01-01T12:00:00Z", START),
         ("2030-01-01T14:00:00+02:00", START),
         ("2030-01-01 12:00:00.000Z", START),
@@ -32,7 +33,8 @@ def test_a_moment(text: str, meant: datetime) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "now", "2 h", "-2h", "2y", "h", "999999999w", "99999999999999h", "٣h", "2h\n", "1.5h",
+        "", "now", "2 h", "-2h", "2y", "h", "999999999w", "99999999999999h", "٣h", "2h\n",
+        "1.5", ".5h", "1.5.h", "1.2345h",
         "2030-13-01", "2030-02-30", "2030-01-01T25:00:00Z", "2030-01-01T12:00:00", "12:00",
         "20300101", "0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:00", "\0", "1" * 60,
     ],
@@ -63,3 +65,14 @@ def test_a_person_means_the_zone_of_this_machine(text: str) -> None:
     assert told is not None
     assert datetime.fromisoformat(told) == datetime.fromisoformat(text).astimezone()
     assert parse_time(told, START) == datetime.fromisoformat(text).astimezone()
+
+
+def test_a_duration() -> None:
+    assert parse_duration("1.5h") == timedelta(minutes=90)
+    assert parse_duration("4w") == timedelta(weeks=4)
+
+
+@pytest.mark.parametrize("text", ["", "90", "s", "-1s", "1y", "1.2345h", "\u0663h", "2h\n"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration(text)

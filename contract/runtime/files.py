@@ -1,0 +1,62 @@
+"""Files: opening only regular ones, and replacing one atomically."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedWriter, FileIO
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+
+def open_regular(path: Path, mode: Literal["rb", "ab", "xb"]) -> FileIO:
+    """Open a regular file, or create one that only its owner may read.
+
+    Raises:
+        OSError: it is something else: writing to that, or replacing it, would harm others.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        # O_NONBLOCK: else opening a pipe waits for its other end.
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+
+    irregular = OSError(errno.EINVAL, f"{path} is not a regular file")
+    try:
+        file = FileIO(str(path), mode, opener=opener)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            message = f"{path} is a symbolic link: name the file itself"
+            raise OSError(errno.ELOOP, message) from error
+        if error.errno == errno.ENXIO:  # A pipe without a reader, or a socket.
+            raise irregular from error
+        raise
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise irregular
+    return file
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that replaces `path` at the end of the block: a crash leaves the old file or the new one.
+
+    The file is `path` with `.new` until then; only its owner may read it.
+
+    Raises:
+        OSError: it cannot be written, or something other than a file of an earlier crash has its name.
+    """
+    new = path.with_name(path.name + ".new")
+    with suppress(FileNotFoundError):
+        open_regular(new, "rb").close()
+        new.unlink()
+    with BufferedWriter(open_regular(new, "xb")) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
