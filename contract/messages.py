@@ -229,7 +229,7 @@ class ReconcileReport(Message):
 
 
 class Drift(Message):
-    """Worker to controller: these devices have carried nothing for a while, look now."""
+    """Worker to controller: these devices have been idle for a while, look now."""
 
     version: Literal[1] = 1
     node_id: SwarmId

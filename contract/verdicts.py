@@ -12,7 +12,7 @@ class Verdict(StrEnum):
     SETTLING = "settling"
     """It is Docker's and looks dead, and proof is missing; the reason says what is waited for."""
     ORPHAN = "orphan"
-    """It is Docker's, carries nothing, and is proved dead."""
+    """It is Docker's, idle, and proved dead."""
     FOREIGN = "foreign"
     """It is not Docker's."""
     CONFLICT = "conflict"
@@ -23,10 +23,10 @@ class Proof(StrEnum):
     """What shows that a device which looks dead belongs to no dockerd. That time has passed never does."""
 
     REJECTED = "rejected"
-    """A task of its network was rejected here because of it, after it was known to carry nothing: a dockerd
+    """A task of its network was rejected here because of it, after it was known to be idle: a dockerd
     that owned it would not have tried to make it."""
     UNWANTED = "unwanted"
-    """The Swarm, read for this node after the device began to carry nothing, wants no network of its VNI
+    """The Swarm, read for this node after the device went idle, wants no network of its VNI
     here; the grace period is over, and no join is under way."""
     UNCLAIMED = "unclaimed"
     """Wanted here, and for minutes nobody took it up, while the Swarm said all the time that the node is

@@ -10,13 +10,7 @@ from pydantic import ValidationError
 
 from contract import VERSION
 from contract.messages import Drift, Hello, ReconcileRequest
-from contract.queues import (
-    DRIFT_TASK,
-    HELLO_TASK,
-    RECONCILE_TASK,
-    REPORT_TASK,
-    WORKER_PING_TASK,
-)
+from contract.queues import DRIFT_TASK, HELLO_TASK, RECONCILE_TASK, REPORT_TASK, WORKER_PING_TASK
 from contract.runtime.broker import (
     HINT_EXPIRES,
     MAX_WAITING,

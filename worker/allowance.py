@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 from contract.messages import NetworkRef, ReconcileRequest
 from contract.verdicts import Mode, Urgency
 from worker.judge import Judgement
+from worker.kernel.model import some
 
 _ORDER: Final = {Urgency.BLOCKING: 0, Urgency.STALE: 1, Urgency.UNKNOWN: 2}
-_MAX_NAMES: Final = 3
 
 
 class Allowance(NamedTuple):
@@ -59,7 +59,7 @@ def allowance(
     if left:
         names = {observed[orphan.device.identity.vni].name for orphan in left}
         limitations.append(
-            f"{len(left)} orphan(s) left alone: the mode of their network is observe ({_some(names)})"
+            f"{len(left)} orphan(s) left alone: the mode of their network is observe ({some(sorted(names))})"
         )
     if removable and journal_full:
         limitations.append(
@@ -90,9 +90,3 @@ def _observed(networks: Iterable[NetworkRef]) -> Mapping[int, NetworkRef]:
     return {
         vni: network for network in networks if network.mode is Mode.OBSERVE for vni in network.vnis
     }
-
-
-def _some(names: Iterable[str]) -> str:
-    first = sorted(names)
-    more = len(first) - _MAX_NAMES
-    return ", ".join(first[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from contract.messages import NetworkRef
 from contract.verdicts import Proof
 from worker.idle import IdleClock
-from worker.kernel.model import Device, VethPair
+from worker.kernel.model import Device, VethPair, some
 from worker.networks import Networks
 from worker.proof import JOIN_PAUSE_SECONDS, Finding, Joins, format_time, join_under_way
-
-_MAX_NAMES: Final = 3
 
 
 def as_joins(pairs: Iterable[VethPair]) -> Joins:
@@ -69,8 +66,7 @@ class ByHand:
             if attached:
                 return Finding(
                     None,
-                    f"dockerd reports containers of network {network.name} here: "
-                    + ", ".join(attached[:_MAX_NAMES]),
+                    f"dockerd reports containers of network {network.name} here: " + some(attached),
                 )
             containers = f"; dockerd reports no container of network {network.name} here"
         return Finding(

@@ -1,22 +1,16 @@
 """Since when veth pairs that look like joins under way have been seen."""
 
 from collections.abc import Iterable
-from typing import Protocol
 
-from contract.messages import Stamp
+from worker.idle import IdleClock
 from worker.kernel.model import VethPair
 from worker.proof import Joins
-
-
-class _Clock(Protocol):
-    def stamp(self) -> Stamp:
-        """See `IdleClock.stamp`."""
 
 
 class JoinClock:
     """Remembers the pairs of the last look."""
 
-    def __init__(self, clock: _Clock) -> None:
+    def __init__(self, clock: IdleClock) -> None:
         self._clock = clock
         self._since: dict[VethPair, float] = {}
 

@@ -137,7 +137,7 @@ class Journal:
                     )
                 stored = _Stored(uuid4(), [], 0, whole=False)
             if not stored.whole:
-                _write_anew(path, stored.journal_id, stored.entries, stored.last)
+                _replace_file(path, stored.journal_id, stored.entries, stored.last)
             return cls(path, lock, stored.journal_id, stored.entries, stored.last)
         except OSError as error:
             raise JournalError(f"the journal {path} cannot be written: {error.strerror}") from error
@@ -235,7 +235,7 @@ class Journal:
         if self._trimmable >= _TRIM_AFTER or (self._trimmable and not kept):
             try:
                 try:
-                    _write_anew(self._path, self.id, kept, self._last)
+                    _replace_file(self._path, self.id, kept, self._last)
                 finally:
                     # Even if that failed: the name may be the new file's already.
                     old = self._file
@@ -318,7 +318,7 @@ def _write_whole(file: FileIO, data: bytes) -> None:
     os.fsync(file.fileno())
 
 
-def _write_anew(path: Path, journal_id: UUID, entries: Iterable[JournalEntry], last: int) -> None:
+def _replace_file(path: Path, journal_id: UUID, entries: Iterable[JournalEntry], last: int) -> None:
     header = _Header(journal=journal_id, last=last).model_dump_json()
     lines = [header, *(entry.model_dump_json() for entry in entries), ""]
     with replacing(path) as file:

@@ -52,10 +52,7 @@ NOTHING_HELD: Final = Holding(lambda _: None, {})
 
 
 def judge(
-    devices: Iterable[Device],
-    networks: Networks,
-    prove: Prover,
-    holding: Holding = NOTHING_HELD,
+    devices: Iterable[Device], networks: Networks, prove: Prover, holding: Holding = NOTHING_HELD
 ) -> list[Judgement]:
     """Judge devices, in their order; `prove` is asked about what looks dead."""
     judged = []
@@ -91,7 +88,7 @@ def judge_minding_joins(
         holding: VNIs that dockerd found taken.
     """
     judged = judge(devices, networks, prover({}), holding)
-    if any(minds_joins(each.proof, each.device.identity) for each in judged) and (
+    if any(minds_joins(verdict.proof, verdict.device.identity) for verdict in judged) and (
         under_way := joins()
     ):
         return judge(devices, networks, prover(under_way), holding)
@@ -106,7 +103,7 @@ def without_device(
     One VNI of several is enough: Docker makes the device of a subnet for its first container.
     """
     present = {device.identity.vni for device in devices}
-    return [each for each in desired if each.running and present.isdisjoint(each.vnis)]
+    return [network for network in desired if network.running and present.isdisjoint(network.vnis)]
 
 
 def _foreign(device: Device, why: str, networks: Networks, over_ipv6: bool) -> Judgement:

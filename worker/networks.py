@@ -25,10 +25,7 @@ class Networks:
 
     @classmethod
     def of(
-        cls,
-        desired: Iterable[NetworkRef] | None,
-        known: Iterable[NetworkRef],
-        data_path_port: int,
+        cls, desired: Iterable[NetworkRef] | None, known: Iterable[NetworkRef], data_path_port: int
     ) -> "Networks":
         """Index networks by their VNIs."""
         here, others = None if desired is None else tuple(desired), tuple(known)

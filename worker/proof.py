@@ -189,8 +189,6 @@ class RequestProver:
             return self._unwanted_since[key]
         return self._unclaimed(idle, network.name)
 
-    # --- rejected ---
-
     def _rejected(self, identity: Identity, idle: Idle, networks: Networks) -> Finding:
         """Ask for proof by a rejection; else the reason says why the newest one proves nothing."""
         doubts = []
@@ -249,8 +247,6 @@ class RequestProver:
             )
         return None
 
-    # --- unwanted ---
-
     def _unwanted(self, identity: Identity, idle: Idle) -> Finding:
         since = f"idle since {format_time(idle.since)}"
         grace = self.waits.of(identity)
@@ -275,8 +271,6 @@ class RequestProver:
             f"{since}, for more than the grace period of {grace:g} s; the Swarm was read for this node after "
             "that and wants no network with its VNI here; no join is under way",
         )
-
-    # --- unclaimed ---
 
     def _unclaimed(self, idle: Idle, name: str) -> Finding:
         unclaimed, ready = self.waits.unclaimed, self.reading.ready_seconds

@@ -37,10 +37,7 @@ class Recheck:
     """
 
     def __init__(
-        self,
-        kernel: Kernel,
-        data_path_port: int,
-        joins: Callable[[Iterable[VethPair]], Joins],
+        self, kernel: Kernel, data_path_port: int, joins: Callable[[Iterable[VethPair]], Joins]
     ) -> None:
         self._kernel = kernel
         self._port = data_path_port

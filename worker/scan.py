@@ -108,18 +108,18 @@ def _scan(options: argparse.Namespace, kernel: Kernel) -> int:
     port, assumed = _data_path_port(options.data_path_port, docker, kernel)
     known = Networks.of(None, docker.networks, port)
     view, judgements = _settled(kernel, known, docker, options)
-    orphans = [each for each in judgements if each.verdict is Verdict.ORPHAN]
+    orphans = [judged for judged in judgements if judged.verdict is Verdict.ORPHAN]
     gone: set[Identity] = set()
     if orphans and options.fix:
         left = _remove(orphans, kernel, port)
         gone = {orphan.device.identity for orphan in orphans} - left
     files = kernel.sandbox_files()
-    rows = [describe(each, each.device.identity in gone, files) for each in judgements]
+    rows = [describe(judged, judged.device.identity in gone, files) for judged in judgements]
     (print_json if options.output == "json" else print_table)(view, rows)
     if assumed and _warn_of_other_ports(view.devices, port):
         return CANNOT_LOOK
     dead = (Verdict.ORPHAN, Verdict.SETTLING)
-    if any(each.verdict in dead and each.device.identity not in gone for each in judgements):
+    if any(judged.verdict in dead and judged.device.identity not in gone for judged in judgements):
         return ORPHANS
     return CLEAN
 
@@ -187,7 +187,7 @@ def _data_path_port(given: int | None, docker: _Docker, kernel: Kernel) -> tuple
         for device in kernel.look().devices
         if not device.identity.netns.is_host
         and device.endpoints
-        and _is_dockers_on_its_port(device)
+        and _is_dockers_on_any_port(device)
     }
     if len(ports) == 1:
         return ports.pop(), False
@@ -196,7 +196,7 @@ def _data_path_port(given: int | None, docker: _Docker, kernel: Kernel) -> tuple
 
 def _warn_of_other_ports(devices: Iterable[Device], port: int) -> bool:
     """Print an error if devices would be Docker's on another port than the assumed one; return whether so."""
-    ports = {device.identity.port for device in devices if _is_dockers_on_its_port(device)}
+    ports = {device.identity.port for device in devices if _is_dockers_on_any_port(device)}
     others = sorted(ports - {port})
     if others:
         names = ", ".join(map(str, others))
@@ -211,7 +211,7 @@ def _warn_of_other_ports(devices: Iterable[Device], port: int) -> bool:
     return bool(others)
 
 
-def _is_dockers_on_its_port(device: Device) -> bool:
+def _is_dockers_on_any_port(device: Device) -> bool:
     return why_foreign(device, device.identity.port) is None
 
 
@@ -245,16 +245,16 @@ def _settled(
                 lambda: as_joins(kernel.joins_under_way()),
             )
             waiting = {
-                each.device.identity: each.recheck_after
-                for each in judgements
-                if each.recheck_after is not None
+                judged.device.identity: judged.recheck_after
+                for judged in judgements
+                if judged.recheck_after is not None
             }
             # A device that goes idle during the wait is reported as settling, and not waited for.
             first = frozenset(waiting) if first is None else first & waiting.keys()
             if not first or time.monotonic() >= deadline:
                 return view, judgements
-            progress.show(sorted(first, key=str), max(waiting[each] for each in first))
-            time.sleep(min(_MAX_PAUSE_SECONDS, *(waiting[each] for each in first)))
+            progress.show(sorted(first, key=str), max(waiting[device] for device in first))
+            time.sleep(min(_MAX_PAUSE_SECONDS, *(waiting[device] for device in first)))
 
 
 def _device(text: str) -> tuple[Netns, int]:

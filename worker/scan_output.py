@@ -8,9 +8,8 @@ from typing import Final, Self
 from contract.runtime.text import printable, with_file
 from worker.journal import Record
 from worker.judge import Judgement
-from worker.kernel.model import Identity, View
+from worker.kernel.model import Identity, View, some
 
-_MAX_NAMES: Final = 3
 _COLUMNS: Final = ("DEVICE", "NETNS", "VNI", "PORT", "STATE", "NETWORK", "VERDICT", "REASON")
 
 
@@ -43,12 +42,8 @@ class Progress:
         """Show these devices, and the seconds left."""
         if not sys.stderr.isatty():
             return
-        names = ", ".join(f"{each.name} in {each.netns}" for each in devices[:_MAX_NAMES])
-        more = len(devices) - _MAX_NAMES
-        sys.stderr.write(
-            f"\r\033[Kwaiting up to {left:.0f} s more, to rule out a join: {printable(names)}"
-            + (f" and {more} more" if more > 0 else "")
-        )
+        names = printable(some([f"{device.name} in {device.netns}" for device in devices]))
+        sys.stderr.write(f"\r\033[Kwaiting up to {left:.0f} s more, to rule out a join: {names}")
         sys.stderr.flush()
         self._shown = True
 

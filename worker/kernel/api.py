@@ -29,7 +29,8 @@ class UnansweredError(KernelError):
 class Kernel(Protocol):
     """What the worker asks of a kernel. `RouteNetlink` is the real one.
 
-    Each of these may raise `UnansweredError`, which is a `KernelError`.
+    Each method raises KernelError where the kernel refuses or cannot be asked; UnansweredError, which is one,
+    where its answer does not come. A list is whole, or that is an error.
     """
 
     def check_capability(self) -> None:
@@ -37,29 +38,16 @@ class Kernel(Protocol):
 
         Raises:
             NotPermittedError: CAP_NET_ADMIN is missing.
-            KernelError: the kernel cannot be asked.
         """
 
     def look(self) -> View:
-        """List every VXLAN device with its evidence.
-
-        Raises:
-            KernelError: the list could not be read whole; there is no partial view of a namespace.
-        """
+        """List every VXLAN device with its evidence."""
 
     def look_at(self, netns: Netns) -> tuple[Device, ...]:
-        """List the VXLAN devices of a namespace; none when it is gone.
-
-        Raises:
-            KernelError: the list could not be read whole.
-        """
+        """List the VXLAN devices of a namespace; none when it is gone."""
 
     def read(self, netns: Netns, ifindex: int) -> Device | None:
-        """Read a device afresh; None when that namespace has no VXLAN device with that index.
-
-        Raises:
-            KernelError: it could not be read.
-        """
+        """Read a device afresh; None when that namespace has no VXLAN device with that index."""
 
     def joins_under_way(self) -> tuple[VethPair, ...]:
         """List the veth pairs that may be those of a container that is joining a network.
@@ -68,9 +56,6 @@ class Kernel(Protocol):
         (moby libnetwork/drivers/overlay: `createVethPair` in joinleave.go). So here are pairs with both
         ends there, neither with a master, both named as Docker names them. Docker's bridge networks make
         such pairs too.
-
-        Raises:
-            KernelError: the list could not be read whole.
         """
 
     def sandbox_files(self) -> Mapping[int, str]:
@@ -78,9 +63,6 @@ class Kernel(Protocol):
 
         Docker mounts each sandbox's namespace there. A directory or a file that is missing, or that
         this process may not open, is left out.
-
-        Raises:
-            KernelError: the kernel could not be asked for a number.
         """
 
     def delete(self, netns: Netns, ifindex: int) -> None:
@@ -88,7 +70,6 @@ class Kernel(Protocol):
 
         Raises:
             GoneError: there is no such device.
-            KernelError: the kernel refused.
         """
 
     def set_group(self, ifindex: int, group: int) -> None:
@@ -99,21 +80,14 @@ class Kernel(Protocol):
 
         Raises:
             GoneError: there is no such device.
-            KernelError: the kernel refused.
         """
 
     def group_members(self, group: int) -> frozenset[int]:
-        """List the ifindexes of all devices of any kind in a link group of the host namespace.
-
-        Raises:
-            KernelError: the list could not be read whole.
-        """
+        """List the ifindexes of all devices of any kind in a link group of the host namespace."""
 
     def delete_group(self, group: int) -> None:
         """Delete all devices of a link group of the host namespace at once. Look at its members first.
 
         The kernel waits for its readers (RCU) once for all of them, not once for each.
-
-        Raises:
-            KernelError: the kernel refused; then all of them are still there.
+        Where it refuses, all of them are still there.
         """

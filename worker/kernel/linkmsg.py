@@ -215,9 +215,7 @@ def decode_port(body: bytes) -> BridgePort:
     found = _attributes(body)
     master = _netns_of(found, IFLA_MASTER, 4)
     return BridgePort(
-        _optional(body, master),
-        _text(body, _name(found)),
-        _info(body, found, _VXLAN) is not None,
+        _optional(body, master), _text(body, _name(found)), _info(body, found, _VXLAN) is not None
     )
 
 
@@ -337,8 +335,8 @@ def _info(body: bytes, found: Attributes, kind: bytes) -> Attributes | None:
     if where is None:
         return None
     info = attributes(body, *where)
-    its_kind = info.get(IFLA_INFO_KIND)
-    return None if its_kind is None or body[slice(*its_kind)] != kind else info
+    found_kind = info.get(IFLA_INFO_KIND)
+    return None if found_kind is None or body[slice(*found_kind)] != kind else info
 
 
 def _name(found: Attributes) -> tuple[int, int]:

@@ -58,20 +58,12 @@ class Identity(NamedTuple):
 
     def message(self) -> DeviceIdentity:
         """Return it as a message."""
-        return DeviceIdentity(
-            netns=str(self.netns),
-            ifindex=self.ifindex,
-            name=self.name,
-            vni=self.vni,
-            port=self.port,
-        )
+        return DeviceIdentity(**self._asdict() | {"netns": str(self.netns)})
 
     @classmethod
     def of(cls, message: DeviceIdentity) -> Self:
         """Read it from a message."""
-        return cls(
-            Netns.parse(message.netns), message.ifindex, message.name, message.vni, message.port
-        )
+        return cls(**message.model_dump() | {"netns": Netns.parse(message.netns)})
 
     def __str__(self) -> str:
         return f"{self.name} (ifindex {self.ifindex}, VNI {self.vni}, UDP port {self.port}) in {self.netns}"
@@ -146,13 +138,13 @@ class Device(NamedTuple):
         takes its veth pair along, whatever becomes of dockerd.
         """
         if self.addressed:
-            return f"it has the IP address(es) {_some(self.addresses)}"
+            return f"it has the IP address(es) {some(self.addresses)}"
         if self.identity.netns.is_host:
             if self.master is not None:
                 return f"it is enslaved to the device with ifindex {self.master}"
             return "it is UP" if self.up else None
         if self.endpoints:
-            return f"its sandbox has {self.endpoints} endpoint(s): {_some(self.ports)}"
+            return f"its sandbox has {self.endpoints} endpoint(s): {some(self.ports)}"
         return "it is UP" if self.up and self.master is None else None
 
     @property
@@ -163,9 +155,9 @@ class Device(NamedTuple):
             "no master" if self.master is None else f"master ifindex {self.master}",
         ]
         if self.identity.netns.is_host:
-            facts.append(f"addresses {_some(self.addresses)}" if self.addressed else "no address")
+            facts.append(f"addresses {some(self.addresses)}" if self.addressed else "no address")
         else:
-            names = f" ({_some(self.ports)})" if self.endpoints else ""
+            names = f" ({some(self.ports)})" if self.endpoints else ""
             facts.append(f"{self.endpoints} endpoint(s) in its sandbox{names}")
         flags = [str(flag.name).lower() for flag in self.flags]
         facts.append(f"VXLAN flags {' '.join(flags) or 'none'}")
@@ -199,6 +191,7 @@ class View:
     limitations: tuple[str, ...] = ()
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Join the first names, and count the others."""
     more = len(names) - _MAX_NAMES
     return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
