@@ -79,7 +79,6 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime,
         dict[str, Any]: JSON,
         list[str]: JSON,
-        list[dict[str, Any]]: JSON,
         UUID: Uuid,
         float: Float(),
         Verdict: _enum(Verdict),

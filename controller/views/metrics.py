@@ -35,8 +35,8 @@ _NODE_TYPES: Final = (Type.READY, Type.DEGRADED, Type.STALLED, Type.PAUSED)
 def registry(database: Database, leading: Callable[[], bool]) -> CollectorRegistry:
     """Return all metrics of this process; `leading`: whether it leads."""
     made = CollectorRegistry(auto_describe=False)
-    for each in (RUNS, REMOVALS, DATABASE_ERRORS, BROKER_UP):
-        made.register(each)
+    for counter in (RUNS, REMOVALS, DATABASE_ERRORS, BROKER_UP):
+        made.register(counter)
     made.register(FromDatabase(database, leading))
     ProcessCollector(registry=made)
     if not event.contains(database.engine, "handle_error", _count_error):

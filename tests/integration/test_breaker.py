@@ -106,8 +106,8 @@ def test_the_defaults_are_those_of_the_settings() -> None:
     limits = breaker.DEFAULTS
     assert limits.window.total_seconds() == defaults["breaker_window_seconds"]
     assert limits.node_removals == defaults["breaker_node_removals"]
-    assert limits.max_nodes_share == defaults["breaker_nodes_share"]
-    assert limits.min_nodes == defaults["breaker_nodes_least"]
+    assert limits.max_nodes_share == defaults["breaker_max_nodes_share"]
+    assert limits.min_nodes == defaults["breaker_min_nodes"]
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_a_line_that_names_nothing_says_what_is_missing(database: Database) -> N
     put(database)
     found = ask(database, FAULT)
     assert (found.nodes, found.networks, found.now, found.lately) == ([], [], [], [])
-    assert "does not say which node" in found.advice[0]
+    assert "does not name its node" in found.advice[0]
 
 
 def test_another_error(database: Database) -> None:

@@ -165,7 +165,7 @@ def test_pausing_and_resuming(api: Api, path: str) -> None:
 
     assert [(each.stage, each.actor, each.reason) for each in audit(api.database)] == [
         ("paused", "alice@desk", f"{NAMES[path]}: not paused -> paused: a new disk"),
-        ("resumed", "bob", f"{NAMES[path]}: paused by alice@desk, a new disk -> not paused"),
+        ("resumed", "bob", f"{NAMES[path]}: paused by alice@desk: a new disk -> not paused"),
     ]
     first = audit(api.database)[0]
     assert (first.node_name, first.network_name) == (
