@@ -153,10 +153,15 @@ class Stack:
 
     def converged(self) -> bool:
         """Whether every node's desired state has been reached by a run."""
-        nodes = self.ask("/api/v1/nodes")["items"]
+        nodes = self.items("/api/v1/nodes")
         return len(nodes) == len(self.lab.nodes) and all(
             node["converged_generation"] == node["generation"] for node in nodes
         )
+
+    def items(self, path: str) -> list[dict[str, Any]]:
+        """The rows of a list of the API; none while it does not answer."""
+        page = self.ask(path)
+        return page["items"] if page else []
 
     def ask(self, path: str) -> Any:
         """GET from the controller's API; an empty list while it does not answer."""
@@ -175,8 +180,7 @@ class Stack:
 
     def audit(self, node: Node, device: str | None = None) -> list[dict[str, Any]]:
         """The audit rows of a node, the oldest first; of a device, by name, what its worker did with it."""
-        page = self.ask(f"/api/v1/audit?limit=1000&node={node.name}")
-        rows: list[dict[str, Any]] = page["items"] if page else []
+        rows = self.items(f"/api/v1/audit?limit=1000&node={node.name}")
         return [
             row
             for row in reversed(rows)

@@ -25,7 +25,7 @@ def devices(stack: Stack, node: Node, vni: int) -> list[dict[str, Any]]:
     stack.look_now(node, "a test looks")
     return [
         each
-        for each in stack.ask(f"/api/v1/devices?node={node.name}")["items"]
+        for each in stack.items(f"/api/v1/devices?node={node.name}")
         if each["vni"] == vni
     ]
 

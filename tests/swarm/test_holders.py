@@ -38,7 +38,7 @@ def test_a_leaked_device_that_other_software_set_up_is_named_and_goes_by_a_rejec
     await_true(lambda: "fe80::" in shown(node, planted.name), "it has a link-local address")
     await_true(lambda: stack.ask("/api/v1/networks/managed"), "the network is known")
     stack.look_now(node, "a test looks")
-    (told,) = stack.ask(f"/api/v1/devices?node={node.name}&network=managed")["items"]
+    (told,) = stack.items(f"/api/v1/devices?node={node.name}&network=managed")
     assert told["verdict"] == "settling"
     assert "set up by other software than Docker" in told["reason"]
     assert planted.exists(), "nobody has shown that it is dead"
@@ -118,7 +118,7 @@ def test_an_ingress_network_that_nobody_takes_up_is_healed_in_the_end(
         await_true(
             lambda: any(
                 each["verdict"] == "settling" and "network ingress is wanted here" in each["reason"]
-                for each in stack.ask(f"/api/v1/devices?node={node.name}")["items"]
+                for each in stack.items(f"/api/v1/devices?node={node.name}")
             ),
             "it looks dead, and what is waited for is said",
         )

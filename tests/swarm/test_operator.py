@@ -56,7 +56,7 @@ def test_what_docker_leaked_is_removed_recorded_and_its_tasks_run(lab: Lab, stac
         assert (row["network_id"], row["network_name"]) == (network.id, "healed")
         assert row["netns"] == "host"
     # What is alive was told apart from what is dead, and is still there.
-    devices = stack.ask(f"/api/v1/devices?node={node.name}")["items"]
+    devices = stack.items(f"/api/v1/devices?node={node.name}")
     assert leaked.name not in {device["name"] for device in devices}
 
 
@@ -70,7 +70,7 @@ def test_the_verdict_on_a_live_sandbox_is_in_use_and_nothing_is_removed(
 
     def judged() -> bool:
         stack.look_now(node, "a test looks")
-        devices = stack.ask(f"/api/v1/devices?node={node.name}")["items"]
+        devices = stack.items(f"/api/v1/devices?node={node.name}")
         return any(
             device["vni"] == network.vnis[0]
             and device["verdict"] == "in_use"
@@ -128,18 +128,18 @@ def test_what_is_held_back_is_left_alone_until_it_is_let_go(lab: Lab, stack: Sta
 
     stack.vxctl("pause", node.name, "--reason", "a test")
     await_true(lambda: not running(stack, node), "the run under way is over")
-    runs = len(stack.ask(f"/api/v1/runs?node={node.name}")["items"])
+    runs = len(stack.items(f"/api/v1/runs?node={node.name}"))
     spared, removed = lab.plant_orphan(node, other), lab.plant_orphan(lab.nodes[2], other)
     await_healed(stack, removed)
     assert spared.exists()
-    assert len(stack.ask(f"/api/v1/runs?node={node.name}")["items"]) == runs
+    assert len(stack.items(f"/api/v1/runs?node={node.name}")) == runs
     stack.vxctl("resume", node.name)
     await_healed(stack, spared)
 
 
 def knows(stack: Stack, network: str) -> bool:
     """Whether the controller knows a network."""
-    return network in {each["name"] for each in stack.ask("/api/v1/networks")["items"]}
+    return network in {each["name"] for each in stack.items("/api/v1/networks")}
 
 
 def limitations(stack: Stack, node: Node) -> list[str]:
@@ -185,7 +185,7 @@ def test_what_dies_during_a_run_and_comes_back_costs_no_removal_and_no_record(
 def test_a_manager_that_is_away_changes_no_desired_state(lab: Lab, stack: Stack) -> None:
     def nodes() -> dict[str, int]:
         return {
-            node["hostname"]: node["generation"] for node in stack.ask("/api/v1/nodes")["items"]
+            node["hostname"]: node["generation"] for node in stack.items("/api/v1/nodes")
         }
 
     make_network(lab, "kept")
@@ -193,7 +193,7 @@ def test_a_manager_that_is_away_changes_no_desired_state(lab: Lab, stack: Stack)
     lab.wait_tasks("kept")
     await_true(lambda: nodes()["node2"] >= 2, "the network is desired on node2")
     before = nodes()
-    networks = stack.ask("/api/v1/networks")["items"]
+    networks = stack.items("/api/v1/networks")
     lab.manager.kill_dockerd()
     try:
         await_true(
@@ -201,7 +201,7 @@ def test_a_manager_that_is_away_changes_no_desired_state(lab: Lab, stack: Stack)
             "the failure is told",
         )
         assert nodes() == before
-        assert stack.ask("/api/v1/networks")["items"] == networks
+        assert stack.items("/api/v1/networks") == networks
     finally:
         lab.manager.start_dockerd()
         lab.wait_ready()
