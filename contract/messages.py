@@ -135,8 +135,8 @@ class ReconcileRequest(Message):
     """When `desired` was read; by default that is not known, and `desired` proves nothing."""
     rejections: Annotated[tuple[Rejection, ...], Field(max_length=MAX_REJECTIONS)] = ()
     """Tasks that this node rejected lately because of the fault."""
-    next_within: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """Seconds within which the controller means to be heard from again; None: it does not say."""
+    next_within: Annotated[float, Field(gt=0, le=1e6)]
+    """Seconds within which the controller sends the next request."""
 
 
 class DeviceIdentity(Message):
@@ -222,7 +222,7 @@ class ReconcileReport(Message):
     """When that was read, ask at once for a run: nothing else is waited for."""
     expects_rejection: bool = False
     """A device looks dead whose network is wanted here: a rejected task would be the proof, look for one."""
-    stamp: Stamp | None = None
+    stamp: Stamp
     """When it was made."""
     journal_id: UUID | None = None
     entries: Annotated[tuple[JournalEntry, ...], Field(max_length=MAX_ENTRIES)] = ()
@@ -236,7 +236,7 @@ class Drift(Message):
     at: Timestamp
     devices: Annotated[tuple[DeviceIdentity, ...], Field(min_length=1, max_length=100)]
     """Some of them, at most a hundred: it is a hint, the run takes the full look."""
-    stamp: Stamp | None = None
+    stamp: Stamp
     """When it was made."""
 
 

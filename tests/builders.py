@@ -119,6 +119,7 @@ def request(
         max_removals=max_removals,
         fence=fence,
         reading=reading,
+        next_within=3600.0,
         rejections=tuple(rejections),
     )
 

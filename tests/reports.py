@@ -11,12 +11,14 @@ from contract.messages import (
     Drift,
     JournalEntry,
     ReconcileReport,
+    Stamp,
 )
 from contract.verdicts import Outcome, Stage, Urgency, Verdict
 from tests.fake_clock import START
 from tests.fake_swarm import swarm_id
 
 SHOP_VNI = 4097
+STAMP = Stamp(session=UUID(int=1), seconds=0)
 
 
 def identity(ifindex: int = 7, *, vni: int = SHOP_VNI, netns: str = "host") -> DeviceIdentity:
@@ -91,12 +93,15 @@ def report(
         devices=tuple(devices),
         entries=tuple(entries),
         journal_id=journal_id,
-        **({"generation": 2} | others),
+        **({"generation": 2, "stamp": STAMP} | others),
     )
 
 
 def drift(*ifindexes: int, node: str = "one") -> Drift:
     """A hint that these devices have outstayed the grace period."""
     return Drift(
-        node_id=swarm_id(node), at=START, devices=tuple(identity(each) for each in ifindexes)
+        node_id=swarm_id(node),
+        at=START,
+        devices=tuple(identity(each) for each in ifindexes),
+        stamp=STAMP,
     )

@@ -68,11 +68,11 @@ class Watchdog:
         """Around each task that the consumer runs."""
         return self._test.task()
 
-    def asked(self, next_within: float | None) -> None:
-        """A request came; the next is promised within so many seconds (None: it does not say)."""
+    def asked(self, next_within: float) -> None:
+        """Note a request; the next is promised within `next_within` seconds."""
         with self._lock:
             self._asked_at = self._clock()
-            self._overdue_at = self._asked_at + (next_within or 3 * self._silence)
+            self._overdue_at = self._asked_at + next_within
             self._hellos = 0
 
     def step(self) -> float:

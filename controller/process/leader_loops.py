@@ -21,8 +21,9 @@ from controller.process.consumer import Consumer
 from controller.process.loops import Loops, every
 from controller.process.settings import CoreSettings
 from controller.runs.dispatch import Dispatcher
+from controller.runs.hints import HintIntake
 from controller.runs.inbox import Inbox
-from controller.runs.intake import Intake
+from controller.runs.reports import ReportIntake
 from controller.safety.breaker import BreakerLimits
 from controller.swarm.close_watch import CloseWatch
 from controller.swarm.events import Events, Hints
@@ -107,7 +108,7 @@ class LeaderLoops:
         )
         keeper = RunRetention(led, retention=timedelta(days=settings.run_retention_days))
         conditions = ConditionStore(led, mode=mode, resync=resync)
-        intake = Intake(
+        intake = ReportIntake(
             led,
             resync=resync,
             readings=readings,
@@ -115,11 +116,12 @@ class LeaderLoops:
             limits=limits,
             notify=self.notify,
         )
+        hints = HintIntake(led, readings=readings, notify=self.notify)
         self._inbox = Inbox(intake.reports)
         tasks = {
             REPORT_TASK: self._inbox.put,
-            DRIFT_TASK: intake.drift,
-            HELLO_TASK: intake.hello,
+            DRIFT_TASK: hints.drift,
+            HELLO_TASK: hints.hello,
         }
         self._consumer = Consumer(app, tasks, queues, math.inf if silence is None else silence)
         self._work = Loops(

@@ -1,5 +1,5 @@
 """One run from claim to stored report.
 
-`requests` (what a worker is sent), `dispatch` (sending it), `inbox` and `intake` (taking in reports),
+`requests` (their contents), `dispatch` (sending them), `inbox` and `reports` (storing reports), `hints`,
 `devices` (storing what a report showed), `counters` (what Prometheus counts).
 """

@@ -57,13 +57,12 @@ class Readings:
         self._awaiting: set[str] = set()
         self._run_at: dict[str, float] = {}
 
-    def add_stamp(self, node_id: str, stamp: Stamp | None) -> None:
-        """Note the stamp of a message that arrived; None: the worker sends none."""
-        if stamp is not None:
-            # The last one counts, not the greatest: so an impossible one is soon forgotten.
-            with self._lock:
-                if node_id in self._stamps or len(self._stamps) < _MAX_NODES:
-                    self._stamps[node_id] = stamp
+    def add_stamp(self, node_id: str, stamp: Stamp) -> None:
+        """Store the stamp of a message that arrived."""
+        # The last one counts, not the greatest: so an impossible one is soon forgotten.
+        with self._lock:
+            if node_id in self._stamps or len(self._stamps) < _MAX_NODES:
+                self._stamps[node_id] = stamp
 
     def request(self, node_id: str, *, then_run: bool) -> None:
         """Have the Swarm read for a node soon; with `then_run` the node is due after that."""

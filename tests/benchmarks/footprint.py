@@ -82,6 +82,7 @@ def _measure(redis: RedisServer, process: Process) -> None:
                 desired=(),
                 fence=0,
                 max_removals=100,
+                next_within=3600.0,
             )
             app.send_task(
                 RECONCILE_TASK, args=[request.model_dump(mode="json")], queue=queue_for_node(NODE)

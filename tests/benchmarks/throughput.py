@@ -53,7 +53,7 @@ from controller.process.controller import freeze_objects
 from controller.process.loops import Loops, every
 from controller.runs.dispatch import Dispatcher
 from controller.runs.inbox import Inbox
-from controller.runs.intake import Intake
+from controller.runs.reports import ReportIntake
 from controller.workqueue.priorities import PRIORITY_CLASSES, PriorityClass
 from tests.controller_process import free_port
 from tests.fake_swarm import swarm_id
@@ -93,7 +93,7 @@ class Controller:
             fence=lease.fence,
         )
         self._candidacy = Loops({"lease": every(RENEW_SECONDS, lease.renew)})
-        intake = Intake(led, resync=RESYNC, notify=self.dispatcher.notify)
+        intake = ReportIntake(led, resync=RESYNC, notify=self.dispatcher.notify)
         inbox = Inbox(intake.reports)
         self._consumer = Consumer(
             app, {REPORT_TASK: inbox.put}, [queue_for_controller()], silence=math.inf

@@ -22,7 +22,7 @@ from controller.audit.append import Entry, append
 from controller.audit.export import export
 from controller.db.engine import Database, open_database
 from controller.runs.inbox import TOGETHER
-from controller.runs.intake import Intake
+from controller.runs.reports import ReportIntake
 from tests.fake_clock import START as START_TIME
 from tests.fake_swarm import node, snapshot, swarm_id
 from tests.reports import device, entry, identity, report
@@ -66,7 +66,9 @@ def _measure(kind: str, url: str, rows: int) -> None:
 
 def _take_in(kind: str, database: Database, together: int) -> None:
     """Reports of many nodes, each with entries of the run that it reports on; so many wait at once."""
-    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START_TIME)
+    intake = ReportIntake(
+        database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START_TIME
+    )
     put(database, snapshot(*(node(f"n{number}") for number in range(NODES))))
     names = {swarm_id(f"n{number}"): f"n{number}" for number in range(NODES)}
     stages = (Stage.DETECTED, Stage.PLANNED, Stage.APPLIED, Stage.VERIFIED)

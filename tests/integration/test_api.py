@@ -38,7 +38,7 @@ from controller.conditions.store import ConditionStore
 from controller.db.engine import Database, open_database
 from controller.db.models import Device, Network, Node, Run
 from controller.db.types import Base
-from controller.runs.intake import Intake
+from controller.runs.reports import ReportIntake
 from controller.swarm.store import note_failure
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
@@ -97,7 +97,7 @@ def fill(database: Database) -> None:
     )
     run = claim(database, limit=1)
     (claimed,) = run.values()
-    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
+    intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
     name = next(each for each in ("one", "two", "twofold") if swarm_id(each) == claimed.node_id)
     told = report(
         claimed.run_id,
@@ -192,7 +192,7 @@ def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: 
     ]
     name = answer["nodes"][0]["hostname"]
     run = claim_again(database, name)
-    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
+    intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
     intake.report(report(run, node=name, devices=[device(1)]).model_dump_json())
     judge(database)
     answer = filled.get("/api/v1/status")
@@ -316,7 +316,7 @@ def test_a_name_of_no_network_or_several(
 
 def test_a_run_that_failed_is_told_with_its_error(filled: Api, database: Database) -> None:
     run = claim_again(database, "one")
-    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
+    intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
     told = report(run, outcome=Outcome.FAILED, error="no capability")
     intake.report(told.model_dump_json())
     last = filled.get("/api/v1/nodes/one")["last_run"]

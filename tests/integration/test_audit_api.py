@@ -13,7 +13,7 @@ from controller.api.app import build
 from controller.api.context import Context
 from controller.audit.queries import counts
 from controller.db.engine import Database
-from controller.runs.intake import Intake
+from controller.runs.reports import ReportIntake
 from tests.api_client import TestClient, assert_problem
 from tests.audit_rows import add, row
 from tests.fake_clock import START
@@ -276,7 +276,7 @@ def test_the_story_of_a_run_is_in_the_order_in_which_it_was_stored(
         )
         for number, stage in enumerate((Stage.DETECTED, Stage.PLANNED, Stage.APPLIED), 1)
     ]
-    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
+    intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
     told = report(
         claimed.run_id,
         node=name,

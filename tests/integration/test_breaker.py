@@ -17,7 +17,7 @@ from controller.db.models import (
 )
 from controller.db.states import RunState
 from controller.process.settings import ControllerSettings
-from controller.runs.intake import Intake
+from controller.runs.reports import ReportIntake
 from controller.safety import breaker
 from controller.safety.breaker import BreakerLimits
 from controller.safety.decisions import Decision, lock
@@ -43,7 +43,7 @@ class Swarm:
         self.clock = clock
         self.limits = limits
         put(database, snapshot(*nodes))
-        self.intake = Intake(
+        self.intake = ReportIntake(
             database, resync=RESYNC, limits=limits, notify=lambda *_: None, utcnow=clock
         )
 

@@ -296,14 +296,14 @@ import sys
 from datetime import UTC, datetime
 from uuid import uuid4
 from controller.db.engine import open_database
-from controller.runs.intake import Intake
+from controller.runs.reports import ReportIntake
 from tests.reports import entry, report
 from tests.stored import RESYNC
 import structlog, logging
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 url, seed = sys.argv[1], int(sys.argv[2])
 database = open_database(url)
-intake = Intake(database, resync=RESYNC, ring=lambda *_: None)
+intake = ReportIntake(database, resync=RESYNC, ring=lambda *_: None)
 journals = [uuid4() for _ in range(4)]
 for number in range(40):
     which = (seed + number) % 4

@@ -30,7 +30,7 @@ from controller.cli import main
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
 from controller.db.models import Node
-from controller.runs.intake import Intake
+from controller.runs.reports import ReportIntake
 from controller.swarm.store import note_failure
 from tests.controller_process import VXCTL, environment, free_port
 from tests.fake_clock import START
@@ -60,7 +60,7 @@ def url(database: Database) -> Iterator[str]:
     """The API over a database with six nodes, listening."""
     put(database, SWARM)
     runs = claim(database)
-    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
+    intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
 
     def tell(name: str, **told: Any) -> None:
         run = runs[swarm_id(name)].run_id

@@ -13,7 +13,7 @@ from controller.api.app import build
 from controller.api.context import Context
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
-from controller.runs.intake import Intake
+from controller.runs.reports import ReportIntake
 from controller.swarm.rejections import Rejections
 from controller.views.explain import (
     MAX_LENGTH,
@@ -67,7 +67,7 @@ def look(database: Database, **told: object) -> None:
     with database.write() as session:
         queue.request(session, [swarm_id("one")], at=START, priority=Priority.MANUAL, reason="x")
     run = claim(database)[swarm_id("one")]
-    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
+    intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
     intake.report(report(run.run_id, **told).model_dump_json())  # type: ignore[arg-type]
     ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
 

@@ -11,7 +11,7 @@ from contract.queues import CONTROLLER_QUEUE, DRIFT_TASK, HELLO_TASK, REPORT_TAS
 from contract.runtime.broker import HINT_EXPIRES, celery_app
 from controller.db.engine import Database
 from controller.db.states import RunState
-from controller.runs.intake import Intake
+from controller.runs.hints import HintIntake
 from controller.workqueue.priorities import Priority
 from tests import stored
 from tests.bell import Bell
@@ -32,8 +32,8 @@ def bell() -> Bell:
 
 
 @pytest.fixture
-def intake(database: Database, clock: Clock, bell: Bell) -> Intake:
-    return Intake(database, resync=RESYNC, notify=bell, utcnow=clock)
+def hints(database: Database, clock: Clock, bell: Bell) -> HintIntake:
+    return HintIntake(database, notify=bell, utcnow=clock)
 
 
 def hello(node: str = "one", reason: str = "the worker has started") -> str:
@@ -43,7 +43,7 @@ def hello(node: str = "one", reason: str = "the worker has started") -> str:
 
 
 def test_its_node_is_looked_at_at_once_in_spite_of_its_failures(
-    database: Database, intake: Intake, clock: Clock, bell: Bell
+    database: Database, hints: HintIntake, clock: Clock, bell: Bell
 ) -> None:
     put(database)
     for _ in range(6):
@@ -51,7 +51,7 @@ def test_its_node_is_looked_at_at_once_in_spite_of_its_failures(
         with database.write() as session:
             stored.finish(session, run.run_id, RunState.LOST, now=clock(), resync=RESYNC)
         clock.advance(120)
-    intake.hello(hello())
+    hints.hello(hello())
     row = due_row(database)
     assert row.due_at is not None
     assert row.due_at <= clock()
@@ -60,21 +60,21 @@ def test_its_node_is_looked_at_at_once_in_spite_of_its_failures(
     assert bell.rung == 1
 
 
-def test_who_says_hello_was_seen(database: Database, intake: Intake, clock: Clock) -> None:
+def test_who_says_hello_was_seen(database: Database, hints: HintIntake, clock: Clock) -> None:
     put(database)
     clock.advance(5)
-    intake.hello(hello())
+    hints.hello(hello())
     node = node_row(database)
     assert (node.worker_seen_at, node.worker_version) == (clock(), "1.2.3")
 
 
 def test_hellos_during_a_run_make_one_more(
-    database: Database, intake: Intake, clock: Clock
+    database: Database, hints: HintIntake, clock: Clock
 ) -> None:
     put(database)
     running = claim(database)[swarm_id("one")]
     for count in range(20):
-        intake.hello(hello(reason=f"no request has come for {count} s"))
+        hints.hello(hello(reason=f"no request has come for {count} s"))
     assert due_row(database).run_id == running.run_id
     with database.write() as session:
         stored.finish(session, running.run_id, RunState.SUCCEEDED, now=clock(), resync=RESYNC)
@@ -83,30 +83,30 @@ def test_hellos_during_a_run_make_one_more(
 
 
 def test_a_hello_of_no_node_of_the_swarm_changes_nothing_and_is_told(
-    database: Database, intake: Intake
+    database: Database, hints: HintIntake
 ) -> None:
     put(database)
     before = contents(database)
     with capture_logs() as logs:
-        intake.hello(hello("nobody"))
+        hints.hello(hello("nobody"))
     assert contents(database) == before
     assert logs[0]["event"] == "Hello of a node that is not in the Swarm"
 
 
 @pytest.mark.parametrize("raw", ["", "x", "{}", "[]", hello().replace("1.2.3", "\\u0000")])
-def test_what_is_no_hello_is_dropped(database: Database, intake: Intake, raw: str) -> None:
+def test_what_is_no_hello_is_dropped(database: Database, hints: HintIntake, raw: str) -> None:
     put(database)
     before = contents(database)
     with capture_logs() as logs:
-        intake.hello(raw)
+        hints.hello(raw)
     assert contents(database) == before
-    assert logs[0]["event"] == "dropped a Hello that is not one"
+    assert logs[0]["event"] == "dropped an invalid Hello"
 
 
-def test_a_long_reason_is_cut(database: Database, intake: Intake) -> None:
+def test_a_long_reason_is_cut(database: Database, hints: HintIntake) -> None:
     put(database)
     claim(database)
-    intake.hello(hello(reason="x" * 2000))
+    hints.hello(hello(reason="x" * 2000))
     assert len(due_row(database).reasons[0]) < 250
 
 

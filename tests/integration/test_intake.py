@@ -15,7 +15,8 @@ from contract.verdicts import Outcome, Stage, Urgency, Verdict
 from controller.db.engine import Database
 from controller.db.states import RunState
 from controller.db.types import Base
-from controller.runs.intake import Intake
+from controller.runs.hints import HintIntake
+from controller.runs.reports import ReportIntake
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 from tests.bell import Bell
@@ -48,9 +49,9 @@ def bell() -> Bell:
 
 
 @pytest.fixture
-def intake(database: Database, bell: Bell, clock: Clock) -> Intake:
+def intake(database: Database, bell: Bell, clock: Clock) -> ReportIntake:
     """The tasks of queue `controller`, over a database that has not seen any Swarm yet."""
-    return Intake(database, resync=RESYNC, notify=bell, utcnow=clock)
+    return ReportIntake(database, resync=RESYNC, notify=bell, utcnow=clock)
 
 
 @pytest.fixture
@@ -60,13 +61,18 @@ def runs(database: Database) -> dict[str, UUID]:
     return {node_id: each.run_id for node_id, each in claim(database).items()}
 
 
-def take_in(intake: Intake, told: ReconcileReport) -> None:
+@pytest.fixture
+def hints(database: Database, bell: Bell, clock: Clock) -> HintIntake:
+    return HintIntake(database, notify=bell, utcnow=clock)
+
+
+def take_in(intake: ReportIntake, told: ReconcileReport) -> None:
     """Hand over a report as it comes from the queue."""
     intake.report(told.model_dump_json())
 
 
 def test_a_report_closes_its_run(
-    database: Database, intake: Intake, runs: dict[str, UUID], bell: Bell
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], bell: Bell
 ) -> None:
     told = report(
         runs[ONE],
@@ -102,7 +108,7 @@ def test_a_report_closes_its_run(
 )
 def test_each_outcome(
     database: Database,
-    intake: Intake,
+    intake: ReportIntake,
     runs: dict[str, UUID],
     outcome: Outcome,
     state: RunState,
@@ -118,7 +124,7 @@ def test_each_outcome(
 
 
 def test_devices_are_those_of_the_newest_report_without_those_removed(
-    database: Database, intake: Intake, runs: dict[str, UUID], clock: Clock
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], clock: Clock
 ) -> None:
     take_in(intake, report(runs[ONE], devices=[device(1), device(2, Verdict.SETTLING)]))
     clock.advance(100)
@@ -135,7 +141,7 @@ def test_devices_are_those_of_the_newest_report_without_those_removed(
 
 
 def test_another_device_with_the_same_number_is_seen_for_the_first_time(
-    database: Database, intake: Intake, runs: dict[str, UUID], clock: Clock
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], clock: Clock
 ) -> None:
     take_in(intake, report(runs[ONE], devices=[device(1)]))
     clock.advance(100)
@@ -156,7 +162,7 @@ def test_another_device_with_the_same_number_is_seen_for_the_first_time(
 )
 def test_devices_stay_when_the_node_was_not_looked_at(
     database: Database,
-    intake: Intake,
+    intake: ReportIntake,
     runs: dict[str, UUID],
     clock: Clock,
     told: dict[str, Any],
@@ -169,7 +175,7 @@ def test_devices_stay_when_the_node_was_not_looked_at(
 
 
 def test_a_report_that_comes_again_changes_nothing_at_all(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     told = report(runs[ONE], devices=[device(1)], entries=[entry(1), entry(2)], journal_id=uuid4())
     take_in(intake, told)
@@ -180,7 +186,7 @@ def test_a_report_that_comes_again_changes_nothing_at_all(
 
 
 def test_the_same_entries_in_several_reports_make_one_row_each(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     entries, journal = [entry(number) for number in range(1, 6)], uuid4()
     for through in range(1, 6):
@@ -190,7 +196,7 @@ def test_the_same_entries_in_several_reports_make_one_row_each(
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_reports_taken_in_by_several_controllers_at_once_make_one_row_an_entry(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     told = report(
         runs[ONE],
@@ -207,20 +213,20 @@ def test_reports_taken_in_by_several_controllers_at_once_make_one_row_an_entry(
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_a_dispatcher_need_not_wait_for_a_report_of_the_node_that_it_claims(
-    database: Database, intake: Intake, monkeypatch: pytest.MonkeyPatch
+    database: Database, intake: ReportIntake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each would hold what the other waits for, when the report comes at its run's very deadline."""
     put(database)
     claimed: list[str] = []
     monkeypatch.setattr(
-        "controller.runs.intake._acknowledge", lambda *_, **__: claimed.extend(claim(database))
+        "controller.runs.reports._acknowledge", lambda *_, **__: claimed.extend(claim(database))
     )
     take_in(intake, report())
     assert ONE in claimed
 
 
 def test_an_audit_row_says_everything(
-    database: Database, intake: Intake, runs: dict[str, UUID], clock: Clock
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], clock: Clock
 ) -> None:
     told = entry(1, stage=Stage.PLANNED, at=START - timedelta(hours=1))
     clock.advance(5)
@@ -252,7 +258,7 @@ def test_an_audit_row_says_everything(
 )
 def test_the_network_keeps_its_name_after_it_is_gone(
     database: Database,
-    intake: Intake,
+    intake: ReportIntake,
     runs: dict[str, UUID],
     after: list[Any],
     named: str | None,
@@ -266,7 +272,7 @@ def test_the_network_keeps_its_name_after_it_is_gone(
 
 @pytest.mark.parametrize("going", ["abc", "cba", "bca"])
 def test_of_networks_that_are_gone_the_last_to_have_the_vni_is_named(
-    database: Database, intake: Intake, going: str
+    database: Database, intake: ReportIntake, going: str
 ) -> None:
     left = sorted(going)
     put(database, snapshot(networks=[network(each, 4097) for each in left]))
@@ -287,7 +293,7 @@ def test_of_networks_that_are_gone_the_last_to_have_the_vni_is_named(
 )
 def test_an_entry_about_a_vni_that_no_network_has(
     database: Database,
-    intake: Intake,
+    intake: ReportIntake,
     runs: dict[str, UUID],
     named: str | None,
     shown: tuple[str | None, str | None],
@@ -319,7 +325,7 @@ def test_an_entry_about_a_vni_that_no_network_has(
 )
 def test_the_journal_is_acknowledged_without_gaps(
     database: Database,
-    intake: Intake,
+    intake: ReportIntake,
     runs: dict[str, UUID],
     batches: list[list[int]],
     through: int,
@@ -344,7 +350,7 @@ def test_the_journal_is_acknowledged_without_gaps(
 )
 def test_a_report_that_was_not_asked_for_acknowledges_nothing_beyond_a_gap(
     database: Database,
-    intake: Intake,
+    intake: ReportIntake,
     runs: dict[str, UUID],
     numbers: list[int],
     through: int,
@@ -357,7 +363,7 @@ def test_a_report_that_was_not_asked_for_acknowledges_nothing_beyond_a_gap(
 
 
 def test_what_a_worker_forgets_is_stored_whatever_becomes_of_its_reports(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     chance = random.Random(7)  # noqa: S311 -- always the same
     journal = uuid4()
@@ -389,7 +395,7 @@ def test_what_a_worker_forgets_is_stored_whatever_becomes_of_its_reports(
 
 
 def test_a_new_journal_is_acknowledged_from_its_beginning(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     take_in(intake, report(entries=[entry(number) for number in (1, 2, 3)], journal_id=uuid4()))
     new = uuid4()
@@ -399,7 +405,7 @@ def test_a_new_journal_is_acknowledged_from_its_beginning(
 
 
 def test_a_report_of_an_unknown_node_changes_nothing(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     before = contents(database)
     take_in(intake, report(runs[ONE], node="nosuch", entries=[entry(1)], devices=[device(1)]))
@@ -407,7 +413,7 @@ def test_a_report_of_an_unknown_node_changes_nothing(
 
 
 def test_a_report_of_an_unknown_run_still_stores_its_audit_rows(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     before = contents(database)
     journal = uuid4()
@@ -420,7 +426,7 @@ def test_a_report_of_an_unknown_run_still_stores_its_audit_rows(
 
 
 def test_a_report_cannot_close_the_run_of_another_node(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     before = contents(database)
     take_in(intake, report(runs[TWO], devices=[device(1)], entries=[entry(1)], journal_id=uuid4()))
@@ -434,7 +440,7 @@ def test_a_report_cannot_close_the_run_of_another_node(
 
 
 def test_a_report_after_its_deadline_stores_its_audit_rows_and_leaves_the_run_lost(
-    database: Database, intake: Intake, runs: dict[str, UUID], clock: Clock
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], clock: Clock
 ) -> None:
     clock.advance(31)
     with database.write() as session:
@@ -448,7 +454,7 @@ def test_a_report_after_its_deadline_stores_its_audit_rows_and_leaves_the_run_lo
 
 @pytest.mark.parametrize("seconds", [0.0, 5.0])
 def test_the_node_is_due_again_when_the_worker_asks(
-    database: Database, intake: Intake, runs: dict[str, UUID], seconds: float
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], seconds: float
 ) -> None:
     raw = json.loads(report(runs[ONE]).model_dump_json()) | {"recheck_after": seconds}
     intake.report(json.dumps(raw))
@@ -457,7 +463,7 @@ def test_the_node_is_due_again_when_the_worker_asks(
 
 @pytest.mark.parametrize("seconds", [300.0, 1e9, float("inf")])
 def test_no_worker_puts_the_resync_off(
-    database: Database, intake: Intake, runs: dict[str, UUID], seconds: float
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], seconds: float
 ) -> None:
     raw = json.loads(report(runs[ONE]).model_dump_json()) | {"recheck_after": seconds}
     intake.report(json.dumps(raw))
@@ -467,9 +473,9 @@ def test_no_worker_puts_the_resync_off(
 
 
 def test_drift_makes_its_node_due_at_once(
-    database: Database, intake: Intake, runs: dict[str, UUID], bell: Bell
+    database: Database, hints: HintIntake, runs: dict[str, UUID], bell: Bell
 ) -> None:
-    intake.drift(drift(7, 8, 9).model_dump_json())
+    hints.drift(drift(7, 8, 9).model_dump_json())
     row = due_row(database)
     assert (row.due_at, row.priority) == (START, Priority.DRIFT)
     assert row.reasons == ["drift: vx-001001-shopz in host and 2 more carries nothing"]
@@ -478,22 +484,22 @@ def test_drift_makes_its_node_due_at_once(
 
 
 def test_drift_adds_the_devices_that_are_new_and_leaves_the_others(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, hints: HintIntake, runs: dict[str, UUID]
 ) -> None:
     take_in(intake, report(runs[ONE], devices=[device(7)]))
     (known,) = devices(database)
     for _ in range(2):
-        intake.drift(drift(7, 8, 8).model_dump_json())
+        hints.drift(drift(7, 8, 8).model_dump_json())
     first, second = devices(database)
     assert (first.ifindex, first.verdict, first.reason) == (7, Verdict.IN_USE, known.reason)
     assert (second.ifindex, second.verdict, second.vni) == (8, Verdict.SETTLING, 4097)
 
 
 def test_drift_of_an_unknown_node_changes_nothing(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, hints: HintIntake, runs: dict[str, UUID]
 ) -> None:
     before = contents(database)
-    intake.drift(drift(7, node="nosuch").model_dump_json())
+    hints.drift(drift(7, node="nosuch").model_dump_json())
     assert contents(database) == before
 
 
@@ -556,14 +562,14 @@ HOSTILE = {
 
 @pytest.mark.parametrize("payload", [pytest.param(HOSTILE[name], id=name) for name in HOSTILE])
 def test_a_report_that_is_not_one_is_dropped_logged_and_changes_nothing(
-    database: Database, intake: Intake, runs: dict[str, UUID], payload: str
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], payload: str
 ) -> None:
     before = contents(database)
     with capture_logs() as logs:
         intake.report(payload)
     assert contents(database) == before
     assert [each["log_level"] for each in logs] == ["error"]
-    assert "dropped a report" in logs[0]["event"]
+    assert "dropped an invalid report" in logs[0]["event"]
 
 
 @pytest.mark.parametrize(
@@ -581,31 +587,31 @@ def test_a_report_that_is_not_one_is_dropped_logged_and_changes_nothing(
     ],
 )
 def test_a_drift_hint_that_is_not_one_is_dropped_logged_and_changes_nothing(
-    database: Database, intake: Intake, runs: dict[str, UUID], payload: str
+    database: Database, hints: HintIntake, runs: dict[str, UUID], payload: str
 ) -> None:
     before = contents(database)
     with capture_logs() as logs:
-        intake.drift(payload)
+        hints.drift(payload)
     assert contents(database) == before
-    assert "dropped a drift hint" in logs[0]["event"]
+    assert "dropped an invalid drift hint" in logs[0]["event"]
 
 
 def test_a_newer_workers_additions_are_ignored(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     intake.report(json.dumps(good() | {"run_id": str(runs[ONE]), "weather": "fine"}))
     assert run_row(database, runs[ONE]).state is RunState.SUCCEEDED
 
 
 def test_a_device_that_is_told_twice_is_stored_once(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     take_in(intake, report(runs[ONE], devices=[device(1), device(1, Verdict.SETTLING)]))
     assert [each.ifindex for each in devices(database)] == [1]
 
 
 def test_an_entry_that_is_told_twice_is_stored_once(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     twice: JournalEntry = entry(1)
     take_in(intake, report(entries=[twice, twice], journal_id=uuid4()))
@@ -613,7 +619,7 @@ def test_an_entry_that_is_told_twice_is_stored_once(
 
 
 def test_as_much_as_a_message_may_carry_is_taken_in(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     entries = [entry(number, vni=number) for number in range(1, MAX_ENTRIES + 1)]
     told = [device(number) for number in range(1, 2001)]
@@ -623,10 +629,10 @@ def test_as_much_as_a_message_may_carry_is_taken_in(
 
 
 def test_an_error_halfway_leaves_everything_as_it_was(
-    database: Database, intake: Intake, runs: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(database)
-    monkeypatch.setattr("controller.runs.intake.devices.store", lambda *_: 1 / 0)
+    monkeypatch.setattr("controller.runs.reports.devices.store", lambda *_: 1 / 0)
     take_in(
         intake,
         report(runs[ONE], devices=[device(1)], entries=[entry(1)], journal_id=uuid4()),

@@ -19,7 +19,7 @@ from controller.db.models import Node
 from controller.db.states import RunState
 from controller.leadership.lease import LeaseLostError
 from controller.runs import devices as stored_devices
-from controller.runs.intake import Intake
+from controller.runs.reports import ReportIntake
 from controller.workqueue.priorities import Priority
 from tests.bell import Bell
 from tests.fake_clock import START, Clock
@@ -37,14 +37,14 @@ def bell() -> Bell:
 
 
 @pytest.fixture
-def intake(database: Database, bell: Bell, clock: Clock) -> Intake:
+def intake(database: Database, bell: Bell, clock: Clock) -> ReportIntake:
     """An intake, on a Swarm of three nodes."""
     put(database, snapshot(*NODES))
-    return Intake(database, resync=RESYNC, notify=bell, utcnow=clock)
+    return ReportIntake(database, resync=RESYNC, notify=bell, utcnow=clock)
 
 
 @pytest.fixture
-def runs(intake: Intake, database: Database) -> dict[str, UUID]:
+def runs(intake: ReportIntake, database: Database) -> dict[str, UUID]:
     """The runs under way, by the names of their nodes."""
     claims = claim(database)
     return {name: claims[swarm_id(name)].run_id for name in NODES}
@@ -59,7 +59,7 @@ def told(runs: dict[str, UUID], **by_name: Sequence[DeviceReport]) -> list[str]:
 
 
 def test_each_closes_its_own_run_and_brings_its_own_devices(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     intake.reports(told(runs, one=[device(1)], three=[device(1), device(2)]))
     assert {run_row(database, run).state for run in runs.values()} == {RunState.SUCCEEDED}
@@ -72,7 +72,7 @@ def test_each_closes_its_own_run_and_brings_its_own_devices(
 
 
 def test_one_that_cannot_be_stored_keeps_out_no_other(
-    database: Database, intake: Intake, runs: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = stored_devices.store
 
@@ -83,7 +83,7 @@ def test_one_that_cannot_be_stored_keeps_out_no_other(
             raise ZeroDivisionError
         return store(session, reports, now)
 
-    monkeypatch.setattr("controller.runs.intake.devices.store", fails_for_two)
+    monkeypatch.setattr("controller.runs.reports.devices.store", fails_for_two)
     intake.reports(told(runs))
     states = {name: run_row(database, runs[name]).state for name in NODES}
     assert states == {
@@ -94,13 +94,13 @@ def test_one_that_cannot_be_stored_keeps_out_no_other(
 
 
 def test_a_database_that_is_away_is_said_so_and_nothing_of_them_is_stored(
-    database: Database, intake: Intake, runs: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def is_away(*_: object) -> None:
         raise OperationalError("SELECT", {}, Exception("the server closed the connection"))
 
     before = contents(database)
-    monkeypatch.setattr("controller.runs.intake.devices.store", is_away)
+    monkeypatch.setattr("controller.runs.reports.devices.store", is_away)
     with pytest.raises(OperationalError):
         intake.reports(told(runs))
     assert contents(database) == before
@@ -115,7 +115,7 @@ def fails_late_for_two(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Non
             raise error
         return entries(session, node, told, *more)
 
-    monkeypatch.setattr("controller.runs.intake.report_entries.entries", fails)
+    monkeypatch.setattr("controller.runs.reports.report_entries.entries", fails)
 
 
 def late() -> list[str]:
@@ -131,7 +131,7 @@ def late() -> list[str]:
 )
 def test_a_late_report_that_cannot_be_stored_is_dropped_and_holds_up_no_other(
     database: Database,
-    intake: Intake,
+    intake: ReportIntake,
     runs: dict[str, UUID],
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
@@ -157,7 +157,7 @@ def test_a_late_report_that_cannot_be_stored_is_dropped_and_holds_up_no_other(
 )
 def test_a_late_report_is_told_again_when_the_database_is_away_or_another_leads(
     database: Database,
-    intake: Intake,
+    intake: ReportIntake,
     runs: dict[str, UUID],
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
@@ -171,7 +171,7 @@ def test_a_late_report_is_told_again_when_the_database_is_away_or_another_leads(
 
 
 def test_two_reports_of_one_node_are_taken_in_in_their_order(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     first = report(runs["one"], devices=[device(1), device(2)])
     again = report(runs["one"], devices=[device(3)], entries=[entry(1)])
@@ -181,7 +181,7 @@ def test_two_reports_of_one_node_are_taken_in_in_their_order(
 
 
 def test_what_is_no_report_and_what_is_late_are_nobodys_trouble(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     intake.reports(told(runs)[:1])
     intake.reports(["garbage", *told(runs), "{}"])
@@ -189,7 +189,7 @@ def test_what_is_no_report_and_what_is_late_are_nobodys_trouble(
 
 
 def test_devices_that_are_as_before_are_not_written_again(
-    database: Database, intake: Intake, runs: dict[str, UUID], clock: Clock
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], clock: Clock
 ) -> None:
     intake.reports(told(runs, one=[device(1), device(2), device(3)]))
     clock.advance(100)
@@ -215,7 +215,7 @@ def test_devices_that_are_as_before_are_not_written_again(
 
 
 def test_only_what_is_due_at_once_rings(
-    database: Database, intake: Intake, runs: dict[str, UUID], bell: Bell
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], bell: Bell
 ) -> None:
     intake.reports(told({"one": runs["one"]}))
     assert bell.rung == 0
@@ -226,7 +226,7 @@ def test_only_what_is_due_at_once_rings(
 
 
 def test_reports_do_not_wait_for_each_others_nodes(
-    database: Database, intake: Intake, runs: dict[str, UUID]
+    database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     """A node whose row somebody else holds holds up its own batch alone, not for ever."""
     if database.engine.dialect.name == "sqlite":

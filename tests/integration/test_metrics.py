@@ -17,7 +17,7 @@ from controller.api.context import Context
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database, open_database
 from controller.db.models import Cluster, DueNode, Node
-from controller.runs.intake import Intake
+from controller.runs.reports import ReportIntake
 from controller.views import metrics
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
@@ -80,7 +80,7 @@ def fill(database: Database) -> None:
     runs = claim(database, limit=1)
     (claimed,) = runs.values()
     name = next(each for each in ("one", "two") if swarm_id(each) == claimed.node_id)
-    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
+    intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
     told = report(
         claimed.run_id,
         node=name,
@@ -155,7 +155,7 @@ def test_runs_and_removals_are_counted_when_they_are_taken_in(database: Database
             reason="x",
         )
     run = claim(database)[swarm_id("one")].run_id
-    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
+    intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
     told = report(run, outcome=Outcome.FAILED, error="no").model_dump_json()
     for _ in range(2):
         intake.report(told)

@@ -13,7 +13,8 @@ from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
 from controller.db.models import Device, Node, Rejection
 from controller.runs import requests
-from controller.runs.intake import Intake
+from controller.runs.hints import HintIntake
+from controller.runs.reports import ReportIntake
 from controller.runs.requests import Terms
 from controller.safety.breaker import BreakerLimits
 from controller.swarm.events import Hint, Hints
@@ -54,9 +55,12 @@ class Whole:
             self.swarm, database, hints=self.hints, readings=self.readings, notify=lambda *_: None,
             period=2.0, resync=60.0, share=0.1, utcnow=clock, monotonic=clock.monotonic,
         )  # fmt: skip
-        self.intake = Intake(
+        self.intake = ReportIntake(
             database, resync=RESYNC, readings=self.readings, notify=lambda *_: None, utcnow=clock
         )
+        self.drift = HintIntake(
+            database, readings=self.readings, notify=lambda *_: None, utcnow=clock
+        ).drift
         self.open: UUID | None = None
         self.read()
 
@@ -267,7 +271,7 @@ def test_a_request_says_after_what_the_swarm_was_read(whole: Whole) -> None:
 
 def test_a_drift_hint_is_heard_too(whole: Whole) -> None:
     hint = drift(7).model_copy(update={"stamp": stamp(3.0)})
-    whole.intake.drift(hint.model_dump_json())
+    whole.drift(hint.model_dump_json())
     whole.read()
     assert whole.request().reading.after == stamp(3.0)
 

@@ -10,7 +10,8 @@ from contract.messages import DeviceReport, ReconcileReport
 from contract.verdicts import Outcome, Stage, Verdict
 from controller.db.engine import Database
 from controller.db.models import Run
-from controller.runs.intake import Intake
+from controller.runs.hints import HintIntake
+from controller.runs.reports import ReportIntake
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import SHOP, snapshot, swarm_id, task
 from tests.reports import device, drift, entry, identity, report
@@ -21,10 +22,10 @@ ONE = swarm_id("one")
 
 
 @pytest.fixture
-def intake(database: Database, clock: Clock) -> Intake:
+def intake(database: Database, clock: Clock) -> ReportIntake:
     """The tasks of queue `controller`."""
     put(database, snapshot(tasks=[task("t1", "one", "shop")]))
-    return Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=clock)
+    return ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=clock)
 
 
 def new_run(database: Database, clock: Clock, *, actor: str = "controller") -> UUID:
@@ -35,7 +36,9 @@ def new_run(database: Database, clock: Clock, *, actor: str = "controller") -> U
     return run_id
 
 
-def look(database: Database, intake: Intake, clock: Clock, *told: DeviceReport) -> ReconcileReport:
+def look(
+    database: Database, intake: ReportIntake, clock: Clock, *told: DeviceReport
+) -> ReconcileReport:
     """Take in the report of a new run."""
     made = report(new_run(database, clock), devices=told)
     intake.report(made.model_dump_json())
@@ -49,7 +52,7 @@ def stages(database: Database) -> list[Stage]:
 
 
 def test_a_run_that_finds_nothing_new_leaves_no_row(
-    database: Database, intake: Intake, clock: Clock
+    database: Database, intake: ReportIntake, clock: Clock
 ) -> None:
     for _ in range(3):
         look(database, intake, clock, device(1), device(2, Verdict.SETTLING))
@@ -57,7 +60,7 @@ def test_a_run_that_finds_nothing_new_leaves_no_row(
 
 
 def test_the_request_comes_before_what_its_run_found_once_and_with_who_asked(
-    database: Database, intake: Intake, clock: Clock
+    database: Database, intake: ReportIntake, clock: Clock
 ) -> None:
     run_id = new_run(database, clock, actor="ann")
     entries = [
@@ -78,7 +81,7 @@ def test_the_request_comes_before_what_its_run_found_once_and_with_who_asked(
 
 
 def test_entries_of_earlier_runs_are_told_of_under_their_own_requests(
-    database: Database, intake: Intake, clock: Clock
+    database: Database, intake: ReportIntake, clock: Clock
 ) -> None:
     first = new_run(database, clock, actor="ann")
     intake.report(report(first, outcome=Outcome.FAILED, error="reason").model_dump_json())
@@ -99,7 +102,7 @@ def test_entries_of_earlier_runs_are_told_of_under_their_own_requests(
 
 
 def test_a_run_of_another_node_is_on_nobodys_word(
-    database: Database, intake: Intake, clock: Clock
+    database: Database, intake: ReportIntake, clock: Clock
 ) -> None:
     runs = claim(database, now=clock.advance(100))
     other = next(each.run_id for node_id, each in runs.items() if node_id != ONE)
@@ -131,7 +134,7 @@ def test_a_run_of_another_node_is_on_nobodys_word(
 )
 def test_each_change_of_verdict_is_kept(
     database: Database,
-    intake: Intake,
+    intake: ReportIntake,
     clock: Clock,
     verdicts: list[Verdict],
     changes: list[str],
@@ -144,7 +147,7 @@ def test_each_change_of_verdict_is_kept(
 
 
 def test_a_change_of_verdict_says_everything(
-    database: Database, intake: Intake, clock: Clock
+    database: Database, intake: ReportIntake, clock: Clock
 ) -> None:
     look(database, intake, clock, device(7, Verdict.IN_USE))
     told = look(database, intake, clock, device(7, Verdict.ORPHAN))
@@ -168,7 +171,7 @@ def test_a_change_of_verdict_says_everything(
 
 
 def test_another_device_under_the_same_number_is_no_change(
-    database: Database, intake: Intake, clock: Clock
+    database: Database, intake: ReportIntake, clock: Clock
 ) -> None:
     look(database, intake, clock, device(7, Verdict.IN_USE))
     look(database, intake, clock, device(7, Verdict.ORPHAN, vni=4098))
@@ -176,15 +179,15 @@ def test_another_device_under_the_same_number_is_no_change(
 
 
 def test_a_hint_of_the_watch_is_no_verdict(
-    database: Database, intake: Intake, clock: Clock
+    database: Database, intake: ReportIntake, clock: Clock
 ) -> None:
-    intake.drift(drift(7).model_dump_json())
+    HintIntake(database, notify=lambda *_: None, utcnow=clock).drift(drift(7).model_dump_json())
     look(database, intake, clock, device(7, Verdict.ORPHAN))
     assert stages(database) == []
 
 
 def test_a_report_that_comes_again_and_one_that_is_late_change_nothing(
-    database: Database, intake: Intake, clock: Clock
+    database: Database, intake: ReportIntake, clock: Clock
 ) -> None:
     first = look(database, intake, clock, device(7, Verdict.FOREIGN))
     second = look(database, intake, clock, device(7, Verdict.CONFLICT))
@@ -199,7 +202,7 @@ def test_a_report_that_comes_again_and_one_that_is_late_change_nothing(
 def test_the_end_of_the_chain_is_locked_last(database: Database, clock: Clock) -> None:
     """Who holds it waits for no other row: so nobody can hold that row and wait for them."""
     put(database, snapshot(tasks=[task("t1", "one", "shop")]))
-    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=clock)
+    intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=clock)
     run_id = new_run(database, clock)
     told = report(
         run_id,

@@ -23,7 +23,7 @@ from controller.db.engine import Database
 from controller.db.models import Cluster, Node, Requeue
 from controller.db.states import RunState
 from controller.leadership.lease import LeaseLostError
-from controller.runs.intake import Intake
+from controller.runs.reports import ReportIntake
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 from controller.workqueue.requeue import RequeueRequest, store
@@ -362,7 +362,9 @@ class Answering(threading.Thread):
                 entry(2, stage=Stage.DETECTED),
             ],
         )
-        Intake(self._database, resync=RESYNC, notify=lambda *_: None).report(told.model_dump_json())
+        ReportIntake(self._database, resync=RESYNC, notify=lambda *_: None).report(
+            told.model_dump_json()
+        )
 
 
 def vxctl(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int | str | None:

@@ -12,7 +12,7 @@ from contract.verdicts import Mode, Outcome, Verdict
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
 from controller.db.models import Cluster, DueNode, Node
-from controller.runs.intake import Intake
+from controller.runs.reports import ReportIntake
 from controller.swarm.store import note_failure
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
@@ -50,7 +50,7 @@ def look(database: Database, clock: Clock, name: str = "one", **told: Any) -> No
             session, [swarm_id(name)], at=clock.now, priority=Priority.MANUAL, reason="test"
         )
     run = claim(database, now=clock.now)[swarm_id(name)]
-    intake = Intake(database, resync=RESYNC, notify=lambda *_: None, utcnow=clock)
+    intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=clock)
     intake.report(report(run.run_id, node=name, **told).model_dump_json())
 
 

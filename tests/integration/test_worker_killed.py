@@ -19,7 +19,7 @@ from contract.verdicts import Mode, Stage
 from controller.db.audit_models import AuditRow
 from controller.db.engine import Database, open_database
 from controller.db.models import DueNode, Node
-from controller.runs.intake import Intake
+from controller.runs.reports import ReportIntake
 from tests.builders import NODE, VNI
 from tests.integration.namespaces import Namespace
 from tests.integration.test_worker_process import Controller, running, told_at_start
@@ -95,7 +95,9 @@ class Records:
             node = Node(id=NODE, hostname="one", role="worker", availability="active")
             node.state, node.address, node.due = "ready", "10.0.0.1", DueNode()
             session.add(node)
-        self._intake = Intake(self.database, resync=timedelta(minutes=1), notify=lambda *_: None)
+        self._intake = ReportIntake(
+            self.database, resync=timedelta(minutes=1), notify=lambda *_: None
+        )
         self._controller = Controller(server)
 
     def ask(self, mode: Mode = Mode.ENFORCE) -> None:

@@ -74,6 +74,7 @@ class Controller:
             desired=(),
             fence=0,
             max_removals=100,
+            next_within=3600.0,
             reading=SwarmReading(after=self._heard, ready_seconds=3600),
         ).model_copy(update=fields)
         self.send([request.model_dump(mode="json")])

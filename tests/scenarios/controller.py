@@ -157,6 +157,7 @@ class Controller:
             fence=terms.fence,
             max_removals=self.limitations.left(self._removals),
             reading=self.readings.newest(terms.to),
+            next_within=3600.0,
             rejections=tuple(each for node_id, each in self.rejections if node_id == terms.to),
         )
 

@@ -16,6 +16,7 @@ from contract.messages import (
     NetworkRef,
     ReconcileReport,
     ReconcileRequest,
+    Stamp,
 )
 from contract.verdicts import Urgency, Verdict
 from tests.builders import EPOCH, NODE, identity, leaked, network, request
@@ -35,7 +36,12 @@ def as_sent() -> dict[str, Any]:
 
 
 def drift() -> dict[str, Any]:
-    return Drift(node_id=NODE, at=EPOCH, devices=(identity().message(),)).model_dump(mode="json")
+    return Drift(
+        node_id=NODE,
+        at=EPOCH,
+        devices=(identity().message(),),
+        stamp=Stamp(session=uuid4(), seconds=1),
+    ).model_dump(mode="json")
 
 
 @pytest.mark.parametrize("kind", MESSAGES)

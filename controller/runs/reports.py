@@ -1,8 +1,8 @@
-"""Taking in what workers say: a report closes its run, a drift hint or a Hello makes its node due.
+"""Storing reports: each closes its run, and brings devices, audit rows and the journal's progress.
 
-Everything of one report is stored in one transaction, with those of other nodes that wait: a commit and
-a statement cost the same for one as for a hundred. Taking it in twice changes nothing: a run closes
-once, a journal entry makes one audit row, devices are those of the newest report.
+All of a report is stored in one transaction, together with waiting reports of other nodes: a commit and a
+statement cost the same for one as for many. Storing a report twice changes nothing: a run closes once, a
+journal entry makes one audit row, devices are those of the newest report.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -11,11 +11,10 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 import structlog
-from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from contract.messages import Drift, Hello, ReconcileReport
+from contract.messages import ReconcileReport
 from contract.verdicts import Outcome, Verdict
 from controller.audit import report_entries
 from controller.audit.append import Entry, append
@@ -24,6 +23,7 @@ from controller.db.models import Network, Node, Run
 from controller.db.states import RunState
 from controller.leadership.lease import LeaseLostError
 from controller.runs import counters, devices
+from controller.runs.hints import read
 from controller.safety import breaker
 from controller.safety.breaker import DEFAULTS, BreakerLimits
 from controller.swarm.readings import Readings
@@ -41,35 +41,32 @@ _STATES = {
 }
 
 _SOON: Final = timedelta(seconds=2)
-"""What is due later than this is found by the dispatcher's own looks; a ring costs it some questions."""
-
-_MAX_OF_A_REASON: Final = 200
-"""Characters of what a worker says that become a reason of a run."""
+"""The dispatcher finds later due times by its own polling; a notification costs it some statements."""
 
 
 class _Closed(NamedTuple):
-    """What taking in some reports did.
+    """The outcome of storing some reports.
 
     Attributes:
-        runs: the runs that it closed.
-        soon: the priorities of their nodes that are due again before anybody looks for that unasked.
+        runs: the closed runs.
+        soon: priorities of their nodes that are due before the dispatcher polls.
     """
 
     runs: Collection[UUID]
     soon: Collection[Priority]
 
 
-class Intake:
-    """The tasks of queue `controller`.
+class ReportIntake:
+    """Stores reports from the queue `controller`.
 
     Args:
-        database: where to store.
-        readings: told of what is heard of each worker, and for which nodes the Swarm is to be read.
-        expect: told whether a rejected task is expected on a node.
-        resync: how long a node may go without a run.
-        ring: called when something may have become due.
-        limits: when the breaker trips.
-        utcnow: the time of day.
+        database: the leader's.
+        resync: maximum time between runs of a node.
+        readings: receives the workers' stamps, and the nodes for which the Swarm is to be read.
+        expect: called with a node and whether a rejected task is expected there.
+        limits: the breaker's.
+        notify: called when a node became due.
+        utcnow: the wall clock.
     """
 
     def __init__(
@@ -92,30 +89,30 @@ class Intake:
         self._utcnow = utcnow
 
     def report(self, payload: str) -> None:
-        """The task `controller.report`, for one report."""
+        """Store one report; see `reports`."""
         self.reports([payload])
 
     def reports(self, payloads: Sequence[str]) -> None:
-        """The task `controller.report`, for some at once: in one transaction where that can be.
+        """Store reports, in one transaction where possible; invalid ones are dropped.
 
         Raises:
-            SQLAlchemyError, LeaseLostError: the database is away, or another leads: nothing of some was
-                stored, and all may be told again.
+            SQLAlchemyError, LeaseLostError: the database is away, or another controller leads: some were not
+                stored, and all may be given again.
         """
-        told = []
+        reports = []
         for payload in payloads:
-            report = _read(payload)
+            report = read(ReconcileReport, payload, "report")
             if report is not None:
                 self._readings.add_stamp(report.node_id, report.stamp)
-                told.append(report)
-        while told:
-            # One of each node: the second is compared with what the first has left.
-            batch = {report.node_id: report for report in reversed(told)}
-            told = [report for report in told if batch[report.node_id] is not report]
+                reports.append(report)
+        while reports:
+            # One of each node: the second is compared with the state that the first has left.
+            batch = {report.node_id: report for report in reversed(reports)}
+            reports = [report for report in reports if batch[report.node_id] is not report]
             self._take(list(batch.values()))
 
     def _take(self, batch: Sequence[ReconcileReport]) -> None:
-        """Take in reports of different nodes; one that cannot be stored does not keep out the others."""
+        """Store reports of different nodes; one that cannot be stored does not keep out the others."""
         try:
             with self._database.write() as session:
                 closed = self._close(session, batch)
@@ -144,7 +141,7 @@ class Intake:
                 breaker.check(session, self._limits, self._utcnow())
 
     def _take_late(self, report: ReconcileReport) -> None:
-        """Take in a report whose run is not under way; one that cannot be stored holds up no other."""
+        """Store a report whose run is not under way; drop it if it cannot be stored."""
         try:
             with self._database.write() as session:
                 self._store_late(session, report)
@@ -152,56 +149,6 @@ class Intake:
             if is_away(error) or isinstance(error, LeaseLostError):
                 raise
             log.exception("dropped a late report that cannot be stored", node_id=report.node_id)
-
-    def drift(self, payload: str) -> None:
-        """The task `controller.drift`."""
-        try:
-            drift = Drift.model_validate_json(payload)
-        except ValidationError as error:
-            _dropped("drift hint", error)
-            return
-        self._readings.add_stamp(drift.node_id, drift.stamp)
-        first = drift.devices[0]
-        more = f" and {len(drift.devices) - 1} more" if len(drift.devices) > 1 else ""
-        with self._database.write() as session:
-            known = queue.request(
-                session,
-                [drift.node_id],
-                at=self._utcnow(),
-                priority=Priority.DRIFT,
-                reason=f"drift: {first.name} in {first.netns}{more} carries nothing",
-            )
-            if known:
-                devices.store_hint(session, drift, self._utcnow())
-        if not known:
-            log.warning("drift of a node that is not in the Swarm", node_id=drift.node_id)
-        self._notify(Priority.DRIFT)
-
-    def hello(self, payload: str) -> None:
-        """The task `controller.hello`."""
-        try:
-            hello = Hello.model_validate_json(payload)
-        except ValidationError as error:
-            _dropped("Hello", error)
-            return
-        now = self._utcnow()
-        with self._database.write() as session:
-            node = session.get(Node, hello.node_id, with_for_update={"key_share": True})
-            if node is not None:
-                node.worker_seen_at, node.worker_version = now, hello.worker_version
-                queue.request(
-                    session,
-                    [hello.node_id],
-                    at=now,
-                    priority=Priority.DRIFT,
-                    reason=f"its worker says: {hello.reason[:_MAX_OF_A_REASON]}",
-                )
-        log.info(
-            "Hello of a node that is not in the Swarm" if node is None else "a worker says Hello",
-            node_id=hello.node_id,
-            reason=hello.reason,
-        )
-        self._notify(Priority.DRIFT)
 
     def _close(self, session: Session, batch: Sequence[ReconcileReport]) -> _Closed:
         """Store the reports whose runs are under way, and close these runs."""
@@ -233,13 +180,13 @@ class Intake:
             entries += report_entries.entries(
                 session, each.node, report, changes.get(report.node_id, ())
             )
-        # Last: whoever else takes in a report waits for the end of the audit trail from here on.
+        # Last: other writers of audit rows wait for the end of the chain from here on.
         stored = append(session, entries, now)
         for report in closing:
             run = found[report.run_id].run
-            # A line a run and minute, of thousands of nodes where nothing is, would hide the others.
-            say = log.info if run.orphans or run.error else log.debug
-            say(
+            # One line per run of thousands of nodes without orphans would hide the others.
+            write = log.info if run.orphans or run.error else log.debug
+            write(
                 "run taken in",
                 run_id=str(run.id),
                 node_id=run.node_id,
@@ -262,7 +209,7 @@ class Intake:
         )
 
     def _store_late(self, session: Session, report: ReconcileReport) -> None:
-        """Store what is still worth it of a report whose run is not under way (any more)."""
+        """Store what is still of use in a report whose run is not under way (any more)."""
         now = self._utcnow()
         # Without the key: whoever inserts a run of this node need not wait for us, nor we for them.
         node = session.get(Node, report.node_id, with_for_update={"key_share": True})
@@ -283,16 +230,8 @@ class Intake:
         )
 
 
-def _read(payload: str) -> ReconcileReport | None:
-    try:
-        return ReconcileReport.model_validate_json(payload)
-    except ValidationError as error:
-        _dropped("report", error)
-        return None
-
-
 def _has_looked(report: ReconcileReport) -> bool:
-    """Whether its devices are what the node has."""
+    """Whether its devices are all the node has."""
     return report.outcome is Outcome.DONE or (
         report.outcome is Outcome.FAILED and bool(report.devices)
     )
@@ -309,19 +248,19 @@ def _removed(report: ReconcileReport) -> int:
 
 
 def _heard(node: Node, report: ReconcileReport, now: datetime, *, asked: bool) -> None:
-    """Note what any report says of its worker; `asked`: it answers a run that is under way."""
+    """Store what any report says of its worker; `asked`: its run is under way."""
     _acknowledge(node, report, asked=asked)
     node.worker_seen_at = now
     node.worker_version = report.worker_version
 
 
 def _note(session: Session, node: Node, run: Run, report: ReconcileReport) -> None:
-    """Note what the run that was just closed says."""
+    """Store what a report says of the run that it closed."""
     run.started_at, run.finished_at = report.started_at, report.finished_at
     node.attempted_generation = max(node.attempted_generation, report.generation)
     node.last_error = report.error
     if report.outcome is Outcome.REFUSED:
-        return  # It has not looked.
+        return
     run.devices = len(report.devices)
     run.orphans = sum(each.verdict is Verdict.ORPHAN for each in report.devices)
     run.removed = _removed(report)
@@ -339,21 +278,14 @@ def _names(session: Session, networks: Sequence[str]) -> list[str]:
     return [names.get(id_, id_) for id_ in networks]
 
 
-def _dropped(what: str, error: ValidationError) -> None:
-    log.error(
-        f"dropped a {what} that is not one",  # noqa: G004 -- structlog has no lazy arguments
-        errors=error.errors(include_input=False, include_url=False),
-    )
-
-
 def _acknowledge(node: Node, report: ReconcileReport, *, asked: bool) -> None:
-    """Note up to where the journal is stored: as far as this report goes without a gap.
+    """Store up to where the journal is stored: as far as this report's entries have no gap.
 
-    A report holds the oldest entries that its worker still has. So its end counts also where it is lower
-    than what was noted before: what comes again is stored once, and a forged number does not last. And its
-    first entry may follow a gap: what lay before it was acknowledged, and this database was restored from a
-    backup since. But that is believed only of the answer to a run that is under way (`asked`), or anybody
-    could have a worker forget what is stored nowhere.
+    A report holds the oldest entries that its worker still has. So its end counts even if it is lower than
+    the stored one: repeated entries are stored once, and a forged number does not last. Its first entry may
+    follow a gap: what lay before was acknowledged, and this database was restored from a backup since. That
+    is believed only of a run that is under way (`asked`), or anybody could make a worker forget entries that
+    are stored nowhere.
     """
     if report.journal_id is None:
         return

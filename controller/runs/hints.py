@@ -1,0 +1,107 @@
+"""Workers' hints: a drift hint or a Hello makes its node due."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+import structlog
+from pydantic import ValidationError
+
+from contract.messages import Drift, Hello, Message
+from controller.db.engine import Database
+from controller.db.models import Node
+from controller.runs import devices
+from controller.swarm.readings import Readings
+from controller.workqueue import queue
+from controller.workqueue.priorities import Priority
+from controller.workqueue.queue import Notify
+
+log = structlog.get_logger(__name__)
+
+_MAX_REASON: Final = 200
+"""Characters of a Hello's reason that become the run's."""
+
+_M = TypeVar("_M", bound=Message)
+
+
+class HintIntake:
+    """Handles the tasks `controller.drift` and `controller.hello`; invalid messages are dropped.
+
+    Args:
+        database: the leader's.
+        readings: receives the workers' stamps.
+        notify: called when a node became due.
+        utcnow: the wall clock.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        readings: Readings | None = None,
+        notify: Notify,
+        utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._readings = readings or Readings()
+        self._notify = notify
+        self._utcnow = utcnow
+
+    def drift(self, payload: str) -> None:
+        """Make the node of idle devices due."""
+        drift = read(Drift, payload, "drift hint")
+        if drift is None:
+            return
+        self._readings.add_stamp(drift.node_id, drift.stamp)
+        first = drift.devices[0]
+        more = f" and {len(drift.devices) - 1} more" if len(drift.devices) > 1 else ""
+        now = self._utcnow()
+        with self._database.write() as session:
+            known = queue.request(
+                session,
+                [drift.node_id],
+                at=now,
+                priority=Priority.DRIFT,
+                reason=f"drift: {first.name} in {first.netns}{more} carries nothing",
+            )
+            if known:
+                devices.store_hint(session, drift, now)
+        if not known:
+            log.warning("drift of a node that is not in the Swarm", node_id=drift.node_id)
+        self._notify(Priority.DRIFT)
+
+    def hello(self, payload: str) -> None:
+        """Make the node of a worker that started, or misses requests, due."""
+        hello = read(Hello, payload, "Hello")
+        if hello is None:
+            return
+        now = self._utcnow()
+        with self._database.write() as session:
+            node = session.get(Node, hello.node_id, with_for_update={"key_share": True})
+            if node is not None:
+                node.worker_seen_at, node.worker_version = now, hello.worker_version
+                queue.request(
+                    session,
+                    [hello.node_id],
+                    at=now,
+                    priority=Priority.DRIFT,
+                    reason=f"its worker says: {hello.reason[:_MAX_REASON]}",
+                )
+        log.info(
+            "Hello of a node that is not in the Swarm" if node is None else "a worker says Hello",
+            node_id=hello.node_id,
+            reason=hello.reason,
+        )
+        self._notify(Priority.DRIFT)
+
+
+def read(model: type[_M], payload: str, noun: str) -> _M | None:
+    """Parse a message; None, and a log line, if it is invalid."""
+    try:
+        return model.model_validate_json(payload)
+    except ValidationError as error:
+        log.error(  # noqa: TRY400 -- the message is at fault, not the code
+            f"dropped an invalid {noun}",  # noqa: G004 -- structlog has no lazy arguments
+            errors=error.errors(include_input=False, include_url=False),
+        )
+        return None
