@@ -153,9 +153,9 @@ class ChainCheck:
             if self._fits(other, self.end):
                 # An editor can renumber positions to hide a gap, but cannot make fitting hashes.
                 later = any(
-                    self._fits(wrong, ChainPosition(position, row.hash))
+                    self._fits(wrong, ChainPosition(after, row.hash))
                     for number, row in enumerate(rows)
-                    for position in (position + number - 1, position + number)
+                    for after in (position + number - 1, position + number)
                 )
                 return Finding(
                     Fault.REORDERED if later else Fault.INSERTED,

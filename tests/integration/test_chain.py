@@ -303,7 +303,7 @@ import structlog, logging
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 url, seed = sys.argv[1], int(sys.argv[2])
 database = open_database(url)
-intake = ReportIntake(database, resync=RESYNC, ring=lambda *_: None)
+intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None)
 journals = [uuid4() for _ in range(4)]
 for number in range(40):
     which = (seed + number) % 4
