@@ -26,33 +26,18 @@ _COUNTED: Final = {
 }
 _NODES: Final = (
     select(
-        Node.id,
-        Node.hostname,
-        Node.state,
-        Node.paused_at,
-        Node.paused_by,
-        Node.paused_reason,
-        Node.label_ignore,
-        Node.worker_seen_at,
-        Node.last_run_state,
-        Node.last_error,
-        Node.generation,
-        Node.converged_generation,
-        Node.missing,
-        Node.limitations,
-        Node.breaker_tripped_at,
-        Node.breaker_reason,
-        Node.label_mode,
-        Node.mode,
-        Node.conditions,
-        DueNode.failures,
-        DueNode.run_id,
+        Node.id, Node.hostname, Node.state, Node.conditions,
+        Node.paused_at, Node.paused_by, Node.paused_reason, Node.label_ignore,
+        Node.worker_seen_at, Node.last_run_state, Node.last_error,
+        Node.generation, Node.converged_generation, Node.missing, Node.limitations,
+        Node.breaker_tripped_at, Node.breaker_reason, Node.label_mode, Node.mode,
+        DueNode.failures, DueNode.run_id,
     )
     .join(DueNode, DueNode.node_id == Node.id)
     .where(Node.gone_at.is_(None))
     .order_by(Node.hostname, Node.id)
     .execution_options(yield_per=_ROWS)
-)
+)  # fmt: skip
 
 
 class NodeReading(NamedTuple):

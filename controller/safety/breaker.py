@@ -10,7 +10,7 @@ node had left.
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import structlog
 from sqlalchemy import BindParameter, Select, func, select
@@ -27,6 +27,7 @@ from controller.workqueue.priorities import Priority
 log = structlog.get_logger(__name__)
 
 _MAX_SHOWN: Final = 1_000
+Row = TypeVar("Row", Cluster, Node)
 
 
 class BreakerLimits(NamedTuple):
@@ -125,8 +126,9 @@ def reset(session: Session, node: Node | None, decision: Decision) -> list[str]:
 
     Resets are recorded, and the nodes concerned are made due.
     """
-    cluster = session.scalar(_tripped_cluster()) if node is None else None
-    nodes = session.scalars(_tripped_nodes(node)).all()
+    cluster = session.scalar(_tripped(Cluster)) if node is None else None
+    query = _tripped(Node) if node is None else _tripped(Node).where(Node.id == node.id)
+    nodes = session.scalars(query).all()
     concerned = (
         [row.id for row in nodes]
         if cluster is None
@@ -202,21 +204,12 @@ def _entry(row: Cluster | Node, stage: Stage, decision: Decision, change: str) -
     )
 
 
-def _tripped_nodes(node: Node | None) -> Select[Node]:
-    every = (
-        select(Node)
-        .where(Node.breaker_tripped_at.is_not(None))
-        .order_by(Node.id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    )
-    return every if node is None else every.where(Node.id == node.id)
-
-
-def _tripped_cluster() -> Select[Cluster]:
+def _tripped(kind: type[Row]) -> Select[Row]:
+    """Select and lock the rows whose breaker has tripped."""
     return (
-        select(Cluster)
-        .where(Cluster.breaker_tripped_at.is_not(None))
+        select(kind)
+        .where(kind.breaker_tripped_at.is_not(None))
+        .order_by(kind.id)
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )

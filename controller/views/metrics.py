@@ -7,6 +7,7 @@ docs/metrics.md lists all.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -49,13 +50,12 @@ def _count_error(_context: Any) -> None:
 
 
 class FromDatabase(Collector):
-    """Gauges that are read from the database when they are asked for.
+    """Gauges that are read from the database at each scrape.
 
     Args:
-        database: where to read.
         leading: whether this process leads.
         timeout: seconds that a scrape waits for the database.
-        utcnow: the time of day.
+        utcnow: the clock.
     """
 
     def __init__(
@@ -76,27 +76,23 @@ class FromDatabase(Collector):
     def collect(self) -> Iterator[Metric]:
         """See `Collector.collect`."""
         yield _gauge("info", "The version.", ["version"], [((VERSION,), 1)])
-        yield _gauge("leading", "Whether this process leads (1 or 0).", [], [((), self._leading())])
+        yield _value("leading", "Whether this process leads (1 or 0).", self._leading())
         begin = time.monotonic()
         found = self._ask()
-        yield _gauge(
-            "database_up",
-            "Whether the database answered this scrape in time (1 or 0).",
-            [],
-            [((), found is not None)],
+        up = found is not None
+        yield _value(
+            "database_up", "Whether the database answered this scrape in time (1 or 0).", up
         )
-        yield _gauge(
-            "database_answer_seconds",
-            "How long the database took for this scrape.",
-            [],
-            [((), time.monotonic() - begin)],
+        seconds = time.monotonic() - begin
+        yield _value(
+            "database_answer_seconds", "Time that the database took for this scrape.", seconds
         )
         yield from found or ()
 
     def _ask(self) -> list[Metric] | None:
-        """What the database says; None: nothing in time.
+        """Read the gauges; None: no answer in time.
 
-        A question that hangs is not asked again: there is at most one thread that waits.
+        While a read hangs, no other is started: at most one thread waits.
         """
         with self._lock:
             pending = self._pending
@@ -114,48 +110,43 @@ class FromDatabase(Collector):
         try:
             with self._database.read() as session:
                 pending.set_result(list(_read(session, self._utcnow())))
-        except BaseException as error:  # noqa: BLE001 -- raised again where the answer is waited for
+        except BaseException as error:  # noqa: BLE001 -- raised again by `Future.result`
             pending.set_exception(error)
 
 
 def _gauge(
-    name: str, says: str, labels: Sequence[str], values: Iterable[tuple[tuple[str, ...], float]]
+    name: str, text: str, labels: Sequence[str], values: Iterable[tuple[tuple[str, ...], float]]
 ) -> Metric:
-    made = GaugeMetricFamily(PREFIX + name, says, labels=labels)
-    for given, value in values:
-        made.add_metric(given, float(value))
-    return made
+    gauge = GaugeMetricFamily(PREFIX + name, text, labels=labels)
+    for label_values, value in values:
+        gauge.add_metric(label_values, float(value))
+    return gauge
+
+
+def _value(name: str, text: str, value: float | None) -> Metric:
+    """Return a gauge without labels; None: without a value."""
+    return _gauge(name, text, [], [] if value is None else [((), value)])
 
 
 def _read(session: Session, now: datetime) -> Iterator[Metric]:
     yield from _of_nodes(session)
     yield from _of_due_nodes(session, now)
+    devices = session.execute(
+        select(Device.verdict, Device.urgency, func.count())
+        .join(Node, Node.id == Device.node_id)
+        .where(Node.gone_at.is_(None))
+        .group_by(Device.verdict, Device.urgency)
+    )
     yield _gauge(
         "devices",
-        "VXLAN devices that workers saw last, by verdict and urgency.",
+        "VXLAN devices in the last reports, by verdict and urgency.",
         ["verdict", "urgency"],
-        [
-            ((verdict.value, "" if urgency is None else urgency.value), count)
-            for verdict, urgency, count in session.execute(
-                select(Device.verdict, Device.urgency, func.count())
-                .join(Node, Node.id == Device.node_id)
-                .where(Node.gone_at.is_(None))
-                .group_by(Device.verdict, Device.urgency)
-            )
-        ],
+        [((verdict, urgency or ""), count) for verdict, urgency, count in devices],
     )
-    yield _gauge(
-        "audit_position",
-        "Rows ever linked to the audit trail's chain.",
-        [],
-        [((), session.scalar(select(AuditHead.position)) or 0)],
-    )
-    yield _gauge(
-        "leader_fence",
-        "Goes up with every change of leader.",
-        [],
-        [((), fence) for fence in session.scalars(select(Lease.fence))],
-    )
+    position = session.scalar(select(AuditHead.position)) or 0
+    yield _value("audit_position", "Rows ever added to the audit trail's chain.", position)
+    fence = session.scalar(select(Lease.fence))
+    yield _value("leader_fence", "Goes up with every change of leader.", fence)
     cluster = session.get(Cluster, 1)
     if cluster is not None:
         yield from _of_cluster(cluster, now)
@@ -167,76 +158,62 @@ def _of_nodes(session: Session) -> Iterator[Metric]:
         for type_ in _NODE_TYPES
         for part in ("status", "reason")
     ]
-    counts: dict[tuple[str, str, str], int] = {}
+    counts: Counter[tuple[str, str, str]] = Counter()
     total = 0
-    for *words, count in session.execute(
-        select(*columns, func.count()).where(Node.gone_at.is_(None)).group_by(*columns)
+    there = Node.gone_at.is_(None)
+    for *values, count in session.execute(
+        select(*columns, func.count()).where(there).group_by(*columns)
     ):
         total += count
-        for at, type_ in enumerate(_NODE_TYPES):
-            key = (type_.value, words[2 * at], words[2 * at + 1])
-            counts[key] = counts.get(key, 0) + count
-    yield _gauge("nodes", "Nodes of the Swarm.", [], [((), total)])
+        for type_, status, reason in zip(_NODE_TYPES, values[::2], values[1::2], strict=True):
+            counts[type_.value, status, reason] += count
+    yield _value("nodes", "Nodes of the Swarm.", total)
     yield _gauge(
         "node_conditions",
-        "Nodes by condition, its status and reason: docs/conditions.md.",
+        "Nodes by type, status and reason of a condition: docs/conditions.md.",
         ["type", "status", "reason"],
         counts.items(),
     )
-    yield _gauge(
-        "breakers_tripped",
-        "Nodes whose breaker has tripped.",
-        [],
-        [((), _count(session, Node.gone_at.is_(None), Node.breaker_tripped_at.is_not(None)))],
-    )
+    tripped = _count(session, Node, there, Node.breaker_tripped_at.is_not(None))
+    yield _value("breakers_tripped", "Nodes whose breaker has tripped.", tripped)
 
 
-def _count(session: Session, *where: Any) -> int:
-    return session.scalar(select(func.count()).select_from(Node).where(*where)) or 0
+def _count(session: Session, table: type[Node | DueNode], *where: Any) -> int:
+    return session.scalar(select(func.count()).select_from(table).where(*where)) or 0
 
 
 def _of_due_nodes(session: Session, now: datetime) -> Iterator[Metric]:
     waiting, oldest = queue.waiting(session, now=now)
     age = 0.0 if oldest is None else (now - oldest).total_seconds()
-    yield _gauge("due_nodes", "Nodes that are due and wait for a run.", [], [((), waiting)])
-    yield _gauge("due_oldest_seconds", "How long the first of them has waited.", [], [((), age)])
-    under_way = session.scalar(
-        select(func.count()).select_from(DueNode).where(DueNode.run_id.is_not(None))
-    )
-    yield _gauge("runs_under_way", "Runs sent whose report is awaited.", [], [((), under_way or 0)])
+    yield _value("due_nodes", "Nodes that are due and wait for a run.", waiting)
+    yield _value("due_oldest_seconds", "Time that the first of them has waited.", age)
+    under_way = _count(session, DueNode, DueNode.run_id.is_not(None))
+    yield _value("runs_under_way", "Runs that were sent and have not reported.", under_way)
 
 
 def _of_cluster(cluster: Cluster, now: datetime) -> Iterator[Metric]:
     yield _gauge(
         "cluster_conditions",
-        "1 for the status and reason that each condition of the cluster has: docs/conditions.md.",
+        "1 for the type, status and reason of each condition of the cluster: docs/conditions.md.",
         ["type", "status", "reason"],
         [
             ((type_, condition["status"], condition["reason"]), 1)
             for type_, condition in cluster.conditions.items()
         ],
     )
-    yield _gauge(
-        "swarm_age_seconds",
-        "How long ago the Swarm was last read whole.",
-        [],
-        [((), (now - cluster.synced_at).total_seconds())],
-    )
-    yield _gauge(
+    age = (now - cluster.synced_at).total_seconds()
+    yield _value("swarm_age_seconds", "Time since the last full reading of the Swarm.", age)
+    yield _value(
         "swarm_read_seconds",
-        "How long the manager was asked for the last whole reading.",
-        [],
-        [] if cluster.sync_seconds is None else [((), cluster.sync_seconds)],
+        "Time that the manager took for the last full reading.",
+        cluster.sync_seconds,
     )
-    yield _gauge(
+    yield _value(
         "swarm_read_share",
-        "Which share of the time the manager was asked, lately.",
-        [],
-        [] if cluster.sync_share is None else [((), cluster.sync_share)],
+        "Share of the time in which the manager was asked, lately.",
+        cluster.sync_share,
     )
-    yield _gauge(
-        "cluster_breaker_tripped",
-        "Whether the cluster's breaker has tripped (1 or 0).",
-        [],
-        [((), cluster.breaker_tripped_at is not None)],
+    tripped = cluster.breaker_tripped_at is not None
+    yield _value(
+        "cluster_breaker_tripped", "Whether the cluster breaker tripped (1 or 0).", tripped
     )
