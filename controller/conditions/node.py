@@ -1,6 +1,6 @@
 """Derives the conditions of a node from facts. Pure."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -130,23 +130,24 @@ def of_node(facts: NodeFacts) -> Conditions:
         Status.FALSE, Reason.NOTHING_WRONG, "nothing on the node is known to be wrong"
     )
     # What was seen last counts. If that was nothing bad, and nobody looks now, it is unknown.
-    hiding = (finding for finding in found if finding.ready is Status.UNKNOWN)
-    undegraded = _first(hiding, Status.UNKNOWN, undegraded)
+    unknown = [finding for finding in found if finding.ready is Status.UNKNOWN]
+    undegraded = _first(unknown, Status.UNKNOWN, undegraded)
     ready = next((finding for finding in found if finding.ready is not None), None)
+    degraded = [finding for finding in found if finding.degraded]
+    stalled = [finding for finding in found if finding.stalled]
+    paused = [finding for finding in found if finding.paused]
     return {
         Type.READY: converged
         if ready is None
         else Condition(ready.ready or Status.UNKNOWN, ready.reason, ready.message),
-        Type.DEGRADED: _first((each for each in found if each.degraded), Status.TRUE, undegraded),
-        Type.STALLED: _first((each for each in found if each.stalled), Status.TRUE, progressing),
-        Type.PAUSED: _first((each for each in found if each.paused), Status.TRUE, not_paused),
+        Type.DEGRADED: _first(degraded, Status.TRUE, undegraded),
+        Type.STALLED: _first(stalled, Status.TRUE, progressing),
+        Type.PAUSED: _first(paused, Status.TRUE, not_paused),
     }
 
 
-def _first(findings: Iterable[_Finding], status: Status, default: Condition) -> Condition:
-    for finding in findings:
-        return Condition(status, finding.reason, finding.message)
-    return default
+def _first(findings: Sequence[_Finding], status: Status, default: Condition) -> Condition:
+    return Condition(status, findings[0].reason, findings[0].message) if findings else default
 
 
 def _findings(facts: NodeFacts) -> Iterator[_Finding]:

@@ -108,12 +108,12 @@ def _combine(
 
 def _strictest(outer: EffectiveMode, own: EffectiveMode) -> EffectiveMode:
     """Combine two modes; the reasons are those of the resulting mode, pauses first."""
-    observing = [each for each in (outer, own) if each.mode is Mode.OBSERVE]
-    deciding = sorted(observing or (outer, own), key=lambda each: not each.paused)
+    observing = [mode for mode in (outer, own) if mode.mode is Mode.OBSERVE]
+    deciding = sorted(observing or (outer, own), key=lambda mode: not mode.paused)
     return EffectiveMode(
         Mode.OBSERVE if observing else Mode.ENFORCE,
-        any(each.paused for each in observing),
-        tuple(reason for each in deciding for reason in each.reasons),
+        any(mode.paused for mode in observing),
+        tuple(reason for mode in deciding for reason in mode.reasons),
     )
 
 
