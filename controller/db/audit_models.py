@@ -12,16 +12,16 @@ from controller.db.types import BIG_ID, SWARM_ID, Base
 
 
 class AuditRow(Base):
-    """One thing that happened or was decided, for good: who, what, where, when, why.
+    """An event or a decision, with its actor, time, subject and reason.
 
-    Rows are only ever added (database triggers see to it), each linked to the one before by its hash:
-    `controller.audit.append` has the rules. What does not apply is NULL: a mode has no device.
+    Database triggers keep the table append-only, and a hash links a row to the one before
+    (`controller.audit.chain`). Columns that do not apply are NULL: a mode has no device.
     """
 
     __tablename__ = "audit"
     __table_args__ = (
-        # `controller.audit.queries.pages` walks one of these. Behind (at, id) each carries what people ask
-        # for besides, so that an entry that does not match costs no look at its row.
+        # A page scans one of these (`controller.audit.queries.pages`). The columns behind (at, id) are
+        # further filters: an entry that does not match costs no read of its row.
         Index("ix_audit_at", "at", "id", "stage", "verdict", "urgency"),
         Index("ix_audit_run", "run_id", "at", "id"),
         *(
@@ -34,7 +34,7 @@ class AuditRow(Base):
                 ("stage", "stage", "verdict", "urgency", "node_id", "network_id", "vni"),
             )
         ),
-        # Nearly every row is about an orphan, and on the controller's own word.
+        # Nearly every row is about an orphan, and has the controller as its actor.
         *(
             Index(
                 f"ix_audit_{column}",
@@ -54,13 +54,13 @@ class AuditRow(Base):
 
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
     entry_id: Mapped[UUID] = mapped_column(unique=True)
-    """The worker's journal entry, or derived from what happened: what comes twice makes one row."""
+    """The worker's journal entry, or derived from the event: the same event makes one row."""
     at: Mapped[datetime]
-    """At the node, by its clock; for what the controller did, by the controller's."""
+    """Time of the event, by the clock of the node, or of the controller for its own events."""
     stored_at: Mapped[datetime]
     stage: Mapped[Stage]
     actor: Mapped[str] = mapped_column(Text)
-    """On whose word: `controller`, or a person's or token's name."""
+    """`controller`, or the name of a person or token."""
     node_id: Mapped[str | None] = mapped_column(SWARM_ID)
     node_name: Mapped[str | None] = mapped_column(Text)
     network_id: Mapped[str | None] = mapped_column(SWARM_ID)
@@ -80,11 +80,11 @@ class AuditRow(Base):
     position: Mapped[int] = mapped_column(BigInteger, unique=True)
     """In the chain, from 1, without gaps."""
     hash: Mapped[bytes] = mapped_column(LargeBinary(32))
-    """SHA-256 over the hash of the row before and this row's contents."""
+    """SHA-256 over the hash of the row before and this row's values."""
 
 
 class AuditHead(Base):
-    """The end of the chain: a single row, with id 1, locked by whoever adds to it."""
+    """The end of the chain: a single row, with id 1, locked by every append."""
 
     __tablename__ = "audit_head"
 
@@ -96,16 +96,16 @@ class AuditHead(Base):
 
 
 class AuditAnchor(Base):
-    """What stays of rows that retention deleted: the chain goes on from here. Only ever added to."""
+    """The end of deleted rows, from which the chain goes on; append-only."""
 
     __tablename__ = "audit_anchors"
 
     position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    """Of the last row deleted; rows up to it may be deleted, and no others."""
+    """Of the last row deleted; triggers let rows up to it be deleted, and no others."""
     hash: Mapped[bytes] = mapped_column(LargeBinary(32))
-    """That row's."""
+    """Of that row."""
     rows: Mapped[int] = mapped_column(BigInteger)
-    """How many were deleted with it."""
+    """Number of rows deleted with it."""
     archive: Mapped[str] = mapped_column(Text)
-    """The file that they were written to before."""
+    """The file that has them."""
     at: Mapped[datetime]

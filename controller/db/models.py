@@ -1,4 +1,4 @@
-"""The tables but the audit trail's: `audit_models`."""
+"""All tables but those of the audit trail, which are in `audit_models`."""
 
 from datetime import datetime
 from typing import Any
@@ -21,16 +21,16 @@ class Cluster(Base):
     swarm_id: Mapped[str] = mapped_column(SWARM_ID)
     data_path_port: Mapped[int]
     synced_at: Mapped[datetime]
-    """When the Swarm's state was last read whole."""
+    """Time of the last full reading of the Swarm."""
     sync_error: Mapped[str | None] = mapped_column(Text)
-    """Why the last attempt at reading it failed; None when it did not."""
+    """Error of the last reading; None if it succeeded."""
     sync_error_at: Mapped[datetime | None]
     sync_reason: Mapped[str | None] = mapped_column(String(32))
     """`sync_error` as one CamelCase word, for conditions and metrics."""
     sync_seconds: Mapped[float | None]
-    """How long the manager was asked for the last whole reading."""
+    """Duration of the requests of the last full reading."""
     sync_share: Mapped[float | None]
-    """Which share of the time the manager was asked, lately: 0 to 1."""
+    """Recent share of time spent on requests to the manager: 0 to 1."""
 
     mode: Mapped[Mode | None]
     """Set by a person, over the settings; None: as the settings say."""
@@ -46,7 +46,7 @@ class Cluster(Base):
 
 
 class Node(Base):
-    """A node of the Swarm, with what its worker last said."""
+    """A node of the Swarm, with the last report of its worker."""
 
     __tablename__ = "nodes"
 
@@ -60,7 +60,7 @@ class Node(Base):
     """Since when the Swarm no longer lists it; its history stays."""
 
     generation: Mapped[int] = mapped_column(default=1)
-    """Goes up when the set of networks that it should carry changes."""
+    """Incremented when the set of networks that the node should carry changes."""
     attempted_generation: Mapped[int] = mapped_column(default=0)
     converged_generation: Mapped[int] = mapped_column(default=0)
 
@@ -75,7 +75,7 @@ class Node(Base):
     """Names of the networks that should have a device there, and have none."""
 
     desired_digest: Mapped[str | None] = mapped_column(String(64))
-    """Of its attachments: a node whose digest is the same needs no comparing."""
+    """Of the attachments: equal digests save a comparison."""
     label_mode: Mapped[Mode | None]
     """By the Swarm label `vxlan-operator.mode`."""
     label_ignore: Mapped[bool] = mapped_column(default=False)
@@ -118,17 +118,17 @@ class DueNode(Base):
         SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
     )
     due_at: Mapped[datetime | None]
-    """None: nothing is asked for."""
+    """None: no run is requested."""
     priority: Mapped[int] = mapped_column(default=0)
     reasons: Mapped[list[str]] = mapped_column(default=list)
     failures: Mapped[int] = mapped_column(default=0)
     """Runs in a row that failed or were lost."""
     run_id: Mapped[UUID | None]
-    """The run under way; while there is one, what is asked for waits."""
+    """The open run; requests wait until it is closed."""
     run_deadline: Mapped[datetime | None]
     run_priority: Mapped[int] = mapped_column(default=0)
     run_reasons: Mapped[list[str]] = mapped_column(default=list)
-    """What the run under way was asked for with."""
+    """Reasons of the open run."""
 
     node: Mapped[Node] = relationship(back_populates="due")
 
@@ -164,11 +164,11 @@ class NetworkVni(Base):
     )
     vni: Mapped[int] = mapped_column(primary_key=True, index=True)
     cidr: Mapped[str | None] = mapped_column(String(64))
-    """The subnet, where that can be told."""
+    """The subnet, if it is known."""
 
 
 class Rejection(Base):
-    """A task that its node rejected with the words of the fault; kept as long as the run history."""
+    """A task that its node rejected with an error of the fault; kept as long as the run history."""
 
     __tablename__ = "rejections"
     __table_args__ = (
@@ -188,16 +188,16 @@ class Rejection(Base):
     at: Mapped[datetime]
     """By the node's clock."""
     seen_at: Mapped[datetime] = mapped_column(index=True)
-    """When the controller read of it."""
+    """Time of the reading that had it."""
     network_id: Mapped[str | None] = mapped_column(SWARM_ID)
-    """Of the subnet that the error names; None, as `vni`: that cannot be told."""
+    """Of the subnet in the error; None, like `vni`: unknown."""
     vni: Mapped[int | None]
     cidr: Mapped[str | None] = mapped_column(String(64), index=True)
     doubt: Mapped[str | None] = mapped_column(Text)
     """Why it proves nothing of a device."""
     error: Mapped[str] = mapped_column(Text)
     settled_at: Mapped[datetime | None]
-    """Since when it says nothing of the present any more."""
+    """Since when it is no evidence of the present."""
 
 
 class Attachment(Base):
@@ -213,7 +213,7 @@ class Attachment(Base):
     )
     reasons: Mapped[list[str]]
     running: Mapped[bool]
-    """Whether a task of it runs there, as the Swarm knows: then the node must have its device."""
+    """Whether a task of the network runs there: then the node must have the device."""
 
 
 class Run(Base):
@@ -239,7 +239,7 @@ class Run(Base):
     priority: Mapped[int]
     reasons: Mapped[list[str]]
     actor: Mapped[str] = mapped_column(Text, default=CONTROLLER)
-    """On whose word: a person's name, or the controller's own."""
+    """`controller`, or the name of a person or token."""
     generation: Mapped[int]
     requested_at: Mapped[datetime]
     deadline: Mapped[datetime]
@@ -274,10 +274,10 @@ class Device(Base):
     proof: Mapped[Proof | None]
     """What proves an orphan dead."""
     netns_file: Mapped[str | None] = mapped_column(String(255))
-    """The file of the namespace that it is in, where the worker can see one."""
+    """The file of its netns, if the worker sees one."""
     first_seen_at: Mapped[datetime]
     judged_at: Mapped[datetime]
-    """When a report first said just this of it."""
+    """Time of the first report with these values."""
     verdict_at: Mapped[datetime]
     """Since when the verdict stands, whatever the reason."""
 
@@ -306,5 +306,5 @@ class Lease(Base):
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     holder: Mapped[str] = mapped_column(Text)
     fence: Mapped[int] = mapped_column(BigInteger)
-    """Goes up with every change of holder."""
+    """Incremented with every change of holder."""
     expires_at: Mapped[datetime]
