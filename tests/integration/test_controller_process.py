@@ -154,7 +154,7 @@ def test_at_work(controller: ControllerProcess, redis: RedisServer) -> None:
         "NODE",
         "STAGE",
         "DEVICE",
-        "PLACE",
+        "NETNS",
         "VNI",
         "NETWORK",
         "URGENCY",
