@@ -1,4 +1,4 @@
-"""Becoming the leader, and staying it: takes the lease and renews it."""
+"""Becoming the leader and staying it: takes and renews the lease."""
 
 from collections.abc import Callable
 
@@ -10,12 +10,12 @@ log = structlog.get_logger(__name__)
 
 
 class Election:
-    """Tries to become the leader, and then to stay it.
+    """Takes the lease when it is free, and renews it.
 
     Args:
         lease: this process's.
-        won: called once, when it leads.
-        lost: called when it no longer does; does not return.
+        won: called once, when this process leads.
+        lost: called when it no longer leads; does not return.
     """
 
     def __init__(self, lease: Lease, *, won: Callable[[], None], lost: Callable[[], None]) -> None:
@@ -36,7 +36,7 @@ class Election:
             self._lost()
 
     def _begin(self) -> None:
-        """Have the work begin; who cannot do it must not keep the lease from those who can."""
+        """Start the leader's work; a process that cannot must not keep the lease from others."""
         try:
             self._won()
         except Exception:

@@ -10,10 +10,10 @@ from controller.leadership.lease import Lease
 
 
 class FencedDatabase(Database):
-    """The leader's database: what it writes is written only while it leads.
+    """A database whose transactions fail unless this process leads.
 
     Args:
-        database: the same, as anybody may use it.
+        database: the same, not fenced.
         lease: this process's.
     """
 

@@ -1,4 +1,4 @@
-"""Who leads: of any number of controllers on one database, one changes things.
+"""Who leads: of any number of controllers on one database, one writes.
 
 On PostgreSQL the leader has a lease: a row that says who leads and until when, with a number, the
 fence, that goes up with every change of leader. A leader that was stopped or cut off, and was replaced
@@ -48,13 +48,13 @@ from controller.db.engine import LOCK_SECONDS, Database
 log = structlog.get_logger(__name__)
 
 LEASE_SECONDS: Final = 6.0
-"""How long a lease lasts that is not renewed."""
+"""Until an unrenewed lease expires."""
 
 RENEW_SECONDS: Final = 2.0
-"""How often the leader renews, and the others look whether they can take over."""
+"""Between renewals, and between the other controllers' attempts to take over."""
 
 _MARGIN_SECONDS: Final = 1.0
-"""So much earlier a leader that could not renew stops publishing: its clock may be slow."""
+"""A leader that could not renew stops publishing earlier by this: its clock may be slow."""
 
 _NAME: Final = "controller"
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -71,11 +71,11 @@ _HOLD: Final = _HOLD_ALONE.add_columns(
 
 
 class LeaseLostError(Exception):
-    """This process does not lead, or does so no longer: what it was about to do was not done."""
+    """This process does not lead (any more); the operation was not done."""
 
 
 def this_process() -> str:
-    """A name that no other process has or will have: HOST:PID:random."""
+    """A unique name: HOST:PID:random."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
@@ -84,12 +84,12 @@ def _boottime() -> float:
 
 
 class Lease:
-    """This process's part in who leads. For any thread.
+    """This process's hold on the lease. Thread-safe.
 
     Args:
-        database: where the row is; not a fenced one.
+        database: not fenced.
         holder: this process's name.
-        boottime: seconds, by a clock that goes on while the machine sleeps.
+        boottime: seconds of a clock that runs while the machine sleeps.
     """
 
     def __init__(
@@ -104,25 +104,25 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether this process has taken the lease; whether it still leads is another question."""
+        """Whether this process has taken the lease; see `still_leads`."""
         return self._fence is not None
 
     def still_leads(self) -> bool:
-        """Whether this process leads, as far as it can tell by its own clock."""
+        """Whether this process leads, by its own clock."""
         return self.held and (self._alone or self._boottime() < self._until)
 
     def fence(self) -> int:
-        """The number that requests carry; to be asked for just before they are sent.
+        """The fence that requests carry; read it just before they are sent.
 
         Raises:
-            LeaseLostError: another may lead by now.
+            LeaseLostError: another controller may lead by now.
         """
         if self._fence is None or not self.still_leads():
             raise LeaseLostError("the lease could not be renewed in time, so another may lead")
         return self._fence
 
     def take(self) -> bool:
-        """Become the leader if there is none; return whether that worked."""
+        """Take the lease if it is free; return whether it was."""
         with self._database.write() as session:
             _make_row(session)
             vacant = select(models.Lease).where(models.Lease.name == _NAME).with_for_update()
@@ -142,10 +142,10 @@ class Lease:
         return True
 
     def renew(self) -> None:
-        """Go on leading. Late is early enough, as long as nobody has taken over.
+        """Renew the lease. A late renewal succeeds as long as nobody has taken it over.
 
         Raises:
-            LeaseLostError: somebody has.
+            LeaseLostError: another controller has.
         """
         asked = self._boottime()
         if not self._update(expires_at=self._expiry()):
@@ -154,7 +154,7 @@ class Lease:
         self._until = asked + LEASE_SECONDS - _MARGIN_SECONDS
 
     def release(self) -> None:
-        """Let another take over at once; if the database is away, it does when the lease has expired."""
+        """Free the lease; if the database is away, it expires instead."""
         if not self.held:
             return
         self._until = 0.0
@@ -164,10 +164,10 @@ class Lease:
             log.warning("the lease could not be given back", error=str(error))
 
     def hold(self, session: Session) -> None:
-        """Make sure that nobody else leads until the session's transaction has ended.
+        """Keep others from leading until the session's transaction ends.
 
         Raises:
-            LeaseLostError: somebody else does already.
+            LeaseLostError: another controller leads already.
         """
         mine = {"holder": self._holder, "fence": self._fence}
         if session.execute(_HOLD_ALONE if self._alone else _HOLD, mine).first() is None:
@@ -184,7 +184,7 @@ class Lease:
         return lease.name == _NAME, lease.holder == self._holder, lease.fence == self._fence
 
     def _expiry(self) -> Any:
-        """When a lease expires that is renewed now, by the clock that all its readers share."""
+        """The expiry of a lease that is renewed now, by the clock that all controllers share."""
         if self._alone:
             return datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)
         return func.clock_timestamp() + literal(timedelta(seconds=LEASE_SECONDS), Interval)

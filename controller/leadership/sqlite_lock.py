@@ -11,10 +11,10 @@ from controller.db.engine import sqlite_file
 
 @contextmanager
 def only_one(database_url: str) -> Iterator[None]:
-    """Be the only controller of an SQLite database; on PostgreSQL, where any number may be, do nothing.
+    """Lock an SQLite database for this controller; on PostgreSQL do nothing.
 
     Raises:
-        OperatorError: another process is.
+        OperatorError: another process holds the lock.
     """
     file = sqlite_file(database_url)
     if file is None:

@@ -1,4 +1,4 @@
-"""The controller's process: everybody serves the API, and the one that leads does all the rest."""
+"""The controller's process: it serves the API, and leads if no other controller does."""
 
 import gc
 import signal
@@ -59,9 +59,9 @@ def run(
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        settings: where everything is.
-        broker_url: where the workers are reached.
-        attach: for the all-in-one process: builds the worker on the app it is given.
+        settings: of the process.
+        broker_url: of the broker to the workers.
+        attach: in the all-in-one process, builds the worker on the given app.
         silence: seconds without a message after which the consumer is tested; None: never.
 
     Raises:
@@ -121,7 +121,7 @@ def _serve(
             hosts=Hosts.of(settings.listen, settings.allowed_hosts),
         )
     )
-    # uvicorn stops at these, and then raises them again for whoever was there before: nobody.
+    # uvicorn stops at these, and then raises them again for the previous handlers.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     if worker is not None:
@@ -162,7 +162,7 @@ def _server(context: Context) -> uvicorn.Server:
 
 
 def _listen(address: str) -> socket.socket:
-    """Bind the API's socket before anything else starts: a taken port is told at once."""
+    """Bind the API's socket, before anything else starts: a taken port is an error at once."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     try:

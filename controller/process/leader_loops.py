@@ -1,4 +1,4 @@
-"""What only the controller that leads does: its parts, and the threads they work in."""
+"""The leader's parts, and the threads that run them."""
 
 import math
 from collections.abc import Sequence
@@ -35,23 +35,23 @@ from controller.workqueue.retention import RunRetention
 
 _STOP_SECONDS: Final = 5.0
 _RETENTION_SECONDS: Final = 5.0
-"""A batch each is twice of what 5,000 nodes write at the default resync."""
+"""A batch per step is twice the rows that 5,000 nodes write at the default resync."""
 
 _GATHER_SECONDS: Final = 0.2
-"""Events come in bursts: so long they are gathered before there is a look."""
+"""Events come in bursts, which are gathered before the Swarm is read."""
 
 
 class LeaderLoops:
-    """The work of a leader; it is built by everybody, and started by the one that leads.
+    """The leader's work: every controller builds it, and the leader starts it.
 
     Args:
-        settings: where everything is, and how it is to be done.
+        settings: of the process.
         limits: the breaker's.
-        swarm: whom to ask what there is.
-        app: how the workers are reached.
-        database: where everything is stored.
-        lease: without it, nothing is written.
-        queues: what to consume.
+        swarm: the manager.
+        app: the broker.
+        database: not fenced.
+        lease: fences all writes.
+        queues: to consume.
         silence: seconds without a message after which the consumer is tested; None: never.
     """
 
@@ -70,7 +70,6 @@ class LeaderLoops:
         mode = Mode(settings.mode)
         resync = timedelta(seconds=settings.resync_seconds)
 
-        # What only the leader does writes to a database that takes nothing from anybody else.
         led = FencedDatabase(database, lease)
         self._lease = lease
         self._sync_seconds = settings.sync_seconds
@@ -87,7 +86,6 @@ class LeaderLoops:
             limits=limits,
         )
         self.notify = self._dispatcher.notify
-        """Have what is due looked at now."""
         self.requeue = self._dispatcher.requeue
         self._events = Events(DockerSwarm(settings.docker_host), self._hints)
         self._sync = Sync(
@@ -138,17 +136,17 @@ class LeaderLoops:
             }
         )
 
-        # Not one of those that are waited for at the end: it may be in the middle of a long silence.
+        # Apart, because `stop` does not wait for it: it may be in the middle of a long silence.
         self._hearing = Loops({"events": self._hear})
 
     def start(self) -> None:
-        """Begin, because this process leads now."""
+        """Start, once this process leads."""
         self._consumer.start()
         self._work.start()
         self._hearing.start()
 
     def stop(self) -> None:
-        """End what was begun, within ten seconds; nothing, if nothing was."""
+        """End, within ten seconds, if it was started."""
         self._hearing.stop(0.0)
         self.notify()
         self._hints.wake()
@@ -162,10 +160,10 @@ class LeaderLoops:
         return _GATHER_SECONDS if self._hints.wait(self._sync_seconds) else 0.0
 
     def _dispatch(self, priority_class: PriorityClass) -> float:
-        peace = self._dispatcher.step(priority_class)
-        if not peace:
+        backoff = self._dispatcher.step(priority_class)
+        if not backoff:
             self._dispatcher.wait(priority_class)
-        return peace
+        return backoff
 
     def _hear(self) -> float:
         return 0.0 if self._events.step() else self._sync_seconds

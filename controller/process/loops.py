@@ -1,4 +1,4 @@
-"""What goes on in the background: named steps, each again and again in a thread of its own."""
+"""Background threads, each of which repeats a step."""
 
 import threading
 import time
@@ -10,13 +10,13 @@ import structlog
 log = structlog.get_logger(__name__)
 
 Step = Callable[[], float]
-"""Does something once; returns after how many seconds to do it again."""
+"""Works once; returns the seconds until the next call."""
 
 _RETRY_SECONDS: Final = 2.0
 
 
 def every(seconds: float, step: Callable[[], object]) -> Step:
-    """A step that is done again after so many seconds."""
+    """A step that is repeated after `seconds`."""
 
     def once() -> float:
         step()
@@ -26,10 +26,10 @@ def every(seconds: float, step: Callable[[], object]) -> Step:
 
 
 class Loops:
-    """Threads that repeat steps until they are stopped. An error (the database away, say) ends none.
+    """Threads that repeat steps until they are stopped; after an error too (the database is away, say).
 
     Args:
-        steps: by name, for the log.
+        steps: by thread name.
     """
 
     def __init__(self, steps: Mapping[str, Step]) -> None:
@@ -45,7 +45,7 @@ class Loops:
             thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Let each end its step, for `timeout` seconds in all. Not for a step to call."""
+        """Let the current steps end, for `timeout` seconds in all. Not for a step to call."""
         self._stopping.set()
         deadline = time.monotonic() + timeout
         for thread in self._threads:

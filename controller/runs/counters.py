@@ -12,25 +12,25 @@ PREFIX: Final = "vxlan_operator_"
 
 RUNS: Final = Counter(
     f"{PREFIX}runs_closed",
-    "Runs that this process closed, by how they ended.",
+    "Runs that this process closed, by state.",
     ["state"],
     registry=None,
 )
 
 
 REMOVALS: Final = Counter(
-    f"{PREFIX}removals", "Devices removed, by the reports that this process took in.", registry=None
+    f"{PREFIX}removals", "Devices removed, by the reports that this process stored.", registry=None
 )
 
 
 DATABASE_ERRORS: Final = Counter(
-    f"{PREFIX}database_errors", "Errors of the database that this process met.", registry=None
+    f"{PREFIX}database_errors", "Database errors in this process.", registry=None
 )
 
 
 BROKER_UP: Final = Gauge(
     f"{PREFIX}broker_up",
-    "Whether the broker took the last requests (1 or 0); NaN: this process has sent none.",
+    "Whether the broker took the last requests (1 or 0); NaN: this process sent none.",
     registry=None,
 )
 BROKER_UP.set(math.nan)
@@ -40,6 +40,6 @@ for _state in RunState:
 
 
 def count_run(state: RunState, removed: int) -> None:
-    """Count a run that was closed, and what it removed."""
+    """Count a closed run and its removals."""
     RUNS.labels(state.value).inc()
     REMOVALS.inc(removed)

@@ -1,8 +1,8 @@
-"""Sending requests: claim due nodes and put each one's request on the node's queue.
+"""Sending requests: claim due nodes, and publish each request to its node's queue.
 
-The controller is the only producer of a node's queue, but for its worker's own pings, and has one run of a
-node at a time. So whatever still waits there belongs to a run that was given up, and is purged first: a node
-without a worker never has more than one message, and a worker that comes back gets one run.
+The leader is the only producer of a node's queue, except for the worker's pings, and has one run of a node
+at a time. So a message that still waits there belongs to a lost run, and is purged first: a node without a
+worker never has more than one message, and a worker that comes back gets one run.
 """
 
 import threading
@@ -40,31 +40,30 @@ from controller.workqueue.requeue import RequeueRequest
 log = structlog.get_logger(__name__)
 
 
-_BATCH: Final = 50
-"""Claims per transaction, and messages per round trip to the broker: twice as many cost 5 % less, and a
-requeue, which waits for the transaction in progress, 40 % more."""
+_BATCH: Final = 40
+"""Claims per transaction and round trip to the broker: a requeue waits for the transaction in progress."""
 _NOT_LOGGED: Final = "(...)"
-"""Celery would write out the arguments a second time, for logs that we do not keep."""
+"""Otherwise Celery writes the arguments out a second time, for logs."""
 
 _MAX_WAIT_SECONDS: Final = 1.0
-"""Seconds between looks at the database: another process may have asked for a node."""
-_BROKER_RETRY: Final = 1.0
-"""Seconds until the next try after the broker took nothing, and for a connection to it to become free."""
+"""Between polls of the database, where another process may have made a node due."""
+_BROKER_RETRY_SECONDS: Final = 1.0
+"""Until the next attempt after a failed one, and for a free connection to the broker."""
 
 
 class Dispatcher:
-    """Turns due rows into messages. A thread a lane runs it.
+    """Turns due rows into messages, in one thread per priority class.
 
     Args:
-        database: where the rows are.
-        app: where the messages go.
-        mode: what workers may do, by the settings.
-        run_timeout: how long a run's report may take.
-        resync: how long a node may go without a run.
-        reading: tells of a node's newest reading of the Swarm; by default there was none.
-        fence: which leader speaks.
-        limits: when the breaker trips.
-        utcnow: the time of day.
+        database: the leader's.
+        app: to publish with.
+        mode: of the settings.
+        run_timeout: until a run without a report is lost.
+        resync: maximum time between runs of a node.
+        reading: returns the newest reading of the Swarm for a node; by default there is none.
+        fence: returns the leader's fence, or raises LeaseLostError.
+        limits: the breaker's.
+        utcnow: the wall clock.
     """
 
     def __init__(
@@ -99,12 +98,12 @@ class Dispatcher:
             for priority_class in (ALL_PRIORITIES, *PRIORITY_CLASSES)
         }
         self._away = False
-        """Whether the broker could not be reached the last time."""
+        """Whether the last publish failed."""
         self._unsure: set[str] = set()
-        """Nodes whose last request the broker may have taken or not."""
+        """Nodes whose last publish failed, though the broker may have taken it."""
 
     def notify(self, priority: Priority | None = None, /) -> None:
-        """Say that something may have become due: of this priority, or with None of any."""
+        """Wake the threads for which a node may be due: with this priority, or None: any."""
         for priority_class, wakeup in self._wakeups.items():
             if priority is None or priority_class.lowest <= priority <= priority_class.highest:
                 wakeup.set()
@@ -128,7 +127,7 @@ class Dispatcher:
         self._send(claims, built, self._impatient)
 
     def wait(self, priority_class: PriorityClass = ALL_PRIORITIES) -> None:
-        """Wait for the doorbell, the lane's next due time, or a second, whichever is first."""
+        """Wait for a notification, the next due time of the class, or a second, whichever is first."""
         wakeup = self._wakeups[priority_class]
         if wakeup.is_set():
             return
@@ -140,16 +139,16 @@ class Dispatcher:
             wakeup.wait(left)
 
     def step(self, priority_class: PriorityClass = ALL_PRIORITIES) -> float:
-        """Close what is lost, send what is due; return for how many seconds the broker wants peace.
+        """Expire lost runs and send due requests; return the backoff in seconds (0: none).
 
         Raises:
-            LeaseLostError: another leads, or may; nothing was sent.
+            LeaseLostError: another controller leads, or may; nothing was sent.
         """
         now = self._utcnow()
-        rung = self._wakeups[priority_class].is_set()
+        notified = self._wakeups[priority_class].is_set()
         self._wakeups[priority_class].clear()
-        # Most looks end here, and SQLite's one writer is not held up.
-        if not (priority_class is URGENT and rung) and not self._is_due(priority_class, now):
+        # Most steps end here, without a write transaction.
+        if not (priority_class is URGENT and notified) and not self._is_due(priority_class, now):
             return 0.0
         return self._send_due(priority_class, now)
 
@@ -166,13 +165,13 @@ class Dispatcher:
         counters.RUNS.labels(RunState.LOST.value).inc(lost)
         # Committed first: the report must find its run, however fast the worker is.
         if not self._send(claims, built, self._app.producer_pool):
-            return _BROKER_RETRY
+            return _BROKER_RETRY_SECONDS
         return 0.0
 
     def _claim(
         self, session: Session, priority_class: PriorityClass, now: datetime
     ) -> tuple[Sequence[Claim], Sequence[ReconcileRequest]]:
-        """Start runs of what is due, and build their requests."""
+        """Claim due nodes, and build their requests."""
         claims = queue.claim(
             session,
             now=now,
@@ -184,7 +183,7 @@ class Dispatcher:
         return claims, requests.build(session, claims, self._terms, now)
 
     def _next_time(self, priority_class: PriorityClass) -> datetime | None:
-        """When a step of this lane will next have something to do."""
+        """The next due time of the class, or deadline of a run."""
         with self._database.read() as session:
             times = [
                 queue.next_time(
@@ -193,24 +192,24 @@ class Dispatcher:
             ]
             if priority_class.expires_runs:
                 times.append(queue.next_deadline(session))
-        return min((each for each in times if each is not None), default=None)
+        return min((time for time in times if time is not None), default=None)
 
     def _send(
         self, claims: Sequence[Claim], built: Sequence[ReconcileRequest], producers: ProducerPool
     ) -> bool:
-        """Send requests all at once; if that fails, give all back, for nobody knows which were taken.
+        """Publish requests together; if that fails, unclaim all, as it is unknown which were taken.
 
-        One that was taken all the same costs a run that nobody waits for.
+        A request that was taken all the same costs an unneeded run.
 
         Raises:
-            LeaseLostError: another may lead by now; none was sent.
+            LeaseLostError: another controller may lead by now; none was sent.
         """
         if not built:
             return True
         nodes = {claim.node_id for claim in claims}
         leftover = {claim.node_id for claim in claims if claim.leftover} | (nodes & self._unsure)
         try:
-            with producers.acquire(block=True, timeout=_BROKER_RETRY) as producer:
+            with producers.acquire(block=True, timeout=_BROKER_RETRY_SECONDS) as producer:
                 for node_id in leftover:
                     producer.channel.queue_purge(node_queue(node_id))
                 with producer.batch():
@@ -227,8 +226,8 @@ class Dispatcher:
                     self._fence()  # Raises if another may lead by now; then none of these is sent.
                 let_expire(producer.channel, nodes)
         except LeaseLostError:
-            # It is not the broker's fault. If another leads already this raises as well, and the runs are
-            # that one's to close.
+            # Not the broker's fault. If another controller leads already, this raises too: the runs are that
+            # one's to close.
             self._unclaim(claims)
             raise
         except Exception as error:  # noqa: BLE001 -- whatever the broker's client raises
@@ -246,7 +245,6 @@ class Dispatcher:
         return True
 
     def _unclaim(self, claims: Sequence[Claim]) -> None:
-        """Ask again for what could not be sent."""
         with self._database.write() as session:
             for claim in claims:
                 queue.unclaim(session, claim.run_id, now=self._utcnow())

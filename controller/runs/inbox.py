@@ -1,8 +1,7 @@
-"""Between the consumer and the intake: reports that arrive together are taken in together.
+"""Reports between consumer and storage: those that wait are stored in one transaction.
 
-Under load many reports wait, and a transaction for each would cost many times what it costs for all. A
-report that comes alone is taken in at once. What waits here when the process ends is lost like a
-message that the broker lost: its run is repeated, and its journal entries come with the next report.
+A lone report is stored at once. Reports that wait here when the process ends are lost, as in the broker:
+their runs are repeated, and their journal entries come with the next reports.
 """
 
 import queue
@@ -14,24 +13,24 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-TOGETHER: Final = 20
-"""Maximum reports per transaction: three times as many cost 10 % less, and a requeue meanwhile 40 % more."""
+MAX_BATCH: Final = 20
+"""Reports per transaction: a requeue waits for the transaction in progress."""
 
 MAX_WAITING: Final = 500
-"""At most so many wait; then the queue in the broker waits."""
+"""Reports that wait here; further ones wait in the broker."""
 
 KEPT_SECONDS: Final = 60.0
-"""For so long reports are kept that cannot be stored; by then their runs have been given up."""
+"""Reports that cannot be stored are dropped after this time: by then their runs are lost."""
 
-_LOOK_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 1.0
 
 
 class Inbox:
-    """Reports on their way from one thread that puts to one that takes.
+    """Hands reports from the consumer's thread to the one that stores them.
 
     Args:
-        take: stores reports; raises what says that they may be told again.
-        clock: seconds that only grow.
+        take: stores reports; raises if they are to be stored again.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -44,20 +43,20 @@ class Inbox:
         self._since = 0.0
 
     def put(self, payload: str) -> None:
-        """Add a report; waits while there is no room, and gives up when it has waited too long."""
+        """Add a report; while there is no room, wait up to `KEPT_SECONDS`, then drop it."""
         try:
             self._waiting.put(payload, timeout=KEPT_SECONDS)
         except queue.Full:
-            log.error(  # noqa: TRY400 -- it is not the code that is at fault
+            log.error(  # noqa: TRY400 -- the code is not at fault
                 "dropped a report: no room for it, because reports cannot be stored",
                 seconds=KEPT_SECONDS,
             )
 
     def step(self) -> float:
-        """Take in what waits, or wait a second for it; return after how many seconds to come again.
+        """Store waiting reports, or wait a second for one; return 0, the seconds until the next step.
 
         Raises:
-            Exception: as `take` does; what it was given is kept and tried again, for a while.
+            Exception: as `take` does; the reports are kept for the next step, for `KEPT_SECONDS`.
         """
         if not self._batch:
             self._gather()
@@ -66,17 +65,17 @@ class Inbox:
         return 0.0
 
     def empty(self) -> None:
-        """Take in all that waits, at the end; what cannot be stored now is given up."""
+        """Store all waiting reports, at the end; those that cannot be stored are dropped."""
         try:
             while self._batch or not self._waiting.empty():
                 self.step()
         except Exception:
-            log.exception("reports that wait are given up")
+            log.exception("dropped waiting reports")
 
     def _gather(self) -> None:
         try:
-            self._batch.append(self._waiting.get(timeout=_LOOK_SECONDS))
-            while len(self._batch) < TOGETHER:
+            self._batch.append(self._waiting.get(timeout=_POLL_SECONDS))
+            while len(self._batch) < MAX_BATCH:
                 self._batch.append(self._waiting.get_nowait())
         except queue.Empty:
             pass

@@ -1,8 +1,6 @@
-"""What a node's worker is told: the requests of many runs, read with one question a matter.
+"""Builds the requests of many runs with three queries: nodes and cluster, networks, rejections.
 
-There are three: the nodes themselves with what the cluster says, which networks concern them, and which
-tasks they rejected. A person waits for the answers when a run is asked for by hand, so their number counts
-more than the rows.
+A person waits for them at a requeue, so the number of queries counts more than the rows.
 """
 
 from collections import defaultdict
@@ -51,9 +49,9 @@ from controller.safety.breaker import BreakerLimits
 from controller.workqueue.queue import Claim
 
 CLOCKS_MAY_DIFFER: Final = timedelta(seconds=60)
-"""What a request's deadline is later than its run's: a node whose clock is off shall work all the same.
+"""Slack added to the request's deadline, so that a node with a skewed clock still accepts it.
 
-A run that comes after the controller gave it up does no harm; one from last week is to be refused.
+A run after its loss does no harm; one from last week is refused.
 """
 
 
@@ -98,7 +96,7 @@ def _nodes_statement() -> Select[Node, Cluster, int]:
 
 
 def _networks_statement() -> Select[str | None, bool | None, str, str, bool, int | None, bool]:
-    """Which networks concern which nodes, with their VNIs; those of no node are left alone everywhere."""
+    """Networks by node, with their VNIs; rows without a node: networks in mode observe, for all nodes."""
     ids: BindParameter[Any] = bindparam("nodes", expanding=True)
     attached = select(Attachment.node_id, Attachment.network_id, Attachment.running)
     shown = (
@@ -149,14 +147,14 @@ _NETWORKS: Final = _networks_statement()
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What all requests of this controller have in common.
+    """Common to all requests of this controller.
 
     Attributes:
-        mode: what workers may do, by the settings.
-        limits: when the breaker trips.
-        fence: which leader speaks; raises if this one leads no longer.
-        reading: tells of a node's newest reading.
-        next_within: how soon a worker that is reached hears of us again, whatever becomes of its run.
+        mode: of the settings.
+        limits: the breaker's.
+        fence: returns the leader's fence, or raises LeaseLostError.
+        reading: returns the newest reading of the Swarm for a node.
+        next_within: maximum time until the next request, whatever becomes of the run.
     """
 
     mode: Mode
@@ -167,12 +165,12 @@ class Terms:
 
 
 class _Told(NamedTuple):
-    """The networks that a request names, by their ids.
+    """The networks of a request, by id.
 
     Attributes:
-        desired: those that the node should carry; the value is whether a task of it runs there.
-        known: others whose VNIs the node has shown. A device that becomes an orphan was reported as
-            settling before: so these are all that its worker may have to name.
+        desired: networks that the node should carry; the value is whether a task of it runs there.
+        known: others whose VNIs the node has shown. An orphan was reported as settling before, so these
+            are all that its worker may have to name.
     """
 
     desired: dict[str, bool]
@@ -182,15 +180,15 @@ class _Told(NamedTuple):
 def build(
     session: Session, claims: Sequence[Claim], terms: Terms, now: datetime
 ) -> list[ReconcileRequest]:
-    """The requests of these runs, in their order.
+    """Build the requests of these runs, in their order.
 
     Raises:
-        LeaseLostError: another may lead by now.
+        LeaseLostError: another controller may lead by now.
     """
     if not claims:
         return []
     ids = [claim.node_id for claim in claims]
-    # Before what it said is read: that may be newer than what is said of it, and never older.
+    # Before desired state is read, which may so be newer than its reading, and never older.
     readings = {node_id: terms.reading(node_id) for node_id in ids}
     rejections = _rejections(session, ids)
     # Nodes have much in common: each network is built once.
@@ -237,13 +235,13 @@ def build(
 def _nodes(
     session: Session, ids: Collection[str], limits: BreakerLimits, now: datetime
 ) -> Mapping[str, tuple[Node, Cluster, int]]:
-    """The nodes by their ids, with the cluster and how many removals count against each."""
+    """Node id to node, cluster, and the removals that count for the breaker."""
     rows = session.execute(_NODES, {"nodes": ids, "since": limits.since(now)})
     return {node.id: (node, cluster, removals) for node, cluster, removals in rows}
 
 
 def _rejections(session: Session, ids: Collection[str]) -> Mapping[str, list[messages.Rejection]]:
-    """What each of these nodes rejected lately, by their ids, the newest first."""
+    """Node id to open rejections, the newest first."""
     found: defaultdict[str, list[messages.Rejection]] = defaultdict(list)
     for node_id, task_id, at, vni, cidr, doubt in session.execute(_REJECTIONS, {"nodes": ids}):
         found[node_id].append(
@@ -255,10 +253,10 @@ def _rejections(session: Session, ids: Collection[str]) -> Mapping[str, list[mes
 def _networks(
     session: Session, ids: Collection[str]
 ) -> tuple[Mapping[str, _Told], Mapping[str, NetworkRef]]:
-    """Which networks concern which of these nodes, by the nodes' ids, and these networks by theirs.
+    """Node id to its networks, and network id to network.
 
-    Those that are left alone are among them: every node's worker has to know of them, or it would take
-    their orphans for those of no network.
+    Networks in mode observe are among them: every worker has to know them, or it would take their orphans
+    for orphans of no network.
     """
     told: defaultdict[str, _Told] = defaultdict(lambda: _Told({}, set()))
     vnis: defaultdict[tuple[str, str, bool, bool], dict[int, None]] = defaultdict(dict)

@@ -1,11 +1,11 @@
-"""The controller's own words: states of a run, priorities of a request, actors."""
+"""Priorities of due nodes, and the classes of them that have threads of their own."""
 
 from enum import IntEnum
 from typing import Final, NamedTuple
 
 
 class Priority(IntEnum):
-    """Which due node goes first: the higher, the sooner."""
+    """The higher, the sooner."""
 
     RESYNC = 0
     RETRY = 1
@@ -16,14 +16,14 @@ class Priority(IntEnum):
 
 
 class PriorityClass(NamedTuple):
-    """The priorities that one thread sends."""
+    """A range of priorities whose requests one thread sends."""
 
     lowest: Priority
     highest: Priority
 
     @property
     def expires_runs(self) -> bool:
-        """Whether its thread also closes the runs whose report did not come."""
+        """Whether its thread also expires lost runs."""
         return self.lowest is Priority.RESYNC
 
 
@@ -37,4 +37,4 @@ URGENT: Final = PriorityClass(Priority.DRIFT, Priority.MANUAL)
 
 
 PRIORITY_CLASSES: Final = (BULK, URGENT)
-"""Each in a thread of its own: so what is urgent never waits until a batch of resyncs is sent."""
+"""Each has a thread of its own: urgent requests never wait for a batch of resyncs."""

@@ -1,4 +1,4 @@
-"""Due nodes: when each node is next looked at, and why. The workqueue, in rows.
+"""The workqueue, in rows: when a node is due, why, and its run in progress.
 
 The invariant is client-go's (util/workqueue): a node is *asked for* (due_at is set), *running*
 (run_id is set), both, or neither. Asking for a node that is running makes exactly one more run.
@@ -50,7 +50,7 @@ from controller.workqueue.priorities import Priority
 
 MAX_BACKOFF: Final = timedelta(seconds=120)
 AGEING: Final = timedelta(minutes=1)
-"""How long a node waits until it has climbed one priority."""
+"""Waiting time that counts as one priority."""
 _CLUSTER: Final = Base.metadata.tables[Cluster.__tablename__]
 _DUE: Final = Base.metadata.tables[DueNode.__tablename__]
 _NODES: Final = Base.metadata.tables[Node.__tablename__]
@@ -62,7 +62,7 @@ _MAX_ACTORS: Final = 5
 
 
 def _may_run(lowest: Priority, highest: Priority) -> Sequence[ColumnElement[bool]]:
-    """What must be true of a due node and its node for a claim, apart from the time."""
+    """Conditions of a claim, apart from the time."""
     return (
         _DUE.c.run_id.is_(None),
         # In plain figures: so that a database sees that its index of what is urgent will do.
@@ -167,9 +167,9 @@ class Claim:
 def request(
     session: Session, nodes: Iterable[str], *, at: datetime, priority: Priority, reason: str
 ) -> int:
-    """Ask for runs of nodes; return how many of these nodes there are.
+    """Make nodes due; return how many of them exist.
 
-    A manual request also forgets the failures: the person knows better.
+    A manual request also resets the failures: the person knows better.
     """
     count = 0
     for row in session.scalars(_ASKED_FOR, {"nodes": list(nodes)}):
@@ -187,9 +187,9 @@ def claim(
     lowest: Priority = Priority.RESYNC,
     highest: Priority = Priority.MANUAL,
 ) -> list[Claim]:
-    """Take due nodes of such a priority, the first by rank, and start a run of each.
+    """Claim due nodes of these priorities, the first by rank, and start their runs.
 
-    Two controllers that claim at once get different nodes (SKIP LOCKED; SQLite has one writer).
+    Simultaneous claims get different nodes (SKIP LOCKED; SQLite has one writer).
     """
     session.flush()  # What is claimed is what is written.
     rows = session.execute(
@@ -212,14 +212,14 @@ def claim(
         )
         for row in rows
     ]
-    return sorted(claims, key=lambda each: -each.priority)
+    return sorted(claims, key=lambda claimed: -claimed.priority)
 
 
 class Notify(Protocol):
-    """Tells whoever claims that something may have become due, so that it need not be looked for."""
+    """Tells the dispatcher that a node may be due, so that it need not poll."""
 
     def __call__(self, priority: Priority | None = None, /) -> None:
-        """Of this priority; None: of any."""
+        """With this priority; None: any."""
 
 
 class OpenRun(NamedTuple):
@@ -231,7 +231,7 @@ class OpenRun(NamedTuple):
 
 
 def open_runs(session: Session, run_ids: Collection[UUID]) -> dict[UUID, OpenRun]:
-    """Those of these runs that are not closed; what this session knew of them is read again."""
+    """The open ones of these runs, locked and read again."""
     rows = session.execute(
         select(Node, DueNode, Run)
         .select_from(Node)
@@ -255,7 +255,7 @@ def close(
     recheck: timedelta | None = None,
     error: str | None = None,
 ) -> None:
-    """Close a run that is under way and decide when its node is due again."""
+    """Close an open run, and set when its node is due again."""
     node, row, run = found
     run.state, run.closed_at, run.error = state, now, error
     node.last_run_id, node.last_run_state, node.last_run_at = run.id, state, now
@@ -278,10 +278,9 @@ def close(
 
 
 def unclaim(session: Session, run_id: UUID, *, now: datetime) -> None:
-    """Undo a claim whose request could not be sent: ask again for just what was asked for.
+    """Undo a claim whose request could not be sent, and leave no run in the history.
 
-    It was the broker's fault, not the node's, and there was no run: it leaves no line in the history,
-    or an outage of the broker would fill that with one line a node and second.
+    Otherwise an outage of the broker would fill that with one run per node and second.
     """
     found = open_runs(session, [run_id]).get(run_id)
     if found is None:
@@ -295,7 +294,7 @@ def unclaim(session: Session, run_id: UUID, *, now: datetime) -> None:
 
 
 def expire(session: Session, *, now: datetime, resync: timedelta) -> int:
-    """Close runs whose report did not come by their deadline, some at a time; return how many."""
+    """Close runs without a report by their deadline, a batch at a time; return how many."""
     late = session.scalars(
         select(DueNode.run_id)
         .where(DueNode.run_id.is_not(None), DueNode.run_deadline < now)
@@ -303,9 +302,9 @@ def expire(session: Session, *, now: datetime, resync: timedelta) -> int:
         .limit(_MAX_EXPIRED)
     ).all()
     found = open_runs(session, [run_id for run_id in late if run_id is not None])
-    for each in found.values():
+    for run in found.values():
         close(
-            each,
+            run,
             RunState.LOST,
             now=now,
             resync=resync,
@@ -317,23 +316,23 @@ def expire(session: Session, *, now: datetime, resync: timedelta) -> int:
 def next_time(
     session: Session, *, lowest: Priority = Priority.RESYNC, highest: Priority = Priority.MANUAL
 ) -> datetime | None:
-    """When `claim` with these priorities will next have something to do."""
+    """The next time at which `claim` finds a node."""
     return session.scalar(_next(lowest, highest))
 
 
 def next_deadline(session: Session) -> datetime | None:
-    """When `expire` will next have something to do."""
+    """The next time at which `expire` finds a run."""
     return session.scalar(select(func.min(DueNode.run_deadline)).where(DueNode.run_id.is_not(None)))
 
 
 def backoff(failures: int) -> timedelta:
-    """How long to wait after so many failures in a row: doubling, capped, with jitter."""
+    """The pause after so many consecutive failures: doubling, capped, with jitter."""
     longest: timedelta = min(_FIRST_BACKOFF * 2 ** min(failures - 1, 16), MAX_BACKOFF)
     return timedelta(seconds=longest.total_seconds() * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter, no secret
 
 
 def waiting(session: Session, *, now: datetime) -> tuple[int, datetime | None]:
-    """How many nodes are due and could run, and since when the first of them is due."""
+    """The number of nodes that are due and may run, and the earliest due time."""
     count, oldest = session.execute(
         select(func.count(), func.min(DueNode.due_at))
         .join(Node, Node.id == DueNode.node_id)
@@ -343,14 +342,14 @@ def waiting(session: Session, *, now: datetime) -> tuple[int, datetime | None]:
 
 
 def _merge(row: DueNode, *, at: datetime, priority: Priority, reasons: Sequence[str]) -> None:
-    """Ask for a run of a node whose row is locked."""
+    """Make a node due whose row is locked."""
     if row.due_at is None:
         row.due_at, row.priority, row.reasons = at, priority, list(reasons)
     else:
         row.due_at = min(row.due_at, at)
         row.priority = max(row.priority, priority)
         new = [reason for reason in reasons if reason not in row.reasons]
-        # What a person says is not crowded out by what was there before.
+        # Earlier reasons do not crowd out a person's.
         all_ = [*new, *row.reasons] if priority is Priority.MANUAL else [*row.reasons, *new]
         row.reasons = all_[:_MAX_REASONS]
     if priority is Priority.MANUAL:
@@ -358,12 +357,12 @@ def _merge(row: DueNode, *, at: datetime, priority: Priority, reasons: Sequence[
 
 
 def _answer_requeues(session: Session, nodes: Collection[str]) -> dict[str, str]:
-    """Note which run answers what people asked for on nodes just claimed; return node id to who they are."""
+    """Link requeues of claimed nodes to their runs; return node id to the actors' names."""
     asked = session.execute(_ANSWER, {"nodes": nodes})
     names: defaultdict[str, dict[str, None]] = defaultdict(dict)
-    for row in sorted(asked, key=lambda each: (each.requested_at, each.actor)):
+    for row in sorted(asked, key=lambda row: (row.requested_at, row.actor)):
         names[row.node_id][row.actor] = None
-    return {node_id: _together(list(each)) for node_id, each in names.items()}
+    return {node_id: _together(list(actors)) for node_id, actors in names.items()}
 
 
 def _together(names: Sequence[str]) -> str:

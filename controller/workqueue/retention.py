@@ -1,4 +1,4 @@
-"""Forgetting: runs, people's requests for runs, and rejections, when they are older than the retention."""
+"""Deletes runs, requeues and rejections that are older than the retention."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,19 +18,19 @@ from controller.db.models import (
 log = structlog.get_logger(__name__)
 
 REJECTION_COUNTS: Final = timedelta(minutes=10)
-"""For so long a rejection says something of the present: Swarm tries again within seconds where it does."""
+"""Older rejections say nothing of the present: Swarm tries again within seconds."""
 
 _BATCH: Final = 1_000
-"""Rows a transaction: short enough that nobody waits for it."""
+"""Rows per transaction."""
 
 
 class RunRetention:
-    """Deletes what is too old, some at a time. What was recorded for good is not here: see `audit`.
+    """Deletes old rows in batches; for audit rows see `audit.retention`.
 
     Args:
-        database: where the rows are.
-        retention: how long they are kept.
-        utcnow: the time of day.
+        database: the leader's.
+        retention: maximum age of the rows.
+        utcnow: the wall clock.
     """
 
     def __init__(
@@ -84,5 +84,5 @@ class RunRetention:
                 )
             ]
         if any(deleted):
-            log.debug("forgot what is old", runs=deleted[0], requeues=deleted[1])
+            log.debug("deleted old rows", runs=deleted[0], requeues=deleted[1])
         return _BATCH in deleted

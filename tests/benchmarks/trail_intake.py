@@ -21,7 +21,7 @@ from controller.audit import verify
 from controller.audit.append import Entry, append
 from controller.audit.export import export
 from controller.db.engine import Database, open_database
-from controller.runs.inbox import TOGETHER
+from controller.runs.inbox import MAX_BATCH
 from controller.runs.reports import ReportIntake
 from tests.fake_clock import START as START_TIME
 from tests.fake_swarm import node, snapshot, swarm_id
@@ -55,7 +55,7 @@ def main() -> None:
 
 def _measure(kind: str, url: str, rows: int) -> None:
     database = open_database(url)
-    for together in (1, TOGETHER):
+    for together in (1, MAX_BATCH):
         _take_in(kind, database, together)
     _fill(kind, database, rows)
     _verify(kind, database)

@@ -407,7 +407,7 @@ def test_what_is_urgent_is_found_without_a_look_at_all_that_waits(database: Data
             for number in range(3_000)
         )
     ask(database, priority=Priority.MANUAL)
-    urgent = {"least": Priority.DRIFT, "most": Priority.MANUAL}
+    urgent = {"lowest": Priority.DRIFT, "highest": Priority.MANUAL}
     claims: list[Claim] = []
     claimed = plans(
         database,

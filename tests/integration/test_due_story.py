@@ -110,11 +110,11 @@ class Workqueue(RuleBasedStateMachine):
             self.claim(1, Priority.RESYNC)
 
     @rule(limit=st.sampled_from([1, 1, 2, 100]), lowest=st.sampled_from(PRIORITY_CLASSES))
-    def claim(self, limit: int, least: Priority) -> None:
+    def claim(self, limit: int, lowest: Priority) -> None:
         """A dispatcher comes by: the first by rank of those that may run, and all if there is room."""
         with self.database.write() as session:
-            claims = self._claim(session, limit, least)
-        self._claimed(claims, limit, least)
+            claims = self._claim(session, limit, lowest)
+        self._claimed(claims, limit, lowest)
 
     @rule(node=nodes)
     def at_once(self, node: str) -> None:
@@ -213,9 +213,9 @@ class Workqueue(RuleBasedStateMachine):
     def who_waits_wakes_up_for_what_can_be_done(self) -> None:
         """The next time is that of the next claim: no later, and no earlier."""
         with self.database.read() as session:
-            for least in PRIORITY_CLASSES:
-                times = [wish.at for wish in self._claimable(least).values()]
-                assert queue.next_time(session, lowest=least) == min(times, default=None)
+            for lowest in PRIORITY_CLASSES:
+                times = [wish.at for wish in self._claimable(lowest).values()]
+                assert queue.next_time(session, lowest=lowest) == min(times, default=None)
             deadlines = [self._run(node).deadline for node in self._running()]
             assert queue.next_deadline(session) == min(deadlines, default=None)
 
@@ -234,13 +234,13 @@ class Workqueue(RuleBasedStateMachine):
             self.claim(100, Priority.RESYNC)
             assert again or not self._running()
 
-    def _claim(self, session: Session, limit: int, least: Priority) -> list[Claim]:
-        return queue.claim(session, now=self.clock.now, limit=limit, timeout=TIMEOUT, lowest=least)
+    def _claim(self, session: Session, limit: int, lowest: Priority) -> list[Claim]:
+        return queue.claim(session, now=self.clock.now, limit=limit, timeout=TIMEOUT, lowest=lowest)
 
-    def _claimed(self, claims: Sequence[Claim], limit: int, least: Priority) -> None:
+    def _claimed(self, claims: Sequence[Claim], limit: int, lowest: Priority) -> None:
         """These were taken: the right ones, and all of them if there was room."""
         now = self.clock.now
-        waiting = {node: wish for node, wish in self._claimable(least).items() if wish.at <= now}
+        waiting = {node: wish for node, wish in self._claimable(lowest).items() if wish.at <= now}
         assert len(claims) == min(limit, len(waiting))
         taken = {each.node_id for each in claims}
         assert len(taken) == len(claims)
@@ -305,7 +305,7 @@ class Workqueue(RuleBasedStateMachine):
             min(wish.at, at), max(wish.priority, priority), [*wish.reasons, *reasons]
         )
 
-    def _claimable(self, least: Priority) -> dict[str, Wish]:
+    def _claimable(self, lowest: Priority) -> dict[str, Wish]:
         return {
             node: model.wish
             for node, model in self.model.items()
@@ -313,7 +313,7 @@ class Workqueue(RuleBasedStateMachine):
             and model.running is None
             and not model.held
             and not self.cluster_paused
-            and model.wish.priority >= least
+            and model.wish.priority >= lowest
         }
 
     def _running(self) -> Sequence[str]:

@@ -23,11 +23,7 @@ _FAULT = "file exists"
 def devices(stack: Stack, node: Node, vni: int) -> list[dict[str, Any]]:
     """What a fresh run finds of a VNI on a node."""
     stack.look_now(node, "a test looks")
-    return [
-        each
-        for each in stack.items(f"/api/v1/devices?node={node.name}")
-        if each["vni"] == vni
-    ]
+    return [each for each in stack.items(f"/api/v1/devices?node={node.name}") if each["vni"] == vni]
 
 
 def applied(stack: Stack, node: Node, vni: int) -> list[dict[str, Any]]:

@@ -184,9 +184,7 @@ def test_what_dies_during_a_run_and_comes_back_costs_no_removal_and_no_record(
 
 def test_a_manager_that_is_away_changes_no_desired_state(lab: Lab, stack: Stack) -> None:
     def nodes() -> dict[str, int]:
-        return {
-            node["hostname"]: node["generation"] for node in stack.items("/api/v1/nodes")
-        }
+        return {node["hostname"]: node["generation"] for node in stack.items("/api/v1/nodes")}
 
     make_network(lab, "kept")
     make_service(lab, "kept", "kept", lab.nodes[1])

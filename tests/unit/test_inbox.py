@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from controller.runs.inbox import KEPT_SECONDS, TOGETHER, Inbox
+from controller.runs.inbox import KEPT_SECONDS, MAX_BATCH, Inbox
 
 
 class AwayError(Exception):
@@ -28,12 +28,12 @@ class Store:
 
 def test_what_waits_is_taken_together_in_its_order_and_bounded() -> None:
     store = Store()
-    told = [str(number) for number in range(TOGETHER + 1)]
+    told = [str(number) for number in range(MAX_BATCH + 1)]
     for each in told:
         store.inbox.put(each)
     store.inbox.step()
     store.inbox.step()
-    assert store.batches == [told[:TOGETHER], told[TOGETHER:]]
+    assert store.batches == [told[:MAX_BATCH], told[MAX_BATCH:]]
 
 
 def test_what_cannot_be_stored_is_kept_and_comes_before_what_came_later() -> None:
@@ -65,10 +65,10 @@ def test_what_cannot_be_stored_for_too_long_makes_room() -> None:
 
 def test_at_the_end_all_that_waits_is_taken_and_nothing_is_waited_for() -> None:
     store = Store()
-    for each in map(str, range(2 * TOGETHER + 1)):
+    for each in map(str, range(2 * MAX_BATCH + 1)):
         store.inbox.put(each)
     store.inbox.empty()
-    assert [len(batch) for batch in store.batches] == [TOGETHER, TOGETHER, 1]
+    assert [len(batch) for batch in store.batches] == [MAX_BATCH, MAX_BATCH, 1]
 
 
 def test_at_the_end_a_database_that_is_away_is_not_waited_for() -> None:
