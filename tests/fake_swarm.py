@@ -1,13 +1,13 @@
-"""A Swarm made of values: builders of its parts, and a `values.Swarm` that says what it is told."""
+"""A Swarm made of values: builders of its parts, and a `DockerSwarm` that says what it is told."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from contract.verdicts import Mode
+from controller.swarm.manager import DockerSwarm
 from controller.swarm.model import (
     Subnet,
-    Swarm,
     SwarmError,
     SwarmIdentity,
     SwarmMovedError,
@@ -34,7 +34,7 @@ class Snapshot:
         return SwarmIdentity(self.swarm_id, self.data_path_port)
 
 
-def read_whole(swarm: Swarm) -> Snapshot:
+def read_whole(swarm: DockerSwarm) -> Snapshot:
     """Everything that a Swarm says."""
     identity = swarm.identity()
     nodes = tuple(swarm.nodes())
@@ -144,7 +144,7 @@ def snapshot(
     )
 
 
-class FakeSwarm:
+class FakeSwarm(DockerSwarm):
     """Says what it is told, or fails as it is told.
 
     Attributes:
@@ -161,31 +161,31 @@ class FakeSwarm:
         self.before: Callable[[str], None] = lambda _question: None
 
     def identity(self) -> SwarmIdentity:
-        """See `Swarm.identity`."""
+        """See `DockerSwarm.identity`."""
         return self._said("identity").identity
 
     def nodes(self, ids: Sequence[str] = ()) -> Sequence[SwarmNode]:
-        """See `Swarm.nodes`."""
+        """See `DockerSwarm.nodes`."""
         return [each for each in self._said("nodes", *ids).nodes if not ids or each.id in ids]
 
     def networks(self, ids: Sequence[str] = ()) -> Sequence[SwarmNetwork]:
-        """See `Swarm.networks`."""
+        """See `DockerSwarm.networks`."""
         return [each for each in self._said("networks", *ids).networks if not ids or each.id in ids]
 
     def tasks_of_nodes(self, ids: Sequence[str]) -> Sequence[SwarmTask]:
-        """See `Swarm.tasks_of_nodes`."""
+        """See `DockerSwarm.tasks_of_nodes`."""
         state = self._said("tasks_of_nodes", *ids)
         if not {each.id for each in state.nodes}.issuperset(ids):
             raise SwarmMovedError("no such node")
         return [each for each in state.tasks if each.node_id in ids]
 
     def tasks_of_service(self, service_id: str) -> Sequence[SwarmTask]:
-        """See `Swarm.tasks_of_service`."""
+        """See `DockerSwarm.tasks_of_service`."""
         state = self._said("tasks_of_service", service_id)
         return [each for each in state.tasks if each.service_id == service_id]
 
     def restarting(self) -> Sequence[SwarmTask]:
-        """See `Swarm.restarting`."""
+        """See `DockerSwarm.restarting`."""
         return [each for each in self._said("restarting").tasks if each.id in self.waiting]
 
     def _said(self, question: str, *ids: str) -> Snapshot:

@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 from controller.swarm.model import SwarmError, SwarmNetwork, SwarmTask
 
-INGRESS_REASON: Final = "ingress"
 _MAX_REASONS: Final = 20
 
 ServiceNodes = dict[str, tuple[str, ...]]
@@ -30,7 +29,7 @@ NodeAttachments = Mapping[str, DesiredAttachment]
 def desired_state(
     nodes: Collection[str], networks: Iterable[SwarmNetwork], tasks: Iterable[SwarmTask]
 ) -> Mapping[str, NodeAttachments]:
-    """The attachments of each of these nodes.
+    """The attachments of these nodes.
 
     The ingress network belongs on every node. A task needs its networks on its node from its assignment
     until the node reports its end; so does a `docker run` container that is attached to a network.
@@ -38,7 +37,7 @@ def desired_state(
     known = {network.id: network.ingress for network in networks}
     ingress = [network for network, is_ingress in known.items() if is_ingress]
     reasons: dict[str, dict[str, list[str]]] = {
-        node: {network: [INGRESS_REASON] for network in ingress} for node in nodes
+        node: {network: ["ingress"] for network in ingress} for node in nodes
     }
     running: defaultdict[str, set[str]] = defaultdict(set)
     for task in sorted(tasks, key=lambda task: task.id):
@@ -61,28 +60,23 @@ def desired_state(
     }
 
 
-def unknown_networks(
-    networks: Collection[str], tasks: Iterable[SwarmTask]
-) -> Mapping[str, frozenset[str]]:
-    """Node id to the networks of its tasks that are not listed: its desired state is incomplete.
-
-    The lists are not read at one time, so a network may be newer than its list.
-    """
-    found: defaultdict[str, set[str]] = defaultdict(set)
-    for task in tasks:
-        if task.wanted and (missing := set(task.networks).difference(networks)):
-            found[task.node_id] |= missing
-    return {node: frozenset(missing) for node, missing in found.items()}
-
-
 def _bounded(reasons: list[str]) -> list[str]:
     extra = len(reasons) - _MAX_REASONS
     return reasons if extra <= 0 else [*reasons[:_MAX_REASONS], f"and {extra} more"]
 
 
+def unknown_networks(networks: Collection[str], tasks: Iterable[SwarmTask]) -> dict[str, set[str]]:
+    """Node id to the networks of its tasks that are newer than the list: its state is incomplete."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for task in tasks:
+        if task.wanted and (missing := set(task.networks).difference(networks)):
+            found[task.node_id] |= missing
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class PackedAttachments:
-    """One node's attachments in little memory and canonical form: a reading holds a quarter of a million."""
+    """One node's attachments in canonical form and little memory: a reading holds 250,000."""
 
     count: int
     data: bytes
@@ -110,29 +104,17 @@ DesiredState = dict[str, PackedAttachments]
 
 @dataclass(slots=True)
 class TaskReading:
-    """Desired state as it is collected from the task lists of some nodes after another.
-
-    Attributes:
-        service_nodes: extended by every list.
-        desired: of the nodes read so far.
-        complete: those of them whose tasks use listed networks with known VNIs only.
-    """
+    """Desired state as it is collected from the task lists of some nodes after another."""
 
     service_nodes: ServiceNodes = field(default_factory=dict)
     desired: DesiredState = field(default_factory=dict)
     complete: list[str] = field(default_factory=list)
+    """Nodes whose tasks use listed networks with known VNIs only."""
 
     def add(
-        self,
-        nodes: Sequence[str],
-        networks: Mapping[str, SwarmNetwork],
-        tasks: Sequence[SwarmTask],
+        self, nodes: Sequence[str], networks: Mapping[str, SwarmNetwork], tasks: Sequence[SwarmTask]
     ) -> None:
-        """Add all tasks of these nodes.
-
-        Raises:
-            SwarmError: tasks use networks, and none is listed.
-        """
+        """Add all tasks of these nodes; raise a SwarmError if they use networks and none is listed."""
         if not networks and any(task.networks for task in tasks):
             raise SwarmError("the manager listed no overlay networks, though tasks use some")
         for node, attachments in desired_state(nodes, networks.values(), tasks).items():
@@ -144,8 +126,7 @@ class TaskReading:
                 seen[task.service_id].add(names[task.node_id])
         for service, service_nodes in seen.items():
             add_nodes(self.service_nodes, service, service_nodes)
-        numbered = {id_ for id_, network in networks.items() if network.vnis}
-        unknown = unknown_networks(numbered, tasks)
+        unknown = unknown_networks({id_ for id_ in networks if networks[id_].vnis}, tasks)
         self.complete += [id_ for id_ in nodes if id_ not in unknown]
 
 

@@ -5,13 +5,13 @@ changes are found by reading everything regularly.
 """
 
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
-from controller.swarm.model import SwarmError, SwarmEvent
+from controller.swarm.manager import DockerSwarm
+from controller.swarm.model import SwarmError
 
 log = structlog.get_logger(__name__)
 
@@ -72,20 +72,10 @@ class Hints:
         self._added.set()
 
 
-class EventSource(Protocol):
-    """A manager's stream of events."""
-
-    def clock(self) -> str:
-        """The source's time, in the form that `events` takes."""
-
-    def events(self, since: str) -> Iterator[SwarmEvent]:
-        """Events since a time; ends after silence, and with a SwarmError if events may be lost."""
-
-
 class Events:
     """Turns events into hints. For one thread."""
 
-    def __init__(self, source: EventSource, hints: Hints) -> None:
+    def __init__(self, source: DockerSwarm, hints: Hints) -> None:
         self._source = source
         self._hints = hints
         self._since: str | None = None

@@ -20,6 +20,8 @@ _COLOUR: Final = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
 _EXISTS: Final = "file exists"
 _CREATING: Final = f"error creating vxlan interface: {_EXISTS}"
 _PROBE: Final = f"failed to create testvxlan interface: {_CREATING}"
+"""About dockerd's own probe: engines up to 23 make a device with VNI 1 to learn whether the kernel has VXLAN,
+and go on if it exists: no network lacks anything."""
 _BEGINNINGS: Final = (
     "vxlan interface creation failed for subnet ",
     "failed creating ingress network: ",
@@ -44,20 +46,8 @@ def is_leak(error: str) -> bool:
     )
 
 
-def is_probe(error: str) -> bool:
-    """Whether the error is about the device of dockerd's own probe.
-
-    Engines up to 23 make a device `testvxlan` with VNI 1 to learn whether the kernel has VXLAN, and
-    go on if it exists: no network lacks anything.
-    """
-    return _PROBE in _plain(error)
-
-
 def fault_subnet(error: str) -> str | None:
-    """The subnet of the network that could not be joined, like `10.0.2.0/24`; None: not named.
-
-    Also where the error itself was cut off behind it.
-    """
+    """The subnet that could not be joined (`10.0.2.0/24`), even if the rest is cut off; None: not named."""
     text = _plain(error)
     subnets = (normal_cidr(found[1]) for regex in _SUBNETS for found in regex.finditer(text))
     return next((subnet for subnet in subnets if subnet), None)
@@ -68,27 +58,18 @@ def _plain(error: str) -> str:
 
 
 class Cause(NamedTuple):
-    """The subnet that a rejection is about.
-
-    Attributes:
-        network_id, vni: None: unknown.
-        cidr: the subnet that the error names.
-        doubt: why the rejection proves nothing about any device; None: no doubt.
-    """
+    """The subnet that a rejection is about, as far as it is known."""
 
     network_id: str | None = None
     vni: int | None = None
     cidr: str | None = None
+    """The subnet that the error names."""
     doubt: str | None = None
+    """Why the rejection proves nothing about any device."""
 
 
 def cause_of(task: SwarmTask, networks: Mapping[str, SwarmNetwork]) -> Cause:
-    """The cause of a rejection: the only subnet of the task's networks that its error can mean.
-
-    Args:
-        task: rejected with the fault.
-        networks: all overlay networks of the Swarm, by id.
-    """
+    """The cause of a rejection: the only subnet of the task's networks that its error can mean."""
     cidr = fault_subnet(task.error)
     candidates = [
         (id_, subnet.vni)

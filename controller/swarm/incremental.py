@@ -6,7 +6,6 @@ state `ready`, and these are a short list.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 from sqlalchemy import func, select
@@ -42,13 +41,7 @@ class _Unsettled:
 
 @dataclass
 class IncrementalReading(Reader):
-    """Reads what changed since the last reading.
-
-    Args:
-        period: seconds between two readings of one service.
-        monotonic: seconds.
-        view: the Swarm as last read.
-    """
+    """Reads what changed since the last reading; `period`: seconds between two readings of one service."""
 
     period: float
     monotonic: Callable[[], float]
@@ -61,11 +54,7 @@ class IncrementalReading(Reader):
         self._incomplete = False
 
     def read(self, hint: Hint) -> bool:
-        """Read and store what changed; return whether a full reading is needed.
-
-        Raises:
-            SwarmError: an answer is missing; desired state stays as it was.
-        """
+        """Read and store what changed; return whether a full reading is needed."""
         self._incomplete = False
         start = self.readings.begin()
         try:
@@ -79,7 +68,8 @@ class IncrementalReading(Reader):
             self._read_nodes(hint.nodes)
             self._read_networks(hint.networks)
             nodes |= self._read_services()
-            self._read_tasks(nodes & self.view.nodes.keys(), start, hint.nodes)
+            if nodes := nodes & self.view.nodes.keys():
+                self._read_tasks(nodes, start, hint.nodes)
         finally:
             self.budget.end_series()
         return self._incomplete
@@ -114,14 +104,14 @@ class IncrementalReading(Reader):
         return frozenset(nodes)
 
     def _tasks_of_service(self, service: str) -> Sequence[SwarmTask]:
-        tasks = self.budget.ask(partial(self.swarm.tasks_of_service, service))
+        tasks = self.budget.ask(self.swarm.tasks_of_service, service)
         self.rejections.record(tasks, self.view.networks)
         return tasks
 
     def _read_nodes(self, ids: frozenset[str]) -> None:
         if not ids:
             return
-        found = self.budget.ask(partial(self.swarm.nodes, sorted(ids)))
+        found = self.budget.ask(self.swarm.nodes, sorted(ids))
         with self.database.write() as session:
             store.store_nodes(session, found, self.utcnow(), whole=False)
         for node in found:
@@ -139,7 +129,7 @@ class IncrementalReading(Reader):
     def _read_networks(self, ids: frozenset[str]) -> None:
         if not ids:
             return
-        found = self.budget.ask(partial(self.swarm.networks, sorted(ids)))
+        found = self.budget.ask(self.swarm.networks, sorted(ids))
         with self.database.write() as session:
             store.store_networks(session, found, self.utcnow(), whole=False)
         self.view.networks.update((network.id, network) for network in found)
@@ -178,16 +168,14 @@ class IncrementalReading(Reader):
         self._read_networks(frozenset(networks - self.view.networks.keys()))
         return nodes
 
-    def _read_tasks(
-        self, nodes: frozenset[str], start: ReadingStart, nodes_read: frozenset[str]
-    ) -> None:
-        """Store the desired state of these nodes; `nodes_read` were read themselves since `start`."""
+    def _read_tasks(self, nodes: frozenset[str], start: ReadingStart, read: frozenset[str]) -> None:
+        """Store the desired state of these nodes; the nodes `read` were read themselves since `start`."""
         if len(nodes) > _MAX_NODES:
             self._incomplete = True
             return
         reading = TaskReading(self.view.service_nodes)
         for ids in store.batches(sorted(nodes), NODES_PER_QUESTION):
-            tasks = self.budget.ask(partial(self.swarm.tasks_of_nodes, ids))
+            tasks = self.budget.ask(self.swarm.tasks_of_nodes, ids)
             unknown = unknown_networks(self.view.networks.keys(), tasks)
             self._read_networks(frozenset().union(*unknown.values()))
             reading.add(ids, self.view.networks, tasks)
@@ -197,13 +185,11 @@ class IncrementalReading(Reader):
             self._incomplete = True
             return
         store.store_desired(self.database, reading.desired, self.utcnow)
-        complete = [self.view.nodes[id_] for id_ in reading.complete if id_ in nodes_read]
+        complete = [self.view.nodes[id_] for id_ in reading.complete if id_ in read]
         self.end_reading(start, complete)
 
     def _is_suspicious(self, desired: DesiredState) -> bool:
         """Whether most of all attachments are lost; only a full reading may believe it."""
-        if not desired:
-            return False
         count = select(func.count()).select_from(Attachment)
         with self.database.read() as session:
             before = session.scalar(count.where(Attachment.node_id.in_(desired))) or 0

@@ -44,9 +44,6 @@ _ANY_RUNTIME: Final[Mapping[str, list[str]]] = {"runtime": []}
 """An empty list keeps Docker from adding a runtime, by which swarmkit would search *all* tasks (its ListTasks
 prefers that index to those of nodes and desired states)."""
 
-_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST: Final = datetime(9000, 1, 1, tzinfo=UTC)
-
 _TRUE: Final = frozenset({"", "1", "true", "yes"})
 _FALSE: Final = frozenset({"0", "false", "no"})
 _ENDED: Final = frozenset({"complete", "shutdown", "failed", "rejected"})
@@ -54,38 +51,29 @@ _ENDED: Final = frozenset({"complete", "shutdown", "failed", "rejected"})
 desired, and not `orphaned`, which a manager writes after a day without contact: such a task may run."""
 
 _REFUSED: Final = frozenset({"failed", "rejected"})
-"""Ended with an error."""
-
 _TO_END: Final = frozenset({"shutdown", "remove"})
 """Desired states of a task that is to end (`complete` is a job's: it ends by itself)."""
-
-_OVERLAY: Final = "overlay"
 
 _BROKEN: Final = (DockerException, requests.RequestException, OSError, ValueError)
 """Raised by the SDK without an answer (KeyError and TypeError: an error answer that is not Docker's)."""
 
 MAX_ERROR: Final = 4_000
 """Characters of a task's error, which its node writes; Docker's have a few hundred."""
-_MAX_NAME: Final = 255
 
 
 class DockerSwarm:
-    """The Swarm behind a manager's Docker API. For one thread.
+    """The Swarm behind a manager's Docker API, for one thread. Without a complete answer: SwarmError.
 
-    Args:
-        url: unix:///PATH or tcp://HOST:PORT.
+    `url`: unix:///PATH or tcp://HOST:PORT.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._api = f"the Docker API at {url}"
         self._client: docker.APIClient | None = None
 
     def check(self) -> None:
-        """Check that a manager answers.
-
-        Raises:
-            OperatorError: it does not.
-        """
+        """Raise an OperatorError if no manager answers."""
         try:
             self._manager()
         except SwarmError as error:
@@ -95,63 +83,57 @@ class DockerSwarm:
             ) from error
 
     def local_node_id(self) -> str:
-        """The Swarm id of the manager's node.
-
-        Raises:
-            SwarmError: it does not answer, or is not a manager.
-        """
+        """The Swarm id of the manager's node."""
         swarm = self._manager()
         with self._parsing():
             return str(swarm["NodeID"])
 
     def identity(self) -> SwarmIdentity:
-        """See `Swarm.identity`."""
+        """The manager's Swarm."""
         cluster = self._manager()["Cluster"]
         with self._parsing():
             port = cluster.get("DataPathPort") or _DEFAULT_DATA_PATH_PORT
             return SwarmIdentity(cluster["ID"], port)
 
     def nodes(self, ids: Sequence[str] = ()) -> Sequence[SwarmNode]:
-        """See `Swarm.nodes`."""
-        found = self._list("nodes", _node, filters={"id": list(ids)} if ids else None)
+        """All nodes; given ids, the existing ones of these."""
+        found = self._list("nodes", _node, {"id": list(ids)} if ids else None)
         if not found and not ids:
-            raise SwarmError(f"the Docker API at {self._url} listed no nodes, which cannot be")
+            raise SwarmError(f"{self._api} listed no nodes, which cannot be")
         return found
 
     def networks(self, ids: Sequence[str] = ()) -> Sequence[SwarmNetwork]:
-        """See `Swarm.networks`."""
-        filters = {"driver": [_OVERLAY], "scope": ["swarm"]}
-        if ids:
-            filters["id"] = list(ids)
-        return self._list("networks", _network, filters=filters)
+        """All overlay networks; given ids, the existing ones of these."""
+        filters = {"driver": ["overlay"], "scope": ["swarm"], **({"id": list(ids)} if ids else {})}
+        return self._list("networks", _network, filters)
 
     def tasks_of_nodes(self, ids: Sequence[str]) -> Sequence[SwarmTask]:
-        """See `Swarm.tasks_of_nodes`."""
+        """All tasks on these nodes, ended ones too, and attached containers; SwarmMovedError: one is gone."""
         # Attached containers in a question of their own: an engine that takes the empty runtime for no
         # filter at all would leave them out.
         found = {
             task.id: task
             for runtime in (_ANY_RUNTIME, {"runtime": ["attachment"]})
-            for task in self._tasks({"node": list(ids), **runtime})
+            for task in self._list("tasks", _task, {"node": list(ids), **runtime})
         }
         others = {task.node_id for task in found.values()}.difference(ids)
         if others:
             raise SwarmError(
-                f"the Docker API at {self._url} was asked for the tasks of some nodes, and listed "
-                f"those of others: {', '.join(sorted(others)[:3])}"
+                f"{self._api} was asked for the tasks of some nodes, and listed those of others: "
+                + ", ".join(sorted(others)[:3])
             )
         return list(found.values())
 
     def tasks_of_service(self, service_id: str) -> Sequence[SwarmTask]:
-        """See `Swarm.tasks_of_service`."""
+        """All tasks of a service that have a node; none if the service is gone."""
         try:
-            return self._tasks({"service": [service_id], **_ANY_RUNTIME})
+            return self._list("tasks", _task, {"service": [service_id], **_ANY_RUNTIME})
         except SwarmMovedError:
             return []
 
     def restarting(self) -> Sequence[SwarmTask]:
-        """See `Swarm.restarting`."""
-        return self._tasks({"desired-state": ["ready"], **_ANY_RUNTIME})
+        """The tasks that wait to replace an ended or ending task."""
+        return self._list("tasks", _task, {"desired-state": ["ready"], **_ANY_RUNTIME})
 
     def clock(self) -> str:
         """The manager's time, in the form that `events` takes."""
@@ -169,21 +151,19 @@ class DockerSwarm:
             SwarmError: the stream broke or was refused; events may be lost.
         """
         self._manager()
-        client = self._connected()
         try:
-            for raw in client.events(since=since, filters=_EVENT_FILTERS, decode=True):
+            stream = self._connected().events(since=since, filters=_EVENT_FILTERS, decode=True)
+            for raw in stream:
                 with self._parsing():
                     seconds, nanos = divmod(int(raw["timeNano"]), 10**9)
                     yield SwarmEvent(raw["Type"], raw["Actor"]["ID"], f"{seconds}.{nanos:09}")
         except (requests.Timeout, urllib3.exceptions.ReadTimeoutError):
             return
         except (*_BROKEN, urllib3.exceptions.HTTPError, KeyError, TypeError) as error:
-            raise SwarmError(
-                f"the events of the Docker API at {self._url} broke: {error}"
-            ) from error
+            raise SwarmError(f"the events of {self._api} broke: {error}") from error
         finally:
             self.close()
-        raise SwarmError(f"the Docker API at {self._url} ended its events")
+        raise SwarmError(f"{self._api} ended its events")
 
     def close(self) -> None:
         """Close the connection."""
@@ -203,17 +183,12 @@ class DockerSwarm:
             raise SwarmError(f"the Docker at {self._url} is not a manager of its Swarm")
         return swarm
 
-    def _tasks(self, filters: Mapping[str, Any]) -> list[SwarmTask]:
-        return [task for task in self._list("tasks", _task, filters=filters) if task]
-
-    def _list(
-        self, kind: str, parse: Callable[[Mapping[str, Any]], T], **arguments: Any
-    ) -> list[T]:
-        answer = self._ask(kind, **arguments)
+    def _list(self, kind: str, parse: Callable[[Any], T | None], filters: Any = None) -> list[T]:
+        answer = self._ask(kind, filters=filters)
         with self._parsing():
             if not isinstance(answer, list):
                 raise TypeError(f"a list was expected, not {type(answer).__name__}")
-            return [parse(raw) for raw in answer]
+            return [parsed for raw in answer if (parsed := parse(raw)) is not None]
 
     @contextmanager
     def _parsing(self) -> Iterator[None]:
@@ -222,8 +197,7 @@ class DockerSwarm:
             yield
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SwarmError(
-                f"the Docker API at {self._url} gave an answer that cannot be understood: "
-                f"{type(error).__name__}: {error}"
+                f"{self._api} gave an answer that cannot be understood: {type(error).__name__}: {error}"
             ) from error
 
     def _connected(self) -> docker.APIClient:
@@ -233,21 +207,17 @@ class DockerSwarm:
 
     def _ask(self, method: str, **arguments: Any) -> Any:
         try:
-            answer = getattr(self._connected(), method)(**arguments)
+            return getattr(self._connected(), method)(**arguments)
         except APIError as error:
             kind = SwarmMovedError if error.status_code == requests.codes.not_found else SwarmError
-            raise kind(
-                f"the Docker API at {self._url} refused to list {method}: {error.explanation or error}"
-            ) from error
+            problem = f"{self._api} refused to list {method}: {error.explanation or error}"
+            raise kind(problem) from error
         except _BROKEN as error:
             # A new connection may work.
             self.close()
-            raise SwarmError(f"the Docker API at {self._url} does not answer: {error}") from error
+            raise SwarmError(f"{self._api} does not answer: {error}") from error
         except (KeyError, TypeError) as error:
-            raise SwarmError(
-                f"the Docker API at {self._url} gave an error that is not Docker's: {error}"
-            ) from error
-        return answer
+            raise SwarmError(f"{self._api} gave an error that is not Docker's: {error}") from error
 
 
 class _Client(docker.APIClient):  # type: ignore[misc] # the SDK has no types
@@ -262,17 +232,14 @@ class _Client(docker.APIClient):  # type: ignore[misc] # the SDK has no types
 def _labels(labels: Mapping[str, str] | None, owner: str) -> tuple[Mode | None, bool]:
     """The mode and the ignore label; an unknown value errs on the side of no removal."""
     labels = labels or {}
-    mode = None
-    if (value := labels.get(MODE_LABEL)) is not None:
-        try:
-            mode = Mode(value)
-        except ValueError:
-            _warn(owner, MODE_LABEL, value, "counts as observe")
-            mode = Mode.OBSERVE
+    mode = labels.get(MODE_LABEL)
+    if mode not in (None, *Mode):
+        _warn(owner, MODE_LABEL, mode, "counts as observe")
+        mode = Mode.OBSERVE
     ignore = labels.get(IGNORE_LABEL, "no").strip().lower()
     if ignore not in _TRUE | _FALSE:
         _warn(owner, IGNORE_LABEL, ignore, "counts as yes")
-    return mode, ignore not in _FALSE
+    return Mode(mode) if mode else None, ignore not in _FALSE
 
 
 @lru_cache(maxsize=1000)  # labels are read again and again
@@ -280,7 +247,7 @@ def _warn(owner: str, label: str, value: str, meaning: str) -> None:
     log.warning("a label's value is not known", owner=owner, label=label, value=value, so=meaning)
 
 
-def _text(raw: Any, max_length: int = _MAX_NAME) -> str:
+def _text(raw: Any, max_length: int = 255) -> str:
     """Text that any database can store (PostgreSQL takes no NUL)."""
     return str(raw)[:max_length].replace("\0", "\ufffd")
 
@@ -306,15 +273,9 @@ def _network(raw: Mapping[str, Any]) -> SwarmNetwork:
     vnis = dict.fromkeys(int(vni) for vni in listed.split(",") if vni)
     if not all(0 <= vni < 2**24 for vni in vnis):
         raise ValueError(f"network {name} has a VNI of more than 24 bits: {listed[:100]}")
-    mode, ignore = _labels(raw.get("Labels"), f"network {name}")
-    return SwarmNetwork(
-        id=raw["Id"],
-        name=name,
-        ingress=bool(raw.get("Ingress")),
-        subnets=_subnets(list(vnis), (raw.get("IPAM") or {}).get("Config") or ()),
-        label_mode=mode,
-        label_ignore=ignore,
-    )
+    subnets = _subnets(list(vnis), (raw.get("IPAM") or {}).get("Config") or ())
+    labels = _labels(raw.get("Labels"), f"network {name}")
+    return SwarmNetwork(raw["Id"], name, bool(raw.get("Ingress")), subnets, *labels)
 
 
 def _subnets(vnis: Sequence[int], configs: Sequence[Mapping[str, Any]]) -> tuple[Subnet, ...]:
@@ -323,11 +284,9 @@ def _subnets(vnis: Sequence[int], configs: Sequence[Mapping[str, Any]]) -> tuple
     VNIs are given to the IPv4 subnets, in their order (swarmkit networkallocator, allocateDriverState; moby
     ovmanager, NetworkAllocate). Where the counts differ, the subnets stay unknown.
     """
-    cidrs = [cidr for config in configs if (cidr := normal_cidr(config.get("Subnet")))]
-    cidrs = [cidr for cidr in cidrs if ":" not in cidr]
-    if len(cidrs) != len(vnis):
-        return tuple(Subnet(vni) for vni in vnis)
-    return tuple(Subnet(vni, cidr) for vni, cidr in zip(vnis, cidrs, strict=True))
+    cidrs = [normal_cidr(config.get("Subnet")) for config in configs]
+    ipv4 = [cidr for cidr in cidrs if cidr and ":" not in cidr]
+    return tuple(map(Subnet, vnis, ipv4 if len(ipv4) == len(vnis) else [None] * len(vnis)))
 
 
 def _task(raw: Mapping[str, Any]) -> SwarmTask | None:
@@ -335,28 +294,32 @@ def _task(raw: Mapping[str, Any]) -> SwarmTask | None:
     node_id = raw.get("NodeID")
     if not node_id:
         return None
-    attachments: Sequence[Mapping[str, Any]] = raw.get("NetworksAttachments") or ()
-    networks = [attachment["Network"] for attachment in attachments]
+    networks = [
+        network["ID"]
+        for network in (item["Network"] for item in raw.get("NetworksAttachments") or ())
+        # `--network host` and the like are listed too.
+        if (network.get("DriverState") or {}).get("Name") in (None, "", "overlay")
+    ]
     status = raw["Status"]
     desired, state = raw["DesiredState"], status["State"]
+    # Wanted until the node reports the end: dockerd may be held up while it starts a task. And a refused task
+    # keeps its desired state until its successor's turn, for the whole restart delay: were it not wanted, the
+    # network would seem unwanted just when the fault is there.
+    refused = state in _REFUSED
+    wanted = state not in _ENDED or (refused and desired not in _ENDED | _TO_END)
     return SwarmTask(
         id=raw["ID"],
         node_id=node_id,
-        networks=tuple(network["ID"] for network in networks if _is_overlay(network)),
+        networks=tuple(networks),
         attachment="NetworkAttachmentSpec" in raw["Spec"],
-        wanted=_wanted(desired, state),
+        wanted=wanted,
         running=state == "running",
         error=_text(status.get("Err") or "", MAX_ERROR),
         service_id=raw.get("ServiceID") or "",
         since=_since(status.get("Timestamp")),
         ending=desired in _TO_END and state not in _ENDED,
-        refused=state in _REFUSED,
+        refused=refused,
     )
-
-
-def _is_overlay(network: Mapping[str, Any]) -> bool:
-    """Whether a task's network is an overlay: `--network host` and the like are listed too."""
-    return (network.get("DriverState") or {}).get("Name") in (None, "", _OVERLAY)
 
 
 def _since(timestamp: object) -> datetime | None:
@@ -365,16 +328,4 @@ def _since(timestamp: object) -> datetime | None:
         at = datetime.fromisoformat(str(timestamp)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return at if _FIRST <= at < _LAST else None
-
-
-def _wanted(desired: str, state: str) -> bool:
-    """Whether a task is on its node, or is to be.
-
-    Also if it is to end, until its node reports the end: dockerd may be held up while it starts it. And a
-    rejected task keeps its desired state until its successor's turn, for the whole restart delay: were it
-    not wanted, the network would seem unwanted just when the fault is there.
-    """
-    if state not in _ENDED:
-        return True
-    return desired not in (*_ENDED, *_TO_END) and state in _REFUSED
+    return at if 1970 <= at.year < 9000 else None

@@ -8,7 +8,8 @@ from typing import Final
 from controller.db.engine import Database
 from controller.swarm.budget import Budget
 from controller.swarm.desired import ServiceNodes
-from controller.swarm.model import READY, Swarm, SwarmNetwork, SwarmNode
+from controller.swarm.manager import DockerSwarm
+from controller.swarm.model import READY, SwarmNetwork, SwarmNode
 from controller.swarm.readings import Readings, ReadingStart
 from controller.swarm.rejections import Rejections
 from controller.workqueue import queue
@@ -31,7 +32,7 @@ class View:
 class Reader:
     """Reads the Swarm within a budget of the manager's time, and stores the result."""
 
-    swarm: Swarm
+    swarm: DockerSwarm
     database: Database
     readings: Readings
     rejections: Rejections
@@ -40,13 +41,7 @@ class Reader:
 
     def end_reading(self, start: ReadingStart, nodes: Iterable[SwarmNode]) -> None:
         """Note that these nodes were read completely and stored; make those due that wait for it."""
-        due = self.readings.end(start, {node.id: node.state == READY for node in nodes})
-        if due:
+        if due := self.readings.end(start, {node.id: node.state == READY for node in nodes}):
+            reason, now = "the Swarm was read for it", self.utcnow()
             with self.database.write() as session:
-                queue.request(
-                    session,
-                    sorted(due),
-                    at=self.utcnow(),
-                    priority=Priority.RETRY,
-                    reason="the Swarm was read for it",
-                )
+                queue.request(session, sorted(due), at=now, priority=Priority.RETRY, reason=reason)

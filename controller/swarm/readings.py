@@ -8,6 +8,7 @@ returns the stamp to the worker.
 In memory only: a new leader has read everything, and received a message of each node, within one resync.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -31,16 +32,11 @@ class ReadingStart(NamedTuple):
 
 
 class _Newest(NamedTuple):
-    """The newest reading of a node.
-
-    Attributes:
-        after: the stamp that the reading is later than.
-        ready: start of the first and last of the newest consecutive readings in which the node is ready;
-            None: it is not in the newest.
-    """
+    """The newest reading of a node, which is later than the stamp `after`."""
 
     after: Stamp | None = None
     ready: tuple[float, float] | None = None
+    """Start of the first and last of the newest consecutive readings with the node ready; None: it is not."""
 
 
 class Readings:
@@ -49,7 +45,7 @@ class Readings:
     def __init__(
         self, hints: Hints | None = None, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._hints = hints
+        self._hints = hints or Hints()
         self._now = now
         self._lock = threading.Lock()
         self._stamps: dict[str, Stamp] = {}
@@ -69,8 +65,7 @@ class Readings:
         if then_run:
             with self._lock:
                 self._awaiting.add(node_id)
-        if self._hints is not None:
-            self._hints.add(Hint(nodes=frozenset((node_id,))))
+        self._hints.add(Hint(nodes=frozenset((node_id,))))
 
     def begin(self) -> ReadingStart:
         """Begin a reading; call it before the Swarm is asked."""
@@ -80,9 +75,7 @@ class Readings:
     def end(self, start: ReadingStart, ready: Mapping[str, bool]) -> Collection[str]:
         """Note a reading whose result is stored; return the nodes that are due because of it.
 
-        Args:
-            start: of the reading.
-            ready: ids of the nodes that were read completely, and whether they are ready.
+        `ready`: ids of the nodes that were read completely, and whether they are ready.
         """
         with self._lock:
             for node_id, is_ready in ready.items():
@@ -91,12 +84,9 @@ class Readings:
                 after = start.stamps.get(node_id, before.after)
                 self._newest[node_id] = _Newest(after, (first, start.at) if is_ready else None)
             now = self._now()
-            due = {
-                node_id
-                for node_id in self._awaiting & ready.keys() & start.stamps.keys()
-                if now - self._run_at.get(node_id, -_MIN_RUN_INTERVAL_SECONDS)
-                >= _MIN_RUN_INTERVAL_SECONDS
-            }
+            latest = now - _MIN_RUN_INTERVAL_SECONDS
+            read = self._awaiting & ready.keys() & start.stamps.keys()
+            due = {node_id for node_id in read if self._run_at.get(node_id, -math.inf) <= latest}
             self._awaiting -= due
             self._run_at.update(dict.fromkeys(due, now))
             return due

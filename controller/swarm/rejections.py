@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from controller.db.engine import Database
@@ -42,9 +42,7 @@ class Rejections:
     """Records rejections of several threads' readings."""
 
     def __init__(self, database: Database, notify: Notify, utcnow: Callable[[], datetime]) -> None:
-        self._database = database
-        self._notify = notify
-        self._utcnow = utcnow
+        self._database, self._notify, self._utcnow = database, notify, utcnow
         self._lock = threading.Lock()
         self._recorded: dict[str, None] = {}
         """Task ids, the oldest first: Swarm lists rejected tasks for long."""
@@ -54,14 +52,12 @@ class Rejections:
         """The tasks that were refused with the fault and not followed by one that runs there."""
         refused = [task for task in tasks if task.refused and is_leak(task.error)]
         runs = _newest_running(tasks, {task.node_id for task in refused})
-        return [
-            task
-            for task in refused
-            if all(
-                runs.get((task.node_id, network), _NEVER) <= (task.since or _NEVER)
-                for network in task.networks
-            )
-        ]
+
+        def is_followed(task: SwarmTask) -> bool:
+            since = task.since or _NEVER
+            return any(runs.get((task.node_id, id_), _NEVER) > since for id_ in task.networks)
+
+        return [task for task in refused if not is_followed(task)]
 
     def record(self, tasks: Iterable[SwarmTask], networks: Mapping[str, SwarmNetwork]) -> None:
         """Store the new rejections among these tasks, and make their nodes due."""
@@ -76,9 +72,8 @@ class Rejections:
                 nodes = set(session.scalars(select(Node.id).where(Node.id.in_(ids))))
                 known = [task for task in new if task.node_id in nodes]
                 ids = {task.id for task in known}
-                stored = set(
-                    session.scalars(select(Rejection.task_id).where(Rejection.task_id.in_(ids)))
-                )
+                query = select(Rejection.task_id).where(Rejection.task_id.in_(ids))
+                stored = set(session.scalars(query))
                 for task in known:
                     if task.id not in stored:
                         self._add(session, task, networks)
@@ -107,13 +102,8 @@ class Rejections:
             )
         )
         if not old:
-            queue.request(
-                session,
-                [task.node_id],
-                at=now,
-                priority=Priority.DRIFT,
-                reason=f"task {task.id} was rejected: {task.error}"[:_MAX_REASON],
-            )
+            reason = f"task {task.id} was rejected: {task.error}"[:_MAX_REASON]
+            queue.request(session, [task.node_id], at=now, priority=Priority.DRIFT, reason=reason)
 
     def _settle_superseded(self, session: Session, nodes: Collection[str]) -> None:
         """Leave the newest few of each node and VNI open: more add nothing."""
@@ -121,17 +111,10 @@ class Rejections:
             partition_by=(Rejection.node_id, Rejection.vni, Rejection.cidr),
             order_by=(Rejection.seen_at.desc(), Rejection.at.desc(), Rejection.task_id),
         )
-        ranked = (
-            select(Rejection.task_id, rank.label("rank"))
-            .where(Rejection.settled_at.is_(None), Rejection.node_id.in_(nodes))
-            .subquery()
-        )
-        session.execute(
-            update(Rejection)
-            .where(Rejection.task_id.in_(select(ranked.c.task_id).where(ranked.c.rank > _MAX_OPEN)))
-            .values(settled_at=self._utcnow())
-            .execution_options(synchronize_session=False)
-        )
+        still_open = Rejection.settled_at.is_(None), Rejection.node_id.in_(nodes)
+        ranked = select(Rejection.task_id, rank.label("rank")).where(*still_open).subquery()
+        extra = select(ranked.c.task_id).where(ranked.c.rank > _MAX_OPEN)
+        _settle(session, self._utcnow(), Rejection.task_id.in_(extra))
 
     def settle(self, nodes: Collection[str], tasks: Sequence[SwarmTask]) -> None:
         """Settle the rejections that are over, given all tasks of these nodes.
@@ -141,15 +124,10 @@ class Rejections:
         """
         now = self._utcnow()
         with self._database.read() as session:
-            columns = Rejection.task_id, Rejection.node_id, Rejection.network_id
             still_open = Rejection.settled_at.is_(None), Rejection.network_id.is_not(None)
-            open_ = session.execute(
-                select(*columns, Rejection.at, Rejection.seen_at).where(
-                    *still_open, Rejection.node_id.in_(nodes)
-                )
-            ).all()
-        if not open_:
-            return
+            key = Rejection.task_id, Rejection.node_id, Rejection.network_id
+            query = select(*key, Rejection.at, Rejection.seen_at)
+            open_ = session.execute(query.where(*still_open, Rejection.node_id.in_(nodes))).all()
         runs = _newest_running(tasks, {row.node_id for row in open_})
         settled = [
             row.task_id
@@ -162,20 +140,17 @@ class Rejections:
         ]
         if settled:
             with self._database.write() as session:
-                session.execute(
-                    update(Rejection).where(Rejection.task_id.in_(settled)).values(settled_at=now)
-                )
+                _settle(session, now, Rejection.task_id.in_(settled))
 
 
 def settle_removed(session: Session, node_id: str, vnis: Collection[int], now: datetime) -> None:
     """Settle the rejections about these VNIs of a node: their devices are gone."""
-    session.execute(
-        update(Rejection)
-        .where(
-            Rejection.node_id == node_id, Rejection.vni.in_(vnis), Rejection.settled_at.is_(None)
-        )
-        .values(settled_at=now)
-    )
+    _settle(session, now, Rejection.node_id == node_id, Rejection.vni.in_(vnis))
+
+
+def _settle(session: Session, now: datetime, *which: ColumnElement[bool]) -> None:
+    settled = update(Rejection).where(Rejection.settled_at.is_(None), *which).values(settled_at=now)
+    session.execute(settled, execution_options={"synchronize_session": False})
 
 
 def _newest_running(

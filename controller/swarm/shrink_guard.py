@@ -20,15 +20,13 @@ class ShrinkGuard:
     """Confirms a suspicious loss after enough consecutive readings over a long enough time."""
 
     def __init__(self) -> None:
-        self._readings = 0
-        self._since: datetime | None = None
+        self._readings: list[datetime] = []
 
     def confirmed(self, now: datetime) -> bool:
         """Count one more reading with the loss; return whether to believe it now."""
-        self._since = self._since or now
-        self._readings += 1
-        return self._readings >= _MIN_READINGS and now - self._since >= _MIN_DURATION
+        self._readings.append(now)
+        return len(self._readings) >= _MIN_READINGS and now - self._readings[0] >= _MIN_DURATION
 
     def reset(self) -> None:
         """Begin again, after a reading without such a loss or a failed one."""
-        self._readings, self._since = 0, None
+        self._readings.clear()

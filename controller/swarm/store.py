@@ -9,31 +9,21 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
-from sqlalchemy import Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Row, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session
 
+from controller.conditions.model import Reason
 from controller.db.engine import Database
 from controller.db.models import Attachment, Cluster, DueNode, Network, NetworkVni, Node
 from controller.swarm.desired import DesiredAttachment, DesiredState
-from controller.swarm.model import (
-    READY,
-    UNREADABLE,
-    Subnet,
-    SwarmError,
-    SwarmIdentity,
-    SwarmNetwork,
-    SwarmNode,
-)
+from controller.swarm.model import READY, Subnet, SwarmError, SwarmIdentity, SwarmNetwork, SwarmNode
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 
 log = structlog.get_logger(__name__)
-
-CHANGED: Final = "SwarmChanged"
-"""`SwarmError.reason`: the manager belongs to another Swarm than the database."""
 
 _MAX_IDS: Final = 500
 """In one statement."""
@@ -43,35 +33,14 @@ _MAX_NODES: Final = 200
 T = TypeVar("T")
 
 
-class StoredCounts(NamedTuple):
-    """What is stored and not gone, to compare a reading with: node ids, network ids, attachments."""
-
-    nodes: frozenset[str]
-    networks: frozenset[str]
-    attachments: int
-
-
-def stored_counts(session: Session) -> StoredCounts:
-    """Count what is stored."""
-    return StoredCounts(
-        frozenset(session.scalars(select(Node.id).where(Node.gone_at.is_(None)))),
-        frozenset(session.scalars(select(Network.id).where(Network.gone_at.is_(None)))),
-        session.scalar(select(func.count()).select_from(Attachment)) or 0,
-    )
-
-
 def check_identity(session: Session, identity: SwarmIdentity) -> None:
-    """Check that the database belongs to this Swarm.
-
-    Raises:
-        SwarmError: it belongs to another one.
-    """
+    """Raise a SwarmError if the database belongs to another Swarm."""
     known = session.scalar(select(Cluster.swarm_id))
     if known is not None and known != identity.swarm_id:
         raise SwarmError(
             f"this database is about Swarm {known}, but the manager is of Swarm "
             f"{identity.swarm_id}: use a database of its own for each Swarm",
-            CHANGED,
+            Reason.SWARM_CHANGED,
         )
 
 
@@ -83,25 +52,16 @@ def store_cluster(
     seconds: float | None = None,
     share: float | None = None,
 ) -> None:
-    """Record a full reading, the seconds it kept the manager busy, and the share of the last minutes.
-
-    Raises:
-        SwarmError: the database belongs to another Swarm; nothing was changed.
-    """
+    """Record a full reading, the seconds it kept the manager busy, and the share of the last minutes."""
     check_identity(session, identity)
-    cluster = session.get(Cluster, 1)
-    if cluster is None:
-        cluster = Cluster(id=1, swarm_id=identity.swarm_id)
-        session.add(cluster)
-    cluster.data_path_port = identity.data_path_port
-    cluster.synced_at = now
-    cluster.sync_seconds = seconds
-    cluster.sync_share = share
-    cluster.sync_error = cluster.sync_error_at = cluster.sync_reason = None
-    session.flush()
+    reading = {"synced_at": now, "sync_seconds": seconds, "sync_share": share}
+    no_failure = dict.fromkeys(("sync_error", "sync_error_at", "sync_reason"))
+    session.merge(Cluster(id=1, **identity._asdict(), **reading, **no_failure))
 
 
-def note_failure(session: Session, problem: str, now: datetime, reason: str = UNREADABLE) -> None:
+def note_failure(
+    session: Session, problem: str, now: datetime, reason: Reason = Reason.SWARM_UNREADABLE
+) -> None:
     """Record why the Swarm could not be read; desired state stays as it is."""
     session.execute(
         update(Cluster).values(sync_error=problem, sync_error_at=now, sync_reason=reason)
@@ -141,19 +101,14 @@ def store_networks(
     """
     changes = _upsert(session, Network, _NETWORK_COLUMNS, networks, now, whole=whole)
     subnets: defaultdict[str, set[Subnet]] = defaultdict(set)
-    for network_id, vni, cidr in session.execute(
-        select(NetworkVni.network_id, NetworkVni.vni, NetworkVni.cidr)
-    ):
-        subnets[network_id].add(Subnet(vni, cidr))
+    for row in session.execute(select(NetworkVni.network_id, NetworkVni.vni, NetworkVni.cidr)):
+        subnets[row.network_id].add(Subnet(row.vni, row.cidr))
     changed = [network for network in networks if subnets[network.id] != set(network.subnets)]
     for batch in batches(changed, _MAX_IDS):
         ids = [network.id for network in batch]
         session.execute(delete(NetworkVni).where(NetworkVni.network_id.in_(ids)))
-    if rows := [
-        {"network_id": network.id, **subnet._asdict()}
-        for network in changed
-        for subnet in network.subnets
-    ]:
+    rows = [{"network_id": net.id, **subnet._asdict()} for net in changed for subnet in net.subnets]
+    if rows:
         session.execute(insert(NetworkVni), rows)
     if labelled := [
         after["id"] for before, after in changes if before and _labels_changed(before, after)
@@ -222,43 +177,33 @@ def store_desired(
 
 
 def differing(session: Session, desired: DesiredState) -> list[str]:
-    """The ids of those of these nodes that are stored with another desired state, or an unknown one."""
+    """The ids of the nodes that are stored with another desired state, or an unknown one."""
     digests: dict[str, str | None] = {}
     for ids in batches(list(desired), _MAX_IDS):
-        digests.update(
-            session.execute(select(Node.id, Node.desired_digest).where(Node.id.in_(ids))).all()
-        )
+        query = select(Node.id, Node.desired_digest).where(Node.id.in_(ids))
+        digests.update(session.execute(query).all())
     return [node for node, digest in digests.items() if digest != desired[node].digest]
 
 
 def store_attachments(session: Session, desired: DesiredState, now: datetime) -> frozenset[str]:
-    """Store desired state in one transaction; return the nodes whose generation went up.
-
-    Only rows of nodes that differ are read.
-    """
+    """Store desired state in one transaction; return the nodes whose generation went up."""
     ids = sorted(differing(session, desired))  # locks are taken in the order of ids
     if not ids:
         return frozenset()
     before: dict[str, dict[str, DesiredAttachment]] = {node: {} for node in ids}
+    columns = Attachment.node_id, Attachment.network_id, Attachment.reasons, Attachment.running
     for batch in batches(ids, _MAX_IDS):
-        for node, network, reasons, running in session.execute(
-            select(
-                Attachment.node_id, Attachment.network_id, Attachment.reasons, Attachment.running
-            ).where(Attachment.node_id.in_(batch))
-        ):
+        query = select(*columns).where(Attachment.node_id.in_(batch))
+        for node, network, reasons, running in session.execute(query):
             before[node][network] = DesiredAttachment(reasons, running)
     added, updated, changed = [], [], set()
     for node in ids:
         after = dict(desired[node].unpack())
         if before[node].keys() != after.keys():
             changed.add(node)
-        lost = before[node].keys() - after.keys()
-        if lost:
-            session.execute(
-                delete(Attachment).where(
-                    Attachment.node_id == node, Attachment.network_id.in_(lost)
-                )
-            )
+        if lost := before[node].keys() - after.keys():
+            is_lost = Attachment.node_id == node, Attachment.network_id.in_(lost)
+            session.execute(delete(Attachment).where(*is_lost))
         for network, attachment in after.items():
             if network not in before[node]:
                 added.append({"node_id": node, "network_id": network, **attachment._asdict()})
@@ -268,13 +213,11 @@ def store_attachments(session: Session, desired: DesiredState, now: datetime) ->
         session.connection().execute(_INSERT_ATTACHMENT, added)
     if updated:
         session.connection().execute(_UPDATE_ATTACHMENT, updated)
-    session.execute(
-        update(Node), [{"id": node, "desired_digest": desired[node].digest} for node in ids]
-    )
+    digests = [{"id": node, "desired_digest": desired[node].digest} for node in ids]
+    session.execute(update(Node), digests)
     for batch in batches(sorted(changed), _MAX_IDS):
-        session.execute(
-            update(Node).where(Node.id.in_(batch)).values(generation=Node.generation + 1)
-        )
+        raised = update(Node).where(Node.id.in_(batch)).values(generation=Node.generation + 1)
+        session.execute(raised)
         _request(session, batch, now, "desired state changed")
     return frozenset(changed)
 

@@ -6,18 +6,21 @@ SYNC_SECONDS: in a small Swarm that is every step. The other half is for increme
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
+from controller.conditions.model import Reason
 from controller.db.engine import Database
 from controller.swarm import store
 from controller.swarm.budget import Budget
 from controller.swarm.events import Hint, Hints
-from controller.swarm.full import SHRUNK, FullReading
+from controller.swarm.full import FullReading
 from controller.swarm.incremental import IncrementalReading
-from controller.swarm.model import Swarm, SwarmError, SwarmMovedError, SwarmNetwork
+from controller.swarm.manager import DockerSwarm
+from controller.swarm.model import SwarmError, SwarmMovedError, SwarmNetwork
 from controller.swarm.readings import Readings
 from controller.swarm.rejections import Rejections
 from controller.workqueue.queue import Notify
@@ -28,6 +31,7 @@ _BURST_SECONDS: Final = 1.0
 """Of asking, for incremental readings."""
 
 
+@dataclass
 class Sync:
     """One reading of the Swarm after another.
 
@@ -36,42 +40,29 @@ class Sync:
         share: of the time the manager may be asked.
     """
 
-    def __init__(
-        self,
-        swarm: Swarm,
-        database: Database,
-        *,
-        hints: Hints,
-        readings: Readings | None = None,
-        notify: Notify,
-        period: float,
-        resync: float,
-        share: float,
-        utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._database = database
-        self._hints = hints
-        self._notify = notify
-        self._period = period
-        self._resync = resync
-        self._share = share / 2
-        self._utcnow = utcnow
-        self._monotonic = monotonic
-        readings = readings or Readings()
-        self.rejections = Rejections(database, notify, utcnow)
+    swarm: DockerSwarm
+    database: Database
+    _: KW_ONLY
+    hints: Hints
+    readings: Readings = field(default_factory=Readings)
+    notify: Notify
+    period: float
+    resync: float
+    share: float
+    utcnow: Callable[[], datetime] = lambda: datetime.now(UTC)
+    monotonic: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self.rejections = Rejections(self.database, self.notify, self.utcnow)
         """Also for readings of other threads."""
-        self._full_budget = Budget(self._share, monotonic)
-        self._incremental_budget = Budget(self._share, monotonic, burst=_BURST_SECONDS)
-        self._full = FullReading(
-            swarm, database, readings, self.rejections, self._full_budget, utcnow
-        )
+        parts = self.swarm, self.database, self.readings, self.rejections
+        self._full = FullReading(*parts, Budget(self.share / 2, self.monotonic), self.utcnow)
+        budget = Budget(self.share / 2, self.monotonic, burst=_BURST_SECONDS)
         self._incremental = IncrementalReading(
-            swarm, database, readings, self.rejections, self._incremental_budget, utcnow,
-            period, monotonic,
-        )  # fmt: skip
+            *parts, budget, self.utcnow, self.period, self.monotonic
+        )
         self._full_requested = True
-        self._next_full_at = self._last_full_at = monotonic()
+        self._next_full_at = self._last_full_at = self.monotonic()
         self._postponed = False
         self._failing: str | None = None
 
@@ -84,13 +75,13 @@ class Sync:
 
         On an error desired state stays as it was, and the reason is stored.
         """
-        hint = self._hints.take()
+        hint = self.hints.take()
         self._full_requested |= hint.everything
         try:
             if self._is_full_due():
                 self._read_full()
-            elif self._incremental_budget.wait_seconds():
-                self._hints.put_back(hint)
+            elif self._incremental.budget.wait_seconds():
+                self.hints.put_back(hint)
             else:
                 self._read_incremental(hint)
         except SwarmMovedError:
@@ -101,26 +92,25 @@ class Sync:
         return True
 
     def _is_full_due(self) -> bool:
-        if not self._full_requested and self._monotonic() < self._next_full_at:
+        if not self._full_requested and self.monotonic() < self._next_full_at:
             return False
-        wait = self._full_budget.wait_seconds()
-        late = self._monotonic() + wait > self._last_full_at + self._resync
+        wait = self._full.budget.wait_seconds()
+        late = self.monotonic() + wait > self._last_full_at + self.resync
         if wait and late and not self._postponed:
             log.info("reading everything is postponed, to spare the manager", seconds=round(wait))
         self._postponed = wait > 0 and late
         return not wait
 
     def _read_full(self) -> None:
-        view, seconds = self._full.read(self._incremental.watch_rejections, self._average_share)
-        self._incremental.view = view
+        seconds = self._full.read(self._incremental)
         self._full_requested = False
-        self._last_full_at = self._monotonic()
-        pause = min(max(seconds / self._share, self._period), self._resync)
+        self._last_full_at = self.monotonic()
+        pause = min(max(seconds / (self.share / 2), self.period), self.resync)
         self._next_full_at = self._last_full_at + pause
         if self._failing is not None:
             log.info("the Swarm can be read again")
             self._failing = None
-        self._notify()
+        self.notify()
 
     def _read_incremental(self, hint: Hint) -> None:
         try:
@@ -128,20 +118,16 @@ class Sync:
         except SwarmMovedError:
             raise
         except Exception:
-            self._hints.put_back(hint)
+            self.hints.put_back(hint)
             raise
-        self._notify()
-
-    def _average_share(self) -> float:
-        budgets = self._full_budget, self._incremental_budget
-        return min(1.0, sum(budget.average_share() for budget in budgets))
+        self.notify()
 
     def _record_failure(self, error: SwarmError) -> None:
         if self._failing != error.reason:
             log.warning("desired state stays as it is", reason=error.reason, error=str(error))
         self._failing = error.reason
         self._full_requested = True
-        if error.reason != SHRUNK:
+        if error.reason != Reason.LIST_SHRUNK:
             self._full.guard.reset()
-        with self._database.write() as session:
-            store.note_failure(session, str(error), self._utcnow(), error.reason)
+        with self.database.write() as session:
+            store.note_failure(session, str(error), self.utcnow(), error.reason)

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from controller.swarm.events import Events, Hint, Hints
+from controller.swarm.manager import DockerSwarm
 from controller.swarm.model import SwarmError, SwarmEvent
 
 
-class Streams:
+class Streams(DockerSwarm):
     """Yields streams of events, one after another; each ends, in silence or with an error."""
 
     def __init__(self, *streams: Sequence[SwarmEvent | SwarmError]) -> None:
@@ -14,11 +15,11 @@ class Streams:
         self.since: list[str] = []
 
     def clock(self) -> str:
-        """See `EventSource.clock`."""
+        """See `DockerSwarm.clock`."""
         return "now"
 
     def events(self, since: str) -> Iterator[SwarmEvent]:
-        """See `EventSource.events`."""
+        """See `DockerSwarm.events`."""
         self.since.append(since)
         for each in self._streams.pop(0):
             if isinstance(each, SwarmError):

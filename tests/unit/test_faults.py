@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from controller.swarm.faults import fault_subnet, is_leak, is_probe
+from controller.swarm.faults import fault_subnet, is_leak
 
 SUBNET = 'subnet sandbox join failed for "10.0.2.0/24": '
 FAULT: Final = "error creating vxlan interface: file exists"
@@ -66,6 +66,11 @@ def test_the_fault_is_recognised(error: str) -> None:
         pytest.param("Failed creating ingress network: network ingress not found", id="no ingress"),
         pytest.param("No such image: shop:file exists", id="an image"),
         pytest.param(PROBE, id="dockerd's own probe"),
+        pytest.param(f'time="2026" level=error msg="{PROBE.upper()}"', id="its log line"),
+        pytest.param(f"Failed to create testvxlan interface: {GREP}", id="it, coloured by grep"),
+        pytest.param(
+            "Failed to create testvxlan interface: operation not supported", id="it, unsupported"
+        ),
         pytest.param(
             'vxlan interface creation failed for subnet "10.0.2.0/24": '
             "failed to set link up: address already in use",
@@ -77,21 +82,6 @@ def test_the_fault_is_recognised(error: str) -> None:
 )
 def test_other_errors_are_not_the_fault(error: str) -> None:
     assert not is_leak(error)
-
-
-@pytest.mark.parametrize(
-    ("error", "probe"),
-    [
-        (PROBE, True),
-        (f'time="2026" level=error msg="{PROBE.upper()}"', True),
-        (f"Failed to create testvxlan interface: {GREP}", True),
-        (f"{SUBNET}{FAULT}", False),
-        ("Failed to create testvxlan interface: operation not supported", False),
-        ("", False),
-    ],
-)
-def test_dockerds_own_probe_is_recognised(error: str, probe: bool) -> None:
-    assert is_probe(error) is probe
 
 
 @pytest.mark.parametrize(
@@ -126,7 +116,7 @@ def test_the_subnet_that_the_fault_names(error: str, subnet: str | None) -> None
     assert fault_subnet(error) == subnet
 
 
-@pytest.mark.parametrize("function", [is_leak, is_probe, fault_subnet])
+@pytest.mark.parametrize("function", [is_leak, fault_subnet])
 @pytest.mark.parametrize(
     "hostile",
     [
