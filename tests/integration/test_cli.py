@@ -265,7 +265,7 @@ def test_a_group_alone_shows_its_help(
 
 def test_a_reader_that_has_seen_enough_is_no_error(stranger: Stranger) -> None:
     stranger.headers = {IDENTITY_HEADER: VERSION}
-    stranger.body = json.dumps([{"padding": "x" * 100}] * 1000)
+    stranger.body = json.dumps({"items": [{"padding": "x" * 100}] * 1000, "next": None})
     done = subprocess.run(
         ["sh", "-c", f"{VXCTL} get nodes --limit 1000 -o json | head -1"],
         capture_output=True,
