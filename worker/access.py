@@ -17,14 +17,13 @@ def open_kernel() -> RouteNetlink:
         raise OperatorError(str(error), "run it on Linux, with route netlink") from error
     try:
         kernel.check_capability()
-    except NotPermittedError as error:
-        kernel.close()
-        raise OperatorError(
-            str(error),
-            "run it as root, or give it CAP_NET_ADMIN and the host's network "
-            "(docker run --network host --cap-add NET_ADMIN ...)",
-        ) from error
     except KernelError as error:
         kernel.close()
-        raise OperatorError(str(error), "try again; see the kernel's log") from error
+        hint = "try again; see the kernel's log"
+        if isinstance(error, NotPermittedError):
+            hint = (
+                "run it as root, or give it CAP_NET_ADMIN and the host's network "
+                "(docker run --network host --cap-add NET_ADMIN ...)"
+            )
+        raise OperatorError(str(error), hint) from error
     return kernel

@@ -35,14 +35,12 @@ def _main(arguments: list[str]) -> int:
 
             parser = Parser("vxlan-worker run", description="Serve this node until stopped.")
             parser.add_settings(WorkerSettings)
-            given = vars(parser.parse_args(options))
-            run(WorkerSettings.load(given))
+            run(WorkerSettings.load(vars(parser.parse_args(options))))
             return 0
         case ["scan", *options]:
-            from worker.scan import parser as scan_parser
-            from worker.scan import scan
+            from worker import scan
 
-            return scan(scan_parser().parse_args(options))
+            return scan.scan(scan.parser().parse_args(options))
         case ["--version"]:
             sys.stdout.write(f"vxlan-worker {VERSION}\n")
             return 0

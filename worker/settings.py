@@ -22,9 +22,6 @@ class WorkerSettings(RemovalSettings):
         100, ge=1, le=10_000, description="maximum number of removals in one run"
     )
     silence_seconds: float = Field(
-        60.0,
-        ge=1,
-        le=3600,
-        description="seconds without a request before the worker tests its broker connection",
+        60.0, ge=1, le=3600, description="seconds without a request before the broker is tested"
     )
     log_level: LogLevel = "info"

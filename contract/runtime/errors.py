@@ -6,12 +6,7 @@ from contract.runtime.text import printable
 
 
 class OperatorError(Exception):
-    """An error that a person has to fix.
-
-    Attributes:
-        problem: what is wrong, in one line.
-        hint: what to do about it, in one line.
-    """
+    """An error that a person has to fix: `problem` is what is wrong, `hint` what to do, one line each."""
 
     def __init__(self, problem: str, hint: str) -> None:
         super().__init__(f"{problem}; {hint}")

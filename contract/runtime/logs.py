@@ -12,14 +12,8 @@ _NOISY = ["celery", "kombu", "amqp", "docker", "urllib3", "httpx", "alembic", "u
 """Libraries that log every task and connection at INFO."""
 
 
-def configure_logging(*, level: str = "info", json: bool | None = None) -> None:
-    """Set up structlog and route the standard library's log records through it.
-
-    Args:
-        level: the minimum level.
-        json: JSON lines; by default unless standard error is a terminal.
-    """
-    as_json = (not sys.stderr.isatty()) if json is None else json
+def configure_logging(*, level: str = "info") -> None:
+    """Set up structlog with a minimum level, and route the standard library's log records through it."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -39,9 +33,9 @@ def configure_logging(*, level: str = "info", json: bool | None = None) -> None:
         cache_logger_on_first_use=True,
     )
     renderers: list[structlog.typing.Processor] = (
-        [structlog.processors.JSONRenderer()]
-        if as_json
-        else [_made_printable, structlog.dev.ConsoleRenderer()]
+        [_made_printable, structlog.dev.ConsoleRenderer()]
+        if sys.stderr.isatty()
+        else [structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -61,12 +55,8 @@ def _made_printable(
     _logger: object, _method: str, event_dict: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
     """For the console's renderer, which shows most texts unchanged, and everything else by `repr`."""
-    return {printable(key): _shown(key, value) for key, value in event_dict.items()}
-
-
-def _shown(key: str, value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if key in _MULTILINE:
-        return "\n".join(map(printable, value.split("\n")))
-    return printable(value)
+    for key, value in event_dict.items():
+        if isinstance(value, str):
+            lines = value.split("\n") if key in _MULTILINE else [value]
+            event_dict[key] = "\n".join(map(printable, lines))
+    return {printable(key): value for key, value in event_dict.items()}

@@ -1,9 +1,8 @@
 """Settings from command-line options, over the environment, over defaults; common settings."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -38,16 +37,8 @@ LogLevel = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """A setting as a command-line option.
-
-    Attributes:
-        name: of the setting.
-        flag: such as `--log-level`.
-        metavar: placeholder of the value.
-        help: what it is, its variable and its default.
-    """
+class Option(NamedTuple):
+    """A setting as a command-line option; the help has its variable and its default."""
 
     name: str
     flag: str
@@ -86,20 +77,16 @@ class Settings(BaseSettings):
         try:
             return cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
-            raise OperatorError(*cls._explain(error)) from None
-
-    @classmethod
-    def _explain(cls, error: ValidationError) -> tuple[str, str]:
-        """Return the problem, without secret values, and the hint."""
-        problems = []
-        names = []
-        for detail in error.errors(include_url=False):
-            name = str(detail["loc"][0])
-            names.append(f"{_variable(name)} (or {_flag(name)})")
-            secret = cls.model_fields[name].annotation is SecretStr
-            shown = "" if secret or detail["type"] == "missing" else f", got {detail['input']!r}"
-            problems.append(f"{name}: {detail['msg']}{shown}")
-        return "; ".join(problems), "set " + " and ".join(names)
+            problems, names = [], []
+            for detail in error.errors(include_url=False):
+                name = str(detail["loc"][0])
+                names.append(f"{_variable(name)} (or {_flag(name)})")
+                hidden = (
+                    cls.model_fields[name].annotation is SecretStr or detail["type"] == "missing"
+                )
+                got = "" if hidden else f", got {detail['input']!r}"
+                problems.append(f"{name}: {detail['msg']}{got}")
+            raise OperatorError("; ".join(problems), "set " + " and ".join(names)) from None
 
 
 class RemovalSettings(Settings):

@@ -27,13 +27,8 @@ def main() -> None:
         print_error(error)
     except TyperException as error:
         if message := error.format_message():  # Empty: the help of a group was printed.
+            message = " ".join(message.split()).rstrip(".")
             context = getattr(error, "ctx", None)
-            command = context.command_path if context else "vxctl"
-            print_error(OperatorError(_sentence(message), f"see `{command} --help`"))
+            hint = f"see `{context.command_path if context else 'vxctl'} --help`"
+            print_error(OperatorError(message[0].lower() + message[1:], hint))
     sys.exit(2)
-
-
-def _sentence(message: str) -> str:
-    """Return a message of typer in the style of ours."""
-    message = " ".join(message.split()).replace("Value error, ", "").rstrip(".")
-    return message[0].lower() + message[1:]

@@ -13,11 +13,8 @@ from contract.runtime.errors import OperatorError
 from controller.audit import archive
 from controller.audit.chain import ChainPosition, Fault, Finding
 from controller.cli.client import Client
-from controller.cli.options import DEFAULT_URL, Output, OutputOption, Url
+from controller.cli.options import DEFAULT_URL, Output, Url
 from controller.cli.output import formats, table
-
-_BROKEN = 1
-"""Exit status: the chain is broken."""
 
 _MAX_LAST_LINE_BYTES = 1_000
 
@@ -25,24 +22,24 @@ _MAX_LAST_LINE_BYTES = 1_000
 def verify(
     expect: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="POSITION:HASH", help="A head kept elsewhere, which must still be in the chain."
-        ),
+        typer.Option(metavar="POSITION:HASH", help="Head kept earlier; it must be in the chain."),
     ] = None,
     from_archive: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="FILE", help="An archive of the retention or of `export`; its rows come first."
-        ),
+        typer.Option(metavar="FILE", help="Archive of the retention or `export`, checked first."),
     ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Check only the files, without a controller.")
     ] = False,
     url: Url = DEFAULT_URL,
-    output: OutputOption = "table",
+    output: Output = "table",
 ) -> None:
     """Check that the audit trail was not edited. Exit status 1: it was."""
-    kept, files = _positions(expect or ()), from_archive or []
+    files = from_archive or []
+    try:
+        kept = [ChainPosition.parse(text) for text in expect or ()]
+    except ValueError as error:
+        raise OperatorError(f"--expect {error}", "copy all of it") from error
     if offline and not files:
         raise OperatorError("there is nothing to check", "give files with --from-archive")
     checked, end, finding = 0, None, None
@@ -57,7 +54,7 @@ def verify(
         checked += rows
     _show(checked, end, finding, output)
     if finding is not None:
-        raise typer.Exit(_BROKEN)
+        raise typer.Exit(1)
 
 
 def export(
@@ -74,7 +71,7 @@ def export(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Write the audit trail to standard output, as JSON lines that `verify` can check."""
-    stream = Client(url).stream("/api/v1/audit/export", after=after, since=since, until=until)
+    stream = Client(url).stream("audit", "export", after=after, since=since, until=until)
     lines, tail = 0, b""
     for chunk in stream:
         sys.stdout.buffer.write(chunk)
@@ -91,13 +88,6 @@ def export(
         )
 
 
-def _positions(texts: Sequence[str]) -> list[ChainPosition]:
-    try:
-        return [ChainPosition.parse(text) for text in texts]
-    except ValueError as error:
-        raise OperatorError(f"--expect {error}", "copy all of it") from error
-
-
 def _beyond(kept: Iterable[ChainPosition], end: ChainPosition) -> Finding | None:
     last = max(kept, default=end)
     if last.position <= end.position:
@@ -110,38 +100,35 @@ def _ask(
     client: Client, expected: Sequence[ChainPosition]
 ) -> tuple[int, ChainPosition, Finding | None]:
     """Have the controller check its chain in parts; show the progress on a terminal."""
-    checked, reached = 0, None
-    while True:
-        answer = client.get("/api/v1/audit/verify", after=reached, expect=list(map(str, expected)))
+    checked, marks = 0, list(map(str, expected))
+    answer: dict[str, Any] = {"done": False, "reached": None}
+    while not answer["done"]:
+        answer = client.get("audit", "verify", after=answer["reached"], expect=marks)
         checked += answer["checked"]
-        reached = answer["reached"]
         if sys.stderr.isatty():
             sys.stderr.write(f"\r{checked} rows checked, the head is {answer['head']:.40}...")
-        if answer["done"]:
-            break
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
     found = answer["finding"]
-    finding = None if found is None else Finding(**{**found, "fault": Fault(found["fault"])})
-    return checked, ChainPosition.parse(reached), finding
+    finding = None if found is None else Finding(**found | {"fault": Fault(found["fault"])})
+    return checked, ChainPosition.parse(answer["reached"]), finding
 
 
-def _show(checked: int, end: ChainPosition | None, finding: Finding | None, output: Output) -> None:
+def _show(checked: int, end: ChainPosition | None, finding: Finding | None, output: str) -> None:
     if output == "json":
-        answer: dict[str, Any] = {
-            "intact": finding is None,
-            "checked": checked,
-            "head": str(end),
-            "finding": None if finding is None else asdict(finding),
-        }
-        formats.as_json(answer)
-        return
-    if finding is None:
-        table.line(f"intact: {checked} rows, unchanged since they were stored")
-        table.line(f"head: {end}")
-        table.line("Keep the head elsewhere: `--expect` checks later that nothing was rewritten.")
-        return
-    row = "" if finding.id is None else f", row id {finding.id}"
-    table.line(f"BROKEN at position {finding.position}{row}: {finding.fault.value}")
-    table.line(finding.detail)
-    table.line(f"The {checked} rows before it are unchanged.")
+        found = None if finding is None else asdict(finding)
+        intact = finding is None
+        formats.as_json({"intact": intact, "checked": checked, "head": str(end), "finding": found})
+    elif finding is None:
+        table.line(
+            f"intact: {checked} rows, unchanged since they were stored",
+            f"head: {end}",
+            "Keep the head elsewhere: `--expect` checks later that nothing was rewritten.",
+        )
+    else:
+        row = "" if finding.id is None else f", row id {finding.id}"
+        table.line(
+            f"BROKEN at position {finding.position}{row}: {finding.fault}",
+            finding.detail,
+            f"The {checked} rows before it are unchanged.",
+        )

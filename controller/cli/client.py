@@ -1,7 +1,7 @@
 """The client of the controller's HTTP API."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -14,11 +14,11 @@ _TIMEOUT_SECONDS: Final = 10.0
 _HINT: Final = (
     "start it (`vxctl controller`), or set VXLAN_OPERATOR_URL (or --url) to http://HOST:PORT"
 )
-_PAGE: Final = 1000
+PAGE_ROWS: Final = 1000
 """Maximum number of rows in an answer of the API."""
 
-Parameter = str | int | Sequence[str]
-"""A query parameter; several values repeat it."""
+Parameter = str | int | Sequence[str] | None
+"""A query parameter; several values repeat it, None omits it."""
 
 
 class UnavailableError(OperatorError):
@@ -26,111 +26,89 @@ class UnavailableError(OperatorError):
 
 
 class Client:
-    """Asks the API at `url`; every failure is an `OperatorError`."""
+    """Asks the API at `url`; every failure is an `OperatorError`.
+
+    A path is given by its segments, so that a name stays one segment, whatever a person typed.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
 
-    def get(self, path: str, **parameters: Parameter | None) -> Any:
-        """GET a JSON answer; omit parameters that are None."""
+    def get(self, *path: str, **parameters: Parameter) -> Any:
+        """GET a JSON answer."""
         return self._ask("GET", path, parameters)
 
-    def pages(
-        self,
-        path: str,
-        *,
-        limit: int,
-        **parameters: str | None,
-    ) -> list[dict[str, Any]]:
-        """GET a list page by page, up to `limit` rows."""
-        rows: list[dict[str, Any]] = []
+    def pages(self, path: str, limit: int, **parameters: Parameter) -> Iterator[dict[str, Any]]:
+        """GET a list page by page, up to `limit` rows in all."""
         cursor = None
-        while len(rows) < limit:
-            wanted = min(_PAGE, limit - len(rows))
-            page = self.get(path, cursor=cursor, limit=wanted, **parameters)
-            rows += page["items"]
+        while True:
+            page = self.get(path, **parameters, cursor=cursor, limit=min(limit, PAGE_ROWS))
+            yield page
+            limit -= len(page["items"])
             cursor = page["next"]
-            if cursor is None:
-                break
-        return rows
-
-    def post(self, path: str, body: Any = None, **parameters: str | int | None) -> Any:
-        """POST a JSON body, or none, for a JSON answer; omit parameters that are None."""
-        return self._ask("POST", path, parameters, body)
-
-    def stream(self, path: str, **parameters: str | int | None) -> Iterator[bytes]:
-        """GET an answer of any length in chunks; it may be cut short without an error."""
-        with (
-            self._connection_errors(),
-            httpx.stream(
-                "GET", f"{self._url}{path}", params=_given(parameters), timeout=_TIMEOUT_SECONDS
-            ) as answer,
-        ):
-            if not answer.is_success or IDENTITY_HEADER not in answer.headers:
-                answer.read()
-                self._check(answer)
-            try:
-                yield from answer.iter_bytes()
-            except httpx.RemoteProtocolError:
+            if cursor is None or limit <= 0:
                 return
 
+    def post(self, *path: str, body: Mapping[str, Any], **parameters: Parameter) -> Any:
+        """POST a JSON body for a JSON answer."""
+        return self._ask("POST", path, parameters, body)
+
+    def stream(self, *path: str, **parameters: Parameter) -> Iterator[bytes]:
+        """GET an answer of any length in chunks; it may be cut short without an error."""
+        with (
+            self._answer("GET", path, parameters) as answer,
+            suppress(httpx.RemoteProtocolError),
+        ):
+            yield from answer.iter_bytes()
+
     def _ask(
-        self, method: str, path: str, parameters: Mapping[str, Parameter | None], body: Any = None
+        self,
+        method: str,
+        path: Sequence[str],
+        parameters: Mapping[str, Parameter],
+        body: Any = None,
     ) -> Any:
-        with self._connection_errors():
-            answer = httpx.request(
-                method,
-                f"{self._url}{path}",
-                params=_given(parameters),
-                json=body,
-                timeout=_TIMEOUT_SECONDS,
-            )
-        self._check(answer)
+        with self._answer(method, path, parameters, body) as answer:
+            answer.read()
         return answer.json()
 
     @contextmanager
-    def _connection_errors(self) -> Iterator[None]:
+    def _answer(
+        self,
+        method: str,
+        path: Sequence[str],
+        parameters: Mapping[str, Parameter],
+        body: Any = None,
+    ) -> Iterator[httpx.Response]:
+        """Yield the controller's answer to a request; its content is still to be read."""
+        url = f"{self._url}/api/v1/{'/'.join(quote(segment, safe='') for segment in path)}"
+        given = {name: value for name, value in parameters.items() if value is not None}
         try:
-            yield
+            with httpx.stream(
+                method, url, params=given, json=body, timeout=_TIMEOUT_SECONDS
+            ) as answer:
+                if not answer.is_success or IDENTITY_HEADER not in answer.headers:
+                    answer.read()
+                    raise self._error(answer)
+                yield answer
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
             raise OperatorError(f"{self._url!r} is not a URL: {error}", _HINT) from error
         except httpx.HTTPError as error:
-            raise UnavailableError(
-                f"no controller answers at {self._url}: {error}", _HINT
-            ) from error
+            message = f"no controller answers at {self._url}: {error}"
+            raise UnavailableError(message, _HINT) from error
 
-    def _check(self, answer: httpx.Response) -> None:
+    def _error(self, answer: httpx.Response) -> OperatorError:
+        status = f"HTTP {answer.status_code}"
         if IDENTITY_HEADER not in answer.headers:
-            raise UnavailableError(
-                f"the server at {self._url} is not a vxlan-operator controller "
-                f"(HTTP {answer.status_code})",
-                _HINT,
+            return UnavailableError(
+                f"the server at {self._url} is not a vxlan-operator controller ({status})", _HINT
             )
-        if answer.is_success:
-            return
         try:
             body = answer.json()
         except ValueError:
             body = None
-        if not isinstance(body, dict):
-            body = {}
-        problem = body.get("detail") or f"HTTP {answer.status_code}"
+        details = body if isinstance(body, dict) else {}
+        problem, hint = details.get("detail") or status, details.get("hint")
         if answer.is_client_error:
-            raise OperatorError(problem, body.get("hint") or "correct the command")
-        raise UnavailableError(
-            problem, body.get("hint") or "look at the controller's log, and try again"
-        )
-
-
-def _given(parameters: Mapping[str, Parameter | None]) -> dict[str, Parameter]:
-    return {name: value for name, value in parameters.items() if value is not None}
-
-
-def node_path(node: str, action: str = "") -> str:
-    """Return the path of a node; the name stays one path segment, whatever a person typed."""
-    return f"/api/v1/nodes/{quote(node, safe='')}{action}"
-
-
-def network_path(network: str, action: str = "") -> str:
-    """Return the path of a network, likewise."""
-    return f"/api/v1/networks/{quote(network, safe='')}{action}"
+            return OperatorError(problem, hint or "correct the command")
+        return UnavailableError(problem, hint or "look at the controller's log, and try again")

@@ -28,15 +28,10 @@ def _add(group: typer.Typer, *verbs: Callable[..., None]) -> None:
         group.command()(verb)
 
 
-def _group(
-    name: str, *verbs: Callable[..., None], alone: Callable[..., None] | None = None, **options: Any
-) -> None:
-    """Add a group of verbs; without a verb it does `alone`, or shows its help."""
-    group = typer.Typer(
-        invoke_without_command=alone is not None, no_args_is_help=alone is None, **options
-    )
-    if alone is not None:
-        group.callback()(alone)
+def _group(name: str, *verbs: Callable[..., None], **options: Any) -> None:
+    """Add a group of verbs; without a verb it does its `callback`, or shows its help."""
+    alone = "callback" in options
+    group = typer.Typer(invoke_without_command=alone, no_args_is_help=not alone, **options)
     _add(group, *verbs)
     app.add_typer(group, name=name)
 
@@ -52,6 +47,6 @@ _group(
     help="List nodes, networks, devices or runs.",
 )
 _group("describe", describe.node, describe.network, help="Show all about a node or a network.")
-_group("breaker", safety.reset, alone=safety.breaker)
-_group("audit", audit.show, audit.stats, chain.verify, chain.export, alone=audit.audit)
+_group("breaker", safety.reset, callback=safety.breaker)
+_group("audit", audit.show, audit.stats, chain.verify, chain.export, callback=audit.audit)
 _group("db", db.current, db.upgrade, db.check, help="Show, upgrade or check the database schema.")

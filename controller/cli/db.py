@@ -10,11 +10,9 @@ from controller.cli.output import table
 Database = Annotated[
     str | None,
     typer.Option(
-        "--database-url",
         envvar="VXLAN_OPERATOR_DATABASE_URL",
-        show_default=False,
         metavar="URL",
-        help="Database of the controller, with the same default.",
+        help="Database (default: the controller's).",
     ),
 ]
 
@@ -37,11 +35,8 @@ def upgrade(database_url: Database = None) -> None:
     from controller.db.engine import open_database
     from controller.db.schema import version
 
-    with (
-        closing(open_database(_url(database_url))) as database,
-        database.engine.connect() as connection,
-    ):
-        table.line(f"the database has schema {version(connection).current}")
+    with closing(open_database(_url(database_url))) as database, database.engine.connect() as found:
+        table.line(f"the database has schema {version(found).current}")
 
 
 def check(database_url: Database = None) -> None:
@@ -51,14 +46,13 @@ def check(database_url: Database = None) -> None:
 
     with open_to_look(_url(database_url)) as connection:
         found = differences(connection)
-    for difference in found:
-        table.line(difference)
+    table.line(*(found or ["the schema is correct"]))
     if found:
         raise typer.Exit(1)
-    table.line("the schema is correct")
 
 
 def _url(given: str | None) -> str:
+    from contract.runtime.settings import default_text
     from controller.process.settings import CoreSettings
 
-    return given or str(CoreSettings.model_fields["database_url"].default.get_secret_value())
+    return given or default_text(CoreSettings.model_fields["database_url"])

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from controller.cli.client import Client
-from controller.cli.options import DEFAULT_URL, OutputOption, Url
+from controller.cli.options import DEFAULT_URL, Output, Url
 from controller.cli.output import columns, formats, table
 
 
@@ -14,10 +14,10 @@ def explain(
         str, typer.Argument(metavar="'ERROR LINE'", help="An error of Docker or Swarm, in quotes.")
     ],
     url: Url = DEFAULT_URL,
-    output: OutputOption = "table",
+    output: Output = "table",
 ) -> None:
     """Explain an error of Docker or Swarm: its meaning, what was done about it, and what to do."""
-    formats.show(Client(url).get("/api/v1/explain", error=error), output, _show)
+    formats.show(Client(url).get("explain", error=error), output, _show)
 
 
 def _show(answer: dict[str, Any]) -> None:
@@ -27,19 +27,17 @@ def _show(answer: dict[str, Any]) -> None:
             names = ", ".join(f"{formats.short(row['name'])} ({row['id']})" for row in answer[kind])
             table.line(f"It is about {kind} {names}.")
     if answer["now"]:
-        table.heading("Devices, as last seen")
+        table.line("", "Devices, as last seen")
         for row in answer["now"]:
             table.line(
                 f"{formats.short(row['node_name'])} {formats.device(row)} in {columns.netns(row)}, "
                 f"VNI {row['vni']}: {row['verdict']}: {row['reason']}"
             )
     if answer["lately"]:
-        table.heading("Recent actions of the operator")
+        table.line("", "Recent actions of the operator")
         for row in answer["lately"]:
             table.line(
                 f"{formats.clock(row['at'])} {formats.short(row['node_name'] or '?')} {row['name']}: "
                 f"{row['stage']}: {row['reason']}"
             )
-    table.heading("What to do")
-    for sentence in answer["advice"] or ["Nothing: no problem is known."]:
-        table.line(sentence)
+    table.line("", "What to do", *(answer["advice"] or ["Nothing: no problem is known."]))

@@ -1,120 +1,95 @@
 """The verbs that list: `vxctl get nodes|networks|devices|runs`."""
 
 import sys
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import typer
 
+from contract.verdicts import Verdict
 from controller.cli.client import Client
-from controller.cli.options import (
-    DEFAULT_URL,
-    Listing,
-    ListingOption,
-    NetworkOption,
-    NodeOption,
-    Url,
-    Watch,
-)
+from controller.cli.options import DEFAULT_URL, ListOutput, NetworkOption, NodeOption, Url, Watch
 from controller.cli.output import columns, formats, table
 from controller.cli.output.table import Columns
 from controller.cli.output.watch import watch
+from controller.conditions.model import Status
+from controller.db.states import RunState
+
+_COLUMNS: Final[dict[str, tuple[Columns, Columns]]] = {
+    "nodes": (columns.NODES, columns.NODES_WIDE),
+    "networks": (columns.NETWORKS, columns.NETWORKS_WIDE),
+    "devices": (columns.DEVICES, columns.DEVICES_WIDE),
+    "runs": (columns.RUNS, columns.RUNS_WIDE),
+}
+"""The columns of `-o table`, and those that `-o wide` adds."""
 
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows.")]
 
 
-@dataclass(frozen=True, slots=True)
-class _List:
-    """A list of the API.
-
-    Attributes:
-        path: under `/api/v1`, and the name of the rows.
-        columns: of `-o table`.
-        wide: more of `-o wide`.
-    """
-
-    path: str
-    columns: Columns
-    wide: Columns
-
-
-_NODES: Final = _List("nodes", columns.NODES, columns.NODES_WIDE)
-_NETWORKS: Final = _List("networks", columns.NETWORKS, columns.NETWORKS_WIDE)
-_DEVICES: Final = _List("devices", columns.DEVICES, columns.DEVICES_WIDE)
-_RUNS: Final = _List("runs", columns.RUNS, columns.RUNS_WIDE)
-
-
 def nodes(
     ready: Annotated[
-        Literal["True", "False", "Unknown"] | None,
-        typer.Option(help="Only nodes with this status of the condition Ready."),
+        Status | None, typer.Option(help="Only nodes with this status of the condition Ready.")
     ] = None,
     limit: Limit = 1000,
     again: Watch = False,
     url: Url = DEFAULT_URL,
-    output: ListingOption = "table",
+    output: ListOutput = "table",
 ) -> None:
     """List the nodes of the Swarm."""
-    _list(_NODES, url, limit, output, again, ready=ready)
+    _list("nodes", url, limit, output, again, ready=ready)
 
 
 def networks(
     limit: Limit = 1000,
     again: Watch = False,
     url: Url = DEFAULT_URL,
-    output: ListingOption = "table",
+    output: ListOutput = "table",
 ) -> None:
     """List the overlay networks of the Swarm."""
-    _list(_NETWORKS, url, limit, output, again)
+    _list("networks", url, limit, output, again)
 
 
 def devices(
     node: NodeOption = None,
     network: NetworkOption = None,
-    verdict: Annotated[
-        Literal["in_use", "settling", "orphan", "foreign", "conflict"] | None,
-        typer.Option(help="Only devices with this verdict."),
-    ] = None,
+    verdict: Annotated[Verdict | None, typer.Option(help="Only devices with this verdict.")] = None,
     limit: Limit = 1000,
     again: Watch = False,
     url: Url = DEFAULT_URL,
-    output: ListingOption = "table",
+    output: ListOutput = "table",
 ) -> None:
     """List the VXLAN devices that the workers last reported."""
-    _list(_DEVICES, url, limit, output, again, node=node, network=network, verdict=verdict)
+    _list("devices", url, limit, output, again, node=node, network=network, verdict=verdict)
 
 
 def runs(
     node: NodeOption = None,
-    state: Annotated[
-        Literal["running", "succeeded", "failed", "refused", "lost"] | None,
-        typer.Option(help="Only runs in this state."),
-    ] = None,
+    state: Annotated[RunState | None, typer.Option(help="Only runs in this state.")] = None,
     limit: Limit = 50,
     again: Watch = False,
     url: Url = DEFAULT_URL,
-    output: ListingOption = "table",
+    output: ListOutput = "table",
 ) -> None:
     """List runs, the newest first."""
-    _list(_RUNS, url, limit, output, again, node=node, state=state)
+    _list("runs", url, limit, output, again, node=node, state=state)
 
 
-def _list(
-    which: _List, url: str, limit: int, output: Listing, again: bool, **filters: str | None
-) -> None:
+def _list(kind: str, url: str, limit: int, output: str, again: bool, **filters: str | None) -> None:
     client = Client(url)
 
-    def draw(most: int) -> int:
-        rows = client.pages(f"/api/v1/{which.path}", limit=min(most, limit), **filters)
-        formats.show(rows, output, as_text)
-        return len(rows)
+    def draw(most: int) -> bool:
+        """Print up to `most` rows; return whether there are more."""
+        pages = [*client.pages(kind, min(most, limit), **filters)]
+        formats.show([row for page in pages for row in page["items"]], output, as_text)
+        return pages[-1]["next"] is not None
 
-    def as_text(rows: Any) -> None:
+    def as_text(rows: list[dict[str, Any]]) -> None:
         wide = output == "wide"
-        shown = (*which.columns, *which.wide) if wide else which.columns
-        table.table(shown, rows, empty=f"no such {which.path}", fold=not wide)
+        shown, more = _COLUMNS[kind]
+        table.table(
+            [*shown, *more] if wide else shown, rows, empty=f"no such {kind}", fold=not wide
+        )
 
     if again:
         watch(draw)
-    elif draw(limit) == limit and output != "json":
+    elif draw(limit) and output != "json":
         sys.stderr.write(f"the first {limit}; --limit for more\n")

@@ -8,12 +8,10 @@ import typer
 
 DEFAULT_URL: Final = "http://127.0.0.1:8479"
 
-Output = Literal["table", "json"]
-Listing = Literal["table", "wide", "json"]
-
 Url = Annotated[str, typer.Option(envvar="VXLAN_OPERATOR_URL", help="HTTP API of the controller.")]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Output format.")]
-ListingOption = Annotated[Listing, typer.Option("--output", "-o", help="Output format.")]
+OUTPUT: Final = typer.Option("--output", "-o", help="Output format.")
+Output = Annotated[Literal["table", "json"], OUTPUT]
+ListOutput = Annotated[Literal["table", "wide", "json"], OUTPUT]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Redraw every 2 seconds until Ctrl-C.")]
 NodeArgument = Annotated[
     str, typer.Argument(metavar="NODE", help="Id, unique id prefix or hostname of a node.")
@@ -23,15 +21,11 @@ NetworkArgument = Annotated[
 ]
 NodeOption = Annotated[
     str | None,
-    typer.Option(
-        "--node", metavar="NODE", help="Only this node: id, unique id prefix or hostname."
-    ),
+    typer.Option(metavar="NODE", help="Only this node: id, unique id prefix or hostname."),
 ]
 NetworkOption = Annotated[
     str | None,
-    typer.Option(
-        "--network", metavar="NETWORK", help="Only this network: id, unique id prefix or name."
-    ),
+    typer.Option(metavar="NETWORK", help="Only this network: id, unique id prefix or name."),
 ]
 Actor = Annotated[
     str | None,
@@ -42,15 +36,12 @@ Reason = Annotated[
 ]
 
 
-def decision(actor: str | None, reason: str | None) -> dict[str, str]:
-    """Return the actor and the reason as the API takes them."""
-    given = {"actor": _user_at_host() if actor is None else actor}
-    return given if reason is None else given | {"reason": reason}
-
-
-def _user_at_host() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # A user id without a name, as in a container.
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"[:100]
+def decision(actor: str | None, reason: str | None) -> dict[str, str | None]:
+    """Return the actor, by default USER@HOST, and the reason as the API takes them."""
+    if actor is None:
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):  # A user id without a name, as in a container.
+            user = "unknown"
+        actor = f"{user}@{socket.gethostname()}"[:100]
+    return {"actor": actor, "reason": reason}

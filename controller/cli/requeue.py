@@ -3,23 +3,14 @@
 import sys
 import time
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 from uuid import uuid4
 
 import typer
 
 from contract.runtime.errors import OperatorError
 from contract.runtime.text import printable
-from controller.cli.client import Client, node_path
-from controller.cli.options import (
-    DEFAULT_URL,
-    Actor,
-    NodeArgument,
-    OutputOption,
-    Reason,
-    Url,
-    decision,
-)
+from controller.cli.client import Client
+from controller.cli.options import DEFAULT_URL, Actor, NodeArgument, Output, Reason, Url, decision
 from controller.cli.output import formats, phrases, table
 from controller.timespec import parse_duration
 
@@ -41,28 +32,26 @@ def requeue(
     token: Annotated[
         str | None,
         typer.Option(
-            metavar="TOKEN", help="Idempotency token: the same token again requests nothing more."
+            metavar="TOKEN", help="Idempotency token: the same again requests nothing more."
         ),
     ] = None,
     wait: Annotated[
         bool,
         typer.Option(
-            "--wait",
-            help="Follow the run to its end. Exit status: 0 succeeded, 1 not succeeded, 2 error, "
-            "3 timeout.",
+            "--wait", help="Await the run's end. Exit status: 1 not succeeded, 2 error, 3 timeout."
         ),
     ] = False,
     timeout: Annotated[
         str, typer.Option(metavar="TIME", help="Timeout of --wait, such as 90, 60s, 5m or 1h.")
     ] = "60s",
     url: Url = DEFAULT_URL,
-    output: OutputOption = "table",
+    output: Output = "table",
 ) -> None:
     """Reconcile a node now, regardless of its backoff."""
     seconds = _seconds(timeout)
     client = Client(url)
     body = decision(actor, reason) | {"token": token or str(uuid4())}
-    request = client.post(node_path(node, "/requeue"), body)
+    request = client.post("nodes", node, "requeue", body=body)
     if output == "table":
         table.line(_announce(request))
     elif not wait:
@@ -85,20 +74,21 @@ def _follow(
         The last answer with the run's audit rows, the exit status, and why it is not 0.
     """
     deadline = time.monotonic() + timeout
-    token, problem = request["token"], None
+    problem = ""
     while not _is_closed(request):
         if time.monotonic() >= deadline:
-            message = f"not done after {timeout:g} s; the request remains (token {token})"
-            message += "" if problem is None else f"; {problem}"
-            return request | {"audit": []}, _TIMED_OUT, message
+            message = (
+                f"not done after {timeout:g} s; the request remains (token {request['token']})"
+            )
+            return request | {"audit": []}, _TIMED_OUT, message + problem
         time.sleep(_POLL_SECONDS)
         try:
-            request = client.get(f"/api/v1/requeues/{quote(token, safe='')}")
-            problem = None
+            request = client.get("requeues", request["token"])
+            problem = ""
         except OperatorError as error:
-            problem = error.problem
+            problem = f"; {error.problem}"
     run = request["run"]
-    request |= {"audit": client.get(f"/api/v1/audit/{run['id']}/timeline")["rows"]}
+    request |= {"audit": client.get("audit", run["id"], "timeline")["rows"]}
     if run["state"] == "succeeded":
         return request, 0, None
     return request, _FAILED, f"the run {_ENDS.get(run['state'], run['state'])}"
@@ -132,11 +122,6 @@ def _show_run(request: dict[str, Any]) -> None:
 
 
 def _seconds(text: str) -> float:
-    """Read the timeout.
-
-    Raises:
-        OperatorError: it is not a time, or out of range.
-    """
     try:
         duration = f"{text}s" if text[-1:].isdigit() else text
         seconds = parse_duration(duration).total_seconds()

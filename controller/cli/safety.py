@@ -6,21 +6,17 @@ from typing import Annotated, Any, Literal
 import typer
 
 from contract.runtime.errors import OperatorError
-from controller.cli.client import Client, network_path, node_path
-from controller.cli.options import DEFAULT_URL, Actor, Output, OutputOption, Reason, Url, decision
+from controller.cli.client import Client
+from controller.cli.options import DEFAULT_URL, Actor, Output, Reason, Url, decision
 from controller.cli.output import formats, table
-from controller.cli.output.columns import value
+from controller.cli.output.columns import plain
 
 MaybeNode = Annotated[
     str | None, typer.Argument(metavar="NODE", help="Id, unique id prefix or hostname of a node.")
 ]
 NetworkTarget = Annotated[
     str | None,
-    typer.Option(
-        "--network",
-        metavar="NET",
-        help="Instead of NODE: a network, by id, unique id prefix or name.",
-    ),
+    typer.Option(metavar="NET", help="Instead of NODE: a network's id, unique id prefix or name."),
 ]
 ClusterTarget = Annotated[bool, typer.Option("--cluster", help="Instead of NODE: the whole Swarm.")]
 
@@ -32,11 +28,12 @@ def pause(
     reason: Reason = None,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
-    output: OutputOption = "table",
+    output: Output = "table",
 ) -> None:
     """Pause runs of a node or of the cluster, or removals of a network's devices."""
-    path = _path(node, network, cluster, "/pause")
-    _decide(url, path, decision(actor, reason), "is paused", output)
+    target, body = _target(node, network, cluster), decision(actor, reason)
+    answer = Client(url).post(*target, "pause", body=body)
+    formats.show(answer, output, partial(_show_decision, "is paused"))
 
 
 def resume(
@@ -46,11 +43,12 @@ def resume(
     reason: Reason = None,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
-    output: OutputOption = "table",
+    output: Output = "table",
 ) -> None:
     """Undo a pause, and reconcile the nodes concerned now."""
-    path = _path(node, network, cluster, "/resume")
-    _decide(url, path, decision(actor, reason), "is not paused manually", output)
+    target, body = _target(node, network, cluster), decision(actor, reason)
+    answer = Client(url).post(*target, "resume", body=body)
+    formats.show(answer, output, partial(_show_decision, "is not paused manually"))
 
 
 def mode(
@@ -67,18 +65,18 @@ def mode(
     reason: Reason = None,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
-    output: OutputOption = "table",
+    output: Output = "table",
 ) -> None:
     """Set the mode of a node, a network or the cluster; the strictest mode wins."""
-    path = _path(node, network, cluster, "/mode")
     body = decision(actor, reason) | {"mode": mode}
-    _decide(url, path, body, f"has the mode {mode}", output)
+    answer = Client(url).post(*_target(node, network, cluster), "mode", body=body)
+    formats.show(answer, output, partial(_show_decision, f"has the mode {mode}"))
 
 
-def breaker(context: typer.Context, url: Url = DEFAULT_URL, output: OutputOption = "table") -> None:
+def breaker(context: typer.Context, url: Url = DEFAULT_URL, output: Output = "table") -> None:
     """Show the breaker: removals, limits, and where it has tripped."""
     if context.invoked_subcommand is None:
-        formats.show(Client(url).get("/api/v1/breaker"), output, _show_breaker)
+        formats.show(Client(url).get("breaker"), output, _show_breaker)
 
 
 def reset(
@@ -86,26 +84,22 @@ def reset(
     reason: Reason = None,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
-    output: OutputOption = "table",
+    output: Output = "table",
 ) -> None:
     """Allow removals again on a node, or everywhere without NODE. First find out why it tripped."""
-    body = decision(actor, reason)
-    formats.show(Client(url).post("/api/v1/breaker/reset", body, node=node), output, _show_reset)
+    answer = Client(url).post("breaker", "reset", body=decision(actor, reason), node=node)
+    formats.show(answer, output, _show_reset)
 
 
-def _path(node: str | None, network: str | None, cluster: bool, action: str) -> str:
+def _target(node: str | None, network: str | None, cluster: bool) -> tuple[str, ...]:
     """Return the path of the one target."""
     if (node is not None) + (network is not None) + cluster != 1:
         raise OperatorError(
             "exactly one target is needed", "give one of NODE, --network NET and --cluster"
         )
     if network is not None:
-        return network_path(network, action)
-    return f"/api/v1/cluster{action}" if node is None else node_path(node, action)
-
-
-def _decide(url: str, path: str, body: dict[str, str], done: str, output: Output) -> None:
-    formats.show(Client(url).post(path, body), output, partial(_show_decision, done))
+        return ("networks", network)
+    return ("cluster",) if node is None else ("nodes", node)
 
 
 def _show_decision(done: str, answer: dict[str, Any]) -> None:
@@ -116,10 +110,8 @@ def _show_decision(done: str, answer: dict[str, Any]) -> None:
 
 
 def _show_reset(answer: dict[str, Any]) -> None:
-    for name in answer["reset"]:
-        table.line(f"The breaker of {name} is reset.")
-    if not answer["reset"]:
-        table.line("No breaker had tripped there: nothing was changed.")
+    lines = [f"The breaker of {name} is reset." for name in answer["reset"]]
+    table.line(*(lines or ["No breaker had tripped there: nothing was changed."]))
     if answer["breaker"]["tripped_at"]:
         table.line("The cluster breaker has tripped, too: reset it by `vxctl breaker reset`.")
 
@@ -133,13 +125,13 @@ def _show_breaker(answer: dict[str, Any]) -> None:
     limit = answer["node_removals"]
     table.line(
         f"{answer['nodes_removing']} node(s) removed devices in the last "
-        f"{answer['window_seconds']:g} s; the cluster breaker trips above {answer['nodes_allowed']}."
+        f"{answer['window_seconds']:g} s; the cluster breaker trips above {answer['nodes_allowed']}.",
+        f"The breaker of a node trips at {limit} removals.",
     )
-    table.line(f"The breaker of a node trips at {limit} removals.")
     if answer["nodes"]:
         columns = (
-            ("NODE", value("hostname")),
-            ("ID", value("id")),
+            ("NODE", lambda node: node["hostname"]),
+            *plain("ID"),
             ("REMOVALS", lambda node: f"{node['removals']}/{limit}"),
             ("BREAKER", _tripped),
         )

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from controller.cli.client import Client
-from controller.cli.options import DEFAULT_URL, OutputOption, Url, Watch
+from controller.cli.options import DEFAULT_URL, Output, Url, Watch
 from controller.cli.output import columns, formats, phrases, table
 from controller.cli.output.watch import watch
 
@@ -17,13 +17,13 @@ def status(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of nodes.")] = 100,
     again: Watch = False,
     url: Url = DEFAULT_URL,
-    output: OutputOption = "table",
+    output: Output = "table",
 ) -> None:
     """Show the cluster and its nodes, nodes with problems first."""
     client = Client(url)
 
     def draw(most: int) -> None:
-        formats.show(client.get("/api/v1/status", limit=min(limit, most)), output, _show)
+        formats.show(client.get("status", limit=min(limit, most)), output, _show)
 
     if again:
         watch(draw)
@@ -46,9 +46,7 @@ def _show(answer: dict[str, Any]) -> None:
         for sentence in phrases.sentences(phrases.abnormal(node))
     ]
     if problems:
-        table.line("")
-    for problem in problems[:_MAX_PROBLEMS]:
-        table.line(problem)
+        table.line("", *problems[:_MAX_PROBLEMS])
     if len(problems) > _MAX_PROBLEMS:
         table.line(f"and {len(problems) - _MAX_PROBLEMS} more: `vxctl describe node NODE`")
 
@@ -69,6 +67,4 @@ def _show_cluster(answer: dict[str, Any], total: int) -> None:
     )
     ready = sum(readiness.get("True", {}).values())
     table.line(f"{ready} of {total} nodes are ready" + (f": {others}" if others else ""))
-    for sentence in phrases.sentences(phrases.abnormal(cluster)):
-        table.line(sentence)
-    table.line("")
+    table.line(*phrases.sentences(phrases.abnormal(cluster)), "")

@@ -206,7 +206,7 @@ def test_each_option_is_a_filter(vxctl: Callable[..., str], database: Database) 
 def test_pages_are_put_together(
     vxctl: Callable[..., str], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit, "_PAGE", 3)
+    monkeypatch.setattr("controller.cli.client.PAGE_ROWS", 3)
     stored = list(add(database, *(row() for _ in range(60))))[::-1]
     assert ids(vxctl("-o", "jsonl")) == stored[:50]
     assert ids(vxctl("-o", "jsonl", "--limit", "7")) == stored[:7]

@@ -1,6 +1,7 @@
 """`vxctl status`, `get` and `describe` against the real API, with names that mean harm."""
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -170,9 +171,21 @@ def test_get_goes_through_all_pages(
         whole = json.loads(says("get", what, "-o", "json"))
         assert len(whole) > 1
         with monkeypatch.context() as patch:
-            patch.setattr("controller.cli.client._PAGE", 1)
+            patch.setattr("controller.cli.client.PAGE_ROWS", 1)
             assert json.loads(says("get", what, "-o", "json")) == whole
             assert json.loads(says("get", what, "-o", "json", "--limit", "2")) == whole[:2]
+
+
+def test_get_says_when_there_are_more_rows(
+    says: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    says("get", "nodes", "--limit", "6")
+    says("get", "nodes", "--limit", "5", "-o", "json")
+    assert stderr.getvalue() == ""
+    says("get", "nodes", "--limit", "5")
+    assert stderr.getvalue() == "the first 5; --limit for more\n"
 
 
 def test_get_networks_devices_and_runs(says: Callable[..., str]) -> None:

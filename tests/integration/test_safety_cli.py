@@ -152,6 +152,11 @@ def test_the_mode_of_a_network_is_in_the_next_request(
         "shop": Mode.OBSERVE,
     }
     answer(controller, redis, request)
+    said = controller.vxctl("mode", "observe", "--network", "shop")
+    assert said.splitlines() == [
+        f"network shop ({swarm_id('shop')}) has the mode observe, as before: nothing was changed",
+        "Effective mode: observe (set manually on network shop)",
+    ]
     controller.vxctl("mode", "default", "--network", "shop")
     controller.vxctl("mode", "observe", "--cluster")
     while (request := next_request(redis)).mode is not Mode.OBSERVE:

@@ -62,7 +62,8 @@ _LOGGING: Final = """
 import logging, sys, structlog
 from contract.runtime.logs import configure_logging
 hostile = sys.argv[1].encode("ascii").decode("unicode_escape")
-configure_logging(json=sys.argv[2] == "json")
+sys.stderr.isatty = lambda: sys.argv[2] == "console"
+configure_logging()
 log = structlog.get_logger("ours")
 log.info("said", name=hostile, bare="x\\x1b[2J\\x07\\u202e", nested={hostile: [hostile, (hostile,)]})
 log.info(hostile)

@@ -23,81 +23,57 @@ FIELDS: Final = ("id", *CHAINED)
 
 
 class Writer:
-    """Prints rows, or at the end `empty` if there were none."""
+    """Prints rows in a format. A column of a table grows with its widest cell so far."""
 
-    def __init__(self, empty: str = "") -> None:
-        self._empty = empty
-        self._some = False
+    def __init__(self, output: Format) -> None:
+        self._output = output
+        self._is_table = output in ("table", "wide")
+        self._columns = _WIDE if output == "wide" else _TABLE
+        self._widths = [0] * len(self._columns)
+        self._empty = True
+        if output == "csv":
+            csv.writer(sys.stdout).writerow(FIELDS)
 
     def write(self, rows: Sequence[Row]) -> None:
         """Print rows."""
-        for row in rows:
-            self._row(row)
-            self._some = True
+        if self._is_table and rows:
+            self._write_lines([[cell(row) for _, cell in self._columns] for row in rows])
+            self._empty = False
+        else:
+            for row in rows:
+                self._write_row(row)
+                self._empty = False
         sys.stdout.flush()
 
     def end(self) -> None:
         """Print the end of the output."""
-        if not self._some and self._empty:
-            table.line(self._empty)
+        if self._output == "json":
+            sys.stdout.write("[]\n" if self._empty else "\n]\n")
+        elif self._is_table and self._empty:
+            table.line("no matching rows")
 
-    def _row(self, row: Row) -> None:
-        raise NotImplementedError
+    def _write_row(self, row: Row) -> None:
+        if self._output == "csv":
+            csv.writer(sys.stdout).writerow([_csv_cell(row[name]) for name in FIELDS])
+        elif self._output == "jsonl":
+            sys.stdout.write(json.dumps(row, separators=(",", ":")) + "\n")
+        else:
+            sys.stdout.write("[\n" if self._empty else ",\n")
+            sys.stdout.write(textwrap.indent(json.dumps(row, indent=2), "  "))
 
-
-class _Columns(Writer):
-    """A table for people. A column grows with its widest cell so far."""
-
-    def __init__(self, columns: Columns, empty: str) -> None:
-        super().__init__(empty)
-        self._columns = columns
-        self._widths = [cell_len(title) for title, _ in columns]
-
-    def write(self, rows: Sequence[Row]) -> None:
-        """See `Writer.write`."""
-        lines = [[printable(cell(row)) for _, cell in self._columns] for row in rows]
-        for line in lines:
-            self._widths = [
-                max(width, cell_len(text)) for width, text in zip(self._widths, line, strict=True)
-            ]
-        if lines and not self._some:
+    def _write_lines(self, lines: list[list[str]]) -> None:
+        if self._empty:
             lines.insert(0, [title for title, _ in self._columns])
-            self._some = True
+        lines = [list(map(printable, line)) for line in lines]
+        widths = zip(self._widths, *(map(cell_len, line) for line in lines), strict=True)
+        self._widths = list(map(max, widths))
         for line in lines:
-            padded = (
-                text + " " * (width - cell_len(text))
-                for width, text in zip(self._widths, line, strict=True)
-            )
-            sys.stdout.write("  ".join(padded).rstrip() + "\n")
-        sys.stdout.flush()
+            cells = zip(line, self._widths, strict=True)
+            padded = "  ".join(text + " " * (width - cell_len(text)) for text, width in cells)
+            sys.stdout.write(padded.rstrip() + "\n")
 
 
-class _Json(Writer):
-    def _row(self, row: Row) -> None:
-        sys.stdout.write(",\n" if self._some else "[\n")
-        sys.stdout.write(textwrap.indent(json.dumps(row, indent=2), "  "))
-
-    def end(self) -> None:
-        """See `Writer.end`."""
-        sys.stdout.write("\n]\n" if self._some else "[]\n")
-
-
-class _JsonLines(Writer):
-    def _row(self, row: Row) -> None:
-        sys.stdout.write(json.dumps(row, separators=(",", ":")) + "\n")
-
-
-class _Csv(Writer):
-    def __init__(self) -> None:
-        super().__init__()
-        self._writer = csv.writer(sys.stdout)
-        self._writer.writerow(FIELDS)
-
-    def _row(self, row: Row) -> None:
-        self._writer.writerow([csv_cell(row[name]) for name in FIELDS])
-
-
-def csv_cell(value: object) -> object:
+def _csv_cell(value: object) -> object:
     """Return a value that no spreadsheet takes for a formula, whatever a name begins with."""
     if not isinstance(value, str):
         return value
@@ -105,26 +81,9 @@ def csv_cell(value: object) -> object:
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
-def writer(output: Format, *, empty: str) -> Writer:
-    """Return the writer of a format; tables print `empty` if there are no rows."""
-    match output:
-        case "json":
-            return _Json()
-        case "jsonl":
-            return _JsonLines()
-        case "csv":
-            return _Csv()
-    return _Columns(_WIDE if output == "wide" else _TABLE, empty)
-
-
-def _node(row: Row) -> str:
-    return f"{row['node_name']} ({row['node_id']})" if row["node_id"] else "-"
-
-
 def _network(row: Row) -> str:
     # `?`: no known network has the VNI of the device.
-    unknown = "-" if row["name"] is None else "?"
-    return row["network_name"] or row["network_id"] or unknown
+    return row["network_name"] or row["network_id"] or ("-" if row["name"] is None else "?")
 
 
 _TABLE: Final[Columns] = (
@@ -140,7 +99,7 @@ _WIDE: Final[Columns] = (
     *plain("ID"),
     ("TIME", lambda row: formats.clock(row["at"])),
     ("STORED", lambda row: formats.clock(row["stored_at"])),
-    ("NODE", _node),
+    ("NODE", lambda row: f"{row['node_name']} ({row['node_id']})" if row["node_id"] else "-"),
     *plain("STAGE", "ACTOR"),
     ("DEVICE", formats.device),
     *plain("NETNS", "VNI", "PORT"),

@@ -1,7 +1,7 @@
 """The columns of each table: headings and cells."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from contract.runtime.text import with_file
 from controller.cli.output import formats, phrases
@@ -30,25 +30,23 @@ def _joined(name: str, separator: str) -> Callable[[Row], str]:
     return lambda row: separator.join(map(str, row[name])) or "-"
 
 
+def _flag(name: str) -> Callable[[Row], str]:
+    return lambda row: "yes" if row[name] else "no"
+
+
 def netns(row: Row) -> str:
     """Return the network namespace of a device."""
     return with_file(row["netns"], row["netns_file"])
 
 
-def verdict(row: Row) -> str:
-    """Return the verdict and urgency of a device."""
+def _verdict(row: Row) -> str:
     return f"{row['verdict']}/{row['urgency']}" if row["urgency"] else str(row["verdict"])
 
 
-def generation(row: Row) -> str:
-    """Return a node's converged generation and its generation."""
-    return f"{row['converged_generation']}/{row['generation']}"
-
-
-def yes_no(flag: Any) -> str:
-    """Return a flag as a word."""
-    return "yes" if flag else "no"
-
+_GENERATION: Final = (
+    "GENERATION",
+    lambda row: f"{row['converged_generation']}/{row['generation']}",
+)
 
 NODES: Final[Columns] = (
     ("NODE", _short("hostname")),
@@ -59,75 +57,62 @@ NODES: Final[Columns] = (
     ("NEXT RUN", phrases.next_run),
 )
 NODES_WIDE: Final[Columns] = (
-    ("GENERATION", generation),
-    ("ID", value("id")),
+    _GENERATION,
+    *plain("ID"),
     ("STATE", lambda row: f"{row['state']}/{row['availability']}"),
     *plain("ROLE", "ADDRESS"),
     ("VERSION", value("worker_version")),
     ("MODE", phrases.mode),
-    ("FAILURES", value("failures")),
+    *plain("FAILURES"),
 )
 STATUS: Final[Columns] = (
     *NODES[:3],
-    ("GENERATION", generation),
+    _GENERATION,
     NODES[3],
     ("LAST RUN", phrases.last_run),
     *NODES[4:],
 )
 NETWORKS: Final[Columns] = (
     ("NETWORK", _short("name")),
-    ("ID", value("id")),
+    *plain("ID"),
     ("VNI", _joined("vnis", ",")),
-    ("NODES", value("nodes")),
+    *plain("NODES"),
     ("MODE", phrases.mode),
 )
-NETWORKS_WIDE: Final[Columns] = (
-    ("INGRESS", lambda row: yes_no(row["ingress"])),
-    ("PAUSED BY", value("paused_by")),
-)
+NETWORKS_WIDE: Final[Columns] = (("INGRESS", _flag("ingress")), *plain("PAUSED BY"))
 DEVICES: Final[Columns] = (
     ("NODE", _short("node_name")),
     ("DEVICE", formats.device),
     ("NETNS", netns),
-    ("VNI", value("vni")),
-    ("VERDICT", verdict),
+    *plain("VNI"),
+    ("VERDICT", _verdict),
     *plain("REASON"),
 )
 DEVICES_WIDE: Final[Columns] = (
-    ("PORT", value("port")),
+    *plain("PORT"),
     ("NETWORK", value("network_id")),
-    ("PROOF", value("proof")),
+    *plain("PROOF"),
     ("FIRST SEEN", _ago("first_seen_at")),
     ("JUDGED", _ago("judged_at")),
-    ("EVIDENCE", value("evidence")),
+    *plain("EVIDENCE"),
 )
+_REASONS: Final = ("REASONS", _joined("reasons", "; "))
 RUNS: Final[Columns] = (
     ("RUN", value("id")),
     ("NODE", _short("node_name")),
-    ("STATE", value("state")),
+    *plain("STATE"),
     ("REQUESTED", _ago("requested_at")),
     ("TOOK", phrases.took),
     *plain("DEVICES", "REMOVED", "ERROR"),
 )
-RUNS_WIDE: Final[Columns] = (
-    *plain("GENERATION", "ORPHANS"),
-    ("REASONS", _joined("reasons", "; ")),
-)
-NODE_RUNS: Final[Columns] = (
-    RUNS[0],
-    *RUNS[2:5],
-    *plain("REMOVED"),
-    ("REASONS", _joined("reasons", "; ")),
-)
+RUNS_WIDE: Final[Columns] = (*plain("GENERATION", "ORPHANS"), _REASONS)
+NODE_RUNS: Final[Columns] = (RUNS[0], *RUNS[2:5], *plain("REMOVED"), _REASONS)
 CONDITIONS: Final[Columns] = (
     *plain("TYPE", "STATUS", "REASON"),
     ("SINCE", _ago("since")),
     *plain("MESSAGE"),
 )
-_BECAUSE: Final[Columns] = (
-    ("RUNNING", lambda row: yes_no(row["running"])),
-    ("BECAUSE OF", _joined("reasons", ", ")),
-)
+_BECAUSE: Final[Columns] = (("RUNNING", _flag("running")), ("BECAUSE OF", _joined("reasons", ", ")))
 NODE_NETWORKS: Final[Columns] = (
     ("NETWORK", _short("network_name")),
     ("ID", value("network_id")),

@@ -10,6 +10,7 @@ from rich.cells import cell_len, set_cell_size
 
 from contract.runtime.text import printable
 
+_MAX_CELLS: Final = 30
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
 
 
@@ -31,12 +32,12 @@ def device(row: Mapping[str, Any]) -> str:
     return "-" if row["name"] is None else f"{row['name']}#{row['ifindex']}"
 
 
-def short(text: str, cells: int = 30) -> str:
+def short(text: str) -> str:
     """Cut a name that would push the rest of a row off the screen."""
     text = printable(text)
-    if cell_len(text) <= cells:
+    if cell_len(text) <= _MAX_CELLS:
         return text
-    return set_cell_size(text, cells - 1).rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+    return set_cell_size(text, _MAX_CELLS - 1).rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def clock(time: str) -> str:

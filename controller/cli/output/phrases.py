@@ -66,10 +66,10 @@ def next_run(row: dict[str, Any]) -> str:
 def device_counts(row: dict[str, Any]) -> str:
     """Return the number of a node's devices, and those not in use by verdict."""
     counts: dict[str, int] = row["devices"]
-    others = ", ".join(
+    others = [
         f"{count} {verdict}" for verdict, count in sorted(counts.items()) if verdict != "in_use"
-    )
-    return f"{sum(counts.values())}" + (f" ({others})" if others else "")
+    ]
+    return f"{sum(counts.values())}" + (f" ({', '.join(others)})" if others else "")
 
 
 def took(run: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ def table(columns: Columns, rows: Iterable[Any], *, empty: str, fold: bool = Tru
 
 def section(title: str, columns: Columns, rows: Iterable[Any], *, empty: str = "none") -> None:
     """Print a table below a blank line and its title."""
-    heading(title)
+    line("", title)
     table(columns, rows, empty=empty)
 
 
@@ -52,15 +52,10 @@ def fields(rows: Sequence[tuple[str, str]]) -> None:
         line(f"{name + ':':{width}}{value}")
 
 
-def heading(text: str) -> None:
-    """Print a blank line and the title of the next lines."""
-    line("")
-    line(text)
-
-
-def line(text: str) -> None:
-    """Print one line."""
-    sys.stdout.write(printable(text) + "\n")
+def line(*texts: str) -> None:
+    """Print each text on a line of its own."""
+    for text in texts:
+        sys.stdout.write(printable(text) + "\n")
 
 
 def is_narrow() -> bool:

@@ -33,22 +33,15 @@ _INDENT: Final = " " * 38
 
 def show(answer: dict[str, Any]) -> None:
     """Print the timeline that the API gives."""
-    for line in _lines(answer):
-        table.line(line)
-
-
-def _lines(answer: dict[str, Any]) -> Iterator[str]:
     run, rows = answer["run"], answer["rows"]
     run_id = run["id"] if run is not None else rows[0]["run_id"]
     if run_id is not None:
-        yield from _run(run, run_id, rows)
+        table.line(*_run(run, run_id, rows))
     subjects: dict[str, list[Row]] = {}
     for row in rows:
         subjects.setdefault(_subject(row), []).append(row)
     for subject, about in subjects.items():
-        yield ""
-        yield subject
-        yield from _steps(about)
+        table.line("", subject, *_steps(about))
 
 
 def _run(run: dict[str, Any] | None, run_id: str, rows: Sequence[Row]) -> Iterator[str]:
@@ -101,12 +94,9 @@ def _steps(rows: Sequence[Row]) -> Iterator[str]:
         if row["evidence"] not in (None, evidence):
             evidence = row["evidence"]
             yield f"{_INDENT}evidence: {evidence}"
-        yield f"{_INDENT}actor: {row['actor']}; row {row['id']}{_late(row)}"
-
-
-def _late(row: Row) -> str:
-    late = formats.seconds_between(row["at"], row["stored_at"])
-    return f", stored {formats.duration(late)} later" if late > _LATE_SECONDS else ""
+        late = formats.seconds_between(row["at"], row["stored_at"])
+        stored = f", stored {formats.duration(late)} later" if late > _LATE_SECONDS else ""
+        yield f"{_INDENT}actor: {row['actor']}; row {row['id']}{stored}"
 
 
 def _line(time: str, last: str | None, text: str) -> str:
