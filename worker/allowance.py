@@ -4,10 +4,10 @@ This node's own settings, the request, and the modes of networks can each only f
 reported as an orphan.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from contract.messages import NetworkRef, ReconcileRequest
+from contract.messages import ReconcileRequest
 from contract.verdicts import Mode, Urgency
 from worker.judge import Judgement
 from worker.kernel.model import some
@@ -16,12 +16,9 @@ _ORDER: Final = {Urgency.BLOCKING: 0, Urgency.STALE: 1, Urgency.UNKNOWN: 2}
 
 
 class Allowance(NamedTuple):
-    """The removals that a run may make.
+    """The orphans to remove, the most urgent first; why others are left alone, as text.
 
-    Attributes:
-        remove: the orphans to remove, the most urgent first.
-        limitations: the numbers of orphans left alone, with the reasons, as text.
-        more: whether another run, at once, may remove some of those.
+    `more`: whether another run, at once, may remove some of those.
     """
 
     remove: list[Judgement]
@@ -37,15 +34,7 @@ def allowance(
     max_removals: int,
     journal_full: bool,
 ) -> Allowance:
-    """Decide which orphans to remove.
-
-    Args:
-        orphans: as they were judged.
-        request: from the controller.
-        mode: from this node's own settings.
-        max_removals: maximum number in one run, from this node's own settings.
-        journal_full: whether the journal can take no more plans.
-    """
+    """Decide which orphans to remove; `mode` and `max_removals` are this node's own settings."""
     if not orphans:
         return Allowance([], [])
     if Mode.OBSERVE in (mode, request.mode):
@@ -53,13 +42,19 @@ def allowance(
         return Allowance([], [f"{len(orphans)} orphan(s) left alone: {where} is observe"])
 
     limitations = []
-    observed = _observed((*request.desired, *request.known))
+    # Another network may have the VNI too.
+    observed = {
+        vni: network.name
+        for network in (*request.desired, *request.known)
+        if network.mode is Mode.OBSERVE
+        for vni in network.vnis
+    }
     removable = [orphan for orphan in orphans if orphan.device.identity.vni not in observed]
-    left = [orphan for orphan in orphans if orphan.device.identity.vni in observed]
-    if left:
-        names = {observed[orphan.device.identity.vni].name for orphan in left}
+    vnis = [orphan.device.identity.vni for orphan in orphans]
+    if left := [vni for vni in vnis if vni in observed]:
+        names = some(sorted({observed[vni] for vni in left}))
         limitations.append(
-            f"{len(left)} orphan(s) left alone: the mode of their network is observe ({some(sorted(names))})"
+            f"{len(left)} orphan(s) left alone: the mode of their network is observe ({names})"
         )
     if removable and journal_full:
         limitations.append(
@@ -83,10 +78,3 @@ def allowance(
             f"at most {max_removals} removals a run"
         )
     return Allowance(removable[:max_removals], limitations, more=max_removals < len(removable))
-
-
-def _observed(networks: Iterable[NetworkRef]) -> Mapping[int, NetworkRef]:
-    """Map the VNIs that are left alone to a network in mode observe; another network may have the VNI too."""
-    return {
-        vni: network for network in networks if network.mode is Mode.OBSERVE for vni in network.vnis
-    }

@@ -21,11 +21,8 @@ class ByHand:
     """A `Prover` that takes a person's order for proof.
 
     Attributes:
-        clock: since when devices are idle.
-        grace: seconds in the host namespace.
-        sandbox_grace: seconds in a sandbox.
+        grace, sandbox_grace: seconds in the host namespace, and in a sandbox.
         patience: seconds after which waiting ends, though the grace period does not.
-        joins: joins under way; their ages mean nothing.
         attached: names of a network's containers, or the error that dockerd's socket gave.
     """
 
@@ -50,23 +47,19 @@ class ByHand:
         grace = self.grace if identity.netns.is_host else self.sandbox_grace
         if idle.seconds < grace:
             left = min(grace, self.patience) - idle.seconds
-            return Finding(
-                None,
-                f"idle for {idle.seconds:.0f} s so far; `--fix` removes it after {grace:g} s",
-                left if left > 0 else None,
-            )
+            reason = f"idle for {idle.seconds:.0f} s so far; `--fix` removes it after {grace:g} s"
+            return Finding(None, reason, left if left > 0 else None)
         if self.joins:
             return join_under_way(self.joins)
-        containers = ""
-        network = networks.having(identity.vni)
+        containers, network = "", networks.having(identity.vni)
         if network is not None and not identity.netns.is_host:
             attached = self.attached(network)
             if isinstance(attached, str):
                 return Finding(None, f"dockerd may be held up in the middle of a join: {attached}")
             if attached:
+                names = some(attached)
                 return Finding(
-                    None,
-                    f"dockerd reports containers of network {network.name} here: " + some(attached),
+                    None, f"dockerd reports containers of network {network.name} here: {names}"
                 )
             containers = f"; dockerd reports no container of network {network.name} here"
         return Finding(

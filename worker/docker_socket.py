@@ -6,10 +6,10 @@ Never evidence that a device is dead.
 import http.client
 import json
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from contract.messages import NetworkRef
@@ -19,6 +19,8 @@ _TIMEOUT_SECONDS: Final = 5.0
 _MAX_BYTES: Final = 64 << 20
 _ENDED: Final = frozenset({"exited", "dead", "removing"})
 """Container states in which nothing is attached to a network any more (moby container/state.go)."""
+
+_T = TypeVar("_T")
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -32,69 +34,75 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def overlay_networks(docker_socket: Path) -> list[NetworkRef]:
-    """Return the overlay networks that this node's dockerd knows (a manager's: all of the Swarm).
+class Dockerd:
+    """The facts from dockerd's socket, if it answers.
 
-    Raises:
-        OSError: no dockerd answers at that socket.
+    Attributes:
+        networks: the overlay networks that it knows (a manager's: all of the Swarm).
+        port: the Swarm's data path port; None where dockerd does not report it (only a manager's does).
     """
-    query = quote(json.dumps({"driver": ["overlay"]}))
-    with _checking(docker_socket):
-        return [
-            _reference(network) for network in _get(docker_socket, f"/networks?filters={query}")
-        ]
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.networks: Sequence[NetworkRef] = ()
+        self.port: int | None = None
+        if not path.exists():
+            return
+        try:
+            self.networks = self._get(f"/networks?{_filter('driver', 'overlay')}", _references)
+            self.port = self._get("/info", _data_path_port)
+        except OSError as error:
+            sys.stderr.write(f"note: no network names: {error}\n")
+
+    def attached(self, network: NetworkRef) -> Sequence[str] | str:
+        """Return the names of containers that use a network or are about to, or the error as text."""
+        try:
+            return self._get(f"/containers/json?all=true&{_filter('network', network.id)}", _names)
+        except OSError as error:
+            return str(error)
+
+    def _get(self, path: str, read: Callable[[Any], _T]) -> _T:
+        """Return what `read` makes of an answer; OSError: it is none of dockerd's."""
+        connection = _UnixConnection(self._path)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                raise OSError(f"{self._path} answered {response.status} {response.reason}")
+            return read(json.loads(response.read(_MAX_BYTES)))
+        except (
+            http.client.HTTPException,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ) as error:
+            raise OSError(f"{self._path} does not answer as dockerd does: {error}") from error
+        finally:
+            connection.close()
 
 
-def data_path_port(docker_socket: Path) -> int | None:
-    """Return the Swarm's data path port; None where dockerd does not report it (only a manager's does).
-
-    Raises:
-        OSError: no dockerd answers at that socket.
-    """
-    with _checking(docker_socket):
-        cluster = (_get(docker_socket, "/info").get("Swarm") or {}).get("Cluster") or {}
-        return int(cluster.get("DataPathPort") or 0) or None
+def _filter(name: str, value: str) -> str:
+    return "filters=" + quote(json.dumps({name: [value]}))
 
 
-def attached_containers(docker_socket: Path, network_id: str) -> list[str]:
-    """Return the names of the containers that use a network, or are about to.
-
-    Raises:
-        OSError: no dockerd answers at that socket.
-    """
-    query = quote(json.dumps({"network": [network_id]}))
-    with _checking(docker_socket):
-        return [
-            (container.get("Names") or [container["Id"][:12]])[0].lstrip("/")
-            for container in _get(docker_socket, f"/containers/json?all=true&filters={query}")
-            if container["State"] not in _ENDED
-        ]
+def _references(networks: Any) -> list[NetworkRef]:
+    references = []
+    for network in networks:
+        vnis = (network.get("Options") or {}).get(_VNI_OPTION) or ""
+        numbers = tuple(int(vni) for vni in vnis.split(",") if vni)
+        references.append(NetworkRef(id=network["Id"], name=network["Name"][:255], vnis=numbers))
+    return references
 
 
-@contextmanager
-def _checking(docker_socket: Path) -> Iterator[None]:
-    try:
-        yield
-    except (http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OSError(f"{docker_socket} does not answer as dockerd does: {error}") from error
+def _data_path_port(info: Any) -> int | None:
+    cluster = (info.get("Swarm") or {}).get("Cluster") or {}
+    return int(cluster.get("DataPathPort") or 0) or None
 
 
-def _get(docker_socket: Path, path: str) -> Any:
-    connection = _UnixConnection(docker_socket)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        if response.status != http.client.OK:
-            raise OSError(f"{docker_socket} answered {response.status} {response.reason}")
-        return json.loads(response.read(_MAX_BYTES))
-    finally:
-        connection.close()
-
-
-def _reference(network: dict[str, Any]) -> NetworkRef:
-    vnis = (network.get("Options") or {}).get(_VNI_OPTION) or ""
-    return NetworkRef(
-        id=network["Id"],
-        name=network["Name"][:255],
-        vnis=tuple(int(vni) for vni in vnis.split(",") if vni),
-    )
+def _names(containers: Any) -> list[str]:
+    return [
+        (container.get("Names") or [container["Id"][:12]])[0].lstrip("/")
+        for container in containers
+        if container["State"] not in _ENDED
+    ]

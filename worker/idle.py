@@ -10,7 +10,6 @@ after a longer gap it restarts.
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import uuid4
@@ -21,12 +20,10 @@ from worker.kernel.model import Device, Identity
 ATTEMPT_SECONDS: Final = 0.2
 """More than lies between a dockerd's failed attempt at a device and the time that it writes into the task,
 unless it is held up just then (`LATE_SECONDS`). Not much more: a restarted dockerd was seen to make its first
-attempt 0.4 s after its containers' end, and that is the one that should prove.
-"""
+attempt 0.4 s after its containers' end, and that is the one that should prove."""
 
 HINT_SECONDS: Final = 1.0
-"""Minimum time that a device looks dead before a hint: a healthy join or leave takes milliseconds, and on two
-busy cores none was seen to take as long."""
+"""Minimum time that a device looks dead before a hint: on two busy cores, no join or leave took as long."""
 
 LATE_SECONDS: Final = 60.0
 """Maximum time that a held-up dockerd takes to write that time. A rejection dated so soon after the end of a
@@ -40,7 +37,6 @@ class Idle(NamedTuple):
     """A stretch of idleness.
 
     Attributes:
-        seconds: how long it has lasted.
         began: its beginning by the clock of this process, as in `Stamp.seconds`.
         since: its beginning by this machine's time of day; the later of two readings where that was set.
         rejections_from: a rejection dated up to then may be older than the stretch. Later than `since`
@@ -53,12 +49,10 @@ class Idle(NamedTuple):
     rejections_from: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class _Time:
+class _Time(NamedTuple):
     """One reading of both clocks.
 
     Attributes:
-        monotonic: by the clock that never goes back.
         at: by the time of day.
         ahead: seconds that the time of day was ahead of the other then.
         highest: the highest that the time of day can have shown until then, as far as this process read it.
@@ -123,7 +117,6 @@ class IdleClock:
             return Idle(seconds, start.monotonic, self._by_now(start), self._rejections_from(start))
 
     def _read_clocks(self) -> _Time:
-        """Read both clocks."""
         monotonic, at = self._now(), self._utcnow()
         # Until it was set back, just now perhaps, it went on from the last look.
         shown = datetime.fromtimestamp(monotonic + self._ahead, UTC)
@@ -134,7 +127,6 @@ class IdleClock:
         return _Time(monotonic, at, self._ahead, self._highest)
 
     def _rejections_from(self, start: _Time) -> datetime:
-        """Return up to when a rejection may be older than a start, or dated before a clock was set back."""
         return max(self._by_now(start), start.highest, self._doubtful_until)
 
     def _note_gone(self, present: Mapping[Identity, bool], now: _Time) -> None:
@@ -161,7 +153,7 @@ class IdleClock:
             self._in_the_way.add(identity)
 
     def _by_now(self, start: _Time) -> datetime:
-        """Return a time by the time of day as it was then, or has been since the last look: the later one.
+        """Return the later of a time by the time of day as it was then, and as it has been since.
 
         A clock that was set forward must not make old news look new.
         """
@@ -191,8 +183,5 @@ class IdleClock:
 
         A stamp of another process cannot be compared, and one of the future is forged.
         """
-        return (
-            stamp.session == self._session
-            and stamp.seconds <= self._now()
-            and stamp.seconds - idle.began > seconds
-        )
+        ours = stamp.session == self._session and stamp.seconds <= self._now()
+        return ours and stamp.seconds - idle.began > seconds

@@ -20,11 +20,7 @@ joining, on two busy cores; with 1 s not. The task ran on, cut off from its netw
 
 
 class Judgement(NamedTuple):
-    """The verdict on a device, and why.
-
-    Attributes:
-        recheck_after, proof, wants_reading: see `worker.proof.Finding`.
-    """
+    """The verdict on a device, and why; the rest as in `worker.proof.Finding`."""
 
     device: Device
     verdict: Verdict
@@ -40,7 +36,7 @@ class Holding(NamedTuple):
     """The facts on VNIs that dockerd found taken.
 
     Attributes:
-        rejection: the newest rejection because of a device that was there before it; None: there is none.
+        rejection: the newest rejection because of a device, which was there before it.
         files: nsid to the file of the namespace, where one can be seen.
     """
 
@@ -78,15 +74,7 @@ def judge_minding_joins(
     joins: Callable[[], Joins],
     holding: Holding = NOTHING_HELD,
 ) -> list[Judgement]:
-    """Judge devices; list joins under way, after the look, if a proof depends on them.
-
-    Args:
-        devices: as the kernel shows them.
-        networks: of the Swarm.
-        prover: makes a prover, given joins under way.
-        joins: lists those.
-        holding: VNIs that dockerd found taken.
-    """
+    """Judge devices; if a proof depends on it, list `joins` under way, and judge with those again."""
     judged = judge(devices, networks, prover({}), holding)
     if any(minds_joins(verdict.proof, verdict.device.identity) for verdict in judged) and (
         under_way := joins()
@@ -107,10 +95,7 @@ def without_device(
 
 
 def _foreign(device: Device, why: str, networks: Networks, over_ipv6: bool) -> Judgement:
-    """Judge whether a device that is not Docker's, and `why`, is in the way of Docker's devices.
-
-    `over_ipv6`: those have an IPv6 underlay here.
-    """
+    """Judge whether a device, not Docker's, is in the way of Docker's; `over_ipv6`: the underlay of those."""
     identity = device.identity
     if is_probe(device):
         return Judgement(
@@ -150,7 +135,7 @@ def _of_dockers(device: Device, networks: Networks, prove: Prover, holding: Hold
     if activity is not None and not device.set_up_by_others:
         rejection = holding.rejection(identity)
         if rejection is not None:
-            activity = _held(identity, activity, rejection, network, holding.files)
+            activity = _held(device, rejection, network, holding.files)
         return Judgement(device, Verdict.IN_USE, activity, network=network)
     finding = prove(device, networks)
     if finding.proof is None:
@@ -174,14 +159,10 @@ def _of_dockers(device: Device, networks: Networks, prove: Prover, holding: Hold
 
 
 def _held(
-    identity: Identity,
-    activity: str,
-    rejection: Rejection,
-    network: NetworkRef | None,
-    files: Mapping[int, str],
+    device: Device, rejection: Rejection, network: NetworkRef | None, files: Mapping[int, str]
 ) -> str:
-    """Say why a device that dockerd does not own stays all the same, and what a person can do."""
-    netns = identity.netns
+    """Return why a device that dockerd does not own stays all the same, and what a person can do."""
+    identity, netns = device.identity, device.identity.netns
     name = "its network" if network is None else f"network {network.name}"
     by_hand = f"`vxlan-worker scan --remove {netns}#{identity.ifindex}`"
     if netns.is_host:
@@ -190,8 +171,8 @@ def _held(
         by_hand += f" or `nsenter --net={files[netns.nsid]} ip link delete {identity.name}`"
     return (
         f"holds VNI {identity.vni}: task {rejection.task_id} was rejected because of it at "
-        f"{format_time(rejection.at)}, so dockerd does not own it; spared, for {activity}. If `docker ps` on "
-        f"the node shows no container of {name}: {by_hand}"
+        f"{format_time(rejection.at)}, so dockerd does not own it; spared, for {device.activity}. If "
+        f"`docker ps` on the node shows no container of {name}: {by_hand}"
     )
 
 

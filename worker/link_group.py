@@ -6,7 +6,7 @@ once: the orphans are marked, looked at again, unmarked where anything has chang
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -22,11 +22,7 @@ log = structlog.get_logger(__name__)
 def remove_as_group(
     orphans: Sequence[Judgement], kernel: Kernel, recheck: Recheck
 ) -> Mapping[Judgement, Result]:
-    """Delete orphans of the host namespace together; return the outcomes.
-
-    An orphan without an outcome was not deleted: the kernel refused a step before, or the link group is not
-    ours alone.
-    """
+    """Delete orphans of the host namespace together; one without an outcome was not deleted."""
     # Nobody else uses this number, or what they have in the group would go too: checked below.
     group = secrets.randbelow(2**31 - 2**16) + 2**16
     results: dict[Judgement, Result] = {}
@@ -63,15 +59,10 @@ def remove_as_group(
             log.warning("a link group is not ours alone, going one by one", group=group)
     except KernelError as error:
         log.warning("cannot remove together, going one by one", error=str(error))
-    _unmark(marked, kernel)
-    return results
-
-
-def _unmark(marked: Iterable[int], kernel: Kernel) -> None:
-    """Put what stays back into the default group."""
     for ifindex in marked:
         try:
             with contextlib.suppress(GoneError):
                 kernel.set_group(ifindex, 0)
         except KernelError as error:
             log.info("cannot unmark", ifindex=ifindex, error=str(error))
+    return results

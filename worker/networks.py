@@ -14,7 +14,6 @@ class Networks:
     Attributes:
         desired: those wanted on this node; None: not known (`vxlan-worker scan`).
         known: others.
-        data_path_port: the UDP port of this Swarm's overlay networks.
         shared: VNIs that several networks have.
     """
 

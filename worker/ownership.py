@@ -1,7 +1,7 @@
 """Whether a VXLAN device is Docker's own, by all of Docker's marks. Pure.
 
-`vx-` alone proves nothing: containerlab and Submariner use it too. What is Docker's carries all of
-this (moby libnetwork/drivers/overlay: ov_network.go, ov_utils.go; docs of the marks: docs/limits.md):
+`vx-` alone proves nothing: containerlab and Submariner use it too. Docker's has all of these marks (moby
+libnetwork/drivers/overlay: ov_network.go, ov_utils.go; docs/limits.md):
 
 * in the host namespace the name `vx-<VNI, %06x>-<first 5 characters of the network id>`, whose hex
   is the device's VNI; in a sandbox `vxlan<N>`, or still the host's name, for the moment between being
@@ -24,12 +24,7 @@ _DOCKERS_FLAGS: Final = VxlanFlag.LEARNING | VxlanFlag.PROXY | VxlanFlag.L2MISS 
 
 
 def why_foreign(device: Device, data_path_port: int) -> str | None:
-    """Return why a device is not Docker's, as text; None when it is.
-
-    Args:
-        device: as the kernel shows it.
-        data_path_port: the UDP port of this Swarm's overlay networks.
-    """
+    """Return why a device is not Docker's in a Swarm with this UDP port, as text; None when it is."""
     identity = device.identity
     named = _HOST_NAME.fullmatch(identity.name)
     if named is None and (identity.netns.is_host or not _SANDBOX_NAME.fullmatch(identity.name)):

@@ -1,9 +1,8 @@
 """Whether a device that looks dead is dead: what proves it, or what is waited for. Pure.
 
-Idleness is no proof, however long it lasts: between making the device of a network and moving the first
-container's end of a veth pair into the sandbox, a dockerd that is stopped, starved or waits for its disk
-leaves just what a dead one leaves. Eight seconds of SIGSTOP and a grace period of five took a living
-device. So one of these must be shown:
+Idleness is no proof: between making the device of a network and moving the first container's end of a veth
+pair into the sandbox, a dockerd that is stopped, starved or waits for its disk leaves just what a dead one
+leaves. Eight seconds of SIGSTOP and a grace period of five took a living device. One of these must be shown:
 
 * *rejected*: dockerd itself tried to make the device, and failed because it was there. (moby
   libnetwork/drivers/overlay/ov_network.go makes a subnet's device only while it has none, and adopts none.)
@@ -17,19 +16,19 @@ device. So one of these must be shown:
   (`joinCnt` in ov_network.go), or for a subnet that has only peers on other nodes (peerdb.go). There a
   rejected task tells.
 
-A message can only be the last thing that is missing: the kernel's evidence comes first, is read again just
-before the deletion, and no clock of another machine is compared with ours.
+The kernel's evidence comes first and is read again just before the deletion; no clock of another machine is
+compared with ours.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
-from contract.messages import Rejection, Stamp, SwarmReading
+from contract.messages import Rejection, SwarmReading
 from contract.verdicts import Proof
-from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, Idle
+from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, Idle, IdleClock
 from worker.kernel.model import Device, Identity, VethPair
 from worker.networks import Networks
 
@@ -50,11 +49,10 @@ LEFT_OVER_SECONDS: Final = 600.0
 
 _REMOVED_WHEN_REJECTED: Final = "it is removed when a task is rejected because of it"
 _REJECTED_JOIN_SECONDS: Final = 2 * LATE_SECONDS
-"""The same against a rejection, which is proof enough but for the case that its time was written late."""
+"""As `LEFT_OVER_SECONDS`, against a rejection: only the time of that may have been written late."""
 
 Joins = Mapping[VethPair, float]
-"""The veth pairs of any network of which Docker has not moved an end yet, with the seconds since the first
-sight."""
+"""The veth pairs of which Docker has not moved an end yet, with the seconds since the first sight."""
 
 
 def minds_joins(proof: Proof | None, identity: Identity) -> bool:
@@ -71,13 +69,12 @@ def blocking(joins: Joins, proof: Proof, identity: Identity) -> Joins:
 
 
 class Finding(NamedTuple):
-    """The answer to whether a device is proved dead.
+    """Whether a device is proved dead.
 
     Attributes:
-        proof: what proves it; None: nothing does, yet.
+        proof: None: nothing proves it, yet.
         reason: the facts of the proof, or what is waited for. The same as long as nothing has changed.
-        recheck_after: seconds after which asking again is worth while though nothing else happens; None: it
-            is not.
+        recheck_after: seconds after which to ask again though nothing else happens; None: never.
         wants_reading: a newer reading of the Swarm may be the proof.
     """
 
@@ -87,33 +84,15 @@ class Finding(NamedTuple):
     wants_reading: bool = False
 
 
-class Prover(Protocol):
-    """Asks for proof that a device which looks dead is dead."""
-
-    def __call__(self, device: Device, networks: Networks) -> Finding: ...
-
-
-class Clock(Protocol):
-    """The part of `worker.idle.IdleClock` that proof needs."""
-
-    def idle(self, identity: Identity) -> Idle | None:
-        """See `IdleClock.idle`."""
-
-    def went(self, vni: int) -> datetime | None:
-        """See `IdleClock.went`."""
-
-    def spans(self, idle: Idle, stamp: Stamp, seconds: float = 0.0) -> bool:
-        """See `IdleClock.spans`."""
+Prover = Callable[[Device, Networks], Finding]
+"""Asks for proof that a device which looks dead is dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waits:
-    """Minimum times of idleness, in seconds.
+    """Minimum seconds of idleness of an unwanted device in the host namespace, or in a sandbox.
 
-    Attributes:
-        grace: of an unwanted device in the host namespace.
-        sandbox_grace: of an unwanted device in a sandbox.
-        unclaimed: of a device that is wanted here; 0: it is never removed for that.
+    `unclaimed`: of a device that is wanted here; 0: it is never removed for that.
     """
 
     grace: float
@@ -121,24 +100,14 @@ class Waits:
     unclaimed: float
 
     def of(self, identity: Identity) -> float:
-        """Return the grace period of a device."""
         return self.grace if identity.netns.is_host else max(self.grace, self.sandbox_grace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestProver:
-    """A `Prover` that goes by the Swarm and the rejected tasks in a request.
+    """A `Prover` that goes by the Swarm and the rejected tasks in a request."""
 
-    Attributes:
-        clock: since when devices are idle.
-        waits: minimum times of idleness.
-        reading: when the Swarm was read, and whether the node was ready.
-        rejections: tasks that this node rejected.
-        joins: what may be joins under way.
-        now: the time of day.
-    """
-
-    clock: Clock
+    clock: IdleClock
     waits: Waits
     reading: SwarmReading
     rejections: Sequence[Rejection]
@@ -156,7 +125,6 @@ class RequestProver:
         return join_under_way(joins) if joins else finding
 
     def _finding(self, device: Device, networks: Networks) -> Finding:
-        """Ask for proof, as if no join were under way."""
         idle = self.clock.idle(device.identity)
         if idle is None:
             return Finding(None, "it was in use at the last look", ATTEMPT_SECONDS)
@@ -174,11 +142,8 @@ class RequestProver:
         identity = device.identity
         network = networks.needing(identity.vni)
         if device.set_up_by_others:
-            return Finding(
-                None,
-                "set up by other software than Docker, whose device would be in its sandbox: it is removed "
-                "when a task is rejected because of it",
-            )
+            others = "set up by other software than Docker, whose device would be in its sandbox"
+            return Finding(None, f"{others}: {_REMOVED_WHEN_REJECTED}")
         if not identity.netns.is_host and network is not None and not network.ingress:
             return Finding(None, f"{_wanted(idle, network.name)}: {_REMOVED_WHEN_REJECTED}")
         if network is None:
@@ -190,37 +155,32 @@ class RequestProver:
         return self._unclaimed(idle, network.name)
 
     def _rejected(self, identity: Identity, idle: Idle, networks: Networks) -> Finding:
-        """Ask for proof by a rejection; else the reason says why the newest one proves nothing."""
+        """Ask for proof by a rejection; without, the reason says why the newest one proves nothing."""
         doubts = []
         for rejection in sorted(self.rejections, key=lambda one: one.at, reverse=True):
+            task = rejection.task_id
             if rejection.vni != identity.vni:
                 # Without a VNI it may be about this one.
                 if rejection.vni is None and networks.having(identity.vni) is not None:
-                    doubts.append(
-                        f"that of task {rejection.task_id} proves nothing: {rejection.doubt}"
-                    )
+                    doubts.append(f"that of task {task} proves nothing: {rejection.doubt}")
                 continue
-            task, at = rejection.task_id, format_time(rejection.at)
+            at = format_time(rejection.at)
             doubt = self._doubt(rejection, idle, networks.shared)
             if doubt is not None:
                 doubts.append(f"that of task {task} at {at} proves nothing: {doubt}")
             elif idle.seconds < _MIN_IDLE_SECONDS:
-                return Finding(
-                    None,
-                    f"task {task} was rejected because of it, as it seems: it has half a second to come to "
-                    "life",
-                    _MIN_IDLE_SECONDS - idle.seconds,
+                reason = (
+                    "was rejected because of it, as it seems: it has half a second to come to life"
                 )
+                return Finding(None, f"task {task} {reason}", _MIN_IDLE_SECONDS - idle.seconds)
             else:
-                return Finding(
-                    Proof.REJECTED,
-                    f"task {task} was rejected because of it at {at}, by this node's clock, and it was idle "
-                    f"since {format_time(idle.since)}",
-                )
+                since = f"it was idle since {format_time(idle.since)}"
+                reason = f"was rejected because of it at {at}, by this node's clock, and {since}"
+                return Finding(Proof.REJECTED, f"task {task} {reason}")
         return Finding(None, doubts[0] if doubts else "")
 
     def _doubt(self, rejection: Rejection, idle: Idle, shared: Set[int]) -> str | None:
-        """Why a rejection with a device's VNI does not prove that device dead; None: it does."""
+        """Return why a rejection with a device's VNI does not prove that device dead; None: it does."""
         vni = rejection.vni
         if rejection.doubt is not None or vni is None:
             return rejection.doubt
@@ -236,34 +196,23 @@ class RequestProver:
                     "this node's clock was set back: it had already shown "
                     f"{format_time(idle.rejections_from)}, and no rejection up to then proves anything"
                 )
-            return (
-                f"the device is known to be idle only since {format_time(idle.since)}; the next rejection "
-                "tells"
-            )
+            since = format_time(idle.since)
+            return f"the device is known to be idle only since {since}; the next rejection tells"
         went = self.clock.went(vni)
-        if went is not None and rejection.at - went <= timedelta(seconds=LATE_SECONDS):
-            return (
-                f"it may be about another device with VNI {vni}, which went at {format_time(went)}"
-            )
-        return None
+        if went is None or rejection.at - went > timedelta(seconds=LATE_SECONDS):
+            return None
+        return f"it may be about another device with VNI {vni}, which went at {format_time(went)}"
 
     def _unwanted(self, identity: Identity, idle: Idle) -> Finding:
         since = f"idle since {format_time(idle.since)}"
         grace = self.waits.of(identity)
         left = grace - idle.seconds
         if self.reading.after is None or not self.clock.spans(idle, self.reading.after):
-            return Finding(
-                None,
-                f"{since}; the Swarm has not been read for this node since then",
-                left if left > 0 else None,
-                wants_reading=True,
-            )
+            reason = f"{since}; the Swarm has not been read for this node since then"
+            return Finding(None, reason, left if left > 0 else None, wants_reading=True)
         if self.reading.ready_seconds is None:
-            return Finding(
-                None,
-                "the Swarm reports this node not ready: its dockerd may be stopped between two steps",
-                wants_reading=True,
-            )
+            reason = "the Swarm reports this node not ready: its dockerd may be stopped between two steps"
+            return Finding(None, reason, wants_reading=True)
         if left > 0:
             return Finding(None, f"{since}, and the grace period is {grace:g} s", left)
         return Finding(
@@ -279,10 +228,8 @@ class RequestProver:
             return Finding(None, waiting)
         waiting += f", or when nobody has taken it up for {unclaimed:g} s"
         if ready is None:
-            return Finding(
-                None,
-                f"{waiting}; that time does not count while the Swarm reports the node not ready",
-            )
+            waiting += "; that time does not count while the Swarm reports the node not ready"
+            return Finding(None, waiting)
         left = unclaimed - idle.seconds
         if left > 0:
             return Finding(None, waiting, max(left, JOIN_PAUSE_SECONDS))

@@ -5,7 +5,7 @@ else: it has been seen to delete a bridge.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from contract.verdicts import Proof, Stage
 from worker.judge import Judgement
@@ -22,48 +22,33 @@ class Result(NamedTuple):
     reason: str
 
     @classmethod
-    def uncertain(cls, error: UnansweredError) -> Self:
-        """The outcome of a deletion that the kernel did not answer."""
+    def uncertain(cls, error: UnansweredError) -> "Result":
+        """Return the outcome of a deletion that the kernel did not answer."""
         return cls(Stage.UNCERTAIN, f"{error}; it may have been carried out")
 
 
 class Recheck:
-    """The rules of the last look, for removals one by one and by link group.
-
-    Args:
-        kernel: where the orphans are.
-        data_path_port: the UDP port of this Swarm's overlay networks.
-        joins: tells how long pairs that look like joins under way have been there.
-    """
+    """The rules of the last look; `ages`: the ages of pairs that look like joins under way."""
 
     def __init__(
-        self, kernel: Kernel, data_path_port: int, joins: Callable[[Iterable[VethPair]], Joins]
+        self, kernel: Kernel, data_path_port: int, ages: Callable[[Iterable[VethPair]], Joins]
     ) -> None:
         self._kernel = kernel
         self._port = data_path_port
-        self._how_long = joins
+        self._ages = ages
 
     def joins(self, orphans: Iterable[Judgement]) -> Joins:
         """List joins under way, if one of these proofs minds them.
 
         To be called before the devices are read for the last time: a pair that was made by then is seen here,
         or, once one end has been moved, in the device's sandbox.
-
-        Raises:
-            KernelError: the list could not be read whole.
         """
         if any(minds_joins(orphan.proof, orphan.device.identity) for orphan in orphans):
-            return self._how_long(self._kernel.joins_under_way())
+            return self._ages(self._kernel.joins_under_way())
         return {}
 
     def obstacle(self, orphan: Judgement, now: Device | None, joins: Joins) -> Result | None:
-        """Return why an orphan must not be deleted any more; None if it may be.
-
-        Args:
-            orphan: as it was judged.
-            now: the VXLAN device that has its ifindex now; None: there is none.
-            joins: those under way, from `joins`.
-        """
+        """Return why an orphan must stay; None if it may go. `now`: the VXLAN device with its ifindex."""
         if now is None:
             return Result(Stage.VANISHED, "gone by itself before its removal")
         change = self._change(orphan, now, joins)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,13 +23,13 @@ from contract.messages import (
 from contract.verdicts import Mode, Outcome, Stage, Verdict
 from worker.allowance import Allowance, allowance
 from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, IdleClock
-from worker.joins import JoinClock
 from worker.journal import Journal, JournalError, Record
 from worker.judge import Holding, Judgement, judge_minding_joins, without_device
 from worker.kernel.api import Kernel, KernelError
-from worker.kernel.model import Identity, View
+from worker.kernel.model import Identity, VethPair, View
 from worker.networks import Networks
-from worker.proof import JOIN_PAUSE_SECONDS, RequestProver, Waits
+from worker.proof import JOIN_PAUSE_SECONDS, Joins, RequestProver, Waits
+from worker.recheck import Recheck
 from worker.remove import remove, verify, was_removed
 
 log = structlog.get_logger(__name__)
@@ -44,10 +44,8 @@ MAX_REQUEST_LIFETIME = timedelta(minutes=75)
 """From a request's date to its deadline: `RUN_TIMEOUT_SECONDS` is an hour at most. Else it is forged."""
 
 FENCE_HOLDS = timedelta(minutes=5)
-"""Time after a leader's last request in which earlier leaders are refused.
-
-Not for ever: a controller with a new database counts its leaders from the beginning.
-"""
+"""Time after a leader's last request in which earlier leaders are refused. Not for ever: a controller with a
+new database counts its leaders from the beginning."""
 
 MISSING_FOR = timedelta(seconds=30)
 """Minimum time that a network lacks its device before that is reported: desired state may be old."""
@@ -56,55 +54,38 @@ _UNRECORDED = "the worker stopped after planning this removal, or could not reco
 _DETECTION = UUID("5f0f2f0e-3b59-5c0b-9d1c-6a8e8c0b7f11")
 
 
+@dataclass(kw_only=True, eq=False)
 class Reconciler:
     """Runs requests for one node, one at a time.
 
-    Args:
-        node_id: the Swarm id of this node.
-        kernel: where to look and act.
-        journal: where to record before acting.
-        clock: since when devices are idle.
-        waits: minimum times of idleness.
-        mode: of this node; the request can only be stricter.
-        max_removals: maximum number of removals a run.
+    Attributes:
+        mode, max_removals: this node's own limits of a run; a request can only be stricter.
         boot_id: distinguishes this boot's ifindexes from another's.
-        utcnow: the time of day.
     """
 
-    def __init__(
-        self,
-        *,
-        node_id: str,
-        kernel: Kernel,
-        journal: Journal,
-        clock: IdleClock,
-        waits: Waits,
-        mode: Mode,
-        max_removals: int,
-        boot_id: str,
-        utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self._node_id = node_id
-        self._kernel = kernel
-        self._journal = journal
-        self._clock = clock
-        self._waits = waits
-        self._mode = mode
-        self._max_removals = max_removals
-        self._boot_id = boot_id
-        self._utcnow = utcnow
+    node_id: str
+    kernel: Kernel
+    journal: Journal
+    clock: IdleClock
+    waits: Waits
+    mode: Mode
+    max_removals: int
+    boot_id: str
+    utcnow: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def __post_init__(self) -> None:
         self._fence = 0
         self._last_request_at: datetime | None = None
         self._newest_issued_at: datetime | None = None
         self._detected: set[Identity] = set()
-        self._joins = JoinClock(clock)
+        self._pairs_since: dict[VethPair, float] = {}
         self._missing_since: dict[str, datetime] = {}
         # Celery's solo pool runs one task at a time; this holds for any other caller too.
         self._one_run = threading.Lock()
 
     def run(self, request: ReconcileRequest) -> ReconcileReport:
         """Carry out a request, as far as the kernel's evidence allows; a failure is in the report."""
-        started = self._utcnow()
+        started = self.utcnow()
         with self._one_run, structlog.contextvars.bound_contextvars(run_id=str(request.run_id)):
             refusal = self._refusal(request, started)
             if refusal is not None:
@@ -119,8 +100,8 @@ class Reconciler:
                 return self._report(request, started, Outcome.FAILED, error=str(error))
 
     def _refusal(self, request: ReconcileRequest, now: datetime) -> str | None:
-        if request.node_id != self._node_id:
-            return f"the request is for node {request.node_id}, this is {self._node_id}"
+        if request.node_id != self.node_id:
+            return f"the request is for node {request.node_id}, this is {self.node_id}"
         if now > request.deadline:
             late = (now - request.deadline).total_seconds()
             return f"the request came {late:.1f} s after its deadline, or the clocks differ"
@@ -144,11 +125,10 @@ class Reconciler:
 
     def _reconcile(self, request: ReconcileRequest, started: datetime) -> ReconcileReport:
         # Without the capability an empty view would mean nothing.
-        self._kernel.check_capability()
-        view = self._kernel.look()
-        self._clock.saw(view.devices)
-        files = self._files(view, request)
-        judgements = self._judge(view, request, files)
+        self.kernel.check_capability()
+        view = self.kernel.look()
+        self.clock.saw(view.devices)
+        judgements, files = self._judge(view, request)
         orphans = [judged for judged in judgements if judged.verdict is Verdict.ORPHAN]
 
         outcomes: dict[Judgement, Record] = {}
@@ -159,27 +139,23 @@ class Reconciler:
             # Before acknowledging: a plan that was reported already would be forgotten without an outcome.
             self._conclude(view)
             if request.acknowledged is not None:
-                self._journal.acknowledge(request.acknowledged)
+                self.journal.acknowledge(request.acknowledged)
             self._record_detections(orphans, request.run_id)
             allowed = allowance(
                 orphans,
                 request,
-                mode=self._mode,
-                max_removals=self._max_removals,
-                journal_full=self._journal.full,
+                mode=self.mode,
+                max_removals=self.max_removals,
+                journal_full=self.journal.full,
             )
             limitations += allowed.limitations
             if allowed.remove:
+                recheck = Recheck(self.kernel, request.data_path_port, self._joins)
                 outcomes = remove(
-                    allowed.remove,
-                    self._kernel,
-                    self._journal,
-                    request.run_id,
-                    request.data_path_port,
-                    joins=self._joins.saw,
+                    allowed.remove, self.kernel, self.journal.append, request.run_id, recheck
                 )
                 # If this look fails, the next run's first look is the second.
-                second = self._kernel.look()
+                second = self.kernel.look()
                 left = {device.identity for device in second.devices}
                 self._conclude(second)
         except KernelError as failure:
@@ -191,17 +167,15 @@ class Reconciler:
             log.warning("cannot record", error=error)
 
         # Gone by itself: the device is not there any more, and is no removal that the breakers count.
-        vanished = {
-            orphan for orphan, outcome in outcomes.items() if outcome.stage is Stage.VANISHED
-        }
+        vanished = {orphan for orphan, last in outcomes.items() if last.stage is Stage.VANISHED}
         removed = {
             orphan
-            for orphan, outcome in outcomes.items()
-            if was_removed(outcome, orphan.device.identity in left)
+            for orphan, last in outcomes.items()
+            if was_removed(last, orphan.device.identity in left)
         }
-        failed = [outcome for outcome in outcomes.values() if outcome.stage is Stage.FAILED]
+        failed = [last.reason for last in outcomes.values() if last.stage is Stage.FAILED]
         if failed and error is None:
-            error = f"{len(failed)} removal(s) failed, the first: {failed[0].reason}"
+            error = f"{len(failed)} removal(s) failed, the first: {failed[0]}"
         wanted = {vni for network in request.desired for vni in network.vnis}
         return self._report(
             request,
@@ -229,70 +203,69 @@ class Reconciler:
         )
 
     def _judge(
-        self, view: View, request: ReconcileRequest, files: Mapping[int, str]
-    ) -> list[Judgement]:
-        """Judge the devices of a look, and note those that dockerd found in its way."""
+        self, view: View, request: ReconcileRequest
+    ) -> tuple[list[Judgement], Mapping[int, str]]:
+        """Judge devices, and note those that dockerd found in its way; return the netns files as well."""
         networks = Networks.of(request.desired, request.known, request.data_path_port)
-        holding = Holding(partial(self._rejection_by, request.rejections), files)
+        rejection_by = partial(self._rejection_by, request.rejections)
+        # A person may want to enter the namespaces of these; opening the files takes a while.
+        wants_files = any(
+            not device.identity.netns.is_host
+            and (device.looks_dead or rejection_by(device.identity))
+            for device in view.devices
+        )
+        holding = Holding(rejection_by, self.kernel.sandbox_files() if wants_files else {})
         prover = RequestProver(
-            clock=self._clock,
-            waits=self._waits,
+            clock=self.clock,
+            waits=self.waits,
             reading=request.reading,
             rejections=request.rejections,
             joins={},
-            now=self._utcnow(),
+            now=self.utcnow(),
         )
         judgements = judge_minding_joins(
             view.devices,
             networks,
             lambda joins: replace(prover, joins=joins),
-            lambda: self._joins.saw(self._kernel.joins_under_way()),
+            lambda: self._joins(self.kernel.joins_under_way()),
             holding,
         )
         for judged in judgements:
             identity = judged.device.identity
             if judged.verdict is Verdict.CONFLICT or holding.rejection(identity):
-                self._clock.in_the_way(identity)
-        return judgements
+                self.clock.in_the_way(identity)
+        return judgements, holding.files
 
-    def _files(self, view: View, request: ReconcileRequest) -> Mapping[int, str]:
-        """Map nsids to files, if a person may want to enter a namespace; opening them takes a while."""
-        for device in view.devices:
-            if not device.identity.netns.is_host and (
-                device.looks_dead or self._rejection_by(request.rejections, device.identity)
-            ):
-                return self._kernel.sandbox_files()
-        return {}
+    def _joins(self, pairs: Iterable[VethPair]) -> Joins:
+        """Take in all veth pairs of a look; return them with the seconds since the first sight."""
+        now = self.clock.stamp().seconds
+        self._pairs_since = {pair: self._pairs_since.get(pair, now) for pair in pairs}
+        return {pair: now - since for pair, since in self._pairs_since.items()}
 
     def _rejection_by(
         self, rejections: Sequence[Rejection], identity: Identity
     ) -> Rejection | None:
         """Return the newest rejection that a device must be the cause of, because it was there before."""
-        since = self._clock.seen_since(identity)
-        went = self._clock.went(identity.vni)
-        now = self._utcnow()
-
-        def is_about_it(rejection: Rejection) -> bool:
-            at = rejection.at
-            return (
-                rejection.vni == identity.vni
-                and rejection.doubt is None
-                and at <= now
-                and since is not None
-                and at - since > timedelta(seconds=ATTEMPT_SECONDS)
-                and (went is None or at - went > timedelta(seconds=LATE_SECONDS))
-            )
-
-        return max(filter(is_about_it, rejections), key=lambda one: one.at, default=None)
+        since, went = self.clock.seen_since(identity), self.clock.went(identity.vni)
+        if since is None:
+            return None
+        after = since + timedelta(seconds=ATTEMPT_SECONDS)
+        if went is not None:
+            after = max(after, went + timedelta(seconds=LATE_SECONDS))
+        now = self.utcnow()
+        of_it = (
+            rejection
+            for rejection in rejections
+            if (rejection.vni, rejection.doubt) == (identity.vni, None)
+            and after < rejection.at <= now
+        )
+        return max(of_it, key=lambda rejection: rejection.at, default=None)
 
     def _record_detections(self, orphans: list[Judgement], run_id: UUID) -> None:
-        """Record the orphans that were not orphans before.
-
-        The id follows from the device, so that a restarted worker cannot make a second audit row.
-        """
-        self._journal.append(
+        """Record new orphans; their ids follow from the devices: no second audit row after a restart."""
+        self.journal.append(
             Record.of(orphan, run_id, Stage.DETECTED, orphan.reason)._replace(
-                id=uuid5(_DETECTION, f"{self._boot_id} {self._node_id} {orphan.device.identity}")
+                id=uuid5(_DETECTION, f"{self.boot_id} {self.node_id} {orphan.device.identity}")
             )
             for orphan in orphans
             if orphan.device.identity not in self._detected
@@ -301,7 +274,7 @@ class Reconciler:
 
     def _missing(self, view: View, request: ReconcileRequest) -> tuple[str, ...]:
         """Return the networks without a device for longer than a start, or old desired state, explains."""
-        now = self._utcnow()
+        now = self.utcnow()
         self._missing_since = {
             network.id: self._missing_since.get(network.id, now)
             for network in without_device(view.devices, request.desired)
@@ -309,34 +282,33 @@ class Reconciler:
         return tuple(
             network
             for network, since in self._missing_since.items()
-            if now - since >= max(timedelta(seconds=self._waits.grace), MISSING_FOR)
+            if now - since >= max(timedelta(seconds=self.waits.grace), MISSING_FOR)
         )
 
     def _conclude(self, view: View) -> None:
-        """Record what a look shows of earlier removals: their plans without outcome, and outcomes."""
-        open_ = self._journal.unconcluded()
+        """Record what a look shows of earlier removals: plans without outcome, and outcomes."""
+        open_ = self.journal.unconcluded()
         uncertain = [
             plan.followed_by(Stage.UNCERTAIN, _UNRECORDED)
             for plan in open_
             if plan.stage is Stage.PLANNED
         ]
-        self._journal.append(uncertain + verify(open_ + uncertain, view.devices))
+        self.journal.append(uncertain + verify(open_ + uncertain, view.devices))
 
     def _report(
         self, request: ReconcileRequest, started: datetime, outcome: Outcome, **found: Any
     ) -> ReconcileReport:
-        """Make the report; `found`: its fields from a look, and the error."""
         return ReconcileReport(
             run_id=request.run_id,
-            node_id=self._node_id,
+            node_id=self.node_id,
             generation=request.generation,
             worker_version=VERSION,
             started_at=started,
-            finished_at=self._utcnow(),
+            finished_at=self.utcnow(),
             outcome=outcome,
-            stamp=self._clock.stamp(),
-            journal_id=self._journal.id,
-            entries=tuple(self._journal.pending(ENTRIES_PER_REPORT)),
+            stamp=self.clock.stamp(),
+            journal_id=self.journal.id,
+            entries=tuple(self.journal.pending(ENTRIES_PER_REPORT)),
             **found,
         )
 

@@ -1,11 +1,11 @@
 """Removing orphans: write the plan, ask the kernel, write the outcome, look again.
 
-The kernel's answer to a deletion may be lost. Then nobody knows whether it was carried out: the outcome is
-uncertain, the deletion is not asked for again in that run, and the second look shows what came of it.
+The kernel's answer to a deletion may be lost. Then the outcome is uncertain, the deletion is not asked for
+again in that run, and the second look shows what came of it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -14,9 +14,8 @@ from contract.verdicts import Stage
 from worker.journal import Record
 from worker.judge import Judgement
 from worker.kernel.api import GoneError, Kernel, KernelError, UnansweredError
-from worker.kernel.model import Device, VethPair
+from worker.kernel.model import Device
 from worker.link_group import remove_as_group
-from worker.proof import Joins
 from worker.recheck import Recheck, Result
 
 log = structlog.get_logger(__name__)
@@ -24,7 +23,6 @@ log = structlog.get_logger(__name__)
 MIN_GROUP = 8
 """From this number of orphans in the host namespace on, they are deleted as a link group."""
 
-_TROUBLES: Final = frozenset({Stage.FAILED, Stage.UNCERTAIN})
 _LINGERS: Final = {
     Stage.APPLIED: "a second look still shows it",
     Stage.UNCERTAIN: "a second look still shows it: the deletion was not carried out",
@@ -32,40 +30,26 @@ _LINGERS: Final = {
 """The outcomes that a second look can confirm, and the reason when it does not."""
 
 
-class Recorder(Protocol):
-    """Where removals are recorded: the journal, or for `vxlan-worker scan` the screen."""
-
-    def append(self, records: Iterable[Record]) -> None:
-        """Keep these records before returning.
-
-        Raises:
-            JournalError: they could not be kept.
-        """
-
-
 def remove(
     orphans: Sequence[Judgement],
     kernel: Kernel,
-    recorder: Recorder,
+    record: Callable[[Iterable[Record]], None],
     run_id: UUID,
-    data_path_port: int,
-    joins: Callable[[Iterable[VethPair]], Joins],
+    recheck: Recheck,
 ) -> dict[Judgement, Record]:
-    """Remove orphans; return the outcome of each (applied, vanished, refused, failed, uncertain).
+    """Remove orphans; return the outcomes (applied, vanished, refused, failed, uncertain).
 
     Args:
         orphans: as they were judged.
         kernel: where they are.
-        recorder: where to write plans and outcomes.
+        record: keeps plans and outcomes before it returns, in the journal or on the screen.
         run_id: of the run.
-        data_path_port: the UDP port of this Swarm's overlay networks.
-        joins: tells how long pairs that look like joins under way have been there.
+        recheck: the last look.
 
     Raises:
         JournalError: the plan could not be written, and nothing was removed; or an outcome could not be:
             nothing more was removed, and the next run finds the plan without it.
     """
-    recheck = Recheck(kernel, data_path_port, joins)
     outcomes: dict[Judgement, Record] = {}
 
     def write(results: Mapping[Judgement, Result]) -> None:
@@ -74,12 +58,12 @@ def remove(
             for orphan, result in results.items()
         }
         outcomes.update(records)
-        for record in records.values():
-            say = log.warning if record.stage in _TROUBLES else log.info
-            say("removal", stage=record.stage, device=str(record.identity), reason=record.reason)
-        recorder.append(records.values())
+        for one in records.values():
+            say = log.warning if one.stage in (Stage.FAILED, Stage.UNCERTAIN) else log.info
+            say("removal", stage=one.stage, device=str(one.identity), reason=one.reason)
+        record(records.values())
 
-    recorder.append(
+    record(
         Record.of(orphan, run_id, Stage.PLANNED, f"about to be removed: {orphan.reason}")
         for orphan in orphans
     )
@@ -126,10 +110,5 @@ def verify(outcomes: Iterable[Record], devices: Iterable[Device]) -> list[Record
 
 
 def was_removed(outcome: Record, still_there: bool) -> bool:
-    """Whether a device is reported as removed, and counted by the breakers.
-
-    Args:
-        outcome: of its removal.
-        still_there: whether a second look shows it. Without one it may have been removed, and counts.
-    """
+    """Whether a device is reported as removed, and counted by the breakers: also if nothing is known."""
     return outcome.stage is Stage.APPLIED or (outcome.stage is Stage.UNCERTAIN and not still_there)

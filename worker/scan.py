@@ -7,21 +7,20 @@ reach it knows the networks' names, and spares the sandbox of a network that has
 
 import argparse
 import re
-import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from contract.messages import NetworkRef
 from contract.runtime.errors import OperatorError, print_error
 from contract.runtime.logs import configure_logging
 from contract.verdicts import Proof, Urgency, Verdict
 from worker.access import open_kernel
 from worker.by_hand import ByHand, as_joins
-from worker.docker_socket import attached_containers, data_path_port, overlay_networks
+from worker.docker_socket import Dockerd
 from worker.idle import IdleClock
 from worker.judge import Judgement, judge_minding_joins
 from worker.kernel.api import Kernel, KernelError
@@ -29,8 +28,9 @@ from worker.kernel.model import Device, Identity, Netns, View
 from worker.networks import Networks
 from worker.options import Parser
 from worker.ownership import why_foreign
+from worker.recheck import Recheck
 from worker.remove import remove, verify
-from worker.scan_output import Progress, Screen, describe, print_json, print_table
+from worker.scan_output import Progress, describe, print_json, print_records, print_table
 
 CLEAN: Final = 0
 ORPHANS: Final = 1
@@ -84,27 +84,20 @@ def parser() -> Parser:
 
 
 def scan(options: argparse.Namespace) -> int:
-    """Look, judge, remove if asked to, and print; return the exit status.
-
-    Raises:
-        OperatorError: this process may not look, or the kernel failed.
-    """
+    """Look, judge, remove if asked to, and print; return the exit status, or raise OperatorError."""
     configure_logging(level="warning")
-    kernel = open_kernel()
-    try:
-        if options.remove is not None:
-            return _remove_one(kernel, *options.remove)
-        return _scan(options, kernel)
-    except KernelError as error:
-        raise OperatorError(
-            str(error), "run it again; if it fails again, see the kernel's log"
-        ) from error
-    finally:
-        kernel.close()
+    with closing(open_kernel()) as kernel:
+        try:
+            if options.remove is not None:
+                return _remove_one(kernel, *options.remove)
+            return _scan(options, kernel)
+        except KernelError as error:
+            hint = "run it again; if it fails again, see the kernel's log"
+            raise OperatorError(str(error), hint) from error
 
 
 def _scan(options: argparse.Namespace, kernel: Kernel) -> int:
-    docker = _Docker(options.docker_socket)
+    docker = Dockerd(options.docker_socket)
     port, assumed = _data_path_port(options.data_path_port, docker, kernel)
     known = Networks.of(None, docker.networks, port)
     view, judgements = _settled(kernel, known, docker, options)
@@ -126,9 +119,9 @@ def _scan(options: argparse.Namespace, kernel: Kernel) -> int:
 
 def _remove(orphans: Sequence[Judgement], kernel: Kernel, port: int) -> set[Identity]:
     """Remove orphans; return the devices that a second look shows."""
-    outcomes = remove(orphans, kernel, Screen(), uuid4(), port, as_joins)
+    outcomes = remove(orphans, kernel, print_records, uuid4(), Recheck(kernel, port, as_joins))
     devices = kernel.look().devices
-    Screen().append(verify(outcomes.values(), devices))
+    print_records(verify(outcomes.values(), devices))
     return {device.identity for device in devices}
 
 
@@ -152,36 +145,14 @@ def _remove_one(kernel: Kernel, netns: Netns, ifindex: int) -> int:
     return ORPHANS if device.identity in left else CLEAN
 
 
-class _Docker:
-    """The facts from dockerd's socket, if it answers."""
-
-    def __init__(self, socket: Path) -> None:
-        self._socket = socket
-        self.networks: Sequence[NetworkRef] = ()
-        self.port: int | None = None
-        if not socket.exists():
-            return
-        try:
-            self.networks = overlay_networks(socket)
-            self.port = data_path_port(socket)
-        except OSError as error:
-            sys.stderr.write(f"note: no network names: {error}\n")
-
-    def attached(self, network: NetworkRef) -> Sequence[str] | str:
-        """Return the names of a network's containers here, or the error as text."""
-        try:
-            return attached_containers(self._socket, network.id)
-        except OSError as error:
-            return str(error)
-
-
-def _data_path_port(given: int | None, docker: _Docker, kernel: Kernel) -> tuple[int, bool]:
+def _data_path_port(given: int | None, docker: Dockerd, kernel: Kernel) -> tuple[int, bool]:
     """Return the Swarm's UDP port, and whether that is only assumed.
 
     A worker node's dockerd does not report it, but each sandbox with a container has a device with it.
     """
-    if given is not None or docker.port is not None:
-        return given or docker.port or _DEFAULT_DATA_PATH_PORT, False
+    known = given or docker.port
+    if known is not None:
+        return known, False
     ports = {
         device.identity.port
         for device in kernel.look().devices
@@ -200,14 +171,13 @@ def _warn_of_other_ports(devices: Iterable[Device], port: int) -> bool:
     others = sorted(ports - {port})
     if others:
         names = ", ".join(map(str, others))
-        error = (
-            f"the Swarm's data path port is not known here, and {port} is assumed; devices that look like "
-            f"Docker's have UDP port {names}"
+        print_error(
+            OperatorError(
+                f"the Swarm's data path port is not known here, and {port} is assumed; devices that look "
+                f"like Docker's have UDP port {names}",
+                f"`docker info` on a manager shows it; run this again with --data-path-port {others[0]}",
+            )
         )
-        hint = (
-            f"`docker info` on a manager shows it; run this again with --data-path-port {others[0]}"
-        )
-        print_error(OperatorError(error, hint))
     return bool(others)
 
 
@@ -216,7 +186,7 @@ def _is_dockers_on_any_port(device: Device) -> bool:
 
 
 def _settled(
-    kernel: Kernel, networks: Networks, docker: _Docker, options: argparse.Namespace
+    kernel: Kernel, networks: Networks, docker: Dockerd, options: argparse.Namespace
 ) -> tuple[View, list[Judgement]]:
     """Look until every idle device has been idle for the grace period; return the last look, judged."""
     host = options.grace_seconds or _GRACE_SECONDS
@@ -259,9 +229,7 @@ def _settled(
 
 def _device(text: str) -> tuple[Netns, int]:
     netns, _, ifindex = text.rpartition("#")
-    if not re.fullmatch(r"host|nsid:[0-9]{1,9}", netns) or not re.fullmatch(
-        "[1-9][0-9]{0,8}", ifindex
-    ):
+    if not re.fullmatch(r"(host|nsid:[0-9]{1,9})#[1-9][0-9]{0,8}", text):
         raise argparse.ArgumentTypeError("must be like host#7 or nsid:4#11")
     return Netns.parse(netns), int(ifindex)
 

@@ -10,18 +10,24 @@ from worker.journal import Record
 from worker.judge import Judgement
 from worker.kernel.model import Identity, View, some
 
-_COLUMNS: Final = ("DEVICE", "NETNS", "VNI", "PORT", "STATE", "NETWORK", "VERDICT", "REASON")
+_COLUMNS: Final = (
+    "DEVICE",
+    "NETNS",
+    "VNI",
+    "PORT",
+    "STATE",
+    "NETWORK",
+    "VERDICT",
+    "REASON",
+)
 
 
-class Screen:
-    """A `Recorder` that prints removals to standard error."""
-
-    def append(self, records: Iterable[Record]) -> None:
-        """Print the records."""
-        for record in records:
-            line = f"{record.stage}: {record.identity}: {record.reason}"
-            sys.stderr.write(printable(line) + "\n")
-        sys.stderr.flush()
+def print_records(records: Iterable[Record]) -> None:
+    """Print removals to standard error."""
+    for record in records:
+        line = f"{record.stage}: {record.identity}: {record.reason}"
+        sys.stderr.write(printable(line) + "\n")
+    sys.stderr.flush()
 
 
 class Progress:
@@ -39,7 +45,6 @@ class Progress:
             sys.stderr.flush()
 
     def show(self, devices: Sequence[Identity], left: float) -> None:
-        """Show these devices, and the seconds left."""
         if not sys.stderr.isatty():
             return
         names = printable(some([f"{device.name} in {device.netns}" for device in devices]))
@@ -49,13 +54,7 @@ class Progress:
 
 
 def describe(judgement: Judgement, removed: bool, files: Mapping[int, str]) -> dict[str, object]:
-    """Describe a device, as JSON; the names are a promise to scripts.
-
-    Args:
-        judgement: on it.
-        removed: whether it is gone.
-        files: nsid to the file of the namespace, where one can be seen.
-    """
+    """Describe a device, as JSON; the names are a promise to scripts. `files`: of namespaces, by nsid."""
     identity = judgement.device.identity
     network = judgement.network
     return {
@@ -88,23 +87,14 @@ def print_table(view: View, rows: Sequence[Mapping[str, object]]) -> None:
     if not rows:
         sys.stdout.write("This node has no VXLAN devices.\n")
         return
-    cells = [_COLUMNS] + [
-        tuple(
-            printable(str(cell))
-            for cell in (
-                row["device"],
-                with_file(row["netns"], row["netns_file"]),
-                row["vni"],
-                row["port"],
-                row["state"],
-                row["network"] or "-",
-                "removed" if row["removed"] else row["verdict"],
-                row["reason"],
-            )
-        )
-        for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
+    cells: list[Sequence[object]] = [_COLUMNS]
+    for row in rows:
+        netns = with_file(row["netns"], row["netns_file"])
+        verdict = "removed" if row["removed"] else row["verdict"]
+        facts = (row["vni"], row["port"], row["state"], row["network"] or "-")
+        cells.append([row["device"], netns, *facts, verdict, row["reason"]])
+    lines = [[printable(str(cell)) for cell in line] for line in cells]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         sys.stdout.write("  ".join(padded).rstrip() + "\n")

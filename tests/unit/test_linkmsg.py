@@ -208,8 +208,9 @@ def test_an_answer_about_another_place_is_an_error() -> None:
 
 def test_group_and_port() -> None:
     assert decode_group(message(ifindex=12)) == (12, 5)
-    assert decode_port(message(master=9, name=b"vxlan0")) == (9, "vxlan0", True)
-    assert decode_port(message(master=9, name=b"veth0", kind=b"veth\0")) == (9, "veth0", False)
+    assert decode_port(message(master=9, name=b"vxlan0")) is None
+    assert decode_port(message(name=b"veth0", kind=b"veth\0")) is None
+    assert decode_port(message(master=9, name=b"veth0", kind=b"veth\0")) == "veth0"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.builders import (
     network,
     rejection,
 )
-from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, Idle
+from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, Idle, IdleClock
 from worker.kernel.model import Device, Identity, VethPair
 from worker.networks import Networks
 from worker.proof import JOIN_PAUSE_SECONDS, REJECTION_SECONDS, Finding, RequestProver, Waits
@@ -33,8 +33,8 @@ PAIR = VethPair("veth1234567", "veth89abcde", (11, 12))
 
 
 @dataclass
-class Clock:
-    """A `worker.proof.Clock`: all devices have been idle for this time."""
+class Clock(IdleClock):
+    """All devices have been idle for this time."""
 
     seconds: float | None = 60.0
     missed: float | None = None

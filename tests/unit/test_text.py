@@ -15,7 +15,7 @@ from contract.runtime.text import printable
 from contract.verdicts import Stage, Urgency
 from tests.builders import identity
 from worker.journal import Record
-from worker.scan_output import Screen
+from worker.scan_output import print_records
 
 HOSTILE: Final = "a\x1b[31mb\x1b]0;title\x07c\x9b2Jd\r\ne\u202ef\u2066g\x7f\0h"
 
@@ -53,7 +53,7 @@ def test_the_lines_of_an_error(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_a_scan_removes(capsys: pytest.CaptureFixture[str]) -> None:
     record = Record(UUID(int=1), Stage.PLANNED, identity(), Urgency.STALE, None, HOSTILE, "")
-    Screen().append([record])
+    print_records([record])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.isprintable()
 

@@ -27,18 +27,14 @@ class UnansweredError(KernelError):
 
 
 class Kernel(Protocol):
-    """What the worker asks of a kernel. `RouteNetlink` is the real one.
+    """What the worker asks of a kernel.
 
     Each method raises KernelError where the kernel refuses or cannot be asked; UnansweredError, which is one,
     where its answer does not come. A list is whole, or that is an error.
     """
 
     def check_capability(self) -> None:
-        """Make sure that an empty answer would mean that there is nothing.
-
-        Raises:
-            NotPermittedError: CAP_NET_ADMIN is missing.
-        """
+        """Make sure that an empty answer would mean that there is nothing; else raise NotPermittedError."""
 
     def look(self) -> View:
         """List every VXLAN device with its evidence."""
@@ -50,36 +46,23 @@ class Kernel(Protocol):
         """Read a device afresh; None when that namespace has no VXLAN device with that index."""
 
     def joins_under_way(self) -> tuple[VethPair, ...]:
-        """List the veth pairs that may be those of a container that is joining a network.
+        """List the veth pairs with both ends in the host namespace, without a master and named as Docker's.
 
-        Docker makes a pair in the host namespace before it moves one end into the network's sandbox
-        (moby libnetwork/drivers/overlay: `createVethPair` in joinleave.go). So here are pairs with both
-        ends there, neither with a master, both named as Docker names them. Docker's bridge networks make
-        such pairs too.
+        Docker makes a pair there before it moves one end into the network's sandbox (moby libnetwork
+        drivers/overlay: `createVethPair` in joinleave.go). Its bridge networks make such pairs too.
         """
 
     def sandbox_files(self) -> Mapping[int, str]:
-        """Map the nsids of peer namespaces with a file in Docker's directories to the file's path.
-
-        Docker mounts each sandbox's namespace there. A directory or a file that is missing, or that
-        this process may not open, is left out.
-        """
+        """Map the nsids of Docker's sandboxes to the files of their namespaces, as far as those open."""
 
     def delete(self, netns: Netns, ifindex: int) -> None:
-        """Delete the device with this index. Compare its identity first: nothing else is checked.
-
-        Raises:
-            GoneError: there is no such device.
-        """
+        """Delete what has this index, or raise GoneError. Compare its identity first: nothing is checked."""
 
     def set_group(self, ifindex: int, group: int) -> None:
-        """Put a device of the host namespace into a link group (0: the default one).
+        """Put a device of the host namespace into a link group (0: the default one), or raise GoneError.
 
         Of the host alone: a change of a link takes IFLA_TARGET_NETNSID for where to *move* the host's
         device of that ifindex (do_setlink, net/core/rtnetlink.c), not for where to find it.
-
-        Raises:
-            GoneError: there is no such device.
         """
 
     def group_members(self, group: int) -> frozenset[int]:
@@ -88,6 +71,5 @@ class Kernel(Protocol):
     def delete_group(self, group: int) -> None:
         """Delete all devices of a link group of the host namespace at once. Look at its members first.
 
-        The kernel waits for its readers (RCU) once for all of them, not once for each.
-        Where it refuses, all of them are still there.
+        Where the kernel refuses, all of them are still there.
         """

@@ -4,7 +4,7 @@ A link message has some seventy attributes, of which few matter. Walking them in
 all the kernel's work. But the kernel writes the same attributes in the same order for every device of a
 kind: so the first message of a shape is walked, and of each further one it is only compared, all at
 once, that every attribute header is where and what it was, and so is every value that hardly ever
-differs. A message of no known shape is walked.
+differs. A message of no known shape is walked. A malformed one raises NetlinkError.
 
 What tells whose VNI a device blocks (vxlan_vni_in_use, drivers/net/vxlan/vxlan_core.c): besides VNI and
 UDP port, the family of its underlay and its receive flags (VXLAN_F_RCV_FLAGS) must be the same. The kernel
@@ -86,20 +86,22 @@ _VETH: Final = b"veth\0"
 _HEADER_BITS: Final = 0xFFFFFFFF
 _MAX_SHAPES: Final = 256
 
-_FLAGS: Final = (VxlanFlag.LEARNING, VxlanFlag.PROXY, VxlanFlag.L2MISS, VxlanFlag.L3MISS)
-_FLAG_SETS: Final = {
-    bits: reduce(or_, compress(_FLAGS, bits), VxlanFlag(0))
+_FLAGS: Final = {
+    IFLA_VXLAN_LEARNING: VxlanFlag.LEARNING,
+    IFLA_VXLAN_PROXY: VxlanFlag.PROXY,
+    IFLA_VXLAN_L2MISS: VxlanFlag.L2MISS,
+    IFLA_VXLAN_L3MISS: VxlanFlag.L3MISS,
+}
+_FLAG_SETS: Final[dict[tuple[bool, ...], VxlanFlag]] = {
+    bits: reduce(or_, compress(_FLAGS.values(), bits), VxlanFlag(0))
     for bits in product((False, True), repeat=4)
 }
 
 
 class Link(NamedTuple):
-    """What a link message alone tells of a VXLAN device.
+    """What a link message alone shows of a `Device`.
 
-    Attributes:
-        birth: the nsid of its creation namespace as the asker sees it; None where it is at home.
-        ipv6: see `Device.ipv6`.
-        kept_apart: see `Device.kept_apart`.
+    `birth`: the nsid of its creation namespace as the asker sees it; None where it is at home.
     """
 
     identity: Identity
@@ -111,20 +113,8 @@ class Link(NamedTuple):
     kept_apart: bool
 
 
-class BridgePort(NamedTuple):
-    """What a link message tells of a device as a port of a bridge."""
-
-    master: int | None
-    name: str
-    is_vxlan: bool
-
-
 class VethEnd(NamedTuple):
-    """What a link message tells of one end of a veth pair.
-
-    Attributes:
-        peer: the ifindex of the other end; None where that is in another namespace.
-    """
+    """One end of a veth pair; `peer`: the ifindex of the other, None where that is in another namespace."""
 
     ifindex: int
     name: str
@@ -146,7 +136,7 @@ class _Shape(NamedTuple):
     name: tuple[int, int]
     vni: int
     port: int
-    flags: tuple[int | None, int | None, int | None, int | None]
+    flags: tuple[int | None, ...]
     master: int | None
     birth: int | None
     target: int | None
@@ -159,10 +149,10 @@ class LinkDecoder:
         self._shapes: defaultdict[int, list[_Shape]] = defaultdict(list)
 
     def vxlan(self, netns: Netns, body: bytes) -> Link | None:
-        """Decode a message from a look at `place`; None for anything but a VXLAN device.
+        """Decode a message from a look at `netns`; None for anything but a VXLAN device.
 
         Raises:
-            NetlinkError: it is malformed, or of another place than was asked for.
+            NetlinkError: it is malformed, or of another namespace.
         """
         shape = self._shape(body)
         if shape is None:
@@ -172,7 +162,6 @@ class LinkDecoder:
                 errno.EPROTO, f"the kernel answered for another namespace than {netns}"
             )
         _, _, ifindex, flags, _ = _IFINFOMSG.unpack_from(body)
-        learning, proxy, l2miss, l3miss = shape.flags
         return Link(
             Identity(
                 netns,
@@ -183,12 +172,7 @@ class LinkDecoder:
             ),
             bool(flags & IFF_UP),
             _optional(body, shape.master),
-            _FLAG_SETS[
-                _is_set(body, learning),
-                _is_set(body, proxy),
-                _is_set(body, l2miss),
-                _is_set(body, l3miss),
-            ],
+            _FLAG_SETS[tuple([_is_set(body, flag) for flag in shape.flags])],
             _optional(body, shape.birth),
             shape.ipv6,
             shape.kept_apart,
@@ -206,17 +190,11 @@ class LinkDecoder:
         return walked
 
 
-def decode_port(body: bytes) -> BridgePort:
-    """Decode a message about a port of a bridge.
-
-    Raises:
-        NetlinkError: it is malformed.
-    """
+def decode_port(body: bytes) -> str | None:
+    """Return the name of a port of a bridge; None for a device without a master, and for a VXLAN device."""
     found = _attributes(body)
-    master = _netns_of(found, IFLA_MASTER, 4)
-    return BridgePort(
-        _optional(body, master), _text(body, _name(found)), _info(body, found, _VXLAN) is not None
-    )
+    master, name = _offset(found, IFLA_MASTER, 4), _text(body, _name(found))
+    return None if master is None or _info(body, found, _VXLAN) is not None else name
 
 
 def decode_veth(body: bytes) -> VethEnd | None:
@@ -224,39 +202,28 @@ def decode_veth(body: bytes) -> VethEnd | None:
 
     The kernel names the namespace of the other end only where that is another one
     (rtnl_fill_link_netnsid, net/core/rtnetlink.c).
-
-    Raises:
-        NetlinkError: it is malformed.
     """
     found = _attributes(body)
     if _info(body, found, _VETH) is None:
         return None
-    peer = None if IFLA_LINK_NETNSID in found else _netns_of(found, IFLA_LINK, 4)
+    peer = None if IFLA_LINK_NETNSID in found else _offset(found, IFLA_LINK, 4)
     return VethEnd(
         _IFINFOMSG.unpack_from(body)[2],
         _text(body, _name(found)),
-        _optional(body, _netns_of(found, IFLA_MASTER, 4)),
+        _optional(body, _offset(found, IFLA_MASTER, 4)),
         _optional(body, peer),
     )
 
 
 def decode_group(body: bytes) -> tuple[int, int]:
-    """The ifindex and the link group of any link message (0: the default group).
-
-    Raises:
-        NetlinkError: it is malformed.
-    """
-    where = _netns_of(_attributes(body), IFLA_GROUP, 4)
+    """Return the ifindex and the link group of any link message (0: the default group)."""
+    where = _offset(_attributes(body), IFLA_GROUP, 4)
     group = 0 if where is None else _U32.unpack_from(body, where)[0]
     return _IFINFOMSG.unpack_from(body)[2], group
 
 
 def decode_address(body: bytes) -> tuple[int, str]:
-    """Return the ifindex, and the address with prefix length, of an address message.
-
-    Raises:
-        NetlinkError: it is malformed.
-    """
+    """Return the ifindex, and the address with prefix length, of an address message."""
     family, prefix, _, _, ifindex = _IFADDRMSG.unpack_from(body)
     found = attributes(body, _IFADDRMSG.size, len(body))
     # Where an address has a peer, IFA_ADDRESS is the peer's (linux/if_addr.h).
@@ -281,14 +248,14 @@ def _attributes(body: bytes) -> Attributes:
 
 
 def _walked(body: bytes, number: int) -> _Shape | None:
-    """The shape of a message, from its attributes one by one; None if it is of no VXLAN device."""
+    """The shape of a message, None if it is of no VXLAN device."""
     found = _attributes(body)
     info = _info(body, found, _VXLAN)
     if info is None or IFLA_INFO_DATA not in info:
         return None
     data = attributes(body, *info[IFLA_INFO_DATA])
-    headroom = _netns_of(found, IFLA_HEADROOM, 2)
-    flags = [_netns_of(data, kind, 1) for kind in _RECEIVE_FLAGS]
+    headroom = _offset(found, IFLA_HEADROOM, 2)
+    flags = [_offset(data, kind, 1) for kind in _RECEIVE_FLAGS]
     values = [(info[IFLA_INFO_KIND][0], len(_VXLAN)), (headroom, 2), *((flag, 1) for flag in flags)]
     mask = 0
     for offset, size in values:
@@ -303,17 +270,12 @@ def _walked(body: bytes, number: int) -> _Shape | None:
         any(kind in data for kind in _BARE_RECEIVE_FLAGS)
         or any(_is_set(body, flag) for flag in flags),
         _name(found),
-        _required(data, IFLA_VXLAN_ID, 4),
-        _required(data, IFLA_VXLAN_PORT, 2),
-        (
-            _netns_of(data, IFLA_VXLAN_LEARNING, 1),
-            _netns_of(data, IFLA_VXLAN_PROXY, 1),
-            _netns_of(data, IFLA_VXLAN_L2MISS, 1),
-            _netns_of(data, IFLA_VXLAN_L3MISS, 1),
-        ),
-        _netns_of(found, IFLA_MASTER, 4),
-        _netns_of(found, IFLA_LINK_NETNSID, 4),
-        _netns_of(found, IFLA_TARGET_NETNSID, 4),
+        _required_offset(data, IFLA_VXLAN_ID, 4),
+        _required_offset(data, IFLA_VXLAN_PORT, 2),
+        tuple(_offset(data, kind, 1) for kind in _FLAGS),
+        _offset(found, IFLA_MASTER, 4),
+        _offset(found, IFLA_LINK_NETNSID, 4),
+        _offset(found, IFLA_TARGET_NETNSID, 4),
     )
 
 
@@ -323,7 +285,7 @@ def _is_over_ipv6(body: bytes, headroom: int | None, data: Attributes) -> bool:
         return True
     # The headroom of a device on top of another one is that one's as well; and a device that takes its
     # addresses from each packet has room for both families.
-    metadata = _netns_of(data, IFLA_VXLAN_COLLECT_METADATA, 1)
+    metadata = _offset(data, IFLA_VXLAN_COLLECT_METADATA, 1)
     if headroom is None or IFLA_VXLAN_LINK in data or _is_set(body, metadata):
         return False
     return bool(_U16.unpack_from(body, headroom)[0] == _HEADROOM_OVER_IPV6)
@@ -352,14 +314,14 @@ def _text(body: bytes, where: tuple[int, int]) -> str:
     return body[slice(*where)].decode("utf-8", "backslashreplace")
 
 
-def _required(found: Attributes, kind: int, size: int) -> int:
-    where = _netns_of(found, kind, size)
+def _required_offset(found: Attributes, kind: int, size: int) -> int:
+    where = _offset(found, kind, size)
     if where is None:
         raise NetlinkError(errno.EBADMSG, f"a VXLAN device without attribute {kind}")
     return where
 
 
-def _netns_of(found: Attributes, kind: int, size: int) -> int | None:
+def _offset(found: Attributes, kind: int, size: int) -> int | None:
     """Where the payload of an attribute begins; None if there is no such attribute."""
     where = found.get(kind)
     if where is None:

@@ -10,13 +10,12 @@ from contract.messages import DeviceIdentity
 
 
 class Netns(NamedTuple):
-    """A network namespace as the host namespace names it: None is the host, else the peer's nsid."""
+    """A network namespace by its nsid, as the host namespace numbers it; None is the host itself."""
 
     nsid: int | None = None
 
     @property
     def is_host(self) -> bool:
-        """Whether this is the host namespace itself."""
         return self.nsid is None
 
     def __str__(self) -> str:
@@ -44,10 +43,9 @@ class VxlanFlag(Flag):
 
 
 class Identity(NamedTuple):
-    """What must still be true of a device at the moment of its deletion.
+    """What must still be true of a device at its deletion, which the kernel does by ifindex alone.
 
-    An ifindex alone is not enough: the kernel may give it to another device (moved in from another
-    namespace, it even keeps the number it had there), and a delete by index checks nothing else.
+    The kernel may give an ifindex to another device; one moved in from another namespace even keeps its own.
     """
 
     netns: Netns
@@ -57,12 +55,10 @@ class Identity(NamedTuple):
     port: int
 
     def message(self) -> DeviceIdentity:
-        """Return it as a message."""
         return DeviceIdentity(**self._asdict() | {"netns": str(self.netns)})
 
     @classmethod
     def of(cls, message: DeviceIdentity) -> Self:
-        """Read it from a message."""
         return cls(**message.model_dump() | {"netns": Netns.parse(message.netns)})
 
     def __str__(self) -> str:
@@ -73,22 +69,18 @@ class Device(NamedTuple):
     """A VXLAN device with the evidence for whether it lives.
 
     Attributes:
-        identity: what it is and where.
         up: IFF_UP, the administrative state.
         master: ifindex of the bridge it is enslaved to, or None.
-        addressed: whether it has an IP address; only known in the host namespace.
-        flags: those of the VXLAN flags that are set and that Docker's driver would set.
-        born_elsewhere: whether it was created in a namespace other than the host's; its VNI then
-            blocks nobody here.
+        addressed: whether it has an IP address; only known in the host namespace, as `addresses`.
+        flags: those that are set, of the flags that Docker's driver sets.
+        born_elsewhere: created in a namespace other than the host's; its VNI then blocks nobody here.
         endpoints: the number of ports of its bridge that are no VXLAN devices; if 0, of the other bridges of
-            its sandbox. They count as well: a network's second subnet has a device also where it has no
-            container, for packets to its peers on other nodes (moby peerdb.go).
+            its sandbox: a network's second subnet has a device also where it has no container, for packets
+            to its peers on other nodes (moby peerdb.go).
         ports: the names of these ports.
-        addresses: its IP addresses with prefix length, as in `192.0.2.1/24`; only known in the host
-            namespace.
-        ipv6: whether its underlay is IPv6. The kernel keeps IPv4 and IPv6 devices of one VNI and UDP
-            port apart. True is certain. False may mean that a kernel before 6.18 does not show it
-            (`worker.kernel.linkmsg`).
+        addresses: with prefix length, as in `192.0.2.1/24`.
+        ipv6: whether its underlay is IPv6. True is certain. False may mean that a kernel before 6.18 does
+            not show it (`worker.kernel.linkmsg`).
         kept_apart: whether its receive flags keep it apart from Docker's devices: both may have one VNI and
             UDP port. They cannot both be UP, though: the UDP port has room for one kind of flags.
     """
@@ -132,10 +124,9 @@ class Device(NamedTuple):
     def activity(self) -> str | None:
         """The sign that the device is in use, as text; None when it is idle.
 
-        In the host namespace Docker's device is DOWN, without master and address, for the
-        milliseconds of a create or delete, and for ever when it leaked. In a sandbox it is UP and
-        enslaved from the start, so there the sandbox's endpoints decide: a container that dies
-        takes its veth pair along, whatever becomes of dockerd.
+        In the host namespace Docker's device is DOWN, without master and address, for the milliseconds of a
+        create or delete, and for ever when it leaked. In a sandbox it is UP and enslaved from the start:
+        there the endpoints decide, as a container that dies takes its veth pair along, without dockerd.
         """
         if self.addressed:
             return f"it has the IP address(es) {some(self.addresses)}"
@@ -180,12 +171,7 @@ class VethPair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One full look at a node.
-
-    Attributes:
-        devices: every VXLAN device in every namespace that was looked at.
-        limitations: what could not be looked at, as text; empty when everything was.
-    """
+    """All VXLAN devices of a node; `limitations`: what could not be looked at, as text."""
 
     devices: tuple[Device, ...]
     limitations: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """The rtnetlink requests of the worker, encoded; the only module that imports pyroute2."""
 
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from pyroute2.netlink import nlmsg
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETADDR, RTM_GETLINK, RTM_GETNSID, RTM_SETLINK
@@ -18,97 +18,26 @@ _RTEXT_FILTER_SKIP_STATS: Final = 1 << 3
 _Attributes = list[list[object]]
 
 
-@lru_cache(maxsize=4096)
-def dump_vxlan(netns: Netns) -> bytes:
-    """List all VXLAN devices of a netns; the kernel filters by kind."""
-    return _dump_links(
-        *_without_statistics(netns),
-        ["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", "vxlan"]]}],
-        *_target(netns),
-    )
-
-
-@lru_cache(maxsize=4096)
-def dump_ports(netns: Netns, bridge: int) -> bytes:
-    """List all ports of a bridge; the kernel filters by master."""
-    return _dump_links(["IFLA_MASTER", bridge], *_target(netns))
-
-
-@lru_cache(maxsize=4096)
-def dump_sandbox(netns: Netns) -> bytes:
-    """List all links of a sandbox, which has a few."""
-    return _dump_links(*_target(netns))
-
-
-@lru_cache(maxsize=1)
-def dump_host() -> bytes:
-    """List all links of the host namespace."""
-    return _dump_links(*_without_statistics(HOST))
-
-
-@lru_cache(maxsize=1)
-def dump_veth() -> bytes:
-    """List all veth devices of the host namespace; the kernel filters by kind."""
-    return _dump_links(
-        *_without_statistics(HOST), ["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", "veth"]]}]
-    )
-
-
-@lru_cache(maxsize=1)
-def dump_addresses() -> bytes:
-    """List all IP addresses of the host namespace."""
-    return _encoded(ifaddrmsg(), RTM_GETADDR, NLM_F_DUMP)
-
-
-@lru_cache(maxsize=1)
-def dump_nsids() -> bytes:
-    """List the numbers of all peer namespaces."""
-    return _encoded(nsidmsg(), RTM_GETNSID, NLM_F_DUMP)
-
-
-def get_nsid(attribute: str, value: int) -> bytes:
-    """Ask for the number of a namespace: that of a process (NETNSA_PID) or a file (NETNSA_FD)."""
-    message = nsidmsg()
-    message["attrs"] = [[attribute, value]]
-    return _encoded(message, RTM_GETNSID, NLM_F_ACK)
-
-
-def get_link(netns: Netns, ifindex: int) -> bytes:
-    """Read a device."""
-    return _link(RTM_GETLINK, ifindex, _target(netns))
-
-
-def delete_link(netns: Netns, ifindex: int) -> bytes:
-    """Delete a device."""
-    return _link(RTM_DELLINK, ifindex, _target(netns))
-
-
-def set_group(ifindex: int, group: int) -> bytes:
-    """Put a device of the host namespace into a link group."""
-    return _link(RTM_SETLINK, ifindex, [["IFLA_GROUP", group]])
-
-
-def delete_group(group: int) -> bytes:
-    """Delete all devices of a link group of the host namespace."""
-    return _link(RTM_DELLINK, 0, [["IFLA_GROUP", group]])
-
-
-def change_nothing() -> bytes:
-    """Change a device that cannot exist: the kernel looks at the capability first."""
-    return _link(RTM_SETLINK, _NO_SUCH_IFINDEX, [])
-
-
-def _link(kind: int, ifindex: int, attributes: _Attributes) -> bytes:
-    message = ifinfmsg()
-    message["index"] = ifindex
+def _encoded(
+    message: nlmsg, kind: int, flags: int, attributes: _Attributes, ifindex: int = 0
+) -> bytes:
+    if ifindex:
+        message["index"] = ifindex
     message["attrs"] = attributes
-    return _encoded(message, kind, NLM_F_ACK)
+    message["header"]["type"] = kind
+    message["header"]["flags"] = NLM_F_REQUEST | flags
+    message.encode()
+    return bytes(message.data)
 
 
-def _dump_links(*attributes: list[Any]) -> bytes:
-    message = ifinfmsg()
-    message["attrs"] = list(attributes)
-    return _encoded(message, RTM_GETLINK, NLM_F_DUMP)
+def _of_kind(netns: Netns, kind: str) -> bytes:
+    """List the links of a kind; the kernel filters."""
+    info: _Attributes = [["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", kind]]}]]
+    return _dump_links([*_without_statistics(netns), *info, *_target(netns)])
+
+
+def _dump_links(attributes: _Attributes) -> bytes:
+    return _encoded(ifinfmsg(), RTM_GETLINK, NLM_F_DUMP, attributes)
 
 
 def _target(netns: Netns) -> _Attributes:
@@ -124,8 +53,49 @@ def _without_statistics(netns: Netns) -> _Attributes:
     return [["IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS]] if netns.is_host else []
 
 
-def _encoded(message: nlmsg, kind: int, flags: int) -> bytes:
-    message["header"]["type"] = kind
-    message["header"]["flags"] = NLM_F_REQUEST | flags
-    message.encode()
-    return bytes(message.data)
+DUMP_HOST: Final = _dump_links(_without_statistics(HOST))
+DUMP_VETH: Final = _of_kind(HOST, "veth")
+DUMP_ADDRESSES: Final = _encoded(ifaddrmsg(), RTM_GETADDR, NLM_F_DUMP, [])
+DUMP_NSIDS: Final = _encoded(nsidmsg(), RTM_GETNSID, NLM_F_DUMP, [])
+"""List all links, veth devices and IP addresses of the host namespace, and the numbers of all peers."""
+
+CHANGE_NOTHING: Final = _encoded(ifinfmsg(), RTM_SETLINK, NLM_F_ACK, [], _NO_SUCH_IFINDEX)
+"""Change a device that cannot exist: the kernel looks at the capability first."""
+
+
+@lru_cache(maxsize=4096)
+def dump_vxlan(netns: Netns) -> bytes:
+    """List all VXLAN devices of a netns."""
+    return _of_kind(netns, "vxlan")
+
+
+@lru_cache(maxsize=4096)
+def dump_sandbox(netns: Netns, bridge: int | None = None) -> bytes:
+    """List the links of a sandbox: the ports of a bridge, by the kernel's filter, or all, which are few."""
+    ports: _Attributes = [] if bridge is None else [["IFLA_MASTER", bridge]]
+    return _dump_links(ports + _target(netns))
+
+
+def get_nsid(attribute: str, value: int) -> bytes:
+    """Ask for the number of a namespace: that of a process (NETNSA_PID) or a file (NETNSA_FD)."""
+    return _encoded(nsidmsg(), RTM_GETNSID, NLM_F_ACK, [[attribute, value]])
+
+
+def get_link(netns: Netns, ifindex: int) -> bytes:
+    """Read a device."""
+    return _encoded(ifinfmsg(), RTM_GETLINK, NLM_F_ACK, _target(netns), ifindex)
+
+
+def delete_link(netns: Netns, ifindex: int) -> bytes:
+    """Delete a device."""
+    return _encoded(ifinfmsg(), RTM_DELLINK, NLM_F_ACK, _target(netns), ifindex)
+
+
+def set_group(ifindex: int, group: int) -> bytes:
+    """Put a device of the host namespace into a link group."""
+    return _encoded(ifinfmsg(), RTM_SETLINK, NLM_F_ACK, [["IFLA_GROUP", group]], ifindex)
+
+
+def delete_group(group: int) -> bytes:
+    """Delete all devices of a link group of the host namespace."""
+    return _encoded(ifinfmsg(), RTM_DELLINK, NLM_F_ACK, [["IFLA_GROUP", group]])

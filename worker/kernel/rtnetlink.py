@@ -1,6 +1,6 @@
 """The kernel's VXLAN devices over rtnetlink: look, read one again, delete.
 
-What the kernel does, once, for the whole package:
+What the kernel does:
 
 * A VNI is unique per UDP port and *creation* namespace (`vxlan_configure_exists`, drivers/net/vxlan).
   A device that was moved elsewhere still blocks its VNI at home, though `ip link` there shows nothing.
@@ -10,19 +10,18 @@ What the kernel does, once, for the whole package:
 * A device that left the namespace of its creation carries IFLA_LINK_NETNSID, the nsid of that one as
   *we* see it, or -1 where we have no number for it; one that never left carries none. So the number
   that the host has for itself tells Docker's own devices from those of a Docker inside a Docker.
-* Without CAP_NET_ADMIN a dump with a target ends normally and empty, with the error inside
-  NLMSG_DONE (`worker.kernel.socket` raises it), and a dump of the host succeeds. So `check_capability` asks
-  the kernel before anything is concluded from an empty list.
+* Without CAP_NET_ADMIN a dump with a target ends empty, with the error inside NLMSG_DONE
+  (`worker.kernel.socket` raises it), and a dump of the host succeeds: hence `check_capability`.
 * A dump filter that the kernel does not know is ignored without a word: the kind is checked again.
 """
 
+import contextlib
 import errno
 import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Final, Self
 
@@ -54,26 +53,12 @@ _TOO_OLD: Final = (
     "orphans hidden in other namespaces are not seen"
 )
 
-# What a request for a namespace that went away is answered.
-_NAMESPACE_GONE: Final = frozenset({errno.EINVAL, errno.ENODEV, errno.ESRCH})
-
-# What a request with the file descriptor of something else is answered (get_net_ns_by_fd).
-_NO_NAMESPACE: Final = frozenset({errno.EINVAL})
-
-_NO_SUCH_DEVICE: Final = frozenset({errno.ENODEV})
-
-# How long a namespace may take to end: more than half a second was seen on a busy machine.
 _ENDING_PAUSES: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds that a namespace may take to end: more than half a second was seen on a busy machine."""
 
 
 class RouteNetlink:
-    """The kernel of this machine, through one netlink socket in the namespace of this process.
-
-    Args:
-        netlink: the socket.
-        sleep: waits for so many seconds.
-        sandbox_directories: where Docker mounts its sandboxes' namespaces.
-    """
+    """A `Kernel`: that of this machine, through one netlink socket in the namespace of this process."""
 
     def __init__(
         self,
@@ -98,66 +83,52 @@ class RouteNetlink:
 
     @classmethod
     def open(cls) -> Self:
-        """Open a socket in this process's network namespace.
-
-        Raises:
-            KernelError: there is no netlink to be had here.
-        """
+        """Open a socket in this process's network namespace, or raise KernelError."""
         try:
             return cls(NetlinkSocket())
         except OSError as error:
             raise KernelError(error.errno or 0, f"no route netlink socket: {error}") from error
 
     def close(self) -> None:
-        """Close the socket."""
         self._netlink.close()
 
     def check_capability(self) -> None:
-        """See `Kernel.check_capability`."""
         try:
-            self._netlink.request(requests.change_nothing())
+            self._netlink.request(requests.CHANGE_NOTHING)
         except NetlinkError as error:
-            if _is_answer(error, _NO_SUCH_DEVICE):
+            if _is_answer(error, errno.ENODEV):
                 return
             raise _translated(error, "asking for the right to look") from error
         raise KernelError(errno.EPROTO, "the kernel changed a device that cannot exist")
 
     def look(self) -> View:
-        """See `Kernel.look`."""
         with _translating("listing the VXLAN devices"):
-            devices = self._devices(HOST)
             pauses = iter(_ENDING_PAUSES)  # Shared: many end together, and the look has one bound.
+            devices = self._devices(HOST, pauses)
             for netns in self._peers():
-                devices.extend(self._devices_of_peer(netns, pauses))
+                devices += self._devices(netns, pauses)
         return View(tuple(devices), self._limits)
 
     def read(self, netns: Netns, ifindex: int) -> Device | None:
-        """See `Kernel.read`."""
         try:
-            answers = self._netlink.request(requests.get_link(netns, ifindex))
-            devices = self._decoded(netns, (body for _, body in answers))
+            devices = self._decoded(netns, self._netlink.request(requests.get_link(netns, ifindex)))
         except NetlinkError as error:
-            if _is_answer(error, _NO_SUCH_DEVICE) or _is_gone(netns, error):
+            if _is_answer(error, errno.ENODEV) or _is_gone(netns, error):
                 return None
             raise _translated(error, f"reading the device with ifindex {ifindex}") from error
         return devices[0] if devices else None
 
     def look_at(self, netns: Netns) -> tuple[Device, ...]:
-        """See `Kernel.look_at`."""
         with _translating(f"listing the VXLAN devices in {netns}"):
-            if netns.is_host:
-                return tuple(self._devices(netns))
-            return tuple(self._devices_of_peer(netns, iter(_ENDING_PAUSES)))
+            return tuple(self._devices(netns, iter(_ENDING_PAUSES)))
 
     def joins_under_way(self) -> tuple[VethPair, ...]:
-        """See `Kernel.joins_under_way`."""
         with _translating("listing the veth pairs"):
-            answers = self._netlink.dump(requests.dump_veth())
-            ends = [end for _, body in answers if (end := decode_veth(body)) is not None]
+            ends = [decode_veth(body) for _, body in self._netlink.dump(requests.DUMP_VETH)]
         waiting = {
             end.ifindex: end
             for end in ends
-            if end.master is None and _DOCKERS_VETH.fullmatch(end.name)
+            if end is not None and end.master is None and _DOCKERS_VETH.fullmatch(end.name)
         }
         return tuple(
             VethPair(one.name, other.name, (one.ifindex, other.ifindex))
@@ -168,11 +139,14 @@ class RouteNetlink:
         )
 
     def sandbox_files(self) -> Mapping[int, str]:
-        """See `Kernel.sandbox_files`."""
         files: dict[int, str] = {}
+        paths: list[Path] = []
+        for directory in self._sandbox_directories:
+            with contextlib.suppress(OSError):
+                paths += sorted(directory.iterdir())
         with _translating("asking for the numbers of Docker's sandboxes"):
             own = self._own_nsid()
-            for path in self._files():
+            for path in paths:
                 nsid = self._nsid_of(path)
                 # Docker has a file for the host namespace too.
                 if nsid is not None and nsid != own:
@@ -180,7 +154,6 @@ class RouteNetlink:
         return files
 
     def delete(self, netns: Netns, ifindex: int) -> None:
-        """See `Kernel.delete`."""
         try:
             self._netlink.request(requests.delete_link(netns, ifindex))
         except NetlinkError as error:
@@ -189,33 +162,29 @@ class RouteNetlink:
             raise _translated(error, f"deleting the device with ifindex {ifindex}") from error
 
     def set_group(self, ifindex: int, group: int) -> None:
-        """See `Kernel.set_group`."""
         with _translating(f"grouping the device with ifindex {ifindex}"):
             self._netlink.request(requests.set_group(ifindex, group))
 
     def group_members(self, group: int) -> frozenset[int]:
-        """See `Kernel.group_members`."""
         with _translating("listing the devices of the host namespace"):
-            answers = self._netlink.dump(requests.dump_host())
-            links = [decode_group(body) for _, body in answers]
+            links = [decode_group(body) for _, body in self._netlink.dump(requests.DUMP_HOST)]
         return frozenset(ifindex for ifindex, in_group in links if in_group == group)
 
     def delete_group(self, group: int) -> None:
-        """See `Kernel.delete_group`."""
         with _translating(f"deleting link group {group}"):
             self._netlink.request(requests.delete_group(group))
 
-    def _devices_of_peer(self, netns: Netns, pauses: Iterator[float]) -> list[Device]:
-        """The devices in a peer namespace; none if it went away meanwhile, and they with it.
+    def _devices(self, netns: Netns, pauses: Iterator[float]) -> list[Device]:
+        """The devices in a namespace; none if it went away meanwhile, and they with it.
 
         A namespace that nobody holds any more answers as one that is gone, but keeps its number until
         the kernel has ended it. So there is another look after each of `pauses`, in seconds.
         """
         while True:
             try:
-                return self._devices(netns)
+                return self._decoded(netns, self._netlink.dump(requests.dump_vxlan(netns)))
             except NetlinkError as error:
-                if not _is_answer(error, _NAMESPACE_GONE):
+                if not _is_gone(netns, error):
                     raise
                 if netns not in self._peers():
                     return []
@@ -225,16 +194,11 @@ class RouteNetlink:
             self._sleep(pause)
 
     def _peers(self) -> list[Netns]:
-        """The peer namespaces that have a number here."""
         if self._limits:
             return []
-        namespaces = []
-        for _, body in self._netlink.dump(requests.dump_nsids()):
-            nsid = decode_nsid(body)
-            # The host may have a number for itself; its devices are listed already.
-            if nsid is not None and nsid != self._own_nsid():
-                namespaces.append(Netns(nsid))
-        return namespaces
+        nsids = [decode_nsid(body) for _, body in self._netlink.dump(requests.DUMP_NSIDS)]
+        # The host may have a number for itself; its devices are listed already.
+        return [Netns(nsid) for nsid in nsids if nsid is not None and nsid != self._own_nsid()]
 
     def _own_nsid(self) -> int | None:
         """The number that the host namespace has for itself, None while it has none.
@@ -247,14 +211,6 @@ class RouteNetlink:
                 self._own = decode_nsid(body)
         return self._own
 
-    def _files(self) -> Iterator[Path]:
-        """What is in the directories of Docker's sandboxes, as far as this process may look."""
-        for directory in self._sandbox_directories:
-            try:
-                yield from sorted(directory.iterdir())
-            except OSError:
-                continue
-
     def _nsid_of(self, path: Path) -> int | None:
         """The number of the namespace that this is the file of; None if it has none or is no such file."""
         try:
@@ -265,21 +221,17 @@ class RouteNetlink:
         try:
             answers = self._netlink.request(requests.get_nsid("NETNSA_FD", descriptor))
         except NetlinkError as error:
-            if _is_answer(error, _NO_NAMESPACE):
+            if _is_answer(error, errno.EINVAL):  # A file of another kind (get_net_ns_by_fd).
                 return None
             raise
         finally:
             os.close(descriptor)
         return next((decode_nsid(body) for _, body in answers), None)
 
-    def _devices(self, netns: Netns) -> list[Device]:
-        answers = self._netlink.dump(requests.dump_vxlan(netns))
-        return self._decoded(netns, (body for _, body in answers))
-
-    def _decoded(self, netns: Netns, bodies: Iterable[bytes]) -> list[Device]:
+    def _decoded(self, netns: Netns, answers: list[tuple[int, bytes]]) -> list[Device]:
         """Decode what is VXLAN, and gather the rest of the evidence for it."""
         decode = self._decoder.vxlan
-        links = [link for body in bodies if (link := decode(netns, body)) is not None]
+        links = [link for _, body in answers if (link := decode(netns, body)) is not None]
         if not links:
             return []
         addresses: Mapping[int, tuple[str, ...]] = {}
@@ -289,8 +241,8 @@ class RouteNetlink:
         else:
             for bridge in {link.master for link in links}:
                 # Mostly its own bridge has some: then nobody need look at the others.
-                own = () if bridge is None else self._ports(requests.dump_ports(netns, bridge))
-                ports[bridge] = own or self._ports(requests.dump_sandbox(netns))
+                own = () if bridge is None else self._ports(netns, bridge)
+                ports[bridge] = own or self._ports(netns, None)
         return [
             Device(
                 identity=link.identity,
@@ -318,30 +270,30 @@ class RouteNetlink:
         return birth is None or birth != self._own_nsid()
 
     def _addresses(self, ifindexes: Set[int]) -> Mapping[int, tuple[str, ...]]:
-        """The IP addresses of these devices of the host namespace, where they have any."""
         found: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
-        for _, body in self._netlink.dump(requests.dump_addresses()):
+        for _, body in self._netlink.dump(requests.DUMP_ADDRESSES):
             ifindex, address = decode_address(body)
             if ifindex in ifindexes:
                 found[ifindex] += (address,)
         return found
 
-    def _ports(self, dump: bytes) -> tuple[str, ...]:
-        """The names of ports, of whatever bridges, that are something other than a VXLAN device."""
-        ports = [decode_port(body) for _, body in self._netlink.dump(dump)]
-        return tuple(port.name for port in ports if port.master is not None and not port.is_vxlan)
+    def _ports(self, netns: Netns, bridge: int | None) -> tuple[str, ...]:
+        """The names of the ports of a bridge (None: of all bridges) that are no VXLAN devices."""
+        answers = self._netlink.dump(requests.dump_sandbox(netns, bridge))
+        return tuple(name for _, body in answers if (name := decode_port(body)) is not None)
 
 
 def _is_gone(netns: Netns, error: NetlinkError) -> bool:
-    return not netns.is_host and _is_answer(error, _NAMESPACE_GONE)
+    """Whether the kernel answered as it does for a peer namespace that went away."""
+    return not netns.is_host and _is_answer(error, errno.EINVAL, errno.ENODEV, errno.ESRCH)
 
 
-def _is_answer(error: NetlinkError, codes: Set[int]) -> bool:
+def _is_answer(error: NetlinkError, *codes: int) -> bool:
     """Whether the kernel answered with one of these error numbers."""
     return error.errno in codes and not isinstance(error, NoAnswerError)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _translating(doing: str) -> Iterator[None]:
     try:
         yield
@@ -350,7 +302,7 @@ def _translating(doing: str) -> Iterator[None]:
 
 
 def _translated(error: NetlinkError, doing: str) -> KernelError:
-    """The one place where an errno becomes a typed error."""
+    """Make the typed error of an errno."""
     code = error.errno or 0
     if isinstance(error, NoAnswerError):
         return UnansweredError(code, f"{doing}: {error.strerror}")

@@ -1,8 +1,8 @@
 """A route netlink socket: requests go out, answers come back whole or as a typed error.
 
-Framing only (man 7 netlink; RFC 3549); what the messages mean is `worker.kernel.rtnetlink`'s business. It is
-our own rather than pyroute2's because an answer here is either complete or an error: a dump that the
-kernel marks as interrupted, or whose NLMSG_DONE carries an error number, must never pass for a list.
+Framing only (man 7 netlink; RFC 3549). It is our own rather than pyroute2's because an answer here is either
+complete or an error: a dump that the kernel marks as interrupted, or whose NLMSG_DONE carries an error
+number, must never pass for a list.
 """
 
 import errno
@@ -27,7 +27,7 @@ HEADER: Final = struct.Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, sequence, port."""
 
 _ATTRIBUTE: Final = struct.Struct("=HH")
-_ERROR: Final = struct.Struct("=i")
+_S32: Final = struct.Struct("=i")
 _TYPE_MASK: Final = 0x3FFF
 """NLA_TYPE_MASK: the two top bits say that an attribute is nested or in network order."""
 
@@ -85,11 +85,9 @@ class NetlinkSocket:
         self._sequence = 0
 
     def fileno(self) -> int:
-        """The file descriptor, for a selector."""
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Close the socket."""
         self._socket.close()
 
     def __enter__(self) -> Self:
@@ -99,21 +97,11 @@ class NetlinkSocket:
         self.close()
 
     def set_option(self, option: int, value: int = 1) -> None:
-        """Set one of the SOL_NETLINK options.
-
-        Raises:
-            OSError: the kernel does not know it, or this process may not.
-        """
+        """Set a SOL_NETLINK option; OSError: the kernel does not know it, or this process may not."""
         self._socket.setsockopt(SOL_NETLINK, option, value)
 
     def dump(self, message: bytes) -> list[tuple[int, bytes]]:
-        """Send an encoded dump request; return the answers' flags and bodies, all of them.
-
-        Raises:
-            NetlinkError: the kernel refused.
-            NoAnswerError: its answer did not come.
-            InterruptedDumpError: it was interrupted every time.
-        """
+        """Send an encoded dump request; return the flags and bodies of all answers, or raise NetlinkError."""
         for _ in range(_INTERRUPTED_TRIES):
             answers, interrupted = self._exchange(message)
             if not interrupted:
@@ -121,14 +109,8 @@ class NetlinkSocket:
         raise InterruptedDumpError(errno.EINTR, "the kernel's list changed during every reading")
 
     def request(self, message: bytes) -> list[tuple[int, bytes]]:
-        """Send an encoded request that asks for an acknowledgement; return what came before it.
-
-        Raises:
-            NetlinkError: the kernel refused.
-            NoAnswerError: its answer did not come.
-        """
-        answers, _ = self._exchange(message)
-        return answers
+        """Send an encoded request that asks for an acknowledgement; return what came before it."""
+        return self._exchange(message)[0]
 
     def _exchange(self, message: bytes) -> tuple[list[tuple[int, bytes]], bool]:
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
@@ -145,16 +127,15 @@ class NetlinkSocket:
             for flags, kind, body in self._messages():
                 interrupted |= bool(flags & NLM_F_DUMP_INTR)
                 if kind in (NLMSG_ERROR, NLMSG_DONE):
-                    self._raise_for(body)
+                    # NLMSG_DONE of a dump has its error in the same place; some kernels leave it empty.
+                    code = -_S32.unpack_from(body)[0] if len(body) >= _S32.size else 0
+                    if code:
+                        raise NetlinkError(code, os.strerror(code))
                     return answers, interrupted
                 answers.append((flags, body))
 
     def _messages(self) -> list[tuple[int, int, bytes]]:
-        """Flags, type and body of each message in one datagram that answers our last request.
-
-        Raises:
-            NoAnswerError: none came, or none that can be read.
-        """
+        """Flags, type and body of each message in one datagram that answers our last request."""
         try:
             data = self._socket.recv(_RECEIVE_BYTES)
             # What is left over from an exchange that timed out has an older number.
@@ -172,13 +153,6 @@ class NetlinkSocket:
                 error.errno or 0, f"the kernel's answer was lost: {error.strerror}"
             ) from error
 
-    @staticmethod
-    def _raise_for(body: bytes) -> None:
-        # NLMSG_DONE of a dump carries its error in the same place; some kernels leave it empty.
-        code = -_ERROR.unpack_from(body)[0] if len(body) >= _ERROR.size else 0
-        if code:
-            raise NetlinkError(code, os.strerror(code))
-
     def receive_events(self) -> tuple[int | None, list[tuple[int, bytes]]]:
         """Return the nsid that one datagram of events came from (None: our own) and its messages.
 
@@ -192,23 +166,15 @@ class NetlinkSocket:
             if error.errno == errno.ENOBUFS:
                 raise EventsLostError(error.errno, "link events were lost") from error
             raise
-        nsid = None
+        messages = [(kind, body) for _, kind, _, body in split(data)]
         for level, kind, value in ancillary:
-            if (
-                level == SOL_NETLINK
-                and kind == NETLINK_LISTEN_ALL_NSID
-                and len(value) >= _ERROR.size
-            ):
-                nsid = _ERROR.unpack_from(value)[0]
-        return nsid, [(kind, body) for _, kind, _, body in split(data)]
+            if (level, kind) == (SOL_NETLINK, NETLINK_LISTEN_ALL_NSID) and len(value) >= _S32.size:
+                return _S32.unpack_from(value)[0], messages
+        return None, messages
 
 
 def split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Yield flags, type, sequence number and body of each message in a datagram.
-
-    Raises:
-        NetlinkError: the datagram is cut short.
-    """
+    """Yield flags, type, sequence number and body of each message in a datagram."""
     offset = 0
     while offset + HEADER.size <= len(data):
         length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
@@ -219,11 +185,7 @@ def split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 
 
 def attributes(data: bytes, start: int, end: int) -> Attributes:
-    """Index the attributes between two offsets: type to payload start and end.
-
-    Raises:
-        NetlinkError: an attribute does not fit.
-    """
+    """Index the attributes between two offsets: type to payload start and end."""
     found: Attributes = {}
     unpack = _ATTRIBUTE.unpack_from
     while start + 4 <= end:
