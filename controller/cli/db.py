@@ -24,10 +24,8 @@ def current(database_url: Database = None) -> None:
 
     with open_to_look(_url(database_url)) as connection:
         found = version(connection)
-    if found.current == found.head:
-        table.line(f"{found.current} (the newest)")
-    else:
-        table.line(f"{found.current or 'none'} (the newest is {found.head}: `vxctl db upgrade`)")
+    newer = "" if found.current == found.head else f" is {found.head}: `vxctl db upgrade`"
+    table.line(f"{found.current or 'none'} (the newest{newer})")
 
 
 def upgrade(database_url: Database = None) -> None:

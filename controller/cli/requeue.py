@@ -123,8 +123,7 @@ def _show_run(request: dict[str, Any]) -> None:
 
 def _seconds(text: str) -> float:
     try:
-        duration = f"{text}s" if text[-1:].isdigit() else text
-        seconds = parse_duration(duration).total_seconds()
+        seconds = parse_duration(f"{text}s" if text[-1:].isdigit() else text).total_seconds()
     except (ValueError, OverflowError):
         seconds = 0.0
     if not 0 < seconds <= _MAX_TIMEOUT_SECONDS:
