@@ -93,14 +93,11 @@ class Agent:
         try:
             journal = Journal.open(settings.journal)
         except JournalError as error:
-            raise OperatorError(
-                str(error),
-                "set VXLAN_OPERATOR_JOURNAL (or --journal) to a file of its own, on a disk with room",
-            ) from error
+            hint = "set VXLAN_OPERATOR_JOURNAL (or --journal) to a file of its own, on a disk with room"
+            raise OperatorError(str(error), hint) from error
         return cls(settings, app, journal)
 
     def start(self) -> None:
-        """Start watching and sending."""
         self._outbox.start()
         self._watch.start()
 
@@ -116,26 +113,22 @@ class Agent:
     def reconcile(self, payload: object) -> None:
         """The task `worker.reconcile`."""
         with self.watchdog.task():
-            self._reconcile(payload)
+            try:
+                request = ReconcileRequest.model_validate(payload)
+            except ValidationError as error:
+                errors = error.errors(include_input=False)
+                log.error("dropped an invalid request", errors=errors)  # noqa: TRY400 -- not the code's fault
+                return
+            report = self._reconciler.run(request)
+            if report.outcome is not Outcome.REFUSED:
+                self._data_path_port = request.data_path_port
+                self.watchdog.asked(request.next_within)
+            self._outbox.put(REPORT_TASK, report.model_dump_json())
 
     def ping(self) -> None:
         """The task `worker.ping`."""
         with self.watchdog.task():
             pass
-
-    def _reconcile(self, payload: object) -> None:
-        try:
-            request = ReconcileRequest.model_validate(payload)
-        except ValidationError as error:
-            log.error(  # noqa: TRY400 -- the message is at fault, not the code
-                "dropped an invalid request", errors=error.errors(include_input=False)
-            )
-            return
-        report = self._reconciler.run(request)
-        if report.outcome is not Outcome.REFUSED:
-            self._data_path_port = request.data_path_port
-            self.watchdog.asked(request.next_within)
-        self._outbox.put(REPORT_TASK, report.model_dump_json())
 
     def _send_drift(self, devices: Sequence[Identity]) -> None:
         drift = Drift(

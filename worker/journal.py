@@ -1,9 +1,9 @@
 """The worker's journal on disk: no removal without a record, no record lost.
 
-A file of JSON lines. The first is a header with the journal's id; each other line is an entry, with
-sequence numbers without gaps. Entries are on disk (fsync) before the caller goes on. They are sent
-with every report until the controller has acknowledged them, and only then trimmed away. A line that
-a crash cut short was never acted upon, so it is dropped when the file is opened again.
+A file of JSON lines: a header with the journal's id, then entries, with sequence numbers without gaps. They
+are on disk (fsync) before the caller goes on, are sent with every report until the controller has
+acknowledged them, and only then trimmed away. A line that a crash cut short was never acted upon, so it is
+dropped when the file is opened again.
 
 Its path may name anything: only a regular file is read or written, and only one that is empty or begins as a
 journal.
@@ -57,36 +57,18 @@ class Record(NamedTuple):
 
     @classmethod
     def of(cls, orphan: Judgement, run_id: UUID, stage: Stage, reason: str) -> Self:
-        """Make the record of an orphan at a stage.
-
-        Raises:
-            ValueError: it is not an orphan.
-        """
-        if orphan.urgency is None:
-            raise ValueError(f"not an orphan: {orphan.device.identity}")
-        network_id = None if orphan.network is None else orphan.network.id
-        return cls(
-            run_id,
-            stage,
-            orphan.device.identity,
-            orphan.urgency,
-            network_id,
-            reason,
-            orphan.device.evidence,
-        )
+        """Make the record of an orphan at a stage."""
+        device, urgency, network = orphan.device, orphan.urgency, orphan.network
+        if urgency is None:
+            raise ValueError(f"not an orphan: {device.identity}")
+        network_id = None if network is None else network.id
+        return cls(run_id, stage, device.identity, urgency, network_id, reason, device.evidence)
 
     @classmethod
     def read(cls, entry: JournalEntry) -> Self:
         """Make the record that an entry was written from."""
-        return cls(
-            entry.run_id,
-            entry.stage,
-            Identity.of(entry.identity),
-            entry.urgency,
-            entry.network_id,
-            entry.reason,
-            entry.evidence,
-        )
+        fields = {name: getattr(entry, name) for name in cls._fields}
+        return cls(**fields | {"identity": Identity.of(entry.identity), "id": None})
 
     def followed_by(self, stage: Stage, reason: str) -> Self:
         """Make the record of the same removal at a later stage."""
@@ -100,17 +82,22 @@ class _Header(BaseModel):
     last: NonNegativeInt
 
 
+class _Stored(NamedTuple):
+    """The content of a journal's file. `whole`: no line was cut short."""
+
+    journal_id: UUID
+    entries: list[JournalEntry]
+    last: int
+    whole: bool
+
+
 class Journal:
     """An open journal. Not for use by two threads at once; no two processes can open one."""
 
-    def __init__(
-        self, path: Path, lock: FileIO, journal_id: UUID, entries: list[JournalEntry], last: int
-    ) -> None:
-        self.id = journal_id
+    def __init__(self, path: Path, lock: FileIO, stored: _Stored) -> None:
+        self.id, self._entries, self._last, _ = stored
         self._path = path
         self._lock = lock
-        self._entries = entries
-        self._last = last
         self._trimmable = 0
         self._file, self._size = _for_appending(path)
 
@@ -125,8 +112,9 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Before anything is put beside it: is it ours at all?
             _read(path)
-            used = _lock_of(path).exists()
-            lock = _locked(path)
+            lock_path = path.with_name(path.name + ".lock")
+            used = lock_path.exists()
+            lock = _locked(path, lock_path)
             stored = _read(path)
             if stored is None:
                 if used or path.exists():
@@ -138,16 +126,15 @@ class Journal:
                 stored = _Stored(uuid4(), [], 0, whole=False)
             if not stored.whole:
                 _replace_file(path, stored.journal_id, stored.entries, stored.last)
-            return cls(path, lock, stored.journal_id, stored.entries, stored.last)
+            return cls(path, lock, stored)
         except OSError as error:
-            raise JournalError(f"the journal {path} cannot be written: {error.strerror}") from error
+            raise _failure(path, "written", error) from error
         except ValidationError as error:
             raise JournalError(
                 f"{path} is not a journal of ours and was left as it is: move it away"
             ) from error
 
     def close(self) -> None:
-        """Close the file, and let another process have it."""
         self._file.close()
         self._lock.close()
 
@@ -161,10 +148,7 @@ class Journal:
         return self._entries[:limit]
 
     def unconcluded(self) -> list[Record]:
-        """Plans without an outcome, and outcomes that no later look was compared with, in order.
-
-        The worker died in between, or could not look.
-        """
+        """Plans without an outcome, and outcomes that no later look was compared with, in order."""
         found: dict[tuple[UUID, DeviceIdentity], JournalEntry] = {}
         for entry in self._entries:
             key = (entry.run_id, entry.identity)
@@ -182,18 +166,12 @@ class Journal:
         """
         entries = [
             JournalEntry(
-                id=record.id or uuid4(),
-                sequence=self._last + number,
+                **record._asdict()
+                | {"id": record.id or uuid4(), "identity": record.identity.message()},
+                sequence=sequence,
                 at=datetime.now(UTC),
-                run_id=record.run_id,
-                stage=record.stage,
-                identity=record.identity.message(),
-                urgency=record.urgency,
-                network_id=record.network_id,
-                reason=record.reason,
-                evidence=record.evidence,
             )
-            for number, record in enumerate(records, 1)
+            for sequence, record in enumerate(records, self._last + 1)
         ]
         if not entries:
             return
@@ -205,9 +183,7 @@ class Journal:
         except OSError as error:
             with contextlib.suppress(OSError):  # Else the next append does it.
                 self._file.truncate(self._size)
-            raise JournalError(
-                f"the journal {self._path} cannot be written: {error.strerror}"
-            ) from error
+            raise _failure(self._path, "written", error) from error
         self._size += len(data)
         self._entries.extend(entries)
         self._last = entries[-1].sequence
@@ -242,23 +218,16 @@ class Journal:
                     self._file, self._size = _for_appending(self._path)
                     old.close()
             except OSError as error:
-                raise JournalError(
-                    f"the journal {self._path} cannot be trimmed: {error.strerror}"
-                ) from error
+                raise _failure(self._path, "trimmed", error) from error
             self._trimmable = 0
 
 
-class _Stored(NamedTuple):
-    """The content of a journal's file. `whole`: no line was cut short."""
-
-    journal_id: UUID
-    entries: list[JournalEntry]
-    last: int
-    whole: bool
+def _failure(path: Path, action: str, error: OSError) -> JournalError:
+    return JournalError(f"the journal {path} cannot be {action}: {error.strerror}")
 
 
 def _read(path: Path) -> _Stored | None:
-    """Read the file; None: there is no file, or less than a header in it."""
+    """Read the file; None: it is not there, or has less than a header."""
     try:
         with open_regular(path, "rb") as file:
             lines = file.readall().split(b"\n")
@@ -277,23 +246,15 @@ def _read(path: Path) -> _Stored | None:
 
 
 def _check_begins_as_header(torn: bytes) -> None:
-    """Check that these bytes are empty or the beginning of a header; else another program wrote them.
-
-    Raises:
-        ValidationError: they are not.
-    """
+    """Raise ValidationError unless these bytes are empty or the beginning of a header."""
     header = _Header(journal=UUID(int=0), last=0).model_dump_json().encode()
     complete = torn.endswith(b"}")
     _Header.model_validate_json(torn + (b"" if complete else header[len(torn) :] or b"}"))
 
 
-def _lock_of(path: Path) -> Path:
-    return path.with_name(path.name + ".lock")
-
-
-def _locked(path: Path) -> FileIO:
+def _locked(path: Path, lock_path: Path) -> FileIO:
     """Lock the journal for this process, by another file: trimming replaces the journal's."""
-    lock = open_regular(_lock_of(path), "ab")
+    lock = open_regular(lock_path, "ab")
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -307,7 +268,6 @@ def _locked(path: Path) -> FileIO:
 
 
 def _for_appending(path: Path) -> tuple[FileIO, int]:
-    """The file for appending, and its size."""
     file = open_regular(path, "ab")
     return file, file.seek(0, os.SEEK_END)
 

@@ -1,8 +1,7 @@
 """Messages until they are sent: a thread that publishes, and retries.
 
-A run must not wait for the broker, and the broker may be away for a day. So reports and hints are left here;
-one thread sends them in order. The box is small on purpose: what must not be lost is in the journal and
-repeated by every report, and an old report is worth less than a new one.
+A run must not wait for the broker, which may be away for a day. The box is small on purpose: what must not be
+lost is in the journal and repeated by every report, and an old report is worth less than a new one.
 """
 
 import threading
@@ -19,10 +18,9 @@ _RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
 
 
 class Outbox:
-    """A bounded box of messages and the thread that sends them.
+    """A bounded box of messages and the thread that sends them in order.
 
-    Args:
-        publish: sends a payload as the named task; raises any exception when it could not.
+    `publish` sends a payload as the named task; it raises any exception when it could not.
     """
 
     def __init__(self, publish: Callable[[str, str], None]) -> None:
@@ -34,7 +32,6 @@ class Outbox:
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
     def start(self) -> None:
-        """Start sending."""
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:

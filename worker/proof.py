@@ -164,19 +164,18 @@ class RequestProver:
                 if rejection.vni is None and networks.having(identity.vni) is not None:
                     doubts.append(f"that of task {task} proves nothing: {rejection.doubt}")
                 continue
-            at = format_time(rejection.at)
+            at, because = format_time(rejection.at), f"task {task} was rejected because of it"
             doubt = self._doubt(rejection, idle, networks.shared)
             if doubt is not None:
                 doubts.append(f"that of task {task} at {at} proves nothing: {doubt}")
             elif idle.seconds < _MIN_IDLE_SECONDS:
-                reason = (
-                    "was rejected because of it, as it seems: it has half a second to come to life"
-                )
-                return Finding(None, f"task {task} {reason}", _MIN_IDLE_SECONDS - idle.seconds)
+                reason = f"{because}, as it seems: it has half a second to come to life"
+                return Finding(None, reason, _MIN_IDLE_SECONDS - idle.seconds)
             else:
                 since = f"it was idle since {format_time(idle.since)}"
-                reason = f"was rejected because of it at {at}, by this node's clock, and {since}"
-                return Finding(Proof.REJECTED, f"task {task} {reason}")
+                return Finding(
+                    Proof.REJECTED, f"{because} at {at}, by this node's clock, and {since}"
+                )
         return Finding(None, doubts[0] if doubts else "")
 
     def _doubt(self, rejection: Rejection, idle: Idle, shared: Set[int]) -> str | None:

@@ -1,8 +1,7 @@
 """The link watch: hears changes of VXLAN devices, and sends a hint when one looks dead.
 
-An event only means *look now*: each burst of events leads to one full look, which feeds the idle clock. So
-a lost event costs time and nothing else, and a storm costs no more than a few looks a second. The
-watch never removes anything; it sends a drift hint, and the controller asks for a run.
+An event only means *look now*: a burst of events leads to one full look, which feeds the idle clock. So a
+lost event costs time and nothing else, and a storm costs no more than a few looks a second.
 """
 
 import contextlib
@@ -12,6 +11,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -53,58 +53,50 @@ def hear_links() -> NetlinkSocket:
     return events
 
 
+@dataclass(kw_only=True, eq=False)
 class LinkWatch:
-    """A thread that turns link events into looks, and what they show into drift hints.
+    """A thread that turns link events into looks, and looks into drift hints.
 
-    Args:
-        kernel: where to look; a socket of its own, not that of the reconcile runs.
-        clock: the idle clock, shared with the reconcile runs.
+    Attributes:
+        kernel: with a socket of its own, not that of the reconcile runs.
+        clock: shared with the reconcile runs.
         hint_after: minimum seconds that a device looks dead before a hint.
         data_path_port: returns the Swarm's UDP port, as far as known.
-        drift: called with the identities of devices that have looked dead for that time.
+        drift: sends a hint about devices.
         events: opens the socket that hears link events.
     """
 
-    def __init__(
-        self,
-        *,
-        kernel: Kernel,
-        clock: IdleClock,
-        hint_after: float,
-        data_path_port: Callable[[], int],
-        drift: Callable[[Sequence[Identity]], None],
-        events: Callable[[], NetlinkSocket] = hear_links,
-    ) -> None:
-        self._kernel = kernel
-        self._clock = clock
-        self._hint_after = hint_after
-        self._data_path_port = data_path_port
-        self._drift = drift
-        self._events = events
-        self._stopping = False
+    kernel: Kernel
+    clock: IdleClock
+    hint_after: float
+    data_path_port: Callable[[], int]
+    drift: Callable[[Sequence[Identity]], None]
+    events: Callable[[], NetlinkSocket] = hear_links
+
+    def __post_init__(self) -> None:
+        self._stopping = threading.Event()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="link-watch", daemon=True)
-        self._sandboxes: frozenset[int | None] = frozenset()
+        self._sandboxes: set[int | None] = set()
         self._hinted: frozenset[Identity] = frozenset()
         self._hinted_at = -math.inf
         self._repeats = 0
 
     def start(self) -> None:
-        """Start watching."""
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
         """End the thread, within `timeout` seconds."""
-        self._stopping = True
+        self._stopping.set()
         os.eventfd_write(self._wake, 1)
         self._thread.join(timeout)
         if not self._thread.is_alive():
             os.close(self._wake)
 
     def _run(self) -> None:
-        while not self._stop_asked():
+        while not self._stopping.is_set():
             try:
-                with self._events() as events:
+                with self.events() as events:
                     self._watch(events)
             except EventsLostError:
                 # More than a socket holds: a storm. A new socket is empty, and a look follows.
@@ -120,21 +112,18 @@ class LinkWatch:
 
     def _watch(self, events: NetlinkSocket) -> None:
         """Look once, then after each burst of events and when a hint is due."""
-        while not self._stop_asked():
+        while not self._stopping.is_set():
             looked_at = time.monotonic()
             deadline = looked_at + self.look()
             while (left := deadline - time.monotonic()) > 0:
                 if not self._wait(left, events):
                     continue
-                if self._stop_asked():
+                if self._stopping.is_set():
                     return
                 if self._matters(events):
                     self._wait(max(looked_at + BETWEEN_LOOKS - time.monotonic(), 0.0))
                     _drain(events)
                     break
-
-    def _stop_asked(self) -> bool:
-        return self._stopping
 
     def _wait(self, seconds: float, events: NetlinkSocket | None = None) -> bool:
         """Wait for events, the stop, or `seconds`; return False if the time passed."""
@@ -147,25 +136,21 @@ class LinkWatch:
     def look(self) -> float:
         """Look, hint at devices that look dead, and return the seconds until the next look at the latest."""
         try:
-            view = self._kernel.look()
+            view = self.kernel.look()
         except KernelError as error:
             log.warning("the link watch cannot look", error=str(error))
             return _RETRY_SECONDS
-        self._clock.saw(view.devices)
-        self._sandboxes = frozenset(
-            device.identity.netns.nsid
-            for device in view.devices
-            if not device.identity.netns.is_host
-        )
-        port = self._data_path_port()
+        self.clock.saw(view.devices)
+        self._sandboxes = {device.identity.netns.nsid for device in view.devices}
+        port = self.data_path_port()
         ages = {
             device.identity: idle.seconds
             for device in view.devices
             if why_foreign(device, port) is None
-            and (idle := self._clock.idle(device.identity)) is not None
+            and (idle := self.clock.idle(device.identity)) is not None
         }
-        dead = frozenset(device for device, seconds in ages.items() if seconds >= self._hint_after)
-        pauses = [self._hint_after - ages[device] for device in ages.keys() - dead]
+        dead = frozenset(device for device, seconds in ages.items() if seconds >= self.hint_after)
+        pauses = [self.hint_after - ages[device] for device in ages.keys() - dead]
         if dead:
             pauses += [self._hint(dead), _WHILE_IDLE_SECONDS]
         else:
@@ -173,15 +158,13 @@ class LinkWatch:
         return max(min(pauses, default=_REPEAT_SECONDS[-1]), 0.001)
 
     def _matters(self, events: NetlinkSocket) -> bool:
-        """Whether one datagram of events is a reason to look. Cheap: no decoding, a look decides.
+        """Whether a datagram of events is a reason to look: of a VXLAN device, or in a sandbox any event.
 
-        Any event of a VXLAN device is, and in a sandbox any event: the ports of its bridge tell a live device
-        from a dead one.
+        There the ports of its bridge distinguish a live device from a dead one.
         """
         nsid, messages = events.receive_events()
-        if nsid is not None and nsid in self._sandboxes:
-            return True
-        return any(_VXLAN_KIND in body for _, body in messages)
+        in_sandbox = nsid is not None and nsid in self._sandboxes
+        return in_sandbox or any(_VXLAN_KIND in body for _, body in messages)
 
     def _hint(self, dead: frozenset[Identity]) -> float:
         """Send a drift hint if one is due; return the seconds until the next may be.
@@ -197,7 +180,7 @@ class LinkWatch:
         self._repeats = 0 if new else min(self._repeats + 1, len(_REPEAT_SECONDS) - 1)
         self._hinted, self._hinted_at = dead, now
         log.info("devices look dead", devices=[str(device) for device in dead])
-        self._drift(sorted(dead, key=str))
+        self.drift(sorted(dead, key=str))
         return _REPEAT_SECONDS[self._repeats]
 
 

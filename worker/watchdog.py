@@ -26,11 +26,8 @@ class Watchdog:
     """A thread that tests the consumer, and sends a Hello when a request is overdue.
 
     Args:
-        silence: seconds without anything from the queue after which the consumer is tested.
-        ping: puts a message into this node's own queue, or raises any exception.
+        silence, ping, hung, clock: see `contract.runtime.selftest.SelfTest`.
         hello: leaves a Hello with its reason for the controllers.
-        hung: see `contract.runtime.selftest.SelfTest`.
-        clock: seconds that only grow.
     """
 
     def __init__(
@@ -76,7 +73,7 @@ class Watchdog:
             self._hellos = 0
 
     def step(self) -> float:
-        """Do what it is time for; return after how many seconds to come again."""
+        """Do what is due; return the seconds until the next call."""
         left = self._test.step()
         if not self._test.passed:
             return left

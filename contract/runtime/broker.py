@@ -1,6 +1,6 @@
 """How Celery is set up on both sides of the broker.
 
-The broker is a doorbell: nothing rests on redelivery, every run has a row with a deadline, and the
+The broker only notifies: nothing rests on redelivery, every run has a row with a deadline, and the
 worker's journal repeats what matters. So tasks are acknowledged early, and everything of Celery's
 that would add traffic or state (results, events, gossip, remote control) is off.
 """

@@ -1,9 +1,9 @@
 """The Redis transport, with everything refused that neither side would send, before kombu unpacks it.
 
 kombu believes a message's own header: it decompresses as the header says, and what it cannot read ends
-the consumer. Whoever can write to Redis could so take all memory of every process, or a second of its
+the consumer. A program that can write to Redis could take all memory of every process, or a second of its
 time for each message. Here a message is checked as the bytes that Redis gave, and what kombu then gets is
-written by us. What is refused is dropped, for the broker is a doorbell.
+written by us. What is refused is dropped, for the broker only notifies.
 
 The memory transport needs none of this: only this process can put anything there.
 """
@@ -89,7 +89,7 @@ _BODY: Final = TypeAdapter[object](
 
 
 def checked(raw: bytes, queue: str) -> bytes:
-    """Write a message anew from what counts of it.
+    """Rebuild a message from its checked parts.
 
     Args:
         raw: as Redis gave it.

@@ -22,7 +22,7 @@ its own clock:
   (`Lease.fence`), by a clock that goes on while the machine sleeps.
 
 The fence is at the least the time in seconds since 1970: it goes up even if the database was restored
-from a backup, or made anew.
+from a backup, or created again.
 
 SQLite has one controller: the kernel holds a lock for it (`only_one`) and frees it when the process
 ends, however it ends. Who has that lock leads at once and for as long as it lives.

@@ -16,7 +16,7 @@ from contract.verdicts import Verdict
 from controller.db.models import Device
 from controller.db.types import Base
 
-_BY_THE_WATCH: Final = "not told by the link watch"
+_BY_THE_WATCH: Final = "not reported by the link watch"
 _TABLE: Final = Base.metadata.tables[Device.__tablename__]
 _KEY: Final = ("node_id", "netns", "ifindex")
 _IDENTITY: Final = ("name", "vni", "port")
@@ -77,23 +77,23 @@ def store(
 def store_hint(session: Session, drift: Drift, now: datetime) -> None:
     """Add the devices that are new: the request that follows can then name their networks."""
     stored = _stored(session, [drift.node_id])[drift.node_id]
-    new = {(each.netns, each.ifindex): each for each in drift.devices}
+    new = {(identity.netns, identity.ifindex): identity for identity in drift.devices}
     session.add_all(
         Device(
             node_id=drift.node_id,
-            netns=each.netns,
-            ifindex=each.ifindex,
-            name=each.name,
-            vni=each.vni,
-            port=each.port,
+            netns=identity.netns,
+            ifindex=identity.ifindex,
+            name=identity.name,
+            vni=identity.vni,
+            port=identity.port,
             verdict=Verdict.SETTLING,
-            reason="the link watch says that it carries nothing; a run judges it next",
+            reason="the link watch says that it is idle; a run judges it next",
             evidence=_BY_THE_WATCH,
             first_seen_at=now,
             verdict_at=now,
             judged_at=now,
         )
-        for key, each in new.items()
+        for key, identity in new.items()
         if key not in stored
     )
 
@@ -109,8 +109,10 @@ def _compare(
     report: ReconcileReport, stored: _Stored, now: datetime, difference: _Difference
 ) -> Iterator[Change]:
     """Add what is to be written of one node; yield the devices that are judged otherwise."""
-    told = {(each.identity.netns, each.identity.ifindex): each for each in report.devices}
-    for key, device in told.items():
+    reported = {
+        (device.identity.netns, device.identity.ifindex): device for device in report.devices
+    }
+    for key, device in reported.items():
         row = stored.get(key)
         same = row if row is not None and row[3:6] == _identity(device) else None
         was = None if same is None or same.evidence == _BY_THE_WATCH else same.verdict
@@ -132,8 +134,8 @@ def _compare(
         else:
             difference.other.append(_the(report.node_id, *key) | written)
     for netns, ifindex in stored:
-        device_told = told.get((netns, ifindex))
-        if device_told is None or device_told.removed:
+        reported_device = reported.get((netns, ifindex))
+        if reported_device is None or reported_device.removed:
             difference.gone.append(_the(report.node_id, netns, ifindex))
 
 

@@ -62,7 +62,7 @@ class HintIntake:
                 [drift.node_id],
                 at=now,
                 priority=Priority.DRIFT,
-                reason=f"drift: {first.name} in {first.netns}{more} carries nothing",
+                reason=f"drift: {first.name} in {first.netns}{more} is idle",
             )
             if known:
                 devices.store_hint(session, drift, now)

@@ -163,22 +163,22 @@ class ReportIntake:
         changes = devices.store(session, looked, now)
         entries: list[Entry] = []
         for report in closing:
-            each = found[report.run_id]
-            _heard(each.node, report, now, asked=True)
+            open_run = found[report.run_id]
+            _heard(open_run.node, report, now, asked=True)
             queue.close(
-                each,
+                open_run,
                 _STATES[report.outcome],
                 now=now,
                 resync=self._resync,
                 recheck=_recheck(report),
                 error=report.error,
             )
-            _note(session, each.node, each.run, report)
+            _note(session, open_run.node, open_run.run, report)
             gone = {device.identity.vni for device in report.devices if device.removed}
             if gone:
-                settle_removed(session, each.node.id, gone, now)
+                settle_removed(session, open_run.node.id, gone, now)
             entries += report_entries.entries(
-                session, each.node, report, changes.get(report.node_id, ())
+                session, open_run.node, report, changes.get(report.node_id, ())
             )
         # Last: other writers of audit rows wait for the end of the chain from here on.
         stored = append(session, entries, now)
@@ -211,7 +211,7 @@ class ReportIntake:
     def _store_late(self, session: Session, report: ReconcileReport) -> None:
         """Store what is still of use in a report whose run is not under way (any more)."""
         now = self._utcnow()
-        # Without the key: whoever inserts a run of this node need not wait for us, nor we for them.
+        # Without the key: neither this nor a transaction that inserts a run of the node waits for the other.
         node = session.get(Node, report.node_id, with_for_update={"key_share": True})
         if node is None:
             log.warning("report of a node that is not in the Swarm", node_id=report.node_id)
@@ -244,7 +244,7 @@ def _recheck(report: ReconcileReport) -> timedelta | None:
 
 
 def _removed(report: ReconcileReport) -> int:
-    return sum(each.removed for each in report.devices)
+    return sum(device.removed for device in report.devices)
 
 
 def _heard(node: Node, report: ReconcileReport, now: datetime, *, asked: bool) -> None:
@@ -262,7 +262,7 @@ def _note(session: Session, node: Node, run: Run, report: ReconcileReport) -> No
     if report.outcome is Outcome.REFUSED:
         return
     run.devices = len(report.devices)
-    run.orphans = sum(each.verdict is Verdict.ORPHAN for each in report.devices)
+    run.orphans = sum(device.verdict is Verdict.ORPHAN for device in report.devices)
     run.removed = _removed(report)
     node.limitations = list(report.limitations)
     node.missing = _names(session, report.missing)

@@ -108,18 +108,18 @@ def _networks_statement() -> Select[str | None, bool | None, str, str, bool, int
     )
     alone = modes.network_is_observed()
     everywhere = select(cast(null(), String), Network.id, cast(null(), Boolean)).where(alone)
-    told = union_all(attached.where(Attachment.node_id.in_(ids)), shown, everywhere).subquery()
+    relevant = union_all(attached.where(Attachment.node_id.in_(ids)), shown, everywhere).subquery()
     return (
         select(
-            told.c.node_id,
-            told.c.running,
+            relevant.c.node_id,
+            relevant.c.running,
             Network.id,
             Network.name,
             Network.ingress,
             NetworkVni.vni,
             alone,
         )
-        .join(Network, Network.id == told.c.network_id)
+        .join(Network, Network.id == relevant.c.network_id)
         .outerjoin(NetworkVni, NetworkVni.network_id == Network.id)
         .order_by(Network.id, NetworkVni.vni)
     )
@@ -164,7 +164,7 @@ class Terms:
     next_within: timedelta
 
 
-class _Told(NamedTuple):
+class _RelevantNetworks(NamedTuple):
     """The networks of a request, by id.
 
     Attributes:
@@ -192,10 +192,10 @@ def build(
     readings = {node_id: terms.reading(node_id) for node_id in ids}
     rejections = _rejections(session, ids)
     # Nodes have much in common: each network is built once.
-    told, networks = _networks(session, ids)
+    relevant, networks = _networks(session, ids)
     desired = {
         (id_, running): DesiredNetwork(**dict(networks[id_]), running=running)
-        for id_, running in {item for each in told.values() for item in each.desired.items()}
+        for id_, running in {item for own in relevant.values() for item in own.desired.items()}
     }
     alone = [id_ for id_, network in networks.items() if network.mode is Mode.OBSERVE]
     fence = terms.fence()
@@ -203,7 +203,7 @@ def build(
     nodes = _nodes(session, ids, terms.limits, now)
     for claim in claims:
         node, cluster, removals = nodes[claim.node_id]
-        own = told[claim.node_id]
+        own = relevant[claim.node_id]
         others = [
             id_ for id_ in dict.fromkeys((*alone, *sorted(own.known))) if id_ not in own.desired
         ]
@@ -252,13 +252,15 @@ def _rejections(session: Session, ids: Collection[str]) -> Mapping[str, list[mes
 
 def _networks(
     session: Session, ids: Collection[str]
-) -> tuple[Mapping[str, _Told], Mapping[str, NetworkRef]]:
+) -> tuple[Mapping[str, _RelevantNetworks], Mapping[str, NetworkRef]]:
     """Node id to its networks, and network id to network.
 
     Networks in mode observe are among them: every worker has to know them, or it would take their orphans
     for orphans of no network.
     """
-    told: defaultdict[str, _Told] = defaultdict(lambda: _Told({}, set()))
+    relevant: defaultdict[str, _RelevantNetworks] = defaultdict(
+        lambda: _RelevantNetworks({}, set())
+    )
     vnis: defaultdict[tuple[str, str, bool, bool], dict[int, None]] = defaultdict(dict)
     rows = session.execute(_NETWORKS, {"nodes": ids})
     for node_id, running, id_, name, ingress, vni, alone in rows:
@@ -268,9 +270,9 @@ def _networks(
         if node_id is None:
             continue
         if running is None:
-            told[node_id].known.add(id_)
+            relevant[node_id].known.add(id_)
         else:
-            told[node_id].desired[id_] = running
+            relevant[node_id].desired[id_] = running
     networks = {
         id_: NetworkRef(
             id=id_,
@@ -281,7 +283,7 @@ def _networks(
         )
         for (id_, name, ingress, alone), own in vnis.items()
     }
-    return told, networks
+    return relevant, networks
 
 
 def _acknowledgement(node: Node) -> Acknowledgement | None:

@@ -239,7 +239,7 @@ def open_runs(session: Session, run_ids: Collection[UUID]) -> dict[UUID, OpenRun
         .join(Run, Run.node_id == Node.id)
         .where(Run.id.in_(run_ids), Run.state == RunState.RUNNING)
         .order_by(Node.id)
-        # Without the keys: whoever inserts a run of this node need not wait for us, nor we for them.
+        # Without the keys: neither this nor a transaction that inserts a run of a node waits for the other.
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )

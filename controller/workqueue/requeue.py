@@ -23,7 +23,7 @@ _ADD: Final = {
     name: into(Requeue)
     .from_select(
         _GIVEN,
-        select(*(bindparam(each, type_=getattr(Requeue, each).type) for each in _GIVEN)).where(
+        select(*(bindparam(name, type_=getattr(Requeue, name).type) for name in _GIVEN)).where(
             ~_PAUSED
         ),
     )
