@@ -177,7 +177,7 @@ def test_at_work(controller: ControllerProcess, redis: RedisServer) -> None:
     assert running is not None
     answer = controller.json("requeue", swarm_id("one"))
     assert (answer["node_id"], answer["waits_for_run"]) == (swarm_id("one"), str(running.run_id))
-    assert "once more after that" in controller.vxctl("requeue", "on")
+    assert "another one follows" in controller.vxctl("requeue", "on")
 
     send(redis, drift(8, node="two"))
     await_true(
