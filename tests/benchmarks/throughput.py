@@ -192,12 +192,13 @@ def fill(database: Database, nodes: Sequence[str]) -> None:
 
 def make_due(database: Database, after: timedelta = timedelta()) -> None:
     """Make all nodes due after so long that are at rest, but for those that a person asks for."""
+    at_rest = DueNode.node_id.startswith("n"), DueNode.run_id.is_(None)
     with database.write() as session:
+        # Locked in the controller's order, or the two would wait for each other.
         session.execute(
-            update(DueNode)
-            .where(DueNode.node_id.startswith("n"), DueNode.run_id.is_(None))
-            .values(due_at=datetime.now(UTC) + after)
+            select(DueNode.node_id).where(*at_rest).order_by(DueNode.node_id).with_for_update()
         )
+        session.execute(update(DueNode).where(*at_rest).values(due_at=datetime.now(UTC) + after))
 
 
 def closed(database: Database) -> int:
