@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Self
 
 import structlog
@@ -28,7 +29,7 @@ from worker.judge import SANDBOX_GRACE_SECONDS
 from worker.kernel.model import Identity
 from worker.outbox import Outbox
 from worker.proof import Waits
-from worker.reconcile import Reconciler, read_boot_id
+from worker.reconcile import Reconciler
 from worker.settings import WorkerSettings
 from worker.watch import LinkWatch
 from worker.watchdog import Watchdog
@@ -37,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 _DEFAULT_DATA_PATH_PORT = 4789
 _MAX_HINTED = 100
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""The kernel's random id of this boot (man 4 random)."""
 _BELIEVED_GAP_SECONDS = 10.0
 """Beyond the grace period: a look may come late on a busy node."""
 
@@ -71,7 +74,7 @@ class Agent:
             ),
             mode=Mode(settings.mode),
             max_removals=settings.max_removals_per_run,
-            boot_id=read_boot_id(),
+            boot_id=_BOOT_ID.read_text().strip(),
         )
         self.watchdog = Watchdog(
             silence=settings.silence_seconds,

@@ -57,10 +57,8 @@ class ByHand:
             if isinstance(attached, str):
                 return Finding(None, f"dockerd may be held up in the middle of a join: {attached}")
             if attached:
-                names = some(attached)
-                return Finding(
-                    None, f"dockerd reports containers of network {network.name} here: {names}"
-                )
+                names = f"network {network.name} here: {some(attached)}"
+                return Finding(None, f"dockerd reports containers of {names}")
             containers = f"; dockerd reports no container of network {network.name} here"
         return Finding(
             Proof.BY_HAND,

@@ -65,12 +65,9 @@ class _Time(NamedTuple):
 
 
 class IdleClock:
-    """Thread-safe: the link watch and the reconcile runs share it.
+    """Remembers stretches of idleness. Thread-safe: the link watch and the reconcile runs share it.
 
-    Args:
-        believed_gap: maximum seconds between two looks at one stretch of idleness.
-        now: a clock in seconds that never goes back.
-        utcnow: the time of day.
+    `believed_gap`: maximum seconds between two looks at one stretch.
     """
 
     def __init__(

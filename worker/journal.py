@@ -130,9 +130,8 @@ class Journal:
         except OSError as error:
             raise _failure(path, "written", error) from error
         except ValidationError as error:
-            raise JournalError(
-                f"{path} is not a journal of ours and was left as it is: move it away"
-            ) from error
+            left = f"{path} is not a journal of ours and was left as it is: move it away"
+            raise JournalError(left) from error
 
     def close(self) -> None:
         self._file.close()
@@ -236,20 +235,14 @@ def _read(path: Path) -> _Stored | None:
     # What follows the last newline was cut short by a crash.
     whole, torn = lines[:-1], lines[-1]
     if not whole:
-        _check_begins_as_header(torn)
+        # Empty, or the beginning of a header; else another program wrote it.
+        rest = _Header(journal=UUID(int=0), last=0).model_dump_json().encode()[len(torn) :] or b"}"
+        _Header.model_validate_json(torn if torn.endswith(b"}") else torn + rest)
         return None
     header = _Header.model_validate_json(whole[0])
     entries = [JournalEntry.model_validate_json(line) for line in whole[1:]]
-    return _Stored(
-        header.journal, entries, entries[-1].sequence if entries else header.last, not torn
-    )
-
-
-def _check_begins_as_header(torn: bytes) -> None:
-    """Raise ValidationError unless these bytes are empty or the beginning of a header."""
-    header = _Header(journal=UUID(int=0), last=0).model_dump_json().encode()
-    complete = torn.endswith(b"}")
-    _Header.model_validate_json(torn + (b"" if complete else header[len(torn) :] or b"}"))
+    last = entries[-1].sequence if entries else header.last
+    return _Stored(header.journal, entries, last, not torn)
 
 
 def _locked(path: Path, lock_path: Path) -> FileIO:
@@ -261,9 +254,8 @@ def _locked(path: Path, lock_path: Path) -> FileIO:
         lock.close()
         if error.errno not in (errno.EACCES, errno.EAGAIN):
             raise
-        raise JournalError(
-            f"the journal {path} is in use by another worker; every worker needs its own"
-        ) from error
+        used = f"the journal {path} is in use by another worker; every worker needs its own"
+        raise JournalError(used) from error
     return lock
 
 

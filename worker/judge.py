@@ -7,7 +7,7 @@ decides nothing: the orphan that hurts belongs to a network that *is* wanted her
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from contract.messages import DesiredNetwork, NetworkRef, Rejection
+from contract.messages import NetworkRef, Rejection
 from contract.verdicts import Proof, Urgency, Verdict
 from worker.kernel.model import Device, Identity
 from worker.networks import Networks
@@ -81,17 +81,6 @@ def judge_minding_joins(
     ):
         return judge(devices, networks, prover(under_way), holding)
     return judged
-
-
-def without_device(
-    devices: Iterable[Device], desired: Iterable[DesiredNetwork]
-) -> list[DesiredNetwork]:
-    """Return the networks with a running task and without any device.
-
-    One VNI of several is enough: Docker makes the device of a subnet for its first container.
-    """
-    present = {device.identity.vni for device in devices}
-    return [network for network in desired if network.running and present.isdisjoint(network.vnis)]
 
 
 def _foreign(device: Device, why: str, networks: Networks, over_ipv6: bool) -> Judgement:

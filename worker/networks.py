@@ -9,12 +9,9 @@ from contract.messages import NetworkRef
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """The Swarm's networks by VNI; a network has one VNI a subnet.
+    """The Swarm's networks by VNI; a network has one VNI a subnet, and several may share one.
 
-    Attributes:
-        desired: those wanted on this node; None: not known (`vxlan-worker scan`).
-        known: others.
-        shared: VNIs that several networks have.
+    `desired`: those wanted on this node; None: not known (`vxlan-worker scan`). `known`: others.
     """
 
     desired: Mapping[int, NetworkRef] | None

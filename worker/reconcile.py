@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -24,7 +23,7 @@ from contract.verdicts import Mode, Outcome, Stage, Verdict
 from worker.allowance import Allowance, allowance
 from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, IdleClock
 from worker.journal import Journal, JournalError, Record
-from worker.judge import Holding, Judgement, judge_minding_joins, without_device
+from worker.judge import Holding, Judgement, judge_minding_joins
 from worker.kernel.api import Kernel, KernelError
 from worker.kernel.model import Identity, VethPair, View
 from worker.networks import Networks
@@ -176,6 +175,12 @@ class Reconciler:
         failed = [last.reason for last in outcomes.values() if last.stage is Stage.FAILED]
         if failed and error is None:
             error = f"{len(failed)} removal(s) failed, the first: {failed[0]}"
+        waits = [judged.recheck_after for judged in judgements if judged.recheck_after is not None]
+        if any(last.stage is Stage.REFUSED for last in outcomes.values()):
+            # It changed between the look and its removal: a look soon shows into what.
+            waits.append(JOIN_PAUSE_SECONDS)
+        if allowed.more and (vanished or removed):
+            waits.append(0.0)
         wanted = {vni for network in request.desired for vni in network.vnis}
         return self._report(
             request,
@@ -189,9 +194,7 @@ class Reconciler:
                 for judged in judgements[:MAX_DEVICES]
                 if judged not in vanished
             ),
-            recheck_after=0.0
-            if allowed.more and (vanished or removed)
-            else _recheck_after(judgements, outcomes.values()),
+            recheck_after=min(waits, default=None),
             wants_reading=any(judged.wants_reading for judged in judgements),
             then_run=any(
                 judged.wants_reading and judged.recheck_after is None for judged in judgements
@@ -273,11 +276,14 @@ class Reconciler:
         self._detected = {orphan.device.identity for orphan in orphans}
 
     def _missing(self, view: View, request: ReconcileRequest) -> tuple[str, ...]:
-        """Return the networks without a device for longer than a start, or old desired state, explains."""
+        """Return the networks with a task and without a device for longer than a start explains."""
         now = self.utcnow()
+        present = {device.identity.vni for device in view.devices}
+        # One VNI of several is enough: Docker makes the device of a subnet for its first container.
         self._missing_since = {
             network.id: self._missing_since.get(network.id, now)
-            for network in without_device(view.devices, request.desired)
+            for network in request.desired
+            if network.running and present.isdisjoint(network.vnis)
         }
         return tuple(
             network
@@ -311,20 +317,6 @@ class Reconciler:
             entries=tuple(self.journal.pending(ENTRIES_PER_REPORT)),
             **found,
         )
-
-
-def read_boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
-    """Read the kernel's random id of this boot (man 4 random)."""
-    return path.read_text().strip()
-
-
-def _recheck_after(judgements: Iterable[Judgement], outcomes: Iterable[Record]) -> float | None:
-    """Return the seconds until another run is worth while; None: when something happens."""
-    waits = [judged.recheck_after for judged in judgements if judged.recheck_after is not None]
-    if any(outcome.stage is Stage.REFUSED for outcome in outcomes):
-        # It changed between the look and its removal: a look soon shows into what.
-        waits.append(JOIN_PAUSE_SECONDS)
-    return min(waits, default=None)
 
 
 def _device_report(judgement: Judgement, removed: bool, files: Mapping[int, str]) -> DeviceReport:

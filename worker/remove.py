@@ -39,12 +39,7 @@ def remove(
 ) -> dict[Judgement, Record]:
     """Remove orphans; return the outcomes (applied, vanished, refused, failed, uncertain).
 
-    Args:
-        orphans: as they were judged.
-        kernel: where they are.
-        record: keeps plans and outcomes before it returns, in the journal or on the screen.
-        run_id: of the run.
-        recheck: the last look.
+    `record` keeps plans and outcomes before it returns, in the journal or on the screen.
 
     Raises:
         JournalError: the plan could not be written, and nothing was removed; or an outcome could not be:
@@ -110,5 +105,5 @@ def verify(outcomes: Iterable[Record], devices: Iterable[Device]) -> list[Record
 
 
 def was_removed(outcome: Record, still_there: bool) -> bool:
-    """Whether a device is reported as removed, and counted by the breakers: also if nothing is known."""
+    """Whether to report and count a device as removed: applied, or uncertain and not seen again."""
     return outcome.stage is Stage.APPLIED or (outcome.stage is Stage.UNCERTAIN and not still_there)

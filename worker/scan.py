@@ -88,9 +88,8 @@ def scan(options: argparse.Namespace) -> int:
     configure_logging(level="warning")
     with closing(open_kernel()) as kernel:
         try:
-            if options.remove is not None:
-                return _remove_one(kernel, *options.remove)
-            return _scan(options, kernel)
+            named = options.remove
+            return _scan(options, kernel) if named is None else _remove_one(kernel, *named)
         except KernelError as error:
             hint = "run it again; if it fails again, see the kernel's log"
             raise OperatorError(str(error), hint) from error
@@ -104,17 +103,15 @@ def _scan(options: argparse.Namespace, kernel: Kernel) -> int:
     orphans = [judged for judged in judgements if judged.verdict is Verdict.ORPHAN]
     gone: set[Identity] = set()
     if orphans and options.fix:
-        left = _remove(orphans, kernel, port)
-        gone = {orphan.device.identity for orphan in orphans} - left
+        gone = {orphan.device.identity for orphan in orphans} - _remove(orphans, kernel, port)
     files = kernel.sandbox_files()
     rows = [describe(judged, judged.device.identity in gone, files) for judged in judgements]
     (print_json if options.output == "json" else print_table)(view, rows)
     if assumed and _warn_of_other_ports(view.devices, port):
         return CANNOT_LOOK
     dead = (Verdict.ORPHAN, Verdict.SETTLING)
-    if any(judged.verdict in dead and judged.device.identity not in gone for judged in judgements):
-        return ORPHANS
-    return CLEAN
+    left = {judged.device.identity for judged in judgements if judged.verdict in dead} - gone
+    return ORPHANS if left else CLEAN
 
 
 def _remove(orphans: Sequence[Judgement], kernel: Kernel, port: int) -> set[Identity]:
@@ -135,10 +132,8 @@ def _remove_one(kernel: Kernel, netns: Netns, ifindex: int) -> int:
         )
     foreign = why_foreign(device, device.identity.port)
     if foreign is not None:
-        raise OperatorError(
-            f"{device.identity} is not Docker's: {foreign}",
-            "remove it with the software that made it",
-        )
+        error = f"{device.identity} is not Docker's: {foreign}"
+        raise OperatorError(error, "remove it with the software that made it")
     reason = f"a person has named it ({device.activity or 'idle'})"
     named = Judgement(device, Verdict.ORPHAN, reason, Urgency.UNKNOWN, proof=Proof.BY_HAND)
     left = _remove([named], kernel, device.identity.port)
@@ -170,14 +165,12 @@ def _warn_of_other_ports(devices: Iterable[Device], port: int) -> bool:
     ports = {device.identity.port for device in devices if _is_dockers_on_any_port(device)}
     others = sorted(ports - {port})
     if others:
-        names = ", ".join(map(str, others))
-        print_error(
-            OperatorError(
-                f"the Swarm's data path port is not known here, and {port} is assumed; devices that look "
-                f"like Docker's have UDP port {names}",
-                f"`docker info` on a manager shows it; run this again with --data-path-port {others[0]}",
-            )
+        error = (
+            f"the Swarm's data path port is not known here, and {port} is assumed; devices that look like "
+            f"Docker's have UDP port {', '.join(map(str, others))}"
         )
+        hint = "`docker info` on a manager shows it; run this again with --data-path-port"
+        print_error(OperatorError(error, f"{hint} {others[0]}"))
     return bool(others)
 
 

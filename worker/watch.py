@@ -63,7 +63,6 @@ class LinkWatch:
         hint_after: minimum seconds that a device looks dead before a hint.
         data_path_port: returns the Swarm's UDP port, as far as known.
         drift: sends a hint about devices.
-        events: opens the socket that hears link events.
     """
 
     kernel: Kernel

@@ -23,11 +23,9 @@ _RETRY_SECONDS: Final = 5.0
 
 
 class Watchdog:
-    """A thread that tests the consumer, and sends a Hello when a request is overdue.
+    """A thread that tests the consumer by a `SelfTest`, and sends a Hello when a request is overdue.
 
-    Args:
-        silence, ping, hung, clock: see `contract.runtime.selftest.SelfTest`.
-        hello: leaves a Hello with its reason for the controllers.
+    `hello` leaves a Hello with its reason for the controllers.
     """
 
     def __init__(

@@ -98,7 +98,7 @@ def test_addresses_that_come_by_themselves_are_told_from_others(
     addresses: tuple[str, ...], expected: bool
 ) -> None:
     device = leaked()._replace(addressed=bool(addresses), addresses=addresses)
-    assert device.only_link_local is expected
+    assert device.set_up_by_others is expected
 
 
 FE80 = "fe80::1/64"

@@ -292,7 +292,7 @@ def _is_over_ipv6(body: bytes, headroom: int | None, data: Attributes) -> bool:
 
 
 def _info(body: bytes, found: Attributes, kind: bytes) -> Attributes | None:
-    """The attributes of IFLA_LINKINFO, None unless they are those of a device of this kind."""
+    """The attributes of IFLA_LINKINFO; None for a device of another kind."""
     where = found.get(IFLA_LINKINFO)
     if where is None:
         return None

@@ -98,13 +98,6 @@ class Device(NamedTuple):
     kept_apart: bool = False
 
     @property
-    def only_link_local(self) -> bool:
-        """Whether it has addresses, and all are link-local (fe80::/10, 169.254.0.0/16)."""
-        return bool(self.addresses) and all(
-            ip_interface(address).is_link_local for address in self.addresses
-        )
-
-    @property
     def set_up_by_others(self) -> bool:
         """Whether it is in the host namespace, and was set UP or addressed, but to no purpose.
 
@@ -113,7 +106,11 @@ class Device(NamedTuple):
         """
         if not self.identity.netns.is_host or self.master is not None:
             return False
-        return self.only_link_local if self.addressed else self.up
+        if not self.addressed:
+            return self.up
+        # fe80::/10, 169.254.0.0/16
+        link_local = [ip_interface(address).is_link_local for address in self.addresses]
+        return bool(link_local) and all(link_local)
 
     @property
     def looks_dead(self) -> bool:
