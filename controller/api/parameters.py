@@ -53,8 +53,7 @@ _ONE_LINE: Final = r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$"
 """No control characters, no line ends, nothing that changes the direction of writing."""
 
 Actor = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=_ONE_LINE),
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=_ONE_LINE)
 ]
 """The name of a person or program."""
 Reason = Annotated[

@@ -52,18 +52,13 @@ def of_cluster(facts: ClusterFacts, nodes: Sequence[tuple[str, Conditions]]) -> 
 def desired_state(facts: ClusterFacts) -> Condition:
     """Return the condition DesiredStateKnown."""
     if facts.sync_error is not None or facts.sync_reason is not None:
-        return Condition(
-            Status.FALSE,
-            facts.sync_reason or Reason.SWARM_UNREADABLE,
-            f"{quoted(facts.sync_error or 'the Swarm could not be read')}; desired state stays as it was",
-        )
+        error = quoted(facts.sync_error or "the Swarm could not be read")
+        reason = facts.sync_reason or Reason.SWARM_UNREADABLE
+        return Condition(Status.FALSE, reason, f"{error}; desired state stays as it was")
     if facts.stale:
-        return Condition(
-            Status.UNKNOWN,
-            Reason.READING_STALE,
-            f"the Swarm was last read in full at {format_time(facts.synced_at)}: "
-            "look at the controller's log",
-        )
+        at = format_time(facts.synced_at)
+        message = f"the Swarm was last read in full at {at}: look at the controller's log"
+        return Condition(Status.UNKNOWN, Reason.READING_STALE, message)
     return Condition(Status.TRUE, Reason.SWARM_READ, "the Swarm was read in full")
 
 
@@ -75,12 +70,11 @@ def _removals(facts: ClusterFacts) -> Condition:
         message = f"{quoted(facts.breaker)}: find out why so much leaks, then `vxctl breaker reset`"
         return Condition(Status.FALSE, Reason.BREAKER_TRIPPED, message)
     if facts.observe:
-        return Condition(
-            Status.FALSE,
-            Reason.OBSERVE_MODE,
+        message = (
             "mode observe: orphans are reported and not removed; "
-            "`vxctl mode enforce --cluster` has them removed",
+            "`vxctl mode enforce --cluster` has them removed"
         )
+        return Condition(Status.FALSE, Reason.OBSERVE_MODE, message)
     return Condition(Status.TRUE, Reason.ENFORCING, "orphans are removed")
 
 
@@ -94,17 +88,13 @@ def _workers(nodes: Sequence[tuple[str, Conditions]]) -> Condition:
         if stalled in (Reason.NEVER_SEEN, Reason.WORKER_AWAY):
             away.append(name)
     if not away:
-        return Condition(
-            Status.TRUE,
-            Reason.ALL_PRESENT,
-            "every node that is up and not paused has a worker that reports",
-        )
+        message = "every node that is up and not paused has a worker that reports"
+        return Condition(Status.TRUE, Reason.ALL_PRESENT, message)
     remedy = "start vxlan-worker there, and check that it reaches the broker"
     if len(away) == expected:
-        nodes_ = counted(expected, "node")
-        message = f"none of {nodes_} has a worker that reports: check the broker, then {remedy}"
+        count = counted(expected, "node")
+        message = f"none of {count} has a worker that reports: check the broker, then {remedy}"
         return Condition(Status.FALSE, Reason.NO_WORKERS, message)
-    message = (
-        f"{len(away)} of {expected} nodes have no worker that reports ({named(away)}): {remedy}"
-    )
+    count = f"{len(away)} of {expected} nodes"
+    message = f"{count} have no worker that reports ({named(away)}): {remedy}"
     return Condition(Status.FALSE, Reason.WORKERS_AWAY, message)

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import Row, func, select, tuple_
 from sqlalchemy.orm import Session
@@ -20,10 +20,9 @@ _SETTLES_WITHIN: Final = timedelta(seconds=30)
 _ROWS: Final = 200
 """Nodes whose facts are in memory at a time."""
 _COUNTED: Final = {
-    Verdict.CONFLICT: "conflicts",
-    Verdict.ORPHAN: "orphans",
-    Verdict.SETTLING: "lookalikes",
-}
+    Verdict.CONFLICT: "conflicts", Verdict.ORPHAN: "orphans", Verdict.SETTLING: "lookalikes",
+}  # fmt: skip
+"""Verdict to the field of `NodeFacts` that counts it."""
 _NODES: Final = (
     select(
         Node.id, Node.hostname, Node.state, Node.conditions,
@@ -38,15 +37,6 @@ _NODES: Final = (
     .order_by(Node.hostname, Node.id)
     .execution_options(yield_per=_ROWS)
 )  # fmt: skip
-
-
-class NodeReading(NamedTuple):
-    """A node's facts, and the conditions that are stored."""
-
-    id: str
-    hostname: str
-    facts: NodeFacts
-    conditions: Stored
 
 
 def cluster_facts(
@@ -70,14 +60,9 @@ def cluster_facts(
 
 
 def node_facts(
-    session: Session,
-    cluster: Cluster,
-    *,
-    mode: Mode,
-    now: datetime,
-    silent_before: datetime,
-) -> Iterator[NodeReading]:
-    """Yield the facts about each node, by hostname.
+    session: Session, cluster: Cluster, *, mode: Mode, now: datetime, silent_before: datetime
+) -> Iterator[tuple[str, str, Stored, NodeFacts]]:
+    """Yield each node's id, hostname, stored conditions and facts, by hostname.
 
     Args:
         mode: of the controller's settings.
@@ -86,7 +71,6 @@ def node_facts(
     devices = _devices(session, now)
     rejecting = _rejecting(session)
     for row in session.execute(_NODES):
-        counts = devices[row.id]
         facts = NodeFacts(
             state=row.state,
             cluster_paused=describe_pause(cluster),
@@ -104,13 +88,10 @@ def node_facts(
             limitations=row.limitations,
             breaker=_breaker(row) or _breaker(cluster),
             observe=Mode.OBSERVE in (cluster.mode or mode, row.label_mode, row.mode),
-            conflicts=counts["conflicts"],
-            blocking=counts["blocking"],
-            orphans=counts["orphans"],
-            lookalikes=counts["lookalikes"],
             rejecting=rejecting.get(row.id, ()),
+            **devices[row.id],
         )
-        yield NodeReading(row.id, row.hostname, facts, row.conditions)
+        yield row.id, row.hostname, row.conditions, facts
 
 
 def _breaker(row: Cluster | Row[*tuple[Any, ...]]) -> str | None:
@@ -159,13 +140,8 @@ def _rejecting(session: Session) -> Mapping[str, list[Rejecting]]:
             )
     found: defaultdict[str, list[Rejecting]] = defaultdict(list)
     for row, network in newest.values():
+        there = () if row.vni is None else holders[row.node_id, row.vni]
         found[row.node_id].append(
-            Rejecting(
-                network or row.cidr or "unknown",
-                row.vni,
-                row.at,
-                row.doubt,
-                () if row.vni is None else holders[row.node_id, row.vni],
-            )
+            Rejecting(network or row.cidr or "unknown", row.vni, row.at, row.doubt, there)
         )
     return found

@@ -117,32 +117,24 @@ class _Finding:
 def of_node(facts: NodeFacts) -> Conditions:
     """Return the conditions of a node; the gravest finding gives a condition's reason."""
     found = list(_findings(facts))
-    converged = Condition(
-        Status.TRUE,
-        Reason.CONVERGED,
-        f"reconciled with its newest desired state (generation {facts.generation}): nothing to do",
+    state = (
+        f"reconciled with its newest desired state (generation {facts.generation}): nothing to do"
     )
-    progressing = Condition(
-        Status.FALSE, Reason.PROGRESSING, "the operator needs no help with this node"
-    )
+    converged = Condition(Status.TRUE, Reason.CONVERGED, state)
+    state = "nothing on the node is known to be wrong"
+    undegraded = Condition(Status.FALSE, Reason.NOTHING_WRONG, state)
+    state = "the operator needs no help with this node"
+    progressing = Condition(Status.FALSE, Reason.PROGRESSING, state)
     not_paused = Condition(Status.FALSE, Reason.NOT_PAUSED, "the node is reconciled")
-    undegraded = Condition(
-        Status.FALSE, Reason.NOTHING_WRONG, "nothing on the node is known to be wrong"
-    )
     # What was seen last counts. If that was nothing bad, and nobody looks now, it is unknown.
-    unknown = [finding for finding in found if finding.ready is Status.UNKNOWN]
-    undegraded = _first(unknown, Status.UNKNOWN, undegraded)
-    ready = next((finding for finding in found if finding.ready is not None), None)
-    degraded = [finding for finding in found if finding.degraded]
-    stalled = [finding for finding in found if finding.stalled]
-    paused = [finding for finding in found if finding.paused]
+    unseen = [finding for finding in found if finding.ready is Status.UNKNOWN]
+    undegraded = _first(unseen, Status.UNKNOWN, undegraded)
+    ready = (Condition(row.ready, row.reason, row.message) for row in found if row.ready)
     return {
-        Type.READY: converged
-        if ready is None
-        else Condition(ready.ready or Status.UNKNOWN, ready.reason, ready.message),
-        Type.DEGRADED: _first(degraded, Status.TRUE, undegraded),
-        Type.STALLED: _first(stalled, Status.TRUE, progressing),
-        Type.PAUSED: _first(paused, Status.TRUE, not_paused),
+        Type.READY: next(ready, converged),
+        Type.DEGRADED: _first([row for row in found if row.degraded], Status.TRUE, undegraded),
+        Type.STALLED: _first([row for row in found if row.stalled], Status.TRUE, progressing),
+        Type.PAUSED: _first([row for row in found if row.paused], Status.TRUE, not_paused),
     }
 
 
@@ -162,120 +154,98 @@ def _findings(facts: NodeFacts) -> Iterator[_Finding]:
 
 
 def _left_alone(facts: NodeFacts) -> Iterator[_Finding]:
-    found = []
     if facts.cluster_paused is not None:
-        pause = f"the cluster is {quoted(facts.cluster_paused)}"
-        found.append((Reason.CLUSTER_PAUSED, f"{pause}; `vxctl resume --cluster` ends the pause"))
+        message = (
+            f"the cluster is {quoted(facts.cluster_paused)}; "
+            "`vxctl resume --cluster` ends the pause"
+        )
+        yield _Finding(Reason.CLUSTER_PAUSED, message, Status.UNKNOWN, paused=True)
     if facts.paused is not None:
-        pause = quoted(facts.paused)
-        found.append((Reason.PAUSED, f"{pause}; `vxctl resume NODE` ends the pause"))
+        message = f"{quoted(facts.paused)}; `vxctl resume NODE` ends the pause"
+        yield _Finding(Reason.PAUSED, message, Status.UNKNOWN, paused=True)
     if facts.ignored:
         message = (
             "the node has the Swarm label vxlan-operator.ignore; "
             "`docker node update --label-rm vxlan-operator.ignore NODE` removes it"
         )
-        found.append((Reason.IGNORED_BY_LABEL, message))
-    for reason, message in found:
-        yield _Finding(reason, message, ready=Status.UNKNOWN, paused=True)
+        yield _Finding(Reason.IGNORED_BY_LABEL, message, Status.UNKNOWN, paused=True)
 
 
 def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
     # In the other states (`unknown`, `disconnected`) a node may work: its worker shows.
     if facts.state == "down":
-        yield _Finding(
-            Reason.NODE_DOWN,
-            "the Swarm reports the node as down: start it, or remove it with `docker node rm`",
-            ready=Status.UNKNOWN,
-            stalled=True,
-        )
+        message = "the Swarm reports the node as down: start it, or remove it with `docker node rm`"
+        yield _Finding(Reason.NODE_DOWN, message, Status.UNKNOWN, stalled=True)
     lost = facts.last_run is RunState.LOST
     if facts.seen_at is None:
-        yield _Finding(
-            Reason.NEVER_SEEN,
+        message = (
             "no worker has ever reported from this node: start vxlan-worker there, "
-            "and check in its log that it reaches the broker",
-            ready=Status.UNKNOWN,
-            stalled=True,
+            "and check in its log that it reaches the broker"
         )
+        yield _Finding(Reason.NEVER_SEEN, message, Status.UNKNOWN, stalled=True)
     elif facts.silent or (lost and facts.failures >= MAX_FAILURES):
         silence = (
             f"{facts.failures} runs in a row brought no report"
             if lost and facts.failures >= MAX_FAILURES
             else f"its worker has reported nothing since {format_time(facts.seen_at)}"
         )
-        yield _Finding(
-            Reason.WORKER_AWAY,
-            f"{silence}: check that vxlan-worker runs on the node, and that the broker answers",
-            ready=Status.UNKNOWN,
-            stalled=True,
+        message = (
+            f"{silence}: check that vxlan-worker runs on the node, and that the broker answers"
         )
+        yield _Finding(Reason.WORKER_AWAY, message, Status.UNKNOWN, stalled=True)
     elif lost:
-        yield _Finding(
-            Reason.RUNS_LOST,
-            "the last run brought no report by its deadline, and is tried again: nothing to do yet",
-            ready=Status.UNKNOWN,
+        message = (
+            "the last run brought no report by its deadline, and is tried again: nothing to do yet"
         )
+        yield _Finding(Reason.RUNS_LOST, message, Status.UNKNOWN)
 
 
 def _unfinished(facts: NodeFacts) -> Iterator[_Finding]:
     error = quoted(facts.last_error or "no reason was reported")
+    stalled = facts.failures >= MAX_FAILURES
     if facts.last_run is RunState.FAILED:
-        yield _Finding(
-            Reason.RUN_FAILED,
-            f"the last run failed: {error}; it is tried again, but fix the cause",
-            ready=Status.FALSE,
-            degraded=True,
-            stalled=facts.failures >= MAX_FAILURES,
-        )
+        message = f"the last run failed: {error}; it is tried again, but fix the cause"
+        yield _Finding(Reason.RUN_FAILED, message, Status.FALSE, degraded=True, stalled=stalled)
     if facts.last_run is RunState.REFUSED:
-        yield _Finding(
-            Reason.RUN_REFUSED,
+        message = (
             f"the worker refused the last request: {error}; "
-            "if this stays, compare the clocks of node and controller",
-            ready=Status.UNKNOWN,
-            stalled=facts.failures >= MAX_FAILURES,
+            "if this stays, compare the clocks of node and controller"
         )
+        yield _Finding(Reason.RUN_REFUSED, message, Status.UNKNOWN, stalled=stalled)
     if facts.converged_generation < facts.generation:
-        yield _Finding(
-            Reason.NOT_CONVERGED,
+        message = (
             f"its networks changed (generation {facts.generation}, reconciled: "
-            f"{facts.converged_generation}): a run is {'under way' if facts.running else 'due'}",
-            ready=Status.FALSE,
+            f"{facts.converged_generation}): a run is {'under way' if facts.running else 'due'}"
         )
+        yield _Finding(Reason.NOT_CONVERGED, message, Status.FALSE)
 
 
 def _seen_there(facts: NodeFacts) -> Iterator[_Finding]:
     if facts.conflicts:
-        yield _Finding(
-            Reason.DEVICE_CONFLICT,
+        message = (
             f"{counted(facts.conflicts, 'device')} of other software holds a VNI that a network of "
-            "this node needs: move that software to another VNI or port (`vxctl get devices`)",
-            ready=Status.FALSE,
-            degraded=True,
+            "this node needs: move that software to another VNI or port (`vxctl get devices`)"
         )
+        yield _Finding(Reason.DEVICE_CONFLICT, message, Status.FALSE, degraded=True)
     yield from _held(facts)
     yield from _left(facts)
     yield from _rejecting(facts)
     if facts.lookalikes:
-        yield _Finding(
-            Reason.LOOKS_DEAD,
+        message = (
             f"{counted(facts.lookalikes, 'device')} without proof of being dead: not removed; "
-            "`vxctl describe node` shows the proof that is missing",
-            degraded=True,
+            "`vxctl describe node` shows the proof that is missing"
         )
+        yield _Finding(Reason.LOOKS_DEAD, message, degraded=True)
     if facts.missing:
-        yield _Finding(
-            Reason.NETWORK_WITHOUT_DEVICE,
-            f"no device for {named(facts.missing)}, whose tasks run here: look at Docker's log on the node",
-            ready=Status.FALSE,
-            degraded=True,
+        message = (
+            f"no device for {named(facts.missing)}, whose tasks run here: "
+            "look at Docker's log on the node"
         )
+        yield _Finding(Reason.NETWORK_WITHOUT_DEVICE, message, Status.FALSE, degraded=True)
     if facts.limitations:
-        yield _Finding(
-            Reason.WORKER_LIMITED,
-            f"its worker cannot see or do everything: {quoted('; '.join(facts.limitations))}",
-            degraded=True,
-        )
+        limitations = quoted("; ".join(facts.limitations))
+        message = f"its worker cannot see or do everything: {limitations}"
+        yield _Finding(Reason.WORKER_LIMITED, message, degraded=True)
 
 
 def _left(facts: NodeFacts) -> Iterator[_Finding]:
@@ -296,13 +266,9 @@ def _left(facts: NodeFacts) -> Iterator[_Finding]:
         message = f"not removed: {left}; `vxctl get devices` and `vxctl audit` show why"
     else:
         return
-    yield _Finding(
-        reason,
-        message,
-        ready=Status.FALSE if facts.blocking else None,
-        degraded=facts.orphans > 0,
-        stalled=facts.breaker is not None,
-    )
+    ready = Status.FALSE if facts.blocking else None
+    stalled = facts.breaker is not None
+    yield _Finding(reason, message, ready, degraded=facts.orphans > 0, stalled=stalled)
 
 
 def _held(facts: NodeFacts) -> Iterator[_Finding]:
@@ -310,14 +276,11 @@ def _held(facts: NodeFacts) -> Iterator[_Finding]:
     for rejecting in facts.rejecting:
         for holder in rejecting.holders:
             if holder.verdict is Verdict.IN_USE:
-                yield _Finding(
-                    Reason.VNI_HELD,
+                message = (
                     f"tasks of network {quoted(rejecting.network)} are rejected here "
-                    f"(last {format_time(rejecting.at)}): {holder.device} {quoted(holder.reason)}",
-                    ready=Status.FALSE,
-                    degraded=True,
-                    stalled=True,
+                    f"(last {format_time(rejecting.at)}): {holder.device} {quoted(holder.reason)}"
                 )
+                yield _Finding(Reason.VNI_HELD, message, Status.FALSE, degraded=True, stalled=True)
 
 
 def _rejecting(facts: NodeFacts) -> Iterator[_Finding]:
@@ -338,10 +301,8 @@ def _rejecting(facts: NodeFacts) -> Iterator[_Finding]:
                 f"(`ip link show | grep vx-{rejecting.vni:06x}` on the node); if tasks are still "
                 "rejected in a minute, restart dockerd there"
             )
-        yield _Finding(
-            Reason.TASKS_REJECTED,
+        message = (
             f"tasks of network {quoted(rejecting.network)} are rejected here because of a leaked device "
-            f"(last {format_time(rejecting.at)}); {found}",
-            ready=Status.FALSE,
-            degraded=True,
+            f"(last {format_time(rejecting.at)}); {found}"
         )
+        yield _Finding(Reason.TASKS_REJECTED, message, Status.FALSE, degraded=True)

@@ -29,10 +29,8 @@ class ConditionStore:
     """Derives and stores the conditions; one thread of the leader runs it.
 
     Args:
-        database: where the rows are.
         mode: of the controller's settings.
-        resync: seconds between periodic runs of a node.
-        utcnow: the clock.
+        resync: the time between periodic runs of a node.
     """
 
     def __init__(
@@ -63,16 +61,16 @@ class ConditionStore:
                 silent_before = datetime.min.replace(tzinfo=UTC)
             changed: dict[str, Stored] = {}
             nodes: list[tuple[str, Conditions]] = []
-            for node in node_facts(
+            for id_, hostname, before, facts in node_facts(
                 session, cluster, mode=self._mode, now=now, silent_before=silent_before
             ):
-                conditions = of_node(node.facts)
-                nodes.append((node.hostname, conditions))
-                stored = dated(conditions, node.conditions, now)
-                if stored != node.conditions:
-                    changed[node.id] = stored
-        facts = cluster_facts(cluster, self._mode, now, self._max_silence)
-        of_all = dated(of_cluster(facts, nodes), cluster.conditions, now)
+                conditions = of_node(facts)
+                nodes.append((hostname, conditions))
+                stored = dated(conditions, before, now)
+                if stored != before:
+                    changed[id_] = stored
+        of_swarm = of_cluster(cluster_facts(cluster, self._mode, now, self._max_silence), nodes)
+        of_all = dated(of_swarm, cluster.conditions, now)
         if changed or of_all != cluster.conditions:
             with self._database.write() as session:
                 _write_nodes(session, changed)

@@ -8,7 +8,7 @@ Runs under way when a breaker trips are completed: at most one for a node, with 
 node had left.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, TypeVar
 
@@ -26,7 +26,6 @@ from controller.workqueue.priorities import Priority
 
 log = structlog.get_logger(__name__)
 
-_MAX_SHOWN: Final = 1_000
 Row = TypeVar("Row", Cluster, Node)
 
 
@@ -61,25 +60,18 @@ class BreakerLimits(NamedTuple):
 DEFAULTS: Final = BreakerLimits()
 
 
-class NodeCount(NamedTuple):
-    """A node with removals in the window, or with a tripped breaker."""
-
-    node: Node
-    removals: int
-
-
 class BreakerState(NamedTuple):
     """The counts of the breakers.
 
     Attributes:
         removing: the number of nodes with removals in the window.
         allowed: the number above which the cluster's breaker trips.
-        nodes: those nodes, and nodes with a tripped breaker, most removals first; at most a thousand.
+        nodes: those nodes with their removals, most first, and nodes with a tripped breaker; at most 1,000.
     """
 
     removing: int
     allowed: int
-    nodes: list[NodeCount]
+    nodes: Sequence[tuple[Node, int]]
 
 
 def counted(since: datetime | BindParameter[datetime]) -> Select[str, int]:
@@ -117,8 +109,9 @@ def check(session: Session, limits: BreakerLimits, now: datetime) -> None:
     for node in session.scalars(select(Node).join(used_up).order_by(Node.id)):
         reason = f"{limits.node_removals} device(s) removed {span}: the limit of a node"
         exceeded.append((node, reason))
-    entries = [entry for row, reason in exceeded for entry in _trip(session, row, reason, now)]
-    append(session, entries, now)
+    append(
+        session, [entry for row, why in exceeded for entry in _trip(session, row, why, now)], now
+    )
 
 
 def reset(session: Session, node: Node | None, decision: Decision) -> list[str]:
@@ -158,9 +151,9 @@ def state(session: Session, limits: BreakerLimits, now: datetime) -> BreakerStat
         .outerjoin(used, used.c.node_id == Node.id)
         .where(used.c.node_id.is_not(None) | Node.breaker_tripped_at.is_not(None))
         .order_by(removals.desc(), Node.hostname, Node.id)
-        .limit(_MAX_SHOWN)
+        .limit(1_000)
     )
-    return BreakerState(removing, allowed, [NodeCount(node, count) for node, count in rows])
+    return BreakerState(removing, allowed, rows.tuples().all())
 
 
 def _nodes(

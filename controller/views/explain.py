@@ -65,14 +65,7 @@ class Clues:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The meaning of a line.
-
-    Attributes:
-        recognised: whether it is the error of a leaked device.
-        lately: audit rows about devices of these nodes and networks, the newest first.
-        now: devices that are in the way, or may be.
-        advice: what to do, in sentences.
-    """
+    """The meaning of a line; `controller.api.answers.explain` describes the fields."""
 
     recognised: bool
     meaning: str
@@ -111,15 +104,9 @@ def explain(session: Session, line: str, configured: Mode) -> Explanation:
     here, these = list(nodes.values())[:_MAX_SUBJECTS], list(networks.values())[:_MAX_SUBJECTS]
     now = _in_the_way(session, here, these)
     lately = _lately(session, here, these)
-    return Explanation(
-        recognised=recognised,
-        meaning=_FAULT if recognised else _NO_FAULT,
-        nodes=here,
-        networks=these,
-        lately=lately,
-        now=now,
-        advice=list(_advice(session, recognised, here, now, lately, configured)),
-    )
+    advice = [*_advice(session, recognised, here, now, lately, configured)]
+    meaning = _FAULT if recognised else _NO_FAULT
+    return Explanation(recognised, meaning, here, these, lately, now, advice)
 
 
 def _nodes(session: Session, found: Clues) -> Sequence[Node]:
@@ -137,11 +124,7 @@ def _networks(session: Session, found: Clues) -> Sequence[Network]:
         select(Network)
         .where(
             Network.gone_at.is_(None),
-            or_(
-                Network.id.in_(found.ids),
-                Network.name.in_(found.words),
-                Network.id.in_(with_vni),
-            ),
+            or_(Network.id.in_(found.ids), Network.name.in_(found.words), Network.id.in_(with_vni)),
         )
         .order_by(Network.id)
         .limit(_MAX_SUBJECTS)
@@ -162,7 +145,7 @@ def _rejections(
     )
     if nodes:
         query = query.where(Node.id.in_(nodes))
-    return [(node, network) for node, network in session.execute(query)]
+    return session.execute(query).tuples().all()
 
 
 def _in_the_way(
@@ -187,11 +170,10 @@ def _in_the_way(
     if nodes:
         query = query.where(Device.node_id.in_([node.id for node in nodes]))
     if networks:
-        query = query.where(
-            Device.vni.in_([row.vni for network in networks for row in network.vnis])
-        )
-    rows = session.execute(query.order_by(Device.node_id, Device.ifindex).limit(_LATELY))
-    return [(device, node) for device, node in rows]
+        vnis = [row.vni for network in networks for row in network.vnis]
+        query = query.where(Device.vni.in_(vnis))
+    query = query.order_by(Device.node_id, Device.ifindex).limit(_LATELY)
+    return session.execute(query).tuples().all()
 
 
 def _lately(
@@ -211,11 +193,8 @@ def _lately(
             .order_by(AuditRow.at.desc(), AuditRow.id.desc())
             .limit(_ROWS_BACK)
         )
-        rows += [
-            row
-            for row in newest
-            if row.stage in _SHOWN and (not wanted or row.network_id in wanted)
-        ]
+        rows += [row for row in newest if not wanted or row.network_id in wanted]
+    rows = [row for row in rows if row.stage in _SHOWN]
     return sorted(rows, key=lambda row: (row.at, row.id), reverse=True)[:_LATELY]
 
 
@@ -263,7 +242,6 @@ def _advice(
 
 
 def _of_device(session: Session, device: Device, node: Node, configured: Mode) -> Iterable[str]:
-    """Say what the operator does about a device that is in the way."""
     name = f"{device.name} on {node.hostname}"
     if device.verdict is Verdict.SETTLING:
         yield f"{name} looks dead and is not removed without proof: its reason above says which is missing."
@@ -282,17 +260,10 @@ def _observe_reasons(session: Session, device: Device, node: Node, configured: M
     cluster = session.get(Cluster, 1)
     if cluster is None:
         return ""
-    reasons = []
-    effective = modes.of_node(node, cluster, configured)
-    if effective.mode is Mode.OBSERVE:
-        reasons.append(effective.reason)
     networks = session.scalars(
         select(Network)
         .join(NetworkVni, NetworkVni.network_id == Network.id)
         .where(NetworkVni.vni == device.vni, Network.gone_at.is_(None))
     )
-    for network in networks:
-        own = modes.of_network(network)
-        if own.mode is Mode.OBSERVE:
-            reasons.append(own.reason)
-    return "; ".join(reasons)
+    found = [modes.of_node(node, cluster, configured), *map(modes.of_network, networks)]
+    return "; ".join(mode.reason for mode in found if mode.mode is Mode.OBSERVE)

@@ -53,9 +53,7 @@ class FromDatabase(Collector):
     """Gauges that are read from the database at each scrape.
 
     Args:
-        leading: whether this process leads.
         timeout: seconds that a scrape waits for the database.
-        utcnow: the clock.
     """
 
     def __init__(
@@ -74,19 +72,15 @@ class FromDatabase(Collector):
         self._pending: Future[list[Metric]] | None = None
 
     def collect(self) -> Iterator[Metric]:
-        """See `Collector.collect`."""
         yield _gauge("info", "The version.", ["version"], [((VERSION,), 1)])
         yield _value("leading", "Whether this process leads (1 or 0).", self._leading())
         begin = time.monotonic()
         found = self._ask()
-        up = found is not None
-        yield _value(
-            "database_up", "Whether the database answered this scrape in time (1 or 0).", up
-        )
         seconds = time.monotonic() - begin
-        yield _value(
-            "database_answer_seconds", "Time that the database took for this scrape.", seconds
-        )
+        text = "Whether the database answered this scrape in time (1 or 0)."
+        yield _value("database_up", text, found is not None)
+        text = "Time that the database took for this scrape."
+        yield _value("database_answer_seconds", text, seconds)
         yield from found or ()
 
     def _ask(self) -> list[Metric] | None:
@@ -98,9 +92,8 @@ class FromDatabase(Collector):
             pending = self._pending
             if pending is None or pending.done():
                 pending = self._pending = Future()
-                threading.Thread(
-                    target=self._answer, args=(pending,), name="metrics", daemon=True
-                ).start()
+                work = threading.Thread(None, self._answer, "metrics", (pending,), daemon=True)
+                work.start()
         try:
             return pending.result(self._timeout)
         except (SQLAlchemyError, FutureTimeoutError):
@@ -130,7 +123,12 @@ def _value(name: str, text: str, value: float | None) -> Metric:
 
 def _read(session: Session, now: datetime) -> Iterator[Metric]:
     yield from _of_nodes(session)
-    yield from _of_due_nodes(session, now)
+    waiting, oldest = queue.waiting(session, now=now)
+    age = 0.0 if oldest is None else (now - oldest).total_seconds()
+    yield _value("due_nodes", "Nodes that are due and wait for a run.", waiting)
+    yield _value("due_oldest_seconds", "Time that the first of them has waited.", age)
+    under_way = session.scalar(select(func.count(DueNode.run_id)))
+    yield _value("runs_under_way", "Runs that were sent and have not reported.", under_way)
     devices = session.execute(
         select(Device.verdict, Device.urgency, func.count())
         .join(Node, Node.id == Device.node_id)
@@ -174,21 +172,8 @@ def _of_nodes(session: Session) -> Iterator[Metric]:
         ["type", "status", "reason"],
         counts.items(),
     )
-    tripped = _count(session, Node, there, Node.breaker_tripped_at.is_not(None))
+    tripped = session.scalar(select(func.count(Node.breaker_tripped_at)).where(there))
     yield _value("breakers_tripped", "Nodes whose breaker has tripped.", tripped)
-
-
-def _count(session: Session, table: type[Node | DueNode], *where: Any) -> int:
-    return session.scalar(select(func.count()).select_from(table).where(*where)) or 0
-
-
-def _of_due_nodes(session: Session, now: datetime) -> Iterator[Metric]:
-    waiting, oldest = queue.waiting(session, now=now)
-    age = 0.0 if oldest is None else (now - oldest).total_seconds()
-    yield _value("due_nodes", "Nodes that are due and wait for a run.", waiting)
-    yield _value("due_oldest_seconds", "Time that the first of them has waited.", age)
-    under_way = _count(session, DueNode, DueNode.run_id.is_not(None))
-    yield _value("runs_under_way", "Runs that were sent and have not reported.", under_way)
 
 
 def _of_cluster(cluster: Cluster, now: datetime) -> Iterator[Metric]:
@@ -196,23 +181,14 @@ def _of_cluster(cluster: Cluster, now: datetime) -> Iterator[Metric]:
         "cluster_conditions",
         "1 for the type, status and reason of each condition of the cluster: docs/conditions.md.",
         ["type", "status", "reason"],
-        [
-            ((type_, condition["status"], condition["reason"]), 1)
-            for type_, condition in cluster.conditions.items()
-        ],
+        [((type_, row["status"], row["reason"]), 1) for type_, row in cluster.conditions.items()],
     )
     age = (now - cluster.synced_at).total_seconds()
     yield _value("swarm_age_seconds", "Time since the last full reading of the Swarm.", age)
-    yield _value(
-        "swarm_read_seconds",
-        "Time that the manager took for the last full reading.",
-        cluster.sync_seconds,
-    )
-    yield _value(
-        "swarm_read_share",
-        "Share of the time in which the manager was asked, lately.",
-        cluster.sync_share,
-    )
+    text = "Time that the manager took for the last full reading."
+    yield _value("swarm_read_seconds", text, cluster.sync_seconds)
+    text = "Share of the time in which the manager was asked, lately."
+    yield _value("swarm_read_share", text, cluster.sync_share)
     tripped = cluster.breaker_tripped_at is not None
     yield _value(
         "cluster_breaker_tripped", "Whether the cluster breaker tripped (1 or 0).", tripped

@@ -11,20 +11,12 @@ from sqlalchemy.orm import Session, joinedload
 from contract.verdicts import Verdict
 from controller.conditions.model import Status, Type
 from controller.db.lookup import UnknownError
-from controller.db.models import (
-    Attachment,
-    Cluster,
-    Device,
-    Lease,
-    Network,
-    Node,
-    Requeue,
-    Run,
-)
+from controller.db.models import Attachment, Cluster, Device, Lease, Network, Node, Requeue, Run
 from controller.db.states import RunState
 
 _READY_STATUS: Final = Node.conditions[(Type.READY.value, "status")].as_string()
 _READY_REASON: Final = Node.conditions[(Type.READY.value, "reason")].as_string()
+_NODES: Final = select(Node).where(Node.gone_at.is_(None)).options(joinedload(Node.due))
 
 
 class NoClusterError(Exception):
@@ -54,20 +46,11 @@ class RunKey(NamedTuple):
 
 
 def known_cluster(session: Session) -> Cluster:
-    """Return the Swarm.
-
-    Raises:
-        NoClusterError: it has not been read yet.
-    """
-    found = cluster(session)
+    """Return the Swarm, or raise NoClusterError."""
+    found = session.get(Cluster, 1)
     if found is None:
         raise NoClusterError("the Swarm has not been read yet")
     return found
-
-
-def cluster(session: Session) -> Cluster | None:
-    """Return the Swarm, or None if it has not been read yet."""
-    return session.get(Cluster, 1)
 
 
 def leader(session: Session) -> str | None:
@@ -80,11 +63,7 @@ def leader(session: Session) -> str | None:
 
 
 def requeue(session: Session, token: str) -> Requeue:
-    """Return the requeue with a token.
-
-    Raises:
-        UnknownError: there is none.
-    """
+    """Return the requeue with a token, or raise UnknownError."""
     found = session.get(Requeue, token)
     if found is None:
         raise UnknownError(
@@ -94,20 +73,10 @@ def requeue(session: Session, token: str) -> Requeue:
 
 
 def nodes(
-    session: Session,
-    *,
-    after: NameKey | None = None,
-    ready: Status | None = None,
-    limit: int,
+    session: Session, *, after: NameKey | None = None, ready: Status | None = None, limit: int
 ) -> Sequence[Node]:
-    """Return nodes of the Swarm, by hostname.
-
-    Args:
-        after: only nodes after this one.
-        ready: only nodes whose condition `Ready` has this status.
-        limit: maximum number.
-    """
-    query = select(Node).where(Node.gone_at.is_(None)).options(joinedload(Node.due))
+    """Return nodes of the Swarm by hostname, only those after `after`; `ready`: status of `Ready`."""
+    query = _NODES
     if after is not None:
         query = query.where(tuple_(Node.hostname, Node.id) > after)
     if ready is not None:
@@ -117,13 +86,8 @@ def nodes(
 
 def unready_first(session: Session, limit: int) -> Sequence[Node]:
     """Return at most `limit` nodes of the Swarm, those that are not ready first."""
-    return session.scalars(
-        select(Node)
-        .where(Node.gone_at.is_(None))
-        .options(joinedload(Node.due))
-        .order_by(case((Status.TRUE.value == _READY_STATUS, 1), else_=0), Node.hostname, Node.id)
-        .limit(limit)
-    ).all()
+    ready = case((Status.TRUE.value == _READY_STATUS, 1), else_=0)
+    return session.scalars(_NODES.order_by(ready, Node.hostname, Node.id).limit(limit)).all()
 
 
 def readiness(session: Session) -> Mapping[str, Mapping[str, int]]:
@@ -131,18 +95,18 @@ def readiness(session: Session) -> Mapping[str, Mapping[str, int]]:
     status = func.coalesce(_READY_STATUS, Status.UNKNOWN.value)
     reason = func.coalesce(_READY_REASON, "NotJudgedYet")
     counts: dict[str, dict[str, int]] = {}
-    for ready, why, count in session.execute(
+    for ready, cause, count in session.execute(
         select(status, reason, func.count()).where(Node.gone_at.is_(None)).group_by(status, reason)
     ):
-        counts.setdefault(ready, {})[why] = count
+        counts.setdefault(ready, {})[cause] = count
     return counts
 
 
 def last_errors(session: Session, nodes: Sequence[Node]) -> dict[UUID, str | None]:
     """Return the errors of the nodes' last runs, by run id."""
     ids = [node.last_run_id for node in nodes if node.last_run_id is not None]
-    rows = session.execute(select(Run.id, Run.error).where(Run.id.in_(ids)))
-    return {row.id: row.error for row in rows}
+    query = select(Run.id, Run.error).where(Run.id.in_(ids))
+    return dict(session.execute(query).tuples().all())
 
 
 def verdicts(session: Session, nodes: Sequence[Node]) -> dict[str, dict[str, int]]:
@@ -159,27 +123,27 @@ def verdicts(session: Session, nodes: Sequence[Node]) -> dict[str, dict[str, int
 
 def attachments_of_node(session: Session, node: Node) -> Sequence[tuple[Attachment, Network]]:
     """Return the networks that a node should have."""
-    rows = session.execute(
+    query = (
         select(Attachment, Network)
         .join(Network, Network.id == Attachment.network_id)
         .where(Attachment.node_id == node.id)
         .order_by(Network.name, Network.id)
     )
-    return [(attachment, network) for attachment, network in rows]
+    return session.execute(query).tuples().all()
 
 
 def attachments_of_network(
     session: Session, network: Network, limit: int
 ) -> Sequence[tuple[Attachment, Node]]:
     """Return the nodes that should have a network."""
-    rows = session.execute(
+    query = (
         select(Attachment, Node)
         .join(Node, Node.id == Attachment.node_id)
         .where(Attachment.network_id == network.id, Node.gone_at.is_(None))
         .order_by(Node.hostname, Node.id)
         .limit(limit)
     )
-    return [(attachment, node) for attachment, node in rows]
+    return session.execute(query).tuples().all()
 
 
 def networks(session: Session, *, after: NameKey | None = None, limit: int) -> Sequence[Network]:
@@ -192,12 +156,12 @@ def networks(session: Session, *, after: NameKey | None = None, limit: int) -> S
 
 def carriers(session: Session, networks: Sequence[Network]) -> dict[str, int]:
     """Return the number of nodes that should have a network, by network id."""
-    rows = session.execute(
+    query = (
         select(Attachment.network_id, func.count())
         .where(Attachment.network_id.in_([network.id for network in networks]))
         .group_by(Attachment.network_id)
     )
-    return {row[0]: row[1] for row in rows}
+    return dict(session.execute(query).tuples().all())
 
 
 def devices(
@@ -220,8 +184,7 @@ def devices(
     order = (Device.node_id, Device.netns, Device.ifindex)
     if after is not None:
         query = query.where(tuple_(*order) > after)
-    rows = session.execute(query.order_by(*order).limit(limit))
-    return [(device, owner) for device, owner in rows]
+    return session.execute(query.order_by(*order).limit(limit)).tuples().all()
 
 
 def runs(
@@ -240,5 +203,5 @@ def runs(
         query = query.where(Run.state == state)
     if before is not None:
         query = query.where(tuple_(Run.requested_at, Run.id) < before)
-    rows = session.execute(query.order_by(Run.requested_at.desc(), Run.id.desc()).limit(limit))
-    return [(run, owner) for run, owner in rows]
+    newest_first = query.order_by(Run.requested_at.desc(), Run.id.desc())
+    return session.execute(newest_first.limit(limit)).tuples().all()

@@ -248,11 +248,11 @@ def test_what_there_is_to_see(swarm: Swarm) -> None:
     swarm.run("one", 4)
     removing, allowed, nodes = swarm.state()
     assert (removing, allowed) == (2, 2)
-    assert [(each.node.hostname, each.removals) for each in nodes] == [("one", 4), ("two", 1)]
+    assert [(node.hostname, removals) for node, removals in nodes] == [("one", 4), ("two", 1)]
     swarm.clock.advance(200)
     removing, _, nodes = swarm.state()
     assert removing == 0
-    assert [(each.node.hostname, each.removals) for each in nodes] == [("one", 0)], "it has tripped"
+    assert [(node.hostname, removals) for node, removals in nodes] == [("one", 0)], "it has tripped"
 
 
 def test_a_reset_counts_from_zero_is_recorded_and_looks_at_once(swarm: Swarm) -> None:

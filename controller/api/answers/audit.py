@@ -48,7 +48,6 @@ class AuditPage(ListAnswer[AuditAnswer]):
         next_: str | None = None,
         searched_to: datetime | None = None,
     ) -> Self:
-        """Build the page from rows."""
         items = [AuditAnswer.model_validate(row) for row in rows]
         return cls(items=items, next=next_, searched_to=searched_to, after=after)
 
@@ -63,7 +62,6 @@ class TimelineAnswer(Answer):
 
     @classmethod
     def of(cls, timeline: Timeline) -> Self:
-        """Build the answer from a timeline."""
         run = None
         if timeline.run is not None and timeline.node is not None:
             run = RunAnswer.of(timeline.run, timeline.node)

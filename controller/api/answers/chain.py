@@ -1,10 +1,13 @@
 """Answers about the hash chain of the audit trail."""
 
-from typing import Self
+from typing import Annotated
+
+from pydantic import BeforeValidator
 
 from controller.api.answers.base import Answer
 from controller.audit.chain import Fault
-from controller.audit.verify import Progress
+
+PositionText = Annotated[str, BeforeValidator(str)]
 
 
 class FindingAnswer(Answer):
@@ -19,22 +22,9 @@ class FindingAnswer(Answer):
 class VerifyAnswer(Answer):
     """The progress of a verification; positions are `POSITION:HASH`."""
 
-    began: str
-    reached: str
+    began: PositionText
+    reached: PositionText
     checked: int
-    head: str
+    head: PositionText
     done: bool
     finding: FindingAnswer | None
-
-    @classmethod
-    def of(cls, progress: Progress) -> Self:
-        """Build the answer from a step's progress."""
-        finding = progress.finding
-        return cls(
-            began=str(progress.began),
-            reached=str(progress.reached),
-            checked=progress.checked,
-            head=str(progress.head),
-            done=progress.done,
-            finding=None if finding is None else FindingAnswer.model_validate(finding),
-        )

@@ -31,5 +31,4 @@ class DeviceAnswer(Answer):
 
     @classmethod
     def of(cls, device: Device, node: Node) -> Self:
-        """Build the answer from the rows."""
         return cls.from_row(device, node_name=node.hostname)

@@ -29,7 +29,6 @@ class NetworkAnswer(Answer):
 
     @classmethod
     def of(cls, network: Network, nodes: int) -> Self:
-        """Build the answer from the row."""
         return cls.from_row(network, vnis=[row.vni for row in network.vnis], nodes=nodes)
 
 
@@ -57,7 +56,6 @@ class NetworkDetailAnswer(NetworkAnswer):
         carriers: Iterable[tuple[Attachment, Node]],
         seen: Iterable[tuple[Device, Node]],
     ) -> Self:
-        """Build the answer from a list's answer and further rows."""
         return cls(
             **dict(answer),
             carriers=[

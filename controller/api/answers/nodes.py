@@ -80,7 +80,7 @@ class NodeAnswer(Answer):
 
     @classmethod
     def of(cls, node: Node, devices: dict[str, int], errors: Mapping[UUID, str | None]) -> Self:
-        """Build the answer from the row, its device counts, and the errors of last runs."""
+        """Build the answer; `devices`: counts by verdict; `errors`: of last runs."""
         last = None
         if node.last_run_id and node.last_run_state and node.last_run_at:
             last = LastRunAnswer(
@@ -124,7 +124,6 @@ class NodeDetailAnswer(NodeAnswer):
         attachments: Iterable[tuple[Attachment, Network]],
         seen: Iterable[tuple[Device, Node]],
     ) -> Self:
-        """Build the answer from a list's answer and further rows."""
         return cls(
             **dict(answer),
             attachments=[

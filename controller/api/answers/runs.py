@@ -32,7 +32,6 @@ class RunAnswer(Answer):
 
     @classmethod
     def of(cls, run: Run, node: Node) -> Self:
-        """Build the answer from the rows."""
         return cls.from_row(run, node_name=node.hostname)
 
 

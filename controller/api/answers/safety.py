@@ -35,7 +35,6 @@ class DecisionAnswer(Answer):
     def of(
         cls, target: Cluster | Node | Network, effective: EffectiveMode, *, changed: bool
     ) -> Self:
-        """Build the answer from the row and its effective mode."""
         return cls.from_row(
             target,
             id=target.swarm_id if isinstance(target, Cluster) else target.id,
@@ -57,6 +56,11 @@ class BreakerNodeAnswer(Answer):
     tripped_at: datetime | None
     reason: str | None
 
+    @classmethod
+    def of(cls, node: Node, removals: int) -> Self:
+        tripped_at, reason = node.breaker_tripped_at, node.breaker_reason
+        return cls.from_row(node, removals=removals, tripped_at=tripped_at, reason=reason)
+
 
 class BreakerAnswer(Answer):
     """The removals that count, the limits, and the breakers that have tripped."""
@@ -77,7 +81,6 @@ class BreakerAnswer(Answer):
 
     @classmethod
     def of(cls, cluster: Cluster | None, state: BreakerState, limits: BreakerLimits) -> Self:
-        """Build the answer from the rows."""
         return cls(
             window_seconds=limits.window.total_seconds(),
             node_removals=limits.node_removals,
@@ -86,15 +89,7 @@ class BreakerAnswer(Answer):
             tripped_at=None if cluster is None else cluster.breaker_tripped_at,
             reason=None if cluster is None else cluster.breaker_reason,
             reset_at=None if cluster is None else cluster.breaker_reset_at,
-            nodes=[
-                BreakerNodeAnswer.from_row(
-                    node,
-                    removals=removals,
-                    tripped_at=node.breaker_tripped_at,
-                    reason=node.breaker_reason,
-                )
-                for node, removals in state.nodes
-            ],
+            nodes=[BreakerNodeAnswer.of(*row) for row in state.nodes],
         )
 
 

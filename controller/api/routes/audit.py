@@ -12,8 +12,6 @@ from controller.api.cursor import Cursors, question
 from controller.audit.queries import counts, pages, timeline
 from controller.audit.queries.pages import RowKey
 
-_STATS_PERIOD: Final = timedelta(days=30)
-
 
 class AuditKey(NamedTuple):
     """Where a page ended, and the period of the first page: a relative time (`2h`) does not move."""
@@ -28,7 +26,6 @@ _CURSORS: Final = Cursors(AuditKey)
 
 
 def routes(context: Context) -> APIRouter:
-    """Return the router."""
     router = APIRouter(prefix="/api/v1/audit")
     database = context.database
 
@@ -45,29 +42,21 @@ def routes(context: Context) -> APIRouter:
                 listing.since, listing.until = key.since, key.until
             # Read first: rows stored from now on are left to those who follow.
             newest = pages.newest(session)
-            page = pages.page(
-                session,
-                listing.filters(session),
-                None if key is None else RowKey(key.at, key.id),
-                listing.limit,
-            )
+            start = None if key is None else RowKey(key.at, key.id)
+            page = pages.page(session, listing.filters(session), start, listing.limit)
             if page.next is None:
                 return AuditPage.of(page.rows, newest)
             following = AuditKey(*page.next, listing.since, listing.until)
-            return AuditPage.of(
-                page.rows,
-                newest,
-                _CURSORS.encode(following, question(request)),
-                page.next.at if page.short else None,
-            )
+            next_ = _CURSORS.encode(following, question(request))
+            return AuditPage.of(page.rows, newest, next_, page.next.at if page.short else None)
 
     @router.get("/stats")
     def stats(period: Annotated[Period, Query()]) -> AuditStats:
         """Count removals by node, network and day, by default of the last 30 days."""
         until = period.until or datetime.now(UTC)
         with database.read() as session:
-            found = counts.counts(session, period.since or until - _STATS_PERIOD, until)
-            return AuditStats.model_validate(found)
+            since = period.since or until - timedelta(days=30)
+            return AuditStats.model_validate(counts.counts(session, since, until))
 
     @router.get("/{id}")
     def row(id: Annotated[int, Path(ge=1, lt=2**63)]) -> AuditAnswer:  # noqa: A002

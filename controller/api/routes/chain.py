@@ -1,6 +1,6 @@
 """Routes that verify and export the hash chain of the audit trail."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
@@ -12,8 +12,6 @@ from controller.api.context import Context
 from controller.audit import verify
 from controller.audit.chain import ChainPosition
 from controller.audit.export import export
-
-_MAX_EXPECTED: Final = 10
 
 
 def _check(text: str) -> str:
@@ -31,7 +29,6 @@ class ExportPeriod(Period):
 
 
 def routes(context: Context) -> APIRouter:
-    """Return the router."""
     router = APIRouter(prefix="/api/v1/audit")
     database = context.database
 
@@ -42,7 +39,7 @@ def routes(context: Context) -> APIRouter:
         ] = None,
         expect: Annotated[
             list[Position] | None,
-            Query(max_length=_MAX_EXPECTED, description="POSITION:HASH that was kept elsewhere"),
+            Query(max_length=10, description="POSITION:HASH that was kept elsewhere"),
         ] = None,
         rows: Annotated[
             int, Query(ge=1, le=5 * verify.ROWS_AT_ONCE, description="approximate number of rows")
@@ -50,14 +47,9 @@ def routes(context: Context) -> APIRouter:
     ) -> VerifyAnswer:
         """Check a part of the hash chain; repeat with `after` = `reached` until `done`."""
         with database.read() as session:
-            return VerifyAnswer.of(
-                verify.step(
-                    session,
-                    None if after is None else ChainPosition.parse(after),
-                    [ChainPosition.parse(position) for position in expect or ()],
-                    rows,
-                )
-            )
+            start = None if after is None else ChainPosition.parse(after)
+            expected = [ChainPosition.parse(position) for position in expect or ()]
+            return VerifyAnswer.model_validate(verify.step(session, start, expected, rows))
 
     @router.get("/export")
     def export_all(period: Annotated[ExportPeriod, Query()]) -> Response:

@@ -26,9 +26,7 @@ class DeviceListing(Listing):
 
 
 def routes(context: Context) -> APIRouter:
-    """Return the router."""
     router = APIRouter()
-    database = context.database
 
     @router.get("/api/v1/devices")
     def devices(
@@ -37,7 +35,7 @@ def routes(context: Context) -> APIRouter:
         """List the VXLAN devices of the last reports, node by node."""
         after = _CURSORS.after(request, listing)
         network = listing.network
-        with database.read() as session:
+        with context.database.read() as session:
             rows = queries.devices(
                 session,
                 node=lookup.maybe_node(session, listing.node),

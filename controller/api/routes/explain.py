@@ -16,7 +16,6 @@ ErrorLine = Annotated[
 
 
 def routes(context: Context) -> APIRouter:
-    """Return the router."""
     router = APIRouter()
 
     @router.get("/api/v1/explain")

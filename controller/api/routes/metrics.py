@@ -8,7 +8,6 @@ from controller.views import metrics
 
 
 def routes(context: Context) -> APIRouter:
-    """Return the router."""
     router = APIRouter()
     registry = metrics.registry(context.database, context.leading)
 

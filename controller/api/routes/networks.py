@@ -17,7 +17,6 @@ _CURSORS: Final = Cursors(NameKey)
 
 
 def routes(context: Context) -> APIRouter:
-    """Return the router."""
     router = APIRouter(prefix="/api/v1/networks")
     database = context.database
 

@@ -27,7 +27,6 @@ class NodeListing(Listing):
 
 
 def routes(context: Context) -> APIRouter:
-    """Return the router."""
     router = APIRouter(prefix="/api/v1/nodes")
     database = context.database
 

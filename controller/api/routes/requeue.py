@@ -27,7 +27,6 @@ class RequeueBody(ActorAndReason):
 
 
 def routes(context: Context) -> APIRouter:
-    """Return the router."""
     router = APIRouter(prefix="/api/v1")
     database = context.database
 

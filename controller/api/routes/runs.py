@@ -26,7 +26,6 @@ class RunListing(Listing):
 
 
 def routes(context: Context) -> APIRouter:
-    """Return the router."""
     router = APIRouter()
     database = context.database
 

@@ -13,6 +13,7 @@ from controller.api.answers.safety import BreakerAnswer, BreakerResetAnswer, Dec
 from controller.api.context import Context
 from controller.api.parameters import ActorAndReason, NetworkName, NodeFilter, NodeName
 from controller.db import lookup
+from controller.db.models import Cluster
 from controller.safety import breaker, decisions, modes
 from controller.safety.decisions import Decision, Target
 from controller.views import queries
@@ -32,7 +33,6 @@ Act = Callable[[Session, Target, Decision], bool]
 
 
 def routes(context: Context) -> APIRouter:
-    """Return the router."""
     router = APIRouter(prefix="/api/v1")
     database = context.database
 
@@ -122,4 +122,4 @@ def _set_mode(body: ModeBody) -> Act:
 
 def _breaker(session: Session, context: Context) -> BreakerAnswer:
     state = breaker.state(session, context.breaker, datetime.now(UTC))
-    return BreakerAnswer.of(queries.cluster(session), state, context.breaker)
+    return BreakerAnswer.of(session.get(Cluster, 1), state, context.breaker)

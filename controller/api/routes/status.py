@@ -15,11 +15,11 @@ from controller.api.routes.nodes import node_answers
 from controller.conditions.cluster import desired_state
 from controller.conditions.facts import cluster_facts
 from controller.conditions.model import Status
+from controller.db.models import Cluster
 from controller.views import queries
 
 
 def routes(context: Context) -> APIRouter:
-    """Return the router."""
     router = APIRouter()
     database = context.database
 
@@ -32,14 +32,13 @@ def routes(context: Context) -> APIRouter:
     def readyz() -> JSONResponse:
         """Answer 200 if the database answers and the Swarm can be read, otherwise 503."""
         with database.read() as session:
-            cluster = queries.cluster(session)
+            cluster = session.get(Cluster, 1)
         hint = "look at the controller's log"
         if cluster is None:
             return problems.problem(503, "Not ready", "the Swarm has not been read yet", hint)
         # Derived here: the stored condition may be a second old.
-        known = desired_state(
-            cluster_facts(cluster, context.mode, datetime.now(UTC), context.stale_after)
-        )
+        facts = cluster_facts(cluster, context.mode, datetime.now(UTC), context.stale_after)
+        known = desired_state(facts)
         if known.status != Status.TRUE:
             return problems.problem(503, "Not ready", f"{known.reason}: {known.message}", hint)
         return JSONResponse({"status": "ok"})
@@ -48,7 +47,7 @@ def routes(context: Context) -> APIRouter:
     def status(limit: Annotated[Limit, Query()] = 100) -> StatusAnswer:
         """Return the status of the cluster and of its nodes, nodes that are not ready first."""
         with database.read() as session:
-            cluster = queries.cluster(session)
+            cluster = session.get(Cluster, 1)
             return StatusAnswer(
                 version=VERSION,
                 mode=context.mode,
