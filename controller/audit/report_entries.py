@@ -13,12 +13,7 @@ from sqlalchemy.orm import Session, lazyload
 from contract.messages import DeviceReport, JournalEntry, ReconcileReport
 from contract.verdicts import Stage, Verdict
 from controller.audit.append import Entry
-from controller.db.models import (
-    Network,
-    NetworkVni,
-    Node,
-    Run,
-)
+from controller.db.models import Network, NetworkVni, Node, Run
 from controller.db.states import CONTROLLER
 
 VerdictChange = tuple[DeviceReport, Verdict | None]

@@ -170,8 +170,7 @@ def explained(url: URL) -> Iterator[None]:
                 "try again when that program (a backup, another upgrade) has ended",
             ) from error
         raise OperatorError(
-            f"the database {shown} cannot be used: {database_message(error)}",
-            _REMEDY,
+            f"the database {shown} cannot be used: {database_message(error)}", _REMEDY
         ) from error
 
 

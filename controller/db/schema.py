@@ -23,14 +23,8 @@ METADATA: Final = models.Node.metadata
 _UPGRADE_LOCK: Final = 0x7678_6C61_6E
 """PostgreSQL's advisory lock during an upgrade."""
 
-_APPEND_ONLY: Final = (
-    audit_models.AuditRow.__tablename__,
-    audit_models.AuditAnchor.__tablename__,
-)
-_RULES: Final = {
-    "postgresql": ("append_only", "no_truncate"),
-    "sqlite": ("no_update", "no_delete"),
-}
+_APPEND_ONLY: Final = (audit_models.AuditRow.__tablename__, audit_models.AuditAnchor.__tablename__)
+_RULES: Final = {"postgresql": ("append_only", "no_truncate"), "sqlite": ("no_update", "no_delete")}
 """Triggers on each append-only table, beside `audit_anchors_of_a_row`; models cannot have any."""
 
 _TRIGGERS_FOUND: Final = {

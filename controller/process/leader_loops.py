@@ -116,11 +116,7 @@ class LeaderLoops:
         )
         hints = HintIntake(led, readings=readings, notify=self.notify)
         self._inbox = Inbox(intake.reports)
-        tasks = {
-            REPORT_TASK: self._inbox.put,
-            DRIFT_TASK: hints.drift,
-            HELLO_TASK: hints.hello,
-        }
+        tasks = {REPORT_TASK: self._inbox.put, DRIFT_TASK: hints.drift, HELLO_TASK: hints.hello}
         self._consumer = Consumer(app, tasks, queues, math.inf if silence is None else silence)
         self._work = Loops(
             {

@@ -11,10 +11,7 @@ PREFIX: Final = "vxlan_operator_"
 
 
 RUNS: Final = Counter(
-    f"{PREFIX}runs_closed",
-    "Runs that this process closed, by state.",
-    ["state"],
-    registry=None,
+    f"{PREFIX}runs_closed", "Runs that this process closed, by state.", ["state"], registry=None
 )
 
 

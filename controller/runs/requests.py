@@ -35,15 +35,7 @@ from contract.messages import (
     SwarmReading,
 )
 from contract.verdicts import Mode
-from controller.db.models import (
-    Attachment,
-    Cluster,
-    Device,
-    Network,
-    NetworkVni,
-    Node,
-    Rejection,
-)
+from controller.db.models import Attachment, Cluster, Device, Network, NetworkVni, Node, Rejection
 from controller.safety import breaker, modes
 from controller.safety.breaker import BreakerLimits
 from controller.workqueue.queue import Claim

@@ -8,12 +8,7 @@ import structlog
 from sqlalchemy import delete, exists, select, update
 
 from controller.db.engine import Database
-from controller.db.models import (
-    DueNode,
-    Rejection,
-    Requeue,
-    Run,
-)
+from controller.db.models import DueNode, Rejection, Requeue, Run
 
 log = structlog.get_logger(__name__)
 

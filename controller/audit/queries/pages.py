@@ -236,12 +236,7 @@ def _end(session: Session, scan: IndexScan, span: _Span, number: int) -> RowKey 
 
 
 def _matching(
-    session: Session,
-    scan: IndexScan,
-    filters: Filters,
-    span: _Span,
-    wanted: int,
-    shared: int,
+    session: Session, scan: IndexScan, filters: Filters, span: _Span, wanted: int, shared: int
 ) -> tuple[list[RowKey], RowKey | None]:
     """The first matching entries of a scan; and the last key examined if they are too few."""
     equal = filters.equal()

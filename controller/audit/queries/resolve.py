@@ -8,15 +8,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from controller.db.audit_models import AuditRow
-from controller.db.lookup import (
-    NETWORK,
-    NODE,
-    Kind,
-    Model,
-    candidates,
-    check_unique,
-    is_searchable,
-)
+from controller.db.lookup import NETWORK, NODE, Kind, Model, candidates, check_unique, is_searchable
 
 _MAX_NAMES: Final = 5_000
 """Names to search where no index helps."""
