@@ -27,4 +27,4 @@ class Lanes(LoadScopeScheduling):  # type: ignore[misc]  # untyped
         super().__init__(config, log)
 
     def _split_scope(self, nodeid: str) -> str:
-        return _LANES.get(nodeid.split("::")[0], nodeid)
+        return _LANES.get(nodeid.partition("::")[0], nodeid)

@@ -76,7 +76,7 @@ def run(
     url = settings.database_url.get_secret_value()
     with only_one(url), closing(open_database(url)) as database:
         worker = None if attach is None else attach(app)
-        _serve(settings, listener, swarm, app, database, worker, silence)
+        _serve(settings, listener, swarm, app, database, worker=worker, silence=silence)
 
 
 def _serve(
@@ -85,6 +85,7 @@ def _serve(
     swarm: DockerSwarm,
     app: Celery,
     database: Database,
+    *,
     worker: LocalWorker | None,
     silence: float | None,
 ) -> None:

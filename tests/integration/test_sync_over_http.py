@@ -33,7 +33,8 @@ def test_an_answer_that_fails_after_others_came_changes_no_desired_state(
         swarm = DockerSwarm(docker.url)
         sync = Sync(
             swarm, database, hints=Hints(), notify=lambda *_: None,
-            period=1.0, resync=1.0, share=1.0, utcnow=clock, monotonic=lambda: clock.now.timestamp(),
+            period=1.0, resync=1.0, share=1.0, utcnow=clock,
+            monotonic=lambda: clock.now.timestamp(),  # noqa: PLW0108 -- `now` is replaced
         )  # fmt: skip
         assert sync.step()
         assert carried(database) == 2 * len(NODES)

@@ -490,6 +490,7 @@ def told_at_start(
     defaults = {"NODE_ID": NODE, "BROKER_URL": broker_url, "JOURNAL": str(folder / "journal")}
     ended = subprocess.run(
         host.command(*prefix, PROGRAM, "run"),
+        check=False,
         env=variables(defaults | settings),
         capture_output=True,
         text=True,

@@ -261,4 +261,4 @@ def test_a_queue_of_a_node_does_not_grow_while_its_worker_is_away(lab: Lab, stac
     queued = lab.hub_run(["redis-cli", "llen", node_queue(node.swarm_id)]).stdout
     assert int(queued) <= 1
     stack.workers[node.name].start()
-    await_true(lambda: stack.converged(), "it is looked at again")
+    await_true(stack.converged, "it is looked at again")
