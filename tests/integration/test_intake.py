@@ -478,7 +478,7 @@ def test_drift_makes_its_node_due_at_once(
     hints.drift(drift(7, 8, 9).model_dump_json())
     row = due_row(database)
     assert (row.due_at, row.priority) == (START, Priority.DRIFT)
-    assert row.reasons == ["drift: vx-001001-shopz in host and 2 more carries nothing"]
+    assert row.reasons == ["drift: vx-001001-shopz in host and 2 more is idle"]
     assert due_row(database, "two").due_at is None
     assert bell.priorities == [Priority.DRIFT]
 
