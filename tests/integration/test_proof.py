@@ -230,10 +230,16 @@ def test_a_rejection_counts_until_a_later_task_runs_there_or_none_is_to(
     assert (whole.request().rejections == ()) is settled
 
 
-def test_a_rejection_is_settled_when_the_device_was_removed(whole: Whole) -> None:
+def test_a_rejection_is_settled_when_the_device_was_removed(whole: Whole, clock: Clock) -> None:
     whole.read(rejected())
+    whole.answer(devices=[device(7, Verdict.ORPHAN, removed=True, vni=4098)])
+    assert whole.rejections()[0].settled_at is None, "another device was removed"
     whole.answer(devices=[device(7, Verdict.ORPHAN, removed=True)])
-    assert whole.rejections()[0].settled_at is not None
+    settled_at = whole.rejections()[0].settled_at
+    assert settled_at is not None
+    clock.advance(60)
+    whole.answer(devices=[device(7, Verdict.ORPHAN, removed=True)])
+    assert whole.rejections()[0].settled_at == settled_at, "it was settled already"
 
 
 def test_after_minutes_without_another_a_rejection_says_nothing_any_more(

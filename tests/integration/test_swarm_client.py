@@ -10,7 +10,7 @@ import pytest
 from contract.runtime.errors import OperatorError
 from controller.swarm.manager import DockerSwarm
 from controller.swarm.model import SwarmError, SwarmMovedError
-from tests.fake_docker import FakeDocker, Fault, raw_network
+from tests.fake_docker import FakeDocker, Fault, raw_network, raw_task
 from tests.fake_swarm import (
     INGRESS,
     MAIL,
@@ -287,6 +287,13 @@ def test_an_answer_that_makes_no_sense(
 ) -> None:
     setattr(docker, part, raw)
     assert re.search(problem, failing(swarm))
+
+
+def test_a_task_without_a_node_is_left_out(swarm: DockerSwarm, docker: FakeDocker) -> None:
+    placed = task("t1", "one", "shop", service="web")
+    waiting = raw_task(task("t2", "one", "shop", service="web")) | {"NodeID": ""}
+    docker.tasks = [raw_task(placed), waiting]
+    assert swarm.tasks_of_service(swarm_id("web")) == [placed]
 
 
 def test_a_swarm_without_networks_and_tasks_is_possible(
