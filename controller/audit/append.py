@@ -38,7 +38,6 @@ from controller.db.types import Base, UtcDateTime
 
 _TABLE: Final = Base.metadata.tables[AuditRow.__tablename__]
 _UUID_PARTS: Final = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
-_INSERT: Final = insert(_TABLE)
 _HEAD: Final = Base.metadata.tables[AuditHead.__tablename__]
 _LOCK: Final = select(_HEAD).where(_HEAD.c.id == 1).with_for_update()
 _KNOWN: Final = select(_TABLE.c.entry_id).where(
@@ -104,8 +103,8 @@ def append(session: Session, entries: Sequence[Entry], now: datetime) -> int:
         row |= {"entry_id": entry_id, "stored_at": stored_at, "position": position}
         digest = row["hash"] = link(digest, [plain(row[name]) for name in CHAINED])
     if rows:
-        _move(session, position, digest, stored_at)
-        session.execute(_INSERT, list(rows.values()))
+        session.execute(_MOVE, {"to": position, "digest": digest, "at": stored_at})
+        session.execute(insert(_TABLE), list(rows.values()))
     return len(rows)
 
 
@@ -153,11 +152,6 @@ def _locked_head(session: Session) -> Row[int, int, bytes, datetime | None]:
         session.execute(first.on_conflict_do_nothing(index_elements=["id"]))
         head = session.execute(_LOCK).one()
     return head
-
-
-def _move(session: Session, position: int, digest: bytes, stored_at: datetime | None) -> None:
-    end = {"to": position, "digest": digest, "at": stored_at}
-    session.execute(_MOVE, end)
 
 
 def _values(entry: Entry) -> dict[str, Any]:

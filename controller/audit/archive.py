@@ -72,7 +72,9 @@ def check(
     check, rows = ChainCheck(began, kept), 0
     for after, path in files:
         if after.position > check.end.position:
-            return check.end, rows, _gap(check.end, after)
+            missing = check.end.position + 1
+            detail = f"no file has rows {missing} to {after.position}"
+            return check.end, rows, Finding(Fault.MISSING, missing, None, detail)
         for batch in _batches(path):
             # An archive written again after a crash may overlap with the first one.
             new = [row for row in batch if row.position > check.end.position]
@@ -81,15 +83,6 @@ def check(
                 return check.end, rows, finding
             rows += len(new)
     return check.end, rows, None
-
-
-def _gap(end: ChainPosition, after: ChainPosition) -> Finding:
-    return Finding(
-        Fault.MISSING,
-        end.position + 1,
-        None,
-        f"no file has rows {end.position + 1} to {after.position}",
-    )
 
 
 def _after(path: Path) -> ChainPosition:

@@ -35,11 +35,7 @@ class ChainPosition(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "ChainPosition":
-        """Read `position:hash`.
-
-        Raises:
-            ValueError: the text has another form.
-        """
+        """Read `position:hash`; raise ValueError if the text has another form."""
         found = re.fullmatch(r"([0-9]{1,18}):([0-9a-f]{64})", text)
         if found is None:
             raise ValueError("must be POSITION:HASH, as `vxctl audit verify` prints it")
@@ -130,14 +126,11 @@ class ChainCheck:
                 return self._find_fault(rows[number:])
             self.end = ChainPosition(position, row.hash)
             if self._expected.get(position, row.hash) != row.hash:
-                kept = self._expected[position].hex()
-                return Finding(
-                    Fault.REWRITTEN,
-                    position,
-                    row.id,
-                    f"the hash kept of this position is {kept}, here it is {row.hash.hex()}: "
-                    "the chain up to here was rewritten",
+                detail = (
+                    f"the hash kept of this position is {self._expected[position].hex()}, here it "
+                    f"is {row.hash.hex()}: the chain up to here was rewritten"
                 )
+                return Finding(Fault.REWRITTEN, position, row.id, detail)
         return None
 
     def _find_fault(self, rows: Sequence[ChainRow]) -> Finding:
@@ -146,9 +139,8 @@ class ChainCheck:
         if isinstance(wrong.position, int) and wrong.position > position:
             last = wrong.position - 1
             which = f"row {position}" if last == position else f"rows {position} to {last}"
-            return Finding(
-                Fault.MISSING, position, None, f"{which} of the chain: gone without an anchor"
-            )
+            detail = f"{which} of the chain: gone without an anchor"
+            return Finding(Fault.MISSING, position, None, detail)
         for other in rows[1:]:
             if self._fits(other, self.end):
                 # An editor can renumber positions to hide a gap, but cannot make fitting hashes.
@@ -157,18 +149,11 @@ class ChainCheck:
                     for number, row in enumerate(rows)
                     for after in (position + number - 1, position + number)
                 )
-                return Finding(
-                    Fault.REORDERED if later else Fault.INSERTED,
-                    position,
-                    wrong.id,
-                    f"the row that belongs here is row id {other.id}, now at {other.position}",
-                )
-        return Finding(
-            Fault.EDITED,
-            position,
-            wrong.id,
-            "its values do not agree with its hash and the row before it",
-        )
+                fault = Fault.REORDERED if later else Fault.INSERTED
+                detail = f"the row that belongs here is row id {other.id}, now at {other.position}"
+                return Finding(fault, position, wrong.id, detail)
+        detail = "its values do not agree with its hash and the row before it"
+        return Finding(Fault.EDITED, position, wrong.id, detail)
 
     @staticmethod
     def _fits(row: ChainRow, after: ChainPosition) -> bool:

@@ -26,12 +26,8 @@ def export(
 ) -> Iterator[bytes]:
     """Stream the rows from `after` (None: the first) to the present end, each piece in its own transaction.
 
+    `since` and `until` choose rows by the time of storing: from `since` and before `until`.
     If rows are pruned meanwhile, the stream breaks off without its last line.
-
-    Args:
-        database: with the audit trail.
-        after: the position that the rows follow.
-        since, until: only rows stored from `since` and before `until`.
 
     Raises:
         PrunedError: the first rows are not in the database any more.
@@ -63,9 +59,9 @@ def _pieces(
         lines = []
         for row in found:
             if wanted(row):
-                lines += (
-                    [archive.line(row)] if exported else [archive.first(mark), archive.line(row)]
-                )
+                if exported is None:
+                    lines.append(archive.first(mark))
+                lines.append(archive.line(row))
                 exported = ChainPosition(row.position, row.hash)
                 rows += 1
             mark = ChainPosition(row.position, row.hash)

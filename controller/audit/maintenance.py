@@ -17,13 +17,7 @@ IDLE_SECONDS: Final = 60.0
 
 
 class Maintenance:
-    """Runs in the controller that leads.
-
-    Args:
-        database: with the audit trail.
-        retention: None: rows stay for ever.
-        utcnow: the time of day.
-    """
+    """Runs in the controller that leads; without a `retention`, rows stay for ever."""
 
     def __init__(
         self,

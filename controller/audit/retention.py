@@ -1,8 +1,8 @@
 """Retention: moves the oldest rows of the audit trail to archive files, in batches.
 
 A batch is checked against its hashes, written and synced; then one transaction adds the anchor from which the
-chain goes on, deletes the rows, and records the pruning. A crash leaves a file for
-the next step to write again.
+chain goes on, deletes the rows, and records the pruning. The step after a crash writes
+the file again.
 """
 
 from datetime import UTC, datetime, time, timedelta
@@ -83,18 +83,13 @@ class AuditRetention:
                 )
             )
             session.execute(delete(AuditRow).where(AuditRow.position <= end.position))
-            append(
-                session,
-                [
-                    Entry(
-                        id=verify.pruned_id(end.position),
-                        stage=Stage.PRUNED,
-                        at=now,
-                        actor=CONTROLLER,
-                        reason=f"{rows} rows up to position {end.position} were older than "
-                        f"{self._days.days} days and went to {file}",
-                        evidence=str(end),
-                    )
-                ],
-                now,
+            entry = Entry(
+                id=verify.pruned_id(end.position),
+                stage=Stage.PRUNED,
+                at=now,
+                actor=CONTROLLER,
+                reason=f"{rows} rows up to position {end.position} were older than "
+                f"{self._days.days} days and went to {file}",
+                evidence=str(end),
             )
+            append(session, [entry], now)

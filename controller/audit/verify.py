@@ -98,35 +98,22 @@ def _before(
         .limit(1)
     ).one_or_none()
     if left is not None:
-        return Finding(
-            Fault.INSERTED,
-            left.position,
-            left.id,
-            "its position is before the beginning of the chain",
-        )
+        detail = "its position is before the beginning of the chain"
+        return Finding(Fault.INSERTED, left.position, left.id, detail)
     if anchor != START:
         recorded = session.scalar(
             select(AuditRow.evidence).where(AuditRow.entry_id == pruned_id(anchor.position))
         )
         if recorded != str(anchor):
-            return Finding(
-                Fault.ANCHOR,
-                anchor.position,
-                None,
-                f"the anchor is {anchor}, the row about that pruning has {recorded or 'gone'}",
-            )
+            detail = f"the anchor is {anchor}, the row about that pruning has {recorded or 'gone'}"
+            return Finding(Fault.ANCHOR, anchor.position, None, detail)
     for kept in expected:
         if kept.position == anchor.position and kept.hash != anchor.hash:
-            return Finding(
-                Fault.REWRITTEN, kept.position, None, f"expected {kept}, here it is {anchor}"
-            )
+            detail = f"expected {kept}, here it is {anchor}"
+            return Finding(Fault.REWRITTEN, kept.position, None, detail)
         if kept.position < anchor.position:
-            return Finding(
-                Fault.MISSING,
-                kept.position,
-                None,
-                f"rows up to {anchor.position} were pruned: give their archives too",
-            )
+            detail = f"rows up to {anchor.position} were pruned: give their archives too"
+            return Finding(Fault.MISSING, kept.position, None, detail)
     return None
 
 
@@ -135,12 +122,8 @@ def _end(
 ) -> Finding | None:
     """A fault at the end of the chain."""
     if end != head:
-        return Finding(
-            Fault.HEAD,
-            end.position,
-            None,
-            f"the last row is {end}, the head is {head}: rows were cut off or added by hand",
-        )
+        detail = f"the last row is {end}, the head is {head}: rows were cut off or added by hand"
+        return Finding(Fault.HEAD, end.position, None, detail)
     last = max(expected, default=end)
     if last.position > end.position:
         return Finding(

@@ -3,12 +3,12 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Index, LargeBinary, String, Text, text
+from sqlalchemy import BigInteger, Index, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.db.states import CONTROLLER
-from controller.db.types import BIG_ID, SWARM_ID, Base
+from controller.db.types import BIG_ID, SWARM_ID, Base, partial_index
 
 
 class AuditRow(Base):
@@ -36,14 +36,8 @@ class AuditRow(Base):
         ),
         # Nearly every row is about an orphan, and has the controller as its actor.
         *(
-            Index(
-                f"ix_audit_{column}",
-                column,
-                "at",
-                "id",
-                *carried,
-                postgresql_where=text(f"{column} <> '{common}'"),
-                sqlite_where=text(f"{column} <> '{common}'"),
+            partial_index(
+                f"ix_audit_{column}", column, "at", "id", *carried, where=f"{column} <> '{common}'"
             )
             for column, common, *carried in (
                 ("verdict", Verdict.ORPHAN, "stage", "urgency", "node_id", "network_id", "vni"),

@@ -11,17 +11,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import structlog
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    InterfaceError,
-    NoSuchModuleError,
-    OperationalError,
-    SQLAlchemyError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from contract.runtime.errors import OperatorError
@@ -90,7 +81,9 @@ def open_database(url: str) -> Database:
     """
     file = sqlite_file(url)
     if file is not None:
-        _make_private(file)
+        # For its owner only; SQLite gives its other files the same mode.
+        with suppress(OSError):  # It exists, or SQLite will report the error.
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     engine = _engine(_parsed(url))
     try:
         with explained(engine.url):
@@ -141,17 +134,17 @@ def open_to_look(url: str) -> Iterator[Connection]:
 
 def is_away(error: Exception) -> bool:
     """Whether the database is away, locked or full: then a retry may help."""
-    if isinstance(error, OperationalError | InterfaceError):
+    if isinstance(error, exc.OperationalError | exc.InterfaceError):
         # SQLite's driver has the same class for a wrong statement, which a retry does not help.
         return getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
-    if isinstance(error, DBAPIError):
+    if isinstance(error, exc.DBAPIError):
         return error.connection_invalidated
-    return isinstance(error, PoolTimeoutError)
+    return isinstance(error, exc.TimeoutError)
 
 
-def database_message(error: SQLAlchemyError) -> str:
+def database_message(error: exc.SQLAlchemyError) -> str:
     """The database's message: one line, without the statement and its values."""
-    cause = error.orig if isinstance(error, DBAPIError) else next(iter(error.args), "")
+    cause = error.orig if isinstance(error, exc.DBAPIError) else next(iter(error.args), "")
     return next(iter(str(cause).splitlines()), type(error).__name__)
 
 
@@ -160,8 +153,8 @@ def explained(url: URL) -> Iterator[None]:
     """Turn errors of the database into `OperatorError`."""
     try:
         yield
-    except SQLAlchemyError as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
+    except exc.SQLAlchemyError as error:
+        cause = error.orig if isinstance(error, exc.DBAPIError) else error
         shown = url.difference_update_query(["password"]).render_as_string()
         if getattr(cause, "sqlstate", None) in _LOCKED or "is locked" in str(cause):
             raise OperatorError(
@@ -194,12 +187,6 @@ def sqlite_file(url: str) -> Path | None:
     return path
 
 
-def _make_private(file: Path) -> None:
-    """Create a missing database file, for its owner only; SQLite gives its other files the same mode."""
-    with suppress(OSError):  # It exists, or SQLite will report the error.
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-
-
 def _make_existing_private(file: Path) -> None:
     """Remove the access of others to a database's files, which a restored backup has by the umask.
 
@@ -227,7 +214,7 @@ def _parsed(url: str) -> URL:
     )
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
+    except (exc.ArgumentError, ValueError) as error:
         raise OperatorError("the database URL cannot be understood", remedy) from error
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
@@ -264,7 +251,7 @@ def _engine(url: URL, *, read_only: bool = False) -> Engine:
                 f"-c default_transaction_read_only={'on' if read_only else 'off'}",
             },
         )
-    except (NoSuchModuleError, ImportError) as error:
+    except (exc.NoSuchModuleError, ImportError) as error:
         raise OperatorError(
             f"PostgreSQL's driver is missing: {error}", "pip install 'vxlan-operator[controller]'"
         ) from error
@@ -288,7 +275,5 @@ def _on_sqlite_connect(connection: Any, _record: object) -> None:
 def _on_sqlite_begin(connection: Connection) -> None:
     # SQLite fails a transaction that reads first and cannot then get the write lock. So writers take
     # the lock at the beginning, and wait there.
-    if connection.get_execution_options().get(_READ_ONLY):
-        connection.exec_driver_sql("BEGIN")
-    else:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    read_only = connection.get_execution_options().get(_READ_ONLY)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

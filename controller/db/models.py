@@ -4,12 +4,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, text
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, MappedColumn, mapped_column, relationship
 
 from contract.verdicts import Mode, Proof, Urgency, Verdict
 from controller.db.states import CONTROLLER, RunState
-from controller.db.types import SWARM_ID, Base
+from controller.db.types import SWARM_ID, Base, partial_index
+
+
+def _id_of(table: str, *, primary_key: bool = False, index: bool = False) -> MappedColumn[str]:
+    """The id of a row of the table; with that row, rows of this id are deleted."""
+    key = ForeignKey(f"{table}.id", ondelete="CASCADE")
+    return mapped_column(SWARM_ID, key, primary_key=primary_key, index=index or None)
 
 
 class Cluster(Base):
@@ -105,18 +111,10 @@ class DueNode(Base):
     __table_args__ = (
         Index("ix_due_nodes_claim", "run_id", "due_at"),
         # What is urgent is found at once, however many wait for a resync.
-        Index(
-            "ix_due_nodes_urgent",
-            "run_id",
-            "due_at",
-            postgresql_where=text("priority >= 3"),
-            sqlite_where=text("priority >= 3"),
-        ),
+        partial_index("ix_due_nodes_urgent", "run_id", "due_at", where="priority >= 3"),
     )
 
-    node_id: Mapped[str] = mapped_column(
-        SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
-    )
+    node_id: Mapped[str] = _id_of("nodes", primary_key=True)
     due_at: Mapped[datetime | None]
     """None: no run is requested."""
     priority: Mapped[int] = mapped_column(default=0)
@@ -159,9 +157,7 @@ class NetworkVni(Base):
 
     __tablename__ = "network_vnis"
 
-    network_id: Mapped[str] = mapped_column(
-        SWARM_ID, ForeignKey("networks.id", ondelete="CASCADE"), primary_key=True
-    )
+    network_id: Mapped[str] = _id_of("networks", primary_key=True)
     vni: Mapped[int] = mapped_column(primary_key=True, index=True)
     cidr: Mapped[str | None] = mapped_column(String(64))
     """The subnet, if it is known."""
@@ -174,17 +170,11 @@ class Rejection(Base):
     __table_args__ = (
         Index("ix_rejections_node", "node_id", "at"),
         # What still counts is a handful, however many there were.
-        Index(
-            "ix_rejections_open",
-            "node_id",
-            "vni",
-            postgresql_where=text("settled_at IS NULL"),
-            sqlite_where=text("settled_at IS NULL"),
-        ),
+        partial_index("ix_rejections_open", "node_id", "vni", where="settled_at IS NULL"),
     )
 
     task_id: Mapped[str] = mapped_column(SWARM_ID, primary_key=True)
-    node_id: Mapped[str] = mapped_column(SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"))
+    node_id: Mapped[str] = _id_of("nodes")
     at: Mapped[datetime]
     """By the node's clock."""
     seen_at: Mapped[datetime] = mapped_column(index=True)
@@ -205,12 +195,8 @@ class Attachment(Base):
 
     __tablename__ = "attachments"
 
-    node_id: Mapped[str] = mapped_column(
-        SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
-    )
-    network_id: Mapped[str] = mapped_column(
-        SWARM_ID, ForeignKey("networks.id", ondelete="CASCADE"), primary_key=True, index=True
-    )
+    node_id: Mapped[str] = _id_of("nodes", primary_key=True)
+    network_id: Mapped[str] = _id_of("networks", primary_key=True, index=True)
     reasons: Mapped[list[str]]
     running: Mapped[bool]
     """Whether a task of the network runs there: then the node must have the device."""
@@ -224,17 +210,11 @@ class Run(Base):
         Index("ix_runs_node", "node_id", "requested_at"),
         Index("ix_runs_requested_at", "requested_at"),
         # What the breaker counts, and next to nothing of the whole.
-        Index(
-            "ix_runs_removals",
-            "closed_at",
-            "node_id",
-            postgresql_where=text("removed > 0"),
-            sqlite_where=text("removed > 0"),
-        ),
+        partial_index("ix_runs_removals", "closed_at", "node_id", where="removed > 0"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    node_id: Mapped[str] = mapped_column(SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"))
+    node_id: Mapped[str] = _id_of("nodes")
     state: Mapped[RunState] = mapped_column(index=True)
     priority: Mapped[int]
     reasons: Mapped[list[str]]
@@ -258,9 +238,7 @@ class Device(Base):
 
     __tablename__ = "devices"
 
-    node_id: Mapped[str] = mapped_column(
-        SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
-    )
+    node_id: Mapped[str] = _id_of("nodes", primary_key=True)
     netns: Mapped[str] = mapped_column(String(16), primary_key=True)
     ifindex: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     name: Mapped[str] = mapped_column(String(60))
@@ -290,7 +268,7 @@ class Requeue(Base):
 
     token: Mapped[str] = mapped_column(String(64), primary_key=True)
     """Chosen by the client: the same token asks only once."""
-    node_id: Mapped[str] = mapped_column(SWARM_ID, ForeignKey("nodes.id", ondelete="CASCADE"))
+    node_id: Mapped[str] = _id_of("nodes")
     requested_at: Mapped[datetime] = mapped_column(index=True)
     actor: Mapped[str] = mapped_column(Text)
     reason: Mapped[str | None] = mapped_column(Text)

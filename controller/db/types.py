@@ -10,11 +10,13 @@ from sqlalchemy import (
     Dialect,
     Enum,
     Float,
+    Index,
     Integer,
     MetaData,
     String,
     TypeDecorator,
     Uuid,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import JSON
@@ -58,6 +60,11 @@ def _enum(kind: type[Verdict | Proof | Urgency | Stage | Mode | RunState]) -> En
         length=16,
         values_callable=lambda members: [member.value for member in members],
     )
+
+
+def partial_index(name: str, *columns: str, where: str) -> Index:
+    """An index of the rows for which the SQL condition holds."""
+    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
 
 
 SWARM_ID = String(25)

@@ -13,7 +13,6 @@ class Election:
     """Takes the lease when it is free, and renews it.
 
     Args:
-        lease: this process's.
         won: called once, when this process leads.
         lost: called when it no longer leads; does not return.
     """
@@ -27,19 +26,16 @@ class Election:
         """Take or renew the lease."""
         if not self._lease.held:
             if self._lease.take():
-                self._begin()
+                try:
+                    self._won()
+                except Exception:
+                    log.exception("cannot begin to lead")
+                    # This process must not keep the lease from others.
+                    self._lease.release()
+                    self._lost()
             return
         try:
             self._lease.renew()
         except LeaseLostError as error:
             log.warning("this controller leads no longer", error=str(error))
-            self._lost()
-
-    def _begin(self) -> None:
-        """Start the leader's work; a process that cannot must not keep the lease from others."""
-        try:
-            self._won()
-        except Exception:
-            log.exception("cannot begin to lead")
-            self._lease.release()
             self._lost()

@@ -10,12 +10,7 @@ from controller.leadership.lease import Lease
 
 
 class FencedDatabase(Database):
-    """A database whose transactions fail unless this process leads.
-
-    Args:
-        database: the same, not fenced.
-        lease: this process's.
-    """
+    """A database whose transactions fail unless this process leads."""
 
     def __init__(self, database: Database, lease: Lease) -> None:
         super().__init__(database.engine)

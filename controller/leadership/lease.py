@@ -37,7 +37,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import ColumnElement, Interval, bindparam, func, literal, select, update
+from sqlalchemy import Interval, bindparam, func, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -58,7 +58,6 @@ _MARGIN_SECONDS: Final = 1.0
 
 _NAME: Final = "controller"
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 _HOLD_ALONE: Final = select(models.Lease.fence).where(
     models.Lease.name == _NAME,
@@ -88,7 +87,6 @@ class Lease:
 
     Args:
         database: not fenced.
-        holder: this process's name.
         boottime: seconds of a clock that runs while the machine sleeps.
     """
 
@@ -176,12 +174,10 @@ class Lease:
 
     def _update(self, **values: Any) -> bool:
         with self._database.write() as session:
-            statement = update(models.Lease).where(*self._mine()).values(values)
-            return session.execute(statement.returning(models.Lease.fence)).first() is not None
-
-    def _mine(self) -> tuple[ColumnElement[bool], ...]:
-        lease = models.Lease
-        return lease.name == _NAME, lease.holder == self._holder, lease.fence == self._fence
+            lease = models.Lease
+            mine = lease.name == _NAME, lease.holder == self._holder, lease.fence == self._fence
+            statement = update(lease).where(*mine).values(values).returning(lease.fence)
+            return session.execute(statement).first() is not None
 
     def _expiry(self) -> Any:
         """The expiry of a lease that is renewed now, by the clock that all controllers share."""

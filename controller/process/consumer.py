@@ -21,9 +21,7 @@ class Consumer:
     """Runs a Celery consumer in a thread; one per process, because Celery's stop flag is global.
 
     Args:
-        app: the app whose tasks are run.
         tasks: handlers of the messages, by task name.
-        queues: to consume.
         silence: seconds without any message after which `check` tests whether it still consumes.
     """
 

@@ -59,8 +59,6 @@ def run(
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        settings: of the process.
-        broker_url: of the broker to the workers.
         attach: in the all-in-one process, builds the worker on the given app.
         silence: seconds without a message after which the consumer is tested; None: never.
 
@@ -110,16 +108,23 @@ def _serve(
         lease, won=leading.start, lost=partial(exit_for_restart, "the lease is lost")
     )
     candidacy = Loops({"lease": every(RENEW_SECONDS, election.step)})
-    server = _server(
-        Context(
-            database,
-            mode=Mode(settings.mode),
-            notify=leading.notify,
-            requeue=leading.requeue,
-            leading=lease.still_leads,
-            breaker=limits,
-            stale_after=max_silence(timedelta(seconds=settings.resync_seconds)),
-            hosts=Hosts.of(settings.listen, settings.allowed_hosts),
+    context = Context(
+        database,
+        mode=Mode(settings.mode),
+        notify=leading.notify,
+        requeue=leading.requeue,
+        leading=lease.still_leads,
+        breaker=limits,
+        stale_after=max_silence(timedelta(seconds=settings.resync_seconds)),
+        hosts=Hosts.of(settings.listen, settings.allowed_hosts),
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            build(context),
+            headers=[(IDENTITY_HEADER, VERSION)],
+            log_config=None,
+            lifespan="off",
+            timeout_graceful_shutdown=5,
         )
     )
     # uvicorn stops at these, and then raises them again for the previous handlers.
@@ -148,18 +153,6 @@ def freeze_objects() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def _server(context: Context) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            build(context),
-            headers=[(IDENTITY_HEADER, VERSION)],
-            log_config=None,
-            lifespan="off",
-            timeout_graceful_shutdown=5,
-        )
-    )
 
 
 def _listen(address: str) -> socket.socket:

@@ -45,10 +45,6 @@ class LeaderLoops:
     """The leader's work: every controller builds it, and the leader starts it.
 
     Args:
-        settings: of the process.
-        limits: the breaker's.
-        swarm: the manager.
-        app: the broker.
         database: not fenced.
         lease: fences all writes.
         queues: to consume.
@@ -104,6 +100,8 @@ class LeaderLoops:
             self._sync.networks,
             share=settings.sync_share / 2,
         )
+        days, folder = settings.audit_retention_days, settings.audit_archive_directory
+        audit_retention = AuditRetention(led, days=days, folder=folder) if days else None
         keeper = RunRetention(led, retention=timedelta(days=settings.run_retention_days))
         conditions = ConditionStore(led, mode=mode, resync=resync)
         intake = ReportIntake(
@@ -128,10 +126,9 @@ class LeaderLoops:
                 "dispatch urgent": partial(self._dispatch, URGENT),
                 "housekeeping": every(_RETENTION_SECONDS, keeper.step),
                 "conditions": conditions.step,
-                "audit": _maintenance(settings, led).step,
+                "audit": Maintenance(led, audit_retention).step,
             }
         )
-
         # Apart, because `stop` does not wait for it: it may be in the middle of a long silence.
         self._hearing = Loops({"events": self._hear})
 
@@ -163,10 +160,3 @@ class LeaderLoops:
 
     def _hear(self) -> float:
         return 0.0 if self._events.step() else self._sync_seconds
-
-
-def _maintenance(settings: CoreSettings, database: Database) -> Maintenance:
-    days, folder = settings.audit_retention_days, settings.audit_archive_directory
-    return Maintenance(
-        database, AuditRetention(database, days=days, folder=folder) if days else None
-    )

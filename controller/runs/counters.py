@@ -9,22 +9,15 @@ from controller.db.states import RunState
 
 PREFIX: Final = "vxlan_operator_"
 
-
 RUNS: Final = Counter(
     f"{PREFIX}runs_closed", "Runs that this process closed, by state.", ["state"], registry=None
 )
-
-
 REMOVALS: Final = Counter(
     f"{PREFIX}removals", "Devices removed, by the reports that this process stored.", registry=None
 )
-
-
 DATABASE_ERRORS: Final = Counter(
     f"{PREFIX}database_errors", "Database errors in this process.", registry=None
 )
-
-
 BROKER_UP: Final = Gauge(
     f"{PREFIX}broker_up",
     "Whether the broker took the last requests (1 or 0); NaN: this process sent none.",

@@ -44,8 +44,6 @@ class Change(NamedTuple):
 
 
 class _Difference(NamedTuple):
-    """What is to be written."""
-
     new: list[dict[str, Any]]
     other: list[dict[str, Any]]
     gone: list[dict[str, Any]]
@@ -54,7 +52,7 @@ class _Difference(NamedTuple):
 def store(
     session: Session, reports: Sequence[ReconcileReport], now: datetime
 ) -> dict[str, list[Change]]:
-    """Make the devices of these nodes those of their reports, one each; return what is judged otherwise.
+    """Make the devices of these nodes those of their reports, one each.
 
     Returns:
         Node id to the devices whose verdict is another than in the report before.

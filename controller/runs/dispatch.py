@@ -39,7 +39,6 @@ from controller.workqueue.requeue import RequeueRequest
 
 log = structlog.get_logger(__name__)
 
-
 _BATCH: Final = 40
 """Claims per transaction and round trip to the broker: a requeue waits for the transaction in progress."""
 _NOT_LOGGED: Final = "(...)"
@@ -56,14 +55,10 @@ class Dispatcher:
 
     Args:
         database: the leader's.
-        app: to publish with.
-        mode: of the settings.
         run_timeout: until a run without a report is lost.
         resync: maximum time between runs of a node.
         reading: returns the newest reading of the Swarm for a node; by default there is none.
         fence: returns the leader's fence, or raises LeaseLostError.
-        limits: the breaker's.
-        utcnow: the wall clock.
     """
 
     def __init__(
@@ -93,10 +88,8 @@ class Dispatcher:
             next_within=max(resync * 1.1, queue.MAX_BACKOFF) + run_timeout,
         )
         self._utcnow = utcnow
-        self._wakeups = {
-            priority_class: threading.Event()
-            for priority_class in (ALL_PRIORITIES, *PRIORITY_CLASSES)
-        }
+        classes = (ALL_PRIORITIES, *PRIORITY_CLASSES)
+        self._wakeups = {priority_class: threading.Event() for priority_class in classes}
         self._away = False
         """Whether the last publish failed."""
         self._unsure: set[str] = set()
@@ -147,16 +140,10 @@ class Dispatcher:
         now = self._utcnow()
         notified = self._wakeups[priority_class].is_set()
         self._wakeups[priority_class].clear()
-        # Most steps end here, without a write transaction.
-        if not (priority_class is URGENT and notified) and not self._is_due(priority_class, now):
-            return 0.0
-        return self._send_due(priority_class, now)
-
-    def _is_due(self, priority_class: PriorityClass, now: datetime) -> bool:
-        next_time = self._next_time(priority_class)
-        return next_time is not None and next_time <= now
-
-    def _send_due(self, priority_class: PriorityClass, now: datetime) -> float:
+        if not (priority_class is URGENT and notified):
+            next_time = self._next_time(priority_class)
+            if next_time is None or next_time > now:
+                return 0.0  # Most steps end here, without a write transaction.
         lost = 0
         with self._database.write() as session:
             if priority_class.expires_runs:
@@ -164,32 +151,24 @@ class Dispatcher:
             claims, built = self._claim(session, priority_class, now)
         counters.RUNS.labels(RunState.LOST.value).inc(lost)
         # Committed first: the report must find its run, however fast the worker is.
-        if not self._send(claims, built, self._app.producer_pool):
-            return _BROKER_RETRY_SECONDS
-        return 0.0
+        sent = self._send(claims, built, self._app.producer_pool)
+        return 0.0 if sent else _BROKER_RETRY_SECONDS
 
     def _claim(
         self, session: Session, priority_class: PriorityClass, now: datetime
     ) -> tuple[Sequence[Claim], Sequence[ReconcileRequest]]:
         """Claim due nodes, and build their requests."""
+        lowest, highest, timeout = *priority_class, self._run_timeout
         claims = queue.claim(
-            session,
-            now=now,
-            limit=_BATCH,
-            timeout=self._run_timeout,
-            lowest=priority_class.lowest,
-            highest=priority_class.highest,
+            session, now=now, limit=_BATCH, timeout=timeout, lowest=lowest, highest=highest
         )
         return claims, requests.build(session, claims, self._terms, now)
 
     def _next_time(self, priority_class: PriorityClass) -> datetime | None:
         """The next due time of the class, or deadline of a run."""
         with self._database.read() as session:
-            times = [
-                queue.next_time(
-                    session, lowest=priority_class.lowest, highest=priority_class.highest
-                )
-            ]
+            lowest, highest = priority_class
+            times = [queue.next_time(session, lowest=lowest, highest=highest)]
             if priority_class.expires_runs:
                 times.append(queue.next_deadline(session))
         return min((time for time in times if time is not None), default=None)

@@ -25,14 +25,7 @@ _M = TypeVar("_M", bound=Message)
 
 
 class HintIntake:
-    """Handles the tasks `controller.drift` and `controller.hello`; invalid messages are dropped.
-
-    Args:
-        database: the leader's.
-        readings: receives the workers' stamps.
-        notify: called when a node became due.
-        utcnow: the wall clock.
-    """
+    """Handles the tasks `controller.drift` and `controller.hello`; invalid messages are dropped."""
 
     def __init__(
         self,

@@ -5,9 +5,9 @@ statement cost the same for one as for many. Storing a report twice changes noth
 journal entry makes one audit row, devices are those of the newest report.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -44,29 +44,14 @@ _SOON: Final = timedelta(seconds=2)
 """The dispatcher finds later due times by its own polling; a notification costs it some statements."""
 
 
-class _Closed(NamedTuple):
-    """The outcome of storing some reports.
-
-    Attributes:
-        runs: the closed runs.
-        soon: priorities of their nodes that are due before the dispatcher polls.
-    """
-
-    runs: Collection[UUID]
-    soon: Collection[Priority]
-
-
 class ReportIntake:
     """Stores reports from the queue `controller`.
 
     Args:
-        database: the leader's.
         resync: maximum time between runs of a node.
         readings: receives the workers' stamps, and the nodes for which the Swarm is to be read.
         expect: called with a node and whether a rejected task is expected there.
-        limits: the breaker's.
         notify: called when a node became due.
-        utcnow: the wall clock.
     """
 
     def __init__(
@@ -115,7 +100,7 @@ class ReportIntake:
         """Store reports of different nodes; one that cannot be stored does not keep out the others."""
         try:
             with self._database.write() as session:
-                closed = self._close(session, batch)
+                closed, soon = self._close(session, batch)
         except Exception as error:
             if is_away(error) or isinstance(error, LeaseLostError):
                 raise
@@ -126,10 +111,10 @@ class ReportIntake:
             for report in batch:
                 self._take([report])
             return
-        for priority in closed.soon:
+        for priority in soon:
             self._notify(priority)
         for report in batch:
-            if report.run_id in closed.runs:
+            if report.run_id in closed:
                 counters.count_run(_STATES[report.outcome], _removed(report))
                 self._expect(report.node_id, report.expects_rejection)
                 if report.wants_reading:
@@ -150,8 +135,14 @@ class ReportIntake:
                 raise
             log.exception("dropped a late report that cannot be stored", node_id=report.node_id)
 
-    def _close(self, session: Session, batch: Sequence[ReconcileReport]) -> _Closed:
-        """Store the reports whose runs are under way, and close these runs."""
+    def _close(
+        self, session: Session, batch: Sequence[ReconcileReport]
+    ) -> tuple[set[UUID], set[Priority]]:
+        """Store the reports whose runs are under way, and close these runs.
+
+        Returns:
+            The closed runs, and the priorities of their nodes that are due before the dispatcher polls.
+        """
         now = self._utcnow()
         found = queue.open_runs(session, [report.run_id for report in batch])
         closing = [
@@ -199,14 +190,8 @@ class ReportIntake:
         if stored:
             log.info("audit rows stored", rows=stored)
         rows = [found[report.run_id].due for report in closing]
-        return _Closed(
-            {report.run_id for report in closing},
-            soon={
-                Priority(row.priority)
-                for row in rows
-                if row.due_at is not None and row.due_at - now < _SOON
-            },
-        )
+        due_soon = [row for row in rows if row.due_at is not None and row.due_at - now < _SOON]
+        return {report.run_id for report in closing}, {Priority(row.priority) for row in due_soon}
 
     def _store_late(self, session: Session, report: ReconcileReport) -> None:
         """Store what is still of use in a report whose run is not under way (any more)."""

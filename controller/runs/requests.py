@@ -143,7 +143,6 @@ class Terms:
 
     Attributes:
         mode: of the settings.
-        limits: the breaker's.
         fence: returns the leader's fence, or raises LeaseLostError.
         reading: returns the newest reading of the Swarm for a node.
         next_within: maximum time until the next request, whatever becomes of the run.
@@ -192,7 +191,9 @@ def build(
     alone = [id_ for id_, network in networks.items() if network.mode is Mode.OBSERVE]
     fence = terms.fence()
     requests = []
-    nodes = _nodes(session, ids, terms.limits, now)
+    # Node id to node, cluster, and the removals that count for the breaker.
+    rows = session.execute(_NODES, {"nodes": ids, "since": terms.limits.since(now)})
+    nodes = {row[0].id: row for row in rows}
     for claim in claims:
         node, cluster, removals = nodes[claim.node_id]
         own = relevant[claim.node_id]
@@ -213,7 +214,9 @@ def build(
                 data_path_port=cluster.data_path_port,
                 desired=tuple(desired[item] for item in own.desired.items()),
                 known=tuple(networks[id_] for id_ in others[:MAX_NETWORKS]),
-                acknowledged=_acknowledgement(node),
+                acknowledged=None
+                if node.journal_id is None
+                else Acknowledgement(journal_id=node.journal_id, through=node.journal_through),
                 fence=fence,
                 next_within=terms.next_within.total_seconds(),
                 max_removals=terms.limits.left(removals),
@@ -222,14 +225,6 @@ def build(
             )
         )
     return requests
-
-
-def _nodes(
-    session: Session, ids: Collection[str], limits: BreakerLimits, now: datetime
-) -> Mapping[str, tuple[Node, Cluster, int]]:
-    """Node id to node, cluster, and the removals that count for the breaker."""
-    rows = session.execute(_NODES, {"nodes": ids, "since": limits.since(now)})
-    return {node.id: (node, cluster, removals) for node, cluster, removals in rows}
 
 
 def _rejections(session: Session, ids: Collection[str]) -> Mapping[str, list[messages.Rejection]]:
@@ -276,9 +271,3 @@ def _networks(
         for (id_, name, ingress, alone), own in vnis.items()
     }
     return relevant, networks
-
-
-def _acknowledgement(node: Node) -> Acknowledgement | None:
-    if node.journal_id is None:
-        return None
-    return Acknowledgement(journal_id=node.journal_id, through=node.journal_through)

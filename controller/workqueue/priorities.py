@@ -28,13 +28,7 @@ class PriorityClass(NamedTuple):
 
 
 ALL_PRIORITIES: Final = PriorityClass(Priority.RESYNC, Priority.MANUAL)
-
-
 BULK: Final = PriorityClass(Priority.RESYNC, Priority.CHANGE)
-
-
 URGENT: Final = PriorityClass(Priority.DRIFT, Priority.MANUAL)
-
-
 PRIORITY_CLASSES: Final = (BULK, URGENT)
 """Each has a thread of its own: urgent requests never wait for a batch of resyncs."""

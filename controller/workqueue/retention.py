@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from sqlalchemy import delete, exists, select, update
@@ -20,13 +20,7 @@ _BATCH: Final = 1_000
 
 
 class RunRetention:
-    """Deletes old rows in batches; for audit rows see `audit.retention`.
-
-    Args:
-        database: the leader's.
-        retention: maximum age of the rows.
-        utcnow: the wall clock.
-    """
+    """Deletes rows older than `retention` in batches; for audit rows see `audit.retention`."""
 
     def __init__(
         self,
@@ -44,40 +38,22 @@ class RunRetention:
         now = self._utcnow()
         before = now - self._retention
         under_way = exists().where(DueNode.run_id == Run.id)
-        runs = (
-            select(Run.id)
-            .where(Run.requested_at < before, ~under_way)
-            .order_by(Run.requested_at)
-            .limit(_BATCH)
+        kinds: tuple[tuple[Any, Any, list[Any]], ...] = (
+            (Run.id, Run.requested_at, [~under_way]),
+            (Requeue.token, Requeue.requested_at, []),
+            (Rejection.task_id, Rejection.seen_at, []),
         )
-        requeues = (
-            select(Requeue.token)
-            .where(Requeue.requested_at < before)
-            .order_by(Requeue.requested_at)
-            .limit(_BATCH)
-        )
-        rejections = (
-            select(Rejection.task_id)
-            .where(Rejection.seen_at < before)
-            .order_by(Rejection.seen_at)
-            .limit(_BATCH)
-        )
+        deleted = []
         with self._database.write() as session:
             session.execute(
                 update(Rejection)
                 .where(Rejection.settled_at.is_(None), Rejection.seen_at < now - REJECTION_COUNTS)
                 .values(settled_at=now)
             )
-            deleted = [
-                len(session.execute(statement).all())
-                for statement in (
-                    delete(Run).where(Run.id.in_(runs)).returning(Run.id),
-                    delete(Requeue).where(Requeue.token.in_(requeues)).returning(Requeue.token),
-                    delete(Rejection)
-                    .where(Rejection.task_id.in_(rejections))
-                    .returning(Rejection.task_id),
-                )
-            ]
+            for key, at, conditions in kinds:
+                old = select(key).where(at < before, *conditions).order_by(at).limit(_BATCH)
+                statement = delete(key.class_).where(key.in_(old)).returning(key)
+                deleted.append(len(session.execute(statement).all()))
         if any(deleted):
             log.debug("deleted old rows", runs=deleted[0], requeues=deleted[1])
         return _BATCH in deleted

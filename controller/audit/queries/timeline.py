@@ -15,16 +15,11 @@ from controller.db.models import Node, Run
 MAX_ROWS: Final = 10_000
 """Rows of a timeline; a run cannot make as many."""
 
-
 _HINT: Final = "`vxctl audit -o wide` shows the ids"
 
 
 def row(session: Session, number: int) -> AuditRow:
-    """The row with this number.
-
-    Raises:
-        UnknownError: there is none.
-    """
+    """The row with this number; raise UnknownError if there is none."""
     found = session.get(AuditRow, number) if 0 < number < 2**63 else None
     if found is None:
         raise UnknownError(f"no audit row has the id {number}", _HINT)
