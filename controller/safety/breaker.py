@@ -153,7 +153,7 @@ def state(session: Session, limits: BreakerLimits, now: datetime) -> BreakerStat
         .order_by(removals.desc(), Node.hostname, Node.id)
         .limit(1_000)
     )
-    return BreakerState(removing, allowed, rows.tuples().all())
+    return BreakerState(removing, allowed, rows.all())
 
 
 def _nodes(

@@ -145,7 +145,7 @@ def _rejections(
     )
     if nodes:
         query = query.where(Node.id.in_(nodes))
-    return session.execute(query).tuples().all()
+    return session.execute(query).all()
 
 
 def _in_the_way(
@@ -173,7 +173,7 @@ def _in_the_way(
         vnis = [row.vni for network in networks for row in network.vnis]
         query = query.where(Device.vni.in_(vnis))
     query = query.order_by(Device.node_id, Device.ifindex).limit(_LATELY)
-    return session.execute(query).tuples().all()
+    return session.execute(query).all()
 
 
 def _lately(

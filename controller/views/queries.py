@@ -106,7 +106,7 @@ def last_errors(session: Session, nodes: Sequence[Node]) -> dict[UUID, str | Non
     """Return the errors of the nodes' last runs, by run id."""
     ids = [node.last_run_id for node in nodes if node.last_run_id is not None]
     query = select(Run.id, Run.error).where(Run.id.in_(ids))
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def verdicts(session: Session, nodes: Sequence[Node]) -> dict[str, dict[str, int]]:
@@ -129,7 +129,7 @@ def attachments_of_node(session: Session, node: Node) -> Sequence[tuple[Attachme
         .where(Attachment.node_id == node.id)
         .order_by(Network.name, Network.id)
     )
-    return session.execute(query).tuples().all()
+    return session.execute(query).all()
 
 
 def attachments_of_network(
@@ -143,7 +143,7 @@ def attachments_of_network(
         .order_by(Node.hostname, Node.id)
         .limit(limit)
     )
-    return session.execute(query).tuples().all()
+    return session.execute(query).all()
 
 
 def networks(session: Session, *, after: NameKey | None = None, limit: int) -> Sequence[Network]:
@@ -161,7 +161,7 @@ def carriers(session: Session, networks: Sequence[Network]) -> dict[str, int]:
         .where(Attachment.network_id.in_([network.id for network in networks]))
         .group_by(Attachment.network_id)
     )
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def devices(
@@ -184,7 +184,7 @@ def devices(
     order = (Device.node_id, Device.netns, Device.ifindex)
     if after is not None:
         query = query.where(tuple_(*order) > after)
-    return session.execute(query.order_by(*order).limit(limit)).tuples().all()
+    return session.execute(query.order_by(*order).limit(limit)).all()
 
 
 def runs(
@@ -204,4 +204,4 @@ def runs(
     if before is not None:
         query = query.where(tuple_(Run.requested_at, Run.id) < before)
     newest_first = query.order_by(Run.requested_at.desc(), Run.id.desc())
-    return session.execute(newest_first.limit(limit)).tuples().all()
+    return session.execute(newest_first.limit(limit)).all()
