@@ -33,12 +33,7 @@ class Judgement(NamedTuple):
 
 
 class Holding(NamedTuple):
-    """The facts on VNIs that dockerd found taken.
-
-    Attributes:
-        rejection: the newest rejection because of a device, which was there before it.
-        files: nsid to the file of the namespace, where one can be seen.
-    """
+    """The newest rejection because of a device that was there before, and netns files by nsid."""
 
     rejection: Callable[[Identity], Rejection | None]
     files: Mapping[int, str]

@@ -380,6 +380,15 @@ def test_a_device_that_was_made_after_a_rejection_does_not_hold_its_vni(tmp_path
     assert device.reason == in_sandbox(endpoints=1).activity
 
 
+def test_a_rejection_of_the_future_names_no_device(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path, [in_sandbox(endpoints=1)])
+    node.run(desired=[network()])
+    node.seconds += 10
+    future = rejection(node.now + timedelta(seconds=1))
+    (device,) = node.run(desired=[network()], rejections=[future]).devices
+    assert device.reason == in_sandbox(endpoints=1).activity
+
+
 def test_a_device_that_replaced_a_dead_one_is_not_taken_for_a_rejection_written_late(
     tmp_path: Path,
 ) -> None:

@@ -261,10 +261,7 @@ class RouteNetlink:
         ]
 
     def _is_foreign(self, netns: Netns, birth: int | None) -> bool:
-        """Whether a device was created elsewhere than in the host namespace.
-
-        The kernel names the namespace of its birth only where that is not the one it is in now.
-        """
+        """Whether a device was created elsewhere than in the host namespace."""
         if netns.is_host:
             return birth is not None
         return birth is None or birth != self._own_nsid()
