@@ -47,17 +47,14 @@ START: Final = ChainPosition(0, bytes(32))
 
 
 class ChainRow(NamedTuple):
-    """A row of the chain.
-
-    Attributes:
-        id: its number in the database.
-        hash: as stored.
-        values: of the `CHAINED` columns, as `plain` returns them.
-    """
+    """A row of the chain."""
 
     id: int | None
+    """Its number in the database."""
     hash: bytes
+    """As stored."""
     values: Sequence[Any]
+    """Of the `CHAINED` columns, as `plain` returns them."""
 
     @property
     def position(self) -> Any:

@@ -21,21 +21,18 @@ _PRUNED: Final = UUID("0f5c3a52-1d5a-5a7e-9b39-6a6d3f1e7c55")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The result of a step.
-
-    Attributes:
-        began: the end of the step before, or of the pruned rows.
-        reached: the next step begins here.
-        checked: number of rows.
-        head: the end of the chain.
-        done: nothing is left to check, or there is a finding.
-    """
+    """The result of a step."""
 
     began: ChainPosition
+    """The end of the step before, or of the pruned rows."""
     reached: ChainPosition
+    """The next step begins here."""
     checked: int
+    """Number of rows."""
     head: ChainPosition
+    """The end of the chain."""
     done: bool
+    """Nothing is left to check, or there is a finding."""
     finding: Finding | None
 
 

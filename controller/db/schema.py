@@ -38,15 +38,12 @@ _TRIGGERS_FOUND: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Versions of the schema.
-
-    Attributes:
-        current: the database's; None: it has no tables of this program yet.
-        head: the newest that this program knows.
-    """
+    """Versions of the schema."""
 
     current: str | None
+    """The database's; None: it has no tables of this program yet."""
     head: str
+    """The newest that this program knows."""
 
 
 def version(connection: Connection) -> Version:

@@ -48,14 +48,11 @@ class HintIntake:
         self._readings.add_stamp(drift.node_id, drift.stamp)
         first = drift.devices[0]
         more = f" and {len(drift.devices) - 1} more" if len(drift.devices) > 1 else ""
+        reason = f"drift: {first.name} in {first.netns}{more} is idle"
         now = self._utcnow()
         with self._database.write() as session:
             known = queue.request(
-                session,
-                [drift.node_id],
-                at=now,
-                priority=Priority.DRIFT,
-                reason=f"drift: {first.name} in {first.netns}{more} is idle",
+                session, [drift.node_id], at=now, priority=Priority.DRIFT, reason=reason
             )
             if known:
                 devices.store_hint(session, drift, now)
@@ -73,13 +70,8 @@ class HintIntake:
             node = session.get(Node, hello.node_id, with_for_update={"key_share": True})
             if node is not None:
                 node.worker_seen_at, node.worker_version = now, hello.worker_version
-                queue.request(
-                    session,
-                    [hello.node_id],
-                    at=now,
-                    priority=Priority.DRIFT,
-                    reason=f"its worker says: {hello.reason[:_MAX_REASON]}",
-                )
+                reason = f"its worker says: {hello.reason[:_MAX_REASON]}"
+                queue.request(session, [node.id], at=now, priority=Priority.DRIFT, reason=reason)
         log.info(
             "Hello of a node that is not in the Swarm" if node is None else "a worker says Hello",
             node_id=hello.node_id,

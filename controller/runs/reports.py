@@ -154,14 +154,14 @@ class ReportIntake:
         changes = devices.store(session, looked, now)
         entries: list[Entry] = []
         for report in closing:
-            open_run = found[report.run_id]
+            open_run, seconds = found[report.run_id], report.recheck_after
             _heard(open_run.node, report, now, asked=True)
             queue.close(
                 open_run,
                 _STATES[report.outcome],
                 now=now,
                 resync=self._resync,
-                recheck=_recheck(report),
+                recheck=None if seconds is None else timedelta(seconds=min(seconds, 3600.0)),
                 error=report.error,
             )
             _note(session, open_run.node, open_run.run, report)
@@ -220,12 +220,6 @@ def _has_looked(report: ReconcileReport) -> bool:
     return report.outcome is Outcome.DONE or (
         report.outcome is Outcome.FAILED and bool(report.devices)
     )
-
-
-def _recheck(report: ReconcileReport) -> timedelta | None:
-    if report.recheck_after is None:
-        return None
-    return timedelta(seconds=min(report.recheck_after, 3600.0))
 
 
 def _removed(report: ReconcileReport) -> int:

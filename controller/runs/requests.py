@@ -47,6 +47,17 @@ A run after its loss does no harm; one from last week is refused.
 """
 
 
+_NODE_COLUMNS: Final = (
+    Node.generation, Node.journal_id, Node.journal_through, Node.hostname, Node.paused_at,
+    Node.paused_by, Node.paused_reason, Node.label_ignore, Node.label_mode, Node.mode,
+    Node.breaker_tripped_at, Node.breaker_reason,
+)  # fmt: skip
+_CLUSTER_COLUMNS: Final = (
+    Cluster.data_path_port, Cluster.paused_at, Cluster.paused_by, Cluster.paused_reason,
+    Cluster.mode, Cluster.breaker_tripped_at, Cluster.breaker_reason,
+)  # fmt: skip
+
+
 def _nodes_statement() -> Select[Node, Cluster, int]:
     ids: BindParameter[Any] = bindparam("nodes", expanding=True)
     used = breaker.counted(bindparam("since")).where(Node.id.in_(ids)).subquery()
@@ -58,31 +69,8 @@ def _nodes_statement() -> Select[Node, Cluster, int]:
         .where(Node.id.in_(ids))
         .options(
             # Most columns are of no use here, and take time to read.
-            load_only(
-                Node.generation,
-                Node.journal_id,
-                Node.journal_through,
-                Node.hostname,
-                Node.paused_at,
-                Node.paused_by,
-                Node.paused_reason,
-                Node.label_ignore,
-                Node.label_mode,
-                Node.mode,
-                Node.breaker_tripped_at,
-                Node.breaker_reason,
-                raiseload=True,
-            ),
-            load_only(
-                Cluster.data_path_port,
-                Cluster.paused_at,
-                Cluster.paused_by,
-                Cluster.paused_reason,
-                Cluster.mode,
-                Cluster.breaker_tripped_at,
-                Cluster.breaker_reason,
-                raiseload=True,
-            ),
+            load_only(*_NODE_COLUMNS, raiseload=True),
+            load_only(*_CLUSTER_COLUMNS, raiseload=True),
         )
     )
 
@@ -139,33 +127,29 @@ _NETWORKS: Final = _networks_statement()
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Common to all requests of this controller.
-
-    Attributes:
-        mode: of the settings.
-        fence: returns the leader's fence, or raises LeaseLostError.
-        reading: returns the newest reading of the Swarm for a node.
-        next_within: maximum time until the next request, whatever becomes of the run.
-    """
+    """Common to all requests of this controller."""
 
     mode: Mode
+    """Of the settings."""
     limits: BreakerLimits
     fence: Callable[[], int]
+    """Returns the leader's fence, or raises LeaseLostError."""
     reading: Callable[[str], SwarmReading]
+    """Returns the newest reading of the Swarm for a node."""
     next_within: timedelta
+    """Maximum time until the next request, whatever becomes of the run."""
 
 
 class _RelevantNetworks(NamedTuple):
-    """The networks of a request, by id.
-
-    Attributes:
-        desired: networks that the node should carry; the value is whether a task of it runs there.
-        known: others whose VNIs the node has shown. An orphan was reported as settling before, so these
-            are all that its worker may have to name.
-    """
+    """The networks of a request, by id."""
 
     desired: dict[str, bool]
+    """Networks that the node should carry; the value is whether a task of it runs there."""
     known: set[str]
+    """Others whose VNIs the node has shown.
+
+    An orphan was reported as settling before, so these are all that its worker may have to name.
+    """
 
 
 def build(

@@ -150,11 +150,7 @@ _NEW_RUN: Final = insert(Base.metadata.tables[Run.__tablename__])
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A node that was due and is now running.
-
-    Attributes:
-        leftover: whether the run before was given up: then its request may still wait in the node's queue.
-    """
+    """A node that was due and is now running."""
 
     node_id: str
     run_id: UUID
@@ -162,6 +158,7 @@ class Claim:
     reasons: tuple[str, ...]
     deadline: datetime
     leftover: bool = False
+    """Whether the run before was given up: then its request may still wait in the node's queue."""
 
 
 def request(

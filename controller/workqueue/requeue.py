@@ -37,24 +37,17 @@ _ADD: Final = {
 
 @dataclass(frozen=True, slots=True)
 class RequeueRequest:
-    """A person's request for a run; the same token asks only once.
-
-    Attributes:
-        node: id, unique id prefix or hostname.
-    """
+    """A person's request for a run; the same token asks only once."""
 
     node: str
+    """Id, unique id prefix or hostname."""
     token: str
     actor: str
     reason: str | None
 
 
 class PausedError(Exception):
-    """The node is paused, so it would not be run.
-
-    Attributes:
-        hint: how to end the pause.
-    """
+    """The node is paused, so it would not be run; `hint` says how to end the pause."""
 
     def __init__(self, problem: str, hint: str) -> None:
         super().__init__(problem)
@@ -111,18 +104,7 @@ def store(session: Session, request: RequeueRequest, now: datetime) -> Sequence[
             f"remove it: `docker node update --label-rm vxlan-operator.ignore {node.id}`",
         )
     because = "" if request.reason is None else f": {request.reason}"
-    queue.request(
-        session,
-        [node.id],
-        at=now,
-        priority=Priority.MANUAL,
-        reason=f"requeued by {request.actor}{because}",
-    )
-    entry = Entry(
-        stage=Stage.REQUEUED,
-        at=now,
-        reason=request.reason or "no reason was given",
-        actor=request.actor,
-        node=node,
-    )
-    return [entry]
+    due = f"requeued by {request.actor}{because}"
+    queue.request(session, [node.id], at=now, priority=Priority.MANUAL, reason=due)
+    reason = request.reason or "no reason was given"
+    return [Entry(stage=Stage.REQUEUED, at=now, reason=reason, actor=request.actor, node=node)]

@@ -70,31 +70,25 @@ class RowKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows, the newest first.
-
-    Attributes:
-        next: the next page begins behind it; None: there is no next page.
-        short: the page is not full, and there may be more: matches are rare here.
-    """
+    """Rows, the newest first."""
 
     rows: Sequence[AuditRow]
     next: RowKey | None
+    """The next page begins behind it; None: there is no next page."""
     short: bool
+    """The page is not full, and there may be more: matches are rare here."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexScan:
-    """A scan of an index, from newer to older entries.
-
-    Attributes:
-        column: the index's first column; None: the index of `at`.
-        value: of this column.
-        carries: further columns of the index.
-    """
+    """A scan of an index, from newer to older entries."""
 
     column: str | None
+    """The index's first column; None: the index of `at`."""
     value: Any
+    """Of this column."""
     carries: frozenset[str]
+    """Further columns of the index."""
 
     def entries(self, span: "_Span", columns: Sequence[str] = ()) -> Select[Any]:
         """The entries of a span, the newest first, with their keys and these columns.

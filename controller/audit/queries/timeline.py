@@ -28,17 +28,14 @@ def row(session: Session, number: int) -> AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """What is known of a run, or of an event without one.
-
-    Attributes:
-        run: None: there was none, or the run history no longer has it.
-        node: None: there was none, or this database does not know it.
-        rows: in the order of storing.
-    """
+    """What is known of a run, or of an event without one."""
 
     run: Run | None
+    """None: there was none, or the run history no longer has it."""
     node: Node | None
+    """None: there was none, or this database does not know it."""
     rows: Sequence[AuditRow]
+    """In the order of storing."""
 
 
 def timeline(session: Session, given: str) -> Timeline:
