@@ -52,24 +52,23 @@ class Message(BaseModel):
 
 
 class Stamp(Message):
-    """A moment by the clock of one worker process, which alone can compare it with others of its own.
+    """A time by the clock of one worker process, which a controller returns unchanged.
 
-    A controller gives it back untouched. So "the Swarm was read after the device went idle" is known from
-    what was heard before what, and the clock of no other machine comes into it.
+    So a worker knows whether the Swarm was read after a device went idle, without another machine's clock.
     """
 
     session: UUID
-    """Of the process: another's moments say nothing, also those of the same worker before a restart."""
+    """Of the process: stamps of another session, also of this worker before a restart, prove nothing."""
     seconds: Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
 
 
 class SwarmReading(Message):
-    """How the Swarm's word on one node was come by; `ReconcileRequest.desired` is what it said, or newer."""
+    """When the Swarm was read for a node; `ReconcileRequest.desired` is of that reading, or newer."""
 
     after: Stamp | None = None
-    """The newest moment of this worker's that the controller had heard of when it began to ask."""
+    """The newest stamp of this worker that the controller had received when the reading began."""
     ready_seconds: Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)] | None = None
-    """For how long the Swarm has said, each time it was asked, that the node is ready; None: it is not."""
+    """Time for which each reading found the node ready; None: the last did not."""
 
 
 class Rejection(Message):
@@ -79,20 +78,20 @@ class Rejection(Message):
     at: Timestamp
     """`Task.Status.Timestamp`: by the clock of this node, whose dockerd wrote it."""
     vni: Vni | None = None
-    """Of the subnet that the error names; None: that cannot be told."""
+    """Of the subnet that the error names; None: unknown."""
     subnet: Annotated[str, StringConstraints(max_length=64, pattern=_NO_NUL)] | None = None
     doubt: Text | None = None
-    """Why it proves nothing, in words; None: nothing is against it."""
+    """Why it proves nothing; None: it counts."""
 
 
 class NetworkRef(Message):
-    """A Swarm overlay network, as far as a worker has to know it."""
+    """A Swarm overlay network."""
 
     id: SwarmId
     name: Annotated[str, StringConstraints(max_length=255)]
     vnis: tuple[Vni, ...]
     ingress: bool = False
-    """It is the Swarm's ingress network, which no task has to be rejected for."""
+    """It is the Swarm's ingress network: its orphans need no rejected task."""
     mode: Mode = Mode.ENFORCE
     """OBSERVE: devices of this network are judged and reported, and not removed."""
 
@@ -101,7 +100,7 @@ class DesiredNetwork(NetworkRef):
     """A network that the node should carry."""
 
     running: bool = False
-    """Whether a task of it runs there, as the Swarm knows: then there must be a device."""
+    """A task of it runs there: then there must be a device."""
 
 
 class Acknowledgement(Message):
@@ -112,7 +111,7 @@ class Acknowledgement(Message):
 
 
 class ReconcileRequest(Message):
-    """Controller to worker: look at your node now, with this as its desired state."""
+    """Controller to worker: reconcile your node now with this desired state."""
 
     version: Literal[1] = 1
     run_id: UUID
@@ -123,14 +122,13 @@ class ReconcileRequest(Message):
     mode: Mode
     data_path_port: UdpPort
     desired: Annotated[tuple[DesiredNetwork, ...], Field(max_length=MAX_NETWORKS)]
-    """The networks that this node should carry."""
     known: Annotated[tuple[NetworkRef, ...], Field(max_length=MAX_NETWORKS)] = ()
-    """Other networks whose VNIs this node has shown: so that a stale orphan can be told from an unknown."""
+    """Other networks whose VNIs this node has reported: they make an orphan stale instead of unknown."""
     acknowledged: Acknowledgement | None = None
     fence: Annotated[int, Field(ge=0, lt=2**63)]
-    """Which leader speaks: goes up with every change of leader, and a worker obeys no earlier one."""
+    """Goes up with every change of leader; a worker refuses an earlier one."""
     max_removals: Annotated[int, Field(ge=0)]
-    """At most so many removals in this run, if the node's own limit is not lower."""
+    """Maximum number of removals in this run; the node's own limit may be lower."""
     reading: SwarmReading = SwarmReading()
     """When `desired` was read; by default that is not known, and `desired` proves nothing."""
     rejections: Annotated[tuple[Rejection, ...], Field(max_length=MAX_REJECTIONS)] = ()
@@ -162,7 +160,7 @@ class DeviceReport(Message):
     proof: Proof | None = None
     """What proves an orphan dead."""
     netns_file: Annotated[str, StringConstraints(max_length=255, pattern=_NO_NUL)] | None = None
-    """The file of the namespace that it is in, where the worker can see one."""
+    """The file of its namespace, if the worker sees one."""
     removed: bool = False
 
     @model_validator(mode="after")
@@ -210,18 +208,18 @@ class ReconcileReport(Message):
     outcome: Outcome
     error: Text | None = None
     limitations: tuple[Text, ...] = ()
-    """What this worker could not look at on this node, in words."""
+    """What this worker could not look at."""
     devices: Annotated[tuple[DeviceReport, ...], Field(max_length=MAX_DEVICES)] = ()
     missing: Annotated[tuple[SwarmId, ...], Field(max_length=MAX_NETWORKS)] = ()
-    """Networks with a running task and, for longer than a start takes, without a device."""
+    """Networks with a running task that have lacked a device for longer than a start takes."""
     recheck_after: Annotated[float, Field(ge=0)] | None = None
-    """Seconds after which another look is worth while: a device is settling until then."""
+    """Seconds until another run can prove more."""
     wants_reading: bool = False
-    """A device looks dead and seems unwanted: read the Swarm for this node once more, after this report."""
+    """A device looks dead and unwanted: read the Swarm for this node after this report."""
     then_run: bool = False
-    """When that was read, ask at once for a run: nothing else is waited for."""
+    """Request a run as soon as that was read."""
     expects_rejection: bool = False
-    """A device looks dead whose network is wanted here: a rejected task would be the proof, look for one."""
+    """A device looks dead whose network is wanted: look for a rejected task, which would be the proof."""
     stamp: Stamp
     """When it was made."""
     journal_id: UUID | None = None
@@ -235,17 +233,16 @@ class Drift(Message):
     node_id: SwarmId
     at: Timestamp
     devices: Annotated[tuple[DeviceIdentity, ...], Field(min_length=1, max_length=100)]
-    """Some of them, at most a hundred: it is a hint, the run takes the full look."""
+    """Some of them: the run takes the full look."""
     stamp: Stamp
     """When it was made."""
 
 
 class Hello(Message):
-    """Worker to controller: I am here (just started, or not asked for too long); ask me for a run."""
+    """Worker to controller: started, or without a request for too long; request a run."""
 
     version: Literal[1] = 1
     node_id: SwarmId
     worker_version: Version
     at: Timestamp
     reason: Text
-    """Why it speaks up, in words."""

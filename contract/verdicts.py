@@ -8,7 +8,7 @@ class Verdict(StrEnum):
     """What the worker concludes about one VXLAN device."""
 
     IN_USE = "in_use"
-    """It carries something: it is UP, has a master or an address, or its sandbox has an endpoint."""
+    """It is UP, has a master or an address, or its sandbox has an endpoint."""
     SETTLING = "settling"
     """It is Docker's and looks dead, and proof is missing; the reason says what is waited for."""
     ORPHAN = "orphan"
@@ -20,7 +20,7 @@ class Verdict(StrEnum):
 
 
 class Proof(StrEnum):
-    """What shows that a device which looks dead belongs to no dockerd. That time has passed never does."""
+    """What shows that a device which looks dead belongs to no dockerd. Time alone never does."""
 
     REJECTED = "rejected"
     """A task of its network was rejected here because of it, after it was known to be idle: a dockerd
@@ -29,8 +29,8 @@ class Proof(StrEnum):
     """The Swarm, read for this node after the device went idle, wants no network of its VNI
     here; the grace period is over, and no join is under way."""
     UNCLAIMED = "unclaimed"
-    """Wanted here, and for minutes nobody took it up, while the Swarm said all the time that the node is
-    ready; no join is under way."""
+    """Wanted here and idle for minutes, while every reading of the Swarm found the node ready; no join is
+    under way."""
     BY_HAND = "by_hand"
     """A person looked (`vxlan-worker scan --fix`): the grace period is over, and no join is under way."""
 
@@ -47,12 +47,12 @@ class Urgency(StrEnum):
 
 
 class Stage(StrEnum):
-    """What an audit row records: what happened to a device, or what somebody decided."""
+    """What an audit row records: what happened to a device, or what a person decided."""
 
     REQUESTED = "requested"
-    """A run was asked for, which then found something: who asked, and why."""
+    """A run was requested, which then found something: by whom, and why."""
     VERDICT_CHANGED = "verdict_changed"
-    """A device is judged otherwise than in the report before."""
+    """A device has another verdict than in the report before."""
     DETECTED = "detected"
     """First judged an orphan."""
     PLANNED = "planned"

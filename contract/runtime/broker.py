@@ -22,13 +22,13 @@ from contract.runtime.errors import OperatorError
 from contract.runtime.transport import CheckedConnection
 
 NODE_QUEUE_EXPIRES: Final = 3600.0
-"""Seconds without use after which the broker drops a node's queue: one that never returns leaves nothing."""
+"""Seconds without use after which the broker drops a node's queue."""
 
 MAX_WAITING: Final = 10_000
-"""While so many messages wait for the controllers, workers add no hints: nobody takes them."""
+"""Messages waiting for the controllers above which workers send no hints."""
 
 HINT_EXPIRES: Final = 600.0
-"""Seconds after which a hint is not worth taking in: it was repeated meanwhile; clocks may differ by less."""
+"""Seconds after which a hint is dropped: it was repeated meanwhile. Clocks may differ by less."""
 
 MEMORY_BROKER: Final = "memory://"
 """The broker of the all-in-one process."""
@@ -36,8 +36,8 @@ MEMORY_BROKER: Final = "memory://"
 _REDIS_OPTIONS: Final[dict[str, Any]] = {
     # Our priority decides in the database; one Redis key a queue keeps the broker's ACL small.
     "priority_steps": [0],
-    # Acknowledging is local. In Redis it would only keep copies of what nobody needs redelivered, and
-    # one acknowledgement that fails would take the consumer's one place for ever (a known hang).
+    # Acknowledging is local: redelivery is not needed, and one acknowledgement that Redis did not get would
+    # block the consumer for ever (a known hang).
     "ack_emulation": False,
     # Without these a peer that vanished without a FIN is noticed after minutes.
     "socket_keepalive": True,
@@ -47,12 +47,10 @@ _REDIS_OPTIONS: Final[dict[str, Any]] = {
 }
 
 _IMPATIENT_SECONDS: Final = 0.5
-"""Redis answers within a millisecond; so long it may take on a bad day, and a person may wait."""
+"""Timeout for interactive publishes; Redis normally answers within 1 ms."""
 
 
 class _Amqp(AMQP):  # type: ignore[misc] # Celery has no types
-    """How the app connects."""
-
     Connection = CheckedConnection
 
 
@@ -67,10 +65,9 @@ def queue_for_node(node_id: str) -> Queue:
 
 
 def let_expire(channel: Channel, node_ids: Iterable[str]) -> None:
-    """Have the broker drop these nodes' queues when nobody has used them for `NODE_QUEUE_EXPIRES`.
+    """Set `NODE_QUEUE_EXPIRES` on these nodes' queues, in one round trip.
 
-    In one round trip for all, where declaring the queues takes one or more for each. (Sending needs no
-    declaration: by its name any queue is reached, also after Redis has forgotten all bindings.)
+    Declaring the queues would take a round trip per queue, and sending by name needs no declaration.
     """
     if not isinstance(channel, RedisChannel):
         return
@@ -86,7 +83,7 @@ def queue_for_controller() -> Queue:
 
 
 def celery_app(name: str, broker_url: str) -> Celery:
-    """Build a Celery app that speaks our dialect to the broker at `broker_url`."""
+    """Build a Celery app for the broker at `broker_url`."""
     app = Celery(name, broker=broker_url, amqp=_Amqp, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
@@ -118,30 +115,21 @@ def celery_app(name: str, broker_url: str) -> Celery:
 
 
 def impatient_producers(app: Celery) -> ProducerPool:
-    """Producers whose commands fail when the broker does not answer within half a second.
-
-    For what a person waits for, and somebody more patient sends again if it fails: the time-outs of all
-    others are long, for a broker may be slow and they have nothing better to do.
-    """
+    """Producers for requests that a person waits for: they fail if the broker takes over half a second."""
+    timeouts = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), _IMPATIENT_SECONDS)
     return producers[
-        app.connection_for_write(
-            connect_timeout=_IMPATIENT_SECONDS,
-            transport_options={
-                "socket_connect_timeout": _IMPATIENT_SECONDS,
-                "socket_timeout": _IMPATIENT_SECONDS,
-            },
-        )
+        app.connection_for_write(connect_timeout=_IMPATIENT_SECONDS, transport_options=timeouts)
     ]
 
 
 def waiting(app: Celery, queue: Queue) -> int:
-    """How many messages wait in a queue; raises what the broker's client raises if it is away."""
+    """Count the messages in a queue; raises the errors of the broker's client."""
     with app.producer_or_acquire() as producer:
         return int(queue(producer.channel).queue_declare().message_count)
 
 
 def check_broker(app: Celery) -> None:
-    """Connect once, so that a wrong URL or a dead broker is told at start and not in a log later.
+    """Connect once, so that a wrong URL or a dead broker is an error at start, not in a log later.
 
     Raises:
         OperatorError: the broker cannot be reached.
@@ -158,7 +146,7 @@ def check_broker(app: Celery) -> None:
 
 
 def _shown(url: str) -> str:
-    """A broker's URL for a person to read, without its password; nothing if it is no URL."""
+    """The broker's URL without its password; empty if it is not a URL."""
     try:
         return f" at {maybe_sanitize_url(url)}"
     except ValueError:

@@ -1,9 +1,9 @@
-"""The Redis transport, with everything refused that neither side would send, before kombu unpacks it.
+"""The Redis transport, which refuses messages that neither side would send, before kombu unpacks them.
 
 kombu believes a message's own header: it decompresses as the header says, and what it cannot read ends
 the consumer. A program that can write to Redis could take all memory of every process, or a second of its
-time for each message. Here a message is checked as the bytes that Redis gave, and what kombu then gets is
-written by us. What is refused is dropped, for the broker only notifies.
+time for each message. Here a message is checked as the bytes that Redis gave, and kombu gets a message
+rebuilt from its checked parts. A refused message is dropped, for the broker only notifies.
 
 The memory transport needs none of this: only this process can put anything there.
 """
@@ -38,19 +38,19 @@ MAX_MESSAGE_BYTES: Final = 32 * 2**20
 """Bytes. A report of 20,000 devices, of networks with the longest of names, has 24 million."""
 
 _MAX_MARKS: Final = 1_000_000
-"""How many values a body may have, told by its commas and brackets; that report has 422,000.
+"""Maximum number of values in a body, counted by commas and brackets; that report has 422,000.
 
-Each costs up to 100 bytes of memory, also where it has two in the message.
+A value of two bytes costs up to 100 bytes of memory.
 """
 
 _MAX_ENVELOPE_MARKS: Final = 10_000
-"""The same of what is around the body: some sixty, and a thousand characters of arguments shown."""
+"""Maximum number of values around the body; ours have some sixty."""
 
-_TELL_SECONDS: Final = 10.0
+_LOG_SECONDS: Final = 10.0
 
 
 class RefusedError(Exception):
-    """A message that neither side would send; says why, in words of ours alone."""
+    """A message that neither side would send; the text quotes nothing of it."""
 
 
 class _Part(BaseModel):
@@ -85,15 +85,11 @@ _BODY: Final = TypeAdapter[object](
         dict[str, None],
     ]
 )
-"""Arguments, named arguments, and what shall be called afterwards: ours are nothing or one; none; none."""
+"""Arguments (at most one), keyword arguments (none) and callbacks (none)."""
 
 
 def checked(raw: bytes, queue: str) -> bytes:
-    """Rebuild a message from its checked parts.
-
-    Args:
-        raw: as Redis gave it.
-        queue: where it was.
+    """Check a raw message of a queue, and rebuild it from its checked parts.
 
     Raises:
         RefusedError: it is not one of ours.
@@ -109,23 +105,22 @@ def checked(raw: bytes, queue: str) -> bytes:
         raise RefusedError(f"{where}: {first['msg']}") from None
     headers = envelope.headers
     if headers.task not in tasks_of(queue):
-        raise RefusedError("its task is none of this queue's")
+        raise RefusedError("its task does not belong to this queue")
     _bound(envelope.body, _MAX_MARKS)
     try:
         _BODY.validate_json(envelope.body)
     except ValidationError:
-        raise RefusedError("its body is not what a task takes") from None
+        raise RefusedError("its body does not fit a task") from None
     return _written(envelope, queue)
 
 
-def _bound(text: bytes, most: int) -> None:
+def _bound(text: bytes, limit: int) -> None:
     """Bound the memory that JSON takes once it is parsed: `[],[],` takes thirty times its length."""
-    if sum(text.count(mark) for mark in (b",", b"[", b"{")) > most:
-        raise RefusedError(f"it holds more than {most} values")
+    if sum(text.count(mark) for mark in (b",", b"[", b"{")) > limit:
+        raise RefusedError(f"it holds more than {limit} values")
 
 
 def _written(envelope: _Envelope, queue: str) -> bytes:
-    """The message as kombu and Celery get to see it."""
     headers = envelope.headers
     return json.dumps(
         {
@@ -137,14 +132,14 @@ def _written(envelope: _Envelope, queue: str) -> bytes:
                 "task": headers.task,
                 "id": headers.id,
                 "expires": None if headers.expires is None else headers.expires.isoformat(),
-                # Else Celery makes them, of arguments that may have megabytes.
+                # Otherwise Celery makes them from arguments of megabytes.
                 "argsrepr": "(...)",
                 "kwargsrepr": "{}",
             },
             "properties": {
                 "body_encoding": envelope.properties.body_encoding,
                 "delivery_tag": str(uuid4()),
-                # Where it goes if the consumer ends before it was run: by the name alone.
+                # By the name alone: where it goes if the consumer ends before it has run.
                 "delivery_info": {"exchange": "", "routing_key": queue},
             },
         }
@@ -152,22 +147,21 @@ def _written(envelope: _Envelope, queue: str) -> bytes:
 
 
 class Refusals:
-    """Counts what was refused, and tells it in one line for all of some seconds."""
+    """Counts refused messages, and logs them in one line per ten seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._count = 0
         self._newest = ""
-        self._tell_at = clock()
+        self._log_at = clock()
 
     def add(self, reason: str) -> None:
-        """Count one."""
         self._count += 1
         self._newest = reason
 
-    def tell(self) -> None:
-        """Log what was not told yet, if it is time for it. To be called at least every second."""
-        if not self._count or self._clock() < self._tell_at:
+    def flush(self) -> None:
+        """Log refusals, if it is time to; to be called at least every second."""
+        if not self._count or self._clock() < self._log_at:
             return
         log.warning(
             "dropped invalid messages",
@@ -176,17 +170,17 @@ class Refusals:
             hint="something else than vxlan-operator, or another version of it, writes to this Redis",
         )
         self._count = 0
-        self._tell_at = self._clock() + _TELL_SECONDS
+        self._log_at = self._clock() + _LOG_SECONDS
 
 
 _refusals = Refusals()
-"""Of the process: a connection that breaks takes its channel along."""
+"""Per process: a connection that breaks takes its channel along."""
 
 
 class _Client(Redis):
-    """kombu's client, whose answers to BRPOP are checked; consumers read by nothing else.
+    """kombu's client, with answers to BRPOP checked: consumers read by nothing else.
 
-    A refused message is to kombu as if there had been none for a second, which is what BRPOP says most.
+    A refused message is to kombu an empty answer, as BRPOP gives when a second passes without a message.
     """
 
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
@@ -200,7 +194,7 @@ class _Client(Redis):
         except RefusedError as refusal:
             _refusals.add(str(refusal))
             answer = None
-        _refusals.tell()
+        _refusals.flush()
         return answer
 
 
@@ -214,9 +208,8 @@ class _Transport(kombu_redis.Transport):  # type: ignore[misc] # kombu has no ty
 
 
 class CheckedConnection(Connection):  # type: ignore[misc] # kombu has no types
-    """A connection to any broker that kombu knows; on Redis with the checks of this module."""
+    """A connection of kombu, on Redis with the checks of this module."""
 
     def get_transport_cls(self) -> Any:
-        """See `kombu.Connection`."""
         found = super().get_transport_cls()
         return _Transport if found is kombu_redis.Transport else found

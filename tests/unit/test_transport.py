@@ -104,12 +104,12 @@ def test_any_number_of_refusals_is_told_in_few_lines() -> None:
     with capture_logs() as said:
         for _ in range(1_000):
             refusals.add("reason")
-            refusals.tell()
+            refusals.flush()
         now = 10.0
-        refusals.tell()
-        refusals.tell()
+        refusals.flush()
+        refusals.flush()
         now = 100.0
-        refusals.tell()
+        refusals.flush()
     assert counts(said) == [1, 999]
     assert said[0]["newest_because"] == "reason"
 
