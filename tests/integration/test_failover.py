@@ -244,7 +244,7 @@ def test_the_one_that_leads_does_everything_and_both_answer(pair: Pair) -> None:
     assert f":{pair.first.pid}:" in str(one["leader"])
     assert pair.workers.fences() == {pair.fence()}
     assert pair.second.answers(200)
-    assert "is looked at" in pair.second.vxctl("requeue", "one")
+    assert "the run starts now" in pair.second.vxctl("requeue", "one")
     pair.run_again()
     assert "this controller leads" not in pair.second.log()
 
