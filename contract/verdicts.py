@@ -35,6 +35,29 @@ class Proof(StrEnum):
     """A person looked (`vxlan-worker scan --fix`): the grace period is over, and no join is under way."""
 
 
+class HeldBack(StrEnum):
+    """What holds back the removal of a device that looks dead; the order is that of answers."""
+
+    PAUSE = "pause"
+    """The cluster, its node or its network is paused, by a person or a Swarm label."""
+    BREAKER = "breaker"
+    """The breaker of the cluster or node has tripped, or allows no more removals for now."""
+    MODE = "mode"
+    """The mode of the cluster, its node or its network is observe."""
+    WORKER_MODE = "worker_mode"
+    """The settings of the worker on its node say observe."""
+    LIMIT = "limit"
+    """The run had removed as many as one run may."""
+    JOURNAL = "journal"
+    """The worker's journal is full: nothing is removed without a record."""
+    CHANGED = "changed"
+    """It had changed when it was read again, just before its removal."""
+    FAILED = "failed"
+    """The kernel refused its removal."""
+    PROOF = "proof"
+    """It looks dead, and nothing proves it."""
+
+
 class Urgency(StrEnum):
     """How much an orphan hurts."""
 

@@ -17,7 +17,7 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *operations: str) -> 
     shutil.copytree(Path(migrations.__file__).parent, copy)
     (copy / "versions" / "next.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\n"
-        f'revision, down_revision = "{REVISION}", "0001"\n'
+        f'revision, down_revision = "{REVISION}", "0002"\n'
         f"def upgrade():\n{indent(chr(10).join(operations), '    ')}\n"
     )
     monkeypatch.setattr(migrations, "__file__", str(copy / "__init__.py"))

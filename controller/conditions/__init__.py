@@ -1,5 +1,5 @@
 """The conditions of each node and of the cluster, as in Kubernetes: docs/conditions.md.
 
-`model` defines conditions, `node` and `cluster` derive them (pure) from `facts`, which are read from the
-rows; `store` keeps the stored conditions up to date.
+`model` defines conditions, `holds` what holds removals back, `node` and `cluster` derive conditions (pure)
+from `facts`, which are read from the rows; `store` keeps the stored conditions up to date.
 """

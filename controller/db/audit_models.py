@@ -24,6 +24,9 @@ class AuditRow(Base):
         # further filters: an entry that does not match costs no read of its row.
         Index("ix_audit_at", "at", "id", "stage", "verdict", "urgency"),
         Index("ix_audit_run", "run_id", "at", "id"),
+        # The ids that ever had a name (`controller.audit.queries.resolve`).
+        Index("ix_audit_node_name", "node_name", "node_id"),
+        Index("ix_audit_network_name", "network_name", "network_id"),
         *(
             Index(f"ix_audit_{name}", column, "at", "id", *carried)
             for name, column, *carried in (

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, MappedColumn, mapped_column, relationship
 
-from contract.verdicts import Mode, Proof, Urgency, Verdict
+from contract.verdicts import HeldBack, Mode, Proof, Urgency, Verdict
 from controller.db.states import CONTROLLER, RunState
 from controller.db.types import SWARM_ID, Base, partial_index
 
@@ -40,6 +40,10 @@ class Cluster(Base):
 
     mode: Mapped[Mode | None]
     """Set by a person, over the settings; None: as the settings say."""
+    mode_at: Mapped[datetime | None]
+    """When a person last set or removed it."""
+    mode_by: Mapped[str | None] = mapped_column(Text)
+    mode_reason: Mapped[str | None] = mapped_column(Text)
     paused_at: Mapped[datetime | None]
     paused_by: Mapped[str | None] = mapped_column(Text)
     paused_reason: Mapped[str | None] = mapped_column(Text)
@@ -88,6 +92,10 @@ class Node(Base):
     """By the Swarm label `vxlan-operator.ignore`."""
     mode: Mapped[Mode | None]
     """Set by a person."""
+    mode_at: Mapped[datetime | None]
+    """When a person last set or removed it."""
+    mode_by: Mapped[str | None] = mapped_column(Text)
+    mode_reason: Mapped[str | None] = mapped_column(Text)
     paused_at: Mapped[datetime | None]
     paused_by: Mapped[str | None] = mapped_column(Text)
     paused_reason: Mapped[str | None] = mapped_column(Text)
@@ -98,6 +106,8 @@ class Node(Base):
     last_run_state: Mapped[RunState | None]
     last_run_at: Mapped[datetime | None]
     """When the last run was closed."""
+    looked_at: Mapped[datetime | None]
+    """When the last report with all its devices was stored."""
     conditions: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """By type: `controller.conditions.model.Stored`."""
 
@@ -143,6 +153,10 @@ class Network(Base):
     label_mode: Mapped[Mode | None]
     label_ignore: Mapped[bool] = mapped_column(default=False)
     mode: Mapped[Mode | None]
+    mode_at: Mapped[datetime | None]
+    """When a person last set or removed it."""
+    mode_by: Mapped[str | None] = mapped_column(Text)
+    mode_reason: Mapped[str | None] = mapped_column(Text)
     paused_at: Mapped[datetime | None]
     paused_by: Mapped[str | None] = mapped_column(Text)
     paused_reason: Mapped[str | None] = mapped_column(Text)
@@ -253,11 +267,24 @@ class Device(Base):
     """What proves an orphan dead."""
     netns_file: Mapped[str | None] = mapped_column(String(255))
     """The file of its netns, if the worker sees one."""
+    held_back: Mapped[HeldBack | None]
+    """Why the worker left an orphan; None: it was removed, or the request forbade it."""
+    counted_holds: Mapped[str | None] = mapped_column(String(128))
+    """The reasons that hold it back and are counted (`SuppressedTotal`), by commas; None: none."""
     first_seen_at: Mapped[datetime]
     judged_at: Mapped[datetime]
     """Time of the first report with these values."""
     verdict_at: Mapped[datetime]
     """Since when the verdict stands, whatever the reason."""
+
+
+class SuppressedTotal(Base):
+    """How many removals a reason has held back, ever: a counter that restarts do not reset."""
+
+    __tablename__ = "suppressed_totals"
+
+    reason: Mapped[HeldBack] = mapped_column(primary_key=True)
+    total: Mapped[int] = mapped_column(BigInteger)
 
 
 class Requeue(Base):

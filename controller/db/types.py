@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import JSON
 
-from contract.verdicts import Mode, Proof, Stage, Urgency, Verdict
+from contract.verdicts import HeldBack, Mode, Proof, Stage, Urgency, Verdict
 from controller.db.states import RunState
 
 
@@ -51,7 +51,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _enum(kind: type[Verdict | Proof | Urgency | Stage | Mode | RunState]) -> Enum:
+def _enum(kind: type[Verdict | Proof | HeldBack | Urgency | Stage | Mode | RunState]) -> Enum:
     # Stored as text: readable by a person, and a new member needs no migration.
     return Enum(
         kind,
@@ -91,6 +91,7 @@ class Base(DeclarativeBase):
         Verdict: _enum(Verdict),
         Urgency: _enum(Urgency),
         Proof: _enum(Proof),
+        HeldBack: _enum(HeldBack),
         Stage: _enum(Stage),
         Mode: _enum(Mode),
         RunState: _enum(RunState),

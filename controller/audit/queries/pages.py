@@ -121,9 +121,11 @@ _PARTIAL: Final = {
 
 
 def _carried() -> Iterator[tuple[str | None, frozenset[str]]]:
-    """The first column of each index (None: `at`), and the columns behind its `at` and `id`."""
+    """The first column of each index by time (None: `at`), and the columns behind its `at` and `id`."""
     for index in AuditRow.metadata.tables[AuditRow.__tablename__].indexes:
         names = [column.name for column in index.columns]
+        if "at" not in names:
+            continue
         start = names.index("at")
         yield names[0] if start else None, frozenset(names[start + 2 :])
 

@@ -1,0 +1,271 @@
+"""What holds removals back: where, by whom, since when, why, and the command that ends it. Pure.
+
+Several holds may apply to one device; it is removed when the last one has ended.
+"""
+
+import re
+import shlex
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+
+from contract.verdicts import HeldBack, Mode
+from controller.conditions.model import format_time, quoted
+from controller.db.pauses import Pausable
+from controller.db.states import CONTROLLER
+
+_PLAIN: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]*")
+"""A name that a shell, and an argument parser, takes as it stands."""
+
+
+class Restrictable(Pausable, Protocol):
+    """A cluster, node or network, or a row with these columns of one."""
+
+    @property
+    def mode(self) -> Mode | None: ...
+    @property
+    def mode_at(self) -> datetime | None: ...
+    @property
+    def mode_by(self) -> str | None: ...
+    @property
+    def mode_reason(self) -> str | None: ...
+
+
+class Labelled(Restrictable, Protocol):
+    """A node or network, or a row with these columns of one."""
+
+    @property
+    def label_mode(self) -> Mode | None: ...
+    @property
+    def label_ignore(self) -> bool: ...
+
+
+class Breakable(Protocol):
+    """A cluster or node, or a row with these columns of one."""
+
+    @property
+    def breaker_tripped_at(self) -> datetime | None: ...
+    @property
+    def breaker_reason(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Something that holds removals back.
+
+    Attributes:
+        where: what it was set on: `the cluster`, `node node3`, `network shop`.
+        by: the person, or what else set it; None: unknown.
+        since: when it was set; None: unknown (labels and settings have no time).
+        why: in the person's words, or those of the breaker or worker; None: no reason was given.
+        command: ends it, as it can be typed; None: no command does.
+        until: what ends it, as a phrase that contains the command.
+    """
+
+    reason: HeldBack
+    where: str
+    by: str | None
+    since: datetime | None
+    why: str | None
+    command: str | None
+    until: str
+
+    def __str__(self) -> str:
+        """`mode observe on network shop, set by ann since 2026-01-01 12:00:00 UTC: leak 4711`."""
+        by = "" if self.by is None else f", by {self.by}"
+        since = "" if self.since is None else f" since {format_time(self.since)}"
+        why = "" if self.why is None else f": {quoted(self.why)}"
+        return f"{_WORDS[self.reason]} {self.where}{by}{since}{why}"
+
+
+_WORDS: Final = {
+    HeldBack.PAUSE: "a pause of",
+    HeldBack.BREAKER: "the breaker of",
+    HeldBack.MODE: "mode observe of",
+    HeldBack.WORKER_MODE: "mode observe of the worker on",
+    HeldBack.LIMIT: "the limit of a run on",
+    HeldBack.JOURNAL: "the full journal of",
+    HeldBack.CHANGED: "a change before the removal on",
+    HeldBack.FAILED: "a removal that failed on",
+    HeldBack.PROOF: "a missing proof on",
+}
+
+
+class Names:
+    """Names of nodes or networks as they can be typed in a command.
+
+    A name that several have, that begins the id of another, or that a shell would not take as it stands, is
+    replaced by the id.
+    """
+
+    def __init__(self, ids_and_names: Iterable[tuple[str, str]]) -> None:
+        self._names = dict(ids_and_names)
+        self._counts = Counter(self._names.values())
+        self._ids = sorted(self._names)
+
+    def typed(self, id_: str) -> str:
+        """Return the name of the node or network with this id, or the id."""
+        name = self._names.get(id_, id_)
+        if not _PLAIN.fullmatch(name) or self._counts[name] > 1:
+            return id_
+        at = bisect_left(self._ids, name)
+        return id_ if at < len(self._ids) and self._ids[at].startswith(name) else name
+
+
+def typed_name(id_: str, name: str) -> str:
+    """Return the name where it can be typed, otherwise the id; for when other names are not known."""
+    return name if _PLAIN.fullmatch(name) else shlex.quote(id_)
+
+
+def of_cluster(cluster: "ClusterRow", configured: Mode) -> list[Hold]:
+    """Return what holds removals back everywhere; `configured`: the mode in the controller's settings."""
+    holds = [*_pauses(cluster, "the cluster", "vxctl resume --cluster")]
+    holds += _breakers(cluster, "the cluster", "vxctl breaker reset")
+    if cluster.mode is Mode.OBSERVE:
+        holds.append(_mode(cluster, "the cluster", "--cluster"))
+    elif cluster.mode is None and configured is Mode.OBSERVE:
+        command = "vxctl mode enforce --cluster"
+        by = "the controller's settings (VXLAN_OPERATOR_MODE)"
+        until = f"`{command}` ends it"
+        holds.append(Hold(HeldBack.MODE, "the cluster", by, None, None, command, until))
+    return holds
+
+
+def of_node(node: "NodeRow", typed: str) -> list[Hold]:
+    """Return what holds removals back on a node; `typed`: its name as it can be typed."""
+    where = f"node {quoted(node.hostname)}"
+    holds = [*_pauses(node, where, f"vxctl resume {typed}")]
+    if node.label_ignore:
+        command = f"docker node update --label-rm vxlan-operator.ignore {typed}"
+        holds.append(_label(HeldBack.PAUSE, where, "vxlan-operator.ignore", command))
+    holds += _breakers(node, where, f"vxctl breaker reset {typed}")
+    if node.label_mode is Mode.OBSERVE:
+        command = f"docker node update --label-rm vxlan-operator.mode {typed}"
+        holds.append(_label(HeldBack.MODE, where, "vxlan-operator.mode", command))
+    if node.mode is Mode.OBSERVE:
+        holds.append(_mode(node, where, typed))
+    return holds
+
+
+def of_network(network: "NetworkRow", typed: str) -> list[Hold]:
+    """Return what holds back removals of a network's devices; `typed`: its name as it can be typed."""
+    where = f"network {quoted(network.name)}"
+    holds = [*_pauses(network, where, f"vxctl resume --network {typed}")]
+    if network.label_ignore:
+        holds.append(_label(HeldBack.PAUSE, where, "vxlan-operator.ignore", None))
+    if network.label_mode is Mode.OBSERVE:
+        holds.append(_label(HeldBack.MODE, where, "vxlan-operator.mode", None))
+    if network.mode is Mode.OBSERVE:
+        holds.append(_mode(network, where, f"--network {typed}"))
+    return holds
+
+
+def of_worker(reason: HeldBack, node: str, typed: str, since: datetime | None) -> Hold:
+    """Return what a node's worker said of a device that it left.
+
+    Args:
+        node: the node's hostname.
+        since: since when the device is as it is.
+    """
+    where = f"node {quoted(node)}"
+    command, until = None, "the next run tries again"
+    why = _WORKERS[reason]
+    if reason is HeldBack.WORKER_MODE:
+        until = (
+            "VXLAN_OPERATOR_MODE=enforce in the settings of vxlan-worker on the node, and its restart, "
+            "end it"
+        )
+    elif reason is HeldBack.LIMIT:
+        until = "the next run goes on"
+    elif reason is HeldBack.BREAKER:
+        until = "it ends when the removals of the node are older than the breaker's window: `vxctl breaker`"
+    elif reason in (HeldBack.FAILED, HeldBack.CHANGED):
+        stage = "failed" if reason is HeldBack.FAILED else "refused"
+        until = f"the next run tries again; `vxctl audit --node {typed} --stage {stage}` shows the error"
+    elif reason is HeldBack.JOURNAL:
+        until = "it ends when the controller has stored the journal's entries, with the next runs"
+    return Hold(reason, where, "its worker", since, why, command, until)
+
+
+def without_proof(node: str, typed: str, since: datetime, why: str) -> Hold:
+    """Return the hold on a device that looks dead without proof; `why`: which proof is missing."""
+    until = f"the proof ends it; `vxctl describe node {typed}` shows which is missing"
+    return Hold(HeldBack.PROOF, f"node {quoted(node)}", CONTROLLER, since, why, None, until)
+
+
+def together(holds: Collection[Hold]) -> str:
+    """Return what ends all of these, as one phrase that can be acted on."""
+    commands = list(dict.fromkeys(hold.command for hold in holds if hold.command))
+    others = list(dict.fromkeys(hold.until for hold in holds if not hold.command))
+    ends = []
+    if commands:
+        verb = "ends" if len(commands) == 1 else "end"
+        ends = [" and ".join(f"`{command}`" for command in commands) + f" {verb} it"]
+    return "; ".join([*ends, *others])
+
+
+_WORKERS: Final[Mapping[HeldBack, str]] = {
+    HeldBack.WORKER_MODE: "VXLAN_OPERATOR_MODE is observe there",
+    HeldBack.LIMIT: "more orphans than a run may remove (MAX_REMOVALS_PER_RUN)",
+    HeldBack.BREAKER: "the breaker allows the node no more removals for now",
+    HeldBack.JOURNAL: "its entries are not acknowledged, and nothing is removed without a record",
+    HeldBack.CHANGED: "the device was not any more what had been judged",
+    HeldBack.FAILED: "the kernel refused",
+}
+"""What a worker can say, and the reason in words."""
+
+
+def _pauses(row: Pausable, where: str, command: str) -> Iterator[Hold]:
+    if row.paused_at is not None:
+        until = f"`{command}` ends the pause"
+        by, why = row.paused_by, row.paused_reason
+        yield Hold(HeldBack.PAUSE, where, by, row.paused_at, why, command, until)
+
+
+def _breakers(row: Breakable, where: str, command: str) -> Iterator[Hold]:
+    if row.breaker_tripped_at is not None:
+        until = f"find out why so much leaks (`vxctl audit`), then `{command}`"
+        why = row.breaker_reason or "too much was removed at once"
+        yield Hold(HeldBack.BREAKER, where, None, row.breaker_tripped_at, why, command, until)
+
+
+def _mode(row: Restrictable, where: str, target: str) -> Hold:
+    command = f"vxctl mode enforce {target}"
+    until = f"`{command}` ends it"
+    return Hold(HeldBack.MODE, where, row.mode_by, row.mode_at, row.mode_reason, command, until)
+
+
+def _label(reason: HeldBack, where: str, label: str, command: str | None) -> Hold:
+    until = (
+        f"a network's labels cannot be changed: create the network again without {label}"
+        if command is None
+        else f"`{command}` ends it"
+    )
+    return Hold(reason, where, f"the Swarm label {label}", None, None, command, until)
+
+
+class ClusterRow(Restrictable, Breakable, Protocol):
+    """The columns of the cluster that hold removals back."""
+
+
+class NodeRow(Labelled, Breakable, Protocol):
+    """The columns of a node that hold removals back."""
+
+    @property
+    def hostname(self) -> str: ...
+
+
+class NetworkRow(Labelled, Protocol):
+    """The columns of a network that hold removals back."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def ordered(holds: Iterable[Hold]) -> Sequence[Hold]:
+    """Return holds in the order in which a person meets them: pause, breaker, mode, what workers say."""
+    order = list(HeldBack)
+    return sorted(holds, key=lambda hold: order.index(hold.reason))
