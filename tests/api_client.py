@@ -6,6 +6,8 @@ from fastapi import testclient
 from httpx import Response
 from starlette.types import ASGIApp
 
+from controller.api.problem_types import BY_NAME
+
 
 class TestClient(testclient.TestClient):
     """FastAPI's, with a host that the API accepts."""
@@ -21,8 +23,10 @@ def assert_problem(answer: Response, status: int, detail: str = "", hint: str = 
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()
-    assert body.keys() == {"title", "status", "detail", "hint"}
+    assert body.keys() - {"error_id"} == {"type", "title", "status", "detail", "hint"}
     assert body["status"] == status
+    kind = BY_NAME[body["type"].removeprefix("/problems/")]
+    assert (body["title"], status) == (kind.title, kind.status)
     assert detail in body["detail"]
     assert body["hint"]
     assert hint in body["hint"]

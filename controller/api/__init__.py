@@ -1,8 +1,8 @@
 """The HTTP API: a route for each question and action, and its answer.
 
 `routes` (by subject) read from a `context`, take `parameters` (`audit_parameters` for the audit trail), page
-lists by `cursor`, and return `answers` or `problems`. `same_site` refuses requests of other
-web sites, `app` assembles all.
+lists by `cursor`, and return `answers` or `problems`, of which `problem_types` is the catalogue. `same_site`
+refuses requests of other web sites, `specification` describes all in OpenAPI, `app` assembles all.
 """
 
 IDENTITY_HEADER = "X-Vxlan-Operator"

@@ -3,7 +3,7 @@
 from fastapi import Depends, FastAPI
 
 from contract import VERSION
-from controller.api import problems
+from controller.api import problems, specification
 from controller.api.context import Context
 from controller.api.parameters import refuse_repeated
 from controller.api.routes import (
@@ -29,9 +29,15 @@ _MODULES = (
 
 def build(context: Context) -> FastAPI:
     """Build the API."""
-    app = FastAPI(title="vxlan-operator", version=VERSION, dependencies=[Depends(refuse_repeated)])
+    app = FastAPI(
+        title="vxlan-operator",
+        version=VERSION,
+        dependencies=[Depends(refuse_repeated)],
+        generate_unique_id_function=specification.operation_id,
+    )
     problems.install(app)
     app.add_middleware(SameSiteOnly, hosts=context.hosts)
     for module in _MODULES:
         app.include_router(module.routes(context))
+    specification.install(app)
     return app

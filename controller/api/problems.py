@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457): `title`, `status`, `detail` (what is wrong), `hint` (what to do)."""
+"""Errors as problem details (RFC 9457): `detail` says what is wrong, `hint` what to do."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +12,9 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from controller.api import problem_types as types
 from controller.api.parameters import ParameterError
+from controller.api.problem_types import ProblemType
 from controller.audit.export import PrunedError
 from controller.db.engine import database_message, is_away
 from controller.db.lookup import AmbiguousError, UnknownError
@@ -23,31 +25,55 @@ log = structlog.get_logger(__name__)
 
 _LOG_PERIOD_SECONDS: Final = 60.0
 """Between two log lines about an unavailable database: every client asks again, and the disk may be full."""
-_SEE_OPENAPI: Final = "GET /openapi.json describes the API"
 
-_PROBLEMS: Final[Mapping[type[Exception], tuple[int, str, str]]] = {
-    ParameterError: (422, "Invalid request", ""),
-    UnknownError: (404, "Not found", ""),
-    AmbiguousError: (409, "Ambiguous", "use the id"),
-    NoClusterError: (409, "Not ready", "`vxctl status` shows why; try again soon"),
-    PausedError: (409, "Paused", ""),
-    TokenTakenError: (409, "Token taken", "use another token, or none"),
-    PrunedError: (410, "Pruned", "the rows are in the archives of the retention"),
+MEDIA_TYPE: Final = "application/problem+json"
+
+_PROBLEMS: Final[Mapping[type[Exception], ProblemType]] = {
+    ParameterError: types.INVALID,
+    UnknownError: types.UNKNOWN,
+    AmbiguousError: types.AMBIGUOUS,
+    NoClusterError: types.NO_CLUSTER,
+    PausedError: types.PAUSED,
+    TokenTakenError: types.TOKEN_TAKEN,
+    PrunedError: types.PRUNED,
 }
-"""Status, title and hint of errors; their message is the detail. An error's own `hint` takes precedence."""
+"""The problems of errors; their message is the detail, and their own `hint`, if any, takes precedence."""
+
+_BY_STATUS: Final[Mapping[int, ProblemType]] = {
+    kind.status: kind
+    for kind in (types.MALFORMED, types.UNKNOWN, types.METHOD, types.TOO_LARGE, types.MEDIA_TYPE)
+}
+"""The problems of errors that the framework raises."""
 
 
-def problem(status: int, title: str, detail: str, hint: str) -> JSONResponse:
-    """Return an answer that says what is wrong and what to do about it."""
-    return JSONResponse(
-        {"title": title, "status": status, "detail": detail, "hint": hint},
-        status_code=status,
-        media_type="application/problem+json",
-    )
+def problem(
+    kind: ProblemType,
+    detail: str,
+    hint: str = "",
+    *,
+    error_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """Return an answer that says what is wrong and what to do about it.
+
+    Args:
+        hint: instead of the hint of its kind.
+        error_id: the id under which the controller's log has the error.
+    """
+    body: dict[str, str | int] = {
+        "type": kind.uri,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "hint": hint or kind.hint,
+    }
+    if error_id is not None:
+        body["error_id"] = error_id
+    return JSONResponse(body, kind.status, headers, MEDIA_TYPE)
 
 
-def _handler(status: int, title: str, hint: str) -> Callable[[Request, Exception], JSONResponse]:
-    return lambda _, error: problem(status, title, str(error), getattr(error, "hint", hint))
+def _handler(kind: ProblemType) -> Callable[[Request, Exception], JSONResponse]:
+    return lambda _, error: problem(kind, str(error), getattr(error, "hint", ""))
 
 
 class _DatabaseErrors:
@@ -62,28 +88,23 @@ class _DatabaseErrors:
             error_id = uuid4().hex[:12]
             log.error("a request failed", error_id=error_id, path=request.url.path, exc_info=error)
             return problem(
-                500,
-                "Internal error",
+                types.INTERNAL,
                 f"the controller failed to answer (error_id {error_id})",
                 f"search the controller's log for {error_id}, and run `vxctl db check`",
+                error_id=error_id,
             )
         message = database_message(error)
         now = time.monotonic()
         if now - self._logged_at >= _LOG_PERIOD_SECONDS:
             self._logged_at = now
             log.warning("the database cannot be used", error=message, path=request.url.path)
-        return problem(
-            503,
-            "Database unavailable",
-            f"the controller's database cannot be used: {message}",
-            "try again soon; if that does not help, check the database",
-        )
+        return problem(types.DATABASE, f"the controller's database cannot be used: {message}")
 
 
 def install(app: FastAPI) -> None:
     """Answer every error of the API with problem details."""
     for kind, known in _PROBLEMS.items():
-        app.add_exception_handler(kind, _handler(*known))
+        app.add_exception_handler(kind, _handler(known))
     app.add_exception_handler(SQLAlchemyError, _DatabaseErrors())
 
     @app.exception_handler(RequestValidationError)
@@ -92,10 +113,10 @@ def install(app: FastAPI) -> None:
             f"{'.'.join(map(str, part['loc'][1:]))}: {part['msg'].removeprefix('Value error, ')}"
             for part in error.errors()
         ]
-        return problem(422, "Invalid request", "; ".join(details), _SEE_OPENAPI)
+        return problem(types.INVALID, "; ".join(details))
 
     @app.exception_handler(HTTPException)
     def other(request: Request, error: HTTPException) -> JSONResponse:
-        title = str(error.detail)
-        detail = f"{request.method} {request.url.path}: {title}"
-        return problem(error.status_code, title, detail, _SEE_OPENAPI)
+        kind = _BY_STATUS.get(error.status_code, types.INTERNAL)
+        detail = f"{request.method} {request.url.path}: {error.detail}"
+        return problem(kind, detail, headers=error.headers)

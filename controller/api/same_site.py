@@ -22,6 +22,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from controller.api import problems
+from controller.api.problem_types import FOREIGN
 
 UNGUARDED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -112,7 +113,7 @@ class SameSiteOnly:
         if scope["type"] == "http":
             refusal = self._refusal(scope["method"], scope["path"], Headers(scope=scope))
             if refusal is not None:
-                answer = problems.problem(403, "Refused", *refusal)
+                answer = problems.problem(FOREIGN, *refusal)
         await answer(scope, receive, send)
 
     def _refusal(self, method: str, path: str, headers: Headers) -> tuple[str, str] | None:

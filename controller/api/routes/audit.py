@@ -9,6 +9,7 @@ from controller.api.answers.audit import AuditAnswer, AuditPage, AuditStats, Tim
 from controller.api.audit_parameters import AuditListing, Period
 from controller.api.context import Context
 from controller.api.cursor import Cursors, question
+from controller.api.problem_types import AMBIGUOUS, UNKNOWN, may_answer
 from controller.audit.queries import counts, pages, timeline
 from controller.audit.queries.pages import RowKey
 
@@ -26,11 +27,11 @@ _CURSORS: Final = Cursors(AuditKey)
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter(prefix="/api/v1/audit")
+    router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
     database = context.database
 
-    @router.get("")
-    def audit(request: Request, listing: Annotated[AuditListing, Query()]) -> AuditPage:
+    @router.get("", responses=may_answer(UNKNOWN, AMBIGUOUS))
+    def list_audit(request: Request, listing: Annotated[AuditListing, Query()]) -> AuditPage:
         """List audit rows, the newest first; with `after` the rows stored since, in that order."""
         key = _CURSORS.after(request, listing)
         with database.read() as session:
@@ -51,21 +52,21 @@ def routes(context: Context) -> APIRouter:
             return AuditPage.of(page.rows, newest, next_, page.next.at if page.short else None)
 
     @router.get("/stats")
-    def stats(period: Annotated[Period, Query()]) -> AuditStats:
+    def get_audit_stats(period: Annotated[Period, Query()]) -> AuditStats:
         """Count removals by node, network and day, by default of the last 30 days."""
         until = period.until or datetime.now(UTC)
         with database.read() as session:
             since = period.since or until - timedelta(days=30)
             return AuditStats.model_validate(counts.counts(session, since, until))
 
-    @router.get("/{id}")
-    def row(id: Annotated[int, Path(ge=1, lt=2**63)]) -> AuditAnswer:  # noqa: A002
+    @router.get("/{id}", responses=may_answer(UNKNOWN))
+    def get_audit_row(id: Annotated[int, Path(ge=1, lt=2**63)]) -> AuditAnswer:  # noqa: A002
         """Return an audit row."""
         with database.read() as session:
             return AuditAnswer.model_validate(timeline.row(session, id))
 
-    @router.get("/{id}/timeline")
-    def run_timeline(
+    @router.get("/{id}/timeline", responses=may_answer(UNKNOWN, AMBIGUOUS))
+    def get_timeline(
         id: Annotated[  # noqa: A002
             str, Path(max_length=255, description="id of an audit row, or id or id prefix of a run")
         ],

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from controller.api.answers.chain import VerifyAnswer
 from controller.api.audit_parameters import Period
 from controller.api.context import Context
+from controller.api.problem_types import PRUNED, may_answer
 from controller.audit import verify
 from controller.audit.chain import ChainPosition
 from controller.audit.export import export
@@ -29,11 +30,11 @@ class ExportPeriod(Period):
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter(prefix="/api/v1/audit")
+    router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
     database = context.database
 
     @router.get("/verify")
-    def verify_step(
+    def verify_audit(
         after: Annotated[
             Position | None, Query(description="`reached` of the previous answer; none: start")
         ] = None,
@@ -51,8 +52,8 @@ def routes(context: Context) -> APIRouter:
             expected = [ChainPosition.parse(position) for position in expect or ()]
             return VerifyAnswer.model_validate(verify.step(session, start, expected, rows))
 
-    @router.get("/export")
-    def export_all(period: Annotated[ExportPeriod, Query()]) -> Response:
+    @router.get("/export", responses=may_answer(PRUNED))
+    def export_audit(period: Annotated[ExportPeriod, Query()]) -> Response:
         """Stream all rows in the order of the chain, as JSON lines; the last line has their number."""
         start = None if period.after is None else ChainPosition.parse(period.after)
         pieces = export(database, after=start, since=period.since, until=period.until)

@@ -10,6 +10,7 @@ from controller.api.answers.devices import DeviceAnswer
 from controller.api.context import Context
 from controller.api.cursor import Cursors
 from controller.api.parameters import Listing, NetworkFilter, NodeFilter
+from controller.api.problem_types import AMBIGUOUS, UNKNOWN, may_answer
 from controller.db import lookup
 from controller.views import queries
 from controller.views.queries import DeviceKey
@@ -26,10 +27,10 @@ class DeviceListing(Listing):
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(tags=["devices"])
 
-    @router.get("/api/v1/devices")
-    def devices(
+    @router.get("/api/v1/devices", responses=may_answer(UNKNOWN, AMBIGUOUS))
+    def list_devices(
         request: Request, listing: Annotated[DeviceListing, Query()]
     ) -> ListAnswer[DeviceAnswer]:
         """List the VXLAN devices of the last reports, node by node."""

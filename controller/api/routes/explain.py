@@ -16,10 +16,10 @@ ErrorLine = Annotated[
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(tags=["explain"])
 
     @router.get("/api/v1/explain")
-    def explanation(error: ErrorLine) -> ExplanationAnswer:
+    def explain_error(error: ErrorLine) -> ExplanationAnswer:
         """Explain an error line: nodes and networks, devices, recent removals, and what to do."""
         with context.database.read() as session:
             found = explain(session, error, context.mode)

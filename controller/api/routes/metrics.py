@@ -8,11 +8,11 @@ from controller.views import metrics
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(tags=["metrics"])
     registry = metrics.registry(context.database, context.leading)
 
     @router.get("/metrics", response_class=Response)
-    def scrape() -> Response:
+    def get_metrics() -> Response:
         """Return all metrics in Prometheus's text format."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 

@@ -9,6 +9,7 @@ from controller.api.answers.networks import NetworkAnswer, NetworkDetailAnswer
 from controller.api.context import Context
 from controller.api.cursor import Cursors
 from controller.api.parameters import MAX_ROWS, Listing, NetworkName
+from controller.api.problem_types import AMBIGUOUS, UNKNOWN, may_answer
 from controller.db import lookup
 from controller.views import queries
 from controller.views.queries import NameKey
@@ -17,11 +18,11 @@ _CURSORS: Final = Cursors(NameKey)
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter(prefix="/api/v1/networks")
+    router = APIRouter(prefix="/api/v1/networks", tags=["networks"])
     database = context.database
 
     @router.get("")
-    def networks(
+    def list_networks(
         request: Request, listing: Annotated[Listing, Query()]
     ) -> ListAnswer[NetworkAnswer]:
         """List the overlay networks of the Swarm, by name."""
@@ -35,8 +36,8 @@ def routes(context: Context) -> APIRouter:
             items = [NetworkAnswer.of(row, counts.get(row.id, 0)) for row in page]
             return ListAnswer(items=items, next=next_)
 
-    @router.get("/{network}")
-    def network_detail(network: NetworkName) -> NetworkDetailAnswer:
+    @router.get("/{network}", responses=may_answer(UNKNOWN, AMBIGUOUS))
+    def get_network(network: NetworkName) -> NetworkDetailAnswer:
         """Return a network with the nodes that should have it, and its devices."""
         with database.read() as session:
             found = lookup.find_network(session, network)

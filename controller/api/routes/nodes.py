@@ -11,6 +11,7 @@ from controller.api.answers.nodes import NodeAnswer, NodeDetailAnswer
 from controller.api.context import Context
 from controller.api.cursor import Cursors
 from controller.api.parameters import MAX_ROWS, Listing, NodeName
+from controller.api.problem_types import AMBIGUOUS, UNKNOWN, may_answer
 from controller.conditions.model import Status
 from controller.db import lookup
 from controller.db.models import Node
@@ -27,11 +28,13 @@ class NodeListing(Listing):
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter(prefix="/api/v1/nodes")
+    router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
     database = context.database
 
     @router.get("")
-    def nodes(request: Request, listing: Annotated[NodeListing, Query()]) -> ListAnswer[NodeAnswer]:
+    def list_nodes(
+        request: Request, listing: Annotated[NodeListing, Query()]
+    ) -> ListAnswer[NodeAnswer]:
         """List the nodes of the Swarm, by hostname."""
         after = _CURSORS.after(request, listing)
         with database.read() as session:
@@ -41,8 +44,8 @@ def routes(context: Context) -> APIRouter:
             )
             return ListAnswer(items=node_answers(session, page), next=next_)
 
-    @router.get("/{node}")
-    def node_detail(node: NodeName) -> NodeDetailAnswer:
+    @router.get("/{node}", responses=may_answer(UNKNOWN, AMBIGUOUS))
+    def get_node(node: NodeName) -> NodeDetailAnswer:
         """Return a node with its conditions, attachments and devices."""
         with database.read() as session:
             found = lookup.find_node(session, node)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from controller.api.answers.runs import RequeueAnswer, RunAnswer
 from controller.api.context import Context
 from controller.api.parameters import ActorAndReason, NodeName, Token
+from controller.api.problem_types import AMBIGUOUS, PAUSED, TOKEN_TAKEN, UNKNOWN, may_answer
 from controller.audit.append import append
 from controller.db.models import Node, Requeue, Run
 from controller.leadership.lease import LeaseLostError
@@ -27,10 +28,14 @@ class RequeueBody(ActorAndReason):
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter(prefix="/api/v1")
+    router = APIRouter(prefix="/api/v1", tags=["runs"])
     database = context.database
 
-    @router.post("/nodes/{node}/requeue", status_code=202)
+    @router.post(
+        "/nodes/{node}/requeue",
+        status_code=202,
+        responses=may_answer(UNKNOWN, AMBIGUOUS, PAUSED, TOKEN_TAKEN),
+    )
     def requeue_node(node: NodeName, body: RequeueBody | None = None) -> RequeueAnswer:
         """Request a run of a node now, regardless of its backoff."""
         given = body or RequeueBody()
@@ -39,8 +44,8 @@ def routes(context: Context) -> APIRouter:
         with database.read() as session:
             return _answer(session, session.get_one(Requeue, token))
 
-    @router.get("/requeues/{token}")
-    def follow(
+    @router.get("/requeues/{token}", responses=may_answer(UNKNOWN))
+    def get_requeue(
         token: Annotated[Token, Path(description="`token` of the request's answer")],
     ) -> RequeueAnswer:
         """Return a requested run, and the request."""

@@ -9,6 +9,7 @@ from controller.api.answers.runs import RunAnswer
 from controller.api.context import Context
 from controller.api.cursor import Cursors
 from controller.api.parameters import Limit, Listing, NodeFilter
+from controller.api.problem_types import AMBIGUOUS, UNKNOWN, may_answer
 from controller.db import lookup
 from controller.db.states import RunState
 from controller.views import queries
@@ -26,11 +27,13 @@ class RunListing(Listing):
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(tags=["runs"])
     database = context.database
 
-    @router.get("/api/v1/runs")
-    def runs(request: Request, listing: Annotated[RunListing, Query()]) -> ListAnswer[RunAnswer]:
+    @router.get("/api/v1/runs", responses=may_answer(UNKNOWN, AMBIGUOUS))
+    def list_runs(
+        request: Request, listing: Annotated[RunListing, Query()]
+    ) -> ListAnswer[RunAnswer]:
         """List the runs, the newest first."""
         before = _CURSORS.after(request, listing)
         with database.read() as session:

@@ -12,6 +12,7 @@ from contract.verdicts import Mode
 from controller.api.answers.safety import BreakerAnswer, BreakerResetAnswer, DecisionAnswer
 from controller.api.context import Context
 from controller.api.parameters import ActorAndReason, NetworkName, NodeFilter, NodeName
+from controller.api.problem_types import AMBIGUOUS, NO_CLUSTER, UNKNOWN, may_answer
 from controller.db import lookup
 from controller.db.models import Cluster
 from controller.safety import breaker, decisions, modes
@@ -27,13 +28,15 @@ class ModeBody(ActorAndReason):
 
 DecisionBody = Annotated[ActorAndReason, Body()]
 _NO_REASON: Final = ActorAndReason()
+_BY_NAME: Final = may_answer(UNKNOWN, AMBIGUOUS, NO_CLUSTER)
+_OF_CLUSTER: Final = may_answer(NO_CLUSTER)
 
 Find = Callable[[Session], Target]
 Act = Callable[[Session, Target, Decision], bool]
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter(prefix="/api/v1")
+    router = APIRouter(prefix="/api/v1", tags=["safety"])
     database = context.database
 
     def decide(find: Find, body: ActorAndReason, act: Act) -> DecisionAnswer:
@@ -46,58 +49,58 @@ def routes(context: Context) -> APIRouter:
         context.notify()
         return answer
 
-    @router.post("/nodes/{node}/pause")
+    @router.post("/nodes/{node}/pause", responses=_BY_NAME)
     def pause_node(node: NodeName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
         """Start no more runs of a node."""
         return decide(partial(lookup.find_node, given=node), body, decisions.pause)
 
-    @router.post("/nodes/{node}/resume")
+    @router.post("/nodes/{node}/resume", responses=_BY_NAME)
     def resume_node(node: NodeName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
         """End a node's pause, and run it at once."""
         return decide(partial(lookup.find_node, given=node), body, decisions.resume)
 
-    @router.post("/nodes/{node}/mode")
+    @router.post("/nodes/{node}/mode", responses=_BY_NAME)
     def set_node_mode(node: NodeName, body: ModeBody) -> DecisionAnswer:
         """Set the mode of a node."""
         return decide(partial(lookup.find_node, given=node), body, _set_mode(body))
 
-    @router.post("/networks/{network}/pause")
+    @router.post("/networks/{network}/pause", responses=_BY_NAME)
     def pause_network(network: NetworkName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
         """Remove no more devices of a network."""
         return decide(partial(lookup.find_network, given=network), body, decisions.pause)
 
-    @router.post("/networks/{network}/resume")
+    @router.post("/networks/{network}/resume", responses=_BY_NAME)
     def resume_network(network: NetworkName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
         """End a network's pause, and run the nodes with devices of the network at once."""
         return decide(partial(lookup.find_network, given=network), body, decisions.resume)
 
-    @router.post("/networks/{network}/mode")
+    @router.post("/networks/{network}/mode", responses=_BY_NAME)
     def set_network_mode(network: NetworkName, body: ModeBody) -> DecisionAnswer:
         """Set the mode of a network's devices."""
         return decide(partial(lookup.find_network, given=network), body, _set_mode(body))
 
-    @router.post("/cluster/pause")
+    @router.post("/cluster/pause", responses=_OF_CLUSTER)
     def pause_cluster(body: DecisionBody = _NO_REASON) -> DecisionAnswer:
         """Start no more runs of any node."""
         return decide(queries.known_cluster, body, decisions.pause)
 
-    @router.post("/cluster/resume")
+    @router.post("/cluster/resume", responses=_OF_CLUSTER)
     def resume_cluster(body: DecisionBody = _NO_REASON) -> DecisionAnswer:
         """End the cluster's pause, and run every node."""
         return decide(queries.known_cluster, body, decisions.resume)
 
-    @router.post("/cluster/mode")
+    @router.post("/cluster/mode", responses=_OF_CLUSTER)
     def set_cluster_mode(body: ModeBody) -> DecisionAnswer:
         """Set the mode of the cluster, instead of the mode in the controller's settings."""
         return decide(queries.known_cluster, body, _set_mode(body))
 
     @router.get("/breaker")
-    def show_breaker() -> BreakerAnswer:
+    def get_breaker() -> BreakerAnswer:
         """Return the removals that count, the limits, and the breakers that have tripped."""
         with database.read() as session:
             return _breaker(session, context)
 
-    @router.post("/breaker/reset")
+    @router.post("/breaker/reset", responses=_BY_NAME)
     def reset_breaker(
         node: Annotated[NodeFilter, Query()] = None, body: DecisionBody = _NO_REASON
     ) -> BreakerResetAnswer:

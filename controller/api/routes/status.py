@@ -11,6 +11,7 @@ from controller.api import problems
 from controller.api.answers.cluster import ClusterAnswer, StatusAnswer
 from controller.api.context import Context
 from controller.api.parameters import Limit
+from controller.api.problem_types import NOT_READY, may_answer
 from controller.api.routes.nodes import node_answers
 from controller.conditions.cluster import desired_state
 from controller.conditions.facts import cluster_facts
@@ -20,31 +21,30 @@ from controller.views import queries
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(tags=["status"])
     database = context.database
 
     @router.get("/healthz")
-    def healthz() -> dict[str, str]:
+    def get_health() -> dict[str, str]:
         """Answer as long as this process runs."""
         return {"status": "ok"}
 
-    @router.get("/readyz")
-    def readyz() -> JSONResponse:
+    @router.get("/readyz", responses=may_answer(NOT_READY))
+    def get_readiness() -> JSONResponse:
         """Answer 200 if the database answers and the Swarm can be read, otherwise 503."""
         with database.read() as session:
             cluster = session.get(Cluster, 1)
-        hint = "look at the controller's log"
         if cluster is None:
-            return problems.problem(503, "Not ready", "the Swarm has not been read yet", hint)
+            return problems.problem(NOT_READY, "the Swarm has not been read yet")
         # Derived here: the stored condition may be a second old.
         facts = cluster_facts(cluster, context.mode, datetime.now(UTC), context.stale_after)
         known = desired_state(facts)
         if known.status != Status.TRUE:
-            return problems.problem(503, "Not ready", f"{known.reason}: {known.message}", hint)
+            return problems.problem(NOT_READY, f"{known.reason}: {known.message}")
         return JSONResponse({"status": "ok"})
 
     @router.get("/api/v1/status")
-    def status(limit: Annotated[Limit, Query()] = 100) -> StatusAnswer:
+    def get_status(limit: Annotated[Limit, Query()] = 100) -> StatusAnswer:
         """Return the status of the cluster and of its nodes, nodes that are not ready first."""
         with database.read() as session:
             cluster = session.get(Cluster, 1)

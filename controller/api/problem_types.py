@@ -1,0 +1,166 @@
+"""The catalogue of problems: one entry for each `type` (RFC 9457) with which the API can answer.
+
+Routes declare the ones they answer with (`may_answer`); `controller.api.specification` adds those that come
+with a route's kind: a parameter, a body, a role, the database. docs/problems.md is made from this catalogue.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+EXTENSION: Final = "x-problems"
+"""Under this key a declared answer has the names of its problems, until the specification is built."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """A kind of problem.
+
+    Attributes:
+        name: the last part of its URI; stable.
+        meaning: what happened, and what it means for the client, in sentences.
+        hint: what to do, where an answer has no better hint.
+    """
+
+    name: str
+    status: int
+    title: str
+    meaning: str
+    hint: str
+
+    @property
+    def uri(self) -> str:
+        """The `type` of its problems, relative to the controller: a page that explains it."""
+        return f"/problems/{self.name}"
+
+
+SEE_OPENAPI: Final = "GET /openapi.json describes the API"
+_LOG: Final = "search the controller's log for the error_id"
+
+MALFORMED: Final = ProblemType(
+    "malformed",
+    400,
+    "Malformed request",
+    "The body cannot be read, for example because it is not UTF-8. Nothing was done.",
+    SEE_OPENAPI,
+)
+FOREIGN: Final = ProblemType(
+    "foreign-site",
+    403,
+    "Refused",
+    "The request was sent by a page of another web site, or addresses the controller by a name that is not "
+    "its own. A browser with access to the controller must not be used by such pages. Nothing was done.",
+    "use vxctl, or add the name to VXLAN_OPERATOR_ALLOWED_HOSTS",
+)
+UNKNOWN: Final = ProblemType(
+    "not-found",
+    404,
+    "Not found",
+    "Nothing has this id, unique id prefix or name; or the API has no such path.",
+    SEE_OPENAPI,
+)
+METHOD: Final = ProblemType(
+    "method-not-allowed",
+    405,
+    "Method not allowed",
+    "The path exists, but not with this method. The header `Allow` lists the methods that it has.",
+    SEE_OPENAPI,
+)
+AMBIGUOUS: Final = ProblemType(
+    "ambiguous",
+    409,
+    "Ambiguous",
+    "Several nodes, networks or runs have this name or id prefix. The detail lists some of them with "
+    "their ids. Nothing was done.",
+    "use the id",
+)
+NO_CLUSTER: Final = ProblemType(
+    "no-swarm",
+    409,
+    "Not ready",
+    "The controller has not read the Swarm yet, so there is nothing that could be paused or changed.",
+    "`vxctl status` shows why; try again soon",
+)
+PAUSED: Final = ProblemType(
+    "paused",
+    409,
+    "Paused",
+    "The node or the cluster is paused, or a Swarm label excludes the node: a requested run would not start. "
+    "Nothing was stored.",
+    "`vxctl status` shows who paused it",
+)
+TOKEN_TAKEN: Final = ProblemType(
+    "token-taken",
+    409,
+    "Token taken",
+    "The token of this requeue stands for an earlier request about another node. Nothing was stored.",
+    "use another token, or none",
+)
+PRUNED: Final = ProblemType(
+    "pruned",
+    410,
+    "Pruned",
+    "The requested audit rows are older than the retention; they are in its archives, not in the database.",
+    "the rows are in the archives of the retention",
+)
+TOO_LARGE: Final = ProblemType(
+    "too-large",
+    413,
+    "Too large",
+    "The body is larger than any valid request. It was not read to its end, and nothing was done.",
+    SEE_OPENAPI,
+)
+MEDIA_TYPE: Final = ProblemType(
+    "media-type",
+    415,
+    "Unsupported media type",
+    "The API reads JSON bodies only. Nothing was done.",
+    "send the body with `Content-Type: application/json`",
+)
+INVALID: Final = ProblemType(
+    "invalid",
+    422,
+    "Invalid request",
+    "A parameter or a field of the body is unknown, given twice, missing, or has an invalid value. The "
+    "detail names each of them. Nothing was done.",
+    SEE_OPENAPI,
+)
+INTERNAL: Final = ProblemType(
+    "internal",
+    500,
+    "Internal error",
+    "An error of the controller. Its log has the whole error under the `error_id` of the answer.",
+    _LOG,
+)
+DATABASE: Final = ProblemType(
+    "database-unavailable",
+    503,
+    "Database unavailable",
+    "The controller's database does not answer, is locked, or its disk is full. A request that changes "
+    "something was not carried out, or is carried out once the database answers: ask before you repeat it.",
+    "try again soon; if that does not help, check the database",
+)
+NOT_READY: Final = ProblemType(
+    "not-ready",
+    503,
+    "Not ready",
+    "The controller runs, but cannot do its work at the moment; the detail says what is missing.",
+    "look at the controller's log",
+)
+
+TYPES: Final = (
+    MALFORMED, FOREIGN, UNKNOWN, METHOD, AMBIGUOUS, NO_CLUSTER, PAUSED, TOKEN_TAKEN, PRUNED, TOO_LARGE,
+    MEDIA_TYPE, INVALID, INTERNAL, DATABASE, NOT_READY,
+)  # fmt: skip
+"""All, by status."""
+
+BY_NAME: Final[Mapping[str, ProblemType]] = {kind.name: kind for kind in TYPES}
+
+
+def may_answer(*kinds: ProblemType) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that answers with these problems, besides those of every route."""
+    declared: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        answer = declared.setdefault(kind.status, {"description": kind.title, EXTENSION: []})
+        answer[EXTENSION].append(kind.name)
+    return declared
