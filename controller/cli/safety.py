@@ -1,5 +1,6 @@
 """The verbs that hold the operator back: `pause`, `resume`, `mode`, `breaker`."""
 
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Actor, Output, Reason, Url, decision
 from controller.cli.output import formats, table
 from controller.cli.output.columns import plain
+from controller.timespec import parse_duration
 
 MaybeNode = Annotated[
     str | None, typer.Argument(metavar="NODE", help="Id, unique id prefix or hostname of a node.")
@@ -25,6 +27,14 @@ def pause(
     node: MaybeNode = None,
     network: NetworkTarget = None,
     cluster: ClusterTarget = False,
+    duration: Annotated[
+        str | None,
+        typer.Option("--for", metavar="TIME", help="End the pause after this time: 30m, 2h or 1d."),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="End the pause at this ISO 8601 time."),
+    ] = None,
     reason: Reason = None,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
@@ -32,7 +42,7 @@ def pause(
 ) -> None:
     """Pause runs of a node or of the cluster, or removals of a network's devices."""
     target, body = _target(node, network, cluster), decision(actor, reason)
-    answer = Client(url).post(*target, "pause", body=body)
+    answer = Client(url).post(*target, "pause", body=body | _end(duration, until))
     formats.show(answer, output, partial(_show_decision, "is paused"))
 
 
@@ -91,6 +101,30 @@ def reset(
     formats.show(answer, output, _show_reset)
 
 
+def _end(duration: str | None, until: str | None) -> dict[str, float | str]:
+    """Return the end of a pause as the API takes it."""
+    if duration is not None and until is not None:
+        raise OperatorError("--for and --until exclude each other", "give one of them")
+    if duration is not None:
+        try:
+            seconds = parse_duration(duration).total_seconds()
+        except (ValueError, OverflowError):
+            seconds = 0.0
+        if seconds <= 0:
+            problem = f"--for {duration!r} is not a duration"
+            raise OperatorError(problem, "write it as 90s, 30m, 2h or 1d")
+        return {"seconds": seconds}
+    if until is None:
+        return {}
+    try:
+        end = datetime.fromisoformat(until)
+        return {"until": (end if end.tzinfo is not None else end.astimezone()).isoformat()}
+    except (ValueError, OverflowError):
+        raise OperatorError(
+            f"--until {until!r} is not a time", "write it as 2026-05-01T14:00, or use --for 2h"
+        ) from None
+
+
 def _target(node: str | None, network: str | None, cluster: bool) -> tuple[str, ...]:
     """Return the path of the one target."""
     if (node is not None) + (network is not None) + cluster != 1:
@@ -105,6 +139,9 @@ def _target(node: str | None, network: str | None, cluster: bool) -> tuple[str, 
 def _show_decision(done: str, answer: dict[str, Any]) -> None:
     unchanged = "" if answer["changed"] else ", as before: nothing was changed"
     table.line(f"{answer['name']} ({answer['id']}) {done}{unchanged}")
+    if answer["paused_until"]:
+        end = answer["paused_until"]
+        table.line(f"The pause ends by itself {formats.ago(end)} ({formats.clock(end)[:-4]})")
     effective = "paused" if answer["paused"] else answer["effective_mode"]
     table.line(f"Effective mode: {effective} ({'; '.join(answer['reasons'])})")
 

@@ -26,7 +26,7 @@ _COUNTED: Final = {
 _NODES: Final = (
     select(
         Node.id, Node.hostname, Node.state, Node.conditions,
-        Node.paused_at, Node.paused_by, Node.paused_reason, Node.label_ignore,
+        Node.paused_at, Node.paused_by, Node.paused_reason, Node.paused_until, Node.label_ignore,
         Node.worker_seen_at, Node.last_run_state, Node.last_error,
         Node.generation, Node.converged_generation, Node.missing, Node.limitations,
         Node.breaker_tripped_at, Node.breaker_reason, Node.label_mode, Node.mode,

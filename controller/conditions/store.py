@@ -5,7 +5,7 @@ The leader derives them again and again, because some depend on time alone, and 
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode
+from controller.conditions.changes import Change, changes, record
 from controller.conditions.cluster import of_cluster
 from controller.conditions.facts import cluster_facts, node_facts
 from controller.conditions.model import Conditions, Stored, dated, max_silence
@@ -60,6 +61,7 @@ class ConditionStore:
             if self._listening_since >= silent_before:
                 silent_before = datetime.min.replace(tzinfo=UTC)
             changed: dict[str, Stored] = {}
+            events: list[Change] = []
             nodes: list[tuple[str, Conditions]] = []
             for id_, hostname, before, facts in node_facts(
                 session, cluster, mode=self._mode, now=now, silent_before=silent_before
@@ -69,19 +71,23 @@ class ConditionStore:
                 stored = dated(conditions, before, now)
                 if stored != before:
                     changed[id_] = stored
+                    events += changes(before, stored, now, node=(id_, hostname))
         of_swarm = of_cluster(cluster_facts(cluster, self._mode, now, self._max_silence), nodes)
         of_all = dated(of_swarm, cluster.conditions, now)
         if changed or of_all != cluster.conditions:
+            events += changes(cluster.conditions, of_all, now)
             with self._database.write() as session:
-                _write_nodes(session, changed)
+                written = _write_nodes(session, changed)
                 session.execute(update(Cluster).values(conditions=of_all))
+                record(session, [event for event in events if event.node_id in {None, *written}])
         elapsed = time.monotonic() - begin
         return max(_MIN_PERIOD_SECONDS, elapsed * (1 / _MAX_SHARE - 1))
 
 
-def _write_nodes(session: Session, changed: Mapping[str, Stored]) -> None:
+def _write_nodes(session: Session, changed: Mapping[str, Stored]) -> Sequence[str]:
+    """Write the conditions of nodes; return the ids of the nodes written."""
     if not changed:
-        return
+        return []
     # A locked row is being changed, so the next step derives it again; nothing waits for the lock.
     free = session.scalars(
         select(Node.id)
@@ -96,3 +102,4 @@ def _write_nodes(session: Session, changed: Mapping[str, Stored]) -> None:
             .values(conditions=bindparam("stored")),
             [{"node": id_, "stored": changed[id_]} for id_ in free],
         )
+    return free

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, MappedColumn, mapped_column, relationship
 
 from contract.verdicts import HeldBack, Mode, Proof, Urgency, Verdict
 from controller.db.states import CONTROLLER, RunState
-from controller.db.types import SWARM_ID, Base, partial_index
+from controller.db.types import BIG_ID, SWARM_ID, Base, partial_index
 
 
 def _id_of(table: str, *, primary_key: bool = False, index: bool = False) -> MappedColumn[str]:
@@ -47,6 +47,8 @@ class Cluster(Base):
     paused_at: Mapped[datetime | None]
     paused_by: Mapped[str | None] = mapped_column(Text)
     paused_reason: Mapped[str | None] = mapped_column(Text)
+    paused_until: Mapped[datetime | None]
+    """When the pause ends by itself; None: a person ends it."""
     breaker_tripped_at: Mapped[datetime | None]
     breaker_reason: Mapped[str | None] = mapped_column(Text)
     breaker_reset_at: Mapped[datetime | None]
@@ -99,6 +101,8 @@ class Node(Base):
     paused_at: Mapped[datetime | None]
     paused_by: Mapped[str | None] = mapped_column(Text)
     paused_reason: Mapped[str | None] = mapped_column(Text)
+    paused_until: Mapped[datetime | None]
+    """When the pause ends by itself; None: a person ends it."""
     breaker_tripped_at: Mapped[datetime | None]
     breaker_reason: Mapped[str | None] = mapped_column(Text)
     breaker_reset_at: Mapped[datetime | None]
@@ -160,6 +164,8 @@ class Network(Base):
     paused_at: Mapped[datetime | None]
     paused_by: Mapped[str | None] = mapped_column(Text)
     paused_reason: Mapped[str | None] = mapped_column(Text)
+    paused_until: Mapped[datetime | None]
+    """When the pause ends by itself; None: a person ends it."""
 
     vnis: Mapped[list["NetworkVni"]] = relationship(
         cascade="all, delete-orphan", order_by="NetworkVni.vni", lazy="selectin"
@@ -301,6 +307,27 @@ class Requeue(Base):
     reason: Mapped[str | None] = mapped_column(Text)
     run_id: Mapped[UUID | None]
     """None until the node is claimed."""
+
+
+class Event(Base):
+    """A change of a condition, or of the leader; kept as long as the run history."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        Index("ix_events_at", "at", "id"),
+        Index("ix_events_node", "node_id", "at", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    at: Mapped[datetime]
+    node_id: Mapped[str | None] = mapped_column(SWARM_ID)
+    """None: about the cluster."""
+    node_name: Mapped[str | None] = mapped_column(Text)
+    type: Mapped[str] = mapped_column(String(32))
+    """Of the condition, or `Leader`."""
+    status: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(String(32))
+    message: Mapped[str] = mapped_column(Text)
 
 
 class Lease(Base):

@@ -1,10 +1,12 @@
 """SQL functions that each database spells in its own way."""
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Float, Uuid
+from sqlalchemy import Float, Uuid, func, select
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -46,3 +48,11 @@ def _epoch_on_postgresql(element: Epoch, compiler: SQLCompiler, **options: Any) 
 @compiles(Epoch, "sqlite")
 def _epoch_on_sqlite(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
     return f"julianday({compiler.process(element.clauses, **options)}) * 86400"
+
+
+def database_time(session: Session) -> datetime:
+    """Return the time by the one clock that all controllers share; on SQLite there is one controller."""
+    if session.get_bind().dialect.name == "postgresql":
+        now: datetime = session.scalars(select(func.clock_timestamp())).one()
+        return now.astimezone(UTC)
+    return datetime.now(UTC)

@@ -131,9 +131,10 @@ class Lease:
                 return False
             # Not before: locking the row may have had to wait for transactions of the old leader.
             asked = self._boottime()
-            row.holder = self._holder
+            before, row.holder = row.holder, self._holder
             row.fence = fence = max(row.fence + 1, int(time.time()))
             row.expires_at = self._expiry()
+            session.add(_taken_over(self._holder, before, fence))
         self._fence = fence
         self._until = asked + LEASE_SECONDS - _MARGIN_SECONDS
         log.info("this controller leads", fence=fence)
@@ -184,6 +185,17 @@ class Lease:
         if self._alone:
             return datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)
         return func.clock_timestamp() + literal(timedelta(seconds=LEASE_SECONDS), Interval)
+
+
+def _taken_over(holder: str, before: str, fence: int) -> models.Event:
+    after = f", after {before}" if before else ""
+    return models.Event(
+        at=datetime.now(UTC),
+        type="Leader",
+        status="True",
+        reason="LeaderChanged",
+        message=f"{holder} leads{after} (fence {fence})",
+    )
 
 
 def _make_row(session: Session) -> None:

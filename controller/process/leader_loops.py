@@ -25,6 +25,7 @@ from controller.runs.hints import HintIntake
 from controller.runs.inbox import Inbox
 from controller.runs.reports import ReportIntake
 from controller.safety.breaker import BreakerLimits
+from controller.safety.expiry import PauseExpiry
 from controller.swarm.close_watch import CloseWatch
 from controller.swarm.events import Events, Hints
 from controller.swarm.manager import DockerSwarm
@@ -36,6 +37,9 @@ from controller.workqueue.retention import RunRetention
 _STOP_SECONDS: Final = 5.0
 _RETENTION_SECONDS: Final = 5.0
 """A batch per step is twice the rows that 5,000 nodes write at the default resync."""
+
+_PAUSES_SECONDS: Final = 1.0
+"""A pause ends at most this much late."""
 
 _GATHER_SECONDS: Final = 0.2
 """Events come in bursts, which are gathered before the Swarm is read."""
@@ -112,6 +116,7 @@ class LeaderLoops:
             limits=limits,
             notify=self.notify,
         )
+        pauses = PauseExpiry(led, self.notify)
         hints = HintIntake(led, readings=readings, notify=self.notify)
         self._inbox = Inbox(intake.reports)
         tasks = {REPORT_TASK: self._inbox.put, DRIFT_TASK: hints.drift, HELLO_TASK: hints.hello}
@@ -126,6 +131,7 @@ class LeaderLoops:
                 "dispatch urgent": partial(self._dispatch, URGENT),
                 "housekeeping": every(_RETENTION_SECONDS, keeper.step),
                 "conditions": conditions.step,
+                "pauses": every(_PAUSES_SECONDS, pauses.step),
                 "audit": Maintenance(led, audit_retention).step,
             }
         )

@@ -49,11 +49,12 @@ A run after its loss does no harm; one from last week is refused.
 
 _NODE_COLUMNS: Final = (
     Node.generation, Node.journal_id, Node.journal_through, Node.hostname, Node.paused_at,
-    Node.paused_by, Node.paused_reason, Node.label_ignore, Node.label_mode, Node.mode,
+    Node.paused_by, Node.paused_reason, Node.paused_until, Node.label_ignore, Node.label_mode, Node.mode,
     Node.breaker_tripped_at, Node.breaker_reason,
 )  # fmt: skip
 _CLUSTER_COLUMNS: Final = (
     Cluster.data_path_port, Cluster.paused_at, Cluster.paused_by, Cluster.paused_reason,
+    Cluster.paused_until,
     Cluster.mode, Cluster.breaker_tripped_at, Cluster.breaker_reason,
 )  # fmt: skip
 

@@ -1,1 +1,1 @@
-"""What may be done: `modes` (and Swarm `labels`), `decisions` of people, and the `breaker`."""
+"""What may be done: `modes` (and `labels`), `decisions` of people, `expiry` of pauses, the `breaker`."""

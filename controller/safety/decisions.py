@@ -5,7 +5,7 @@ A decision that changes nothing is not recorded.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -13,10 +13,13 @@ from sqlalchemy.orm import Session
 from contract.verdicts import Mode, Stage
 from controller.audit.append import Entry, append
 from controller.db.models import Cluster, Device, Network, Node
-from controller.db.pauses import describe_pause
+from controller.db.pauses import describe_pause, format_end
+from controller.db.sql_functions import database_time
+from controller.db.states import CONTROLLER
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 
+Kind = TypeVar("Kind", Cluster, Node, Network)
 Target = Cluster | Node | Network
 """What a decision is about."""
 
@@ -35,14 +38,24 @@ class Decision(NamedTuple):
         return change if self.reason is None else f"{change}: {self.reason}"
 
 
-def pause(session: Session, target: Target, decision: Decision) -> bool:
-    """Pause a node, a network or the cluster; return False if it was paused."""
+def pause(
+    session: Session, target: Target, decision: Decision, *, until: datetime | None = None
+) -> bool:
+    """Pause a node, a network or the cluster; return False if it was paused with the same end.
+
+    Args:
+        until: when the pause ends by itself; None: a person ends it.
+    """
     lock(session, target)
-    if target.paused_at is not None:
+    if target.paused_at is not None and target.paused_until == until:
         return False
-    target.paused_at, target.paused_by = decision.at, decision.actor
-    target.paused_reason = decision.reason
-    _record(session, target, Stage.PAUSED, "not paused -> paused", decision)
+    before = describe_pause(target) or "not paused"
+    if target.paused_at is None:
+        target.paused_at, target.paused_by = decision.at, decision.actor
+        target.paused_reason = decision.reason
+    target.paused_until = until
+    after = "paused" if until is None else f"paused until {format_end(until)}"
+    _record(session, target, Stage.PAUSED, f"{before} -> {after}", decision)
     return True
 
 
@@ -52,9 +65,28 @@ def resume(session: Session, target: Target, decision: Decision) -> bool:
     pause = describe_pause(target)
     if pause is None:
         return False
-    target.paused_at = target.paused_by = target.paused_reason = None
+    _clear_pause(target)
     _make_due(session, target, f"resumed by {decision.actor}", decision)
     _record(session, target, Stage.RESUMED, f"{pause} -> not paused", decision)
+    return True
+
+
+def end_pause(session: Session) -> bool:
+    """End the first pause whose time is over, as `resume` does; return whether there was one.
+
+    By the clock of the database. One in a transaction: the audit trail is its last lock.
+    """
+    now = database_time(session)
+    target = (
+        _over(session, Cluster, now) or _over(session, Node, now) or _over(session, Network, now)
+    )
+    if target is None:
+        return False
+    decision = Decision(CONTROLLER, None, now)
+    change = f"{describe_pause(target)} -> not paused: its time is over"
+    _clear_pause(target)
+    _make_due(session, target, "the pause has ended", decision)
+    _record(session, target, Stage.RESUMED, change, decision)
     return True
 
 
@@ -89,6 +121,17 @@ def describe(target: Target) -> str:
     if isinstance(target, Node):
         return f"node {target.hostname}"
     return "the cluster" if isinstance(target, Cluster) else f"network {target.name}"
+
+
+def _over(session: Session, kind: type[Kind], now: datetime) -> Kind | None:
+    """Return one whose pause should have ended, locked."""
+    over = select(kind).where(kind.paused_until <= now).order_by(kind.id).limit(1)
+    return session.scalar(over.with_for_update(key_share=True, skip_locked=True))
+
+
+def _clear_pause(target: Target) -> None:
+    target.paused_at = target.paused_until = None
+    target.paused_by = target.paused_reason = None
 
 
 def _make_due(session: Session, target: Target, reason: str, decision: Decision) -> None:

@@ -1,4 +1,4 @@
-"""Deletes runs, requeues and rejections that are older than the retention."""
+"""Deletes runs, requeues, rejections and events that are older than the retention."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import delete, exists, select, update
 
 from controller.db.engine import Database
-from controller.db.models import DueNode, Rejection, Requeue, Run
+from controller.db.models import DueNode, Event, Rejection, Requeue, Run
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +42,7 @@ class RunRetention:
             (Run.id, Run.requested_at, [~under_way]),
             (Requeue.token, Requeue.requested_at, []),
             (Rejection.task_id, Rejection.seen_at, []),
+            (Event.id, Event.at, []),
         )
         deleted = []
         with self._database.write() as session:

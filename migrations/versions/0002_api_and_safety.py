@@ -1,4 +1,4 @@
-"""Who set a mode, what holds removals back, and audit rows by the names that they have.
+"""Who set a mode, what holds removals back, audit rows by name, ends of pauses, and events.
 
 Revision ID: 0002
 Revises: 0001
@@ -15,11 +15,15 @@ branch_labels = None
 depends_on = None
 
 _TIME: Final = sa.DateTime(timezone=True)
+_SWARM_ID: Final = sa.String(25)
+_BIG_ID: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
     """Add what 0.1.0 did not store."""
     _hold_back()
+    _end_pauses()
+    _record_events()
 
 
 def _hold_back() -> None:
@@ -38,3 +42,25 @@ def _hold_back() -> None:
     )
     op.create_index("ix_audit_node_name", "audit", ["node_name", "node_id"])
     op.create_index("ix_audit_network_name", "audit", ["network_name", "network_id"])
+
+
+def _end_pauses() -> None:
+    for table in ("cluster", "nodes", "networks"):
+        op.add_column(table, sa.Column("paused_until", _TIME, nullable=True))
+
+
+def _record_events() -> None:
+    op.create_table(
+        "events",
+        sa.Column("id", _BIG_ID, nullable=False),
+        sa.Column("at", _TIME, nullable=False),
+        sa.Column("node_id", _SWARM_ID, nullable=True),
+        sa.Column("node_name", sa.Text(), nullable=True),
+        sa.Column("type", sa.String(32), nullable=False),
+        sa.Column("status", sa.String(16), nullable=False),
+        sa.Column("reason", sa.String(32), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_events"),
+    )
+    op.create_index("ix_events_at", "events", ["at", "id"])
+    op.create_index("ix_events_node", "events", ["node_id", "at", "id"])

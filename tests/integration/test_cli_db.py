@@ -13,6 +13,7 @@ from controller.cli.commands import app
 from controller.db.engine import Database, open_database
 from tests import next_schema
 from tests.controller_process import assert_clear_error, vxctl
+from tests.next_schema import NEWEST
 from tests.servers import PostgresServer
 from tests.stored import contents, put, without_triggers
 
@@ -48,9 +49,9 @@ def database(database_url: str) -> Iterator[Database]:
 
 def test_a_database_that_is_as_it_should_be(database: Database, database_url: str) -> None:
     before = contents(database)
-    assert said("current", database_url) == "0002 (the newest)"
+    assert said("current", database_url) == f"{NEWEST} (the newest)"
     assert said("check", database_url) == "the schema is correct"
-    assert said("upgrade", database_url) == "the database has schema 0002"
+    assert said("upgrade", database_url) == f"the database has schema {NEWEST}"
     assert contents(database) == before
 
 
@@ -59,9 +60,9 @@ def test_an_older_database(
 ) -> None:
     before = contents(database)
     next_schema.install(tmp_path, monkeypatch, "op.execute('SELECT 1')")
-    assert said("current", database_url) == "0002 (the newest is next: `vxctl db upgrade`)"
-    assert said("check", database_url, 1) == "it has schema 0002, and next is needed"
-    assert said("current", database_url).startswith("0002")
+    assert said("current", database_url) == f"{NEWEST} (the newest is next: `vxctl db upgrade`)"
+    assert said("check", database_url, 1) == f"it has schema {NEWEST}, and next is needed"
+    assert said("current", database_url).startswith(NEWEST)
     assert said("upgrade", database_url) == "the database has schema next"
     assert said("check", database_url) == "the schema is correct"
     assert contents(database) == before
@@ -69,10 +70,10 @@ def test_an_older_database(
 
 def test_an_empty_database(postgres_server: PostgresServer) -> None:
     url = postgres_server.new_database()
-    assert said("current", url) == "none (the newest is 0002: `vxctl db upgrade`)"
+    assert said("current", url) == f"none (the newest is {NEWEST}: `vxctl db upgrade`)"
     assert said("check", url, 1) == "it has no tables yet"
     assert said("current", url).startswith("none")
-    assert said("upgrade", url) == "the database has schema 0002"
+    assert said("upgrade", url) == f"the database has schema {NEWEST}"
 
 
 def test_a_database_of_a_newer_version(database: Database, database_url: str) -> None:
@@ -204,4 +205,4 @@ def test_as_a_command(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'c.db'}"
     assert_clear_error(vxctl("db", "check", "--database-url", url), "there is no database")
     done = vxctl("db", "upgrade", "--database-url", url)
-    assert (done.returncode, done.stdout) == (0, "the database has schema 0002\n")
+    assert (done.returncode, done.stdout) == (0, f"the database has schema {NEWEST}\n")

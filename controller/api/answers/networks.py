@@ -24,6 +24,8 @@ class NetworkAnswer(Answer):
     paused_at: datetime | None
     paused_by: str | None
     paused_reason: str | None
+    paused_until: datetime | None
+    """When the pause ends by itself; null: when it is resumed."""
     nodes: int
     """The number of nodes that should have it."""
 

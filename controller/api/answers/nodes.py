@@ -72,6 +72,8 @@ class NodeAnswer(Answer):
     paused_at: datetime | None
     paused_by: str | None
     paused_reason: str | None
+    paused_until: datetime | None
+    """When the pause ends by itself; null: when it is resumed."""
     breaker_tripped_at: datetime | None
     breaker_reason: str | None
     conditions: Conditions

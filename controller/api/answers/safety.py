@@ -22,6 +22,8 @@ class DecisionAnswer(Answer):
     paused_at: datetime | None
     paused_by: str | None
     paused_reason: str | None
+    paused_until: datetime | None
+    """When the pause ends by itself; null: when it is resumed."""
     mode: Mode | None
     """Set by a person; null: not set."""
     effective_mode: Mode

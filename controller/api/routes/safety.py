@@ -1,23 +1,33 @@
 """Routes that hold the operator back: pause, mode, and breaker."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Body, Query
+from pydantic import AwareDatetime, Field
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode
 from controller.api.answers.safety import BreakerAnswer, BreakerResetAnswer, DecisionAnswer
 from controller.api.context import Context
-from controller.api.parameters import ActorAndReason, NetworkName, NodeFilter, NodeName
+from controller.api.parameters import (
+    ActorAndReason,
+    NetworkName,
+    NodeFilter,
+    NodeName,
+    ParameterError,
+)
 from controller.api.problem_types import AMBIGUOUS, NO_CLUSTER, UNKNOWN, may_answer
 from controller.db import lookup
 from controller.db.models import Cluster
+from controller.db.sql_functions import database_time
 from controller.safety import breaker, decisions, modes
 from controller.safety.decisions import Decision, Target
 from controller.views import queries
+
+MAX_PAUSE_SECONDS: Final = 366 * 86_400
 
 
 class ModeBody(ActorAndReason):
@@ -26,10 +36,48 @@ class ModeBody(ActorAndReason):
     mode: Literal["observe", "enforce", "default"]
 
 
+class PauseBody(ActorAndReason):
+    """Actor, reason, and the end of the pause: at most one of `seconds` and `until`."""
+
+    seconds: Annotated[
+        float | None,
+        Field(gt=0, le=MAX_PAUSE_SECONDS, description="length of the pause; null: until resumed"),
+    ] = None
+    until: Annotated[
+        AwareDatetime | None, Field(description="end of the pause, by the database's clock")
+    ] = None
+
+    def end(self, now: datetime) -> datetime | None:
+        """Return the end of the pause.
+
+        Raises:
+            ParameterError: it is over already, too far away, or given twice.
+        """
+        if self.seconds is not None and self.until is not None:
+            raise ParameterError("until", "cannot be combined with seconds", "give one of them")
+        if self.seconds is not None:
+            return now + timedelta(seconds=self.seconds)
+        if self.until is None:
+            return None
+        try:
+            left = self.until - now
+        except OverflowError:
+            left = timedelta.max
+        if not timedelta(0) < left <= timedelta(seconds=MAX_PAUSE_SECONDS):
+            raise ParameterError(
+                "until",
+                "must be in the future, and within a year",
+                f"now is {now.isoformat(timespec='seconds')}",
+            )
+        return self.until
+
+
 DecisionBody = Annotated[ActorAndReason, Body()]
+PauseBodyOrNone = Annotated[PauseBody, Body()]
 _NO_REASON: Final = ActorAndReason()
 _BY_NAME: Final = may_answer(UNKNOWN, AMBIGUOUS, NO_CLUSTER)
 _OF_CLUSTER: Final = may_answer(NO_CLUSTER)
+_NO_END: Final = PauseBody()
 
 Find = Callable[[Session], Target]
 Act = Callable[[Session, Target, Decision], bool]
@@ -50,9 +98,9 @@ def routes(context: Context) -> APIRouter:
         return answer
 
     @router.post("/nodes/{node}/pause", responses=_BY_NAME)
-    def pause_node(node: NodeName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
-        """Start no more runs of a node."""
-        return decide(partial(lookup.find_node, given=node), body, decisions.pause)
+    def pause_node(node: NodeName, body: PauseBodyOrNone = _NO_END) -> DecisionAnswer:
+        """Start no more runs of a node, until it is resumed or the pause ends."""
+        return decide(partial(lookup.find_node, given=node), body, _pause(body))
 
     @router.post("/nodes/{node}/resume", responses=_BY_NAME)
     def resume_node(node: NodeName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
@@ -65,9 +113,9 @@ def routes(context: Context) -> APIRouter:
         return decide(partial(lookup.find_node, given=node), body, _set_mode(body))
 
     @router.post("/networks/{network}/pause", responses=_BY_NAME)
-    def pause_network(network: NetworkName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
-        """Remove no more devices of a network."""
-        return decide(partial(lookup.find_network, given=network), body, decisions.pause)
+    def pause_network(network: NetworkName, body: PauseBodyOrNone = _NO_END) -> DecisionAnswer:
+        """Remove no more devices of a network, until it is resumed or the pause ends."""
+        return decide(partial(lookup.find_network, given=network), body, _pause(body))
 
     @router.post("/networks/{network}/resume", responses=_BY_NAME)
     def resume_network(network: NetworkName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
@@ -80,9 +128,9 @@ def routes(context: Context) -> APIRouter:
         return decide(partial(lookup.find_network, given=network), body, _set_mode(body))
 
     @router.post("/cluster/pause", responses=_OF_CLUSTER)
-    def pause_cluster(body: DecisionBody = _NO_REASON) -> DecisionAnswer:
-        """Start no more runs of any node."""
-        return decide(queries.known_cluster, body, decisions.pause)
+    def pause_cluster(body: PauseBodyOrNone = _NO_END) -> DecisionAnswer:
+        """Start no more runs of any node, until the cluster is resumed or the pause ends."""
+        return decide(queries.known_cluster, body, _pause(body))
 
     @router.post("/cluster/resume", responses=_OF_CLUSTER)
     def resume_cluster(body: DecisionBody = _NO_REASON) -> DecisionAnswer:
@@ -116,6 +164,14 @@ def routes(context: Context) -> APIRouter:
 
 def _decision(body: ActorAndReason) -> Decision:
     return Decision(body.actor, body.reason, datetime.now(UTC))
+
+
+def _pause(body: PauseBody) -> Act:
+    def act(session: Session, target: Target, decision: Decision) -> bool:
+        until = body.end(database_time(session))
+        return decisions.pause(session, target, decision, until=until)
+
+    return act
 
 
 def _set_mode(body: ModeBody) -> Act:

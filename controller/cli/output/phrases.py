@@ -99,6 +99,11 @@ def settings(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if row["paused_at"]:
         given = f" ({row['paused_reason']})" if row["paused_reason"] else ""
         yield "Paused", f"by {row['paused_by']} {formats.ago(row['paused_at'])}{given}"
+        end = row.get("paused_until")
+        yield (
+            "Until",
+            "resumed" if end is None else f"{formats.clock(end)[:-4]} ({formats.ago(end)})",
+        )
     if row["label_ignore"]:
         yield "Ignored", "by the Swarm label vxlan-operator.ignore"
     if row["label_mode"]:
