@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import httpx
 
-from contract.runtime.restart import EXIT_RESTART
+from contract.runtime.exit_status import ExitStatus
 from tests.servers import Server
 
 VXCTL: Final = str(Path(sys.executable).parent / "vxctl")
@@ -62,9 +62,11 @@ def vxctl(*arguments: str, url: str | None = None) -> "subprocess.CompletedProce
     )
 
 
-def assert_clear_error(done: "subprocess.CompletedProcess[str]", problem: str) -> None:
+def assert_clear_error(
+    done: "subprocess.CompletedProcess[str]", problem: str, status: int = ExitStatus.ERROR
+) -> None:
     """The command failed with two lines: what is wrong, and what to do about it."""
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == status, done.stderr
     assert done.stdout == ""
     error, hint = done.stderr.splitlines()
     assert re.fullmatch(rf"error: .*{problem}.*", error), error
@@ -112,13 +114,13 @@ class ControllerProcess(Server):
 
     def supervise(self) -> None:
         """Start it again if it ended for that, as a supervisor would."""
-        if self._process is not None and self._process.poll() == EXIT_RESTART:
+        if self._process is not None and self._process.poll() == ExitStatus.RESTART:
             self.launch()
 
     def await_restart(self) -> None:
         """Wait until it has ended to be started again, and start it."""
         assert self._process is not None
-        assert self._process.wait(_TIMEOUT_SECONDS) == EXIT_RESTART
+        assert self._process.wait(_TIMEOUT_SECONDS) == ExitStatus.RESTART
         self.start()
 
     def answers(self, status: int) -> bool:

@@ -2,7 +2,8 @@
 
 import sys
 
-from contract.runtime.errors import OperatorError, print_error
+from contract.runtime.errors import OperatorError, UsageError, print_error
+from contract.runtime.exit_status import ExitStatus
 
 _USAGE = """\
 usage: vxlan-worker run [OPTIONS]     serve this node until stopped
@@ -19,9 +20,12 @@ def main() -> None:
         sys.exit(_main(sys.argv[1:]))
     except OperatorError as error:
         print_error(error)
+        sys.exit(error.status)
     except ImportError as error:
-        print_error(OperatorError(str(error), "pip install 'vxlan-operator[worker]'"))
-    sys.exit(2)
+        print_error(UsageError(str(error), "pip install 'vxlan-operator[worker]'"))
+        sys.exit(ExitStatus.USAGE)
+    except KeyboardInterrupt:
+        sys.exit(ExitStatus.INTERRUPTED)
 
 
 def _main(arguments: list[str]) -> int:
@@ -36,19 +40,19 @@ def _main(arguments: list[str]) -> int:
             parser = Parser("vxlan-worker run", description="Serve this node until stopped.")
             parser.add_settings(WorkerSettings)
             run(WorkerSettings.load(vars(parser.parse_args(options))))
-            return 0
+            return ExitStatus.DONE
         case ["scan", *options]:
             from worker import scan
 
             return scan.scan(scan.parser().parse_args(options))
         case ["--version"]:
             sys.stdout.write(f"vxlan-worker {VERSION}\n")
-            return 0
+            return ExitStatus.DONE
         case ["-h" | "--help"]:
             sys.stdout.write(_USAGE)
-            return 0
+            return ExitStatus.DONE
         case []:
             sys.stderr.write(_USAGE)
-            return 2
+            return ExitStatus.USAGE
         case _:
-            raise OperatorError(f"no such command {arguments[0]!r}", "see `vxlan-worker --help`")
+            raise UsageError(f"no such command {arguments[0]!r}", "see `vxlan-worker --help`")

@@ -3,16 +3,16 @@
 import argparse
 from typing import NoReturn
 
-from contract.runtime.errors import OperatorError
+from contract.runtime.errors import UsageError
 from contract.runtime.settings import Settings
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports a usage error as an `OperatorError`."""
+    """A parser that reports a usage error as an `UsageError`."""
 
     def error(self, message: str) -> NoReturn:
         """See `argparse.ArgumentParser.error`."""
-        raise OperatorError(message, f"see `{self.prog} --help`")
+        raise UsageError(message, f"see `{self.prog} --help`")
 
     def add_settings(self, settings: type[Settings]) -> None:
         """Add an option for each setting; the values are for `Settings.load`."""

@@ -16,6 +16,7 @@ from typing import Final
 from uuid import uuid4
 
 from contract.runtime.errors import OperatorError, print_error
+from contract.runtime.exit_status import ExitStatus
 from contract.runtime.logs import configure_logging
 from contract.verdicts import Proof, Urgency, Verdict
 from worker.access import open_kernel
@@ -32,10 +33,6 @@ from worker.recheck import Recheck
 from worker.remove import remove, verify
 from worker.scan_output import Progress, describe, print_json, print_records, print_table
 
-CLEAN: Final = 0
-ORPHANS: Final = 1
-CANNOT_LOOK: Final = 2
-
 _DEFAULT_DATA_PATH_PORT: Final = 4789
 _GRACE_SECONDS: Final = 5.0
 _SANDBOX_GRACE_SECONDS: Final = 60.0
@@ -51,7 +48,8 @@ def parser() -> Parser:
         prog="vxlan-worker scan",
         description="Look at every VXLAN device of this node, once. Needs CAP_NET_ADMIN in the host's "
         "network namespace, and nothing else.",
-        epilog="exit status: 0 no device that looks dead is left, 1 one is left, 2 the look failed",
+        epilog="exit status: 0 no device that looks dead is left, 3 one is left, 1 the look failed, "
+        "2 wrong usage",
     )
     add = options.add_argument
     add("--fix", action="store_true", help="remove the orphans, and print each removal")
@@ -108,10 +106,10 @@ def _scan(options: argparse.Namespace, kernel: Kernel) -> int:
     rows = [describe(judged, judged.device.identity in gone, files) for judged in judgements]
     (print_json if options.output == "json" else print_table)(view, rows)
     if assumed and _warn_of_other_ports(view.devices, port):
-        return CANNOT_LOOK
+        return ExitStatus.ERROR
     dead = (Verdict.ORPHAN, Verdict.SETTLING)
     left = {judged.device.identity for judged in judgements if judged.verdict in dead} - gone
-    return ORPHANS if left else CLEAN
+    return ExitStatus.NO if left else ExitStatus.DONE
 
 
 def _remove(orphans: Sequence[Judgement], kernel: Kernel, port: int) -> set[Identity]:
@@ -137,7 +135,7 @@ def _remove_one(kernel: Kernel, netns: Netns, ifindex: int) -> int:
     reason = f"a person has named it ({device.activity or 'idle'})"
     named = Judgement(device, Verdict.ORPHAN, reason, Urgency.UNKNOWN, proof=Proof.BY_HAND)
     left = _remove([named], kernel, device.identity.port)
-    return ORPHANS if device.identity in left else CLEAN
+    return ExitStatus.NO if device.identity in left else ExitStatus.DONE
 
 
 def _data_path_port(given: int | None, docker: Dockerd, kernel: Kernel) -> tuple[int, bool]:

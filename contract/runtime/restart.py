@@ -2,22 +2,21 @@
 
 import os
 import sys
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import structlog
 
-log = structlog.get_logger(__name__)
+from contract.runtime.exit_status import ExitStatus
 
-EXIT_RESTART: Final = os.EX_TEMPFAIL
-"""Exit status 75 (sysexits.h: try again later): a new process may succeed where this one did not."""
+log = structlog.get_logger(__name__)
 
 
 def exit_for_restart(reason: str) -> NoReturn:
-    """End the process at once, from any thread, with `EXIT_RESTART`; threads, sockets and locks end with it.
+    """End the process at once, from any thread; its threads, sockets and locks end with it.
 
     Args:
         reason: for the log.
     """
-    log.error("ending, a new process is needed", reason=reason, exit_status=EXIT_RESTART)
+    log.error("ending, a new process is needed", reason=reason, exit_status=ExitStatus.RESTART)
     sys.stderr.flush()
-    os._exit(EXIT_RESTART)
+    os._exit(ExitStatus.RESTART)

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from contract.runtime.errors import OperatorError
+from contract.runtime.errors import UsageError
 
 PREFIX = "VXLAN_OPERATOR_"
 _MIN_UNCLAIMED_SECONDS: Final = 60.0
@@ -72,7 +72,7 @@ class Settings(BaseSettings):
         """Read the settings: the given options that are not None, the environment, the defaults.
 
         Raises:
-            OperatorError: a value is missing or wrong; names the variable and the option.
+            UsageError: a value is missing or wrong; names the variable and the option.
         """
         try:
             return cls(**{name: value for name, value in given.items() if value is not None})
@@ -86,7 +86,7 @@ class Settings(BaseSettings):
                 )
                 got = "" if hidden else f", got {detail['input']!r}"
                 problems.append(f"{name}: {detail['msg']}{got}")
-            raise OperatorError("; ".join(problems), "set " + " and ".join(names)) from None
+            raise UsageError("; ".join(problems), "set " + " and ".join(names)) from None
 
 
 class RemovalSettings(Settings):

@@ -6,29 +6,49 @@
 Imports lazily: SQLAlchemy and FastAPI take more than a second, and `vxctl status` needs neither.
 """
 
+import os
 import sys
 
-from contract.runtime.errors import OperatorError, print_error
+from contract.runtime.errors import OperatorError, UsageError, print_error
+from contract.runtime.exit_status import ExitStatus
 
 
 def main() -> None:
     """Entry point of the command."""
     try:
+        sys.exit(_run())
+    except OperatorError as error:
+        print_error(error)
+        sys.exit(error.status)
+    except KeyboardInterrupt:  # Also while modules are imported.
+        sys.exit(ExitStatus.INTERRUPTED)
+
+
+def _run() -> int:
+    try:
         from typer import TyperException
 
         from controller.cli.commands import app
     except ImportError as error:
-        print_error(OperatorError(str(error), "pip install 'vxlan-operator[controller]'"))
-        sys.exit(2)
+        raise UsageError(str(error), "pip install 'vxlan-operator[controller]'") from error
     try:
-        # This mode leaves usage errors to us; typer handles Ctrl-C and a closed pipe.
-        sys.exit(app(prog_name="vxctl", standalone_mode=False) or 0)
-    except OperatorError as error:
-        print_error(error)
+        # This mode leaves usage errors to us; typer handles Ctrl-C.
+        status: int | None = app(prog_name="vxctl", standalone_mode=False)
+        sys.stdout.flush()
     except TyperException as error:
-        if message := error.format_message():  # Empty: the help of a group was printed.
-            message = " ".join(message.split()).rstrip(".")
-            context = getattr(error, "ctx", None)
-            hint = f"see `{context.command_path if context else 'vxctl'} --help`"
-            print_error(OperatorError(message[0].lower() + message[1:], hint))
-    sys.exit(2)
+        message = " ".join(error.format_message().split()).rstrip(".")
+        if not message:  # The help of a group was printed.
+            return ExitStatus.USAGE
+        context = getattr(error, "ctx", None)
+        hint = f"see `{context.command_path if context else 'vxctl'} --help`"
+        raise UsageError(message[0].lower() + message[1:], hint) from error
+    except (BrokenPipeError, SystemExit) as end:
+        # typer ends so itself, if it was a verb that met the closed pipe.
+        if not isinstance(end, BrokenPipeError) and not isinstance(
+            end.__context__, BrokenPipeError
+        ):
+            raise
+        # What is left in the buffer has no reader: it must not be an error when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.DONE
+    return status or ExitStatus.DONE

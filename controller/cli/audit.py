@@ -2,13 +2,12 @@
 
 import sys
 import time
-from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Final
 
 import typer
 
-from contract.runtime.errors import OperatorError
+from contract.runtime.errors import UsageError
 from contract.runtime.text import printable
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.cli.client import PAGE_ROWS, Client, Parameter, UnavailableError
@@ -64,9 +63,9 @@ def audit(
         _refuse_options(context)
         return
     if follow and (every or until is not None):
-        raise OperatorError("--follow has no end", "omit --all and --until")
+        raise UsageError("--follow has no end", "omit --all and --until")
     if follow and output == "json":
-        raise OperatorError("a JSON list would never end with --follow", "use -o jsonl")
+        raise UsageError("a JSON list would never end with --follow", "use -o jsonl")
     filters: dict[str, Parameter] = {
         "node": node,
         "network": network,
@@ -80,8 +79,7 @@ def audit(
     }
     client, writer = Client(url), Writer(output)
     if follow:
-        with suppress(KeyboardInterrupt):
-            _follow(client, filters, with_zone(since), limit, writer)
+        _follow(client, filters, with_zone(since), limit, writer)
     else:
         filters |= {"since": with_zone(since), "until": with_zone(until)}
         _list(client, filters, sys.maxsize if every else limit, writer)
@@ -141,7 +139,7 @@ def _refuse_options(context: typer.Context) -> None:
         source = context.get_parameter_source(parameter.name or "")
         if source is not None and source.name == "COMMANDLINE":
             option = parameter.opts[0]
-            raise OperatorError(
+            raise UsageError(
                 f"{option} must come after the subcommand",
                 f"`vxctl audit {context.invoked_subcommand} {option} ...`",
             )

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from contract.runtime.errors import OperatorError
+from contract.runtime.errors import OperatorError, UsageError
+from contract.runtime.exit_status import ExitStatus
 from controller.audit import archive
 from controller.audit.chain import ChainPosition, Fault, Finding
 from controller.cli.client import Client
@@ -34,14 +35,14 @@ def verify(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Check that the audit trail was not edited. Exit status 1: it was."""
+    """Check that the audit trail was not edited. Exit status 3: it was."""
     files = from_archive or []
     try:
         kept = [ChainPosition.parse(text) for text in expect or ()]
     except ValueError as error:
-        raise OperatorError(f"--expect {error}", "copy all of it") from error
+        raise UsageError(f"--expect {error}", "copy all of it") from error
     if offline and not files:
-        raise OperatorError("there is nothing to check", "give files with --from-archive")
+        raise UsageError("there is nothing to check", "give files with --from-archive")
     checked, end, finding = 0, None, None
     if files:
         end, checked, finding = archive.check(files, kept)
@@ -54,7 +55,7 @@ def verify(
         checked += rows
     _show(checked, end, finding, output)
     if finding is not None:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitStatus.NO)
 
 
 def export(

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
 
-from contract.runtime.errors import OperatorError
+from contract.runtime.errors import OperatorError, UsageError
 from controller.api import IDENTITY_HEADER
 
 _TIMEOUT_SECONDS: Final = 10.0
@@ -92,7 +93,7 @@ class Client:
                     raise self._error(answer)
                 yield answer
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
-            raise OperatorError(f"{self._url!r} is not a URL: {error}", _HINT) from error
+            raise UsageError(f"{self._url!r} is not a URL: {error}", _HINT) from error
         except httpx.HTTPError as error:
             message = f"no controller answers at {self._url}: {error}"
             raise UnavailableError(message, _HINT) from error
@@ -110,5 +111,10 @@ class Client:
         details = body if isinstance(body, dict) else {}
         problem, hint = details.get("detail") or status, details.get("hint")
         if answer.is_client_error:
-            return OperatorError(problem, hint or "correct the command")
+            kind = (
+                UsageError
+                if answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+                else OperatorError
+            )
+            return kind(problem, hint or "correct the command")
         return UnavailableError(problem, hint or "look at the controller's log, and try again")

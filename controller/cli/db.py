@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from contract.runtime.exit_status import ExitStatus
 from controller.cli.output import table
 
 Database = Annotated[
@@ -38,7 +39,7 @@ def upgrade(database_url: Database = None) -> None:
 
 
 def check(database_url: Database = None) -> None:
-    """Compare the schema with that of this version. Changes nothing. Exit status 1: it differs."""
+    """Compare the schema with that of this version. Changes nothing. Exit status 3: it differs."""
     from controller.db.engine import open_to_look
     from controller.db.schema import differences
 
@@ -46,7 +47,7 @@ def check(database_url: Database = None) -> None:
         found = differences(connection)
     table.line(*(found or ["the schema is correct"]))
     if found:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitStatus.NO)
 
 
 def _url(given: str | None) -> str:

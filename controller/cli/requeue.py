@@ -7,15 +7,14 @@ from uuid import uuid4
 
 import typer
 
-from contract.runtime.errors import OperatorError
+from contract.runtime.errors import OperatorError, UsageError
+from contract.runtime.exit_status import ExitStatus
 from contract.runtime.text import printable
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Actor, NodeArgument, Output, Reason, Url, decision
 from controller.cli.output import formats, phrases, table
 from controller.timespec import parse_duration
 
-_FAILED: Final = 1
-_TIMED_OUT: Final = 3
 _POLL_SECONDS: Final = 0.2
 _MAX_TIMEOUT_SECONDS: Final = 86_400
 _ENDS: Final = {
@@ -38,7 +37,8 @@ def requeue(
     wait: Annotated[
         bool,
         typer.Option(
-            "--wait", help="Await the run's end. Exit status: 1 not succeeded, 2 error, 3 timeout."
+            "--wait",
+            help="Wait for the end of the run. Exit status: 1 it did not succeed, 3 timeout.",
         ),
     ] = False,
     timeout: Annotated[
@@ -67,7 +67,7 @@ def requeue(
 
 def _follow(
     client: Client, request: dict[str, Any], timeout: float
-) -> tuple[dict[str, Any], int, str | None]:
+) -> tuple[dict[str, Any], ExitStatus, str | None]:
     """Poll until the run is closed or the time is over, also through a restart of the controller.
 
     Returns:
@@ -80,7 +80,7 @@ def _follow(
             message = (
                 f"not done after {timeout:g} s; the request remains (token {request['token']})"
             )
-            return request | {"audit": []}, _TIMED_OUT, message + problem
+            return request | {"audit": []}, ExitStatus.NO, message + problem
         time.sleep(_POLL_SECONDS)
         try:
             request = client.get("requeues", request["token"])
@@ -90,8 +90,8 @@ def _follow(
     run = request["run"]
     request |= {"audit": client.get("audit", run["id"], "timeline")["rows"]}
     if run["state"] == "succeeded":
-        return request, 0, None
-    return request, _FAILED, f"the run {_ENDS.get(run['state'], run['state'])}"
+        return request, ExitStatus.DONE, None
+    return request, ExitStatus.ERROR, f"the run {_ENDS.get(run['state'], run['state'])}"
 
 
 def _is_closed(request: dict[str, Any]) -> bool:
@@ -127,7 +127,7 @@ def _seconds(text: str) -> float:
     except (ValueError, OverflowError):
         seconds = 0.0
     if not 0 < seconds <= _MAX_TIMEOUT_SECONDS:
-        raise OperatorError(
+        raise UsageError(
             f"--timeout {text!r} is not a time between 0 and 24 hours", "write it as 60s, 5m or 1h"
         )
     return seconds

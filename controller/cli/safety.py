@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from contract.runtime.errors import OperatorError
+from contract.runtime.errors import UsageError
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Actor, Output, Reason, Url, decision
 from controller.cli.output import formats, table
@@ -128,7 +128,7 @@ def _end(duration: str | None, until: str | None) -> dict[str, float | str]:
 def _target(node: str | None, network: str | None, cluster: bool) -> tuple[str, ...]:
     """Return the path of the one target."""
     if (node is not None) + (network is not None) + cluster != 1:
-        raise OperatorError(
+        raise UsageError(
             "exactly one target is needed", "give one of NODE, --network NET and --cluster"
         )
     if network is not None:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.orm import Session
 
-from contract.runtime.errors import OperatorError
+from contract.runtime.errors import OperatorError, UsageError
 from controller.db.schema import upgrade
 
 log = structlog.get_logger(__name__)
@@ -215,13 +215,13 @@ def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (exc.ArgumentError, ValueError) as error:
-        raise OperatorError("the database URL cannot be understood", remedy) from error
+        raise UsageError("the database URL cannot be understood", remedy) from error
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
-        raise OperatorError(f"databases of type {parsed.drivername} are not supported", remedy)
+        raise UsageError(f"databases of type {parsed.drivername} are not supported", remedy)
     if parsed.drivername == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise OperatorError("an in-memory SQLite database would forget everything", remedy)
+        raise UsageError("an in-memory SQLite database would forget everything", remedy)
     return parsed
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from contract.messages import Hello, ReconcileReport
 from contract.queues import CONTROLLER_QUEUE, HELLO_TASK
-from contract.runtime.restart import EXIT_RESTART
+from contract.runtime.exit_status import ExitStatus
 from contract.verdicts import Outcome
 from tests.builders import NODE
 from tests.controller_process import ControllerProcess
@@ -205,7 +205,7 @@ def test_a_worker_whose_consumer_hangs_ends_to_be_started_again(
         flag.write_bytes(b"!")
         await_true(lambda: not flag.exists(), "it hangs")
         lost = controller.ask()
-        assert worker.process.wait(RECOVERY_SECONDS) == EXIT_RESTART
+        assert worker.process.wait(RECOVERY_SECONDS) == ExitStatus.RESTART
         assert "the consumer has taken nothing" in worker.log
     with worker_of(host, tmp_path, redis.url, *program, SILENCE_SECONDS="2") as worker:
         report = controller.report_on(lost)

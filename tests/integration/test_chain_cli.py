@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from contract.runtime.exit_status import ExitStatus
 from contract.verdicts import Mode
 from controller.api.app import build
 from controller.api.context import Context
@@ -37,7 +38,7 @@ def controller(tmp_path: Path, broker_url: str) -> Iterator[ControllerProcess]:
 def broken(controller: ControllerProcess, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """A check that finds something."""
     done = vxctl("audit", "verify", *arguments, url=controller.url)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (ExitStatus.NO, "")
     return done
 
 
@@ -68,14 +69,14 @@ def test_verify_and_export_from_end_to_end(controller: ControllerProcess, tmp_pa
 
 def test_what_cannot_be_done_is_told_in_a_line(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
-    for arguments, words in (
-        (("verify", "--offline"), "nothing to check"),
-        (("verify", "--expect", "12"), "POSITION:HASH"),
-        (("verify", "--from-archive", str(path)), "cannot be read"),
-        (("export", "--url", "http://127.0.0.1:1"), "no controller answers"),
-        (("verify", "--url", "http://127.0.0.1:1"), "no controller answers"),
+    for arguments, words, status in (
+        (("verify", "--offline"), "nothing to check", ExitStatus.USAGE),
+        (("verify", "--expect", "12"), "POSITION:HASH", ExitStatus.USAGE),
+        (("verify", "--from-archive", str(path)), "cannot be read", ExitStatus.ERROR),
+        (("export", "--url", "http://127.0.0.1:1"), "no controller answers", ExitStatus.ERROR),
+        (("verify", "--url", "http://127.0.0.1:1"), "no controller answers", ExitStatus.ERROR),
     ):
-        assert_clear_error(vxctl("audit", *arguments), words)
+        assert_clear_error(vxctl("audit", *arguments), words, status)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from contract import VERSION
+from contract.runtime.exit_status import ExitStatus
 from controller.api import IDENTITY_HEADER
 from controller.cli import main
 from tests.controller_process import VXCTL, assert_clear_error, environment, free_port, vxctl
@@ -89,10 +90,13 @@ def run(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
 
 
 def fails(
-    *arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    *arguments: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    status: int = ExitStatus.ERROR,
 ) -> str:
     """The error and the hint with which a command fails."""
-    assert run(*arguments, monkeypatch=monkeypatch) == 2
+    assert run(*arguments, monkeypatch=monkeypatch) == status
     printed = capsys.readouterr()
     assert printed.out == ""
     error, hint = printed.err.splitlines()
@@ -123,7 +127,9 @@ def test_no_controller(command: tuple[str, ...]) -> None:
 def test_a_url_that_is_none(
     url: str, problem: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error, hint = fails("status", "--url", url, monkeypatch=monkeypatch, capsys=capsys).splitlines()
+    status = ExitStatus.USAGE if problem == "is not a URL" else ExitStatus.ERROR
+    told = fails("status", "--url", url, monkeypatch=monkeypatch, capsys=capsys, status=status)
+    error, hint = told.splitlines()
     assert problem in error
     assert "VXLAN_OPERATOR_URL" in hint
     assert (error + hint).isprintable()
@@ -248,7 +254,9 @@ def test_invalid_arguments_are_a_clear_error(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    error, hint = fails(*arguments, monkeypatch=monkeypatch, capsys=capsys).splitlines()
+    error, hint = fails(
+        *arguments, monkeypatch=monkeypatch, capsys=capsys, status=ExitStatus.USAGE
+    ).splitlines()
     assert wrong in error
     assert re.fullmatch("hint: see `vxctl[a-z ]* --help`", hint)
 

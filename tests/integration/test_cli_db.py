@@ -9,6 +9,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
 from contract.runtime.errors import OperatorError
+from contract.runtime.exit_status import ExitStatus
 from controller.cli.commands import app
 from controller.db.engine import Database, open_database
 from tests import next_schema
@@ -61,7 +62,7 @@ def test_an_older_database(
     before = contents(database)
     next_schema.install(tmp_path, monkeypatch, "op.execute('SELECT 1')")
     assert said("current", database_url) == f"{NEWEST} (the newest is next: `vxctl db upgrade`)"
-    assert said("check", database_url, 1) == f"it has schema {NEWEST}, and next is needed"
+    assert said("check", database_url, ExitStatus.NO) == f"it has schema {NEWEST}, and next is needed"
     assert said("current", database_url).startswith(NEWEST)
     assert said("upgrade", database_url) == "the database has schema next"
     assert said("check", database_url) == "the schema is correct"
@@ -71,7 +72,7 @@ def test_an_older_database(
 def test_an_empty_database(postgres_server: PostgresServer) -> None:
     url = postgres_server.new_database()
     assert said("current", url) == f"none (the newest is {NEWEST}: `vxctl db upgrade`)"
-    assert said("check", url, 1) == "it has no tables yet"
+    assert said("check", url, ExitStatus.NO) == "it has no tables yet"
     assert said("current", url).startswith("none")
     assert said("upgrade", url) == f"the database has schema {NEWEST}"
 
@@ -98,7 +99,7 @@ def test_what_is_not_as_it_should_be_is_told(
 ) -> None:
     with database.engine.begin() as connection:
         connection.execute(text(statement))
-    assert told in said("check", database_url, 1).splitlines()
+    assert told in said("check", database_url, ExitStatus.NO).splitlines()
 
 
 def test_a_type_that_is_not_as_it_should_be_is_told(postgres_server: PostgresServer) -> None:
@@ -108,7 +109,7 @@ def test_a_type_that_is_not_as_it_should_be_is_told(postgres_server: PostgresSer
         connection.execute(text("ALTER TABLE runs ALTER COLUMN error TYPE integer USING 1"))
         connection.execute(text("ALTER TABLE runs ALTER COLUMN removed DROP NOT NULL"))
     database.close()
-    assert sorted(said("check", url, 1).splitlines()) == [
+    assert sorted(said("check", url, ExitStatus.NO).splitlines()) == [
         "column runs.error: type is INTEGER, and should be TEXT",
         "column runs.removed: nullable is True, and should be False",
     ]
@@ -127,7 +128,7 @@ def test_a_trigger_that_is_missing_is_told(database: Database, database_url: str
             connection.execute(text("DROP TRIGGER audit_no_delete"))
             names = ["audit_no_delete"]
     told = [f"the trigger {name} is missing or disabled" for name in names]
-    assert said("check", database_url, 1).splitlines() == told
+    assert said("check", database_url, ExitStatus.NO).splitlines() == told
 
 
 def test_every_trigger_that_the_migrations_make_is_checked(
@@ -145,7 +146,7 @@ def test_every_trigger_that_the_migrations_make_is_checked(
             on = f" ON {table}" if postgresql else ""
             connection.execute(text(f"DROP TRIGGER {name}{on}"))
     assert len(triggers) == 5
-    assert said("check", database_url, 1).splitlines() == sorted(
+    assert said("check", database_url, ExitStatus.NO).splitlines() == sorted(
         f"the trigger {name} is missing or disabled" for name, _ in triggers
     )
 

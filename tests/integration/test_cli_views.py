@@ -23,6 +23,7 @@ import uvicorn
 from sqlalchemy import update
 
 from contract import VERSION
+from contract.runtime.exit_status import ExitStatus
 from contract.verdicts import Mode, Outcome, Verdict
 from controller.api import IDENTITY_HEADER
 from controller.api.app import build
@@ -309,6 +310,6 @@ def test_a_watch_on_a_terminal_ends_cleanly(url: str) -> None:
         assert "more lines" in picture
     terminal.process.send_signal(signal.SIGINT)
     rest = terminal.read(lambda _: False)
-    assert terminal.process.wait(20) == 0
+    assert terminal.process.wait(20) == ExitStatus.INTERRUPTED
     assert "Traceback" not in rest
     assert "\x1b[?7h" in rest

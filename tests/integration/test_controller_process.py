@@ -273,17 +273,18 @@ def starting(given: dict[str, str]) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "problem"),
+    ("option", "value", "problem", "status"),
     [
         pytest.param(
             "--broker-url",
             "redis://:s3cr3t@127.0.0.1:1/0",
             "broker at redis://.*127.0.0.1:1/0 cannot be reached: .*refused",
+            1,
             id="no Redis",
         ),
-        pytest.param("--docker-host", "unix:///nonexistent", "does not answer", id="no Docker"),
-        pytest.param("--database-url", "sqlite:////dev/null/c.db", "cannot be", id="no folder"),
-        pytest.param("--mode", "destroy", "mode: .*'destroy'", id="no such mode"),
+        pytest.param("--docker-host", "unix:///nonexistent", "does not answer", 1, id="no Docker"),
+        pytest.param("--database-url", "sqlite:////dev/null/c.db", "cannot be", 1, id="no folder"),
+        pytest.param("--mode", "destroy", "mode: .*'destroy'", 2, id="no such mode"),
     ],
 )
 def test_what_is_wrong_at_the_start_is_one_clear_line_and_changes_nothing(
@@ -293,9 +294,10 @@ def test_what_is_wrong_at_the_start_is_one_clear_line_and_changes_nothing(
     option: str,
     value: str,
     problem: str,
+    status: int,
 ) -> None:
     done = starting(options(tmp_path, redis, docker) | {option: value})
-    assert_clear_error(done, problem)
+    assert_clear_error(done, problem, status)
     assert "s3cr3t" not in done.stderr
     assert not (tmp_path / "controller.db").exists()
     with redis.client() as client:

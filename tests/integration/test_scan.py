@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from contract.runtime.exit_status import ExitStatus
 from tests.builders import NAME, VNI
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import network, snapshot
@@ -59,7 +60,7 @@ def test_each_kind_of_device_is_told_with_its_place_and_reason(host: Namespace) 
     host.add_vxlan("vx-submariner", 77, port=4800)
     host.add_sandbox("live", "vx-001003-n0fxr", 0x1003, endpoint=True)
     done = scan(host)
-    assert done.returncode == 1
+    assert done.returncode == ExitStatus.NO
     header, *lines = done.stdout.splitlines()
     assert header.split() == [
         "DEVICE",
@@ -101,7 +102,7 @@ def test_fix_removes_what_is_dead_wherever_it_hides_and_nothing_else(host: Names
 def test_without_fix_nothing_is_removed(host: Namespace) -> None:
     host.add_vxlan(NAME, VNI)
     for _ in range(2):
-        assert scan(host).returncode == 1
+        assert scan(host).returncode == ExitStatus.NO
     assert NAME in host.ip("link show type vxlan")
 
 
@@ -115,7 +116,7 @@ def test_a_docker_socket_in_reach_gives_names_and_the_port(host: Namespace, tmp_
     assert told[NAME]["verdict"] == "orphan"
     assert "not wanted" not in told[NAME]["reason"], "nobody told what is wanted here"
     without = scan(host)
-    assert without.returncode == 2, "without Docker it is not known"
+    assert without.returncode == ExitStatus.ERROR, "without Docker it is not known"
     assert "4789 is assumed; devices that look like Docker's have UDP port 7789" in without.stderr
     assert "--data-path-port 7789" in without.stderr
     assert scanned(host, "--data-path-port", "7789")[NAME]["verdict"] == "orphan"
@@ -128,7 +129,7 @@ def test_a_docker_socket_that_does_not_answer_is_said_and_no_hindrance(
     dead = tmp_path / "docker.sock"
     dead.touch()
     done = scan(host, "--docker-socket", str(dead))
-    assert done.returncode == 1
+    assert done.returncode == ExitStatus.NO
     assert done.stderr.startswith("note: no network names: ")
 
 
@@ -146,7 +147,7 @@ def test_a_foreign_device_on_a_known_networks_vni_is_a_conflict(
 def test_without_the_capability_it_cannot_look_and_says_so(host: Namespace) -> None:
     host.add_vxlan(NAME, VNI)
     done = scan(host, under=("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"))
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (ExitStatus.ERROR, "")
     assert "CAP_NET_ADMIN" in done.stderr
     assert len(done.stderr.splitlines()) == 2
 
@@ -171,7 +172,7 @@ def test_a_sandbox_has_a_minute_unless_somebody_says_otherwise(host: Namespace) 
     begun = time.monotonic()
     done = scan(host, "-o", "json", grace=())
     assert time.monotonic() - begun < 20.0, "who only looks is not kept waiting for a minute"
-    assert done.returncode == 1
+    assert done.returncode == ExitStatus.NO
     told = {each["device"]: each for each in json.loads(done.stdout)["devices"]}
     assert told[NAME]["verdict"] == "orphan"
     assert told["vxlan0"]["verdict"] == "settling"
@@ -203,7 +204,7 @@ def test_while_a_join_is_under_way_fix_removes_nothing(host: Namespace) -> None:
     host.add_sandbox("dead", "vx-001003-n0fxr", 0x1003, endpoint=False)
     host.ip("link add veth1234567 type veth peer name veth89abcde")
     done = scan(host, "--fix")
-    assert done.returncode == 1
+    assert done.returncode == ExitStatus.NO
     assert done.stdout.count("is in the host namespace, both ends, without a master") == 2
     assert NAME in host.ip("link show type vxlan")
     host.ip("link del veth1234567")
@@ -249,7 +250,7 @@ def test_a_live_sandbox_tells_the_port_where_dockerd_does_not(host: Namespace) -
     ):  # fmt: skip
         host.ip(f"-n live link {words}")
     done = scan(host, "-o", "json")
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (ExitStatus.NO, "")
     told = {each["device"]: each["verdict"] for each in json.loads(done.stdout)["devices"]}
     assert told == {NAME: "orphan", "vxlan0": "in_use"}
 
@@ -266,7 +267,7 @@ def test_what_others_set_up_is_told_and_left_to_a_person(host: Namespace) -> Non
     host.add_vxlan(NAME, VNI)
     host.ip(f"link set {NAME} up")
     done = scan(host, "--fix")
-    assert done.returncode == 1
+    assert done.returncode == ExitStatus.NO
     assert f"`ip link delete {NAME}`" in done.stdout
     assert NAME in host.ip("link show type vxlan")
 
@@ -289,7 +290,7 @@ def test_one_device_goes_because_a_person_says_so_and_no_other(host: Namespace) 
     assert "a person has named it (its sandbox has 1 endpoint(s): veth0)" in done.stderr
     assert list(scanned(host)) == ["vx-001003-n0fxr"]
     again = scan(host, "--remove", named)
-    assert again.returncode == 2
+    assert again.returncode == ExitStatus.ERROR
     assert "there is no VXLAN device with ifindex" in again.stderr
 
 
@@ -297,7 +298,7 @@ def test_what_is_not_dockers_goes_by_nobodys_word(host: Namespace) -> None:
     host.add_vxlan("vx-submariner", 77)
     ifindex = scanned(host)["vx-submariner"]["ifindex"]
     done = scan(host, "--remove", f"host#{ifindex}")
-    assert done.returncode == 2
+    assert done.returncode == ExitStatus.ERROR
     assert "is not Docker's: its name" in done.stderr
     assert "vx-submariner" in host.ip("link show type vxlan")
 

@@ -35,6 +35,7 @@ from contract.queues import (
     node_queue,
 )
 from contract.runtime.broker import celery_app, queue_for_node
+from contract.runtime.exit_status import ExitStatus
 from contract.runtime.settings import PREFIX
 from contract.verdicts import Mode, Outcome, Stage, Verdict
 from tests.builders import NAME, NODE, OTHER_NODE, PORT, VNI, network
@@ -468,7 +469,9 @@ def test_after_a_kill_the_journal_says_what_a_new_worker_found(
 def test_what_is_missing_is_told_in_one_line(
     host: Namespace, broker_url: str, tmp_path: Path, settings: dict[str, str], words: str
 ) -> None:
-    line = told_at_start(host, broker_url, tmp_path, settings)
+    is_usage = words.startswith("must begin with") or "NODE_ID" in settings
+    status = ExitStatus.USAGE if is_usage else ExitStatus.ERROR
+    line = told_at_start(host, broker_url, tmp_path, settings, status=status)
     assert words in line
 
 
@@ -485,6 +488,7 @@ def told_at_start(
     folder: Path,
     settings: dict[str, str],
     prefix: Sequence[str] = (),
+    status: int = ExitStatus.ERROR,
 ) -> str:
     """Start a worker that cannot; return the line that it ends with."""
     defaults = {"NODE_ID": NODE, "BROKER_URL": broker_url, "JOURNAL": str(folder / "journal")}
@@ -496,7 +500,7 @@ def told_at_start(
         text=True,
         timeout=60,
     )
-    assert ended.returncode == 2, ended.stderr
+    assert ended.returncode == status, ended.stderr
     assert ended.stdout == ""
     assert re.fullmatch(r"error: .+\nhint: .+\n", ended.stderr), ended.stderr
     return ended.stderr

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 from contract.messages import JournalEntry, ReconcileReport, ReconcileRequest
 from contract.runtime.errors import OperatorError
+from contract.runtime.exit_status import ExitStatus
 from contract.verdicts import Mode, Stage, Urgency
 from tests.builders import identity
 from tests.fake_clock import Clock
@@ -197,6 +198,6 @@ class Node:
             try:
                 status = scan_module.scan(scan_module.parser().parse_args(arguments))
             except OperatorError:
-                return scan_module.CANNOT_LOOK, []
+                return ExitStatus.ERROR, []
         told = json.loads(out.getvalue()) if out.getvalue() else {"devices": []}
         return status, told["devices"]

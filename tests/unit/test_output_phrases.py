@@ -143,7 +143,8 @@ def test_a_watch_draws_in_place_until_ctrl_c(
 ) -> None:
     terminal = Terminal(monkeypatch, pictures=3)
     numbers = iter(range(10))
-    watch.watch(lambda height: table.line(f"picture {next(numbers)} of {height} lines"))
+    with pytest.raises(KeyboardInterrupt):
+        watch.watch(lambda height: table.line(f"picture {next(numbers)} of {height} lines"))
     assert terminal.pauses == [2.0, 2.0, 2.0]
     out = capsys.readouterr().out
     begin, *pictures = out.split("\x1b[H")
@@ -165,7 +166,8 @@ def test_a_watch_never_outgrows_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Terminal(monkeypatch, pictures=1)
-    watch.watch(_long)
+    with pytest.raises(KeyboardInterrupt):
+        watch.watch(_long)
     picture = capsys.readouterr().out.split("\x1b[2J\x1b[H")[1].split("\x1b[J")[0]
     assert picture.split("\x1b[K\n") == [
         "line 0",
@@ -181,7 +183,8 @@ def test_a_watch_goes_on_while_the_controller_is_away(
 ) -> None:
     Terminal(monkeypatch, pictures=2)
     answers: list[Callable[[], None]] = [_away, lambda: table.line("there")]
-    watch.watch(lambda _height: answers.pop(0)())
+    with pytest.raises(KeyboardInterrupt):
+        watch.watch(lambda _height: answers.pop(0)())
     out = capsys.readouterr().out
     assert "error: away\x1b[K\nhint: wait" in out
     assert "there" in out

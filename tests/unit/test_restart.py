@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from contract.runtime.restart import EXIT_RESTART
+from contract.runtime.exit_status import ExitStatus
 
 PROGRAM = """
 import atexit, signal, threading
@@ -20,7 +20,7 @@ def test_it_ends_from_any_thread_at_once_and_says_why() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=30, check=False
     )
-    assert done.returncode == EXIT_RESTART == 75
+    assert done.returncode == ExitStatus.RESTART
     (line,) = done.stderr.splitlines()
     assert '"reason": "why"' in line
     assert '"exit_status": 75' in line

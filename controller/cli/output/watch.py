@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import Final
 
-from contract.runtime.errors import OperatorError
+from contract.runtime.errors import OperatorError, UsageError
 
 _SECONDS: Final = 2.0
 _BEGIN: Final = "\x1b[?7l\x1b[H\x1b[2J"
@@ -35,10 +35,10 @@ def watch(draw: Callable[[int], object]) -> None:
         draw: prints to standard output; takes the number of the terminal's lines.
 
     Raises:
-        OperatorError: standard output is not a terminal.
+        UsageError: standard output is not a terminal.
     """
     if not sys.stdout.isatty():
-        raise OperatorError("--watch needs a terminal", "omit --watch, or run it without a pipe")
+        raise UsageError("--watch needs a terminal", "omit --watch, or run it without a pipe")
     sys.stdout.write(_BEGIN)
     try:
         while True:
@@ -46,8 +46,6 @@ def watch(draw: Callable[[int], object]) -> None:
             sys.stdout.write(_HOME + _END_OF_LINE.join(_picture(draw, height)) + _REST_OF_SCREEN)
             sys.stdout.flush()
             time.sleep(_SECONDS)
-    except KeyboardInterrupt:
-        pass
     finally:
         sys.stdout.write(_END)
 
