@@ -104,7 +104,7 @@ def reset(
 def _end(duration: str | None, until: str | None) -> dict[str, float | str]:
     """Return the end of a pause as the API takes it."""
     if duration is not None and until is not None:
-        raise OperatorError("--for and --until exclude each other", "give one of them")
+        raise UsageError("--for and --until exclude each other", "give one of them")
     if duration is not None:
         try:
             seconds = parse_duration(duration).total_seconds()
@@ -112,7 +112,7 @@ def _end(duration: str | None, until: str | None) -> dict[str, float | str]:
             seconds = 0.0
         if seconds <= 0:
             problem = f"--for {duration!r} is not a duration"
-            raise OperatorError(problem, "write it as 90s, 30m, 2h or 1d")
+            raise UsageError(problem, "write it as 90s, 30m, 2h or 1d")
         return {"seconds": seconds}
     if until is None:
         return {}
@@ -120,7 +120,7 @@ def _end(duration: str | None, until: str | None) -> dict[str, float | str]:
         end = datetime.fromisoformat(until)
         return {"until": (end if end.tzinfo is not None else end.astimezone()).isoformat()}
     except (ValueError, OverflowError):
-        raise OperatorError(
+        raise UsageError(
             f"--until {until!r} is not a time", "write it as 2026-05-01T14:00, or use --for 2h"
         ) from None
 
