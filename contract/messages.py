@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from contract.verdicts import DEVICE_STAGES, Mode, Outcome, Proof, Stage, Urgency, Verdict
+from contract.verdicts import DEVICE_STAGES, HeldBack, Mode, Outcome, Proof, Stage, Urgency, Verdict
 
 SwarmId = Annotated[str, StringConstraints(pattern=r"^[0-9a-z]{25}$")]
 """Swarm's own id of a node or network: 25 digits in base 36 (swarmkit identity/randomid.go)."""
@@ -162,6 +162,8 @@ class DeviceReport(Message):
     netns_file: Annotated[str, StringConstraints(max_length=255, pattern=_NO_NUL)] | None = None
     """The file of its namespace, if the worker sees one."""
     removed: bool = False
+    held_back: HeldBack | None = None
+    """Why this worker left an orphan; None: it was removed, or the request forbade it."""
 
     @model_validator(mode="after")
     def _only_orphans_are_urgent(self) -> Self:

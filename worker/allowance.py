@@ -4,11 +4,11 @@ This node's own settings, the request, and the modes of networks can each only f
 reported as an orphan.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from contract.messages import ReconcileRequest
-from contract.verdicts import Mode, Urgency
+from contract.verdicts import HeldBack, Mode, Urgency
 from worker.judge import Judgement
 from worker.kernel.model import some
 
@@ -18,12 +18,15 @@ _ORDER: Final = {Urgency.BLOCKING: 0, Urgency.STALE: 1, Urgency.UNKNOWN: 2}
 class Allowance(NamedTuple):
     """The orphans to remove, the most urgent first; why others are left alone, as text.
 
-    `more`: whether another run, at once, may remove some of those.
+    Attributes:
+        more: whether another run, at once, may remove some of those.
+        held: why orphans are left for which the controller cannot know it.
     """
 
     remove: list[Judgement]
     limitations: list[str]
     more: bool = False
+    held: Mapping[Judgement, HeldBack] = {}
 
 
 def allowance(
@@ -39,7 +42,9 @@ def allowance(
         return Allowance([], [])
     if Mode.OBSERVE in (mode, request.mode):
         where = "this node's own mode" if mode is Mode.OBSERVE else "the request's mode"
-        return Allowance([], [f"{len(orphans)} orphan(s) left alone: {where} is observe"])
+        limitation = f"{len(orphans)} orphan(s) left alone: {where} is observe"
+        held = dict.fromkeys(orphans, HeldBack.WORKER_MODE) if mode is Mode.OBSERVE else {}
+        return Allowance([], [limitation], held=held)
 
     limitations = []
     # Another network may have the VNI too.
@@ -61,7 +66,7 @@ def allowance(
             f"{len(removable)} orphan(s) left alone: the journal is full of entries that the "
             "controller has not acknowledged"
         )
-        return Allowance([], limitations)
+        return Allowance([], limitations, held=dict.fromkeys(removable, HeldBack.JOURNAL))
 
     removable.sort(key=lambda orphan: _ORDER[orphan.urgency or Urgency.UNKNOWN])
     budget = request.max_removals
@@ -71,10 +76,12 @@ def allowance(
             f"{len(removable) - budget} orphan(s) left alone: the breaker allows this node {budget} more "
             "removal(s) for now (`vxctl breaker`)"
         )
-        return Allowance(removable[:budget], limitations)
+        held = dict.fromkeys(removable[budget:], HeldBack.BREAKER)
+        return Allowance(removable[:budget], limitations, held=held)
     if max_removals < len(removable):
         limitations.append(
             f"{len(removable) - max_removals} orphan(s) left for the next run: "
             f"at most {max_removals} removals a run"
         )
-    return Allowance(removable[:max_removals], limitations, more=max_removals < len(removable))
+    held = dict.fromkeys(removable[max_removals:], HeldBack.LIMIT)
+    return Allowance(removable[:max_removals], limitations, more=bool(held), held=held)

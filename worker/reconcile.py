@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 import structlog
@@ -19,7 +19,7 @@ from contract.messages import (
     ReconcileRequest,
     Rejection,
 )
-from contract.verdicts import Mode, Outcome, Stage, Verdict
+from contract.verdicts import HeldBack, Mode, Outcome, Stage, Verdict
 from worker.allowance import Allowance, allowance
 from worker.idle import ATTEMPT_SECONDS, LATE_SECONDS, IdleClock
 from worker.journal import Journal, JournalError, Record
@@ -50,6 +50,8 @@ MISSING_FOR = timedelta(seconds=30)
 """Minimum time that a network lacks its device before that is reported: desired state may be old."""
 
 _UNRECORDED = "the worker stopped after planning this removal, or could not record its outcome"
+_STAYED: Final = {Stage.REFUSED: HeldBack.CHANGED, Stage.FAILED: HeldBack.FAILED}
+"""What keeps an orphan whose removal ended so."""
 _DETECTION = UUID("5f0f2f0e-3b59-5c0b-9d1c-6a8e8c0b7f11")
 
 
@@ -172,6 +174,11 @@ class Reconciler:
             for orphan, last in outcomes.items()
             if was_removed(last, orphan.device.identity in left)
         }
+        held = dict(allowed.held) | {
+            orphan: _STAYED[last.stage]
+            for orphan, last in outcomes.items()
+            if last.stage in _STAYED
+        }
         failed = [last.reason for last in outcomes.values() if last.stage is Stage.FAILED]
         if failed and error is None:
             error = f"{len(failed)} removal(s) failed, the first: {failed[0]}"
@@ -190,7 +197,7 @@ class Reconciler:
             limitations=tuple(limitations),
             missing=self._missing(view, request),
             devices=tuple(
-                _device_report(judged, judged in removed, files)
+                _device_report(judged, judged in removed, files, held.get(judged))
                 for judged in judgements[:MAX_DEVICES]
                 if judged not in vanished
             ),
@@ -319,7 +326,9 @@ class Reconciler:
         )
 
 
-def _device_report(judgement: Judgement, removed: bool, files: Mapping[int, str]) -> DeviceReport:
+def _device_report(
+    judgement: Judgement, removed: bool, files: Mapping[int, str], held_back: HeldBack | None
+) -> DeviceReport:
     nsid = judgement.device.identity.netns.nsid
     return DeviceReport(
         identity=judgement.device.identity.message(),
@@ -331,4 +340,5 @@ def _device_report(judgement: Judgement, removed: bool, files: Mapping[int, str]
         proof=judgement.proof,
         netns_file=None if nsid is None else files.get(nsid),
         removed=removed,
+        held_back=held_back,
     )

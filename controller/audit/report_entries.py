@@ -16,8 +16,8 @@ from controller.audit.append import Entry
 from controller.db.models import Network, NetworkVni, Node, Run
 from controller.db.states import CONTROLLER
 
-VerdictChange = tuple[DeviceReport, Verdict | None]
-"""A device as reported, and the verdict of the report before; None: the device is new."""
+VerdictChange = tuple[DeviceReport, str | None]
+"""A device as reported, and the verdict (`orphan/stale`) of the report before; None: the device is new."""
 
 
 def entries(
@@ -112,12 +112,13 @@ def _changed(
 ) -> Entry:
     device, was = change
     identity = device.identity
-    before = "first seen" if was is None else f"was {was.value}"
+    before = "first seen" if was is None else f"was {was}"
+    now = device.verdict.value if device.urgency is None else f"{device.verdict}/{device.urgency}"
     return Entry(
         id=uuid5(report.run_id, f"{device.verdict.value} {identity.model_dump_json()}"),
         stage=Stage.VERDICT_CHANGED,
         at=report.started_at,
-        reason=f"{before}, now {device.verdict.value}: {device.reason}",
+        reason=f"{before}, now {now}: {device.reason}",
         actor=CONTROLLER if run is None else run.actor,
         node=node,
         network=networks.find(device.network_id, identity.vni),

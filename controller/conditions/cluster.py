@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
+from contract.verdicts import HeldBack
+from controller.conditions.holds import Hold, ordered, together
 from controller.conditions.model import (
     Condition,
     Conditions,
@@ -26,18 +29,14 @@ class ClusterFacts:
         stale: whether that is too long ago.
         sync_reason: why the last reading failed, as a CamelCase reason; None: it succeeded.
         sync_error: the same as a sentence.
-        paused: "paused by ann: reason"; None: not paused.
-        breaker: why the cluster breaker tripped; None: it has not.
-        observe: whether the cluster's mode is observe.
+        holds: what holds removals back everywhere: a pause, the breaker, the mode.
     """
 
     synced_at: datetime
     stale: bool = False
     sync_reason: str | None = None
     sync_error: str | None = None
-    paused: str | None = None
-    breaker: str | None = None
-    observe: bool = False
+    holds: Sequence[Hold] = ()
 
 
 def of_cluster(facts: ClusterFacts, nodes: Sequence[tuple[str, Conditions]]) -> Conditions:
@@ -63,19 +62,26 @@ def desired_state(facts: ClusterFacts) -> Condition:
 
 
 def _removals(facts: ClusterFacts) -> Condition:
-    if facts.paused is not None:
-        message = f"{quoted(facts.paused)}; `vxctl resume --cluster` ends the pause"
-        return Condition(Status.FALSE, Reason.CLUSTER_PAUSED, message)
-    if facts.breaker is not None:
-        message = f"{quoted(facts.breaker)}: find out why so much leaks, then `vxctl breaker reset`"
-        return Condition(Status.FALSE, Reason.BREAKER_TRIPPED, message)
-    if facts.observe:
-        message = (
-            "mode observe: orphans are reported and not removed; "
-            "`vxctl mode enforce --cluster` has them removed"
-        )
-        return Condition(Status.FALSE, Reason.OBSERVE_MODE, message)
-    return Condition(Status.TRUE, Reason.ENFORCING, "orphans are removed")
+    holds = ordered(facts.holds)
+    if not holds:
+        return Condition(Status.TRUE, Reason.ENFORCING, "orphans are removed")
+    reason = _HOLDS[holds[0].reason]
+    why = quoted("; ".join(map(str, holds)))
+    what = (
+        "no runs" if holds[0].reason is HeldBack.PAUSE else "orphans are reported and not removed"
+    )
+    audit = ""
+    if any(hold.reason is HeldBack.BREAKER for hold in holds):
+        audit = "find out why so much leaks (`vxctl audit`), then: "
+    message = f"{what}: {why}; {audit}{together(holds)}"
+    return Condition(Status.FALSE, reason, message)
+
+
+_HOLDS: Final = {
+    HeldBack.PAUSE: Reason.CLUSTER_PAUSED,
+    HeldBack.BREAKER: Reason.BREAKER_TRIPPED,
+    HeldBack.MODE: Reason.OBSERVE_MODE,
+}
 
 
 def _workers(nodes: Sequence[tuple[str, Conditions]]) -> Condition:

@@ -3,17 +3,18 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Row, func, select, tuple_
+from sqlalchemy import ColumnElement, and_, false, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
-from contract.verdicts import Mode, Urgency, Verdict
+from contract.verdicts import HeldBack, Mode, Urgency, Verdict
+from controller.conditions import holds
 from controller.conditions.cluster import ClusterFacts
-from controller.conditions.model import Stored
+from controller.conditions.holds import Hold
+from controller.conditions.model import Reason, Stored, Type
 from controller.conditions.node import Holder, NodeFacts, Rejecting
 from controller.db.models import Cluster, Device, DueNode, Network, Node, Rejection
-from controller.db.pauses import describe_pause
 
 _SETTLES_WITHIN: Final = timedelta(seconds=30)
 """A settling device younger than this is no finding: most are removed before."""
@@ -29,7 +30,8 @@ _NODES: Final = (
         Node.paused_at, Node.paused_by, Node.paused_reason, Node.paused_until, Node.label_ignore,
         Node.worker_seen_at, Node.last_run_state, Node.last_error,
         Node.generation, Node.converged_generation, Node.missing, Node.limitations,
-        Node.breaker_tripped_at, Node.breaker_reason, Node.label_mode, Node.mode,
+        Node.breaker_tripped_at, Node.breaker_reason, Node.label_mode,
+        Node.mode, Node.mode_at, Node.mode_by, Node.mode_reason,
         DueNode.failures, DueNode.run_id,
     )
     .join(DueNode, DueNode.node_id == Node.id)
@@ -53,9 +55,7 @@ def cluster_facts(
         stale=now - cluster.synced_at > max_silence,
         sync_reason=cluster.sync_reason if cluster.sync_error is not None else None,
         sync_error=cluster.sync_error,
-        paused=describe_pause(cluster),
-        breaker=_breaker(cluster),
-        observe=(cluster.mode or mode) is Mode.OBSERVE,
+        holds=holds.of_cluster(cluster, mode),
     )
 
 
@@ -69,13 +69,17 @@ def node_facts(
         silent_before: a worker that last reported before this is away.
     """
     devices = _devices(session, now)
+    held = orphan_holds(session)
     rejecting = _rejecting(session)
+    everywhere = holds.of_cluster(cluster, mode)
+    names = node_names(session)
     for row in session.execute(_NODES):
+        typed = names.typed(row.id)
         facts = NodeFacts(
+            id=row.id,
+            typed=typed,
             state=row.state,
-            cluster_paused=describe_pause(cluster),
-            paused=describe_pause(row),
-            ignored=row.label_ignore,
+            reports=_reports(row.conditions, row.worker_seen_at),
             seen_at=row.worker_seen_at,
             silent=row.worker_seen_at is not None and row.worker_seen_at < silent_before,
             failures=row.failures,
@@ -86,18 +90,78 @@ def node_facts(
             converged_generation=row.converged_generation,
             missing=row.missing,
             limitations=row.limitations,
-            breaker=_breaker(row) or _breaker(cluster),
-            observe=Mode.OBSERVE in (cluster.mode or mode, row.label_mode, row.mode),
+            holds=[*everywhere, *holds.of_node(row, typed)],
+            held=[
+                (_of_some(cause, row.hostname, typed), count)
+                for cause, count in held.get(row.id, {}).items()
+            ],
             rejecting=rejecting.get(row.id, ()),
             **devices[row.id],
         )
         yield row.id, row.hostname, row.conditions, facts
 
 
-def _breaker(row: Cluster | Row[*tuple[Any, ...]]) -> str | None:
-    if row.breaker_tripped_at is None:
-        return None
-    return row.breaker_reason or "too much was removed at once"
+def _reports(conditions: Stored, seen_at: datetime | None) -> bool:
+    """Whether a worker has reported since its node was first called down."""
+    stalled = conditions.get(Type.STALLED, {})
+    if seen_at is None or stalled.get("reason") != Reason.NODE_DOWN:
+        return False
+    return seen_at > datetime.fromisoformat(stalled["since"])
+
+
+def node_names(session: Session) -> holds.Names:
+    """Return the names of the Swarm's nodes as they can be typed."""
+    rows = session.execute(select(Node.id, Node.hostname).where(Node.gone_at.is_(None)))
+    return holds.Names((row.id, row.hostname) for row in rows)
+
+
+def network_is_observed() -> ColumnElement[bool]:
+    """Return the SQL condition that a network is in the Swarm and its own mode is observe."""
+    return and_(
+        Network.gone_at.is_(None),
+        or_(
+            Network.paused_at.is_not(None),
+            Network.label_ignore != false(),
+            Network.label_mode == Mode.OBSERVE,
+            Network.mode == Mode.OBSERVE,
+        ),
+    )
+
+
+def network_holds(session: Session) -> Mapping[int, list[Hold]]:
+    """VNI to what holds back removals of devices with this VNI, for the networks that restrict any."""
+    restricted = session.scalars(select(Network).where(network_is_observed())).all()
+    found: defaultdict[int, list[Hold]] = defaultdict(list)
+    if not restricted:
+        return found
+    rows = session.execute(select(Network.id, Network.name).where(Network.gone_at.is_(None)))
+    names = holds.Names((row.id, row.name) for row in rows)
+    for network in restricted:
+        own = holds.of_network(network, names.typed(network.id))
+        for row in network.vnis:
+            found[row.vni] += own
+    return found
+
+
+def orphan_holds(session: Session) -> Mapping[str, Counter[Hold | HeldBack]]:
+    """Node id to what holds some of its orphans back, by network or as its worker says, and how many."""
+    networks = network_holds(session)
+    found: defaultdict[str, Counter[Hold | HeldBack]] = defaultdict(Counter)
+    query = (
+        select(Device.node_id, Device.vni, Device.held_back, func.count())
+        .where(Device.verdict == Verdict.ORPHAN)
+        .group_by(Device.node_id, Device.vni, Device.held_back)
+    )
+    for node_id, vni, reason, count in session.execute(query):
+        for hold in networks.get(vni, ()):
+            found[node_id][hold] += count
+        if reason is not None:
+            found[node_id][reason] += count
+    return found
+
+
+def _of_some(cause: Hold | HeldBack, hostname: str, typed: str) -> Hold:
+    return cause if isinstance(cause, Hold) else holds.of_worker(cause, hostname, typed, None)
 
 
 def _devices(session: Session, now: datetime) -> Mapping[str, Mapping[str, int]]:

@@ -17,6 +17,10 @@ from controller.conditions.model import format_time, quoted
 from controller.db.pauses import Pausable
 from controller.db.states import CONTROLLER
 
+CLUSTER: Final = "the cluster"
+"""`Hold.where` of what holds back everywhere."""
+LABEL: Final = "the Swarm label"
+"""`Hold.by` begins with it, if no person set it."""
 _PLAIN: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]*")
 """A name that a shell, and an argument parser, takes as it stands."""
 
@@ -74,24 +78,20 @@ class Hold:
     until: str
 
     def __str__(self) -> str:
-        """`mode observe on network shop, set by ann since 2026-01-01 12:00:00 UTC: leak 4711`."""
-        by = "" if self.by is None else f", by {self.by}"
-        since = "" if self.since is None else f" since {format_time(self.since)}"
+        """`mode observe of network shop, set by ann at 2026-01-01 12:00:00 UTC: leak 4711`."""
+        what, by, when = _WORDS.get(self.reason, ("{}", None, "since"))
+        who = "" if by is None or self.by is None else f"{by} {self.by}"
+        at = "" if self.since is None else f" {when} {format_time(self.since)}"
         why = "" if self.why is None else f": {quoted(self.why)}"
-        return f"{_WORDS[self.reason]} {self.where}{by}{since}{why}"
+        return what.format(self.where) + who + at + why
 
 
 _WORDS: Final = {
-    HeldBack.PAUSE: "a pause of",
-    HeldBack.BREAKER: "the breaker of",
-    HeldBack.MODE: "mode observe of",
-    HeldBack.WORKER_MODE: "mode observe of the worker on",
-    HeldBack.LIMIT: "the limit of a run on",
-    HeldBack.JOURNAL: "the full journal of",
-    HeldBack.CHANGED: "a change before the removal on",
-    HeldBack.FAILED: "a removal that failed on",
-    HeldBack.PROOF: "a missing proof on",
+    HeldBack.PAUSE: ("{} is paused", " by", "since"),
+    HeldBack.BREAKER: ("the breaker of {} has tripped", None, "at"),
+    HeldBack.MODE: ("mode observe of {}", ", set by", "at"),
 }
+"""What holds back, who set it, and the time: other holds are what a worker says of a node."""
 
 
 class Names:
@@ -112,7 +112,8 @@ class Names:
         if not _PLAIN.fullmatch(name) or self._counts[name] > 1:
             return id_
         at = bisect_left(self._ids, name)
-        return id_ if at < len(self._ids) and self._ids[at].startswith(name) else name
+        begun = [other for other in self._ids[at : at + 2] if other.startswith(name)]
+        return id_ if begun not in ([], [id_]) else name
 
 
 def typed_name(id_: str, name: str) -> str:
@@ -122,15 +123,15 @@ def typed_name(id_: str, name: str) -> str:
 
 def of_cluster(cluster: "ClusterRow", configured: Mode) -> list[Hold]:
     """Return what holds removals back everywhere; `configured`: the mode in the controller's settings."""
-    holds = [*_pauses(cluster, "the cluster", "vxctl resume --cluster")]
-    holds += _breakers(cluster, "the cluster", "vxctl breaker reset")
+    holds = [*_pauses(cluster, CLUSTER, "vxctl resume --cluster")]
+    holds += _breakers(cluster, CLUSTER, "vxctl breaker reset")
     if cluster.mode is Mode.OBSERVE:
-        holds.append(_mode(cluster, "the cluster", "--cluster"))
+        holds.append(_mode(cluster, CLUSTER, "--cluster"))
     elif cluster.mode is None and configured is Mode.OBSERVE:
         command = "vxctl mode enforce --cluster"
         by = "the controller's settings (VXLAN_OPERATOR_MODE)"
         until = f"`{command}` ends it"
-        holds.append(Hold(HeldBack.MODE, "the cluster", by, None, None, command, until))
+        holds.append(Hold(HeldBack.MODE, CLUSTER, by, None, None, command, until))
     return holds
 
 
@@ -244,7 +245,7 @@ def _label(reason: HeldBack, where: str, label: str, command: str | None) -> Hol
         if command is None
         else f"`{command}` ends it"
     )
-    return Hold(reason, where, f"the Swarm label {label}", None, None, command, until)
+    return Hold(reason, where, f"{LABEL} {label}", None, None, command, until)
 
 
 class ClusterRow(Restrictable, Breakable, Protocol):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from contract.verdicts import Verdict
+from contract.verdicts import HeldBack, Verdict
+from controller.conditions.holds import CLUSTER, LABEL, Hold, ordered, together
 from controller.conditions.model import (
     Condition,
     Conditions,
@@ -61,9 +62,10 @@ class NodeFacts:
     """What the conditions of a node depend on.
 
     Attributes:
+        id: in the Swarm.
+        typed: its hostname as it can be typed in a command, or its id.
         state: in the Swarm: `ready`, `down`, `unknown`, `disconnected`.
-        cluster_paused, paused: "paused by ann: reason"; None: not paused.
-        ignored: whether a Swarm label excludes the node.
+        reports: whether its worker has reported since the Swarm called it down.
         seen_at: when its worker last reported; None: never.
         silent: whether that is too long ago, with a controller there to receive reports.
         failures: consecutive runs that failed or were lost.
@@ -71,17 +73,17 @@ class NodeFacts:
         running: whether a run is under way.
         missing: networks that should have a device there and have none.
         limitations: what its worker could not look at.
-        breaker: why the breaker of the node or cluster tripped; None: it has not.
-        observe: whether the mode leaves orphans.
+        holds: what holds removals back on the node or everywhere: pauses, breakers, modes.
+        held: what holds some of its orphans back besides, and how many.
         conflicts, blocking, orphans: devices with that verdict; `orphans` includes the blocking ones.
         lookalikes: devices that have looked dead for a while, without proof.
         rejecting: networks whose tasks the node rejects with the error of the fault.
     """
 
+    id: str = "NODE"
+    typed: str = "NODE"
     state: str = "ready"
-    cluster_paused: str | None = None
-    paused: str | None = None
-    ignored: bool = False
+    reports: bool = False
     seen_at: datetime | None
     silent: bool = False
     failures: int = 0
@@ -92,8 +94,8 @@ class NodeFacts:
     converged_generation: int = 1
     missing: Sequence[str] = ()
     limitations: Sequence[str] = ()
-    breaker: str | None = None
-    observe: bool = False
+    holds: Sequence[Hold] = ()
+    held: Sequence[tuple[Hold, int]] = ()
     conflicts: int = 0
     blocking: int = 0
     orphans: int = 0
@@ -109,6 +111,8 @@ class _Finding:
     message: str
     ready: Status | None = None
     """The status of `Ready`; None: unchanged."""
+    unfinished: bool = False
+    """A node that is ready all the same is not `Converged`: something is left there."""
     degraded: bool = False
     stalled: bool = False
     paused: bool = False
@@ -117,10 +121,12 @@ class _Finding:
 def of_node(facts: NodeFacts) -> Conditions:
     """Return the conditions of a node; the gravest finding gives a condition's reason."""
     found = list(_findings(facts))
-    state = (
-        f"reconciled with its newest desired state (generation {facts.generation}): nothing to do"
-    )
-    converged = Condition(Status.TRUE, Reason.CONVERGED, state)
+    state = f"reconciled with its newest desired state (generation {facts.generation})"
+    converged = Condition(Status.TRUE, Reason.CONVERGED, f"{state}: nothing to do")
+    for finding in found:
+        if finding.unfinished:
+            converged = Condition(Status.TRUE, finding.reason, f"{state}; {finding.message}")
+            break
     state = "nothing on the node is known to be wrong"
     undegraded = Condition(Status.FALSE, Reason.NOTHING_WRONG, state)
     state = "the operator needs no help with this node"
@@ -144,37 +150,36 @@ def _first(findings: Sequence[_Finding], status: Status, default: Condition) -> 
 
 def _findings(facts: NodeFacts) -> Iterator[_Finding]:
     """Yield what is wrong, the gravest first: what hides most of the rest."""
-    if facts.cluster_paused is not None or facts.paused is not None or facts.ignored:
+    if pauses := [hold for hold in facts.holds if hold.reason is HeldBack.PAUSE]:
         # Its worker is not asked, so its silence means nothing.
-        yield from _left_alone(facts)
+        yield from _left_alone(pauses)
     else:
         yield from _unreachable(facts)
         yield from _unfinished(facts)
     yield from _seen_there(facts)
 
 
-def _left_alone(facts: NodeFacts) -> Iterator[_Finding]:
-    if facts.cluster_paused is not None:
-        message = (
-            f"the cluster is {quoted(facts.cluster_paused)}; "
-            "`vxctl resume --cluster` ends the pause"
-        )
-        yield _Finding(Reason.CLUSTER_PAUSED, message, Status.UNKNOWN, paused=True)
-    if facts.paused is not None:
-        message = f"{quoted(facts.paused)}; `vxctl resume NODE` ends the pause"
-        yield _Finding(Reason.PAUSED, message, Status.UNKNOWN, paused=True)
-    if facts.ignored:
-        message = (
-            "the node has the Swarm label vxlan-operator.ignore; "
-            "`docker node update --label-rm vxlan-operator.ignore NODE` removes it"
-        )
-        yield _Finding(Reason.IGNORED_BY_LABEL, message, Status.UNKNOWN, paused=True)
+def _left_alone(pauses: Sequence[Hold]) -> Iterator[_Finding]:
+    for hold in pauses:
+        reason = Reason.PAUSED
+        if hold.where == CLUSTER:
+            reason = Reason.CLUSTER_PAUSED
+        elif hold.by is not None and hold.by.startswith(LABEL):
+            reason = Reason.IGNORED_BY_LABEL
+        message = f"{hold}; {hold.until}"
+        yield _Finding(reason, message, Status.UNKNOWN, paused=True)
 
 
 def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
     # In the other states (`unknown`, `disconnected`) a node may work: its worker shows.
     if facts.state == "down":
-        message = "the Swarm reports the node as down: start it, or remove it with `docker node rm`"
+        message = (
+            "the Swarm reports the node as down, but its worker still reports: the host is up and "
+            "dockerd is not, so start dockerd there (`systemctl start docker`)"
+            if facts.reports
+            else "the Swarm reports the node as down: start it, or dockerd on it; only if it never comes "
+            f"back: `docker node rm {facts.id}`"
+        )
         yield _Finding(Reason.NODE_DOWN, message, Status.UNKNOWN, stalled=True)
     lost = facts.last_run is RunState.LOST
     if facts.seen_at is None:
@@ -224,7 +229,8 @@ def _seen_there(facts: NodeFacts) -> Iterator[_Finding]:
     if facts.conflicts:
         message = (
             f"{counted(facts.conflicts, 'device')} of other software holds a VNI that a network of "
-            "this node needs: move that software to another VNI or port (`vxctl get devices`)"
+            "this node needs: move that software to another VNI or port "
+            f"(`vxctl get devices --node {facts.typed} --verdict conflict`)"
         )
         yield _Finding(Reason.DEVICE_CONFLICT, message, Status.FALSE, degraded=True)
     yield from _held(facts)
@@ -233,13 +239,13 @@ def _seen_there(facts: NodeFacts) -> Iterator[_Finding]:
     if facts.lookalikes:
         message = (
             f"{counted(facts.lookalikes, 'device')} without proof of being dead: not removed; "
-            "`vxctl describe node` shows the proof that is missing"
+            f"`vxctl describe node {facts.typed}` shows the proof that is missing"
         )
-        yield _Finding(Reason.LOOKS_DEAD, message, degraded=True)
+        yield _Finding(Reason.LOOKS_DEAD, message, unfinished=True, degraded=True)
     if facts.missing:
         message = (
             f"no device for {named(facts.missing)}, whose tasks run here: "
-            "look at Docker's log on the node"
+            "look at Docker's log on the node (`journalctl -u docker`)"
         )
         yield _Finding(Reason.NETWORK_WITHOUT_DEVICE, message, Status.FALSE, degraded=True)
     if facts.limitations:
@@ -249,26 +255,38 @@ def _seen_there(facts: NodeFacts) -> Iterator[_Finding]:
 
 
 def _left(facts: NodeFacts) -> Iterator[_Finding]:
-    """Yield why orphans are not removed."""
-    left = f"{counted(facts.orphans, 'orphan')} ({facts.blocking} blocking)"
-    if facts.breaker is not None:
-        reason = Reason.BREAKER_TRIPPED
-        message = (
-            f"the breaker stopped removals here: {quoted(facts.breaker)}; "
-            + (f"left: {left}; " if facts.orphans else "")
-            + "find out why so much leaks, then `vxctl breaker reset`"
-        )
-    elif facts.orphans and facts.observe:
-        reason = Reason.OBSERVE_MODE
-        message = f"left in mode observe: {left}; `vxctl mode enforce` has them removed"
-    elif facts.orphans:
-        reason = Reason.ORPHANS_LEFT
-        message = f"not removed: {left}; `vxctl get devices` and `vxctl audit` show why"
-    else:
+    """Yield why orphans are not removed: by whom, since when, why, and what ends it."""
+    tripped = [hold for hold in facts.holds if hold.reason is HeldBack.BREAKER]
+    if not facts.orphans and not tripped:
         return
-    ready = Status.FALSE if facts.blocking else None
-    stalled = facts.breaker is not None
-    yield _Finding(reason, message, ready, degraded=facts.orphans > 0, stalled=stalled)
+    left = f"{counted(facts.orphans, 'orphan')} ({facts.blocking} blocking)"
+    by_all = [str(hold) for hold in facts.holds]
+    by_some = [f"{count} for {hold}" for hold, count in facts.held]
+    why = quoted("; ".join([*by_all, *by_some]))
+    ends = together(ordered([*facts.holds, *(hold for hold, _ in facts.held)]))
+    if tripped:
+        reason = Reason.BREAKER_TRIPPED
+        audit = "" if tripped[0].where == CLUSTER else f" --node {facts.typed}"
+        message = (
+            f"not removed: {left}, " if facts.orphans else "nothing is removed here, "
+        ) + f"because of {why}; find out why so much leaks (`vxctl audit{audit}`), then: {ends}"
+    else:
+        observe = any(hold.reason is HeldBack.MODE for hold in facts.holds)
+        reason = Reason.OBSERVE_MODE if observe else Reason.ORPHANS_LEFT
+        message = (
+            f"not removed: {left}: {why}; {ends}"
+            if why
+            else f"not removed yet: {left}; the next run removes what it may: "
+            f"`vxctl requeue {facts.typed}` starts it now"
+        )
+    yield _Finding(
+        reason,
+        message,
+        Status.FALSE if facts.blocking else None,
+        unfinished=facts.orphans > 0,
+        degraded=facts.orphans > 0,
+        stalled=bool(tripped),
+    )
 
 
 def _held(facts: NodeFacts) -> Iterator[_Finding]:

@@ -20,7 +20,9 @@ _BY_THE_WATCH: Final = "not reported by the link watch"
 _TABLE: Final = Base.metadata.tables[Device.__tablename__]
 _KEY: Final = ("node_id", "netns", "ifindex")
 _IDENTITY: Final = ("name", "vni", "port")
-_SAID: Final = ("verdict", "urgency", "network_id", "reason", "evidence", "proof", "netns_file")
+_SAID: Final = (
+    "verdict", "urgency", "network_id", "reason", "evidence", "proof", "netns_file", "held_back",
+)  # fmt: skip
 _WRITTEN: Final = (*_IDENTITY, *_SAID, "first_seen_at", "verdict_at", "judged_at")
 _NOT_OURS: Final = frozenset({Verdict.FOREIGN, Verdict.CONFLICT})
 _THE_ONE: Final = [_TABLE.c[name] == bindparam(f"the_{name}") for name in _KEY]
@@ -37,10 +39,13 @@ _Stored = Mapping[tuple[str, int], Row[Any]]
 
 
 class Change(NamedTuple):
-    """A device whose verdict is another than in the report before; `was` is None for a new device."""
+    """A device whose verdict or urgency is another than in the report before.
+
+    `was`: the verdict before, and an orphan's urgency; None for a new device.
+    """
 
     device: DeviceReport
-    was: Verdict | None
+    was: str | None
 
 
 class _Difference(NamedTuple):
@@ -113,9 +118,9 @@ def _compare(
     for key, device in reported.items():
         row = stored.get(key)
         same = row if row is not None and row[3:6] == _identity(device) else None
-        was = None if same is None or same.evidence == _BY_THE_WATCH else same.verdict
-        if _is_change(device.verdict, was):
-            yield Change(device, was)
+        before = None if same is None or same.evidence == _BY_THE_WATCH else same
+        if _is_change(device, before):
+            yield Change(device, None if before is None else judged(before))
         if device.removed:
             continue
         if same is not None and same[6 : 6 + len(_SAID)] == _said(device):
@@ -137,13 +142,20 @@ def _compare(
             difference.gone.append(_the(report.node_id, netns, ifindex))
 
 
-def _is_change(verdict: Verdict, was: Verdict | None) -> bool:
-    """Whether the audit trail records this verdict, given the one before it.
+def judged(device: DeviceReport | Row[Any]) -> str:
+    """Return a verdict, with the urgency that an orphan has: `orphan/blocking`."""
+    return f"{device.verdict}/{device.urgency}" if device.urgency else f"{device.verdict}"
+
+
+def _is_change(device: DeviceReport, before: Row[Any] | None) -> bool:
+    """Whether the audit trail records this verdict, given the row before it.
 
     A new device of Docker's gets no row: every one begins as settling or in use, and an orphan has its
-    own row (`detected`).
+    own row (`detected`). An orphan that hurts more or less than before gets one.
     """
-    return verdict in _NOT_OURS if was is None else verdict is not was
+    if before is None:
+        return device.verdict in _NOT_OURS
+    return (device.verdict, device.urgency) != (before.verdict, before.urgency)
 
 
 def _identity(device: DeviceReport) -> tuple[object, ...]:

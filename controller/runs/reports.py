@@ -240,6 +240,8 @@ def _note(session: Session, node: Node, run: Run, report: ReconcileReport) -> No
     node.last_error = report.error
     if report.outcome is Outcome.REFUSED:
         return
+    if _has_looked(report):
+        node.looked_at = run.closed_at
     run.devices = len(report.devices)
     run.orphans = sum(device.verdict is Verdict.ORPHAN for device in report.devices)
     run.removed = _removed(report)

@@ -35,6 +35,7 @@ from contract.messages import (
     SwarmReading,
 )
 from contract.verdicts import Mode
+from controller.conditions.facts import network_is_observed
 from controller.db.models import Attachment, Cluster, Device, Network, NetworkVni, Node, Rejection
 from controller.safety import breaker, modes
 from controller.safety.breaker import BreakerLimits
@@ -87,7 +88,7 @@ def _networks_statement() -> Select[str | None, bool | None, str, str, bool, int
         .where(Device.node_id.in_(ids), Network.gone_at.is_(None))
         .distinct()
     )
-    alone = modes.network_is_observed()
+    alone = network_is_observed()
     everywhere = select(cast(null(), String), Network.id, cast(null(), Boolean)).where(alone)
     relevant = union_all(attached.where(Attachment.node_id.in_(ids)), shown, everywhere).subquery()
     return (

@@ -149,7 +149,10 @@ def state(session: Session, limits: BreakerLimits, now: datetime) -> BreakerStat
     rows = session.execute(
         select(Node, removals)
         .outerjoin(used, used.c.node_id == Node.id)
-        .where(used.c.node_id.is_not(None) | Node.breaker_tripped_at.is_not(None))
+        .where(
+            Node.gone_at.is_(None),
+            used.c.node_id.is_not(None) | Node.breaker_tripped_at.is_not(None),
+        )
         .order_by(removals.desc(), Node.hostname, Node.id)
         .limit(1_000)
     )

@@ -97,6 +97,8 @@ def set_mode(session: Session, target: Target, decision: Decision, *, mode: Mode
         return False
     change = f"mode {target.mode or _DEFAULT} -> {mode or _DEFAULT}"
     target.mode = mode
+    target.mode_at, target.mode_by = decision.at, decision.actor
+    target.mode_reason = decision.reason
     _make_due(session, target, f"{change} by {decision.actor}", decision)
     _record(session, target, Stage.MODE_CHANGED, change, decision)
     return True

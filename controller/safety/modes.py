@@ -10,8 +10,6 @@ A removed network restricts nothing: its devices belong to no network, and would
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, and_, false, or_
-
 from contract.verdicts import Mode
 from controller.db.models import Cluster, Network, Node
 from controller.db.pauses import describe_pause
@@ -81,19 +79,6 @@ def of_target(
     if isinstance(target, Node):
         return of_node(target, cluster, configured)
     return _strictest(of_cluster(cluster, configured), of_network(target))
-
-
-def network_is_observed() -> ColumnElement[bool]:
-    """Return the SQL condition that a network is in the Swarm and its own mode is observe."""
-    return and_(
-        Network.gone_at.is_(None),
-        or_(
-            Network.paused_at.is_not(None),
-            Network.label_ignore != false(),
-            Network.label_mode == Mode.OBSERVE,
-            Network.mode == Mode.OBSERVE,
-        ),
-    )
 
 
 def _combine(

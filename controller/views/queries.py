@@ -158,7 +158,10 @@ def carriers(session: Session, networks: Sequence[Network]) -> dict[str, int]:
     """Return the number of nodes that should have a network, by network id."""
     query = (
         select(Attachment.network_id, func.count())
-        .where(Attachment.network_id.in_([network.id for network in networks]))
+        .join(Node, Node.id == Attachment.node_id)
+        .where(
+            Node.gone_at.is_(None), Attachment.network_id.in_([network.id for network in networks])
+        )
         .group_by(Attachment.network_id)
     )
     return dict(session.execute(query).all())
@@ -173,8 +176,11 @@ def devices(
     after: DeviceKey | None = None,
     limit: int,
 ) -> Sequence[tuple[Device, Node]]:
-    """Return devices of the last reports, node by node; those of a network have one of its VNIs."""
-    query = select(Device, Node).join(Node, Node.id == Device.node_id)
+    """Return devices of the last reports of the Swarm's nodes, node by node.
+
+    Those of a network have one of its VNIs.
+    """
+    query = select(Device, Node).join(Node, Node.id == Device.node_id).where(Node.gone_at.is_(None))
     if node is not None:
         query = query.where(Device.node_id == node.id)
     if network is not None:
@@ -195,8 +201,8 @@ def runs(
     before: RunKey | None = None,
     limit: int,
 ) -> Sequence[tuple[Run, Node]]:
-    """Return runs, the newest first; only those requested before `before`."""
-    query = select(Run, Node).join(Node, Node.id == Run.node_id)
+    """Return runs of nodes of the Swarm, the newest first; only those requested before `before`."""
+    query = select(Run, Node).join(Node, Node.id == Run.node_id).where(Node.gone_at.is_(None))
     if node is not None:
         query = query.where(Run.node_id == node.id)
     if state is not None:

@@ -196,7 +196,10 @@ def test_pause_breaker_mode_and_label(
     assert ready(breaker_tripped_at=clock.now, breaker_reason="too many") == "False/BreakerTripped"
     assert ready(label_ignore=True) == "Unknown/IgnoredByLabel"
     assert ready(paused_at=clock.now, paused_by="ann", paused_reason="kernel") == "Unknown/Paused"
-    assert "paused by ann: kernel" in node_row(database).conditions["Ready"]["message"]
+    since = "since 2030-01-01 12:00:00 UTC"
+    assert node_row(database).conditions["Ready"]["message"] == (
+        f"node one is paused by ann {since}: kernel; `vxctl resume one` ends the pause"
+    )
 
 
 def test_what_stops_the_cluster_stops_its_nodes(

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from contract.verdicts import Verdict
+from contract.verdicts import HeldBack, Verdict
 from controller.conditions.cluster import ClusterFacts, of_cluster
+from controller.conditions.holds import CLUSTER as EVERYWHERE
+from controller.conditions.holds import Hold
 from controller.conditions.model import (
     Conditions,
     Reason,
@@ -27,6 +29,12 @@ CLUSTER = ClusterFacts(synced_at=START)
 SHOP = Rejecting("shop", 4097, START)
 ALIVE = Holder("vxlan0 in nsid:4 (/run/docker/netns/1-shop)", Verdict.IN_USE, "holds VNI 4097: why")
 DYING = Holder("vx-001001-shopz in host", Verdict.SETTLING, "looks dead: why")
+PAUSED = Hold(HeldBack.PAUSE, "node one", "ann", START, "a new kernel", "vxctl resume one", "")
+PAUSED_EVERYWHERE = replace(PAUSED, where=EVERYWHERE, command="vxctl resume --cluster")
+IGNORED = replace(PAUSED, by="the Swarm label vxlan-operator.ignore", since=None, why=None)
+OBSERVED = Hold(HeldBack.MODE, "node one", "ann", START, None, "vxctl mode enforce one", "")
+TRIPPED = Hold(HeldBack.BREAKER, "node one", None, START, "201", "vxctl breaker reset one", "")
+LIMITED = Hold(HeldBack.LIMIT, "node one", "its worker", None, "why", None, "the next run goes on")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "conditions.md"
 
 NODES: list[tuple[str, dict[str, Any], str]] = [
@@ -82,14 +90,14 @@ NODES: list[tuple[str, dict[str, Any], str]] = [
             "rejecting": [replace(SHOP, holders=[DYING])],
             "orphans": 1,
             "blocking": 1,
-            "observe": True,
+            "holds": [OBSERVED],
         },
         "False/ObserveMode True/ObserveMode False/Progressing False/NotPaused",
     ),
     (
         "a device looks dead, without proof",
         {"lookalikes": 1},
-        "True/Converged True/LooksDead False/Progressing False/NotPaused",
+        "True/LooksDead True/LooksDead False/Progressing False/NotPaused",
     ),
     (
         "a run failed",
@@ -118,22 +126,22 @@ NODES: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "paused",
-        {"paused": "paused by ann: a new kernel"},
+        {"holds": [PAUSED]},
         "Unknown/Paused Unknown/Paused False/Progressing True/Paused",
     ),
     (
         "paused, so that silence means nothing",
-        {"paused": "paused by ann", "silent": True, "last_run": RunState.LOST, "failures": 9},
+        {"holds": [PAUSED], "silent": True, "last_run": RunState.LOST, "failures": 9},
         "Unknown/Paused Unknown/Paused False/Progressing True/Paused",
     ),
     (
         "the cluster is paused",
-        {"cluster_paused": "paused by ann"},
+        {"holds": [PAUSED_EVERYWHERE]},
         "Unknown/ClusterPaused Unknown/ClusterPaused False/Progressing True/ClusterPaused",
     ),
     (
         "ignored",
-        {"ignored": True},
+        {"holds": [IGNORED]},
         "Unknown/IgnoredByLabel Unknown/IgnoredByLabel False/Progressing True/IgnoredByLabel",
     ),
     (
@@ -149,26 +157,36 @@ NODES: list[tuple[str, dict[str, Any], str]] = [
     (
         "a stale orphan is left",
         {"orphans": 1},
-        "True/Converged True/OrphansLeft False/Progressing False/NotPaused",
+        "True/OrphansLeft True/OrphansLeft False/Progressing False/NotPaused",
+    ),
+    (
+        "a stale orphan is left by the limit of a run",
+        {"orphans": 1, "held": [(LIMITED, 1)]},
+        "True/OrphansLeft True/OrphansLeft False/Progressing False/NotPaused",
+    ),
+    (
+        "observe mode with a stale orphan: nothing is converged",
+        {"orphans": 1, "holds": [OBSERVED]},
+        "True/ObserveMode True/ObserveMode False/Progressing False/NotPaused",
     ),
     (
         "observe mode with a blocking orphan",
-        {"orphans": 1, "blocking": 1, "observe": True},
+        {"orphans": 1, "blocking": 1, "holds": [OBSERVED]},
         "False/ObserveMode True/ObserveMode False/Progressing False/NotPaused",
     ),
     (
         "observe mode with nothing to remove",
-        {"observe": True},
+        {"holds": [OBSERVED]},
         "True/Converged False/NothingWrong False/Progressing False/NotPaused",
     ),
     (
         "the breaker tripped, and nothing is left",
-        {"breaker": "201 removals"},
+        {"holds": [TRIPPED]},
         "True/Converged False/NothingWrong True/BreakerTripped False/NotPaused",
     ),
     (
         "the breaker tripped, and a blocking orphan is left",
-        {"breaker": "201 removals", "orphans": 1, "blocking": 1, "observe": True},
+        {"holds": [TRIPPED, OBSERVED], "orphans": 1, "blocking": 1},
         "False/BreakerTripped True/BreakerTripped True/BreakerTripped False/NotPaused",
     ),
     (
@@ -206,15 +224,15 @@ CLUSTERS: list[tuple[str, dict[str, Any], str]] = [
         "False/ListShrunk True/Enforcing True/AllPresent",
     ),
     ("nobody reads", {"stale": True}, "Unknown/ReadingStale True/Enforcing True/AllPresent"),
-    ("observe", {"observe": True}, "True/SwarmRead False/ObserveMode True/AllPresent"),
+    ("observe", {"holds": [OBSERVED]}, "True/SwarmRead False/ObserveMode True/AllPresent"),
     (
         "the breaker tripped",
-        {"breaker": "7 of 20 nodes", "observe": True},
+        {"holds": [OBSERVED, TRIPPED]},
         "True/SwarmRead False/BreakerTripped True/AllPresent",
     ),
     (
         "paused",
-        {"paused": "paused by ann", "breaker": "7 of 20 nodes"},
+        {"holds": [TRIPPED, PAUSED_EVERYWHERE]},
         "True/SwarmRead False/ClusterPaused True/AllPresent",
     ),
 ]
@@ -225,7 +243,7 @@ WORKERS: list[tuple[str, list[dict[str, Any]], str]] = [
     ("one of two was never seen", [{}, {"seen_at": None}], "False/WorkersAway"),
     ("all are away", [{"silent": True}, {"seen_at": None}], "False/NoWorkers"),
     ("who is down does not count", [{}, {"state": "down", "silent": True}], "True/AllPresent"),
-    ("who is paused does not count", [{}, {"paused": "x", "silent": True}], "True/AllPresent"),
+    ("who is paused does not count", [{}, {"holds": [PAUSED], "silent": True}], "True/AllPresent"),
 ]
 
 
