@@ -276,8 +276,7 @@ def _left(facts: NodeFacts) -> Iterator[_Finding]:
         message = (
             f"not removed: {left}: {why}; {ends}"
             if why
-            else f"not removed yet: {left}; the next run removes what it may: "
-            f"`vxctl requeue {facts.typed}` starts it now"
+            else f"not removed: {left}: nothing forbids it; `vxctl requeue {facts.typed}` starts a run now"
         )
     yield _Finding(
         reason,

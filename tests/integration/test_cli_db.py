@@ -62,7 +62,9 @@ def test_an_older_database(
     before = contents(database)
     next_schema.install(tmp_path, monkeypatch, "op.execute('SELECT 1')")
     assert said("current", database_url) == f"{NEWEST} (the newest is next: `vxctl db upgrade`)"
-    assert said("check", database_url, ExitStatus.NO) == f"it has schema {NEWEST}, and next is needed"
+    assert (
+        said("check", database_url, ExitStatus.NO) == f"it has schema {NEWEST}, and next is needed"
+    )
     assert said("current", database_url).startswith(NEWEST)
     assert said("upgrade", database_url) == "the database has schema next"
     assert said("check", database_url) == "the schema is correct"

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event
 
 from contract.messages import DeviceReport, ReconcileReport
-from contract.verdicts import Outcome, Stage, Verdict
+from contract.verdicts import Outcome, Stage, Urgency, Verdict
 from controller.db.engine import Database
 from controller.db.models import Run
 from controller.runs.hints import HintIntake
@@ -119,7 +119,7 @@ def test_a_run_of_another_node_is_on_nobodys_word(
         ),
         pytest.param(
             [Verdict.IN_USE, Verdict.SETTLING, Verdict.ORPHAN],
-            ["was in_use, now settling: reason", "was settling, now orphan: reason"],
+            ["was in_use, now settling: reason", "was settling, now orphan/blocking: reason"],
             id="left",
         ),
         pytest.param([Verdict.IN_USE] * 3, [], id="the same"),
@@ -144,6 +144,20 @@ def test_each_change_of_verdict_is_kept(
     rows = [row for row in audit(database) if row.stage is Stage.VERDICT_CHANGED]
     assert [row.reason for row in rows] == changes
     assert stages(database) == [Stage.REQUESTED, Stage.VERDICT_CHANGED] * len(changes)
+
+
+def test_a_stale_orphan_that_blocks_by_now_has_a_row_that_says_so(
+    database: Database, intake: ReportIntake, clock: Clock
+) -> None:
+    """Else the trail goes on saying `stale ... not wanted` of what keeps tasks from starting."""
+    stale = device(7, Verdict.ORPHAN).model_copy(update={"urgency": Urgency.STALE})
+    look(database, intake, clock, stale)
+    look(database, intake, clock, device(7, Verdict.ORPHAN))
+    look(database, intake, clock, device(7, Verdict.ORPHAN))
+    row = audit(database)[-1]
+    assert (row.stage, row.urgency) == (Stage.VERDICT_CHANGED, Urgency.BLOCKING)
+    assert row.reason == "was orphan/stale, now orphan/blocking: reason"
+    assert stages(database) == [Stage.REQUESTED, Stage.VERDICT_CHANGED]
 
 
 def test_a_change_of_verdict_says_everything(
