@@ -8,6 +8,9 @@ import structlog
 from contract.runtime.text import printable
 
 _MULTILINE = ("exception", "stack")
+_MAX_TEXT = 4000
+"""Characters of a value in a log line; clients and servers choose some of them."""
+_MAX_TRACEBACK = 20_000
 _NOISY = ["celery", "kombu", "amqp", "docker", "urllib3", "httpx", "alembic", "uvicorn.access"]
 """Libraries that log every task and connection at INFO."""
 
@@ -41,7 +44,11 @@ def configure_logging(*, level: str = "info") -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _cut,
+                *renderers,
+            ],
         )
     )
     root = logging.getLogger()
@@ -49,6 +56,19 @@ def configure_logging(*, level: str = "info") -> None:
     root.setLevel(level.upper())
     for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def _cut(
+    _logger: object, _method: str, event_dict: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Shorten long texts; of a traceback the end says most."""
+    for key, value in event_dict.items():
+        if isinstance(value, str):
+            most = _MAX_TRACEBACK if key in _MULTILINE else _MAX_TEXT
+            if len(value) > most:
+                left_out = f" ... ({len(value) - most} characters left out) ... "
+                event_dict[key] = value[: most // 2] + left_out + value[-(most // 2) :]
+    return event_dict
 
 
 def _made_printable(

@@ -2,7 +2,8 @@
 
 `routes` (by subject) read from a `context`, take `parameters` (`audit_parameters` for the audit trail), page
 lists by `cursor`, and return `answers` or `problems`, of which `problem_types` is the catalogue. `same_site`
-refuses requests of other web sites, `specification` describes all in OpenAPI, `app` assembles all.
+refuses requests of other web sites, `bounds` those that are too long, `turns` those that are too many.
+`specification` describes all in OpenAPI, `app` assembles all.
 """
 
 IDENTITY_HEADER = "X-Vxlan-Operator"

@@ -1,9 +1,12 @@
 """Builds the ASGI app from routes, middleware and error handlers."""
 
+from typing import Final
+
 from fastapi import Depends, FastAPI
 
 from contract import VERSION
 from controller.api import problems, specification
+from controller.api.bounds import BoundedApp, BoundedHeaders
 from controller.api.context import Context
 from controller.api.parameters import refuse_repeated
 from controller.api.routes import (
@@ -21,6 +24,9 @@ from controller.api.routes import (
 )
 from controller.api.same_site import SameSiteOnly
 
+MAX_BODY_BYTES: Final = 64 * 1024
+"""Of a request; the longest is a decision with a reason of 500 characters."""
+
 # The first path that matches answers: `chain` (/audit/verify) must come before `audit` (/audit/{id}).
 _MODULES = (
     status, nodes, networks, devices, runs, requeue, safety, chain, audit, explain, metrics,
@@ -29,14 +35,19 @@ _MODULES = (
 
 def build(context: Context) -> FastAPI:
     """Build the API."""
-    app = FastAPI(
+    app = BoundedApp(
         title="vxlan-operator",
         version=VERSION,
         dependencies=[Depends(refuse_repeated)],
+        max_body_size=MAX_BODY_BYTES,
+        # FastAPI's pages load their scripts from other servers.
+        docs_url=None,
+        redoc_url=None,
         generate_unique_id_function=specification.operation_id,
     )
     problems.install(app)
     app.add_middleware(SameSiteOnly, hosts=context.hosts)
+    app.add_middleware(BoundedHeaders)
     for module in _MODULES:
         app.include_router(module.routes(context))
     specification.install(app)

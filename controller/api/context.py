@@ -1,11 +1,12 @@
 """`Context`: the database, settings and functions that the routes use."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from contract.verdicts import Mode
 from controller.api.same_site import LOOPBACK, Hosts
+from controller.api.turns import Turns
 from controller.db.engine import Database
 from controller.safety.breaker import DEFAULTS, BreakerLimits
 from controller.workqueue.queue import Notify
@@ -25,6 +26,7 @@ class Context:
         breaker: the breaker's limits.
         stale_after: the age at which a reading of the Swarm is stale.
         hosts: the hosts under which the API may be addressed.
+        turns: how many requests of a kind are answered at a time.
     """
 
     database: Database
@@ -35,3 +37,4 @@ class Context:
     breaker: BreakerLimits = DEFAULTS
     stale_after: timedelta = timedelta(minutes=3)
     hosts: Hosts = LOOPBACK
+    turns: Turns = field(default_factory=Turns)

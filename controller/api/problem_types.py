@@ -96,6 +96,13 @@ TOKEN_TAKEN: Final = ProblemType(
     "The token of this requeue stands for an earlier request about another node. Nothing was stored.",
     "use another token, or none",
 )
+LATE: Final = ProblemType(
+    "request-timeout",
+    408,
+    "Request timeout",
+    "The whole request did not arrive within 10 s. Nothing was done, and the connection was closed.",
+    "send the whole request at once",
+)
 PRUNED: Final = ProblemType(
     "pruned",
     410,
@@ -108,6 +115,13 @@ TOO_LARGE: Final = ProblemType(
     413,
     "Too large",
     "The body is larger than any valid request. It was not read to its end, and nothing was done.",
+    SEE_OPENAPI,
+)
+LONG_URI: Final = ProblemType(
+    "uri-too-long",
+    414,
+    "URI too long",
+    "The URL of the request is longer than 32 kB. Nothing was done.",
     SEE_OPENAPI,
 )
 MEDIA_TYPE: Final = ProblemType(
@@ -125,6 +139,21 @@ INVALID: Final = ProblemType(
     "detail names each of them. Nothing was done.",
     SEE_OPENAPI,
 )
+BUSY: Final = ProblemType(
+    "too-many-requests",
+    429,
+    "Too many requests",
+    "Answers of this kind are expensive, so few are given at a time, and enough requests wait already. "
+    "Nothing was done. The header `Retry-After` has the seconds after which to try again.",
+    "try again in 5 s, one request at a time",
+)
+HEADERS: Final = ProblemType(
+    "headers-too-large",
+    431,
+    "Request header fields too large",
+    "The request has more than 100 headers, or more than 32 kB of them. Nothing was done.",
+    "send fewer or shorter headers",
+)
 INTERNAL: Final = ProblemType(
     "internal",
     500,
@@ -140,6 +169,14 @@ DATABASE: Final = ProblemType(
     "something was not carried out, or is carried out once the database answers: ask before you repeat it.",
     "try again soon; if that does not help, check the database",
 )
+CONNECTIONS: Final = ProblemType(
+    "too-many-connections",
+    503,
+    "Too many connections",
+    "All connections of the controller are in use. Nothing was done. The header `Retry-After` has the "
+    "seconds after which to try again.",
+    "try again in 5 s",
+)
 NOT_READY: Final = ProblemType(
     "not-ready",
     503,
@@ -149,8 +186,8 @@ NOT_READY: Final = ProblemType(
 )
 
 TYPES: Final = (
-    MALFORMED, FOREIGN, UNKNOWN, METHOD, AMBIGUOUS, NO_CLUSTER, PAUSED, TOKEN_TAKEN, PRUNED, TOO_LARGE,
-    MEDIA_TYPE, INVALID, INTERNAL, DATABASE, NOT_READY,
+    MALFORMED, FOREIGN, UNKNOWN, METHOD, LATE, AMBIGUOUS, NO_CLUSTER, PAUSED, TOKEN_TAKEN, PRUNED,
+    TOO_LARGE, LONG_URI, MEDIA_TYPE, INVALID, BUSY, HEADERS, INTERNAL, CONNECTIONS, DATABASE, NOT_READY,
 )  # fmt: skip
 """All, by status."""
 

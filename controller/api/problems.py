@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from controller.api import problem_types as types
 from controller.api.parameters import ParameterError
 from controller.api.problem_types import ProblemType
+from controller.api.turns import RETRY_AFTER_SECONDS, BusyError
 from controller.audit.export import PrunedError
 from controller.db.engine import database_message, is_away
 from controller.db.lookup import AmbiguousError, UnknownError
@@ -40,8 +41,7 @@ _PROBLEMS: Final[Mapping[type[Exception], ProblemType]] = {
 """The problems of errors; their message is the detail, and their own `hint`, if any, takes precedence."""
 
 _BY_STATUS: Final[Mapping[int, ProblemType]] = {
-    kind.status: kind
-    for kind in (types.MALFORMED, types.UNKNOWN, types.METHOD, types.TOO_LARGE, types.MEDIA_TYPE)
+    kind.status: kind for kind in (types.MALFORMED, types.UNKNOWN, types.METHOD, types.MEDIA_TYPE)
 }
 """The problems of errors that the framework raises."""
 
@@ -70,6 +70,11 @@ def problem(
     if error_id is not None:
         body["error_id"] = error_id
     return JSONResponse(body, kind.status, headers, MEDIA_TYPE)
+
+
+def too_large() -> JSONResponse:
+    """Return the answer to a request whose body is over the limit."""
+    return problem(types.TOO_LARGE, "the body of the request is too large")
 
 
 def _handler(kind: ProblemType) -> Callable[[Request, Exception], JSONResponse]:
@@ -107,6 +112,11 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _handler(known))
     app.add_exception_handler(SQLAlchemyError, _DatabaseErrors())
 
+    @app.exception_handler(BusyError)
+    def busy(_request: Request, error: BusyError) -> JSONResponse:
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        return problem(types.BUSY, str(error), headers=headers)
+
     @app.exception_handler(RequestValidationError)
     def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
         details = [
@@ -117,6 +127,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def other(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == types.TOO_LARGE.status:
+            return too_large()
         kind = _BY_STATUS.get(error.status_code, types.INTERNAL)
         detail = f"{request.method} {request.url.path}: {error.detail}"
         return problem(kind, detail, headers=error.headers)

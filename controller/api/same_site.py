@@ -134,7 +134,7 @@ class SameSiteOnly:
             return None
         return (
             f"a page of another web site ({(origin or site or '')[:_MAX_SHOWN]!r}) sent this request",
-            "use vxctl, or the controller's own page /docs (a proxy must pass Host on unchanged)",
+            "use vxctl; a proxy in front of the controller must pass Host on unchanged",
         )
 
 

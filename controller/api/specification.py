@@ -118,8 +118,12 @@ def _implied(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[P
         yield types.DATABASE
     if method != "get" or path not in UNGUARDED:
         yield types.FOREIGN
+    yield types.HEADERS
+    yield types.LONG_URI
     if "requestBody" in operation:
         yield types.MALFORMED
+        yield types.LATE
+        yield types.TOO_LARGE
     yield types.INVALID  # Every route refuses parameters that it does not know.
 
 

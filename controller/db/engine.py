@@ -26,6 +26,8 @@ LOCK_SECONDS: Final = 10
 IDLE_SECONDS: Final = 10
 """PostgreSQL ends a transaction after this silence of its client, which was stopped or cut off."""
 
+_MAX_OVERFLOW: Final = 20
+"""Connections above the five that stay open: requests (`controller.api.turns`) and the leader's threads."""
 _READ_ONLY: Final = "vxlan_operator_read_only"
 _LOCKED: Final = ("55P03", "40P01")
 """PostgreSQL: lock timeout, deadlock."""
@@ -227,7 +229,9 @@ def _parsed(url: str) -> URL:
 
 def _engine(url: URL, *, read_only: bool = False) -> Engine:
     if url.drivername == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": LOCK_SECONDS})
+        engine = create_engine(
+            url, connect_args={"timeout": LOCK_SECONDS}, max_overflow=_MAX_OVERFLOW
+        )
         if not read_only:
             event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
@@ -236,6 +240,7 @@ def _engine(url: URL, *, read_only: bool = False) -> Engine:
         engine = create_engine(
             url,
             pool_pre_ping=True,
+            max_overflow=_MAX_OVERFLOW,
             # The last used connection has its statements prepared, and the server's memory warm.
             pool_use_lifo=True,
             connect_args={

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Final
 
 import structlog
-import uvicorn
 from celery import Celery
 from kombu import Queue
 
@@ -21,7 +20,6 @@ from contract.runtime.errors import OperatorError
 from contract.runtime.logs import configure_logging
 from contract.runtime.restart import exit_for_restart
 from contract.verdicts import Mode
-from controller.api import IDENTITY_HEADER
 from controller.api.app import build
 from controller.api.context import Context
 from controller.api.same_site import Hosts
@@ -30,6 +28,7 @@ from controller.db.engine import Database, open_database
 from controller.leadership.election import Election
 from controller.leadership.lease import RENEW_SECONDS, Lease, this_process
 from controller.leadership.sqlite_lock import only_one
+from controller.process.http import HttpServer, raise_descriptor_limit
 from controller.process.leader_loops import LeaderLoops
 from controller.process.loops import Loops, every
 from controller.process.settings import CoreSettings
@@ -66,6 +65,7 @@ def run(
         OperatorError: something it needs is missing; nothing was changed.
     """
     configure_logging(level=settings.log_level)
+    raise_descriptor_limit()
     listener = _listen(settings.listen)
     swarm = DockerSwarm(settings.docker_host)
     swarm.check()
@@ -118,15 +118,7 @@ def _serve(
         stale_after=max_silence(timedelta(seconds=settings.resync_seconds)),
         hosts=Hosts.of(settings.listen, settings.allowed_hosts),
     )
-    server = uvicorn.Server(
-        uvicorn.Config(
-            build(context),
-            headers=[(IDENTITY_HEADER, VERSION)],
-            log_config=None,
-            lifespan="off",
-            timeout_graceful_shutdown=5,
-        )
-    )
+    server = HttpServer(build(context))
     # uvicorn stops at these, and then raises them again for the previous handlers.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

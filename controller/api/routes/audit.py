@@ -3,13 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, NamedTuple
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 
 from controller.api.answers.audit import AuditAnswer, AuditPage, AuditStats, TimelineAnswer
 from controller.api.audit_parameters import AuditListing, Period
 from controller.api.context import Context
 from controller.api.cursor import Cursors, question
-from controller.api.problem_types import AMBIGUOUS, UNKNOWN, may_answer
+from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, may_answer
 from controller.audit.queries import counts, pages, timeline
 from controller.audit.queries.pages import RowKey
 
@@ -27,10 +27,11 @@ _CURSORS: Final = Cursors(AuditKey)
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
+    router = APIRouter(prefix="/api/v1/audit", tags=["audit"], responses=may_answer(BUSY))
     database = context.database
+    in_turn = [Depends(context.turns.lists)]
 
-    @router.get("", responses=may_answer(UNKNOWN, AMBIGUOUS))
+    @router.get("", dependencies=in_turn, responses=may_answer(UNKNOWN, AMBIGUOUS))
     def list_audit(request: Request, listing: Annotated[AuditListing, Query()]) -> AuditPage:
         """List audit rows, the newest first; with `after` the rows stored since, in that order."""
         key = _CURSORS.after(request, listing)
@@ -51,7 +52,7 @@ def routes(context: Context) -> APIRouter:
             next_ = _CURSORS.encode(following, question(request))
             return AuditPage.of(page.rows, newest, next_, page.next.at if page.short else None)
 
-    @router.get("/stats")
+    @router.get("/stats", dependencies=[Depends(context.turns.stats)])
     def get_audit_stats(period: Annotated[Period, Query()]) -> AuditStats:
         """Count removals by node, network and day, by default of the last 30 days."""
         until = period.until or datetime.now(UTC)
@@ -59,13 +60,13 @@ def routes(context: Context) -> APIRouter:
             since = period.since or until - timedelta(days=30)
             return AuditStats.model_validate(counts.counts(session, since, until))
 
-    @router.get("/{id}", responses=may_answer(UNKNOWN))
+    @router.get("/{id}", dependencies=in_turn, responses=may_answer(UNKNOWN))
     def get_audit_row(id: Annotated[int, Path(ge=1, lt=2**63)]) -> AuditAnswer:  # noqa: A002
         """Return an audit row."""
         with database.read() as session:
             return AuditAnswer.model_validate(timeline.row(session, id))
 
-    @router.get("/{id}/timeline", responses=may_answer(UNKNOWN, AMBIGUOUS))
+    @router.get("/{id}/timeline", dependencies=in_turn, responses=may_answer(UNKNOWN, AMBIGUOUS))
     def get_timeline(
         id: Annotated[  # noqa: A002
             str, Path(max_length=255, description="id of an audit row, or id or id prefix of a run")

@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response, StreamingResponse
 from pydantic import AfterValidator, Field
 
 from controller.api.answers.chain import VerifyAnswer
 from controller.api.audit_parameters import Period
 from controller.api.context import Context
-from controller.api.problem_types import PRUNED, may_answer
+from controller.api.problem_types import BUSY, PRUNED, may_answer
 from controller.audit import verify
 from controller.audit.chain import ChainPosition
 from controller.audit.export import export
@@ -33,7 +33,7 @@ def routes(context: Context) -> APIRouter:
     router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
     database = context.database
 
-    @router.get("/verify")
+    @router.get("/verify", dependencies=[Depends(context.turns.verify)], responses=may_answer(BUSY))
     def verify_audit(
         after: Annotated[
             Position | None, Query(description="`reached` of the previous answer; none: start")
@@ -52,7 +52,11 @@ def routes(context: Context) -> APIRouter:
             expected = [ChainPosition.parse(position) for position in expect or ()]
             return VerifyAnswer.model_validate(verify.step(session, start, expected, rows))
 
-    @router.get("/export", responses=may_answer(PRUNED))
+    @router.get(
+        "/export",
+        dependencies=[Depends(context.turns.export)],
+        responses=may_answer(PRUNED, BUSY),
+    )
     def export_audit(period: Annotated[ExportPeriod, Query()]) -> Response:
         """Stream all rows in the order of the chain, as JSON lines; the last line has their number."""
         start = None if period.after is None else ChainPosition.parse(period.after)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 
 from contract.verdicts import Verdict
 from controller.api.answers.base import ListAnswer
@@ -10,7 +10,7 @@ from controller.api.answers.devices import DeviceAnswer
 from controller.api.context import Context
 from controller.api.cursor import Cursors
 from controller.api.parameters import Listing, NetworkFilter, NodeFilter
-from controller.api.problem_types import AMBIGUOUS, UNKNOWN, may_answer
+from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, may_answer
 from controller.db import lookup
 from controller.views import queries
 from controller.views.queries import DeviceKey
@@ -27,7 +27,9 @@ class DeviceListing(Listing):
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter(tags=["devices"])
+    router = APIRouter(
+        tags=["devices"], dependencies=[Depends(context.turns.lists)], responses=may_answer(BUSY)
+    )
 
     @router.get("/api/v1/devices", responses=may_answer(UNKNOWN, AMBIGUOUS))
     def list_devices(

@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from controller.api.answers.audit import AuditAnswer
 from controller.api.answers.devices import DeviceAnswer
 from controller.api.answers.explain import ExplanationAnswer, NamedAnswer
 from controller.api.context import Context
+from controller.api.problem_types import BUSY, may_answer
 from controller.views.explain import MAX_LENGTH, explain
 
 ErrorLine = Annotated[
@@ -18,7 +19,11 @@ ErrorLine = Annotated[
 def routes(context: Context) -> APIRouter:
     router = APIRouter(tags=["explain"])
 
-    @router.get("/api/v1/explain")
+    @router.get(
+        "/api/v1/explain",
+        dependencies=[Depends(context.turns.explain)],
+        responses=may_answer(BUSY),
+    )
     def explain_error(error: ErrorLine) -> ExplanationAnswer:
         """Explain an error line: nodes and networks, devices, recent removals, and what to do."""
         with context.database.read() as session:

@@ -1,19 +1,25 @@
 """The route that Prometheus scrapes."""
 
-from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fastapi import APIRouter, Depends, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from controller.api.context import Context
+from controller.api.problem_types import BUSY, may_answer
 from controller.views import metrics
 
 
 def routes(context: Context) -> APIRouter:
     router = APIRouter(tags=["metrics"])
-    registry = metrics.registry(context.database, context.leading)
+    exposition = metrics.Exposition(metrics.registry(context.database, context.leading))
 
-    @router.get("/metrics", response_class=Response)
+    @router.get(
+        "/metrics",
+        response_class=Response,
+        dependencies=[Depends(context.turns.metrics)],
+        responses=may_answer(BUSY),
+    )
     def get_metrics() -> Response:
         """Return all metrics in Prometheus's text format."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -2,14 +2,14 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.networks import NetworkAnswer, NetworkDetailAnswer
 from controller.api.context import Context
 from controller.api.cursor import Cursors
 from controller.api.parameters import MAX_ROWS, Listing, NetworkName
-from controller.api.problem_types import AMBIGUOUS, UNKNOWN, may_answer
+from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, may_answer
 from controller.db import lookup
 from controller.views import queries
 from controller.views.queries import NameKey
@@ -18,7 +18,12 @@ _CURSORS: Final = Cursors(NameKey)
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter(prefix="/api/v1/networks", tags=["networks"])
+    router = APIRouter(
+        prefix="/api/v1/networks",
+        tags=["networks"],
+        dependencies=[Depends(context.turns.lists)],
+        responses=may_answer(BUSY),
+    )
     database = context.database
 
     @router.get("")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy.orm import Session
 
 from controller.api.answers.base import ListAnswer
@@ -11,7 +11,7 @@ from controller.api.answers.nodes import NodeAnswer, NodeDetailAnswer
 from controller.api.context import Context
 from controller.api.cursor import Cursors
 from controller.api.parameters import MAX_ROWS, Listing, NodeName
-from controller.api.problem_types import AMBIGUOUS, UNKNOWN, may_answer
+from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, may_answer
 from controller.conditions.model import Status
 from controller.db import lookup
 from controller.db.models import Node
@@ -28,7 +28,12 @@ class NodeListing(Listing):
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
+    router = APIRouter(
+        prefix="/api/v1/nodes",
+        tags=["nodes"],
+        dependencies=[Depends(context.turns.lists)],
+        responses=may_answer(BUSY),
+    )
     database = context.database
 
     @router.get("")

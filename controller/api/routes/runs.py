@@ -2,14 +2,14 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.runs import RunAnswer
 from controller.api.context import Context
 from controller.api.cursor import Cursors
 from controller.api.parameters import Limit, Listing, NodeFilter
-from controller.api.problem_types import AMBIGUOUS, UNKNOWN, may_answer
+from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, may_answer
 from controller.db import lookup
 from controller.db.states import RunState
 from controller.views import queries
@@ -27,7 +27,9 @@ class RunListing(Listing):
 
 
 def routes(context: Context) -> APIRouter:
-    router = APIRouter(tags=["runs"])
+    router = APIRouter(
+        tags=["runs"], dependencies=[Depends(context.turns.lists)], responses=may_answer(BUSY)
+    )
     database = context.database
 
     @router.get("/api/v1/runs", responses=may_answer(UNKNOWN, AMBIGUOUS))

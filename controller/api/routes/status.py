@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
 from contract import VERSION
@@ -11,7 +11,7 @@ from controller.api import problems
 from controller.api.answers.cluster import ClusterAnswer, StatusAnswer
 from controller.api.context import Context
 from controller.api.parameters import Limit
-from controller.api.problem_types import NOT_READY, may_answer
+from controller.api.problem_types import BUSY, NOT_READY, may_answer
 from controller.api.routes.nodes import node_answers
 from controller.conditions.cluster import desired_state
 from controller.conditions.facts import cluster_facts
@@ -25,7 +25,7 @@ def routes(context: Context) -> APIRouter:
     database = context.database
 
     @router.get("/healthz")
-    def get_health() -> dict[str, str]:
+    async def get_health() -> dict[str, str]:
         """Answer as long as this process runs."""
         return {"status": "ok"}
 
@@ -43,7 +43,11 @@ def routes(context: Context) -> APIRouter:
             return problems.problem(NOT_READY, f"{known.reason}: {known.message}")
         return JSONResponse({"status": "ok"})
 
-    @router.get("/api/v1/status")
+    @router.get(
+        "/api/v1/status",
+        dependencies=[Depends(context.turns.status)],
+        responses=may_answer(BUSY),
+    )
     def get_status(limit: Annotated[Limit, Query()] = 100) -> StatusAnswer:
         """Return the status of the cluster and of its nodes, nodes that are not ready first."""
         with database.read() as session:

@@ -1,0 +1,66 @@
+"""Bounds of requests: refuses long headers, URLs and bodies, each with a problem."""
+
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from controller.api import problem_types as types
+from controller.api import problems
+
+MAX_HEADERS: Final = 100
+MAX_BYTES: Final = 32 * 1024
+"""Of all headers together, and of the URL."""
+
+
+class BoundedHeaders:
+    """Refuses long headers (431) and URLs (414).
+
+    Args:
+        app: the app behind it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI 3)."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = scope["headers"]
+        size = sum(len(name) + len(value) for name, value in headers)
+        if len(headers) > MAX_HEADERS or size > MAX_BYTES:
+            answer = problems.problem(
+                types.HEADERS, f"the request has {len(headers)} headers of {size} bytes"
+            )
+            await answer(scope, receive, send)
+        elif len(scope["raw_path"]) + len(scope["query_string"]) > MAX_BYTES:
+            answer = problems.problem(
+                types.LONG_URI, f"the URL of the request has over {MAX_BYTES} bytes"
+            )
+            await answer(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+class BoundedApp(FastAPI):
+    """FastAPI, whose plain text about an announced body that is too long becomes a problem (413)."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI 3)."""
+        replaced = False
+
+        async def sending(message: Message) -> None:
+            nonlocal replaced
+            if replaced:
+                return
+            if message["type"] == "http.response.start" and message["status"] == 413:
+                kinds = [value for name, value in message["headers"] if name == b"content-type"]
+                if kinds and kinds[0].startswith(b"text/plain"):
+                    replaced = True
+                    await problems.too_large()(scope, receive, send)
+                    return
+            await send(message)
+
+        await super().__call__(scope, receive, sending)

@@ -1,0 +1,264 @@
+"""The HTTP server: uvicorn with bounds on connections, headers and slow clients."""
+
+import asyncio
+import logging
+import resource
+import time
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.config import HTTPProtocolType
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from contract import VERSION
+from controller.api import IDENTITY_HEADER, problems
+from controller.api import problem_types as types
+from controller.api.problem_types import ProblemType
+
+log = structlog.get_logger(__name__)
+
+MAX_CONNECTIONS: Final = 1000
+RESERVED_DESCRIPTORS: Final = 256
+"""Never for connections: database, broker, Docker, and a burst of `_BACKLOG` connections that are refused."""
+REQUEST_SECONDS: Final = 10.0
+"""In which a whole request must arrive, counted from the connection or the answer before."""
+READER_SECONDS: Final = 30.0
+"""In which a client must take the 48 kB that make room in a full send buffer."""
+CLOSING_SECONDS: Final = 5.0
+"""In which a client must take the rest, after its connection was closed."""
+LOG_SECONDS: Final = 60.0
+"""Between log lines of the same text: clients cause them."""
+
+_BACKLOG: Final = 128
+"""Connections that asyncio accepts at a time, before one of them can be refused."""
+_MAX_HEAD_BYTES: Final = 64 * 1024
+"""Of an incomplete request head; `controller.api.bounds` bounds complete ones."""
+_MAX_DESCRIPTORS: Final = 4096
+_TICKS_PER_SECOND: Final = 10
+_GRACEFUL_SECONDS: Final = 5
+
+
+def _raw(kind: ProblemType, *headers: str) -> bytes:
+    """Return a whole answer, for what is refused before it reaches the app."""
+    body = problems.problem(kind, kind.meaning).body
+    first = f"HTTP/1.1 {kind.status} {kind.title}"
+    lines = (first, f"content-type: {problems.MEDIA_TYPE}", "connection: close", *headers, "", "")
+    return "\r\n".join(lines).encode() + bytes(body)
+
+
+_INVALID: Final = _raw(types.MALFORMED)
+_BUSY: Final = _raw(types.CONNECTIONS, "retry-after: 5")
+_LATE: Final = _raw(types.LATE)
+
+
+class HttpConfig(uvicorn.Config):
+    """uvicorn's configuration.
+
+    Args:
+        app: answers the requests.
+        http: the protocol, which must be a `BoundedProtocol`.
+
+    Attributes:
+        max_connections: more are refused, or take the place of idle ones.
+    """
+
+    def __init__(
+        self, app: ASGIApp, http: type[asyncio.Protocol] | HTTPProtocolType, **more: Any
+    ) -> None:
+        super().__init__(
+            app,
+            http=http,
+            ws="none",
+            headers=[(IDENTITY_HEADER, VERSION)],
+            log_config=None,
+            lifespan="off",
+            backlog=_BACKLOG,
+            h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
+            timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+            **more,
+        )
+        self.max_connections = _max_connections()
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn's server, which ends connections of slow clients.
+
+    Args:
+        app: answers the requests.
+        ending: called when the server begins to stop; must end the streams.
+        more: for uvicorn's configuration.
+    """
+
+    def __init__(
+        self, app: ASGIApp, ending: Callable[[], None] = lambda: None, **more: Any
+    ) -> None:
+        super().__init__(HttpConfig(app, BoundedProtocol, **more))
+        self._ending = ending
+        self._reported: tuple[int, int] = (0, 0)
+        self._reported_at = -LOG_SECONDS
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Begin to accept connections."""
+        for name in ("asyncio", "uvicorn.error"):
+            logging.getLogger(name).addFilter(OncePerPeriod())
+        await super().startup(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        """End what is slow, once a second."""
+        if counter % _TICKS_PER_SECOND == 0:
+            now = time.monotonic()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, BoundedProtocol):
+                    connection.check(now)
+            self._report(now)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Stop; streams are ended first, or uvicorn would wait for them."""
+        self._ending()
+        await super().shutdown(sockets)
+
+    def _report(self, now: float) -> None:
+        counts = (BoundedProtocol.ended, BoundedProtocol.refused)
+        if counts != self._reported and now - self._reported_at >= LOG_SECONDS:
+            ended, refused = (new - old for new, old in zip(counts, self._reported, strict=True))
+            log.warning("connections of slow clients", ended=ended, refused=refused)
+            self._reported, self._reported_at = counts, now
+
+
+class BoundedProtocol(H11Protocol):
+    """One connection, which waits for its client for a bounded time.
+
+    Attributes:
+        ended: number of connections that were ended, in this process.
+        refused: number of connections that were refused.
+    """
+
+    ended = 0
+    refused = 0
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._max_connections = cast("HttpConfig", config).max_connections
+        self._pauses = 0
+        self._waits_for: tuple[object, ...] = ()
+        self.since = time.monotonic()
+        """Since when it waits for the same thing."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the place of the idle connection that has waited longest, if there are too many."""
+        super().connection_made(transport)
+        self._waits_for = self._waiting()
+        others = [
+            other
+            for other in self.connections
+            if isinstance(other, BoundedProtocol) and not other.transport.is_closing()
+        ]
+        if len(others) <= self._max_connections:
+            return
+        idle = [other for other in others if other.is_idle and other is not self]
+        if idle:
+            BoundedProtocol.ended += 1
+            min(idle, key=lambda other: other.since).transport.abort()
+        else:
+            BoundedProtocol.refused += 1
+            transport.write(_BUSY)
+            transport.close()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- uvicorn's text
+        """Answer to what is no HTTP, or a head that is too long."""
+        if self.is_idle:
+            self.transport.write(_INVALID)
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        """The send buffer is full."""
+        self._pauses += 1
+        super().pause_writing()
+
+    @property
+    def is_idle(self) -> bool:
+        """No request is under way: none has arrived yet, or the last one was answered."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return cycle is None or cycle.response_complete
+
+    def check(self, now: float) -> None:
+        """End the connection if it has waited for its client for too long; `now`: monotonic."""
+        waits_for = self._waiting()
+        if waits_for != self._waits_for:
+            self._waits_for, self.since = waits_for, now
+            return
+        limit = waits_for[0]
+        if not isinstance(limit, float) or now - self.since <= limit:
+            return
+        BoundedProtocol.ended += 1
+        if limit != REQUEST_SECONDS:
+            self.transport.abort()
+            return
+        if self.conn.trailing_data[0] if self.is_idle else not self.cycle.response_started:
+            self.transport.write(_LATE)
+        self.transport.close()
+
+    def _waiting(self) -> tuple[object, ...]:
+        """The seconds that may pass (None: it waits for us), and what tells this wait from others."""
+        limit: float | None = None
+        if self.transport.is_closing():
+            limit = CLOSING_SECONDS
+        elif self.flow.write_paused:
+            limit = READER_SECONDS
+        elif self.is_idle or self.cycle.more_body:
+            limit = REQUEST_SECONDS
+        return limit, self.cycle, self._pauses
+
+
+class OncePerPeriod(logging.Filter):
+    """Lets a message of the same text pass once every `LOG_SECONDS`, with the number of those left out."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._seen: dict[object, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged."""
+        key = record.msg if isinstance(record.msg, str) else type(record.msg)
+        key = str(key).split("\n", 1)[0][:100]
+        now = self._monotonic()
+        at, left_out = self._seen.get(key, (-LOG_SECONDS, 0))
+        if now - at < LOG_SECONDS:
+            self._seen[key] = at, left_out + 1
+            return False
+        if len(self._seen) >= _MAX_TEXTS:
+            self._seen.clear()
+        self._seen[key] = now, 0
+        if left_out:
+            record.msg = f"{record.msg} ({left_out} more since)"
+        return True
+
+
+_MAX_TEXTS: Final = 200
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit of open files, as far as this process may and needs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _max_connections() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return min(MAX_CONNECTIONS, max(soft // 2, soft - RESERVED_DESCRIPTORS))
