@@ -1,7 +1,7 @@
 """The controller: it stores what each node should carry, asks workers to look, and keeps the record.
 
 From the top to the bottom, each package imports only those below it: `cli` (the command `vxctl`), `process`
-(what runs in which thread), `api` (HTTP), `views` (what people ask), `runs` (one run from claim to stored
-report), `swarm` (desired state), `safety` (what may be done), `workqueue` (when each node is due),
-`conditions`, `audit` and `leadership`, `db`. `timespec` reads times.
+(what runs in which thread), `api` (HTTP), `views` (what people ask), `explain` (what an error text says),
+`runs` (one run from claim to stored report), `swarm` (desired state), `safety` (what may be done),
+`workqueue` (when each node is due), `conditions`, `audit` and `leadership`, `db`. `timespec` reads times.
 """

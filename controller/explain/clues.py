@@ -1,0 +1,249 @@
+"""What a line names besides its fault: nodes, networks, tasks, devices, VNIs, subnets and its time. Pure.
+
+Names are only known to the controller, so a line gives candidates: `strong` ones stand where a name stands
+(`node=x`, the column NODE, the host of a syslog line), `weak` ones are any other words. A weak word that is
+ordinary (`words.txt`: "closed by server") is no candidate.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import Final
+
+ORDINARY: Final = frozenset(
+    files("controller.explain").joinpath("words.txt").read_text("utf-8").split()
+)
+"""Words of messages, which name no node and no network unless they stand where a name stands."""
+
+_MAX_WORDS: Final = 300
+_MAX_LENGTH: Final = 4_000
+"""Characters of a record that are searched for names: of a longer one its begin and its end."""
+
+_NAME: Final = r"[0-9A-Za-z][0-9A-Za-z_.-]{0,253}"
+_WORD: Final = re.compile(rf"(?<![0-9A-Za-z_.-]){_NAME}")
+_Q: Final = r"""["']{0,2}"""
+_STATES: Final = (
+    "new|allocated|pending|assigned|accepted|preparing|ready|starting|running|complete|shutdown|failed"
+    "|rejected|remove|orphaned"
+)
+_ROW: Final = re.compile(
+    rf"""
+    (?:^|\s)(?:(?P<id>[0-9a-z]{{12}}|[0-9a-z]{{25}})\s{{1,8}})?(?:\\_\s)?
+    (?P<task>[0-9A-Za-z][0-9A-Za-z_.-]{{0,100}}\.(?:[0-9]{{1,6}}|[0-9a-z]{{25}}))\s{{1,200}}
+    (?:\S{{1,300}}\s{{1,200}})?(?P<node>{_NAME})\s{{1,200}}(?:{_STATES})\s{{1,200}}(?:{_STATES})\b
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""A row of `docker service ps`; IMAGE may be missing (`docker stack ps --format`)."""
+_SHORT_ROW: Final = re.compile(
+    rf"(?<![0-9A-Za-z_.-])(?P<task>{_NAME}\.[0-9]{{1,6}})\s{{1,80}}(?P<node>{_NAME})\s{{1,80}}(?:{_STATES})\b",
+    re.IGNORECASE,
+)
+_NODES: Final = (
+    re.compile(rf"(?i)\bnode(?:[._](?:id|name|hostname))?{_Q}\s?[:=]\s?{_Q}({_NAME})"),
+    re.compile(
+        rf"(?i)\b(?:host|hostname|_hostname|nodename|nodeid|machine){_Q}\s?[:=]\s?{_Q}({_NAME})"
+    ),
+    re.compile(rf"""(?i)(?<![\w-])(?:node|host)\s{_Q}({_NAME})"""),
+    re.compile(
+        rf"""(?i)(?<![\w-])(?:on|auf|sur|su|op|em|en)\s{_Q}(?!(?:node|host|the)\b)({_NAME})"""
+    ),
+    # The host of a syslog line, or of one with a time of ISO 8601.
+    re.compile(
+        r"(?:^|\n)(?:<[0-9]{1,3}>)?(?:1\s)?[^\W\d]{3,5}\.?\s{1,2}[0-9]{1,2}\s[0-9:.]{5,15}\s"
+        rf"({_NAME})\s[\w./@-]{{1,80}}(?:\[[0-9]{{1,8}}\])?:"
+    ),
+    re.compile(
+        r"(?:^|\n)(?:<[0-9]{1,3}>)?(?:1\s)?[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.,]{5,18}(?:Z|[+-][0-9:]{4,6})?\s"
+        rf"({_NAME})(?::\s|\s[\w./@-]{{1,80}}[\[: ])"
+    ),
+    re.compile(rf"(?:^|\n)({_NAME}):\s"),
+    re.compile(rf"({_NAME})@({_NAME})[:~]"),
+)
+_NETWORKS: Final = (
+    re.compile(rf"(?i)\b(?:network|net|nid)(?:[._](?:id|name))?{_Q}\s?[:=]\s?{_Q}({_NAME})"),
+    re.compile(rf"""(?i)(?<![\w-])network\s{_Q}({_NAME})"""),
+    re.compile(r"""(?i)\b(ingress)[\s_-]?(?:network|sbox)"""),
+    re.compile(rf"""(?i)no such network:\s?{_Q}({_NAME})"""),
+)
+_TASKS: Final = re.compile(rf"(?i)\btask(?:[._]id)?{_Q}\s?[:= ]\s?{_Q}([0-9a-z]{{8,25}})\b")
+_ID: Final = re.compile(r"(?<![0-9A-Za-z_.-])[0-9a-z]{7,25}(?![0-9A-Za-z_-])")
+
+DEVICE: Final = re.compile(
+    r"(?<![\w.-])((?:vx|ov)-[0-9a-f]{6}-[0-9a-z]{5}|vxlan[0-9]{1,4}|testvxlan1?"
+    r"|vxlan(?:-v6)?\.calico|flannel\.[0-9]{1,8}|cilium_vxlan)(?![\w-])"
+)
+_LINK: Final = re.compile(
+    r"(?:^|\n)\s{0,9}([0-9]{1,7}):\s([^\s:@]{1,40})(?:@[^\s:]{1,40})?:\s<([A-Z0-9_,-]{0,300})>"
+)
+"""A line of `ip link`."""
+_HEX_NAME: Final = re.compile(r"vx-([0-9a-f]{6})-([0-9a-z]{5})")
+_VNI: Final = re.compile(r"(?i)\b(?:vni|vxlan[ _.-]?id|vxlan id)[^\w]{0,3}([0-9]{1,8})\b")
+_CIDR: Final = re.compile(
+    r"(?<![0-9A-Za-z.:])(?:(?:[0-9]{1,3}\.){3}[0-9]{1,3}/[0-9]{1,2}|[0-9a-fA-F:]{2,39}::/[0-9]{1,3})(?![0-9])"
+)
+
+_ISO: Final = re.compile(
+    r"(?<![0-9])([0-9]{4})[-/]([0-9]{2})[-/]([0-9]{2})[T ]([0-9]{2}):([0-9]{2}):([0-9]{2})"
+    r"(?:[.,]([0-9]{1,9}))?\s?(Z|UTC|[+-][0-9]{2}:?[0-9]{2})?"
+)
+_SYSLOG: Final = re.compile(
+    r"(?:^|\n|>)([A-Z][a-z]{2})\s{1,2}([0-9]{1,2})\s([0-9]{2}):([0-9]{2}):([0-9]{2})"
+)
+_AGO: Final = re.compile(
+    r"(?i)\b(less than a second|an?|about an?|[0-9]{1,4})\s(second|minute|hour|day|week|month|year)?s?\s?ago"
+)
+_MONTHS: Final = "JanFebMarAprMayJunJulAugSepOctNovDec"
+_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800,
+    "month": 2_592_000, "year": 31_536_000}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that a line names; `flags` as `ip link` prints them (None: it is not such a line)."""
+
+    name: str
+    flags: frozenset[str] | None = None
+
+    @property
+    def vni(self) -> int | None:
+        found = _HEX_NAME.fullmatch(self.name)
+        return None if found is None else int(found[1], 16)
+
+    @property
+    def network_prefix(self) -> str | None:
+        """The first five characters of the network's id."""
+        found = _HEX_NAME.fullmatch(self.name)
+        return None if found is None else found[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """When a line was written: not later than this; `exact` if it says so with its time zone."""
+
+    at: datetime
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Clues:
+    """What a record names; names are candidates, in lower case, in the order of the line."""
+
+    nodes: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    """Weak candidates for either."""
+    ids: tuple[str, ...] = ()
+    """Ids, or their first seven and more characters."""
+    tasks: tuple[str, ...] = ()
+    service: str | None = None
+    devices: tuple[Device, ...] = ()
+    vnis: tuple[int, ...] = ()
+    subnets: tuple[str, ...] = ()
+    time: Time | None = None
+
+
+def clues(text: str, now: datetime) -> Clues:
+    """Find what a cleaned record names; `now` for times without a year or a date."""
+    if len(text) > _MAX_LENGTH:
+        text = f"{text[: _MAX_LENGTH // 2]}\n{text[-_MAX_LENGTH // 2 :]}"
+    rows = [*_ROW.finditer(text), *_SHORT_ROW.finditer(text)]
+    links = [Device(found[2], frozenset(found[3].split(","))) for found in _LINK.finditer(text)]
+    devices = links + [
+        Device(name) for name in DEVICE.findall(text) if all(link.name != name for link in links)
+    ]
+    vnis = [int(digits) for digits in _VNI.findall(text)]
+    vnis += [device.vni for device in devices if device.vni is not None]
+    column = [row["node"] for row in rows]
+    words = _words(text)
+    return Clues(
+        # In a table, NODE says it: no other word there does.
+        nodes=_unique(column or _found(_NODES, text)),
+        networks=_unique(_found(_NETWORKS, text)),
+        words=() if column else words,
+        ids=_unique(word for word in _ID.findall(text) if any(map(str.isdigit, word)))[:50],
+        tasks=_unique([*tasks_of(text), *(row["id"] for row in rows if row.groupdict().get("id"))]),
+        service=next((row["task"].rpartition(".")[0] for row in rows), None),
+        devices=tuple(dict.fromkeys(devices))[:20],
+        vnis=tuple(dict.fromkeys(vni for vni in vnis if 0 < vni < 2**24))[:20],
+        subnets=tuple(dict.fromkeys(_CIDR.findall(text)))[:20],
+        time=time_of(text, now),
+    )
+
+
+def tasks_of(text: str) -> tuple[str, ...]:
+    """Return the ids of tasks that are named as such."""
+    return _unique(_TASKS.findall(text))
+
+
+def _found(patterns: Iterable[re.Pattern[str]], text: str) -> Iterator[str]:
+    for pattern in patterns:
+        for _, found in zip(range(_MAX_WORDS), pattern.finditer(text), strict=False):
+            yield found[pattern.groups]
+
+
+def _unique(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word.rstrip(".-").lower() for word in words))[:_MAX_WORDS]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in _unique(_WORD.findall(text)) if word not in ORDINARY)
+
+
+def time_of(text: str, now: datetime) -> Time | None:
+    """Return the latest time at which a line may have been written; None: it says nothing of it."""
+    ago = _AGO.search(text)
+    if ago is not None:
+        count = int(ago[1]) if ago[1].isdigit() else 0 if ago[1].lower().startswith("less") else 1
+        seconds = _SECONDS[(ago[2] or "second").lower()] * count
+        return Time(now - timedelta(seconds=seconds), False)
+    found = _ISO.search(text)
+    if found is not None:
+        return _iso(found, now)
+    found = _SYSLOG.search(text)
+    if found is not None:
+        return _syslog(found, now)
+    return None
+
+
+def _iso(found: re.Match[str], now: datetime) -> Time | None:
+    zone = found[8]
+    fraction = int((found[7] or "0").ljust(6, "0")[:6])
+    try:
+        naive = datetime(*map(int, found.groups()[:6]), fraction)  # type: ignore[arg-type,call-arg] # noqa: DTZ001
+        if zone is None:
+            return _local(naive, now)
+        if zone in ("Z", "UTC"):
+            return Time(naive.replace(tzinfo=UTC), True)
+        digits = zone.replace(":", "")
+        offset = timedelta(hours=int(digits[1:3]), minutes=int(digits[3:5]))
+        return Time(
+            (naive - offset if zone[0] == "+" else naive + offset).replace(tzinfo=UTC), True
+        )
+    except (ValueError, OverflowError):
+        return None
+
+
+def _syslog(found: re.Match[str], now: datetime) -> Time | None:
+    month, remainder = divmod(_MONTHS.find(found[1]), 3)
+    if month < 0 or remainder:
+        return None
+    for year in (now.year + 1, now.year, now.year - 1, now.year - 2, now.year - 3, now.year - 4):
+        try:
+            naive = datetime(year, month + 1, *map(int, found.groups()[1:]))  # type: ignore[arg-type] # noqa: DTZ001
+        except ValueError:
+            continue
+        if naive.replace(tzinfo=UTC) <= now + _MAX_OFFSET:
+            return _local(naive, now)
+    return None
+
+
+_MAX_OFFSET: Final = timedelta(hours=14)
+_MIN_OFFSET: Final = timedelta(hours=12)
+
+
+def _local(naive: datetime, now: datetime) -> Time:
+    """Return the latest time that a clock of any time zone can mean."""
+    return Time(min(naive.replace(tzinfo=UTC) + _MIN_OFFSET, now), False)
