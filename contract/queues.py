@@ -14,6 +14,9 @@ PING_TASK = "controller.ping"
 WORKER_PING_TASK = "worker.ping"
 """The same of a worker, to its node's queue."""
 
+PROBE_KEY: Final = "controller.probe"
+"""The list by which controllers test whether the broker takes messages; always empty."""
+
 _CONTROLLER_TASKS: Final = frozenset({REPORT_TASK, DRIFT_TASK, HELLO_TASK, PING_TASK})
 _NODE_TASKS: Final = frozenset({RECONCILE_TASK, WORKER_PING_TASK})
 

@@ -154,6 +154,11 @@ class ControllerProcess(Server):
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
+    def ask_for_run(self, node: str) -> None:
+        """Requeue a node, whether or not the request can be sent at once."""
+        done = vxctl("requeue", node, url=self.url)
+        assert done.returncode in (0, 3), done.stderr
+
     def json(self, *arguments: str) -> Any:
         """The same for programs."""
         return json.loads(self.vxctl(*arguments, "-o", "json"))

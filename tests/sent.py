@@ -11,6 +11,7 @@ from contract.messages import ReconcileRequest
 from contract.runtime.broker import celery_app
 from contract.verdicts import Mode
 from controller.db.engine import Database
+from controller.health.monitor import Monitor
 from controller.runs.dispatch import Dispatcher
 from tests.fake_clock import Clock
 from tests.fake_swarm import swarm_id
@@ -18,11 +19,23 @@ from tests.stored import RESYNC, TIMEOUT
 
 
 def dispatcher(
-    database: Database, broker_url: str, clock: Clock, mode: Mode = Mode.ENFORCE
+    database: Database,
+    broker_url: str,
+    clock: Clock,
+    mode: Mode = Mode.ENFORCE,
+    broker: Monitor | None = None,
 ) -> Dispatcher:
     """A dispatcher that sends to this broker."""
     app: Celery = celery_app("controller", broker_url)
-    return Dispatcher(database, app, mode=mode, run_timeout=TIMEOUT, resync=RESYNC, utcnow=clock)
+    return Dispatcher(
+        database,
+        app,
+        mode=mode,
+        run_timeout=TIMEOUT,
+        resync=RESYNC,
+        broker=broker,
+        utcnow=clock,
+    )
 
 
 def raw_messages(client: redis.Redis, node: str) -> list[dict[str, Any]]:

@@ -50,8 +50,16 @@ _IMPATIENT_SECONDS: Final = 0.5
 """Timeout for interactive publishes; Redis normally answers within 1 ms."""
 
 
+class _Connection(CheckedConnection):
+    """Tries to connect again every second to three seconds; kombu's own pauses grow to half a minute."""
+
+    def _ensure_connection(self, *arguments: Any, **options: Any) -> Any:
+        pace = {"interval_start": 1, "interval_step": 1, "interval_max": 3}
+        return super()._ensure_connection(*arguments, **pace | options)
+
+
 class _Amqp(AMQP):  # type: ignore[misc] # Celery has no types
-    Connection = CheckedConnection
+    Connection = _Connection
 
 
 def _direct(name: str, expires: float | None = None) -> Queue:

@@ -1,4 +1,11 @@
-"""Text for people: names made printable, and a network namespace with its file."""
+"""Text for people: names made printable, passwords taken out, and a network namespace with its file."""
+
+import re
+from typing import Final
+
+_PASSWORD: Final = re.compile(
+    r"(?<=://)[^\s/]*(?=@)|(?<=password=)('[^']*'|[^\s&]+)", re.IGNORECASE
+)
 
 
 def printable(text: str) -> str:
@@ -13,6 +20,11 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
+
+
+def redacted(text: str) -> str:
+    """Replace user names and passwords in URLs, and values of `password=`, by `***`."""
+    return _PASSWORD.sub("***", text)
 
 
 def with_file(netns: object, file: object) -> str:

@@ -8,6 +8,7 @@ from contract.verdicts import Mode
 from controller.api.same_site import LOOPBACK, Hosts
 from controller.api.turns import Turns
 from controller.db.engine import Database
+from controller.health.live import Health
 from controller.safety.breaker import DEFAULTS, BreakerLimits
 from controller.workqueue.queue import Notify
 from controller.workqueue.requeue import RequeueRequest
@@ -25,6 +26,7 @@ class Context:
         leading: whether this process leads.
         breaker: the breaker's limits.
         stale_after: the age at which a reading of the Swarm is stale.
+        health: what this process knows of its broker and database.
         hosts: the hosts under which the API may be addressed.
         turns: how many requests of a kind are answered at a time.
     """
@@ -38,3 +40,4 @@ class Context:
     stale_after: timedelta = timedelta(minutes=3)
     hosts: Hosts = LOOPBACK
     turns: Turns = field(default_factory=Turns)
+    health: Health = field(default_factory=Health)

@@ -30,6 +30,7 @@ class ClusterFacts:
         sync_reason: why the last reading failed, as a CamelCase reason; None: it succeeded.
         sync_error: the same as a sentence.
         holds: what holds removals back everywhere: a pause, the breaker, the mode.
+        broker: why the leader cannot use the broker; None: it can.
     """
 
     synced_at: datetime
@@ -37,6 +38,7 @@ class ClusterFacts:
     sync_reason: str | None = None
     sync_error: str | None = None
     holds: Sequence[Hold] = ()
+    broker: Condition | None = None
 
 
 def of_cluster(facts: ClusterFacts, nodes: Sequence[tuple[str, Conditions]]) -> Conditions:
@@ -44,7 +46,9 @@ def of_cluster(facts: ClusterFacts, nodes: Sequence[tuple[str, Conditions]]) -> 
     return {
         Type.DESIRED_STATE_KNOWN: desired_state(facts),
         Type.REMOVALS_ALLOWED: _removals(facts),
-        Type.WORKERS_PRESENT: _workers(nodes),
+        Type.WORKERS_PRESENT: _workers(nodes)
+        if facts.broker is None
+        else Condition(Status.UNKNOWN, facts.broker.reason, facts.broker.message),
     }
 
 

@@ -12,7 +12,7 @@ from contract.verdicts import HeldBack, Mode, Urgency, Verdict
 from controller.conditions import holds
 from controller.conditions.cluster import ClusterFacts
 from controller.conditions.holds import Hold
-from controller.conditions.model import Reason, Stored, Type
+from controller.conditions.model import Condition, Reason, Stored, Type
 from controller.conditions.node import Holder, NodeFacts, Rejecting
 from controller.db.models import Cluster, Device, DueNode, Network, Node, Rejection
 
@@ -42,13 +42,19 @@ _NODES: Final = (
 
 
 def cluster_facts(
-    cluster: Cluster, mode: Mode, now: datetime, max_silence: timedelta
+    cluster: Cluster,
+    mode: Mode,
+    now: datetime,
+    max_silence: timedelta,
+    *,
+    broker: Condition | None = None,
 ) -> ClusterFacts:
     """Return the facts about the cluster.
 
     Args:
         mode: of the controller's settings.
         max_silence: after this time a reading of the Swarm is stale.
+        broker: why the leader cannot use the broker; None: it can.
     """
     return ClusterFacts(
         synced_at=cluster.synced_at,
@@ -56,24 +62,36 @@ def cluster_facts(
         sync_reason=cluster.sync_reason if cluster.sync_error is not None else None,
         sync_error=cluster.sync_error,
         holds=holds.of_cluster(cluster, mode),
+        broker=broker,
     )
 
 
 def node_facts(
-    session: Session, cluster: Cluster, *, mode: Mode, now: datetime, silent_before: datetime
+    session: Session,
+    cluster: Cluster,
+    *,
+    mode: Mode,
+    now: datetime,
+    max_silence: timedelta,
+    listening_since: datetime,
+    broker: Condition | None = None,
 ) -> Iterator[tuple[str, str, Stored, NodeFacts]]:
     """Yield each node's id, hostname, stored conditions and facts, by hostname.
 
     Args:
         mode: of the controller's settings.
-        silent_before: a worker that last reported before this is away.
+        max_silence: a worker that last reported longer ago is away.
+        listening_since: since when reports could come; before, silence says nothing.
+        broker: why the leader cannot use the broker; None: it can.
     """
     devices = _devices(session, now)
     held = orphan_holds(session)
     rejecting = _rejecting(session)
     everywhere = holds.of_cluster(cluster, mode)
     names = node_names(session)
+    stale_before = now - max_silence
     for row in session.execute(_NODES):
+        stale = row.worker_seen_at is not None and row.worker_seen_at < stale_before
         typed = names.typed(row.id)
         facts = NodeFacts(
             id=row.id,
@@ -81,7 +99,9 @@ def node_facts(
             state=row.state,
             reports=_reports(row.conditions, row.worker_seen_at),
             seen_at=row.worker_seen_at,
-            silent=row.worker_seen_at is not None and row.worker_seen_at < silent_before,
+            broker=broker,
+            stale=stale,
+            silent=stale and listening_since < stale_before,
             failures=row.failures,
             last_run=row.last_run_state,
             last_error=row.last_error,

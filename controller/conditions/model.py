@@ -18,7 +18,10 @@ _MAX_QUOTED: Final = 500
 
 
 class Type(StrEnum):
-    """Four types for a node, three for the cluster; answers show them in this order."""
+    """Four types for a node, three for the cluster, and two that each process knows by itself.
+
+    Answers show them in this order.
+    """
 
     READY = "Ready"
     """The node was reconciled with its newest desired state, and rejects no tasks."""
@@ -35,6 +38,11 @@ class Type(StrEnum):
     """Workers are asked to remove orphans."""
     WORKERS_PRESENT = "WorkersPresent"
     """Every node that is up and not paused has a worker that reports."""
+
+    BROKER_REACHABLE = "BrokerReachable"
+    """The broker takes messages of the process that answers."""
+    DATABASE_WRITABLE = "DatabaseWritable"
+    """The database takes writes of the process that answers."""
 
 
 class Status(StrEnum):
@@ -58,6 +66,7 @@ class Reason(StrEnum):
     NODE_DOWN = "NodeDown"
     NEVER_SEEN = "NeverSeen"
     WORKER_AWAY = "WorkerAway"
+    NOT_LOOKED_AT = "NotLookedAt"
     RUNS_LOST = "RunsLost"
     RUN_FAILED = "RunFailed"
     RUN_REFUSED = "RunRefused"
@@ -81,6 +90,18 @@ class Reason(StrEnum):
     ALL_PRESENT = "AllPresent"
     WORKERS_AWAY = "WorkersAway"
     NO_WORKERS = "NoWorkers"
+
+    BROKER_ANSWERS = "BrokerAnswers"
+    BROKER_UNREACHABLE = "BrokerUnreachable"
+    BROKER_REFUSES = "BrokerRefuses"
+    DATABASE_WRITTEN = "DatabaseWritten"
+    DATABASE_FULL = "DatabaseFull"
+    DATABASE_READ_ONLY = "DatabaseReadOnly"
+    DATABASE_LOCKED = "DatabaseLocked"
+    DATABASE_UNREACHABLE = "DatabaseUnreachable"
+    NOT_PROBED = "NotProbed"
+
+    CONDITIONS_STALE = "ConditionsStale"
 
 
 class Condition(NamedTuple):

@@ -67,6 +67,8 @@ class NodeFacts:
         state: in the Swarm: `ready`, `down`, `unknown`, `disconnected`.
         reports: whether its worker has reported since the Swarm called it down.
         seen_at: when its worker last reported; None: never.
+        broker: why the leader cannot use the broker; None: it can.
+        stale: whether that is too long ago to say anything of now.
         silent: whether that is too long ago, with a controller there to receive reports.
         failures: consecutive runs that failed or were lost.
         last_run: state of the last closed run; None: there was none.
@@ -85,6 +87,8 @@ class NodeFacts:
     state: str = "ready"
     reports: bool = False
     seen_at: datetime | None
+    broker: Condition | None = None
+    stale: bool = False
     silent: bool = False
     failures: int = 0
     last_run: RunState | None = RunState.SUCCEEDED
@@ -182,7 +186,11 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
         )
         yield _Finding(Reason.NODE_DOWN, message, Status.UNKNOWN, stalled=True)
     lost = facts.last_run is RunState.LOST
-    if facts.seen_at is None:
+    if facts.broker is not None:
+        # The silence of a worker says nothing while nobody could hear it.
+        message = f"nothing is known of the node now: {facts.broker.message}"
+        yield _Finding(Reason(facts.broker.reason), message, Status.UNKNOWN)
+    elif facts.seen_at is None:
         message = (
             "no worker has ever reported from this node: start vxlan-worker there, "
             "and check in its log that it reaches the broker"
@@ -198,6 +206,12 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
             f"{silence}: check that vxlan-worker runs on the node, and that the broker answers"
         )
         yield _Finding(Reason.WORKER_AWAY, message, Status.UNKNOWN, stalled=True)
+    elif facts.stale:
+        message = (
+            f"last looked at {format_time(facts.seen_at)}, and the controller has listened only for "
+            "a moment: the next run shows"
+        )
+        yield _Finding(Reason.NOT_LOOKED_AT, message, Status.UNKNOWN)
     elif lost:
         message = (
             "the last run brought no report by its deadline, and is tried again: nothing to do yet"

@@ -16,7 +16,7 @@ from contract.verdicts import Mode
 from controller.conditions.changes import Change, changes, record
 from controller.conditions.cluster import of_cluster
 from controller.conditions.facts import cluster_facts, node_facts
-from controller.conditions.model import Conditions, Stored, dated, max_silence
+from controller.conditions.model import Condition, Conditions, Stored, dated, max_silence
 from controller.conditions.node import of_node
 from controller.db.engine import Database
 from controller.db.models import Cluster, Node
@@ -24,6 +24,10 @@ from controller.db.models import Cluster, Node
 _MIN_PERIOD_SECONDS: Final = 1.0
 _MAX_SHARE: Final = 0.2
 """Share of the time spent on steps: with some thousand nodes a step takes a while."""
+_DATED_SECONDS: Final = 4.0
+"""Between notes that the conditions still hold; each is a commit."""
+_HOLD_SECONDS: Final = 15.0
+"""For so long conditions hold unless they are derived again; for at least three periods."""
 
 
 class ConditionStore:
@@ -32,6 +36,7 @@ class ConditionStore:
     Args:
         mode: of the controller's settings.
         resync: the time between periodic runs of a node.
+        broker: returns why the broker cannot be used; None: it can.
     """
 
     def __init__(
@@ -40,12 +45,15 @@ class ConditionStore:
         *,
         mode: Mode,
         resync: timedelta,
+        broker: Callable[[], Condition | None] = lambda: None,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._mode = mode
         self._max_silence = max_silence(resync)
+        self._broker = broker
         self._utcnow = utcnow
+        self._period = _MIN_PERIOD_SECONDS
         # Silence means nothing while no controller was there to receive reports.
         self._listening_since = utcnow()
 
@@ -57,14 +65,20 @@ class ConditionStore:
             cluster = session.get(Cluster, 1)
             if cluster is None:
                 return _MIN_PERIOD_SECONDS
-            silent_before = now - self._max_silence
-            if self._listening_since >= silent_before:
-                silent_before = datetime.min.replace(tzinfo=UTC)
+            broker = self._broker()
+            if broker is not None:
+                self._listening_since = now
             changed: dict[str, Stored] = {}
             events: list[Change] = []
             nodes: list[tuple[str, Conditions]] = []
             for id_, hostname, before, facts in node_facts(
-                session, cluster, mode=self._mode, now=now, silent_before=silent_before
+                session,
+                cluster,
+                mode=self._mode,
+                now=now,
+                max_silence=self._max_silence,
+                listening_since=self._listening_since,
+                broker=broker,
             ):
                 conditions = of_node(facts)
                 nodes.append((hostname, conditions))
@@ -72,16 +86,24 @@ class ConditionStore:
                 if stored != before:
                     changed[id_] = stored
                     events += changes(before, stored, now, node=(id_, hostname))
-        of_swarm = of_cluster(cluster_facts(cluster, self._mode, now, self._max_silence), nodes)
-        of_all = dated(of_swarm, cluster.conditions, now)
-        if changed or of_all != cluster.conditions:
+        of_swarm = cluster_facts(cluster, self._mode, now, self._max_silence, broker=broker)
+        of_all = dated(of_cluster(of_swarm, nodes), cluster.conditions, now)
+        if changed or of_all != cluster.conditions or self._is_old(cluster, now):
             events += changes(cluster.conditions, of_all, now)
+            hold = timedelta(seconds=max(_HOLD_SECONDS, 3 * self._period))
             with self._database.write() as session:
                 written = _write_nodes(session, changed)
-                session.execute(update(Cluster).values(conditions=of_all))
+                values = {"conditions_at": now, "conditions_until": now + hold}
+                session.execute(update(Cluster).values(conditions=of_all, **values))
                 record(session, [event for event in events if event.node_id in {None, *written}])
         elapsed = time.monotonic() - begin
-        return max(_MIN_PERIOD_SECONDS, elapsed * (1 / _MAX_SHARE - 1))
+        self._period = max(_MIN_PERIOD_SECONDS, elapsed / _MAX_SHARE)
+        return self._period - elapsed if elapsed < self._period else 0.0
+
+    def _is_old(self, cluster: Cluster, now: datetime) -> bool:
+        """Whether it is time to note that the conditions still hold."""
+        at = cluster.conditions_at
+        return at is None or abs((now - at).total_seconds()) >= _DATED_SECONDS
 
 
 def _write_nodes(session: Session, changed: Mapping[str, Stored]) -> Sequence[str]:

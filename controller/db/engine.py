@@ -31,6 +31,8 @@ _MAX_OVERFLOW: Final = 20
 _READ_ONLY: Final = "vxlan_operator_read_only"
 _LOCKED: Final = ("55P03", "40P01")
 """PostgreSQL: lock timeout, deadlock."""
+_READ_ONLY_SERVER: Final = "25006"
+"""PostgreSQL: read_only_sql_transaction."""
 _REMEDY: Final = "start it, or set VXLAN_OPERATOR_DATABASE_URL to one that this program may write"
 
 
@@ -260,7 +262,14 @@ def _engine(url: URL, *, read_only: bool = False) -> Engine:
         raise OperatorError(
             f"PostgreSQL's driver is missing: {error}", "pip install 'vxlan-operator[controller]'"
         ) from error
+    event.listen(engine, "handle_error", _on_postgresql_error)
     return engine
+
+
+def _on_postgresql_error(context: Any) -> None:
+    """Drop the pool's connections to a server that has become a standby: the URL may lead elsewhere now."""
+    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY_SERVER:
+        context.is_disconnect = True
 
 
 def _on_sqlite_connect(connection: Any, _record: object) -> None:

@@ -55,6 +55,10 @@ class Cluster(Base):
     """Removals before this are not counted any more."""
     conditions: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """By type: `controller.conditions.model.Stored`."""
+    conditions_at: Mapped[datetime | None]
+    """When the conditions of everything were last derived; None: not by this version."""
+    conditions_until: Mapped[datetime | None]
+    """Until when they hold unless they are derived again."""
 
 
 class Node(Base):
@@ -328,6 +332,16 @@ class Event(Base):
     status: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(String(32))
     message: Mapped[str] = mapped_column(Text)
+
+
+class Heartbeat(Base):
+    """When each controller last showed that it can write; `controller.health.probes` writes it."""
+
+    __tablename__ = "heartbeats"
+
+    process: Mapped[str] = mapped_column(Text, primary_key=True)
+    """HOST:PID:random."""
+    at: Mapped[datetime]
 
 
 class Lease(Base):

@@ -25,6 +25,8 @@ from controller.api.context import Context
 from controller.api.same_site import Hosts
 from controller.conditions.model import max_silence
 from controller.db.engine import Database, open_database
+from controller.health.live import Health
+from controller.health.probes import BrokerTest, DatabaseTest
 from controller.leadership.election import Election
 from controller.leadership.lease import RENEW_SECONDS, Lease, this_process
 from controller.leadership.sqlite_lock import only_one
@@ -93,13 +95,15 @@ def _serve(
         max_nodes_share=settings.breaker_max_nodes_share,
         min_nodes=settings.breaker_min_nodes,
     )
-    lease = Lease(database, this_process())
+    process, health = this_process(), Health()
+    lease = Lease(database, process)
     leading = LeaderLoops(
         settings,
         limits=limits,
         swarm=swarm,
         app=app,
         database=database,
+        health=health,
         lease=lease,
         queues=[queue_for_controller()] + ([] if worker is None else [worker.queue]),
         silence=silence,
@@ -107,7 +111,14 @@ def _serve(
     election = Election(
         lease, won=leading.start, lost=partial(exit_for_restart, "the lease is lost")
     )
-    candidacy = Loops({"lease": every(RENEW_SECONDS, election.step)})
+    # Apart from each other, and from the leader's work: what hangs must not keep these from being known.
+    alone = Loops(
+        {
+            "lease": every(RENEW_SECONDS, election.step),
+            "broker test": BrokerTest(app, health.broker).step,
+            "database test": DatabaseTest(database, health.database, process).step,
+        }
+    )
     context = Context(
         database,
         mode=Mode(settings.mode),
@@ -117,6 +128,7 @@ def _serve(
         breaker=limits,
         stale_after=max_silence(timedelta(seconds=settings.resync_seconds)),
         hosts=Hosts.of(settings.listen, settings.allowed_hosts),
+        health=health,
     )
     server = HttpServer(build(context))
     # uvicorn stops at these, and then raises them again for the previous handlers.
@@ -124,13 +136,13 @@ def _serve(
         signal.signal(number, lambda *_: None)
     if worker is not None:
         worker.start()
-    candidacy.start()
+    alone.start()
     freeze_objects()
     log.info("controller started", version=VERSION, listen=settings.listen, mode=settings.mode)
     try:
         server.run(sockets=[listener])
     finally:
-        candidacy.stop(_STOP_SECONDS)
+        alone.stop(_STOP_SECONDS)
         leading.stop()
         if worker is not None:
             worker.stop()

@@ -15,6 +15,7 @@ from controller.audit.maintenance import Maintenance
 from controller.audit.retention import AuditRetention
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
+from controller.health.live import Health
 from controller.leadership.fenced import FencedDatabase
 from controller.leadership.lease import Lease
 from controller.process.consumer import Consumer
@@ -50,6 +51,7 @@ class LeaderLoops:
 
     Args:
         database: not fenced.
+        health: receives failures of publishing.
         lease: fences all writes.
         queues: to consume.
         silence: seconds without a message after which the consumer is tested; None: never.
@@ -63,6 +65,7 @@ class LeaderLoops:
         swarm: DockerSwarm,
         app: Celery,
         database: Database,
+        health: Health,
         lease: Lease,
         queues: Sequence[Queue],
         silence: float | None,
@@ -83,6 +86,7 @@ class LeaderLoops:
             resync=resync,
             reading=readings.newest,
             fence=lease.fence,
+            broker=health.broker,
             limits=limits,
         )
         self.notify = self._dispatcher.notify
@@ -107,7 +111,9 @@ class LeaderLoops:
         days, folder = settings.audit_retention_days, settings.audit_archive_directory
         audit_retention = AuditRetention(led, days=days, folder=folder) if days else None
         keeper = RunRetention(led, retention=timedelta(days=settings.run_retention_days))
-        conditions = ConditionStore(led, mode=mode, resync=resync)
+        conditions = ConditionStore(
+            led, mode=mode, resync=resync, broker=health.broker_fault_that_stays
+        )
         intake = ReportIntake(
             led,
             resync=resync,

@@ -1,11 +1,15 @@
 """Background threads, each of which repeats a step."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from controller.db.engine import database_message, is_away
 
 log = structlog.get_logger(__name__)
 
@@ -13,6 +17,8 @@ Step = Callable[[], float]
 """Works once; returns the seconds until the next call."""
 
 _RETRY_SECONDS: Final = 2.0
+_LOG_SECONDS: Final = 60.0
+"""Between log lines about errors of one kind."""
 
 
 def every(seconds: float, step: Callable[[], object]) -> Step:
@@ -34,6 +40,7 @@ class Loops:
 
     def __init__(self, steps: Mapping[str, Step]) -> None:
         self._stopping = threading.Event()
+        self._failures = _Failures()
         self._threads = [
             threading.Thread(target=self._repeat, args=(step,), name=name, daemon=True)
             for name, step in steps.items()
@@ -53,10 +60,35 @@ class Loops:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
     def _repeat(self, step: Step) -> None:
+        name = threading.current_thread().name
         while not self._stopping.is_set():
             try:
                 pause = step()
-            except Exception:
-                log.exception("will try again", seconds=_RETRY_SECONDS)
+            except Exception as error:  # noqa: BLE001 -- whatever it is, this loop goes on
+                self._failures.log(name, error)
                 pause = _RETRY_SECONDS
             self._stopping.wait(pause)
+
+
+class _Failures:
+    """Logs errors of steps: each kind of them once a minute, as it may last for days on a full disk."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._logged: dict[str, float] = {}
+
+    def log(self, name: str, error: Exception) -> None:
+        """Log an error of the step `name`, if it is time to; with a traceback if the code may be at fault."""
+        away = isinstance(error, SQLAlchemyError) and is_away(error)
+        # All steps fail alike while the database is away.
+        kind = type(error).__name__ if away else f"{name}: {type(error).__name__}"
+        with self._lock:
+            now = self._clock()
+            if now - self._logged.get(kind, -math.inf) < _LOG_SECONDS:
+                return
+            self._logged[kind] = now
+        if isinstance(error, SQLAlchemyError) and away:
+            log.warning("will try again", step=name, error=database_message(error))
+        else:
+            log.error("will try again", step=name, exc_info=error)

@@ -1,9 +1,8 @@
 """Prometheus counters of what this process did: runs closed, devices removed, errors."""
 
-import math
 from typing import Final
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter
 
 from controller.db.states import RunState
 
@@ -18,12 +17,6 @@ REMOVALS: Final = Counter(
 DATABASE_ERRORS: Final = Counter(
     f"{PREFIX}database_errors", "Database errors in this process.", registry=None
 )
-BROKER_UP: Final = Gauge(
-    f"{PREFIX}broker_up",
-    "Whether the broker took the last requests (1 or 0); NaN: this process sent none.",
-    registry=None,
-)
-BROKER_UP.set(math.nan)
 for _state in RunState:
     if _state is not RunState.RUNNING:
         RUNS.labels(_state.value)

@@ -22,6 +22,9 @@ from contract.verdicts import Mode
 from controller.audit.append import append
 from controller.db.engine import Database
 from controller.db.states import RunState
+from controller.health import faults
+from controller.health.live import Health
+from controller.health.monitor import Monitor
 from controller.leadership.lease import LeaseLostError
 from controller.runs import counters, requests
 from controller.runs.requests import Terms
@@ -46,6 +49,8 @@ _NOT_LOGGED: Final = "(...)"
 
 _MAX_WAIT_SECONDS: Final = 1.0
 """Between polls of the database, where another process may have made a node due."""
+_BROKER_HOLD_SECONDS: Final = 2.0
+"""For so long a failure to publish counts more than a test that succeeded."""
 _BROKER_RETRY_SECONDS: Final = 1.0
 """Until the next attempt after a failed one, and for a free connection to the broker."""
 
@@ -58,6 +63,7 @@ class Dispatcher:
         run_timeout: until a run without a report is lost.
         resync: maximum time between runs of a node.
         reading: returns the newest reading of the Swarm for a node; by default there is none.
+        broker: receives the results of publishing.
         fence: returns the leader's fence, or raises LeaseLostError.
     """
 
@@ -71,6 +77,7 @@ class Dispatcher:
         resync: timedelta,
         reading: Callable[[str], SwarmReading] = lambda _: SwarmReading(),
         fence: Callable[[], int] = lambda: 0,
+        broker: Monitor | None = None,
         limits: BreakerLimits = DEFAULTS,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -80,6 +87,7 @@ class Dispatcher:
         self._run_timeout = run_timeout
         self._resync = resync
         self._fence = fence
+        self._broker = broker or Health().broker
         self._terms = Terms(
             mode=mode,
             limits=limits,
@@ -210,13 +218,12 @@ class Dispatcher:
             self._unclaim(claims)
             raise
         except Exception as error:  # noqa: BLE001 -- whatever the broker's client raises
-            log.warning("broker unreachable, will try again", error=str(error))
-            counters.BROKER_UP.set(0)
+            self._broker.failed(faults.of_broker(error), hold=_BROKER_HOLD_SECONDS)
             self._away = True
             self._unsure |= nodes
             self._unclaim(claims)
             return False
-        counters.BROKER_UP.set(1)
+        self._broker.succeeded(release=True)
         self._away = False
         self._unsure -= nodes
         for claim in claims:

@@ -23,11 +23,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from contract import VERSION
-from controller.conditions.model import Type
+from controller.conditions.model import Reason, Status, Stored, Type
 from controller.db.audit_models import AuditHead
 from controller.db.engine import Database
 from controller.db.models import Cluster, Device, DueNode, Lease, Node
-from controller.runs.counters import BROKER_UP, DATABASE_ERRORS, PREFIX, REMOVALS, RUNS
+from controller.health.live import Health
+from controller.health.monitor import Monitor
+from controller.runs.counters import DATABASE_ERRORS, PREFIX, REMOVALS, RUNS
+from controller.views import queries
 from controller.workqueue import queue
 
 TIMEOUT_SECONDS: Final = 5.0
@@ -38,12 +41,12 @@ _KEPT_TIMES: Final = 3
 _NODE_TYPES: Final = (Type.READY, Type.DEGRADED, Type.STALLED, Type.PAUSED)
 
 
-def registry(database: Database, leading: Callable[[], bool]) -> CollectorRegistry:
+def registry(database: Database, leading: Callable[[], bool], health: Health) -> CollectorRegistry:
     """Return all metrics of this process; `leading`: whether it leads."""
     made = CollectorRegistry(auto_describe=False)
-    for counter in (RUNS, REMOVALS, DATABASE_ERRORS, BROKER_UP):
+    for counter in (RUNS, REMOVALS, DATABASE_ERRORS):
         made.register(counter)
-    made.register(FromDatabase(database, leading))
+    made.register(FromDatabase(database, leading, health))
     ProcessCollector(registry=made)
     if not event.contains(database.engine, "handle_error", _count_error):
         event.listen(database.engine, "handle_error", _count_error)
@@ -89,12 +92,14 @@ class FromDatabase(Collector):
         self,
         database: Database,
         leading: Callable[[], bool],
+        health: Health,
         *,
         timeout: float = TIMEOUT_SECONDS,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._leading = leading
+        self._health = health
         self._timeout = timeout
         self._utcnow = utcnow
         self._lock = threading.Lock()
@@ -103,6 +108,10 @@ class FromDatabase(Collector):
     def collect(self) -> Iterator[Metric]:
         yield _gauge("info", "The version.", ["version"], [((VERSION,), 1)])
         yield _value("leading", "Whether this process leads (1 or 0).", self._leading())
+        text = "Whether the broker takes messages of this process (1 or 0); NaN: unknown."
+        yield _value("broker_up", text, _up(self._health.broker))
+        text = "Whether the database takes writes of this process (1 or 0); NaN: unknown."
+        yield _value("database_writable", text, _up(self._health.database))
         begin = time.monotonic()
         found = self._ask()
         seconds = time.monotonic() - begin
@@ -110,6 +119,8 @@ class FromDatabase(Collector):
         yield _value("database_up", text, found is not None)
         text = "Time that the database took for this scrape."
         yield _value("database_answer_seconds", text, seconds)
+        if found is None:
+            yield _cluster_conditions(self._health.conditions())
         yield from found or ()
 
     def _ask(self) -> list[Metric] | None:
@@ -131,7 +142,7 @@ class FromDatabase(Collector):
     def _answer(self, pending: "Future[list[Metric]]") -> None:
         try:
             with self._database.read() as session:
-                pending.set_result(list(_read(session, self._utcnow())))
+                pending.set_result(list(_read(session, self._utcnow(), self._health)))
         except BaseException as error:  # noqa: BLE001 -- raised again by `Future.result`
             pending.set_exception(error)
 
@@ -150,8 +161,12 @@ def _value(name: str, text: str, value: float | None) -> Metric:
     return _gauge(name, text, [], [] if value is None else [((), value)])
 
 
-def _read(session: Session, now: datetime) -> Iterator[Metric]:
-    yield from _of_nodes(session)
+def _read(session: Session, now: datetime, health: Health) -> Iterator[Metric]:
+    cluster = session.get(Cluster, 1)
+    derived = queries.age(cluster)
+    yield from _of_nodes(session, stale=derived.is_stale(now))
+    stored = {} if cluster is None else derived.as_of(cluster.conditions, now)
+    yield _cluster_conditions(stored | health.conditions())
     waiting, oldest = queue.waiting(session, now=now)
     age = 0.0 if oldest is None else (now - oldest).total_seconds()
     yield _value("due_nodes", "Nodes that are due and wait for a run.", waiting)
@@ -174,12 +189,11 @@ def _read(session: Session, now: datetime) -> Iterator[Metric]:
     yield _value("audit_position", "Rows ever added to the audit trail's chain.", position)
     fence = session.scalar(select(Lease.fence))
     yield _value("leader_fence", "Goes up with every change of leader.", fence)
-    cluster = session.get(Cluster, 1)
     if cluster is not None:
         yield from _of_cluster(cluster, now)
 
 
-def _of_nodes(session: Session) -> Iterator[Metric]:
+def _of_nodes(session: Session, *, stale: bool) -> Iterator[Metric]:
     columns = [
         func.coalesce(Node.conditions[(type_.value, part)].as_string(), "Unknown")
         for type_ in _NODE_TYPES
@@ -193,7 +207,8 @@ def _of_nodes(session: Session) -> Iterator[Metric]:
     ):
         total += count
         for type_, status, reason in zip(_NODE_TYPES, values[::2], values[1::2], strict=True):
-            counts[type_.value, status, reason] += count
+            known = (Status.UNKNOWN, Reason.CONDITIONS_STALE) if stale else (status, reason)
+            counts[type_.value, *known] += count
     yield _value("nodes", "Nodes of the Swarm.", total)
     yield _gauge(
         "node_conditions",
@@ -205,13 +220,24 @@ def _of_nodes(session: Session) -> Iterator[Metric]:
     yield _value("breakers_tripped", "Nodes whose breaker has tripped.", tripped)
 
 
-def _of_cluster(cluster: Cluster, now: datetime) -> Iterator[Metric]:
-    yield _gauge(
+def _up(monitor: Monitor) -> float:
+    """Return 1 if a dependency works, 0 if it does not, NaN if that is unknown."""
+    return {Status.TRUE: 1.0, Status.FALSE: 0.0}.get(monitor.observed().condition.status, math.nan)
+
+
+def _cluster_conditions(conditions: Stored) -> Metric:
+    return _gauge(
         "cluster_conditions",
         "1 for the type, status and reason of each condition of the cluster: docs/conditions.md.",
         ["type", "status", "reason"],
-        [((type_, row["status"], row["reason"]), 1) for type_, row in cluster.conditions.items()],
+        [((type_, row["status"], row["reason"]), 1) for type_, row in conditions.items()],
     )
+
+
+def _of_cluster(cluster: Cluster, now: datetime) -> Iterator[Metric]:
+    if cluster.conditions_at is not None:
+        age = (now - cluster.conditions_at).total_seconds()
+        yield _value("conditions_age_seconds", "Time since all conditions were derived.", age)
     age = (now - cluster.synced_at).total_seconds()
     yield _value("swarm_age_seconds", "Time since the last full reading of the Swarm.", age)
     text = "Time that the manager took for the last full reading."

@@ -5,17 +5,19 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import case, func, select, tuple_
+from sqlalchemy import case, false, func, select, true, tuple_
 from sqlalchemy.orm import Session, joinedload
 
 from contract.verdicts import Verdict
-from controller.conditions.model import Status, Type
+from controller.conditions.age import Age
+from controller.conditions.model import Reason, Status, Type
 from controller.db.lookup import UnknownError
 from controller.db.models import Attachment, Cluster, Device, Lease, Network, Node, Requeue, Run
 from controller.db.states import RunState
 
 _READY_STATUS: Final = Node.conditions[(Type.READY.value, "status")].as_string()
 _READY_REASON: Final = Node.conditions[(Type.READY.value, "reason")].as_string()
+_NEVER_DERIVED: Final = "NotJudgedYet"
 _NODES: Final = select(Node).where(Node.gone_at.is_(None)).options(joinedload(Node.due))
 
 
@@ -53,6 +55,13 @@ def known_cluster(session: Session) -> Cluster:
     return found
 
 
+def age(cluster: Cluster | None) -> Age:
+    """Return when the stored conditions of everything were last derived."""
+    if cluster is None:
+        return Age(None, None)
+    return Age(cluster.conditions_at, cluster.conditions_until)
+
+
 def leader(session: Session) -> str | None:
     """Return the controller that leads; None: none does."""
     # By the clock that wrote the lease's expiry (see `controller.leadership.lease`).
@@ -73,13 +82,25 @@ def requeue(session: Session, token: str) -> Requeue:
 
 
 def nodes(
-    session: Session, *, after: NameKey | None = None, ready: Status | None = None, limit: int
+    session: Session,
+    *,
+    after: NameKey | None = None,
+    ready: Status | None = None,
+    stale: bool = False,
+    limit: int,
 ) -> Sequence[Node]:
-    """Return nodes of the Swarm by hostname, only those after `after`; `ready`: status of `Ready`."""
+    """Return nodes of the Swarm by hostname, only those after `after`.
+
+    Args:
+        ready: only nodes with this status of `Ready`; None: all.
+        stale: whether the stored conditions are, so that all are Unknown.
+    """
     query = _NODES
     if after is not None:
         query = query.where(tuple_(Node.hostname, Node.id) > after)
-    if ready is not None:
+    if ready is not None and stale:
+        query = query.where(true() if ready is Status.UNKNOWN else false())
+    elif ready is not None:
         query = query.where(ready.value == _READY_STATUS)
     return session.scalars(query.order_by(Node.hostname, Node.id).limit(limit)).all()
 
@@ -90,15 +111,24 @@ def unready_first(session: Session, limit: int) -> Sequence[Node]:
     return session.scalars(_NODES.order_by(ready, Node.hostname, Node.id).limit(limit)).all()
 
 
-def readiness(session: Session) -> Mapping[str, Mapping[str, int]]:
-    """Return the number of nodes by status and reason of the condition `Ready`."""
+def readiness(session: Session, *, stale: bool = False) -> Mapping[str, Mapping[str, int]]:
+    """Return the number of nodes by status and reason of the condition `Ready`.
+
+    Args:
+        stale: whether the stored conditions are, so that all are Unknown.
+    """
     status = func.coalesce(_READY_STATUS, Status.UNKNOWN.value)
-    reason = func.coalesce(_READY_REASON, "NotJudgedYet")
+    reason = func.coalesce(_READY_REASON, _NEVER_DERIVED)
     counts: dict[str, dict[str, int]] = {}
     for ready, cause, count in session.execute(
         select(status, reason, func.count()).where(Node.gone_at.is_(None)).group_by(status, reason)
     ):
         counts.setdefault(ready, {})[cause] = count
+    if stale and counts:
+        new = counts.get(Status.UNKNOWN.value, {}).get(_NEVER_DERIVED, 0)
+        known = sum(sum(causes.values()) for causes in counts.values()) - new
+        both = {_NEVER_DERIVED: new, Reason.CONDITIONS_STALE.value: known}
+        return {Status.UNKNOWN.value: {cause: count for cause, count in both.items() if count}}
     return counts
 
 

@@ -24,6 +24,7 @@ def upgrade() -> None:
     _hold_back()
     _end_pauses()
     _record_events()
+    _date_conditions()
 
 
 def _hold_back() -> None:
@@ -64,3 +65,14 @@ def _record_events() -> None:
     )
     op.create_index("ix_events_at", "events", ["at", "id"])
     op.create_index("ix_events_node", "events", ["node_id", "at", "id"])
+
+
+def _date_conditions() -> None:
+    op.add_column("cluster", sa.Column("conditions_at", _TIME, nullable=True))
+    op.add_column("cluster", sa.Column("conditions_until", _TIME, nullable=True))
+    op.create_table(
+        "heartbeats",
+        sa.Column("process", sa.Text(), nullable=False),
+        sa.Column("at", _TIME, nullable=False),
+        sa.PrimaryKeyConstraint("process", name="pk_heartbeats"),
+    )

@@ -126,7 +126,14 @@ def test_the_audit_trail_is_empty_before_anything_happened(api: Api) -> None:
 
 
 def test_status_before_anything_is_known(api: Api) -> None:
-    assert api.get("/api/v1/status") == {
+    answer = api.get("/api/v1/status")
+    own = answer.pop("conditions")
+    assert [(each["type"], each["reason"], each["looked_at"]) for each in own] == [
+        ("BrokerReachable", "NotProbed", None),
+        ("DatabaseWritable", "NotProbed", None),
+    ]
+    assert answer == {
+        "conditions_at": None,
         "version": VERSION,
         "mode": "observe",
         "leader": None,
@@ -154,6 +161,7 @@ def test_ready_only_while_the_swarm_can_be_read(api: Api, database: Database) ->
 
 def test_status(filled: Api) -> None:
     answer = filled.get("/api/v1/status")
+    assert answer["cluster"].pop("conditions") == answer["conditions"]
     assert answer["cluster"] == {
         "swarm_id": swarm_id("swarm"),
         "data_path_port": 4789,
@@ -170,7 +178,6 @@ def test_status(filled: Api) -> None:
         "paused_until": None,
         "breaker_tripped_at": None,
         "breaker_reason": None,
-        "conditions": [],
     }
     assert answer["readiness"] == {"Unknown": {"NotJudgedYet": 3}}
     assert [each["hostname"] for each in answer["nodes"]] == ["one", "two", "twofold"]
@@ -190,6 +197,8 @@ def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: 
         "DesiredStateKnown",
         "RemovalsAllowed",
         "WorkersPresent",
+        "BrokerReachable",
+        "DatabaseWritable",
     ]
     name = answer["nodes"][0]["hostname"]
     run = claim_again(database, name)

@@ -13,11 +13,13 @@ from structlog.testing import capture_logs
 
 from contract.runtime.broker import celery_app
 from contract.verdicts import Mode, Stage
+from controller.conditions.model import Status
 from controller.db import models
 from controller.db.engine import Database
+from controller.health.live import Health
+from controller.health.monitor import Monitor
 from controller.leadership.fenced import FencedDatabase
 from controller.leadership.lease import LEASE_SECONDS, Lease, LeaseLostError
-from controller.runs import counters
 from controller.runs.dispatch import Dispatcher
 from controller.workqueue import queue
 from controller.workqueue.priorities import BULK, URGENT, Priority
@@ -103,7 +105,13 @@ def test_who_leads_no_longer_sends_nothing_at_once(
     assert (contents(postgresql), client.keys()) == (before, [])
 
 
-def fenced_by(lease: Lease, database: Database, broker_url: str, clock: Clock) -> Dispatcher:
+def fenced_by(
+    lease: Lease,
+    database: Database,
+    broker_url: str,
+    clock: Clock,
+    broker: Monitor | None = None,
+) -> Dispatcher:
     """A dispatcher of the controller that has this lease."""
     return Dispatcher(
         FencedDatabase(database, lease),
@@ -112,6 +120,7 @@ def fenced_by(lease: Lease, database: Database, broker_url: str, clock: Clock) -
         run_timeout=TIMEOUT,
         resync=RESYNC,
         fence=lease.fence,
+        broker=broker,
         utcnow=clock,
     )
 
@@ -138,7 +147,9 @@ def test_a_lease_that_is_lost_while_sending_is_not_blamed_on_the_broker(
     boottime = [1000.0]
     lease = Lease(postgresql, "old", boottime=lambda: boottime[0])
     assert lease.take()
-    sender = fenced_by(lease, postgresql, broker_url, clock)
+    broker = Health().broker
+    broker.succeeded()
+    sender = fenced_by(lease, postgresql, broker_url, clock, broker)
     send_task = Celery.send_task
 
     def send(app: Celery, *arguments: Any, **options: Any) -> None:
@@ -148,14 +159,12 @@ def test_a_lease_that_is_lost_while_sending_is_not_blamed_on_the_broker(
             let_expire(postgresql)
             Lease(postgresql, "new").take()
 
-    counters.BROKER_UP.set(1)
     with monkeypatch.context() as patch, capture_logs() as logs:
         patch.setattr(Celery, "send_task", send)
         with pytest.raises(LeaseLostError):
             act(sender)
-    assert (client.keys(), [each for each in logs if "broker" in each["event"]]) == ([], [])
-    (broker_up,) = counters.BROKER_UP.collect()
-    assert broker_up.samples[0].value == 1
+    assert (client.keys(), [each for each in logs if "condition" in each]) == ([], [])
+    assert broker.observed().condition.status is Status.TRUE
     # Another leader must not find its rows changed by this one: it closes the run as lost.
     assert (due_row(postgresql).run_id is not None) == taken_over
     if not taken_over:

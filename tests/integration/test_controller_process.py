@@ -208,11 +208,11 @@ def test_it_survives_redis_being_away_and_forgetting_everything(
 ) -> None:
     first = answer_request(controller, redis)
     redis.stop(signal.SIGKILL)
-    controller.vxctl("requeue", "one")
-    await_true(lambda: "broker unreachable" in controller.log(), "it has noticed")
-    assert controller.answers(200)
+    controller.ask_for_run("one")
+    await_true(lambda: controller.answers(503), "it has noticed")
 
     redis.start()
+    await_true(lambda: controller.answers(200), "it has noticed that, too")
     second = answer_request(controller, redis)
 
     assert second != first

@@ -17,10 +17,11 @@ from contract.messages import (
 )
 from contract.runtime.broker import NODE_QUEUE_EXPIRES, celery_app
 from contract.verdicts import Mode, Verdict
+from controller.conditions.model import Status
 from controller.db.engine import Database
 from controller.db.models import Device, Network, Node
 from controller.db.states import RunState
-from controller.runs import counters
+from controller.health.live import Health
 from controller.runs.dispatch import Dispatcher
 from controller.runs.requests import CLOCKS_MAY_DIFFER
 from controller.safety.breaker import DEFAULTS
@@ -352,17 +353,12 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-def broker_up() -> float:
-    """What the metric says."""
-    (metric,) = counters.BROKER_UP.collect()
-    return metric.samples[0].value
-
-
 def test_a_broker_that_is_away_costs_nothing_but_time(
     database: Database, own_redis: RedisServer, clock: Clock
 ) -> None:
     put(database)
-    sender = dispatcher(database, own_redis.url, clock)
+    broker = Health().broker
+    sender = dispatcher(database, own_redis.url, clock, broker=broker)
     before = due_row(database)
     own_redis.stop()
 
@@ -372,11 +368,11 @@ def test_a_broker_that_is_away_costs_nothing_but_time(
         assert (row.run_id, row.failures, row.due_at) == (None, 0, START)
         assert (row.priority, row.reasons) == (before.priority, before.reasons)
     assert contents(database)["runs"] == [], "there was none: an outage does not fill the history"
-    assert broker_up() == 0
+    assert broker.observed().condition.status is Status.FALSE
 
     own_redis.start()
     assert sender.step() == 0
-    assert broker_up() == 1
+    assert broker.observed().condition.status is Status.TRUE
     with own_redis.client() as client:
         assert len(requests(client)) == len(requests(client, "two")) == 1
 

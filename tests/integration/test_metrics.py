@@ -17,6 +17,7 @@ from controller.api.context import Context
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database, open_database
 from controller.db.models import Cluster, DueNode, Node
+from controller.health.live import Health
 from controller.runs.reports import ReportIntake
 from controller.views import metrics
 from controller.workqueue import queue
@@ -69,7 +70,10 @@ def test_before_anything_is_known(database: Database) -> None:
     assert said.one("due_nodes") == 0
     assert said.one("due_oldest_seconds") == 0
     assert said.one("audit_position") == 0
-    assert "vxlan_operator_cluster_conditions" not in said.names
+    assert said.all("cluster_conditions") == {
+        frozenset({"type": type_, "status": "Unknown", "reason": "NotProbed"}.items()): 1
+        for type_ in ("BrokerReachable", "DatabaseWritable")
+    }
 
 
 def fill(database: Database) -> None:
@@ -124,7 +128,7 @@ def test_what_is_due_and_for_how_long(database: Database) -> None:
     found = {
         metric.name.removeprefix("vxlan_operator_"): [each.value for each in metric.samples]
         for metric in metrics.FromDatabase(
-            database, lambda: True, utcnow=lambda: START + timedelta(seconds=7)
+            database, lambda: True, Health(), utcnow=lambda: START + timedelta(seconds=7)
         ).collect()
     }
     assert found["due_nodes"] == [2]
@@ -189,7 +193,7 @@ def test_a_database_that_hangs_delays_a_scrape_by_its_timeout_and_is_asked_once(
     database: Database,
 ) -> None:
     hanging = Hanging(database)
-    collector = metrics.FromDatabase(hanging, lambda: True, timeout=0.2)  # type: ignore[arg-type]
+    collector = metrics.FromDatabase(hanging, lambda: True, Health(), timeout=0.2)  # type: ignore[arg-type]
 
     def up() -> float:
         by_name = {each.name: each for each in collector.collect()}

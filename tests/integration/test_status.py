@@ -172,7 +172,7 @@ def test_silence_while_no_controller_was_there_means_nothing(
     clock.advance(86_400)
     restarted = ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=clock)
     restarted.step()
-    assert of_node(database)["Ready"] == "True/Converged"
+    assert of_node(database)["Ready"] == "Unknown/NotLookedAt"
     clock.advance(3 * RESYNC.total_seconds() + 1)
     restarted.step()
     assert of_node(database)["Ready"] == "Unknown/WorkerAway"

@@ -12,6 +12,7 @@ from controller.conditions.cluster import ClusterFacts, of_cluster
 from controller.conditions.holds import CLUSTER as EVERYWHERE
 from controller.conditions.holds import Hold
 from controller.conditions.model import (
+    Condition,
     Conditions,
     Reason,
     Status,
@@ -23,6 +24,7 @@ from controller.conditions.model import (
 from controller.conditions.node import Holder, NodeFacts, Rejecting, of_node
 from controller.db.states import RunState
 from tests.fake_clock import START
+from tests.unit.test_health import LIVE_REASONS
 
 GOOD = NodeFacts(seen_at=START)
 CLUSTER = ClusterFacts(synced_at=START)
@@ -36,6 +38,8 @@ OBSERVED = Hold(HeldBack.MODE, "node one", "ann", START, None, "vxctl mode enfor
 TRIPPED = Hold(HeldBack.BREAKER, "node one", None, START, "201", "vxctl breaker reset one", "")
 LIMITED = Hold(HeldBack.LIMIT, "node one", "its worker", None, "why", None, "the next run goes on")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "conditions.md"
+
+NO_BROKER = Condition(Status.FALSE, Reason.BROKER_UNREACHABLE, "no broker")
 
 NODES: list[tuple[str, dict[str, Any], str]] = [
     ("all is well", {}, "True/Converged False/NothingWrong False/Progressing False/NotPaused"),
@@ -58,6 +62,16 @@ NODES: list[tuple[str, dict[str, Any], str]] = [
         "its worker is silent",
         {"silent": True},
         "Unknown/WorkerAway Unknown/WorkerAway True/WorkerAway False/NotPaused",
+    ),
+    (
+        "nobody can hear its worker",
+        {"broker": NO_BROKER, "seen_at": None, "silent": True, "last_run": RunState.LOST},
+        "Unknown/BrokerUnreachable Unknown/BrokerUnreachable False/Progressing False/NotPaused",
+    ),
+    (
+        "its worker could not be heard until a moment ago",
+        {"stale": True},
+        "Unknown/NotLookedAt Unknown/NotLookedAt False/Progressing False/NotPaused",
     ),
     (
         "three runs in a row were lost",
@@ -207,6 +221,11 @@ NODES: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 CLUSTERS: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "no worker can be heard",
+        {"broker": NO_BROKER},
+        "True/SwarmRead True/Enforcing Unknown/BrokerUnreachable",
+    ),
     ("all is well", {}, "True/SwarmRead True/Enforcing True/AllPresent"),
     (
         "the Swarm cannot be read",
@@ -356,6 +375,7 @@ def test_every_reason_is_reachable() -> None:
     for _, nodes, _ in WORKERS:
         its = [("x", of_node(replace(GOOD, **each))) for each in nodes]
         found |= {each.reason for each in of_cluster(CLUSTER, its).values()}
+    found |= LIVE_REASONS
     assert found == {reason.value for reason in Reason}
 
 

@@ -1,11 +1,15 @@
 """Background steps: repeated, after errors too, until they are stopped."""
 
+import sqlite3
 import threading
 
 import pytest
+from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from controller.process import loops
 from controller.process.loops import Loops, every
+from tests.fake_clock import Clock
 
 
 def test_a_step_is_done_again_after_its_pause() -> None:
@@ -76,3 +80,21 @@ def test_every_so_many_seconds() -> None:
     done: list[int] = []
     assert every(5.0, lambda: done.append(1))() == 5.0
     assert done == [1]
+
+
+def test_errors_of_a_kind_are_logged_once_a_minute_and_those_of_the_database_without_a_traceback() -> (
+    None
+):
+    clock = Clock()
+    failures = loops._Failures(clock.monotonic)
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    away = OperationalError("INSERT secret", {}, full)
+    with capture_logs() as logs:
+        for _ in range(61):
+            failures.log("intake", away)
+            failures.log("sync", away)
+            failures.log("sync", ValueError("ours"))
+            clock.advance(1)
+    texts = [(line["step"], line.get("error"), "exc_info" in line) for line in logs]
+    assert texts == 2 * [("intake", str(full), False), ("sync", None, True)]

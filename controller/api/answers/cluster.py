@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Self
 
 from contract.verdicts import Mode
 from controller.api.answers.base import Answer
 from controller.api.answers.nodes import Conditions, NodeAnswer
+from controller.conditions.model import Stored
+from controller.db.models import Cluster
 
 
 class ClusterAnswer(Answer):
@@ -29,6 +32,12 @@ class ClusterAnswer(Answer):
     breaker_tripped_at: datetime | None
     breaker_reason: str | None
     conditions: Conditions
+    """The stored ones, and those that the answering process knows by itself."""
+
+    @classmethod
+    def of(cls, cluster: Cluster, conditions: Stored) -> Self:
+        """Build the answer; `conditions`: as of now."""
+        return cls.from_row(cluster, conditions=conditions)
 
 
 class StatusAnswer(Answer):
@@ -41,6 +50,10 @@ class StatusAnswer(Answer):
     """The controller that leads, HOST:PID:random; null: none at the moment."""
     leading: bool
     """Whether the answering controller leads."""
+    conditions: Conditions
+    """What the answering process knows by itself, also before the Swarm was read."""
+    conditions_at: datetime | None
+    """When the stored conditions of the cluster and all nodes were last derived; null: not yet."""
     cluster: ClusterAnswer | None
     readiness: Mapping[str, Mapping[str, int]]
     """The number of nodes by status and reason of `Ready`."""

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 from contract.verdicts import Mode
 from controller.api.answers.base import Answer
 from controller.api.answers.devices import DeviceAnswer
-from controller.conditions.model import Status, listed
+from controller.conditions.model import Status, Stored, listed
 from controller.db.models import Attachment, Device, Network, Node
 from controller.db.states import RunState
 
@@ -24,6 +24,8 @@ class ConditionAnswer(Answer):
     message: str
     since: datetime
     """When the status last changed."""
+    looked_at: datetime | None = None
+    """When the answering process last tested it; null: it is stored, see `conditions_at` of the status."""
 
 
 Conditions = Annotated[
@@ -81,8 +83,14 @@ class NodeAnswer(Answer):
     """The number of its devices by verdict."""
 
     @classmethod
-    def of(cls, node: Node, devices: dict[str, int], errors: Mapping[UUID, str | None]) -> Self:
-        """Build the answer; `devices`: counts by verdict; `errors`: of last runs."""
+    def of(
+        cls,
+        node: Node,
+        conditions: Stored,
+        devices: dict[str, int],
+        errors: Mapping[UUID, str | None],
+    ) -> Self:
+        """Build the answer; `conditions`: as of now; `devices`: counts by verdict; `errors`: of last runs."""
         last = None
         if node.last_run_id and node.last_run_state and node.last_run_at:
             last = LastRunAnswer(
@@ -93,6 +101,7 @@ class NodeAnswer(Answer):
             )
         return cls.from_row(
             node,
+            conditions=conditions,
             last_run=last,
             failures=node.due.failures,
             running=node.due.run_id,

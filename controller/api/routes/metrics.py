@@ -10,7 +10,9 @@ from controller.views import metrics
 
 def routes(context: Context) -> APIRouter:
     router = APIRouter(tags=["metrics"])
-    exposition = metrics.Exposition(metrics.registry(context.database, context.leading))
+    exposition = metrics.Exposition(
+        metrics.registry(context.database, context.leading, context.health)
+    )
 
     @router.get(
         "/metrics",

@@ -1,6 +1,7 @@
 """Routes that show nodes."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -14,7 +15,7 @@ from controller.api.parameters import MAX_ROWS, Listing, NodeName
 from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, may_answer
 from controller.conditions.model import Status
 from controller.db import lookup
-from controller.db.models import Node
+from controller.db.models import Cluster, Node
 from controller.views import queries
 from controller.views.queries import NameKey
 
@@ -43,7 +44,10 @@ def routes(context: Context) -> APIRouter:
         """List the nodes of the Swarm, by hostname."""
         after = _CURSORS.after(request, listing)
         with database.read() as session:
-            rows = queries.nodes(session, after=after, ready=listing.ready, limit=listing.limit + 1)
+            stale = queries.age(session.get(Cluster, 1)).is_stale(datetime.now(UTC))
+            rows = queries.nodes(
+                session, after=after, ready=listing.ready, stale=stale, limit=listing.limit + 1
+            )
             page, next_ = _CURSORS.page(
                 request, listing, rows, lambda node: NameKey(node.hostname, node.id)
             )
@@ -66,6 +70,10 @@ def routes(context: Context) -> APIRouter:
 
 def node_answers(session: Session, nodes: Sequence[Node]) -> list[NodeAnswer]:
     """Return the answers about nodes, with their device counts and last errors."""
+    age, now = queries.age(session.get(Cluster, 1)), datetime.now(UTC)
     verdicts = queries.verdicts(session, nodes)
     errors = queries.last_errors(session, nodes)
-    return [NodeAnswer.of(node, verdicts.get(node.id, {}), errors) for node in nodes]
+    return [
+        NodeAnswer.of(node, age.as_of(node.conditions, now), verdicts.get(node.id, {}), errors)
+        for node in nodes
+    ]

@@ -1,5 +1,6 @@
 """Routes for probes, and for the status of the cluster and its nodes."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -15,8 +16,9 @@ from controller.api.problem_types import BUSY, NOT_READY, may_answer
 from controller.api.routes.nodes import node_answers
 from controller.conditions.cluster import desired_state
 from controller.conditions.facts import cluster_facts
-from controller.conditions.model import Status
+from controller.conditions.model import Reason, Status, format_time
 from controller.db.models import Cluster
+from controller.health.faults import Fault
 from controller.views import queries
 
 
@@ -31,17 +33,23 @@ def routes(context: Context) -> APIRouter:
 
     @router.get("/readyz", responses=may_answer(NOT_READY))
     def get_readiness() -> JSONResponse:
-        """Answer 200 if the database answers and the Swarm can be read, otherwise 503."""
+        """Answer 200 if broker and database work and the Swarm can be read, otherwise 503."""
+        found = context.health.faults()
+        if any(not fault.reason.startswith("Broker") for fault in found):
+            return _not_ready(found)  # Without the database, which may hang.
+        now = datetime.now(UTC)
         with database.read() as session:
             cluster = session.get(Cluster, 1)
         if cluster is None:
             return problems.problem(NOT_READY, "the Swarm has not been read yet")
         # Derived here: the stored condition may be a second old.
-        facts = cluster_facts(cluster, context.mode, datetime.now(UTC), context.stale_after)
-        known = desired_state(facts)
+        known = desired_state(cluster_facts(cluster, context.mode, now, context.stale_after))
         if known.status != Status.TRUE:
-            return problems.problem(NOT_READY, f"{known.reason}: {known.message}")
-        return JSONResponse({"status": "ok"})
+            found.append(Fault(known.reason, known.message))
+        if cluster.conditions_at is not None and queries.age(cluster).is_stale(now):
+            message = f"conditions were last derived at {format_time(cluster.conditions_at)}"
+            found.append(Fault(Reason.CONDITIONS_STALE, message))
+        return _not_ready(found) if found else JSONResponse({"status": "ok"})
 
     @router.get(
         "/api/v1/status",
@@ -50,16 +58,27 @@ def routes(context: Context) -> APIRouter:
     )
     def get_status(limit: Annotated[Limit, Query()] = 100) -> StatusAnswer:
         """Return the status of the cluster and of its nodes, nodes that are not ready first."""
+        now, own = datetime.now(UTC), context.health.conditions()
         with database.read() as session:
             cluster = session.get(Cluster, 1)
+            age = queries.age(cluster)
             return StatusAnswer(
                 version=VERSION,
                 mode=context.mode,
                 leader=queries.leader(session),
                 leading=context.leading(),
-                cluster=None if cluster is None else ClusterAnswer.model_validate(cluster),
-                readiness=queries.readiness(session),
+                conditions=own,
+                conditions_at=age.derived_at,
+                cluster=None
+                if cluster is None
+                else ClusterAnswer.of(cluster, age.as_of(cluster.conditions, now) | own),
+                readiness=queries.readiness(session, stale=age.is_stale(now)),
                 nodes=node_answers(session, queries.unready_first(session, limit)),
             )
 
     return router
+
+
+def _not_ready(found: Sequence[Fault]) -> JSONResponse:
+    detail = "; ".join(f"{reason}: {message}" for reason, message in found)
+    return problems.problem(NOT_READY, detail)

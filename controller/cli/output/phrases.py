@@ -13,6 +13,8 @@ _EXPECTED: Final = {
     "DesiredStateKnown": "True",
     "RemovalsAllowed": "True",
     "WorkersPresent": "True",
+    "BrokerReachable": "True",
+    "DatabaseWritable": "True",
 }
 
 
