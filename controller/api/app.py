@@ -13,6 +13,8 @@ from controller.api.routes import (
     audit,
     chain,
     devices,
+    diff,
+    events,
     explain,
     metrics,
     networks,
@@ -21,6 +23,7 @@ from controller.api.routes import (
     runs,
     safety,
     status,
+    version,
 )
 from controller.api.same_site import SameSiteOnly
 
@@ -29,7 +32,8 @@ MAX_BODY_BYTES: Final = 64 * 1024
 
 # The first path that matches answers: `chain` (/audit/verify) must come before `audit` (/audit/{id}).
 _MODULES = (
-    status, nodes, networks, devices, runs, requeue, safety, chain, audit, explain, metrics,
+    status, version, nodes, networks, devices, runs, requeue, safety, events, diff, chain, audit, explain,
+    metrics,
 )  # fmt: skip
 
 

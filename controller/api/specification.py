@@ -23,6 +23,7 @@ TAGS: Final[Mapping[str, str]] = {
     "devices": "VXLAN devices that workers report.",
     "runs": "Runs, each one reconcile of a node, and requests for them.",
     "safety": "What holds the operator back: pause, mode, breaker.",
+    "events": "What happened: findings, decisions, rejections, removals, lost runs.",
     "audit": "The audit trail, its verification and export.",
     "explain": "What an error line of Docker means.",
     "metrics": "Metrics for Prometheus.",

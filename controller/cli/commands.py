@@ -5,9 +5,23 @@ from typing import Any
 
 import typer
 
-from contract import VERSION
-from controller.cli import audit, chain, db, describe, explain, get, requeue, safety, serve, status
-from controller.cli.output import table
+from controller.cli import (
+    audit,
+    chain,
+    db,
+    describe,
+    diff,
+    events,
+    explain,
+    get,
+    requeue,
+    safety,
+    serve,
+    status,
+    tree,
+    version,
+    wait,
+)
 
 app = typer.Typer(
     name="vxctl",
@@ -16,11 +30,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-
-def version() -> None:
-    """Show the version."""
-    table.line(f"vxctl {VERSION}")
 
 
 def _add(group: typer.Typer, *verbs: Callable[..., None]) -> None:
@@ -37,7 +46,8 @@ def _group(name: str, *verbs: Callable[..., None], **options: Any) -> None:
 
 
 _add(app, serve.controller, serve.up, status.status, explain.explain, requeue.requeue)
-_add(app, safety.pause, safety.resume, safety.mode, version)
+_add(app, events.events, diff.diff, diff.plan)
+_add(app, safety.pause, safety.resume, safety.mode, version.version)
 _group(
     "get",
     get.nodes,
@@ -47,6 +57,8 @@ _group(
     help="List nodes, networks, devices or runs.",
 )
 _group("describe", describe.node, describe.network, help="Show all about a node or a network.")
+_group("tree", tree.network, tree.node, help="Show what hangs on a network or a node.")
+_group("wait", wait.node, wait.run, help="Wait for a condition of a node, or a run.")
 _group("breaker", safety.reset, callback=safety.breaker)
 _group("audit", audit.show, audit.stats, chain.verify, chain.export, callback=audit.audit)
 _group("db", db.current, db.upgrade, db.check, help="Show, upgrade or check the database schema.")

@@ -48,7 +48,7 @@ def requeue(
     output: Output = "table",
 ) -> None:
     """Reconcile a node now, regardless of its backoff."""
-    seconds = _seconds(timeout)
+    seconds = seconds_of(timeout)
     client = Client(url)
     body = decision(actor, reason) | {"token": token or str(uuid4())}
     request = client.post("nodes", node, "requeue", body=body)
@@ -121,7 +121,8 @@ def _show_run(request: dict[str, Any]) -> None:
         table.line(f"  {formats.clock(row['at'])} {row['stage']}{device}: {row['reason']}")
 
 
-def _seconds(text: str) -> float:
+def seconds_of(text: str) -> float:
+    """Read the value of `--timeout`; seconds need no unit."""
     try:
         seconds = parse_duration(f"{text}s" if text[-1:].isdigit() else text).total_seconds()
     except (ValueError, OverflowError):

@@ -1,1 +1,4 @@
-"""Questions of people and Prometheus: `queries`, `explain` and `metrics`. Only the API imports them."""
+"""Questions of people and Prometheus; only the API imports them.
+
+`queries`, `explain`, `events`, `diff`, `plan` and `metrics`.
+"""

@@ -132,6 +132,14 @@ def readiness(session: Session, *, stale: bool = False) -> Mapping[str, Mapping[
     return counts
 
 
+def worker_versions(session: Session) -> Sequence[tuple[str | None, int]]:
+    """Return the number of nodes by the version of their worker, the most frequent first."""
+    count = func.count()
+    query = select(Node.worker_version, count).where(Node.gone_at.is_(None))
+    by_version = query.group_by(Node.worker_version).order_by(count.desc(), Node.worker_version)
+    return session.execute(by_version).all()
+
+
 def last_errors(session: Session, nodes: Sequence[Node]) -> dict[UUID, str | None]:
     """Return the errors of the nodes' last runs, by run id."""
     ids = [node.last_run_id for node in nodes if node.last_run_id is not None]

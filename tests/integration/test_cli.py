@@ -286,5 +286,5 @@ def test_a_reader_that_has_seen_enough_is_no_error(stranger: Stranger) -> None:
 
 
 def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("version", monkeypatch=monkeypatch) == 0
+    assert run("version", "--client", monkeypatch=monkeypatch) == 0
     assert capsys.readouterr().out == f"vxctl {VERSION}\n"

@@ -1,5 +1,5 @@
 """The models of the API's answers; their field names are a promise to programs that use the API.
 
-`nodes`, `cluster`, `networks`, `devices`, `runs`, `safety`, `audit`, `chain` and `explain`, by subject, on
-one `base`.
+`nodes`, `cluster`, `networks`, `devices`, `runs`, `safety`, `events`, `audit`, `chain`, `explain`,
+`diff`, `plan` and `version`, by subject, on one `base`.
 """

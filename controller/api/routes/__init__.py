@@ -1,5 +1,5 @@
 """The routes of the API, a module for each subject; `routes(context)` returns a module's router.
 
-`status`, `nodes`, `networks`, `devices`, `runs`, `requeue`, `safety`, `audit`, `chain`, `explain`,
-`metrics`.
+`status`, `version`, `nodes`, `networks`, `devices`, `runs`, `requeue`, `safety`, `events`, `diff`, `audit`,
+`chain`, `explain`, `metrics`.
 """

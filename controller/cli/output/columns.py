@@ -39,7 +39,8 @@ def netns(row: Row) -> str:
     return with_file(row["netns"], row["netns_file"])
 
 
-def _verdict(row: Row) -> str:
+def verdict(row: Row) -> str:
+    """Return the verdict of a device, with the urgency of an orphan."""
     return f"{row['verdict']}/{row['urgency']}" if row["urgency"] else str(row["verdict"])
 
 
@@ -85,7 +86,7 @@ DEVICES: Final[Columns] = (
     ("DEVICE", formats.device),
     ("NETNS", netns),
     *plain("VNI"),
-    ("VERDICT", _verdict),
+    ("VERDICT", verdict),
     *plain("REASON"),
 )
 DEVICES_WIDE: Final[Columns] = (
@@ -119,3 +120,54 @@ NODE_NETWORKS: Final[Columns] = (
     *_BECAUSE,
 )
 NETWORK_NODES: Final[Columns] = (("NODE", _short("node_name")), ("ID", value("node_id")), *_BECAUSE)
+
+
+def _object(row: Row) -> str:
+    """Return what an event is about: `node/one`, `network/shop` or `cluster`."""
+    if row["node_id"] is not None:
+        return f"node/{formats.short(row['node_name'] or row['node_id'])}"
+    if row["network_id"] is not None:
+        return f"network/{formats.short(row['network_name'] or row['network_id'])}"
+    return "cluster"
+
+
+def _repeated(row: Row) -> str:
+    """Return when an event last happened, and how often: `53m (x20 over 19h)`."""
+    last = formats.ago(row["at"]).removesuffix(" ago")
+    if row["count"] == 1:
+        return last
+    over = formats.duration(formats.seconds_between(row["first_at"], row["at"]))
+    return f"{last} (x{row['count']} over {over})"
+
+
+EVENTS: Final[Columns] = (
+    ("LAST SEEN", _repeated),
+    *plain("TYPE"),
+    ("REASON", value("kind")),
+    ("OBJECT", _object),
+    *plain("MESSAGE"),
+)
+
+
+def _place(row: Row) -> str:
+    """Return a device of a difference or of a plan, `-` where it is missing."""
+    return f"{row['device']}#{row['ifindex']} in {row['netns']}" if row["device"] else "-"
+
+
+DIFFERENCES: Final[Columns] = (
+    ("NODE", _short("node_name")),
+    ("DIFFERENCE", value("kind")),
+    ("NETWORK", lambda row: formats.short(row["network_name"] or "-")),
+    *plain("VNI"),
+    ("DEVICE", _place),
+    ("SINCE", _ago("since")),
+    *plain("REASON"),
+)
+PLAN: Final[Columns] = (
+    *plain("ACTION"),
+    ("DEVICE", _place),
+    *plain("VNI"),
+    ("NETWORK", lambda row: formats.short(row["network_name"] or "-")),
+    *plain("PROOF"),
+    ("BECAUSE", lambda row: row["missing"] or row["reason"]),
+)

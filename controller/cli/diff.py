@@ -1,0 +1,85 @@
+"""The verbs `vxctl diff` and `vxctl plan`: what differs from desired state, and what would be removed."""
+
+from typing import Annotated, Any, Final
+
+import typer
+
+from contract.runtime.exit_status import ExitStatus
+from controller.cli.client import Client
+from controller.cli.options import DEFAULT_URL, NodeArgument, Output, Url
+from controller.cli.output import columns, formats, table
+
+_LIMIT: Final = 100_000
+_REST: Final = "A forecast: at the time of a removal the worker reads the kernel and judges again."
+
+
+def diff(
+    node: Annotated[
+        str | None,
+        typer.Argument(metavar="[NODE]", help="Only this node: id, unique id prefix or hostname."),
+    ] = None,
+    url: Url = DEFAULT_URL,
+    output: Output = "table",
+) -> None:
+    """Compare desired state with what was seen. Exit status: 0 same, 3 it differs or is unknown."""
+    pages = Client(url).pages("diff", _LIMIT, node=node)
+    found = [row for page in pages for row in page["items"]]
+    formats.show(found, output, _show_diff)
+    if any(row["state"] != "same" for row in found) or not found:
+        raise typer.Exit(ExitStatus.NO)
+
+
+def _show_diff(found: list[dict[str, Any]]) -> None:
+    rows = [
+        difference | {"node_name": row["node_name"]}
+        for row in found
+        for difference in row["differences"]
+    ]
+    same = [row for row in found if row["state"] == "same"]
+    if rows:
+        table.table(columns.DIFFERENCES, rows, empty="")
+    for row in found:
+        if row["state"] == "unknown":
+            name = formats.short(row["node_name"])
+            what = "; the above is what was seen last" if row["differences"] else ""
+            table.line(f"{name}: unknown: {'; '.join(row['why_unknown'])}{what}")
+    if not found:
+        table.line("unknown: no nodes are known yet")
+        return
+    oldest = min((row["looked_at"] for row in same), default=None)
+    looked = f", looked at {formats.ago(oldest)} or later" if oldest else ""
+    table.line(f"{len(same)} of {len(found)} nodes are as desired{looked}")
+
+
+def plan(node: NodeArgument, url: Url = DEFAULT_URL, output: Output = "table") -> None:
+    """Show what the next run of a node would remove, and what is missing or in the way."""
+    formats.show(Client(url).get("nodes", node, "plan"), output, _show_plan)
+
+
+def _show_plan(found: dict[str, Any]) -> None:
+    due = "under way" if found["running"] else formats.ago(found["next_run_at"])
+    table.fields(
+        [
+            ("Node", f"{found['node_name']} ({found['node_id']})"),
+            ("Looked at", formats.ago(found["looked_at"]) if found["looked_at"] else "never"),
+            ("Next run", due),
+            ("Removals left", f"{found['removals_left']} before the node's breaker trips"),
+        ]
+    )
+    if found["stale"]:
+        table.line("", "The devices below are too old to say anything of the present.")
+    for hold in found["holds"]:
+        table.line("", f"Held back: {_hold(hold)}")
+    table.section("Devices", columns.PLAN, found["steps"], empty="nothing to remove")
+    for step in found["steps"]:
+        own = [hold for hold in step["holds"] if hold not in found["holds"]]
+        for hold in own:
+            table.line(f"{step['device']} in {step['netns']}: {_hold(hold)}")
+    table.line("", _REST)
+
+
+def _hold(hold: dict[str, Any]) -> str:
+    by = f", by {hold['by']}" if hold["by"] else ""
+    since = f", {formats.ago(hold['since'])}" if hold["since"] else ""
+    why = f": {hold['why']}" if hold["why"] else ""
+    return f"{hold['reason']} of {hold['where']}{by}{since}{why}; {hold['until']}"

@@ -1,0 +1,70 @@
+"""The verb `vxctl events`: what happened, repeats folded, newest last."""
+
+import sys
+from typing import Annotated, Any, Final
+
+import typer
+
+from contract.runtime.errors import UsageError
+from controller.cli.audit import Since, with_zone
+from controller.cli.client import Client
+from controller.cli.options import DEFAULT_URL, Output, Url
+from controller.cli.output import columns, folding, formats, table
+
+_EXAMINED: Final = 5_000
+"""Events that are read, and folded."""
+
+About = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[[for] node|network NAME]",
+        help="Only events of this node or network, and of what it depends on.",
+    ),
+]
+
+
+def events(
+    about: About = None,
+    since: Since = None,
+    limit: Annotated[int, typer.Option(min=1, max=5_000, help="Maximum number of rows.")] = 100,
+    url: Url = DEFAULT_URL,
+    output: Output = "table",
+) -> None:
+    """Show what happened, newest last: findings, decisions, rejections, removals, lost runs."""
+    found, more = read(Client(url), _filters(about or []), since=with_zone(since), limit=limit)
+    formats.show(found, output, show)
+    if more:
+        sys.stderr.write("older events are not shown; --limit or --since for more\n")
+
+
+def read(
+    client: Client,
+    filters: dict[str, str],
+    *,
+    since: str | None = None,
+    limit: int,
+    examined: int = _EXAMINED,
+) -> tuple[list[dict[str, Any]], bool]:
+    """Return the newest events, folded, newest last; and whether there are older ones."""
+    pages = [*client.pages("events", examined, **filters, since=since)]
+    found = folding.fold(row for page in pages for row in page["items"])
+    return found[-limit:], len(found) > limit or pages[-1]["next"] is not None
+
+
+def show(found: list[dict[str, Any]]) -> None:
+    """Print events as a table."""
+    table.table(columns.EVENTS, found, empty="no events")
+
+
+def _filters(words: list[str]) -> dict[str, str]:
+    match words[1:] if words[:1] == ["for"] else words:
+        case []:
+            return {}
+        case [("node" | "nodes" | "no"), name]:
+            return {"node": name}
+        case [("network" | "networks" | "net"), name]:
+            return {"network": name}
+    raise UsageError(
+        f"{' '.join(words)!r} is neither a node nor a network",
+        "`vxctl events for node NAME`, or `vxctl events for network NAME`",
+    )
