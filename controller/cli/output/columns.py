@@ -149,7 +149,7 @@ EVENTS: Final[Columns] = (
 )
 
 
-def _place(row: Row) -> str:
+def _located(row: Row) -> str:
     """Return a device of a difference or of a plan, `-` where it is missing."""
     return f"{row['device']}#{row['ifindex']} in {row['netns']}" if row["device"] else "-"
 
@@ -159,13 +159,13 @@ DIFFERENCES: Final[Columns] = (
     ("DIFFERENCE", value("kind")),
     ("NETWORK", lambda row: formats.short(row["network_name"] or "-")),
     *plain("VNI"),
-    ("DEVICE", _place),
+    ("DEVICE", _located),
     ("SINCE", _ago("since")),
     *plain("REASON"),
 )
 PLAN: Final[Columns] = (
     *plain("ACTION"),
-    ("DEVICE", _place),
+    ("DEVICE", _located),
     *plain("VNI"),
     ("NETWORK", lambda row: formats.short(row["network_name"] or "-")),
     *plain("PROOF"),
