@@ -10,7 +10,17 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from contract.verdicts import DEVICE_STAGES, HeldBack, Mode, Outcome, Proof, Stage, Urgency, Verdict
+from contract.verdicts import (
+    DEVICE_STAGES,
+    HELD_BY_WORKER,
+    HeldBack,
+    Mode,
+    Outcome,
+    Proof,
+    Stage,
+    Urgency,
+    Verdict,
+)
 
 SwarmId = Annotated[str, StringConstraints(pattern=r"^[0-9a-z]{25}$")]
 """Swarm's own id of a node or network: 25 digits in base 36 (swarmkit identity/randomid.go)."""
@@ -173,6 +183,10 @@ class DeviceReport(Message):
             raise ValueError("only an orphan is proved")
         if self.removed and self.verdict is not Verdict.ORPHAN:
             raise ValueError("only an orphan can have been removed")
+        if self.held_back is not None and (
+            self.verdict is not Verdict.ORPHAN or self.held_back not in HELD_BY_WORKER
+        ):
+            raise ValueError("only an orphan can be held back, and only by what a worker knows")
         return self
 
 

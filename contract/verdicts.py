@@ -58,6 +58,19 @@ class HeldBack(StrEnum):
     """It looks dead, and nothing proves it."""
 
 
+HELD_BY_WORKER: Final = frozenset(
+    {
+        HeldBack.WORKER_MODE,
+        HeldBack.LIMIT,
+        HeldBack.BREAKER,
+        HeldBack.JOURNAL,
+        HeldBack.CHANGED,
+        HeldBack.FAILED,
+    }
+)
+"""What a worker may say; the others are the controller's."""
+
+
 class Urgency(StrEnum):
     """How much an orphan hurts."""
 

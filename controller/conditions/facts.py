@@ -16,7 +16,7 @@ from controller.conditions.model import Condition, Reason, Stored, Type
 from controller.conditions.node import Holder, NodeFacts, Rejecting
 from controller.db.models import Cluster, Device, DueNode, Network, Node, Rejection
 
-_SETTLES_WITHIN: Final = timedelta(seconds=30)
+SETTLES_WITHIN: Final = timedelta(seconds=30)
 """A settling device younger than this is no finding: most are removed before."""
 _ROWS: Final = 200
 """Nodes whose facts are in memory at a time."""
@@ -191,7 +191,7 @@ def _devices(session: Session, now: datetime) -> Mapping[str, Mapping[str, int]]
         select(Device.node_id, Device.verdict, Device.urgency, func.count())
         .where(
             Device.verdict.in_((Verdict.CONFLICT, Verdict.ORPHAN))
-            | ((Device.verdict == Verdict.SETTLING) & (Device.verdict_at < now - _SETTLES_WITHIN))
+            | ((Device.verdict == Verdict.SETTLING) & (Device.verdict_at < now - SETTLES_WITHIN))
         )
         .group_by(Device.node_id, Device.verdict, Device.urgency)
     ):

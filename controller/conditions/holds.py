@@ -222,6 +222,8 @@ _WORKERS: Final[Mapping[HeldBack, str]] = {
 def _pauses(row: Pausable, where: str, command: str) -> Iterator[Hold]:
     if row.paused_at is not None:
         until = f"`{command}` ends the pause"
+        if row.paused_until is not None:
+            until += f", which else ends by itself at {format_time(row.paused_until)}"
         by, why = row.paused_by, row.paused_reason
         yield Hold(HeldBack.PAUSE, where, by, row.paused_at, why, command, until)
 

@@ -27,6 +27,7 @@ from controller.runs.inbox import Inbox
 from controller.runs.reports import ReportIntake
 from controller.safety.breaker import BreakerLimits
 from controller.safety.expiry import PauseExpiry
+from controller.safety.suppressed import SuppressedCount
 from controller.swarm.close_watch import CloseWatch
 from controller.swarm.events import Events, Hints
 from controller.swarm.manager import DockerSwarm
@@ -114,6 +115,7 @@ class LeaderLoops:
         conditions = ConditionStore(
             led, mode=mode, resync=resync, broker=health.broker_fault_that_stays
         )
+        suppressed = SuppressedCount(led, mode=mode)
         intake = ReportIntake(
             led,
             resync=resync,
@@ -137,6 +139,7 @@ class LeaderLoops:
                 "dispatch urgent": partial(self._dispatch, URGENT),
                 "housekeeping": every(_RETENTION_SECONDS, keeper.step),
                 "conditions": conditions.step,
+                "suppressed": suppressed.step,
                 "pauses": every(_PAUSES_SECONDS, pauses.step),
                 "audit": Maintenance(led, audit_retention).step,
             }

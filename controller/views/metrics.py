@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,6 +30,7 @@ from controller.db.models import Cluster, Device, DueNode, Lease, Node
 from controller.health.live import Health
 from controller.health.monitor import Monitor
 from controller.runs.counters import DATABASE_ERRORS, PREFIX, REMOVALS, RUNS
+from controller.safety import suppressed
 from controller.views import queries
 from controller.workqueue import queue
 
@@ -185,6 +186,14 @@ def _read(session: Session, now: datetime, health: Health) -> Iterator[Metric]:
         ["verdict", "urgency"],
         [((verdict, urgency or ""), count) for verdict, urgency, count in devices],
     )
+    held = CounterMetricFamily(
+        PREFIX + "suppressed",
+        "Removals ever held back, by reason: docs/safety.md.",
+        labels=["reason"],
+    )
+    for reason, total in suppressed.totals(session).items():
+        held.add_metric([reason.value], total)
+    yield held
     position = session.scalar(select(AuditHead.position)) or 0
     yield _value("audit_position", "Rows ever added to the audit trail's chain.", position)
     fence = session.scalar(select(Lease.fence))

@@ -14,6 +14,7 @@ from controller.conditions.model import Reason, Status, Type
 from controller.db.lookup import UnknownError
 from controller.db.models import Attachment, Cluster, Device, Lease, Network, Node, Requeue, Run
 from controller.db.states import RunState
+from controller.safety.suppressed import DeviceKey
 
 _READY_STATUS: Final = Node.conditions[(Type.READY.value, "status")].as_string()
 _READY_REASON: Final = Node.conditions[(Type.READY.value, "reason")].as_string()
@@ -30,14 +31,6 @@ class NameKey(NamedTuple):
 
     name: str
     id: str
-
-
-class DeviceKey(NamedTuple):
-    """The primary key of devices, and their sort key."""
-
-    node_id: str
-    netns: str
-    ifindex: int
 
 
 class RunKey(NamedTuple):

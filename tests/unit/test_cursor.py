@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from controller.api.cursor import Cursors, question
 from controller.api.parameters import ParameterError
 from controller.api.routes.audit import AuditKey
-from controller.views.queries import DeviceKey, NameKey, RunKey
+from controller.safety.suppressed import DeviceKey
+from controller.views.queries import NameKey, RunKey
 from tests.fake_clock import START
 
 AUDIT = Cursors(AuditKey)

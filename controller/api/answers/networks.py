@@ -7,7 +7,7 @@ from typing import Self
 from contract.verdicts import Mode
 from controller.api.answers.base import Answer
 from controller.api.answers.devices import DeviceAnswer
-from controller.db.models import Attachment, Device, Network, Node
+from controller.db.models import Attachment, Network, Node
 
 
 class NetworkAnswer(Answer):
@@ -56,7 +56,7 @@ class NetworkDetailAnswer(NetworkAnswer):
         cls,
         answer: NetworkAnswer,
         carriers: Iterable[tuple[Attachment, Node]],
-        seen: Iterable[tuple[Device, Node]],
+        seen: list[DeviceAnswer],
     ) -> Self:
         return cls(
             **dict(answer),
@@ -64,5 +64,5 @@ class NetworkDetailAnswer(NetworkAnswer):
                 CarrierAnswer.from_row(attachment, node_name=node.hostname)
                 for attachment, node in carriers
             ],
-            seen=[DeviceAnswer.of(*row) for row in seen],
+            seen=seen,
         )

@@ -11,7 +11,7 @@ from contract.verdicts import Mode
 from controller.api.answers.base import Answer
 from controller.api.answers.devices import DeviceAnswer
 from controller.conditions.model import Status, Stored, listed
-from controller.db.models import Attachment, Device, Network, Node
+from controller.db.models import Attachment, Network, Node
 from controller.db.states import RunState
 
 
@@ -133,7 +133,7 @@ class NodeDetailAnswer(NodeAnswer):
         cls,
         answer: NodeAnswer,
         attachments: Iterable[tuple[Attachment, Network]],
-        seen: Iterable[tuple[Device, Node]],
+        seen: list[DeviceAnswer],
     ) -> Self:
         return cls(
             **dict(answer),
@@ -141,5 +141,5 @@ class NodeDetailAnswer(NodeAnswer):
                 AttachmentAnswer.from_row(attachment, network_name=network.name)
                 for attachment, network in attachments
             ],
-            seen=[DeviceAnswer.of(*row) for row in seen],
+            seen=seen,
         )

@@ -1,10 +1,14 @@
-"""The route that lists VXLAN devices."""
+"""Routes that list VXLAN devices, and those whose removal is held back."""
 
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request
+from sqlalchemy.orm import Session
 
-from contract.verdicts import Verdict
+from contract.verdicts import HeldBack, Mode, Verdict
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.devices import DeviceAnswer
 from controller.api.context import Context
@@ -12,8 +16,9 @@ from controller.api.cursor import Cursors
 from controller.api.parameters import Listing, NetworkFilter, NodeFilter
 from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, may_answer
 from controller.db import lookup
+from controller.db.models import Device, Node
+from controller.safety.suppressed import DeviceKey, Holding, suppressed
 from controller.views import queries
-from controller.views.queries import DeviceKey
 
 _CURSORS: Final = Cursors(DeviceKey)
 
@@ -24,6 +29,14 @@ class DeviceListing(Listing):
     node: NodeFilter = None
     network: NetworkFilter = None
     verdict: Verdict | None = None
+
+
+class SuppressedListing(Listing):
+    """The parameters of the list of removals that are held back."""
+
+    node: NodeFilter = None
+    network: NetworkFilter = None
+    reason: HeldBack | None = None
 
 
 def routes(context: Context) -> APIRouter:
@@ -53,6 +66,42 @@ def routes(context: Context) -> APIRouter:
                 rows,
                 lambda row: DeviceKey(row[0].node_id, row[0].netns, row[0].ifindex),
             )
+            return ListAnswer(items=device_answers(session, page, context.mode), next=next_)
+
+    @router.get("/api/v1/suppressed", responses=may_answer(UNKNOWN, AMBIGUOUS))
+    def list_suppressed(
+        request: Request, listing: Annotated[SuppressedListing, Query()]
+    ) -> ListAnswer[DeviceAnswer]:
+        """List the devices that would be removed but for what `held_back` says, node by node."""
+        after = _CURSORS.after(request, listing)
+        network, now = listing.network, datetime.now(UTC)
+        with context.database.read() as session:
+            found = suppressed(
+                session,
+                Holding(session, context.mode, now),
+                now,
+                node=lookup.maybe_node(session, listing.node),
+                network=None if network is None else lookup.find_network(session, network),
+                reason=listing.reason,
+                after=after,
+            )
+            page, next_ = _CURSORS.page(
+                request,
+                listing,
+                [*islice(found, listing.limit + 1)],
+                lambda row: DeviceKey(row[0].node_id, row[0].netns, row[0].ifindex),
+            )
             return ListAnswer(items=[DeviceAnswer.of(*row) for row in page], next=next_)
 
     return router
+
+
+def device_answers(
+    session: Session, rows: Iterable[tuple[Device, Node]], mode: Mode
+) -> list[DeviceAnswer]:
+    """Return the answers about devices, with what holds their removal back.
+
+    `mode`: of the controller's settings.
+    """
+    holding = Holding(session, mode, datetime.now(UTC))
+    return [DeviceAnswer.of(device, node, holding.of(device, node)) for device, node in rows]

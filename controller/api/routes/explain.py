@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from controller.api.answers.audit import AuditAnswer
-from controller.api.answers.devices import DeviceAnswer
 from controller.api.answers.explain import ExplanationAnswer, NamedAnswer
 from controller.api.context import Context
 from controller.api.problem_types import BUSY, may_answer
+from controller.api.routes.devices import device_answers
 from controller.views.explain import MAX_LENGTH, explain
 
 ErrorLine = Annotated[
@@ -34,7 +34,7 @@ def routes(context: Context) -> APIRouter:
                 nodes=[NamedAnswer(id=node.id, name=node.hostname) for node in found.nodes],
                 networks=[NamedAnswer.model_validate(network) for network in found.networks],
                 lately=[AuditAnswer.model_validate(row) for row in found.lately],
-                now=[DeviceAnswer.of(*row) for row in found.now],
+                now=device_answers(session, found.now, context.mode),
                 advice=list(found.advice),
             )
 

@@ -10,6 +10,7 @@ from controller.api.context import Context
 from controller.api.cursor import Cursors
 from controller.api.parameters import MAX_ROWS, Listing, NetworkName
 from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, may_answer
+from controller.api.routes.devices import device_answers
 from controller.db import lookup
 from controller.views import queries
 from controller.views.queries import NameKey
@@ -46,11 +47,12 @@ def routes(context: Context) -> APIRouter:
         """Return a network with the nodes that should have it, and its devices."""
         with database.read() as session:
             found = lookup.find_network(session, network)
+            seen = queries.devices(session, network=found, limit=MAX_ROWS)
             nodes = queries.carriers(session, [found]).get(found.id, 0)
             return NetworkDetailAnswer.with_details(
                 NetworkAnswer.of(found, nodes),
                 queries.attachments_of_network(session, found, MAX_ROWS),
-                queries.devices(session, network=found, limit=MAX_ROWS),
+                device_answers(session, seen, context.mode),
             )
 
     return router

@@ -13,6 +13,7 @@ from controller.api.context import Context
 from controller.api.cursor import Cursors
 from controller.api.parameters import MAX_ROWS, Listing, NodeName
 from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, may_answer
+from controller.api.routes.devices import device_answers
 from controller.conditions.model import Status
 from controller.db import lookup
 from controller.db.models import Cluster, Node
@@ -62,7 +63,9 @@ def routes(context: Context) -> APIRouter:
             return NodeDetailAnswer.with_details(
                 answer,
                 queries.attachments_of_node(session, found),
-                queries.devices(session, node=found, limit=MAX_ROWS),
+                device_answers(
+                    session, queries.devices(session, node=found, limit=MAX_ROWS), context.mode
+                ),
             )
 
     return router

@@ -87,14 +87,15 @@ DEVICES: Final[Columns] = (
     ("NETNS", netns),
     *plain("VNI"),
     ("VERDICT", verdict),
-    *plain("REASON"),
+    ("REASON", phrases.device_reason),
 )
 DEVICES_WIDE: Final[Columns] = (
     *plain("PORT"),
     ("NETWORK", value("network_id")),
     *plain("PROOF"),
     ("FIRST SEEN", _ago("first_seen_at")),
-    ("JUDGED", _ago("judged_at")),
+    ("JUDGED", _ago("verdict_at")),
+    ("LOOKED", _ago("looked_at")),
     *plain("EVIDENCE"),
 )
 _REASONS: Final = ("REASONS", _joined("reasons", "; "))

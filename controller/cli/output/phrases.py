@@ -74,6 +74,15 @@ def device_counts(row: dict[str, Any]) -> str:
     return f"{sum(counts.values())}" + (f" ({', '.join(others)})" if others else "")
 
 
+def device_reason(row: dict[str, Any]) -> str:
+    """Return why a device is judged so, after what holds its removal back and what ends that."""
+    held = [f"held back: {hold['text']} ({hold['until']})" for hold in row.get("held_back", ())]
+    # A missing proof is what the reason says already.
+    if any(hold["reason"] == "proof" for hold in row.get("held_back", ())):
+        return row["reason"]
+    return "; ".join([*held, row["reason"]])
+
+
 def took(run: dict[str, Any]) -> str:
     """Return the duration of a run on its node."""
     if run["started_at"] is None or run["finished_at"] is None:
