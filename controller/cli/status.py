@@ -57,7 +57,7 @@ def _show_cluster(answer: dict[str, Any], total: int) -> None:
         table.line("The Swarm has not been read yet.", *phrases.sentences(phrases.abnormal(answer)))
         return
     table.line(
-        f"Swarm {cluster['swarm_id']}, mode {cluster['mode'] or answer['mode']}, "
+        f"Swarm {cluster['swarm_id']}, {_mode(answer)}, "
         f"read {formats.ago(cluster['synced_at'])}, data path port {cluster['data_path_port']}"
     )
     others = ", ".join(
@@ -65,6 +65,19 @@ def _show_cluster(answer: dict[str, Any], total: int) -> None:
         for status in ("False", "Unknown")
         for reason, count in sorted(readiness.get(status, {}).items())
     )
-    ready = sum(readiness.get("True", {}).values())
-    table.line(f"{ready} of {total} nodes are ready" + (f": {others}" if others else ""))
+    well = readiness.get("True", {})
+    # A node that is ready and not converged has something left: orphans, or what looks dead.
+    left = ", ".join(f"{n} {why}" for why, n in sorted(well.items()) if why != "Converged")
+    table.line(
+        f"{sum(well.values())} of {total} nodes are ready"
+        + (f" (something left: {left})" if left else "")
+        + (f": {others}" if others else "")
+    )
     table.line(*phrases.sentences(phrases.abnormal(cluster)), "")
+
+
+def _mode(answer: dict[str, Any]) -> str:
+    """Return the effective mode; what is paused, or stricter than the settings, says why."""
+    mode = "paused" if answer["paused"] else f"mode {answer['effective_mode']}"
+    restricted = answer["paused"] or answer["effective_mode"] == "observe"
+    return f"{mode} ({'; '.join(answer['mode_reasons'])})" if restricted else mode

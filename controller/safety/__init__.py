@@ -1,1 +1,4 @@
-"""What may be done: `modes` (and `labels`), `decisions` of people, `expiry` of pauses, the `breaker`."""
+"""What may be done, and what is held back.
+
+`modes` (and `labels`), `decisions` of people, `expiry` of pauses, the `breaker`, `suppressed` removals.
+"""

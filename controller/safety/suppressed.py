@@ -115,10 +115,10 @@ def suppressed(
     while True:
         part = query if after is None else query.where(tuple_(*order) > after)
         rows = session.execute(part).all()
-        for device, its_node in rows:
-            found = holding.of(device, its_node)
+        for device, owner in rows:
+            found = holding.of(device, owner)
             if found and (reason is None or any(hold.reason is reason for hold in found)):
-                yield device, its_node, found
+                yield device, owner, found
         if len(rows) < _READ:
             return
         last = rows[-1][0]

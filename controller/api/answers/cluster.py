@@ -46,6 +46,12 @@ class StatusAnswer(Answer):
     version: str
     mode: str
     """Of the controller's settings."""
+    effective_mode: Mode
+    """Everywhere, by settings, decisions and the breaker: at a node or network it can be stricter."""
+    paused: bool
+    """Whether the cluster is paused: no runs are started."""
+    mode_reasons: list[str]
+    """Where the effective mode comes from."""
     leader: str | None
     """The controller that leads, HOST:PID:random; null: none at the moment."""
     leading: bool

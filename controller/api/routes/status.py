@@ -19,6 +19,8 @@ from controller.conditions.facts import cluster_facts
 from controller.conditions.model import Reason, Status, format_time
 from controller.db.models import Cluster
 from controller.health.faults import Fault
+from controller.safety import modes
+from controller.safety.modes import EffectiveMode
 from controller.views import queries
 
 
@@ -62,9 +64,17 @@ def routes(context: Context) -> APIRouter:
         with database.read() as session:
             cluster = session.get(Cluster, 1)
             age = queries.age(cluster)
+            effective = (
+                EffectiveMode(context.mode, False, ())
+                if cluster is None
+                else modes.of_cluster(cluster, context.mode)
+            )
             return StatusAnswer(
                 version=VERSION,
                 mode=context.mode,
+                effective_mode=effective.mode,
+                paused=effective.paused,
+                mode_reasons=list(effective.reasons),
                 leader=queries.leader(session),
                 leading=context.leading(),
                 conditions=own,

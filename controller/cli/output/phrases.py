@@ -79,8 +79,8 @@ def device_reason(row: dict[str, Any]) -> str:
     held = [f"held back: {hold['text']} ({hold['until']})" for hold in row.get("held_back", ())]
     # A missing proof is what the reason says already.
     if any(hold["reason"] == "proof" for hold in row.get("held_back", ())):
-        return row["reason"]
-    return "; ".join([*held, row["reason"]])
+        return str(row["reason"])
+    return "; ".join([*held, str(row["reason"])])
 
 
 def took(run: dict[str, Any]) -> str:
