@@ -8,9 +8,10 @@ from contract.runtime.exit_status import ExitStatus
 _USAGE = """\
 usage: vxlan-worker run [OPTIONS]     serve this node until stopped
        vxlan-worker scan [OPTIONS]    look at this node once; --fix removes orphans
+       vxlan-worker doctor [OPTIONS]  check what the worker on this node needs
        vxlan-worker --version
 
-Options: vxlan-worker run --help, vxlan-worker scan --help
+Options: vxlan-worker run --help, vxlan-worker scan --help, vxlan-worker doctor --help
 """
 
 
@@ -45,6 +46,10 @@ def _main(arguments: list[str]) -> int:
             from worker import scan
 
             return scan.scan(scan.parser().parse_args(options))
+        case ["doctor", *options]:
+            from worker import doctor
+
+            return doctor.doctor(doctor.parser().parse_args(options))
         case ["--version"]:
             sys.stdout.write(f"vxlan-worker {VERSION}\n")
             return ExitStatus.DONE

@@ -3,5 +3,5 @@
 `broker` (how Celery is set up), `probe` (whether Redis takes messages),
 `transport` (what is let in from Redis), `consumer` (one task at a time),
 `selftest` and `restart` (a consumer that hangs), `settings`, `logs`, `errors`,
-`exit_status`, `text` and `files` (replacing one).
+`exit_status`, `text` and `files` (replacing one), and `doctor` (local diagnosis).
 """

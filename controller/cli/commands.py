@@ -11,6 +11,7 @@ from controller.cli import (
     db,
     describe,
     diff,
+    doctor,
     events,
     explain,
     get,
@@ -47,7 +48,7 @@ def _group(name: str, *verbs: Callable[..., None], **options: Any) -> None:
 
 _add(app, serve.controller, serve.up, status.status, explain.explain, requeue.requeue)
 _add(app, events.events, diff.diff, diff.plan)
-_add(app, safety.pause, safety.resume, safety.mode, version.version)
+_add(app, safety.pause, safety.resume, safety.mode, version.version, doctor.doctor)
 _group(
     "get",
     get.nodes,

@@ -1,0 +1,92 @@
+"""The check of the broker: whether Redis answers, lets us in, takes messages, and agrees on the time."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from kombu.utils.url import maybe_sanitize_url
+
+from contract.queues import CONTROLLER_QUEUE, PROBE_KEY
+from contract.runtime.doctor.checks import Result, fail, ok, warn
+
+_TIMEOUT_SECONDS: Final = 4.0
+_CHECK: Final = "broker"
+_MAX_SKEW_SECONDS: Final = 5.0
+_BAD_SKEW_SECONDS: Final = 60.0
+"""Workers refuse requests that are older or newer than this by their clock."""
+_MAX_WAITING: Final = 1_000
+
+
+def check(url: str) -> Iterator[Result]:
+    """Check the Redis at a broker URL."""
+    import redis
+
+    shown = maybe_sanitize_url(url)
+    try:
+        client = _client(url)
+    except ValueError as error:
+        yield fail(_CHECK, f"{shown} is not a broker URL: {error}", "set VXLAN_OPERATOR_BROKER_URL")
+        return
+    try:
+        with client:
+            before = time.time()
+            server: Any = client.time()
+            after = time.time()
+            waiting: Any = client.llen(CONTROLLER_QUEUE)
+            # A replica and a full Redis answer questions, and take no message.
+            client.lpush(PROBE_KEY, "")
+            client.delete(PROBE_KEY)
+    except redis.AuthenticationError as error:
+        hint = "correct the user and password in VXLAN_OPERATOR_BROKER_URL"
+        yield fail(_CHECK, f"{shown} refuses the login: {error}", hint)
+        return
+    except redis.TimeoutError:
+        hint = "look at Redis' log; a firewall that drops packets looks the same"
+        yield fail(_CHECK, f"{shown} gave no answer within {_TIMEOUT_SECONDS:g} s", hint)
+        return
+    except (redis.ConnectionError, OSError) as error:
+        hint = "start Redis, or set VXLAN_OPERATOR_BROKER_URL (redis://HOST:6379/0)"
+        yield fail(_CHECK, f"{shown} cannot be reached: {error}", hint)
+        return
+    except redis.RedisError as error:
+        yield fail(_CHECK, f"{shown}: {error}", "give the user of the URL its rights (ACL)")
+        return
+    yield ok(_CHECK, f"{shown} answers in {(after - before) * 1000:.0f} ms{_version(client)}")
+    if int(waiting) > _MAX_WAITING:
+        message = f"{waiting} messages wait for the controller"
+        yield warn("queue", message, "start a controller: `vxctl status` shows which leads")
+    yield clock("clock", server[0] + server[1] / 1e6 - (before + after) / 2, "the broker")
+
+
+def clock(check: str, ahead: float, of: str) -> Result:
+    """Judge a difference of clocks; `ahead`: seconds that the other clock is ahead of ours."""
+    message = f"{abs(ahead):.1f} s {'behind' if ahead > 0 else 'ahead of'} {of}"
+    hint = "synchronise the clocks (chrony, systemd-timesyncd)"
+    if abs(ahead) > _BAD_SKEW_SECONDS:
+        return fail(check, message, hint)
+    if abs(ahead) > _MAX_SKEW_SECONDS:
+        return warn(check, message, hint)
+    return ok(check, f"agrees with {of}")
+
+
+def _client(url: str) -> Any:
+    import redis
+
+    options: dict[str, Any] = {
+        "socket_timeout": _TIMEOUT_SECONDS,
+        "socket_connect_timeout": _TIMEOUT_SECONDS,
+    }
+    scheme, _, rest = url.partition("://")
+    if scheme == "redis+socket":
+        return redis.Redis.from_url(f"unix://{rest}", **options)
+    return redis.Redis.from_url(url, **options)
+
+
+def _version(client: Any) -> str:
+    """Return Redis' version, if this user may ask for it."""
+    import redis
+
+    try:
+        return f", Redis {client.info('server')['redis_version']}"
+    except (redis.RedisError, OSError, KeyError):
+        return ""

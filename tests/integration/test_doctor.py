@@ -1,0 +1,246 @@
+"""`vxctl doctor` and `vxlan-worker doctor`: real servers, servers that hang, dockerds in trouble."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.runtime.doctor import checks, docker
+from contract.runtime.doctor.broker import clock
+from contract.runtime.doctor.checks import Level, Result
+from controller.db.engine import open_database
+from tests.controller_process import VXCTL, environment, free_port
+from tests.servers import PostgresServer, RedisServer
+
+WORKER = str(Path(sys.executable).parent / "vxlan-worker")
+NODE_ID = "n0de" * 6 + "0"
+ACTIVE: dict[str, Any] = {"LocalNodeState": "active", "NodeID": NODE_ID, "ControlAvailable": True}
+GOOD = {
+    "/version": {"Version": "20.10.24", "ApiVersion": "1.41"},
+    "/info": {"Swarm": ACTIVE},
+    "/swarm": {},
+    "/nodes": [{"ManagerStatus": {"Reachability": "reachable"}}],
+}
+
+
+def doctor(*arguments: str, status: int, program: str = VXCTL) -> dict[str, list[dict[str, Any]]]:
+    """The results of a doctor, by check."""
+    done = subprocess.run(
+        ["setpriv", "--pdeathsig", "KILL", "--", program, "doctor", "-o", "json", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (status, ""), done.stderr + done.stdout
+    found: dict[str, list[dict[str, Any]]] = {}
+    for result in json.loads(done.stdout):
+        assert (result["hint"] is None) == (result["level"] == "ok")
+        found.setdefault(result["check"], []).append(result)
+    return found
+
+
+@contextmanager
+def dockerd(answers: Mapping[str, Any], status: Mapping[str, int] | None = None) -> Iterator[str]:
+    """A Docker API with these answers."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(answers.get(self.path, {"message": "page not found"})).encode()
+            self.send_response((status or {}).get(self.path, 200))
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"tcp://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def hanging() -> Iterator[int]:
+    """A port that accepts, and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of our own."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    with RedisServer(folder) as server:
+        yield server
+
+
+def test_a_controller_where_all_is_well_but_none_runs(
+    tmp_path: Path, redis: RedisServer, postgres_server: PostgresServer
+) -> None:
+    file = f"sqlite:///{tmp_path / 'c.db'}"
+    with dockerd(GOOD) as host:
+        for url in (file, postgres_server.new_database()):
+            open_database(url).close()
+            options = ("--database-url", url, "--broker-url", redis.url, "--docker-host", host)
+            found = doctor(*options, "--url", f"http://127.0.0.1:{free_port()}", status=3)
+            levels = {name: {row["level"] for row in rows} for name, rows in found.items()}
+            assert levels.pop("controller") == {"warn"}
+            assert {
+                "docker",
+                "swarm",
+                "quorum",
+                "broker",
+                "clock",
+                "database",
+                "schema",
+            } <= levels.keys()
+            assert set.union(*levels.values()) == {"ok"}
+
+
+def test_nothing_hangs(tmp_path: Path, hanging: int) -> None:
+    address = f"127.0.0.1:{hanging}"
+    found = doctor(
+        "--database-url", f"postgresql+psycopg://u:secret1@{address}/db",
+        "--broker-url", f"redis://u:secret2@{address}/0",
+        "--docker-host", f"tcp://{address}",
+        "--url", f"http://{address}",
+        status=3,
+    )  # fmt: skip
+    for name in ("docker", "broker", "database", "controller"):
+        assert found[name][0]["level"] != "ok"
+    assert "no answer" in found["broker"][0]["message"]
+    assert "secret" not in json.dumps(found)
+
+
+def test_a_wrong_password_and_a_wrong_server(tmp_path: Path, redis: RedisServer) -> None:
+    with redis.client() as client:
+        client.config_set("requirepass", "right")
+    with dockerd({}) as host:
+        found = doctor(
+            "--broker-url", redis.url, "--docker-host", host, "--url", host.replace("tcp", "http"),
+            "--database-url", f"sqlite:///{tmp_path / 'no' / 'c.db'}", status=3,
+        )  # fmt: skip
+    assert "refuses the login" in found["broker"][0]["message"]
+    assert "is not a controller" in found["controller"][0]["message"]
+    assert "there is no folder" in found["database"][0]["message"]
+    assert found["docker"][0]["level"] == "ok"
+    assert not (tmp_path / "no").exists()
+
+
+def test_an_older_schema_and_a_file_that_others_may_read(tmp_path: Path) -> None:
+    file = tmp_path / "c.db"
+    database = open_database(f"sqlite:///{file}")
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    database.close()
+    file.chmod(0o644)
+    url = f"http://127.0.0.1:{free_port()}"
+    found = doctor("--database-url", f"sqlite:///{file}", "--url", url, status=3)
+    assert "has schema 0001" in found["schema"][0]["message"]
+    assert found["database"][0]["hint"] == f"chmod 600 {file}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_worker(tmp_path: Path, redis: RedisServer) -> None:
+    options = ("--broker-url", redis.url, "--journal", str(tmp_path / "j"))
+    with dockerd(GOOD) as host:
+        found = doctor(*options, "--docker-host", host, status=0, program=WORKER)
+        assert {
+            "capability",
+            "kernel",
+            "namespaces",
+            "docker",
+            "data path",
+            "journal",
+        } <= found.keys()
+        other = ("--node-id", "0ther" * 5)
+        found = doctor(*options, *other, "--docker-host", host, status=3, program=WORKER)
+    assert NODE_ID in found["swarm"][0]["hint"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_worker_without_capabilities_and_with_a_taken_port(tmp_path: Path, hanging: int) -> None:
+    options = ["--broker-url", f"redis://127.0.0.1:{hanging}/0", "--journal", str(tmp_path / "j")]
+    info = {"Swarm": ACTIVE | {"Cluster": {"DataPathPort": 0}}}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        info["Swarm"]["Cluster"]["DataPathPort"] = taken.getsockname()[1]
+        with dockerd(GOOD | {"/info": info}) as host:
+            done = subprocess.run(
+                ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", "--reuid", "65534",
+                 "--clear-groups", "--", WORKER, "doctor", *options, "--docker-host", host],
+                capture_output=True, text=True, timeout=60, env=environment(), check=False,
+            )  # fmt: skip
+    if done.returncode != 3 and "Permission denied" in done.stderr:
+        pytest.skip("the checkout is not readable for others")
+    assert done.returncode == 3, done.stderr
+    assert "CAP_NET_ADMIN is missing" in done.stdout
+    assert "a program of this machine has UDP" in done.stdout
+    assert "fail  broker" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("state", "level", "words"),
+    [
+        ({"LocalNodeState": "inactive"}, Level.FAIL, "inactive"),
+        ({"LocalNodeState": "locked"}, Level.FAIL, "locked"),
+        ({"LocalNodeState": "error", "Error": "rpc\x1b[2J"}, Level.FAIL, "rpc"),
+        ({"LocalNodeState": "pending"}, Level.FAIL, "pending"),
+        (ACTIVE | {"ControlAvailable": False}, Level.FAIL, "not a manager"),
+        (ACTIVE | {"Error": "context deadline"}, Level.WARN, "context deadline"),
+        (None, Level.FAIL, "inactive"),
+    ],
+)
+def test_a_swarm_in_trouble(state: Any, level: Level, words: str) -> None:
+    with dockerd(GOOD | {"/info": {"Swarm": state}}) as host:
+        found = [row for row in docker.check(host, manager=True) if row.check == "swarm"]
+    assert found[0].level is level
+    assert words in found[0].message
+
+
+def test_a_swarm_without_a_quorum() -> None:
+    lost = {"message": "The swarm does not have a leader."}
+    with dockerd(GOOD | {"/swarm": lost}, {"/swarm": 503}) as host:
+        found = {row.check: row for row in docker.check(host, manager=True)}
+    assert (found["quorum"].level, found["quorum"].message) == (Level.FAIL, lost["message"])
+
+
+@pytest.mark.parametrize(
+    ("ahead", "level"), [(0, "ok"), (-9, "warn"), (30, "warn"), (600, "fail"), (-600, "fail")]
+)
+def test_clocks(ahead: float, level: str) -> None:
+    assert clock("clock", ahead, "the broker").level == level
+
+
+def test_a_check_that_hangs_or_fails_is_a_result() -> None:
+    never = threading.Event()
+
+    def hangs() -> Iterator[Result]:
+        yield checks.ok("first", "good")
+        never.wait(30)
+
+    def fails() -> Iterator[Result]:
+        yield from ()
+        raise RuntimeError("broken")
+
+    found = checks.run({"hangs": hangs, "fails": fails}, timeout=0.2)
+    never.set()
+    assert [row.level for row in found] == ["ok", "fail", "fail"]
+    assert "no answer within" in found[1].message
+    assert "broken" in found[2].message

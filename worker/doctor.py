@@ -1,0 +1,161 @@
+"""`vxlan-worker doctor`: what this node's worker needs, checked without a controller."""
+
+import argparse
+import platform
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field, SecretStr, StringConstraints
+
+from contract.runtime.doctor import broker, checks, docker, machine
+from contract.runtime.doctor.checks import Result, fail, ok, warn
+from contract.runtime.exit_status import ExitStatus
+from contract.runtime.logs import configure_logging
+from contract.runtime.settings import BrokerUrl, Settings
+from worker.options import Parser
+
+_NET_BROADCAST: Final = 11
+_NET_ADMIN: Final = 12
+"""Bits of a capability set (linux/capability.h)."""
+_MIN_KERNEL: Final = (3, 16)
+"""Overlay networks need it (moby libnetwork drivers/overlay)."""
+_DEFAULT_DATA_PATH_PORT: Final = 4789
+
+
+class DoctorSettings(Settings):
+    """The settings of `vxlan-worker run` that can be checked; none is required."""
+
+    node_id: Annotated[str, StringConstraints(pattern=r"^([0-9a-z]{25})?$")] = Field(
+        "", description="Swarm id of this node; compared with dockerd's"
+    )
+    broker_url: BrokerUrl = SecretStr("redis://127.0.0.1:6379/0")
+    journal: Path = Field(
+        Path("/var/lib/vxlan-operator/journal.jsonl"), description="the worker's journal"
+    )
+
+
+def parser() -> Parser:
+    """Make the parser of the options."""
+    options = Parser(
+        prog="vxlan-worker doctor",
+        description="Check what the worker on this node needs. Changes nothing.",
+        epilog="exit status: 0 all is well, 1 the checks could not run, 3 something needs attention",
+    )
+    options.add_settings(DoctorSettings)
+    add = options.add_argument
+    add("--docker-host", default="unix:///var/run/docker.sock", help="dockerd's API on this node")
+    add("-o", "--output", choices=("table", "json"), default="table", help="form of output")
+    return options
+
+
+def doctor(options: argparse.Namespace) -> ExitStatus:
+    """Check everything, and print the results."""
+    configure_logging(level="error")
+    given = {
+        name: value for name, value in vars(options).items() if name in DoctorSettings.model_fields
+    }
+    settings = DoctorSettings.load(given)
+    host = options.docker_host
+    results = checks.run(
+        {
+            "version": lambda: machine.versions("vxlan-worker"),
+            "capability": _capabilities,
+            "kernel": _kernel,
+            "namespaces": _namespaces,
+            "docker": lambda: docker.check(host, manager=False, node_id=settings.node_id or None),
+            "data path": lambda: _data_path(host),
+            "broker": lambda: broker.check(settings.broker_url.get_secret_value()),
+            "journal": lambda: machine.folder("journal", settings.journal, private=True),
+        }
+    )
+    return checks.show(results, options.output)
+
+
+def _capabilities() -> Iterator[Result]:
+    status = Path("/proc/self/status").read_text()
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    held = int(found[1], 16) if found else 0
+    hint = "run it as root, or with --cap-add NET_ADMIN --cap-add NET_BROADCAST"
+    if not held >> _NET_ADMIN & 1:
+        message = "CAP_NET_ADMIN is missing: no device can be read in full, or removed"
+        yield fail("capability", message, hint)
+    elif not held >> _NET_BROADCAST & 1:
+        message = "CAP_NET_BROADCAST is missing: changes in other namespaces are seen only by runs"
+        yield warn("capability", message, hint)
+    else:
+        yield ok("capability", "CAP_NET_ADMIN and CAP_NET_BROADCAST")
+
+
+def _kernel() -> Iterator[Result]:
+    release = platform.release()
+    version = tuple(int(part) for part in re.findall(r"\d+", release)[:2])
+    if version < _MIN_KERNEL:
+        yield fail("kernel", f"Linux {release} is older than 3.16", "upgrade the kernel")
+        return
+    modules = Path("/lib/modules") / release
+    listed = any(
+        "/vxlan.ko" in file.read_text(errors="replace")
+        for name in ("modules.builtin", "modules.dep")
+        if (file := modules / name).is_file()
+    )
+    if listed or Path("/sys/module/vxlan").exists():
+        yield ok("kernel", f"Linux {release}, with VXLAN")
+    elif modules.is_dir():
+        message = f"Linux {release} has no module vxlan: `operation not supported` is its error"
+        yield fail("kernel", message, "install the kernel's extra modules, then `modprobe vxlan`")
+    else:
+        message = f"Linux {release}; whether it has VXLAN cannot be seen from here"
+        yield warn("kernel", message, "`modprobe vxlan` on the node, outside the container")
+
+
+def _namespaces() -> Iterator[Result]:
+    from contract.runtime.errors import OperatorError
+    from worker.access import open_kernel
+    from worker.kernel.api import KernelError
+
+    try:
+        with closing(open_kernel()) as kernel:
+            view = kernel.look()
+    except OperatorError as error:
+        yield fail("namespaces", error.problem, error.hint)
+        return
+    except KernelError as error:
+        yield fail("namespaces", str(error), "run it again; see the kernel's log")
+        return
+    namespaces = {device.identity.netns for device in view.devices}
+    message = f"{len(view.devices)} VXLAN device(s) in {len(namespaces)} namespace(s)"
+    for limitation in view.limitations:
+        yield warn("namespaces", limitation, "run it as root in the host's network namespace")
+    if not view.limitations:
+        yield ok("namespaces", message)
+
+
+def _data_path(docker_host: str) -> Iterator[Result]:
+    """Check that no program has the UDP port of the Swarm's VXLAN devices, and that this is the host."""
+    known = docker.data_path_port(docker_host)
+    port = known or _DEFAULT_DATA_PATH_PORT
+    name = f"UDP {port}" if known else f"UDP {port} (assumed: only a manager knows it)"
+    if any(_holds(line, port) for line in _udp_sockets()):
+        message = f"a program of this machine has {name}: Docker can make no VXLAN device"
+        yield fail("data path", message, f"`ss -lunp sport = :{port}` shows which; stop it")
+        return
+    yield ok("data path", f"{name} is not held by another program")
+    if known and not Path("/sys/class/net/docker_gwbridge").exists():
+        message = "there is no docker_gwbridge here: this is not the host's network namespace"
+        yield warn("host network", message, "run the worker with --network host")
+
+
+def _udp_sockets() -> Iterator[str]:
+    for name in ("udp", "udp6"):
+        file = Path("/proc/net") / name
+        if file.exists():
+            yield from file.read_text().splitlines()[1:]
+
+
+def _holds(line: str, port: int) -> bool:
+    """Whether a line of /proc/net/udp is a program's socket with this port; the kernel's have no inode."""
+    fields = line.split()
+    return int(fields[1].rpartition(":")[2], 16) == port and fields[9] != "0"
