@@ -1,8 +1,9 @@
 """The HTTP API: a route for each question and action, and its answer.
 
-`routes` (by subject) read from a `context`, take `parameters` (`audit_parameters` for the audit trail), page
-lists by `cursor`, and return `answers` or `problems`, of which `problem_types` is the catalogue. `same_site`
-refuses requests of other web sites, `bounds` those that are too long, `turns` those that are too many.
+`routes` (by subject) read from a `context`, take `parameters` (`audit_parameters` for the audit trail;
+`selection` of fields), page lists by `cursor`, and return `answers` or `problems`, whose catalogue is
+`problem_types`; `representation` adds ETags. `same_site` refuses requests of other web sites, `bounds` those
+that are too long, `turns` those that are too many.
 `specification` describes all in OpenAPI, `app` assembles all.
 """
 

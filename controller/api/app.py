@@ -8,7 +8,7 @@ from contract import VERSION
 from controller.api import problems, specification
 from controller.api.bounds import BoundedApp, BoundedHeaders
 from controller.api.context import Context
-from controller.api.parameters import refuse_repeated
+from controller.api.representation import Representation
 from controller.api.routes import (
     audit,
     chain,
@@ -26,6 +26,7 @@ from controller.api.routes import (
     version,
 )
 from controller.api.same_site import SameSiteOnly
+from controller.api.selection import check_query
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """Of a request; the longest is a decision with a reason of 500 characters."""
@@ -42,14 +43,16 @@ def build(context: Context) -> FastAPI:
     app = BoundedApp(
         title="vxlan-operator",
         version=VERSION,
-        dependencies=[Depends(refuse_repeated)],
+        dependencies=[Depends(check_query)],
         max_body_size=MAX_BODY_BYTES,
         # FastAPI's pages load their scripts from other servers.
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         generate_unique_id_function=specification.operation_id,
     )
     problems.install(app)
+    app.add_middleware(Representation)
     app.add_middleware(SameSiteOnly, hosts=context.hosts)
     app.add_middleware(BoundedHeaders)
     for module in _MODULES:

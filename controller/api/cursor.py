@@ -13,12 +13,20 @@ from typing import Generic, Literal, TypeVar
 from fastapi import Request
 from pydantic import TypeAdapter
 
-from controller.api.parameters import Listing, ParameterError
+from controller.api.parameters import Listing
 
 Row = TypeVar("Row")
 Key = TypeVar("Key", bound=tuple[object, ...])
 
 _VERSION = Literal[1]
+
+
+class CursorError(Exception):
+    """No page has this cursor; `hint` says how to go on."""
+
+    def __init__(self, problem: str, hint: str = "leave it out to start at the first page") -> None:
+        super().__init__(f"cursor: {problem}")
+        self.hint = hint
 
 
 class Cursors(Generic[Key]):
@@ -36,7 +44,7 @@ class Cursors(Generic[Key]):
         """Return the key after which the page starts; None: it is the first page.
 
         Raises:
-            ParameterError: the cursor is invalid, or belongs to a request with other parameters.
+            CursorError: the cursor is invalid, or belongs to a request with other parameters.
         """
         return None if listing.cursor is None else self.decode(listing.cursor, question(request))
 
@@ -58,13 +66,10 @@ class Cursors(Generic[Key]):
         """Return the key in a cursor; raise as `after` does."""
         found = self._parse(text)
         if found is None:
-            raise ParameterError(
-                "cursor", "is not a cursor of this list", "leave it out to start at the first page"
-            )
+            raise CursorError("is not a cursor of this list")
         key, asked = found
         if asked != question:
-            raise ParameterError(
-                "cursor",
+            raise CursorError(
                 "belongs to a request with other parameters",
                 "repeat the parameters of the page that it came with",
             )

@@ -1,14 +1,26 @@
 """Parameters of several routes: lists, names of nodes and networks, actor and reason."""
 
-from typing import Annotated, Final
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
 
-from fastapi import Path, Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from fastapi import Path
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    StringConstraints,
+)
+from pydantic_core import core_schema
 
 MAX_ROWS: Final = 1000
 """Rows in one answer."""
 _MAX_NAME: Final = 255
-_REPEATABLE: Final = {"stage", "expect"}
+REPEATABLE: Final = frozenset({"stage", "expect"})
+"""Parameters of which every value counts."""
 
 
 class ParameterError(Exception):
@@ -23,6 +35,34 @@ class ParameterError(Exception):
     ) -> None:
         super().__init__(f"{name}: {problem}")
         self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The form of a text, as metadata of an annotated type.
+
+    Attributes:
+        pattern: from `^` to `$`, for the specification too: in a syntax that Python and JavaScript share.
+        problem: what to tell a person whose text has another form.
+    """
+
+    pattern: str
+    problem: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(schema) | {"pattern": self.pattern}
+
+    def _check(self, text: str) -> str:
+        if re.fullmatch(self.pattern, text) is None:
+            raise ValueError(self.problem)
+        return text
 
 
 NodeName = Annotated[
@@ -41,24 +81,34 @@ Limit = Annotated[int, Field(ge=1, le=MAX_ROWS, description="maximum number of r
 class Listing(BaseModel):
     """The parameters of every list."""
 
-    model_config = ConfigDict(extra="forbid")
-
     cursor: Annotated[
-        str | None, Field(max_length=4096, description="`next` of the previous page")
+        Annotated[
+            str,
+            Field(max_length=4096),
+            Form("^[A-Za-z0-9_-]+$", "is not a cursor of this list"),
+        ]
+        | None,
+        Field(description="`next` of the previous page"),
     ] = None
     limit: Limit = MAX_ROWS
 
 
-_ONE_LINE: Final = r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$"
-"""No control characters, no line ends, nothing that changes the direction of writing."""
+_UNPRINTABLE: Final = (
+    r"\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0001\U000e0020-\U000e007f"
+)
+"""Unicode's Cc, Cf, Zl and Zp: control characters, line ends, and what changes the direction of writing."""
+_BLANK: Final = r"\u0020\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+_ONE_LINE: Final = f"^[^{_UNPRINTABLE}]*[^{_UNPRINTABLE}{_BLANK}][^{_UNPRINTABLE}]*$"
+"""One line that is not blank; spelled out, as not every reader of the specification knows `\\p{Cc}`."""
+_PRINTABLE: Final = Form(_ONE_LINE, "must be one line, not blank, without control characters")
 
-Actor = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=_ONE_LINE)
-]
+# Stripped at last: what is refused depends on what was sent, as the specification says.
+Actor = Annotated[str, Field(min_length=1, max_length=100), _PRINTABLE, AfterValidator(str.strip)]
 """The name of a person or program."""
-Reason = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=_ONE_LINE)
-]
+Reason = Annotated[str, Field(min_length=1, max_length=500), _PRINTABLE, AfterValidator(str.strip)]
 Token = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z._:~-]{0,63}$")]
 """Chosen by the client: a repeated request with the same token requests nothing more."""
 
@@ -72,15 +122,3 @@ class ActorAndReason(BaseModel):
 
     actor: Actor = ANONYMOUS
     reason: Reason | None = None
-
-
-def refuse_repeated(request: Request) -> None:
-    """Refuse a parameter that is given more than once, if only one value could count.
-
-    Raises:
-        ParameterError: there is one.
-    """
-    given = [name for name, _ in request.query_params.multi_items()]
-    for name in given:
-        if given.count(name) > 1 and name not in _REPEATABLE:
-            raise ParameterError(name, "is given more than once", "give it once")

@@ -59,6 +59,13 @@ UNKNOWN: Final = ProblemType(
     "Nothing has this id, unique id prefix or name; or the API has no such path.",
     SEE_OPENAPI,
 )
+NO_PAGE: Final = ProblemType(
+    "no-such-page",
+    404,
+    "No such page",
+    "The cursor is not one of this list, or belongs to a request with other parameters.",
+    "leave the cursor out to start at the first page",
+)
 METHOD: Final = ProblemType(
     "method-not-allowed",
     405,
@@ -186,7 +193,7 @@ NOT_READY: Final = ProblemType(
 )
 
 TYPES: Final = (
-    MALFORMED, FOREIGN, UNKNOWN, METHOD, LATE, AMBIGUOUS, NO_CLUSTER, PAUSED, TOKEN_TAKEN, PRUNED,
+    MALFORMED, FOREIGN, UNKNOWN, NO_PAGE, METHOD, LATE, AMBIGUOUS, NO_CLUSTER, PAUSED, TOKEN_TAKEN, PRUNED,
     TOO_LARGE, LONG_URI, MEDIA_TYPE, INVALID, BUSY, HEADERS, INTERNAL, CONNECTIONS, DATABASE, NOT_READY,
 )  # fmt: skip
 """All, by status."""

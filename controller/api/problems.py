@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from controller.api import problem_types as types
+from controller.api.cursor import CursorError
 from controller.api.parameters import ParameterError
 from controller.api.problem_types import ProblemType
 from controller.api.turns import RETRY_AFTER_SECONDS, BusyError
@@ -31,6 +32,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 _PROBLEMS: Final[Mapping[type[Exception], ProblemType]] = {
     ParameterError: types.INVALID,
+    CursorError: types.NO_PAGE,
     UnknownError: types.UNKNOWN,
     AmbiguousError: types.AMBIGUOUS,
     NoClusterError: types.NO_CLUSTER,

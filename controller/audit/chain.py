@@ -24,6 +24,10 @@ CHAINED: Final = (
 _encode: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
+POSITION: Final = r"([0-9]{1,18}):([0-9a-f]{64})"
+"""The pattern of a position as text."""
+
+
 class ChainPosition(NamedTuple):
     """A position of the chain with the hash there; as text `position:hash`."""
 
@@ -36,7 +40,7 @@ class ChainPosition(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "ChainPosition":
         """Read `position:hash`; raise ValueError if the text has another form."""
-        found = re.fullmatch(r"([0-9]{1,18}):([0-9a-f]{64})", text)
+        found = re.fullmatch(POSITION, text)
         if found is None:
             raise ValueError("must be POSITION:HASH, as `vxctl audit verify` prints it")
         return cls(int(found[1]), bytes.fromhex(found[2]))

@@ -1,8 +1,8 @@
 """The command `vxctl`, one module per verb group; `main` is the entry point.
 
 `commands` puts the groups together: `serve`, `status`, `get`, `describe`, `explain`, `events`, `tree`,
-`diff`, `wait`, `version`, `doctor`, `requeue`, `safety`, `audit`, `chain` and `db`. They share
-`options` and the `client`, and print by `output`.
+`diff`, `wait`, `version`, `doctor`, `requeue`, `safety`, `audit`, `chain` and `db`. They share `options`,
+`period` and the `client`, and print by `output`.
 
 Imports lazily: SQLAlchemy and FastAPI take more than a second, and `vxctl status` needs neither.
 """

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from datetime import datetime
 from typing import Annotated, Any, Final
 
 import typer
@@ -15,6 +14,7 @@ from controller.cli.options import DEFAULT_URL, OUTPUT, NetworkOption, NodeOptio
 from controller.cli.output import formats, table, timeline
 from controller.cli.output.audit_rows import Format, Writer
 from controller.cli.output.columns import plain
+from controller.cli.period import period, with_zone
 
 _POLL_SECONDS: Final = 1.0
 _PROGRESS_PAGES: Final = 50
@@ -81,7 +81,7 @@ def audit(
     if follow:
         _follow(client, filters, with_zone(since), limit, writer)
     else:
-        filters |= {"since": with_zone(since), "until": with_zone(until)}
+        filters |= period(since, until)
         _list(client, filters, sys.maxsize if every else limit, writer)
 
 
@@ -100,7 +100,7 @@ def stats(
     since: Since = None, until: Until = None, url: Url = DEFAULT_URL, output: Output = "table"
 ) -> None:
     """Count removals by node, network and day; of the last 30 days by default."""
-    answer = Client(url).get("audit", "stats", since=with_zone(since), until=with_zone(until))
+    answer = Client(url).get("audit", "stats", **period(since, until))
     formats.show(answer, output, _show_stats)
 
 
@@ -122,15 +122,6 @@ def _show_stats(answer: dict[str, Any]) -> None:
     days = (("DAY (UTC)", lambda row: row["day"]), *plain("REMOVALS"))
     table.line("")
     table.table(days, answer["days"], empty="no removals on any day")
-
-
-def with_zone(text: str | None) -> str | None:
-    """Add this machine's time zone to a time without one, as the API needs it."""
-    try:
-        time = datetime.fromisoformat(text or "")
-        return text if time.tzinfo is not None else time.astimezone().isoformat()
-    except (ValueError, OverflowError):
-        return text
 
 
 def _refuse_options(context: typer.Context) -> None:

@@ -16,6 +16,7 @@ from controller.audit.chain import ChainPosition, Fault, Finding
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Output, Url
 from controller.cli.output import formats, table
+from controller.cli.period import period
 
 _MAX_LAST_LINE_BYTES = 1_000
 
@@ -72,7 +73,7 @@ def export(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Write the audit trail to standard output, as JSON lines that `verify` can check."""
-    stream = Client(url).stream("audit", "export", after=after, since=since, until=until)
+    stream = Client(url).stream("audit", "export", after=after, **period(since, until))
     lines, tail = 0, b""
     for chunk in stream:
         sys.stdout.buffer.write(chunk)

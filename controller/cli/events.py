@@ -6,10 +6,11 @@ from typing import Annotated, Any, Final
 import typer
 
 from contract.runtime.errors import UsageError
-from controller.cli.audit import Since, with_zone
+from controller.cli.audit import Since
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Output, Url
 from controller.cli.output import columns, folding, formats, table
+from controller.cli.period import with_zone
 
 _EXAMINED: Final = 5_000
 """Events that are read, and folded."""

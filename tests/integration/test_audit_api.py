@@ -130,13 +130,13 @@ def test_a_cursor_of_another_question_is_refused(api: TestClient, database: Data
     assert page(api, node="one", limit=1000, cursor=cursor)["next"] is None
     for other in ({"node": "two"}, {}, {"node": "one", "vni": 4097}):
         answer = api.get(PATH, params={**other, "cursor": cursor})
-        assert_problem(answer, 422, "cursor: belongs to a request with other parameters")
+        assert_problem(answer, 404, "cursor: belongs to a request with other parameters")
 
 
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("bogus=1", "bogus: Extra inputs are not permitted"),
+        ("bogus=1", "bogus: is not a parameter of this path"),
         ("Node=one", "Node: "),
         ("before=7", "before: "),
         ("node=one&node=two", "node: is given more than once"),
@@ -151,7 +151,7 @@ def test_a_cursor_of_another_question_is_refused(api: TestClient, database: Data
         ("device=vx%23x", "device: must be NAME or NAME#IFINDEX"),
         ("device=vx%23-1", "device: must be NAME or NAME#IFINDEX"),
         ("device=vx%23%D9%A3", "device: must be NAME or NAME#IFINDEX"),
-        ("device=a%00", "device: must not contain control characters"),
+        ("device=a%00", "device: must be NAME or NAME#IFINDEX"),
         ("device=" + "x" * 256, "device: "),
         ("stage=removed", "stage.0: "),
         ("stage=", "stage.0: "),
@@ -166,20 +166,15 @@ def test_a_cursor_of_another_question_is_refused(api: TestClient, database: Data
         ("since=", "since: "),
         ("since=2030-02-30", "since: "),
         ("until=99999999999999d", "until: "),
-        ("since=1h&until=2h", "until: must be later than since, which is "),
-        ("since=2030-01-01&until=2030-01-01", "until: must be later than since"),
-        ("until=2h&since=1h", "until: must be later than since"),
         ("limit=0", "limit: "),
         ("limit=1001", "limit: "),
         ("limit=1e9", "limit: "),
         ("limit=", "limit: "),
         ("limit=" + "9" * 5000, "limit: "),
         ("cursor=", "cursor: is not a cursor of this list"),
-        ("cursor=x", "cursor: is not a cursor of this list"),
         ("cursor=" + "A" * 4097, "cursor: "),
         ("after=-1", "after: "),
         (f"after={2**63}", "after: "),
-        ("after=1&cursor=x", "after: cannot be combined with cursor"),
     ],
 )
 def test_a_question_that_is_none_names_the_parameter(
@@ -191,8 +186,9 @@ def test_a_question_that_is_none_names_the_parameter(
 @pytest.mark.parametrize(
     ("path", "status", "words"),
     [
-        ("stats?node=one", 422, "node: Extra inputs"),
-        ("stats?since=1d&until=2d", 422, "until: must be later"),
+        ("stats?node=one", 422, "node: is not a parameter of this path"),
+        ("?cursor=x", 404, "cursor: is not a cursor of this list"),
+        ("?after=1&cursor=x", 404, "cursor: is not a cursor of this list"),
         ("stats?since=x", 422, "since: 'x' is no time"),
         ("0", 422, "id: "),
         ("x", 422, "id: "),
@@ -210,7 +206,25 @@ def test_a_question_that_is_none_names_the_parameter(
     ],
 )
 def test_what_is_not_there(api: TestClient, path: str, status: int, words: str) -> None:
-    assert_problem(api.get(f"{PATH}/{path}"), status, words)
+    assert_problem(api.get(f"{PATH}{path if path.startswith('?') else f'/{path}'}"), status, words)
+
+
+@pytest.mark.parametrize(
+    "period",
+    [
+        "since=1h&until=2h",
+        "since=2030-01-01&until=2030-01-01",
+        "until=0001-01-01T00:00:00%2B14:00",
+        "since=9999-12-31T23:59:59-14:00",
+        "until=999999999w",
+    ],
+)
+def test_nothing_was_in_an_empty_period(api: TestClient, database: Database, period: str) -> None:
+    add(database, row())
+    assert api.get(f"{PATH}?{period}").json()["items"] == []
+    assert api.get(f"{PATH}/stats?{period}").json()["removals"] == 0
+    lines = api.get(f"{PATH}/export?{period}").text.splitlines()
+    assert [line.split('"rows":')[1] for line in lines[1:]] == ["0}"]
 
 
 def test_what_is_stored_after_a_row(api: TestClient, database: Database) -> None:

@@ -9,8 +9,7 @@ from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.api.cursor import Cursors, question
-from controller.api.parameters import ParameterError
+from controller.api.cursor import CursorError, Cursors, question
 from controller.api.routes.audit import AuditKey
 from controller.safety.suppressed import DeviceKey
 from controller.views.queries import NameKey, RunKey
@@ -67,7 +66,7 @@ def test_the_page_and_the_order_of_parameters_do_not_matter() -> None:
 )
 def test_of_another_request(other: Request) -> None:
     cursor = AUDIT.encode(KEY, question(request()))
-    with pytest.raises(ParameterError, match="belongs to a request with other parameters"):
+    with pytest.raises(CursorError, match="belongs to a request with other parameters"):
         AUDIT.decode(cursor, question(other))
 
 
@@ -111,17 +110,17 @@ def test_what_the_forger_writes_is_otherwise_a_cursor() -> None:
     ],
 )  # fmt: skip
 def test_garbled(text: str) -> None:
-    with pytest.raises(ParameterError, match="cursor: is not a cursor of this list"):
+    with pytest.raises(CursorError, match="cursor: is not a cursor of this list"):
         AUDIT.decode(text, ASKED)
 
 
 @pytest.mark.parametrize("values", [("a\0", "b"), ("a", 1), ("\ud800", "b"), ("a",), ("a", None)])
 def test_garbled_names(values: tuple[object, ...]) -> None:
-    with pytest.raises(ParameterError, match="is not a cursor of this list"):
+    with pytest.raises(CursorError, match="is not a cursor of this list"):
         Cursors(NameKey).decode(forged(*values), ASKED)
 
 
 @given(text=st.text() | st.binary().map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
 def test_whatever_is_given_is_no_other_error(text: str) -> None:
-    with pytest.raises(ParameterError):
+    with pytest.raises(CursorError):
         AUDIT.decode(text, ASKED)

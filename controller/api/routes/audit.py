@@ -12,6 +12,7 @@ from controller.api.cursor import Cursors, question
 from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, may_answer
 from controller.audit.queries import counts, pages, timeline
 from controller.audit.queries.pages import RowKey
+from controller.timespec import FIRST
 
 
 class AuditKey(NamedTuple):
@@ -24,6 +25,7 @@ class AuditKey(NamedTuple):
 
 
 _CURSORS: Final = Cursors(AuditKey)
+_STATS_PERIOD: Final = timedelta(days=30)
 
 
 def routes(context: Context) -> APIRouter:
@@ -57,7 +59,7 @@ def routes(context: Context) -> APIRouter:
         """Count removals by node, network and day, by default of the last 30 days."""
         until = period.until or datetime.now(UTC)
         with database.read() as session:
-            since = period.since or until - timedelta(days=30)
+            since = period.since or max(until, FIRST + _STATS_PERIOD) - _STATS_PERIOD
             return AuditStats.model_validate(counts.counts(session, since, until))
 
     @router.get("/{id}", dependencies=in_turn, responses=may_answer(UNKNOWN))

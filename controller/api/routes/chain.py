@@ -4,23 +4,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response, StreamingResponse
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from controller.api.answers.chain import VerifyAnswer
 from controller.api.audit_parameters import Period
 from controller.api.context import Context
+from controller.api.parameters import Form
 from controller.api.problem_types import BUSY, PRUNED, may_answer
 from controller.audit import verify
-from controller.audit.chain import ChainPosition
+from controller.audit.chain import POSITION, ChainPosition
 from controller.audit.export import export
 
-
-def _check(text: str) -> str:
-    ChainPosition.parse(text)
-    return text
-
-
-Position = Annotated[str, AfterValidator(_check)]
+Position = Annotated[
+    str, Form(f"^{POSITION}$", "must be POSITION:HASH, as `vxctl audit verify` prints it")
+]
 
 
 class ExportPeriod(Period):

@@ -9,8 +9,8 @@ from controller.api.answers.base import ListAnswer
 from controller.api.answers.events import EventAnswer
 from controller.api.audit_parameters import TimeSpec
 from controller.api.context import Context
-from controller.api.cursor import Cursors
-from controller.api.parameters import Limit, Listing, NetworkFilter, NodeFilter, ParameterError
+from controller.api.cursor import CursorError, Cursors
+from controller.api.parameters import Limit, Listing, NetworkFilter, NodeFilter
 from controller.api.problem_types import AMBIGUOUS, UNKNOWN, may_answer
 from controller.views import events
 from controller.views.events import EventKey, Happening
@@ -46,7 +46,7 @@ def routes(context: Context) -> APIRouter:
         """List what happened, the newest first, also to what a node or network depends on."""
         before = _CURSORS.after(request, listing)
         if before is not None and not before.is_valid():
-            raise ParameterError("cursor", "is not a cursor of this list")
+            raise CursorError("is not a cursor of this list")
         with database.read() as session:
             rows = events.events(
                 session,
