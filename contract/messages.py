@@ -255,10 +255,12 @@ class Drift(Message):
 
 
 class Hello(Message):
-    """Worker to controller: started, or without a request for too long; request a run."""
+    """Worker to controller: started, without a request for too long, or with other devices; request a run."""
 
     version: Literal[1] = 1
     node_id: SwarmId
     worker_version: Version
     at: Timestamp
     reason: Text
+    changed: bool = False
+    """Its devices are not those of its last report: less urgent than drift."""

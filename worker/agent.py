@@ -10,7 +10,7 @@ from celery import Celery
 from pydantic import ValidationError
 
 from contract import VERSION
-from contract.messages import Drift, Hello, ReconcileRequest
+from contract.messages import MAX_TEXT, Drift, Hello, ReconcileRequest
 from contract.queues import DRIFT_TASK, HELLO_TASK, RECONCILE_TASK, REPORT_TASK, WORKER_PING_TASK
 from contract.runtime.broker import (
     HINT_EXPIRES,
@@ -61,6 +61,7 @@ class Agent:
             hint_after=HINT_SECONDS,
             data_path_port=lambda: self._data_path_port,
             drift=self._send_drift,
+            changed=self._send_change,
         )
         self._reconciler = Reconciler(
             node_id=settings.node_id,
@@ -75,6 +76,7 @@ class Agent:
             mode=Mode(settings.mode),
             max_removals=settings.max_removals_per_run,
             boot_id=_BOOT_ID.read_text().strip(),
+            reported=self._watch.reported,
         )
         self.watchdog = Watchdog(
             silence=settings.silence_seconds,
@@ -142,9 +144,16 @@ class Agent:
         )
         self._outbox.put(DRIFT_TASK, drift.model_dump_json())
 
-    def _send_hello(self, reason: str) -> None:
+    def _send_change(self, difference: str) -> None:
+        self._send_hello(f"its devices changed: {difference}"[:MAX_TEXT], changed=True)
+
+    def _send_hello(self, reason: str, *, changed: bool = False) -> None:
         hello = Hello(
-            node_id=self._node_id, worker_version=VERSION, at=datetime.now(UTC), reason=reason
+            node_id=self._node_id,
+            worker_version=VERSION,
+            at=datetime.now(UTC),
+            reason=reason,
+            changed=changed,
         )
         self._outbox.put(HELLO_TASK, hello.model_dump_json())
 

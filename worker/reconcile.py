@@ -30,6 +30,7 @@ from worker.networks import Networks
 from worker.proof import JOIN_PAUSE_SECONDS, Joins, RequestProver, Waits
 from worker.recheck import Recheck
 from worker.remove import remove, verify, was_removed
+from worker.watch import Shown, shown_by
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +63,7 @@ class Reconciler:
     Attributes:
         mode, max_removals: this node's own limits of a run; a request can only be stricter.
         boot_id: distinguishes this boot's ifindexes from another's.
+        reported: takes what a report shows of the devices.
     """
 
     node_id: str
@@ -72,6 +74,7 @@ class Reconciler:
     mode: Mode
     max_removals: int
     boot_id: str
+    reported: Callable[[Shown], None] = lambda _: None
     utcnow: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def __post_init__(self) -> None:
@@ -188,6 +191,13 @@ class Reconciler:
             waits.append(JOIN_PAUSE_SECONDS)
         if allowed.more and (vanished or removed):
             waits.append(0.0)
+        self.reported(
+            shown_by(
+                judged.device
+                for judged in judgements
+                if judged not in vanished and judged not in removed
+            )
+        )
         wanted = {vni for network in request.desired for vni in network.vnis}
         return self._report(
             request,

@@ -17,6 +17,8 @@ from controller.db.models import Device
 from controller.db.types import Base
 
 _BY_THE_WATCH: Final = "not reported by the link watch"
+_MAX_HINTED: Final = 100
+"""As many as one drift hint has."""
 _TABLE: Final = Base.metadata.tables[Device.__tablename__]
 _KEY: Final = ("node_id", "netns", "ifindex")
 _IDENTITY: Final = ("name", "vni", "port")
@@ -78,8 +80,12 @@ def store(
 
 
 def store_hint(session: Session, drift: Drift, now: datetime) -> None:
-    """Add the devices that are new: the request that follows can then name their networks."""
+    """Add the devices that are new: the request that follows can then name their networks.
+
+    At most `_MAX_HINTED` of a node at a time, however many hints come before the next report.
+    """
     stored = _stored(session, [drift.node_id])[drift.node_id]
+    room = _MAX_HINTED - sum(row.evidence == _BY_THE_WATCH for row in stored.values())
     new = {(identity.netns, identity.ifindex): identity for identity in drift.devices}
     session.add_all(
         Device(
@@ -96,8 +102,7 @@ def store_hint(session: Session, drift: Drift, now: datetime) -> None:
             verdict_at=now,
             judged_at=now,
         )
-        for key, identity in new.items()
-        if key not in stored
+        for key, identity in [item for item in new.items() if item[0] not in stored][: max(room, 0)]
     )
 
 

@@ -61,23 +61,25 @@ class HintIntake:
         self._notify(Priority.DRIFT)
 
     def hello(self, payload: str) -> None:
-        """Make the node of a worker that started, or misses requests, due."""
+        """Make the node of a worker that started, misses requests, or sees other devices, due."""
         hello = read(Hello, payload, "Hello")
         if hello is None:
             return
         now = self._utcnow()
+        # Devices change all day where containers come and go: that must not delay drift and rejections.
+        priority = Priority.CHANGE if hello.changed else Priority.DRIFT
         with self._database.write() as session:
             node = session.get(Node, hello.node_id, with_for_update={"key_share": True})
             if node is not None:
                 node.worker_seen_at, node.worker_version = now, hello.worker_version
                 reason = f"its worker says: {hello.reason[:_MAX_REASON]}"
-                queue.request(session, [node.id], at=now, priority=Priority.DRIFT, reason=reason)
+                queue.request(session, [node.id], at=now, priority=priority, reason=reason)
         log.info(
             "Hello of a node that is not in the Swarm" if node is None else "a worker says Hello",
             node_id=hello.node_id,
             reason=hello.reason,
         )
-        self._notify(Priority.DRIFT)
+        self._notify(priority)
 
 
 def read(model: type[_M], payload: str, noun: str) -> _M | None:

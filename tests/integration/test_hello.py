@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from structlog.testing import capture_logs
 
 from contract.messages import Hello
 from contract.queues import CONTROLLER_QUEUE, DRIFT_TASK, HELLO_TASK, REPORT_TASK
 from contract.runtime.broker import HINT_EXPIRES, celery_app
 from controller.db.engine import Database
+from controller.db.models import DueNode
 from controller.db.states import RunState
 from controller.runs.hints import HintIntake
 from controller.workqueue.priorities import Priority
@@ -58,6 +60,31 @@ def test_its_node_is_looked_at_at_once_in_spite_of_its_failures(
     assert Priority(row.priority) is Priority.DRIFT
     assert "its worker says: the worker has started" in row.reasons
     assert bell.rung == 1
+
+
+def test_other_devices_are_less_urgent_than_drift(
+    database: Database, hints: HintIntake, clock: Clock
+) -> None:
+    """They change all day where containers come and go, and a rejection must not wait for that."""
+    put(database)
+    claim(database, now=clock())
+    with database.write() as session:
+        session.execute(update(DueNode).values(run_id=None, due_at=None, priority=0, reasons=[]))
+    told = Hello.model_validate_json(hello(reason="its devices changed: new: vxlan1 in nsid:3"))
+    hints.hello(told.model_copy(update={"changed": True}).model_dump_json())
+    row = due_row(database)
+    assert row.due_at == clock()
+    assert Priority(row.priority) is Priority.CHANGE
+    assert row.reasons == ["its worker says: its devices changed: new: vxlan1 in nsid:3"]
+
+
+def test_a_flood_of_drift_hints_makes_no_more_rows_than_one_hint(
+    database: Database, hints: HintIntake
+) -> None:
+    put(database)
+    for begin in range(1, 1_001, 100):
+        hints.drift(drift(*range(begin, begin + 100)).model_dump_json())
+    assert len(stored.devices(database)) == 100
 
 
 def test_who_says_hello_was_seen(database: Database, hints: HintIntake, clock: Clock) -> None:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -116,6 +117,12 @@ class Controller:
     def hello(self) -> Hello:
         """Wait for a Hello."""
         return Hello.model_validate_json(self._next(HELLO_TASK))
+
+    def change(self) -> str:
+        """Wait for a Hello that says that the devices changed; return what it says."""
+        while not (hello := self.hello()).changed:
+            pass
+        return hello.reason
 
     def _next(self, task: str) -> str:
         with self._server.client() as client:
@@ -267,6 +274,35 @@ def test_a_device_that_outstays_the_grace_period_is_told_without_being_asked(
     host.add_vxlan(NAME, VNI)
     assert [device.name for device in controller.drift().devices] == [NAME]
     assert worker.stages() == [], "only told"
+
+
+def test_a_foreign_device_that_went_is_told_with_its_link_event(
+    host: Namespace, worker: Worker, controller: Controller
+) -> None:
+    """So that its conflict ends with the next run, and not with the resync."""
+    host.ip(f"link add vxlan.calico type vxlan id {VNI} dstport {PORT}")
+    needed = (network(VNI),)
+    (conflict,) = controller.report_on(controller.ask(desired=needed)).devices
+    assert conflict.verdict is Verdict.CONFLICT
+    assert worker.process.poll() is None
+    host.ip("link delete vxlan.calico")
+    assert controller.change() == "its devices changed: gone: vxlan.calico in host"
+    assert controller.report_on(controller.ask(desired=needed)).devices == ()
+
+
+def test_a_storm_of_devices_is_told_a_few_times(
+    host: Namespace, worker: Worker, controller: Controller
+) -> None:
+    assert controller.report_on(controller.ask()).devices == ()
+    began = time.monotonic()
+    for number in range(200):
+        host.ip(f"link add vxlan.x type vxlan id {number + 1} dstport 8472")
+        host.ip("link delete vxlan.x")
+    host.ip("link add vxlan.last type vxlan id 999 dstport 8472")
+    while "vxlan.last" not in controller.change():
+        pass
+    most = 5 + (time.monotonic() - began) / 15
+    assert worker.log.count("devices are not those of the last report") <= most
 
 
 def test_a_worker_that_only_observes_removes_nothing(

@@ -11,7 +11,7 @@ from tests.fake_kernel import FakeKernel
 from worker import watch as module
 from worker.idle import IdleClock
 from worker.kernel.model import Device, Identity
-from worker.watch import LinkWatch
+from worker.watch import SETTLED_SECONDS, LinkWatch, shown_by
 
 GRACE = 5.0
 
@@ -151,3 +151,88 @@ def test_a_look_that_fails_tells_nothing_and_is_tried_again(time: Time, code: in
     assert 0 < wait < GRACE
     time.now += wait
     assert watched.watch.look() == GRACE
+
+
+class Reported(Watched):
+    """A watch that knows what the last report showed, and how it said that the devices differ."""
+
+    def __init__(self, time: Time, *devices: Device) -> None:
+        super().__init__(time, *devices)
+        self.time = time
+        self.changes: list[tuple[float, str]] = []
+        self.watch.changed = lambda how: self.changes.append((time.now, how))
+        self.watch.look()
+        self.report()
+
+    def report(self) -> None:
+        """Let a run report what is there."""
+        self.watch.reported(shown_by(self.kernel.devices()))
+
+    def show(self, *devices: Device) -> None:
+        """Have these devices, and no others."""
+        for device in self.kernel.devices():
+            self.kernel.vanish(device.identity.netns, device.identity.ifindex)
+        for device in devices:
+            self.kernel.put(device)
+
+    def go_on(self, seconds: float) -> None:
+        """Look whenever the watch wants to, for so long."""
+        end = self.time.now + seconds
+        while self.time.now < end:
+            self.time.now = min(self.time.now + self.watch.look(), end)
+
+
+FOREIGN = leaked(identity(name="vxlan.calico"))
+
+
+def test_devices_that_differ_from_the_report_are_told_once_they_have_settled(time: Time) -> None:
+    watched = Reported(time, FOREIGN)
+    began = time.now
+    watched.go_on(100)
+    assert watched.changes == [], "the report shows it"
+    watched.show()
+    watched.go_on(SETTLED_SECONDS - 0.1)
+    assert watched.changes == []
+    watched.go_on(4)
+    ((at, how),) = watched.changes
+    assert at == pytest.approx(began + 100 + SETTLED_SECONDS)
+    assert how == "gone: vxlan.calico in host"
+    watched.report()
+    watched.go_on(200)
+    assert len(watched.changes) == 1
+
+
+def test_a_difference_that_no_report_takes_in_is_told_again_ever_more_seldom(time: Time) -> None:
+    watched = Reported(time)
+    watched.show(in_sandbox(endpoints=1))
+    watched.go_on(200)
+    pauses = [later - sooner for (sooner, _), (later, _) in pairwise(watched.changes)]
+    assert pauses[:3] == [pytest.approx(5), pytest.approx(15), pytest.approx(60)]
+    assert {how for _, how in watched.changes} == {"new: vxlan0 in nsid:4"}
+
+
+def test_a_device_that_is_in_use_again_is_told(time: Time) -> None:
+    watched = Reported(time, in_sandbox(endpoints=0))
+    watched.show(in_sandbox(endpoints=1))
+    watched.go_on(3)
+    ((_, how),) = watched.changes
+    assert how == "idle or in use again: vxlan0 in nsid:4"
+
+
+def test_a_storm_of_changes_leads_to_a_few_hints_a_minute(time: Time) -> None:
+    watched = Reported(time)
+    began = time.now
+    for number in range(1, 1_201):
+        watched.show(leaked(identity(ifindex=number, name=f"vxlan.{number}")))
+        watched.go_on(0.5)
+    assert time.now - began == pytest.approx(600)
+    assert 600 / 15 <= len(watched.changes) <= 600 / 15 + 4
+
+
+def test_before_the_first_report_there_is_nothing_to_differ_from(time: Time) -> None:
+    watched = Watched(time, FOREIGN)
+    changes: list[str] = []
+    watched.watch.changed = changes.append
+    for _ in range(20):
+        time.now += watched.watch.look()
+    assert changes == []
