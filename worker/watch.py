@@ -230,7 +230,7 @@ class LinkWatch:
 
 
 class _Difference:
-    """When a difference between the devices and the last report leads to a hint: settled, and not too often."""
+    """When devices that differ from the last report lead to a hint: settled, and not too often."""
 
     def __init__(self) -> None:
         self._seen: Shown | None = None
