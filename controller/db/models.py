@@ -183,8 +183,8 @@ class NetworkVni(Base):
 
     network_id: Mapped[str] = _id_of("networks", primary_key=True)
     vni: Mapped[int] = mapped_column(primary_key=True, index=True)
-    cidr: Mapped[str | None] = mapped_column(String(64))
-    """The subnet, if it is known."""
+    cidr: Mapped[str | None] = mapped_column(String(64), index=True)
+    """The subnet, if it is known; kept when the network is gone."""
 
 
 class Rejection(Base):
@@ -193,6 +193,8 @@ class Rejection(Base):
     __tablename__ = "rejections"
     __table_args__ = (
         Index("ix_rejections_node", "node_id", "at"),
+        # Who rejected a subnet, and of which network: `explain` asks, however long ago that was.
+        Index("ix_rejections_cidr", "cidr", "node_id", "network_id", "at"),
         # What still counts is a handful, however many there were.
         partial_index("ix_rejections_open", "node_id", "vni", where="settled_at IS NULL"),
     )
@@ -206,7 +208,7 @@ class Rejection(Base):
     network_id: Mapped[str | None] = mapped_column(SWARM_ID)
     """Of the subnet in the error; None, like `vni`: unknown."""
     vni: Mapped[int | None]
-    cidr: Mapped[str | None] = mapped_column(String(64), index=True)
+    cidr: Mapped[str | None] = mapped_column(String(64))
     doubt: Mapped[str | None] = mapped_column(Text)
     """Why it proves nothing of a device."""
     error: Mapped[str] = mapped_column(Text)

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-MAX_TEXT: Final = 4 * 2**20
-"""Characters of a text. A day of a busy dockerd's log has less."""
+MAX_TEXT: Final = 2**20
+"""Characters of a text: some four thousand lines of a log."""
 MAX_LINE: Final = 100_000
 """Characters of a line that are read."""
 _MAX_RECORD_LINES: Final = 20
@@ -32,6 +32,7 @@ _REPLACED: Final = str.maketrans(
         **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033\u2036\uff02\u300c\u300d", '"'),
         **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u2035\u2039\u203a`\u00b4\uff07", "'"),
         **dict.fromkeys(map(chr, range(0x2010, 0x2016)), "-"),
+        **dict.fromkeys(map(chr, range(0xD800, 0xE000)), "?"),  # halves of characters
         "\u2212": "-",
         "\u2026": "...",
         "\uff1a": ":",

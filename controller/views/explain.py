@@ -1,269 +1,326 @@
-"""Explains an error line: its network and nodes, recent removals there, and what to do.
+"""Explains error texts: their faults, and what the controller knows of the nodes and networks they name.
 
-Docker's line names a subnet at most. More is known from the text around it (names, ids, a device), and from
-tasks that were rejected with the same subnet: their node and network are known.
+Docker's line names a subnet at most. More is known from the text around it (names, ids, a device), from the
+networks' subnets, and from tasks that were rejected with the same subnet.
 """
 
-import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, TypeVar
 
-from sqlalchemy import exists, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from contract.verdicts import Mode, Stage, Verdict
-from controller.conditions.model import Status, Type, format_time
-from controller.db.audit_models import AuditRow
-from controller.db.models import Cluster, Device, Network, NetworkVni, Node, Rejection
-from controller.safety import modes
-from controller.swarm.faults import fault_subnet, is_leak
+from contract.verdicts import Verdict
+from controller.conditions import holds
+from controller.conditions.model import Status, Type
+from controller.db.models import Device, Network, Node, Rejection
+from controller.explain.catalogue import Entry
+from controller.explain.clues import Clues
+from controller.explain.reading import Finding, Group, grouped, read
+from controller.safety.suppressed import Holding
+from controller.swarm.model import normal_cidr
+from controller.views.directory import Directory
+from controller.views.outlook import NodeOutlook, Question, Situation, State, look_for, node_outlook
 
-MAX_LENGTH: Final = 4000
-"""Characters of a line; Docker's are a few hundred."""
+Row = TypeVar("Row", Node, Network)
+
 _MAX_SUBJECTS: Final = 5
-"""Nodes or networks of one line."""
-_MAX_WORDS: Final = 200
-_ROWS_BACK: Final = 100
-_LATELY: Final = 10
+"""Nodes or networks of one finding."""
+_MAX_VNIS: Final = 16
+_MAX_TASKS: Final = 2_000
+_MAX_PREFIXES: Final = 50
+_TASK_ID: Final = 25
 
-_WORD: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,254}")
-_ID: Final = re.compile(r"\b[0-9a-z]{25}\b")
-_DEVICE: Final = re.compile(r"\bvx-([0-9a-f]{6})-[0-9a-z]{5}\b")
-_VNI: Final = re.compile(r"\b(?:vni|vxlan[ _-]?id)\W{0,3}([0-9]{1,8})\b", re.IGNORECASE)
-_DOCKERS: Final = frozenset(
-    _WORD.findall(
-        "network sandbox join failed subnet for error creating vxlan interface file exists starting "
-        "container creation in to set namespace on link prefunc"
-    )
+NO_FAULT: Final = (
+    "This is not the error of a leaked VXLAN device (`error creating vxlan interface: file exists`), and "
+    "none of its relatives that are known here."
 )
-"""Words of Docker's own message, which never name a network."""
-
-_SHOWN: Final = frozenset(
-    {Stage.APPLIED, Stage.VANISHED, Stage.FAILED, Stage.REFUSED, Stage.LINGERING, Stage.UNCERTAIN}
-)
-_FAULT: Final = (
-    "Docker could not make the VXLAN device of a network, because a device with the same VNI is still "
-    "there: it leaked when the network was last removed from the node. Swarm rejects each task of the "
-    "network on that node until the device is gone."
-)
-_NO_FAULT: Final = (
-    "This is not the error of a leaked VXLAN device (`error creating vxlan interface: file exists`), "
-    "which this operator handles."
+_CONFLICT_TITLE: Final = "a device of other software has the VNI that a network needs"
+_CONFLICT: Final = (
+    "Docker could not make the VXLAN device of a network, because a device of other software has the same "
+    "VNI and UDP port. Swarm rejects each task of the network on that node until one of the two has another. "
+    "The operator never removes it."
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Clues:
-    """What a line names."""
+class Explained:
+    """A group of findings and what is known of it; the API's answer describes the fields."""
 
-    ids: frozenset[str]
-    vnis: frozenset[int]
-    words: frozenset[str]
-    subnet: str | None
+    group: Group
+    title: str
+    cause: str
+    nodes: Sequence[Node]
+    networks: Sequence[Network]
+    vnis: Sequence[int]
+    on_nodes: Sequence[NodeOutlook]
+    look_for: Sequence[str]
+    missing: Sequence[str]
+
+    @property
+    def finding(self) -> Finding:
+        return self.group.finding
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The meaning of a line; `controller.api.answers.explain` describes the fields."""
+    """The meaning of a text.
 
-    recognised: bool
-    meaning: str
+    Attributes:
+        nodes, networks: those named by a text without any known fault.
+        advice: what to do about such a text.
+        more: the number of groups that are left out.
+    """
+
+    lines: int
+    findings: Sequence[Explained]
+    more: int
     nodes: Sequence[Node]
     networks: Sequence[Network]
-    lately: Sequence[AuditRow]
-    now: Sequence[tuple[Device, Node]]
     advice: Sequence[str]
 
 
-def clues(line: str) -> Clues:
-    """Find what a line names; the line may be any text. Pure."""
-    line = line[:MAX_LENGTH]
-    words = [word.rstrip(".") for word in _WORD.findall(line)[:_MAX_WORDS]]
-    vnis = {int(digits, 16) for digits in _DEVICE.findall(line)}
-    vnis |= {int(digits) for digits in _VNI.findall(line)}
-    return Clues(
-        ids=frozenset(_ID.findall(line)[:_MAX_WORDS]),
-        vnis=frozenset(vni for vni in vnis if vni < 2**24),
-        words=frozenset(words) - _DOCKERS,
-        subnet=fault_subnet(line),
-    )
+@dataclass(frozen=True, slots=True)
+class _Subjects:
+    """The nodes and networks of a finding, as ids."""
+
+    nodes: tuple[str, ...]
+    networks: tuple[str, ...]
 
 
-def explain(session: Session, line: str, configured: Mode) -> Explanation:
-    """Explain a line, which may be any text; `configured`: the mode in the controller's settings."""
-    found = clues(line)
-    recognised = is_leak(line)
-    nodes = {node.id: node for node in _nodes(session, found)}
-    networks = {network.id: network for network in _networks(session, found)}
-    if recognised and found.subnet is not None:
-        rejections = _rejections(session, found.subnet, nodes.keys())
-        # A line that names a node is about that node, even if others rejected the same subnet.
-        nodes = nodes or {node.id: node for node, _ in rejections}
-        networks.update({network.id: network for _, network in rejections if network is not None})
-    here, these = list(nodes.values())[:_MAX_SUBJECTS], list(networks.values())[:_MAX_SUBJECTS]
-    now = _in_the_way(session, here, these)
-    lately = _lately(session, here, these)
-    advice = [*_advice(session, recognised, here, now, lately, configured)]
-    meaning = _FAULT if recognised else _NO_FAULT
-    return Explanation(recognised, meaning, here, these, lately, now, advice)
+def explain(session: Session, text: str, situation: Situation) -> Explanation:
+    """Explain a text of any kind.
+
+    Raises:
+        TooLongError: it is longer than `controller.explain.text.MAX_TEXT`.
+    """
+    return _Explainer(session, situation).explain(text)
 
 
-def _nodes(session: Session, found: Clues) -> Sequence[Node]:
-    return session.scalars(
-        select(Node)
-        .where(Node.gone_at.is_(None), or_(Node.id.in_(found.ids), Node.hostname.in_(found.words)))
-        .order_by(Node.id)
-        .limit(_MAX_SUBJECTS)
-    ).all()
+class _Explainer:
+    """Explains one text with one look at the names of all nodes and networks."""
 
-
-def _networks(session: Session, found: Clues) -> Sequence[Network]:
-    with_vni = select(NetworkVni.network_id).where(NetworkVni.vni.in_(found.vnis))
-    return session.scalars(
-        select(Network)
-        .where(
-            Network.gone_at.is_(None),
-            or_(Network.id.in_(found.ids), Network.name.in_(found.words), Network.id.in_(with_vni)),
+    def __init__(self, session: Session, situation: Situation) -> None:
+        self._session = session
+        self._situation = situation
+        self._directory = Directory(session)
+        self._typed = holds.Names(
+            (node.id, node.name) for node in self._directory.nodes.by_id.values() if not node.gone
         )
-        .order_by(Network.id)
-        .limit(_MAX_SUBJECTS)
-    ).all()
+        self._holding = Holding(session, situation.mode, situation.now)
+        self._rejections: Mapping[str, Rejection] = {}
 
-
-def _rejections(
-    session: Session, subnet: str, nodes: Collection[str]
-) -> Sequence[tuple[Node, Network | None]]:
-    """Return nodes that rejected tasks because of a subnet (only `nodes`, if any), with its network."""
-    query = (
-        select(Node, Network)
-        .join(Rejection, Rejection.node_id == Node.id)
-        .outerjoin(Network, Network.id == Rejection.network_id)
-        .where(Rejection.cidr == subnet, Node.gone_at.is_(None))
-        .order_by(Rejection.at.desc())
-        .limit(_ROWS_BACK)
-    )
-    if nodes:
-        query = query.where(Node.id.in_(nodes))
-    return session.execute(query).all()
-
-
-def _in_the_way(
-    session: Session, nodes: Sequence[Node], networks: Sequence[Network]
-) -> Sequence[tuple[Device, Node]]:
-    """Return devices of these networks on these nodes that are not alive, or block tasks."""
-    if not nodes and not networks:
-        return []
-    rejected = exists().where(
-        Rejection.node_id == Device.node_id,
-        Rejection.vni == Device.vni,
-        Rejection.settled_at.is_(None),
-    )
-    query = (
-        select(Device, Node)
-        .join(Node, Node.id == Device.node_id)
-        .where(
-            Node.gone_at.is_(None),
-            Device.verdict.in_((Verdict.ORPHAN, Verdict.CONFLICT, Verdict.SETTLING)) | rejected,
+    def explain(self, text: str) -> Explanation:
+        reading = read(text, self._situation.now)
+        self._rejections = self._of_tasks(
+            dict.fromkeys(task for found in reading.findings for task in found.clues.tasks)
         )
-    )
-    if nodes:
-        query = query.where(Device.node_id.in_([node.id for node in nodes]))
-    if networks:
-        vnis = [row.vni for network in networks for row in network.vnis]
-        query = query.where(Device.vni.in_(vnis))
-    query = query.order_by(Device.node_id, Device.ifindex).limit(_LATELY)
-    return session.execute(query).all()
+        subjects: dict[object, _Subjects] = {}
+
+        def key(found: Finding) -> object:
+            named = found.clues
+            clue = (
+                named.nodes, named.networks, named.words, named.ids, named.vnis, named.devices, found.subnet,
+                tuple(task for task in named.tasks if task in self._rejections), found.about.leak,
+            )  # fmt: skip
+            if clue not in subjects:
+                subjects[clue] = self._subjects(found)
+            device = found.device and found.device.name
+            return found.about.id, found.certain, found.subnet, device, subjects[clue]
+
+        groups, more = grouped(reading.findings, key)
+        findings = [self._explained(group, self._subjects(group.finding)) for group in groups]
+        if findings:
+            return Explanation(reading.lines, findings, more, [], [], [])
+        nodes = self._rows(Node, self._directory.named_nodes(reading.clues))
+        networks = self._rows(Network, self._directory.named_networks(reading.clues, None))
+        return Explanation(reading.lines, [], 0, nodes, networks, [*_of_unknown(nodes)])
+
+    def _of_tasks(self, tasks: Iterable[str]) -> Mapping[str, Rejection]:
+        """Return the rejections of tasks that are named by their ids or the beginnings of these."""
+        given = list(tasks)[:_MAX_TASKS]
+        whole = [task for task in given if len(task) == _TASK_ID]
+        found: dict[str, Rejection] = {}
+        for start in range(0, len(whole), 500):
+            query = select(Rejection).where(Rejection.task_id.in_(whole[start : start + 500]))
+            found.update((row.task_id, row) for row in self._session.scalars(query))
+        for task in [task for task in given if len(task) < _TASK_ID][:_MAX_PREFIXES]:
+            between = Rejection.task_id.between(task, task.ljust(_TASK_ID, "z"))
+            rows = self._session.scalars(select(Rejection).where(between).limit(2)).all()
+            if len(rows) == 1:
+                found[task] = rows[0]
+        return found
+
+    def _subjects(self, found: Finding) -> _Subjects:
+        named, subnet = found.clues, found.subnet
+        rejections = [self._rejections[task] for task in named.tasks if task in self._rejections]
+        nodes = self._directory.named_nodes(named) or [row.node_id for row in rejections]
+        networks = [row.network_id for row in rejections if row.network_id is not None]
+        networks = networks or self._directory.named_networks(
+            _without(named, nodes, self._directory), subnet
+        )
+        if found.about.leak:
+            if subnet is not None:
+                rejected = self._rejected(subnet, nodes)
+                # A line that names a node is about that node, even if others rejected the same subnet.
+                nodes = nodes or [node for node, _ in rejected]
+                known = [network for _, network in rejected if network is not None]
+                networks = [id_ for id_ in networks if id_ in known] or networks or known
+            elif not nodes and networks:
+                nodes = self._where_blocked(networks, named.vnis)
+        return _Subjects(_first(nodes), _first(networks))
+
+    def _rejected(self, subnet: str, nodes: Sequence[str]) -> Sequence[tuple[str, str | None]]:
+        """Return nodes that rejected tasks because of a subnet, newest first, each with the network.
+
+        However many there were since: of each node and network the index gives the newest.
+        """
+        newest = func.max(Rejection.at)
+        query = (
+            select(Rejection.node_id, Rejection.network_id)
+            .join(Node, Node.id == Rejection.node_id)
+            .where(Rejection.cidr == normal_cidr(subnet), Node.gone_at.is_(None))
+            .group_by(Rejection.node_id, Rejection.network_id)
+            .order_by(newest.desc())
+            .limit(4 * _MAX_SUBJECTS)
+        )
+        if nodes:
+            query = query.where(Rejection.node_id.in_(nodes))
+        return [(row.node_id, row.network_id) for row in self._session.execute(query)]
+
+    def _where_blocked(self, networks: Sequence[str], vnis: Sequence[int]) -> list[str]:
+        """Return the nodes where a device is, or tasks are rejected, because of these networks' VNIs."""
+        wanted = list(vnis) or self._vnis(self._rows(Network, networks), None)
+        blocked = (Verdict.ORPHAN, Verdict.CONFLICT, Verdict.SETTLING)
+        query = (
+            select(Device.node_id)
+            .join(Node, Node.id == Device.node_id)
+            .where(Device.vni.in_(wanted), Device.verdict.in_(blocked), Node.gone_at.is_(None))
+            .limit(_MAX_SUBJECTS)
+        )
+        rejecting = (
+            select(Rejection.node_id)
+            .where(Rejection.settled_at.is_(None), Rejection.vni.in_(wanted))
+            .limit(4 * _MAX_SUBJECTS)
+        )
+        return [*self._session.scalars(query), *self._session.scalars(rejecting)]
+
+    def _rows(self, kind: type[Row], ids: Iterable[str]) -> list[Row]:
+        rows = (self._session.get(kind, id_) for id_ in dict.fromkeys(ids))
+        return [row for row in rows if row is not None][:_MAX_SUBJECTS]
+
+    def _vnis(self, networks: Sequence[Network], subnet: str | None) -> list[int]:
+        """Return the VNIs of networks, or of their subnet that is meant."""
+        rows = [row for network in networks for row in network.vnis]
+        cidr = normal_cidr(subnet) if subnet else None
+        meant = [row.vni for row in rows if cidr is not None and row.cidr == cidr]
+        return list(dict.fromkeys(meant or [row.vni for row in rows]))[:_MAX_VNIS]
+
+    def _explained(self, group: Group, subjects: _Subjects) -> Explained:
+        found = group.finding
+        nodes = self._rows(Node, subjects.nodes)
+        networks = self._rows(Network, subjects.networks)
+        vnis = [*found.clues.vnis] or self._vnis(networks, found.subnet)
+        on_nodes: list[NodeOutlook] = []
+        if found.about.leak and (found.certain or vnis or nodes):
+            if found.device is not None and not nodes:
+                nodes = self._with_device(found.device.name, vnis)
+            on_nodes = [self._on_node(node, group, networks, vnis) for node in nodes]
+        title, cause = found.about.title, found.about.cause
+        if on_nodes and _is_conflict(on_nodes) and isinstance(found.about, Entry):
+            title, cause = _CONFLICT_TITLE, _CONFLICT
+        return Explained(
+            group,
+            title,
+            cause,
+            nodes,
+            networks,
+            vnis,
+            on_nodes,
+            look_for(networks, vnis) if found.about.leak and found.device is None else [],
+            [*_missing(found, nodes, networks, vnis)],
+        )
+
+    def _on_node(
+        self, node: Node, group: Group, networks: Sequence[Network], vnis: Sequence[int]
+    ) -> NodeOutlook:
+        found = group.finding
+        subnet = normal_cidr(found.subnet) if found.subnet else None
+        device = found.device.name if found.device is not None else None
+        at: datetime | None = group.last
+        question = Question(networks, vnis, subnet, at, device)
+        typed = self._typed.typed(node.id)
+        return node_outlook(self._session, node, question, self._situation, self._holding, typed)
+
+    def _with_device(self, name: str, vnis: Sequence[int]) -> list[Node]:
+        """Return the nodes whose last report has a device of this name."""
+        having = select(Device.node_id).where(Device.name == name)
+        if vnis:
+            having = having.where(Device.vni.in_(vnis))
+        query = (
+            select(Node)
+            .where(Node.id.in_(having), Node.gone_at.is_(None))
+            .order_by(Node.id)
+            .limit(_MAX_SUBJECTS)
+        )
+        return list(self._session.scalars(query))
 
 
-def _lately(
-    session: Session, nodes: Sequence[Node], networks: Sequence[Network]
-) -> Sequence[AuditRow]:
-    """Return what happened to devices of these nodes, or of these networks if no node is known."""
-    # A query for each, along its index: a trail may have millions of rows.
-    wheres = [AuditRow.node_id == node.id for node in nodes] or [
-        AuditRow.network_id == network.id for network in networks
+def _without(named: Clues, nodes: Sequence[str], directory: Directory) -> Clues:
+    """Return the clues to networks: a word that names a node names no network."""
+    known = {
+        directory.nodes.by_id[id_].name.lower() for id_ in nodes if id_ in directory.nodes.by_id
+    }
+    return replace(named, words=tuple(word for word in named.words if word not in known))
+
+
+def _first(ids: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(ids))[:_MAX_SUBJECTS]
+
+
+def _is_conflict(on_nodes: Sequence[NodeOutlook]) -> bool:
+    """Whether all devices in the way are those of other software."""
+    devices = [
+        device for where in on_nodes if where.state is State.HELD for device in where.devices
     ]
-    wanted = {network.id for network in networks}
-    rows: list[AuditRow] = []
-    for where in wheres:
-        newest = session.scalars(
-            select(AuditRow)
-            .where(where)
-            .order_by(AuditRow.at.desc(), AuditRow.id.desc())
-            .limit(_ROWS_BACK)
-        )
-        rows += [row for row in newest if not wanted or row.network_id in wanted]
-    rows = [row for row in rows if row.stage in _SHOWN]
-    return sorted(rows, key=lambda row: (row.at, row.id), reverse=True)[:_LATELY]
+    in_the_way = [device for device in devices if device.verdict is not Verdict.IN_USE]
+    return bool(in_the_way) and all(
+        device.verdict in (Verdict.CONFLICT, Verdict.FOREIGN) for device in in_the_way
+    )
 
 
-def _advice(
-    session: Session,
-    recognised: bool,
-    nodes: Sequence[Node],
-    now: Sequence[tuple[Device, Node]],
-    lately: Sequence[AuditRow],
-    configured: Mode,
+def _missing(
+    found: Finding, nodes: Sequence[Node], networks: Sequence[Network], vnis: Sequence[int]
 ) -> Iterable[str]:
+    """Yield what to add to the text."""
+    service = found.clues.service or "SERVICE"
+    if not found.certain:
+        yield (
+            f"The message is cut off, so this is probable, not certain: `docker service ps --no-trunc "
+            f"{service}` shows all of it."
+        )
+    if not found.about.leak:
+        return
+    if not nodes:
+        if found.device is not None:
+            yield "No node's last report has this device: add the name of the node to the text."
+        else:
+            yield (
+                f"The text does not say which node it is of: add the line of `docker service ps --no-trunc "
+                f"{service}` that it is from, or the node's name."
+            )
+    elif not networks and not vnis and found.device is None:
+        yield (
+            "The text does not say which network it is of: add the subnet that the whole message names, or "
+            "the network's name."
+        )
+
+
+def _of_unknown(nodes: Sequence[Node]) -> Iterable[str]:
     for node in nodes:
         ready = node.conditions.get(Type.READY)
         if ready is not None and ready["status"] != Status.TRUE:
-            yield f"node {node.hostname} is not ready: {ready['message']}"
-    if not recognised:
-        yield "Look at Docker's log on the node (`journalctl -u docker`)."
-        return
-    if now:
-        for device, node in now:
-            yield from _of_device(session, device, node, configured)
-        return
-    rejected = session.scalar(
-        select(Rejection.at)
-        .where(Rejection.node_id.in_([node.id for node in nodes]), Rejection.settled_at.is_(None))
-        .order_by(Rejection.at.desc())
-    )
-    removals = [row.at for row in lately if row.stage in (Stage.APPLIED, Stage.VANISHED)]
-    # Both are times of the node's own clock.
-    if removals and (rejected is None or removals[0] > rejected):
-        yield (
-            f"The device was removed at {format_time(removals[0])}, and no task was rejected because of it "
-            "since: Swarm's next try, a few seconds later, should work. If not: `vxctl requeue NODE`."
-        )
-    elif nodes:
-        yield (
-            "No such device was seen there: `vxctl requeue NODE --wait` runs the node now, and "
-            "`vxlan-worker scan` on the node shows everything that the kernel has."
-        )
-    else:
-        yield (
-            "The line does not name its node: add the line of `docker service ps --no-trunc`, "
-            "or the node's name."
-        )
-
-
-def _of_device(session: Session, device: Device, node: Node, configured: Mode) -> Iterable[str]:
-    name = f"{device.name} on {node.hostname}"
-    if device.verdict is Verdict.SETTLING:
-        yield f"{name} looks dead and is not removed without proof: its reason above says which is missing."
-    elif device.verdict is not Verdict.ORPHAN:
-        yield f"{name} is not removed by the operator: its reason above says what you can do."
-        return
-    reasons = _observe_reasons(session, device, node, configured)
-    if reasons:
-        yield f"{name} is not removed, even if proved dead, in mode observe: {reasons}."
-    elif device.verdict is Verdict.ORPHAN:
-        yield f"{name} is proved dead: the next run removes it; `vxctl requeue {node.hostname}` starts one."
-
-
-def _observe_reasons(session: Session, device: Device, node: Node, configured: Mode) -> str:
-    """Return why the mode for a device is observe; empty: it is enforce."""
-    cluster = session.get(Cluster, 1)
-    if cluster is None:
-        return ""
-    networks = session.scalars(
-        select(Network)
-        .join(NetworkVni, NetworkVni.network_id == Network.id)
-        .where(NetworkVni.vni == device.vni, Network.gone_at.is_(None))
-    )
-    found = [modes.of_node(node, cluster, configured), *map(modes.of_network, networks)]
-    return "; ".join(mode.reason for mode in found if mode.mode is Mode.OBSERVE)
+            yield f"Node {node.hostname} is not ready: {ready['message']}."
+    yield "Look at Docker's log on the node (`journalctl -u docker`), and give the line with the error."

@@ -25,6 +25,7 @@ def upgrade() -> None:
     _end_pauses()
     _record_events()
     _date_conditions()
+    _index_subnets()
 
 
 def _hold_back() -> None:
@@ -76,3 +77,9 @@ def _date_conditions() -> None:
         sa.Column("at", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("process", name="pk_heartbeats"),
     )
+
+
+def _index_subnets() -> None:
+    op.create_index("ix_network_vnis_cidr", "network_vnis", ["cidr"])
+    op.drop_index("ix_rejections_cidr", "rejections")
+    op.create_index("ix_rejections_cidr", "rejections", ["cidr", "node_id", "network_id", "at"])

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from contract.messages import ReconcileRequest, Stamp
 from contract.verdicts import Mode, Proof, Verdict
+from controller.api.answers.explain import ExplanationAnswer
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
 from controller.db.models import Device, Node, Rejection
@@ -21,7 +22,8 @@ from controller.swarm.events import Hint, Hints
 from controller.swarm.readings import Readings
 from controller.swarm.rejections import Rejections
 from controller.swarm.sync import Sync
-from controller.views.explain import Explanation, explain
+from controller.views.explain import explain
+from controller.views.outlook import Situation
 from controller.workqueue.retention import REJECTION_COUNTS, RunRetention
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import (
@@ -105,10 +107,11 @@ class Whole:
             ready = session.get_one(Node, swarm_id("one")).conditions["Ready"]
         return ready["status"], ready["reason"], ready["message"]
 
-    def explained(self, line: str = FAULT, mode: Mode = Mode.ENFORCE) -> Explanation:
+    def explained(self, line: str = FAULT, mode: Mode = Mode.ENFORCE) -> ExplanationAnswer:
         """What a line means."""
+        situation = Situation(self.clock(), mode, timedelta(minutes=3))
         with self.database.read() as session:
-            return explain(session, line, mode)
+            return ExplanationAnswer.of(explain(session, line, situation))
 
 
 @pytest.fixture
@@ -369,8 +372,9 @@ def test_a_node_that_rejects_tasks_is_not_ready_whatever_holds_the_vni(whole: Wh
     assert (status, reason) == ("False", "VniHeld")
     assert "vx-001001-shopz in nsid:4 (/run/docker/netns/1-shop) holds VNI 4097" in message
     explained = whole.explained()
-    assert [each.reason for each, _ in explained.now] == ["holds VNI 4097: remove it by hand"]
-    assert any("VniHeld" in each or "holds VNI 4097" in each for each in explained.advice)
+    assert [each.reason for each in explained.now] == ["holds VNI 4097: remove it by hand"]
+    assert "holds VNI 4097: remove it by hand" in explained.findings[0].on_nodes[0].verdict
+    assert any("does not remove vx-001001-shopz" in each for each in explained.advice)
     whole.read(rejected(wanted=False), running("t3", since=LATER + timedelta(seconds=9)))
     whole.answer(devices=[device(7)])
     assert whole.ready()[0] == "True"
@@ -409,10 +413,8 @@ def test_explain_promises_no_removal_that_something_forbids(whole: Whole, verdic
     assert ("is proved dead: the next run removes it" in free) is (verdict is Verdict.ORPHAN)
     assert "whatever proves it dead" not in free
     held = "\n".join(whole.explained(mode=Mode.OBSERVE).advice)
-    assert (
-        "is not removed, even if proved dead, in mode observe: set in the controller's settings"
-        in held
-    )
+    even = "" if verdict is Verdict.ORPHAN else ", even if proved dead"
+    assert f"is not removed{even}: mode observe of the cluster" in held
     assert "removes it" not in held
     with whole.database.write() as session:
         session.get_one(Node, swarm_id("one")).paused_at = START
@@ -427,6 +429,6 @@ def test_explain_says_it_is_gone_only_if_no_task_was_rejected_since(whole: Whole
         "journal_id": uuid4(),
     }
     whole.answer(**removed)
-    assert "should work" in whole.explained().advice[-1]
+    assert "should work" in whole.explained().findings[0].on_nodes[0].verdict
     whole.read(rejected(wanted=False), rejected("t9", since=LATER + timedelta(seconds=6)))
-    assert not any("should work" in each for each in whole.explained().advice)
+    assert "should work" not in whole.explained().findings[0].on_nodes[0].verdict

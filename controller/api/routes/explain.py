@@ -1,23 +1,47 @@
-"""The route that explains an error line of Docker or Swarm."""
+"""The routes that explain error texts of Docker and Swarm."""
 
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
 
-from controller.api.answers.audit import AuditAnswer
-from controller.api.answers.explain import ExplanationAnswer, NamedAnswer
+from controller.api.answers.explain import ExplanationAnswer
 from controller.api.context import Context
 from controller.api.problem_types import BUSY, may_answer
-from controller.api.routes.devices import device_answers
-from controller.views.explain import MAX_LENGTH, explain
+from controller.explain.text import MAX_TEXT
+from controller.views.explain import explain
+from controller.views.outlook import Situation
+
+MAX_LINE: Final = 4_000
+MAX_BODY_BYTES: Final = 4 * MAX_TEXT
+"""A character may need four bytes."""
 
 ErrorLine = Annotated[
-    str, Query(min_length=1, max_length=MAX_LENGTH, description="as Docker or Swarm wrote it")
+    str, Query(min_length=1, max_length=MAX_LINE, description="as Docker or Swarm wrote it")
 ]
+
+
+class TextBody(BaseModel):
+    """The text to explain."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(
+        min_length=1,
+        max_length=MAX_TEXT,
+        description="an error line, several, or a whole log",
+        examples=["web.1 node3 Rejected error creating vxlan interface: file exists"],
+    )
 
 
 def routes(context: Context) -> APIRouter:
     router = APIRouter(tags=["explain"])
+
+    def explained(text: str) -> ExplanationAnswer:
+        situation = Situation(datetime.now(UTC), context.mode, context.stale_after)
+        with context.database.read() as session:
+            return ExplanationAnswer.of(explain(session, text, situation))
 
     @router.get(
         "/api/v1/explain",
@@ -25,17 +49,17 @@ def routes(context: Context) -> APIRouter:
         responses=may_answer(BUSY),
     )
     def explain_error(error: ErrorLine) -> ExplanationAnswer:
-        """Explain an error line: nodes and networks, devices, recent removals, and what to do."""
-        with context.database.read() as session:
-            found = explain(session, error, context.mode)
-            return ExplanationAnswer(
-                recognised=found.recognised,
-                meaning=found.meaning,
-                nodes=[NamedAnswer(id=node.id, name=node.hostname) for node in found.nodes],
-                networks=[NamedAnswer.model_validate(network) for network in found.networks],
-                lately=[AuditAnswer.model_validate(row) for row in found.lately],
-                now=device_answers(session, found.now, context.mode),
-                advice=list(found.advice),
-            )
+        """Explain an error line: its fault, nodes and networks, devices, removals, and what to do."""
+        return explained(error)
+
+    @router.post(
+        "/api/v1/explain",
+        dependencies=[Depends(context.turns.explain)],
+        responses=may_answer(BUSY),
+        max_body_size=MAX_BODY_BYTES,
+    )
+    def explain_text(body: TextBody) -> ExplanationAnswer:
+        """Explain an error text of any length, such as a log: each fault once, with its number of lines."""
+        return explained(body.text)
 
     return router
