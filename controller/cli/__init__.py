@@ -1,10 +1,10 @@
 """The command `vxctl`, one module per verb group; `main` is the entry point.
 
-`commands` puts the groups together: `serve`, `status`, `get`, `describe`, `explain`, `events`, `tree`,
-`diff`, `wait`, `version`, `doctor`, `requeue`, `safety`, `audit`, `chain` and `db`. They share `options`,
-`period` and the `client`, and print by `output`.
+`commands` has the tree of `verbs`: `serve`, `status`, `get` (`live` follows lists), `describe`, `explain`,
+`events`, `tree`, `diff`, `wait`, `version`, `doctor`, `requeue`, `safety`, `audit`, `chain` and `db`. They
+share `options`, those that `common` adds, `period` and the `client`, and print by `output`.
 
-Imports lazily: SQLAlchemy and FastAPI take more than a second, and `vxctl status` needs neither.
+Imports lazily: a verb's module is imported when the verb is used, and what it needs with it.
 """
 
 import os
@@ -28,14 +28,16 @@ def main() -> None:
 def _run() -> int:
     try:
         from typer import TyperException
-
-        from controller.cli.commands import app
     except ImportError as error:
-        raise UsageError(str(error), "pip install 'vxlan-operator[controller]'") from error
+        raise _missing(error) from error
     try:
+        from controller.cli.commands import app
+
         # This mode leaves usage errors to us; typer handles Ctrl-C.
         status: int | None = app(prog_name="vxctl", standalone_mode=False)
         sys.stdout.flush()
+    except ModuleNotFoundError as error:  # A verb's module imports what the verb needs.
+        raise _missing(error) from error
     except TyperException as error:
         message = " ".join(error.format_message().split()).rstrip(".")
         if not message:  # The help of a group was printed.
@@ -53,3 +55,7 @@ def _run() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.DONE
     return status or ExitStatus.DONE
+
+
+def _missing(error: ImportError) -> UsageError:
+    return UsageError(str(error), "pip install 'vxlan-operator[controller]'")

@@ -10,13 +10,16 @@ from contract.runtime.errors import UsageError
 from contract.runtime.text import printable
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.cli.client import PAGE_ROWS, Client, Parameter, UnavailableError
-from controller.cli.options import DEFAULT_URL, OUTPUT, NetworkOption, NodeOption, Output, Url
-from controller.cli.output import formats, table, timeline
-from controller.cli.output.audit_rows import Format, Writer
+from controller.cli.options import DEFAULT_URL, ListOutput, NetworkOption, NodeOption, Output, Url
+from controller.cli.output import formats, structured, style, table, timeline
+from controller.cli.output.audit_rows import Writer
 from controller.cli.output.columns import plain
+from controller.cli.output.structured import AUDIT, Kind
+from controller.cli.output.table import Row
 from controller.cli.period import period, with_zone
 
 _POLL_SECONDS: Final = 1.0
+_STATS: Final = Kind("node", lambda row: str(row["name"]), lambda row: str(row["id"]))
 _PROGRESS_PAGES: Final = 50
 """Pages without a row after which the progress of the search is shown."""
 
@@ -56,7 +59,7 @@ def audit(
         typer.Option("--follow", "-f", help="Then show new rows as they are stored, until Ctrl-C."),
     ] = False,
     url: Url = DEFAULT_URL,
-    output: Annotated[Format, OUTPUT] = "table",
+    output: ListOutput = "table",
 ) -> None:
     """Show what was found, done and decided, the newest first; also of past nodes and networks."""
     if context.invoked_subcommand is not None:
@@ -66,6 +69,9 @@ def audit(
         raise UsageError("--follow has no end", "omit --all and --until")
     if follow and output == "json":
         raise UsageError("a JSON list would never end with --follow", "use -o jsonl")
+    sort_by = style.current().sort_by
+    if follow and sort_by is not None:
+        raise UsageError("--follow shows rows as they come", "omit --sort-by")
     filters: dict[str, Parameter] = {
         "node": node,
         "network": network,
@@ -93,7 +99,9 @@ def show(
     output: Output = "table",
 ) -> None:
     """Show the timeline of a run: who requested it, what was found, what was done."""
-    formats.show(Client(url).get("audit", id, "timeline"), output, timeline.show)
+    formats.show(
+        Client(url).get("audit", id, "timeline"), output, timeline.show, kind=AUDIT, rows="rows"
+    )
 
 
 def stats(
@@ -101,7 +109,7 @@ def stats(
 ) -> None:
     """Count removals by node, network and day; of the last 30 days by default."""
     answer = Client(url).get("audit", "stats", **period(since, until))
-    formats.show(answer, output, _show_stats)
+    formats.show(answer, output, _show_stats, kind=_STATS, rows="nodes")
 
 
 def _show_stats(answer: dict[str, Any]) -> None:
@@ -138,12 +146,19 @@ def _refuse_options(context: typer.Context) -> None:
 
 def _list(client: Client, filters: dict[str, Parameter], limit: int, writer: Writer) -> None:
     empty_pages = 0
+    kept: list[Row] = []
+    sort_by = style.current().sort_by
     for page in client.pages("audit", limit, **filters):
-        writer.write(page["items"])
+        if sort_by is None:
+            writer.write(page["items"])
+        else:
+            kept += page["items"]
         empty_pages = 0 if page["items"] else empty_pages + 1
         if page["searched_to"] and empty_pages and empty_pages % _PROGRESS_PAGES == 0:
             back = formats.clock(page["searched_to"])
             sys.stderr.write(f"still searching; no more rows back to {back}\n")
+    if sort_by is not None:
+        writer.write(structured.in_order(kept, sort_by))
     writer.end()
 
 

@@ -15,7 +15,7 @@ from controller.audit import archive
 from controller.audit.chain import ChainPosition, Fault, Finding
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Output, Url
-from controller.cli.output import formats, table
+from controller.cli.output import structured, table
 from controller.cli.period import period
 
 _MAX_LAST_LINE_BYTES = 1_000
@@ -117,10 +117,11 @@ def _ask(
 
 
 def _show(checked: int, end: ChainPosition | None, finding: Finding | None, output: str) -> None:
-    if output == "json":
+    if output not in ("table", "wide"):
         found = None if finding is None else asdict(finding)
         intact = finding is None
-        formats.as_json({"intact": intact, "checked": checked, "head": str(end), "finding": found})
+        answer = {"intact": intact, "checked": checked, "head": str(end), "finding": found}
+        structured.write(answer, output, None)
     elif finding is None:
         table.line(
             f"intact: {checked} rows, unchanged since they were stored",

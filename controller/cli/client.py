@@ -62,6 +62,22 @@ class Client:
         ):
             yield from answer.iter_bytes()
 
+    def text(
+        self,
+        *path: str,
+        headers: Mapping[str, str],
+        silence: float,
+        **parameters: Parameter,
+    ) -> Iterator[str]:
+        """GET an answer without an end, as text, as it comes.
+
+        Args:
+            headers: of the request, besides the usual ones.
+            silence: seconds without anything after which the connection counts as dead.
+        """
+        with self._answer("GET", path, parameters, headers=headers, silence=silence) as answer:
+            yield from answer.iter_text()
+
     def _ask(
         self,
         method: str,
@@ -80,13 +96,17 @@ class Client:
         path: Sequence[str],
         parameters: Mapping[str, Parameter],
         body: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        silence: float | None = None,
     ) -> Iterator[httpx.Response]:
         """Yield the controller's answer to a request; its content is still to be read."""
         url = f"{self._url}/api/v1/{'/'.join(quote(segment, safe='') for segment in path)}"
         given = {name: value for name, value in parameters.items() if value is not None}
         try:
+            timeout = httpx.Timeout(_TIMEOUT_SECONDS, read=silence or _TIMEOUT_SECONDS)
             with httpx.stream(
-                method, url, params=given, json=body, timeout=_TIMEOUT_SECONDS
+                method, url, params=given, json=body, headers=headers, timeout=timeout
             ) as answer:
                 if not answer.is_success or IDENTITY_HEADER not in answer.headers:
                     answer.read()

@@ -1,65 +1,189 @@
-"""The typer application `vxctl`: the tree of its verbs."""
+"""The typer application `vxctl`: the tree of its verbs, each with its help in a line."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Final
 
 import typer
 
-from controller.cli import (
-    audit,
-    chain,
-    db,
-    describe,
-    diff,
-    doctor,
-    events,
-    explain,
-    get,
-    requeue,
-    safety,
-    serve,
-    status,
-    tree,
-    version,
-    wait,
+from controller.cli.verbs import Group, Verb, application
+
+_SUMMARY: Final = "Keep Docker Swarm nodes free of orphaned VXLAN devices."
+
+TREE: Final = Group(
+    _SUMMARY,
+    {
+        "status": Verb(
+            "status:status", "Show whether all is well, what is wrong, and the nodes, worst first."
+        ),
+        "get": Group(
+            "List nodes, networks, devices or runs.",
+            {
+                "nodes": Verb("get:nodes", "List the nodes of the Swarm.", ("node", "no")),
+                "networks": Verb(
+                    "get:networks", "List the overlay networks of the Swarm.", ("network", "net")
+                ),
+                "devices": Verb(
+                    "get:devices",
+                    "List the VXLAN devices that the workers last reported.",
+                    ("device", "dev"),
+                ),
+                "runs": Verb("get:runs", "List runs, the newest first.", ("run",)),
+            },
+        ),
+        "describe": Group(
+            "Show all about a node or a network.",
+            {
+                "node": Verb(
+                    "describe:node",
+                    "Show a node: its conditions, networks, devices and last runs.",
+                    ("nodes", "no"),
+                ),
+                "network": Verb(
+                    "describe:network",
+                    "Show a network: its VNIs, the nodes it is attached to, and its devices.",
+                    ("networks", "net"),
+                ),
+            },
+        ),
+        "explain": Verb(
+            "explain:explain",
+            "Explain an error of Docker or Swarm: its meaning, what was done about it, and what to do.",
+        ),
+        "events": Verb(
+            "events:events",
+            "Show what happened, newest last: findings, decisions, rejections, removals, lost runs.",
+        ),
+        "tree": Group(
+            "Show what hangs on a network or a node.",
+            {
+                "network": Verb(
+                    "tree:network",
+                    "Show a network, its nodes with their last runs, and its devices there.",
+                    ("net",),
+                ),
+                "node": Verb(
+                    "tree:node",
+                    "Show a node with its last run, its networks, and their devices.",
+                    ("no",),
+                ),
+            },
+        ),
+        "diff": Verb(
+            "diff:diff",
+            "Compare desired state with what was seen. Exit status: 0 same, 3 it differs or is unknown.",
+        ),
+        "plan": Verb(
+            "diff:plan",
+            "Show what the next run of a node would remove, and what is missing or in the way.",
+        ),
+        "wait": Group(
+            "Wait for a condition of a node, or a run.",
+            {
+                "node": Verb(
+                    "wait:node",
+                    "Wait for a condition of a node. Exit status: 0 it is met, 3 the time is over.",
+                    ("no",),
+                ),
+                "run": Verb(
+                    "wait:run",
+                    "Wait for the end of a run. Exit status: 0 it is met, 3 the time is over, "
+                    "or it did not succeed.",
+                ),
+            },
+        ),
+        "doctor": Verb(
+            "doctor:doctor",
+            "Check what a controller on this machine needs. Exit status: 0 all is well, 3 it is not.",
+        ),
+        "requeue": Verb("requeue:requeue", "Reconcile a node now, regardless of its backoff."),
+        "pause": Verb(
+            "safety:pause",
+            "Pause runs of a node or of the cluster, or removals of a network's devices.",
+        ),
+        "resume": Verb("safety:resume", "Undo a pause, and reconcile the nodes concerned now."),
+        "mode": Verb(
+            "safety:mode",
+            "Set the mode of a node, a network or the cluster; the strictest mode wins.",
+        ),
+        "breaker": Group(
+            "Show the breaker: removals, limits, and where it has tripped.",
+            {
+                "reset": Verb(
+                    "safety:reset",
+                    "Allow removals again on a node, or everywhere without NODE. "
+                    "First find out why it tripped.",
+                ),
+            },
+            Verb("safety:breaker", "Show the breaker: removals, limits, and where it has tripped."),
+        ),
+        "audit": Group(
+            "Show what was found, done and decided, the newest first; also of past nodes and networks.",
+            {
+                "show": Verb(
+                    "audit:show",
+                    "Show the timeline of a run: who requested it, what was found, what was done.",
+                ),
+                "stats": Verb(
+                    "audit:stats",
+                    "Count removals by node, network and day; of the last 30 days by default.",
+                ),
+                "verify": Verb(
+                    "chain:verify",
+                    "Check that the audit trail was not edited. Exit status 3: it was.",
+                ),
+                "export": Verb(
+                    "chain:export",
+                    "Write the audit trail to standard output, as JSON lines that `verify` can check.",
+                ),
+            },
+            Verb(
+                "audit:audit",
+                "Show what was found, done and decided, the newest first; also of past nodes and networks.",
+            ),
+        ),
+        "db": Group(
+            "Show, upgrade or check the database schema.",
+            {
+                "current": Verb("db:current", "Show the version of the schema. Changes nothing."),
+                "upgrade": Verb(
+                    "db:upgrade",
+                    "Upgrade the schema to the newest version in one transaction, "
+                    "as a starting controller does.",
+                ),
+                "check": Verb(
+                    "db:check",
+                    "Compare the schema with that of this version. Changes nothing. "
+                    "Exit status 3: it differs.",
+                ),
+            },
+        ),
+        "version": Verb(
+            "version:version",
+            "Show the versions of vxctl, the controller, its database schema, and the workers.",
+        ),
+        "controller": Verb("serve:controller", "Run the controller."),
+        "up": Verb(
+            "serve:up",
+            "Run controller and worker of this machine in one process, with SQLite and no Redis.",
+        ),
+    },
 )
 
-app = typer.Typer(
-    name="vxctl",
-    help="Keep Docker Swarm nodes free of orphaned VXLAN devices.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from contract import VERSION
+
+        typer.echo(f"vxctl {VERSION}")
+        raise typer.Exit
 
 
-def _add(group: typer.Typer, *verbs: Callable[..., None]) -> None:
-    for verb in verbs:
-        group.command()(verb)
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Take the options of `vxctl` itself."""
 
 
-def _group(name: str, *verbs: Callable[..., None], **options: Any) -> None:
-    """Add a group of verbs; without a verb it does its `callback`, or shows its help."""
-    alone = "callback" in options
-    group = typer.Typer(invoke_without_command=alone, no_args_is_help=not alone, **options)
-    _add(group, *verbs)
-    app.add_typer(group, name=name)
-
-
-_add(app, serve.controller, serve.up, status.status, explain.explain, requeue.requeue)
-_add(app, events.events, diff.diff, diff.plan)
-_add(app, safety.pause, safety.resume, safety.mode, version.version, doctor.doctor)
-_group(
-    "get",
-    get.nodes,
-    get.networks,
-    get.devices,
-    get.runs,
-    help="List nodes, networks, devices or runs.",
-)
-_group("describe", describe.node, describe.network, help="Show all about a node or a network.")
-_group("tree", tree.network, tree.node, help="Show what hangs on a network or a node.")
-_group("wait", wait.node, wait.run, help="Wait for a condition of a node, or a run.")
-_group("breaker", safety.reset, callback=safety.breaker)
-_group("audit", audit.show, audit.stats, chain.verify, chain.export, callback=audit.audit)
-_group("db", db.current, db.upgrade, db.check, help="Show, upgrade or check the database schema.")
+app = application("vxctl", TREE, _options)

@@ -4,7 +4,8 @@ from typing import Any
 
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, NetworkArgument, NodeArgument, Output, Url
-from controller.cli.output import columns, formats, phrases, table
+from controller.cli.output import columns, formats, phrases, structured, table
+from controller.cli.output.structured import NETWORK, NODE
 
 _RUNS = 5
 
@@ -13,8 +14,8 @@ def node(name: NodeArgument, url: Url = DEFAULT_URL, output: Output = "table") -
     """Show a node: its conditions, networks, devices and last runs."""
     client = Client(url)
     found = client.get("nodes", name)
-    if output == "json":
-        formats.as_json(found)
+    if output not in ("table", "wide"):
+        structured.write(found, output, NODE, rows="")
         return
     last = found["last_run"]
     attempts = "last attempted {attempted_generation}, last converged {converged_generation}"
@@ -41,7 +42,7 @@ def node(name: NodeArgument, url: Url = DEFAULT_URL, output: Output = "table") -
 
 def network(name: NetworkArgument, url: Url = DEFAULT_URL, output: Output = "table") -> None:
     """Show a network: its VNIs, the nodes it is attached to, and its devices."""
-    formats.show(Client(url).get("networks", name), output, _network)
+    formats.show(Client(url).get("networks", name), output, _network, kind=NETWORK, rows="")
 
 
 def _network(found: dict[str, Any]) -> None:

@@ -1,95 +1,208 @@
 """The verbs that list: `vxctl get nodes|networks|devices|runs`."""
 
 import sys
-from typing import Annotated, Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
+from contract.runtime.errors import OperatorError
 from contract.verdicts import Verdict
+from controller.cli import live
 from controller.cli.client import Client
-from controller.cli.options import DEFAULT_URL, ListOutput, NetworkOption, NodeOption, Url, Watch
-from controller.cli.output import columns, formats, table
-from controller.cli.output.table import Columns
-from controller.cli.output.watch import watch
+from controller.cli.options import (
+    DEFAULT_URL,
+    ListOutput,
+    NetworkOption,
+    NodeOption,
+    Redraw,
+    Url,
+    Watch,
+    without_kind,
+)
+from controller.cli.output import columns, formats, structured, table
+from controller.cli.output.structured import Kind
+from controller.cli.output.table import Columns, Row
+from controller.cli.output.watch import watch as redraw_view
 from controller.conditions.model import Status
 from controller.db.states import RunState
 
-_COLUMNS: Final[dict[str, tuple[Columns, Columns]]] = {
-    "nodes": (columns.NODES, columns.NODES_WIDE),
-    "networks": (columns.NETWORKS, columns.NETWORKS_WIDE),
-    "devices": (columns.DEVICES, columns.DEVICES_WIDE),
-    "runs": (columns.RUNS, columns.RUNS_WIDE),
+
+class _Listing(NamedTuple):
+    """How a kind of rows is listed.
+
+    Attributes:
+        path: of the API.
+        shown, more: the columns of `-o table`, and those that `-o wide` adds.
+        find: returns the rows of a name.
+    """
+
+    path: str
+    kind: Kind
+    shown: Columns
+    more: Columns
+    find: Callable[[Client, str, Mapping[str, str | None]], list[Row]]
+
+
+def _find_one(client: Client, path: str, name: str) -> list[Row]:
+    return [client.get(path, name)]
+
+
+def _find_devices(client: Client, name: str, filters: Mapping[str, str | None]) -> list[Row]:
+    pages = client.pages("devices", sys.maxsize, **filters)
+    rows = [
+        row for page in pages for row in page["items"] if name in (row["name"], formats.device(row))
+    ]
+    if not rows:
+        raise OperatorError(
+            f"no device that the workers last reported has the name {name!r}",
+            "`vxctl get devices` lists them; NAME#IFINDEX is one of them",
+        )
+    return rows
+
+
+def _find_run(client: Client, name: str) -> list[Row]:
+    run = client.get("audit", name, "timeline")["run"]
+    if run is None:
+        raise OperatorError(
+            f"the run history no longer has the run {name!r}",
+            f"`vxctl audit show {name}` shows what the audit trail has of it",
+        )
+    return [run]
+
+
+_LISTINGS: Final = {
+    "nodes": _Listing(
+        "nodes",
+        structured.NODE,
+        columns.NODES,
+        columns.NODES_WIDE,
+        lambda client, name, _: _find_one(client, "nodes", name),
+    ),
+    "networks": _Listing(
+        "networks",
+        structured.NETWORK,
+        columns.NETWORKS,
+        columns.NETWORKS_WIDE,
+        lambda client, name, _: _find_one(client, "networks", name),
+    ),
+    "devices": _Listing(
+        "devices", structured.DEVICE, columns.DEVICES, columns.DEVICES_WIDE, _find_devices
+    ),
+    "runs": _Listing(
+        "runs",
+        structured.RUN,
+        columns.RUNS,
+        columns.RUNS_WIDE,
+        lambda client, name, _: _find_run(client, name),
+    ),
 }
-"""The columns of `-o table`, and those that `-o wide` adds."""
 
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows.")]
 
 
+def _names(kind: str, meaning: str) -> Any:
+    return typer.Argument(
+        metavar="[NAME]...", help=meaning, callback=without_kind(kind), show_default=False
+    )
+
+
 def nodes(
+    names: Annotated[
+        list[str] | None, _names("node", "Only these: id, unique id prefix or hostname.")
+    ] = None,
     ready: Annotated[
         Status | None, typer.Option(help="Only nodes with this status of the condition Ready.")
     ] = None,
     limit: Limit = 1000,
-    again: Watch = False,
+    watch: Watch = False,
+    redraw: Redraw = False,
     url: Url = DEFAULT_URL,
     output: ListOutput = "table",
 ) -> None:
     """List the nodes of the Swarm."""
-    _list("nodes", url, limit, output, again, ready=ready)
+    _list("nodes", names, url, limit, output, watch, redraw, ready=ready)
 
 
 def networks(
+    names: Annotated[
+        list[str] | None, _names("network", "Only these: id, unique id prefix or name.")
+    ] = None,
     limit: Limit = 1000,
-    again: Watch = False,
+    redraw: Redraw = False,
     url: Url = DEFAULT_URL,
     output: ListOutput = "table",
 ) -> None:
     """List the overlay networks of the Swarm."""
-    _list("networks", url, limit, output, again)
+    _list("networks", names, url, limit, output, False, redraw)
 
 
 def devices(
+    names: Annotated[
+        list[str] | None, _names("device", "Only these: NAME or NAME#IFINDEX.")
+    ] = None,
     node: NodeOption = None,
     network: NetworkOption = None,
     verdict: Annotated[Verdict | None, typer.Option(help="Only devices with this verdict.")] = None,
     limit: Limit = 1000,
-    again: Watch = False,
+    watch: Watch = False,
+    redraw: Redraw = False,
     url: Url = DEFAULT_URL,
     output: ListOutput = "table",
 ) -> None:
     """List the VXLAN devices that the workers last reported."""
-    _list("devices", url, limit, output, again, node=node, network=network, verdict=verdict)
+    filters = {"node": node, "network": network, "verdict": verdict}
+    _list("devices", names, url, limit, output, watch, redraw, **filters)
 
 
 def runs(
+    names: Annotated[list[str] | None, _names("run", "Only these: id, or id prefix.")] = None,
     node: NodeOption = None,
     state: Annotated[RunState | None, typer.Option(help="Only runs in this state.")] = None,
     limit: Limit = 50,
-    again: Watch = False,
+    watch: Watch = False,
+    redraw: Redraw = False,
     url: Url = DEFAULT_URL,
     output: ListOutput = "table",
 ) -> None:
     """List runs, the newest first."""
-    _list("runs", url, limit, output, again, node=node, state=state)
+    _list("runs", names, url, limit, output, watch, redraw, node=node, state=state)
 
 
-def _list(kind: str, url: str, limit: int, output: str, again: bool, **filters: str | None) -> None:
-    client = Client(url)
+def _list(
+    what: str,
+    names: Sequence[str] | None,
+    url: str,
+    limit: int,
+    output: str,
+    watch: bool,
+    redraw: bool,
+    **filters: str | None,
+) -> None:
+    listing, client = _LISTINGS[what], Client(url)
+    shown = [*listing.shown, *listing.more] if output == "wide" else listing.shown
+
+    def show(rows: Any) -> None:
+        formats.show(rows, output, as_text, kind=listing.kind)
+
+    def as_text(rows: list[Row]) -> None:
+        table.table(shown, rows, empty=f"no such {what}", fold=output != "wide")
 
     def draw(most: int) -> bool:
         """Print up to `most` rows; return whether there are more."""
-        pages = [*client.pages(kind, min(most, limit), **filters)]
-        formats.show([row for page in pages for row in page["items"]], output, as_text)
+        if names:
+            found = [row for name in names for row in listing.find(client, name, filters)]
+            is_one = len(found) == 1 and output in ("json", "yaml")
+            show(found[0] if is_one else found)
+            return False
+        pages = [*client.pages(listing.path, min(most, limit), **filters)]
+        show([row for page in pages for row in page["items"]])
         return pages[-1]["next"] is not None
 
-    def as_text(rows: list[dict[str, Any]]) -> None:
-        wide = output == "wide"
-        shown, more = _COLUMNS[kind]
-        table.table(
-            [*shown, *more] if wide else shown, rows, empty=f"no such {kind}", fold=not wide
-        )
-
-    if again:
-        watch(draw)
-    elif draw(limit) and output != "json":
+    if watch:
+        live.refuse_with(names=names, redraw=redraw)
+        live.follow(client, listing.path, filters, live.Printer(shown, output, listing.kind))
+    elif redraw:
+        redraw_view(draw)
+    elif draw(limit) and output in ("table", "wide"):
         sys.stderr.write(f"the first {limit}; --limit for more\n")

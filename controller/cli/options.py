@@ -2,30 +2,79 @@
 
 import getpass
 import socket
-from typing import Annotated, Final, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
 DEFAULT_URL: Final = "http://127.0.0.1:8479"
 
 Url = Annotated[str, typer.Option(envvar="VXLAN_OPERATOR_URL", help="HTTP API of the controller.")]
-OUTPUT: Final = typer.Option("--output", "-o", help="Output format.")
-Output = Annotated[Literal["table", "json"], OUTPUT]
-ListOutput = Annotated[Literal["table", "wide", "json"], OUTPUT]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Redraw every 2 seconds until Ctrl-C.")]
+Format = Literal["table", "wide", "json", "jsonl", "yaml", "name", "csv"]
+"""`jsonl` has one row per line, `name` KIND/NAME per line; `csv` is that of RFC 4180, without formulas."""
+OUTPUT: Final = typer.Option("--output", "-o", help="Output format.", show_default=False)
+LIST_OUTPUT: Final = typer.Option("--output", "-o", help="Output format.")
+"""That of lists, which can also be sorted."""
+Output = Annotated[Format, OUTPUT]
+ListOutput = Annotated[Format, LIST_OUTPUT]
+Watch = Annotated[
+    bool, typer.Option("-w", help="Show the rows, and then each that changes, until Ctrl-C.")
+]
+Redraw = Annotated[
+    bool, typer.Option("--watch", help="Redraw every 2 seconds on a terminal, until Ctrl-C.")
+]
+
+
+def without_kind(kind: str) -> Callable[[Any], Any]:
+    """Return what takes `node/NAME`, as `-o name` prints it, for NAME."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.removeprefix(f"{kind}/")
+        return value if value is None else [name.removeprefix(f"{kind}/") for name in value]
+
+    return bare
+
+
 NodeArgument = Annotated[
-    str, typer.Argument(metavar="NODE", help="Id, unique id prefix or hostname of a node.")
+    str,
+    typer.Argument(
+        metavar="NODE",
+        help="Id, unique id prefix or hostname of a node.",
+        callback=without_kind("node"),
+    ),
 ]
 NetworkArgument = Annotated[
-    str, typer.Argument(metavar="NETWORK", help="Id, unique id prefix or name of a network.")
+    str,
+    typer.Argument(
+        metavar="NETWORK",
+        help="Id, unique id prefix or name of a network.",
+        callback=without_kind("network"),
+    ),
+]
+MaybeNode = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="NODE",
+        help="Id, unique id prefix or hostname of a node.",
+        callback=without_kind("node"),
+    ),
 ]
 NodeOption = Annotated[
     str | None,
-    typer.Option(metavar="NODE", help="Only this node: id, unique id prefix or hostname."),
+    typer.Option(
+        metavar="NODE",
+        help="Only this node: id, unique id prefix or hostname.",
+        callback=without_kind("node"),
+    ),
 ]
 NetworkOption = Annotated[
     str | None,
-    typer.Option(metavar="NETWORK", help="Only this network: id, unique id prefix or name."),
+    typer.Option(
+        metavar="NETWORK",
+        help="Only this network: id, unique id prefix or name.",
+        callback=without_kind("network"),
+    ),
 ]
 Actor = Annotated[
     str | None,

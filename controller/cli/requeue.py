@@ -2,6 +2,7 @@
 
 import sys
 import time
+from operator import itemgetter
 from typing import Annotated, Any, Final
 from uuid import uuid4
 
@@ -13,10 +14,12 @@ from contract.runtime.text import printable
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Actor, NodeArgument, Output, Reason, Url, decision
 from controller.cli.output import formats, phrases, table
+from controller.cli.output.structured import Kind
 from controller.timespec import parse_duration
 
 _POLL_SECONDS: Final = 0.2
 _MAX_TIMEOUT_SECONDS: Final = 86_400
+REQUEST: Final = Kind("node", itemgetter("node_name"), itemgetter("node_id"))
 _ENDS: Final = {
     "failed": "failed; the controller will retry",
     "refused": "was refused by the worker; the controller will retry",
@@ -52,14 +55,13 @@ def requeue(
     client = Client(url)
     body = decision(actor, reason) | {"token": token or str(uuid4())}
     request = client.post("nodes", node, "requeue", body=body)
-    if output == "table":
-        table.line(_announce(request))
-    elif not wait:
-        formats.as_json(request)
     if not wait:
+        formats.show(request, output, _show_request, kind=REQUEST)
         return
+    if output in ("table", "wide"):
+        _show_request(request)
     request, status, problem = _follow(client, request, seconds)
-    formats.show(request, output, _show_run)
+    formats.show(request, output, _show_run, kind=REQUEST)
     if problem is not None:
         sys.stderr.write(printable(problem) + "\n")
     raise typer.Exit(status)
@@ -92,6 +94,11 @@ def _follow(
     if run["state"] == "succeeded":
         return request, ExitStatus.DONE, None
     return request, ExitStatus.ERROR, f"the run {_ENDS.get(run['state'], run['state'])}"
+
+
+def _show_request(request: dict[str, Any]) -> None:
+    table.line(_announce(request))
+    sys.stdout.flush()
 
 
 def _is_closed(request: dict[str, Any]) -> bool:

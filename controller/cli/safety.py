@@ -2,20 +2,19 @@
 
 from datetime import datetime
 from functools import partial
+from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 import typer
 
 from contract.runtime.errors import UsageError
 from controller.cli.client import Client
-from controller.cli.options import DEFAULT_URL, Actor, Output, Reason, Url, decision
-from controller.cli.output import formats, table
+from controller.cli.options import DEFAULT_URL, Actor, MaybeNode, Output, Reason, Url, decision
+from controller.cli.output import formats, structured, table
 from controller.cli.output.columns import plain
+from controller.cli.output.structured import Kind
 from controller.timespec import parse_duration
 
-MaybeNode = Annotated[
-    str | None, typer.Argument(metavar="NODE", help="Id, unique id prefix or hostname of a node.")
-]
 NetworkTarget = Annotated[
     str | None,
     typer.Option(metavar="NET", help="Instead of NODE: a network's id, unique id prefix or name."),
@@ -43,7 +42,7 @@ def pause(
     """Pause runs of a node or of the cluster, or removals of a network's devices."""
     target, body = _target(node, network, cluster), decision(actor, reason)
     answer = Client(url).post(*target, "pause", body=body | _end(duration, until))
-    formats.show(answer, output, partial(_show_decision, "is paused"))
+    formats.show(answer, output, partial(_show_decision, "is paused"), kind=_kind(target))
 
 
 def resume(
@@ -58,7 +57,9 @@ def resume(
     """Undo a pause, and reconcile the nodes concerned now."""
     target, body = _target(node, network, cluster), decision(actor, reason)
     answer = Client(url).post(*target, "resume", body=body)
-    formats.show(answer, output, partial(_show_decision, "is not paused manually"))
+    formats.show(
+        answer, output, partial(_show_decision, "is not paused manually"), kind=_kind(target)
+    )
 
 
 def mode(
@@ -79,14 +80,19 @@ def mode(
 ) -> None:
     """Set the mode of a node, a network or the cluster; the strictest mode wins."""
     body = decision(actor, reason) | {"mode": mode}
-    answer = Client(url).post(*_target(node, network, cluster), "mode", body=body)
-    formats.show(answer, output, partial(_show_decision, f"has the mode {mode}"))
+    target = _target(node, network, cluster)
+    answer = Client(url).post(*target, "mode", body=body)
+    formats.show(
+        answer, output, partial(_show_decision, f"has the mode {mode}"), kind=_kind(target)
+    )
 
 
 def breaker(context: typer.Context, url: Url = DEFAULT_URL, output: Output = "table") -> None:
     """Show the breaker: removals, limits, and where it has tripped."""
     if context.invoked_subcommand is None:
-        formats.show(Client(url).get("breaker"), output, _show_breaker)
+        formats.show(
+            Client(url).get("breaker"), output, _show_breaker, kind=structured.NODE, rows="nodes"
+        )
 
 
 def reset(
@@ -134,6 +140,11 @@ def _target(node: str | None, network: str | None, cluster: bool) -> tuple[str, 
     if network is not None:
         return ("networks", network)
     return ("cluster",) if node is None else ("nodes", node)
+
+
+def _kind(target: tuple[str, ...]) -> Kind:
+    """Return the kind of what was decided about, for `-o name`."""
+    return Kind(target[0].removesuffix("s"), itemgetter("name"), itemgetter("id"))
 
 
 def _show_decision(done: str, answer: dict[str, Any]) -> None:

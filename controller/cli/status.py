@@ -5,8 +5,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from controller.cli.client import Client
-from controller.cli.options import DEFAULT_URL, Output, Url, Watch
+from controller.cli.options import DEFAULT_URL, Output, Redraw, Url
 from controller.cli.output import columns, formats, phrases, table
+from controller.cli.output.structured import NODE
 from controller.cli.output.watch import watch
 
 _MAX_PROBLEMS: Final = 20
@@ -15,17 +16,19 @@ _WIDE_ONLY: Final = ("GENERATION", "LAST RUN")
 
 def status(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of nodes.")] = 100,
-    again: Watch = False,
+    redraw: Redraw = False,
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Show the cluster and its nodes, nodes with problems first."""
+    """Show whether all is well, what is wrong, and the nodes, worst first."""
     client = Client(url)
 
     def draw(most: int) -> None:
-        formats.show(client.get("status", limit=min(limit, most)), output, _show)
+        formats.show(
+            client.get("status", limit=min(limit, most)), output, _show, kind=NODE, rows="nodes"
+        )
 
-    if again:
+    if redraw:
         watch(draw)
     else:
         draw(limit)

@@ -236,7 +236,7 @@ def test_whatever_is_typed_for_a_node_stays_one_segment_of_the_path(
     [
         (["nosuch"], "no such command 'nosuch'"),
         (["status", "--bogus"], "no such option: --bogus"),
-        (["status", "-o", "xml"], "'xml' is not one of 'table', 'json'"),
+        (["status", "-o", "xml"], "'xml' is not one of 'table', 'wide', 'json'"),
         (["audit", "--limit", "0"], "'--limit'"),
         (["get", "volumes"], "no such command 'volumes'"),
         (["get", "nodes", "-o", "xml"], "'xml' is not one of"),

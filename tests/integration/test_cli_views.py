@@ -265,7 +265,7 @@ class OnTerminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            env=environment() | {"TERM": "xterm"},
+            env=environment() | {"TERM": "xterm", "PAGER": "cat"},
         )
         os.close(slave)
 

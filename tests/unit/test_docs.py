@@ -11,7 +11,8 @@ from contract.runtime.settings import PREFIX, Settings, default_text
 from contract.verdicts import Stage
 from controller.api.answers.audit import AuditAnswer
 from controller.api.audit_parameters import AuditFilters
-from controller.cli.commands import app
+from controller.cli.commands import TREE
+from controller.cli.verbs import make
 from controller.process.settings import ControllerSettings, LocalSettings
 from worker.scan import parser as scan_parser
 from worker.settings import WorkerSettings
@@ -92,7 +93,7 @@ def test_every_filter_of_the_audit_trail_is_documented() -> None:
 
 
 def _audit_options() -> Sequence[typer.core.TyperOption]:
-    group = typer.main.get_command(app).commands["audit"]  # type: ignore[attr-defined]
+    group = make("audit", TREE.verbs["audit"])
     return [each for each in group.params if isinstance(each, typer.core.TyperOption)]
 
 

@@ -1,22 +1,16 @@
 """Audit rows in every output format, streamed: printed rows are not kept in memory."""
 
-import csv
 import json
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Final, Literal
-
-from rich.cells import cell_len
+from typing import Final
 
 from contract.runtime.text import printable
 from controller.audit.chain import CHAINED
-from controller.cli.output import formats, table
+from controller.cli.output import formats, structured, style, table, widths
 from controller.cli.output.columns import plain, value
 from controller.cli.output.table import Columns, Row
-
-Format = Literal["table", "wide", "json", "jsonl", "csv"]
-"""`jsonl` has one row per line; `csv` is that of RFC 4180."""
 
 FIELDS: Final = ("id", *CHAINED)
 """The fields of a row, in CSV's order."""
@@ -25,14 +19,14 @@ FIELDS: Final = ("id", *CHAINED)
 class Writer:
     """Prints rows in a format. A column of a table grows with its widest cell so far."""
 
-    def __init__(self, output: Format) -> None:
+    def __init__(self, output: str) -> None:
         self._output = output
         self._is_table = output in ("table", "wide")
         self._columns = _WIDE if output == "wide" else _TABLE
-        self._widths = [0] * len(self._columns)
+        self._sizes = [widths.cells(title) for title, _ in self._columns]
         self._empty = True
-        if output == "csv":
-            csv.writer(sys.stdout).writerow(FIELDS)
+        if output == "csv" and style.current().headings:
+            structured.write_csv_line(FIELDS)
 
     def write(self, rows: Sequence[Row]) -> None:
         """Print rows."""
@@ -49,12 +43,18 @@ class Writer:
         """Print the end of the output."""
         if self._output == "json":
             sys.stdout.write("[]\n" if self._empty else "\n]\n")
+        elif self._output == "yaml" and self._empty:
+            sys.stdout.write("[]\n")
         elif self._is_table and self._empty:
             table.line("no matching rows")
 
     def _write_row(self, row: Row) -> None:
         if self._output == "csv":
-            csv.writer(sys.stdout).writerow([_csv_cell(row[name]) for name in FIELDS])
+            structured.write_csv_line([row[name] for name in FIELDS])
+        elif self._output == "yaml":
+            sys.stdout.write(structured.as_yaml([row]))
+        elif self._output == "name":
+            sys.stdout.write(structured.names([row], structured.AUDIT)[0] + "\n")
         elif self._output == "jsonl":
             sys.stdout.write(json.dumps(row, separators=(",", ":")) + "\n")
         else:
@@ -62,23 +62,12 @@ class Writer:
             sys.stdout.write(textwrap.indent(json.dumps(row, indent=2), "  "))
 
     def _write_lines(self, lines: list[list[str]]) -> None:
-        if self._empty:
-            lines.insert(0, [title for title, _ in self._columns])
+        titles = [title for title, _ in self._columns]
         lines = [list(map(printable, line)) for line in lines]
-        widths = zip(self._widths, *(map(cell_len, line) for line in lines), strict=True)
-        self._widths = list(map(max, widths))
-        for line in lines:
-            cells = zip(line, self._widths, strict=True)
-            padded = "  ".join(text + " " * (width - cell_len(text)) for text, width in cells)
-            sys.stdout.write(padded.rstrip() + "\n")
-
-
-def _csv_cell(value: object) -> object:
-    """Return a value that no spreadsheet takes for a formula, whatever a name begins with."""
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+        sizes = (self._sizes, *(map(widths.cells, line) for line in lines))
+        self._sizes = [max(column) for column in zip(*sizes, strict=True)]
+        fold = self._output != "wide"
+        table.rows_of_cells(titles, lines, self._sizes, headings=self._empty, fold=fold)
 
 
 def _network(row: Row) -> str:

@@ -1,30 +1,56 @@
-"""Values as a person reads them: JSON, names, times, durations."""
+"""Values as a person reads them: names, times, durations, ages; and answers in the format asked for."""
 
-import json
-import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from rich.cells import cell_len, set_cell_size
-
 from contract.runtime.text import printable
+from controller.cli.output import structured, style, widths
+from controller.cli.output.structured import Kind
 
 _MAX_CELLS: Final = 30
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
+_MINUTE, _HOUR, _DAY, _YEAR = 60, 3_600, 86_400, 365 * 86_400
+_AGES: Final = (
+    (2 * _MINUTE, "s", 1, "", 0),
+    (10 * _MINUTE, "m", _MINUTE, "s", 1),
+    (3 * _HOUR, "m", _MINUTE, "", 0),
+    (8 * _HOUR, "h", _HOUR, "m", _MINUTE),
+    (2 * _DAY, "h", _HOUR, "", 0),
+    (8 * _DAY, "d", _DAY, "h", _HOUR),
+    (2 * _YEAR, "d", _DAY, "", 0),
+    (8 * _YEAR, "y", _YEAR, "d", _DAY),
+)
+"""Below how many seconds which units are shown: those of kubectl."""
 
 
-def show(answer: Any, output: str, as_text: Callable[[Any], None]) -> None:
-    """Print an answer as JSON if `output` says so, else by `as_text`."""
-    if output == "json":
-        as_json(answer)
-    else:
+def show(
+    answer: Any,
+    output: str,
+    as_text: Callable[[Any], None],
+    *,
+    kind: Kind | None = None,
+    rows: str = "items",
+) -> None:
+    """Print an answer in a format: `as_text` prints `table` and `wide`; the others are for programs.
+
+    Args:
+        kind: of its rows, for `-o name`.
+        rows: the field with the rows, for jsonl, csv, name and `--sort-by`, if the answer is an object.
+    """
+    field = style.current().sort_by
+    if field is not None:
+        ordered = structured.in_order(structured.rows_of(answer, rows), field)
+        answer = answer | {rows: ordered} if isinstance(answer, dict) else ordered
+    if output in ("table", "wide"):
         as_text(answer)
+    else:
+        structured.write(answer, output, kind, rows)
 
 
 def as_json(answer: Any) -> None:
     """Print an answer unchanged."""
-    sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+    structured.write(answer, "json", None)
 
 
 def device(row: Mapping[str, Any]) -> str:
@@ -34,10 +60,7 @@ def device(row: Mapping[str, Any]) -> str:
 
 def short(text: str) -> str:
     """Cut a name that would push the rest of a row off the screen."""
-    text = printable(text)
-    if cell_len(text) <= _MAX_CELLS:
-        return text
-    return set_cell_size(text, _MAX_CELLS - 1).rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+    return widths.cut(printable(text), _MAX_CELLS)
 
 
 def clock(time: str) -> str:
@@ -49,8 +72,30 @@ def ago(time: str | None) -> str:
     """Return an ISO time relative to now: `5m ago`, `in 30s`."""
     if time is None:
         return "-"
-    seconds = round((datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds())
-    return f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
+    seconds = _seconds_ago(time)
+    return f"{age_of(seconds)} ago" if seconds >= 0 else f"in {age_of(-seconds)}"
+
+
+def age(time: str | None) -> str:
+    """Return how long ago an ISO time was, as kubectl writes it (`53m`, `4h12m`, `3d4h`); `-` for none."""
+    return "-" if time is None else age_of(max(_seconds_ago(time), 0))
+
+
+def age_of(seconds: float) -> str:
+    """Return an age as kubectl writes it: two units where one would be too coarse.
+
+    The limits are those of `HumanDuration` in k8s.io/apimachinery/pkg/util/duration.
+    """
+    size = int(seconds)
+    for below, first, length, second, part in _AGES:
+        if size < below:
+            rest = size % length // part if part else 0
+            return f"{size // length}{first}" + (f"{rest}{second}" if rest else "")
+    return f"{size // _YEAR}y"
+
+
+def _seconds_ago(time: str) -> int:
+    return round((datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds())
 
 
 def seconds_between(begin: str, end: str) -> float:

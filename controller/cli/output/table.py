@@ -1,15 +1,13 @@
-"""Tables, fields and lines for people; every text is made printable."""
+"""Tables, fields and lines for people; every text is made printable, and a table fits its terminal."""
 
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from contract.runtime.text import printable
+from controller.cli.output import colours, style, widths
 
 Row = dict[str, Any]
 Columns = Sequence[tuple[str, Callable[[Any], str]]]
@@ -17,32 +15,113 @@ Columns = Sequence[tuple[str, Callable[[Any], str]]]
 
 _WIDE: Final = 120
 """Columns of a terminal that has room for all of a table."""
+_GAP: Final = "  "
+_WHOLE: Final = frozenset({"ID", "RUN", "NODE ID", "NETWORK ID"})
+"""Headings of columns that are never cut: half an id is none."""
+_MIN_CELLS: Final = 6
+"""Cells that a column keeps when others need room."""
 
 
-def table(columns: Columns, rows: Iterable[Any], *, empty: str, fold: bool = True) -> None:
+def table(
+    columns: Columns, rows: Iterable[Any], *, empty: str, fold: bool = True, prose: bool = False
+) -> None:
     """Print rows under their headings; `empty` if there are none.
 
+    On a terminal the longest cells are cut, with `…`, until a row fits. A pipe has no width: one line per
+    row there, for grep and awk, and nothing is cut.
+
     Args:
-        fold: wrap cells to fit the terminal's width.
+        fold: fit the terminal's width; False shows all, whatever the terminal makes of it.
+        prose: wrap the last column under its heading instead of cutting it.
     """
-    cells = [[Text(printable(cell(row))) for _, cell in columns] for row in rows]
+    cells = [[printable(cell(row)) for _, cell in columns] for row in rows]
     if not cells:
         line(empty)
         return
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, _ in columns:
-        shown.add_column(heading, overflow="fold")
+    titles = [heading for heading, _ in columns]
+    sizes = [max(map(widths.cells, column)) for column in zip(titles, *cells, strict=True)]
+    rows_of_cells(titles, cells, sizes, headings=True, fold=fold, prose=prose)
+
+
+def rows_of_cells(
+    titles: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    sizes: Sequence[int],
+    *,
+    headings: bool,
+    fold: bool,
+    prose: bool = False,
+) -> None:
+    """Print printable cells in columns of these widths; as `table` for `fold` and `prose`.
+
+    Args:
+        headings: whether the titles come first, if the style has headings.
+    """
+    fits = fold and sys.stdout.isatty()
+    if fits:
+        sizes = _fit(titles, sizes, shutil.get_terminal_size().columns, prose=prose)
+    if headings and style.current().headings:
+        _print(titles, titles, sizes, is_heading=True, prose=False)
     for row in cells:
-        shown.add_row(*row)
-    # A pipe has no width: one line per row there, for grep and awk.
-    console = Console() if fold and sys.stdout.isatty() else Console(width=1000)
-    console.print(shown)
+        _print(titles, row, sizes, is_heading=False, prose=prose and fits)
+
+
+def _fit(headings: Sequence[str], sizes: Sequence[int], width: int, *, prose: bool) -> list[int]:
+    """Return the widths of columns such that a row fits: what is longest gives way first."""
+    fitted = list(sizes)
+    least = [
+        size if heading in _WHOLE else min(size, max(_MIN_CELLS, len(heading)))
+        for heading, size in zip(headings, sizes, strict=True)
+    ]
+    excess = sum(fitted) + len(_GAP) * (len(fitted) - 1) - width
+    if prose and excess > 0:  # Prose has lines enough; it keeps a third of the terminal.
+        given = min(excess, fitted[-1] - min(fitted[-1], width // 3))
+        fitted[-1] -= given
+        excess -= given
+    while excess > 0:
+        spare = [size - low for size, low in zip(fitted, least, strict=True)]
+        longest = max(range(len(fitted)), key=lambda at: (spare[at] > 0, fitted[at]))
+        if spare[longest] <= 0:
+            break
+        fitted[longest] -= 1
+        excess -= 1
+    return fitted
+
+
+def _print(
+    headings: Sequence[str],
+    row: Sequence[str],
+    sizes: Sequence[int],
+    *,
+    is_heading: bool,
+    prose: bool,
+) -> None:
+    *cut, last = [(text, size) for text, size in zip(row, sizes, strict=True)]
+    shown = [widths.cut(text, size) for text, size in cut]
+    lines = _wrapped(*last) if prose else [widths.cut(*last)]
+    shown.append(lines[0])
+    painted = [
+        colours.heading(text) if is_heading else colours.cell(heading, text)
+        for heading, text in zip(headings, shown, strict=True)
+    ]
+    padded = [
+        paint + " " * (size - widths.cells(text))
+        for paint, text, size in zip(painted[:-1], shown[:-1], sizes[:-1], strict=True)
+    ]
+    sys.stdout.write(_GAP.join([*padded, painted[-1]]).rstrip() + "\n")
+    indent = " " * (sum(sizes[:-1]) + len(_GAP) * (len(sizes) - 1))
+    for more in lines[1:]:
+        sys.stdout.write(f"{indent}{more}\n")
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(width, 1), break_on_hyphens=False) or [""]
 
 
 def section(title: str, columns: Columns, rows: Iterable[Any], *, empty: str = "none") -> None:
-    """Print a table below a blank line and its title."""
+    """Print a table below a blank line and its title; its last column wraps, as nothing is to be missed."""
     line("", title)
-    table(columns, rows, empty=empty)
+    table(columns, rows, empty=empty, prose=True)
 
 
 def fields(rows: Sequence[tuple[str, str]]) -> None:

@@ -1,0 +1,207 @@
+"""Following a list by the server's events (`-w`): print the rows, and then each that changes."""
+
+import json
+import random
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, NoReturn
+
+from contract.runtime.errors import OperatorError, UsageError
+from contract.runtime.text import printable
+from controller.cli.client import Client, Parameter, UnavailableError
+from controller.cli.output import structured, style, table, widths
+from controller.cli.output.structured import Kind
+from controller.cli.output.table import Columns, Row
+
+_FIRST_PAUSE_SECONDS: Final = 0.5
+_MAX_PAUSE_SECONDS: Final = 30.0
+_SILENCE_SECONDS: Final = 60.0
+"""The server sends something at least every 15 s: a connection that is silent for longer is dead."""
+_MAX_LINE: Final = 4_000_000
+"""Characters of a line; what is longer is no event of a controller."""
+
+
+class Event(NamedTuple):
+    """A server-sent event: added, modified, removed, synced or end."""
+
+    type: str
+    data: Any
+    id: str | None
+
+
+def events(lines: Iterable[str]) -> Iterator[Event]:
+    """Read server-sent events from their lines (html.spec.whatwg.org, 9.2.6).
+
+    Raises:
+        UnavailableError: data that is not JSON.
+    """
+    type_, id_ = "message", None
+    data: list[str] = []
+    for line in lines:
+        if not line:
+            if data:
+                yield Event(type_, _parsed("\n".join(data)), id_)
+            type_, data = "message", []
+            continue
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        match name:
+            case "event":
+                type_ = value
+            case "data":
+                data.append(value)
+            case "id":
+                id_ = value
+            case _:  # A comment, which keeps the connection alive, or a field of the future.
+                pass
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UnavailableError(
+            f"the controller sent an event that is not JSON: {text[:100]!r}", "try again"
+        ) from error
+
+
+class Printer:
+    """Prints the rows of a list that is followed, flushed one by one.
+
+    Args:
+        columns: of a table.
+        output: the format; `json` is one line a change, as `jsonl`.
+        kind: of the rows.
+    """
+
+    def __init__(self, columns: Columns, output: str, kind: Kind) -> None:
+        self._columns = columns
+        self._output = output
+        self._kind = kind
+        self._sizes: list[int] | None = None
+        self._fields: list[str] = []
+
+    def print(self, changes: Sequence[tuple[str, Row]]) -> None:
+        """Print rows with what became of each: added, modified or removed."""
+        if self._output in ("table", "wide"):
+            self._print_table(changes)
+        else:
+            for event, row in changes:
+                self._print_one(event, row)
+        sys.stdout.flush()
+
+    def _print_table(self, changes: Sequence[tuple[str, Row]]) -> None:
+        if not changes:
+            return
+        cells = [[printable(cell(row)) for _, cell in self._columns] for _, row in changes]
+        for (event, _), line in zip(changes, cells, strict=True):
+            line[0] += " (removed)" if event == "removed" else ""
+        first = self._sizes is None
+        sizes = self._sizes or [widths.cells(heading) for heading, _ in self._columns]
+        self._sizes = [
+            max(size, *map(widths.cells, column))
+            for size, column in zip(sizes, zip(*cells, strict=True), strict=True)
+        ]
+        table.rows_of_cells(
+            [heading for heading, _ in self._columns],
+            cells,
+            self._sizes,
+            headings=first,
+            fold=self._output != "wide",
+        )
+
+    def _print_one(self, event: str, row: Row) -> None:
+        if self._output in ("json", "jsonl"):
+            change = {"event": event, "item": row}
+            sys.stdout.write(json.dumps(change, separators=(",", ":")) + "\n")
+        elif self._output == "yaml":
+            sys.stdout.write("---\n" + structured.as_yaml({"event": event, "item": row}))
+        elif self._output == "name":
+            sys.stdout.write(structured.names([row], self._kind)[0] + "\n")
+        else:
+            fields = self._fields or ["event", *row]
+            if not self._fields and style.current().headings:
+                structured.write_csv_line(fields)
+            self._fields = fields
+            structured.write_csv_line([event, *(row.get(name) for name in fields[1:])])
+
+
+def refuse_with(*, names: Sequence[str] | None, redraw: bool) -> None:
+    """Refuse what `-w` cannot do.
+
+    Raises:
+        UsageError: it is asked for names, an order, or to redraw.
+    """
+    if names:
+        raise UsageError("-w follows a list, not names", "omit the names, or use --watch")
+    if redraw:
+        raise UsageError("-w and --watch exclude each other", "-w prints changes, --watch redraws")
+    if style.current().sort_by is not None:
+        raise UsageError("-w prints changes as they come", "omit --sort-by")
+
+
+def follow(
+    client: Client, path: str, filters: Mapping[str, Parameter], printer: Printer
+) -> NoReturn:
+    """Print the rows of a list and what changes, until Ctrl-C.
+
+    When the connection ends it is made again, from the last event on, with growing pauses; that is said on
+    standard error.
+
+    Raises:
+        OperatorError: the controller refuses the question.
+    """
+    last: str | None = None
+    pause = _FIRST_PAUSE_SECONDS
+    present: list[tuple[str, Row]] | None = []
+    while True:
+        try:
+            for event in events(_lines(client, path, filters, last)):
+                pause = _FIRST_PAUSE_SECONDS
+                last = event.id or last
+                if event.type == "end":
+                    raise _ended(event.data)
+                if event.type == "synced":
+                    printer.print(present or [])
+                    present = None
+                elif event.type in ("added", "modified", "removed"):
+                    if present is not None and event.type == "added":
+                        present.append((event.type, event.data))
+                    else:
+                        printer.print([(event.type, event.data)])
+            problem = "the controller ended the connection"
+        except UnavailableError as error:
+            problem = error.problem
+        if present:  # It broke off amid the first rows: they come again.
+            present, last = [], None
+        _say(f"{problem}; asking again in {pause:.1f} s")
+        time.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 -- spreads clients, hides nothing
+        pause = min(2 * pause, _MAX_PAUSE_SECONDS)
+
+
+def _lines(
+    client: Client, path: str, filters: Mapping[str, Parameter], last: str | None
+) -> Iterator[str]:
+    headers = {"Accept": "text/event-stream"} | ({} if last is None else {"Last-Event-ID": last})
+    rest = ""
+    for text in client.text(
+        path, headers=headers, silence=_SILENCE_SECONDS, watch="true", **filters
+    ):
+        *lines, rest = (rest + text).replace("\r\n", "\n").split("\n")
+        if len(rest) > _MAX_LINE:
+            raise UnavailableError("the controller sent a line without an end", "try again")
+        yield from lines
+
+
+def _ended(problem: Any) -> OperatorError:
+    """Return why the server ended it, as an error that a retry may help."""
+    details = problem if isinstance(problem, dict) else {}
+    detail = str(details.get("detail") or details.get("title") or "the controller ended it")
+    return UnavailableError(detail, str(details.get("hint") or "try again"))
+
+
+def _say(text: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.write(printable(text) + "\n")
+    sys.stderr.flush()
