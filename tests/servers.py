@@ -158,6 +158,17 @@ class PostgresServer(Server):
         """The URL of one of its databases."""
         return f"postgresql+psycopg://test@/{database}?host={self.folder}"
 
+    def demote(self) -> None:
+        """Restart it as a hot standby, which answers and refuses all writes."""
+        self.stop(signal.SIGINT)
+        (self._data / "standby.signal").touch()
+        self.start()
+
+    def promote(self) -> None:
+        """Make a standby the primary again."""
+        with self._connect() as connection:
+            connection.execute("SELECT pg_promote()")
+
     def new_database(self) -> str:
         """The URL of a new, empty database."""
         name = f"test_{secrets.token_hex(6)}"

@@ -2,6 +2,7 @@
 
 `broker` (how Celery is set up), `probe` (whether Redis takes messages),
 `transport` (what is let in from Redis), `consumer` (one task at a time),
-`selftest` and `restart` (a consumer that hangs), `settings`, `logs`, `errors`,
-`exit_status`, `text` and `files` (replacing one), and `doctor` (local diagnosis).
+`selftest` and `restart` (a consumer that hangs), `settings`, `logs`, `outages` (what is logged
+while the broker is away), `errors`, `exit_status`, `text` and `files` (replacing one), and
+`doctor` (local diagnosis).
 """

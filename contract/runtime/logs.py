@@ -5,6 +5,7 @@ import sys
 
 import structlog
 
+from contract.runtime.outages import OutageFilter
 from contract.runtime.text import printable
 
 _MULTILINE = ("exception", "stack")
@@ -41,6 +42,7 @@ def configure_logging(*, level: str = "info") -> None:
         else [structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(OutageFilter())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],

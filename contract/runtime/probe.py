@@ -1,13 +1,56 @@
-"""`BrokerProbe`: whether the broker takes messages, by a connection of its own."""
+"""A connection to Redis for single commands, and `BrokerProbe`: whether the broker takes messages."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from celery import Celery
+from kombu import Connection
 from kombu.transport.redis import Channel as RedisChannel
+from redis.client import Pipeline
 
 from contract.queues import PROBE_KEY
 
 _TIMEOUT_SECONDS: Final = 2.0
+
+
+class CommandConnection:
+    """A connection of its own, which waits two seconds for an answer at most. Not thread-safe."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._connection: Connection | None = None
+        self._channel: Any = None
+
+    @contextmanager
+    def pipeline(self) -> Iterator["Pipeline | None"]:
+        """Yield a pipeline; None: the broker is in this process. An error drops the connection."""
+        try:
+            if self._channel is None:
+                timeouts = dict.fromkeys(
+                    ("socket_connect_timeout", "socket_timeout"), _TIMEOUT_SECONDS
+                )
+                self._connection = self._app.connection_for_write(
+                    connect_timeout=_TIMEOUT_SECONDS, transport_options=timeouts
+                )
+                self._channel = self._connection.channel()
+            if not isinstance(self._channel, RedisChannel):
+                yield None
+                return
+            with (
+                self._channel.conn_or_acquire() as client,
+                client.pipeline(transaction=False) as pipeline,
+            ):
+                yield pipeline
+        except Exception:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Drop the connection; the next pipeline makes a new one."""
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None:
+            connection.release()
 
 
 class BrokerProbe:
@@ -17,27 +60,12 @@ class BrokerProbe:
     """
 
     def __init__(self, app: Celery) -> None:
-        timeouts = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), _TIMEOUT_SECONDS)
-        self._connection = app.connection_for_write(
-            connect_timeout=_TIMEOUT_SECONDS, transport_options=timeouts
-        )
-        self._channel: Any = None
+        self._connection = CommandConnection(app)
 
     def __call__(self) -> None:
-        """Try once; raises the errors of the broker's client after two seconds per answer."""
-        if self._channel is None:
-            self._channel = self._connection.channel()
-        if not isinstance(self._channel, RedisChannel):
-            return  # The memory broker is this process.
-        with (
-            self._channel.conn_or_acquire() as client,
-            client.pipeline(transaction=False) as pipeline,
-        ):
-            pipeline.lpush(PROBE_KEY, "")
-            pipeline.delete(PROBE_KEY)
-            pipeline.execute()
-
-    def close(self) -> None:
-        """Drop the connection; the next try makes a new one."""
-        self._channel = None
-        self._connection.close()
+        """Try once; raises the errors of the broker's client, after two seconds without an answer."""
+        with self._connection.pipeline() as pipeline:
+            if pipeline is not None:
+                pipeline.lpush(PROBE_KEY, "")
+                pipeline.delete(PROBE_KEY)
+                pipeline.execute()

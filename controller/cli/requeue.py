@@ -50,13 +50,15 @@ def requeue(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Reconcile a node now, regardless of its backoff."""
+    """Reconcile a node now, regardless of its backoff. Exit status 3: stored, but not sent yet."""
     seconds = seconds_of(timeout)
     client = Client(url)
     body = decision(actor, reason) | {"token": token or str(uuid4())}
     request = client.post("nodes", node, "requeue", body=body)
     if not wait:
         formats.show(request, output, _show_request, kind=REQUEST)
+        if request.get("not_sent_because"):
+            raise typer.Exit(ExitStatus.NO)
         return
     if output in ("table", "wide"):
         _show_request(request)
@@ -81,6 +83,7 @@ def _follow(
         if time.monotonic() >= deadline:
             message = (
                 f"not done after {timeout:g} s; the request remains (token {request['token']})"
+                + (f"; not sent: {because}" if (because := request.get("not_sent_because")) else "")
             )
             return request | {"audit": []}, ExitStatus.NO, message + problem
         time.sleep(_POLL_SECONDS)
@@ -111,8 +114,8 @@ def _announce(request: dict[str, Any]) -> str:
         return f"{name}: run {request['run']['id']} already answered this request"
     if request["waits_for_run"]:
         return f"{name}: a run is under way; another one follows"
-    if request["node_state"] == "down":
-        return f"{name} is down in the Swarm; the run starts when the node is back"
+    if request.get("not_sent_because"):
+        return f"{name}: the request is stored, but not sent: {request['not_sent_because']}"
     return f"{name}: the run starts now"
 
 

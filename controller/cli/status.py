@@ -57,7 +57,10 @@ def _show(answer: dict[str, Any]) -> None:
 def _show_cluster(answer: dict[str, Any], total: int) -> None:
     cluster, readiness = answer["cluster"], answer["readiness"]
     if cluster is None:
-        table.line("The Swarm has not been read yet.", *phrases.sentences(phrases.abnormal(answer)))
+        table.line(
+            "The Swarm has not been read yet.",
+            *phrases.sentences(phrases.abnormal({"conditions": answer.get("conditions", [])})),
+        )
         return
     table.line(
         f"Swarm {cluster['swarm_id']}, {_mode(answer)}, "

@@ -117,6 +117,7 @@ def test_it_makes_the_node_due_at_once_and_says_who_and_why(api: Api, database: 
         "reason": "disk swapped",
         "waits_for_run": None,
         "run": None,
+        "not_sent_because": None,
     }
     row = due_row(database)
     assert row.priority == Priority.MANUAL
@@ -471,7 +472,9 @@ def test_without_waiting_it_says_what_comes(
     finish(database, claimed[ONE].run_id)
     assert "already answered this request" in says("one", "--token", "a")
     put(database, snapshot(node("one", state="down"), "two"))
-    assert "is down in the Swarm" in says("one", "--token", "c")
+    arguments = ("one", "--token", "c", "--url", url)
+    assert vxctl(*arguments, monkeypatch=monkeypatch) == 3, "it is stored, and not sent"
+    assert "stored, but not sent: the Swarm reports the node as down" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("given", ["0", "-1s", "25h", "2d", "soon", "", "1e3", "9" * 30])

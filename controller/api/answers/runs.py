@@ -51,3 +51,5 @@ class RequeueAnswer(Answer):
     """A run under way that must end first; null: none."""
     run: RunAnswer | None
     """The run that answers the request; null: it has not started."""
+    not_sent_because: str | None
+    """Why the request is stored and not sent, and when it is; null: it was sent, or is in a moment."""

@@ -42,7 +42,7 @@ def routes(context: Context) -> APIRouter:
         token = given.token or str(uuid4())
         _store(context, RequeueRequest(node, token, given.actor, given.reason))
         with database.read() as session:
-            return _answer(session, session.get_one(Requeue, token))
+            return _answer(context, session, session.get_one(Requeue, token))
 
     @router.get("/requeues/{token}", responses=may_answer(UNKNOWN))
     def get_requeue(
@@ -50,7 +50,7 @@ def routes(context: Context) -> APIRouter:
     ) -> RequeueAnswer:
         """Return a requested run, and the request."""
         with database.read() as session:
-            return _answer(session, queries.requeue(session, token))
+            return _answer(context, session, queries.requeue(session, token))
 
     return router
 
@@ -70,7 +70,7 @@ def _store(context: Context, request: RequeueRequest) -> None:
         context.notify(Priority.MANUAL)
 
 
-def _answer(session: Session, request: Requeue) -> RequeueAnswer:
+def _answer(context: Context, session: Session, request: Requeue) -> RequeueAnswer:
     node = session.get_one(Node, request.node_id)
     run = None if request.run_id is None else session.get(Run, request.run_id)
     return RequeueAnswer.from_row(
@@ -79,4 +79,16 @@ def _answer(session: Session, request: Requeue) -> RequeueAnswer:
         node_state=node.state,
         waits_for_run=node.due.run_id if request.run_id is None else None,
         run=None if run is None else RunAnswer.of(run, node),
+        not_sent_because=_not_sent(context, session, node) if run is None else None,
     )
+
+
+def _not_sent(context: Context, session: Session, node: Node) -> str | None:
+    """Return why a request waits, and until when; None: it is sent in a moment."""
+    if node.state == "down":
+        return "the Swarm reports the node as down; it is sent when the node is back"
+    if (fault := context.health.broker.fault) is not None:
+        return f"{fault.message}; it is sent as soon as that works"
+    if not context.leading() and queries.leader(session) is None:
+        return "no controller leads; it is sent when one does"
+    return None
