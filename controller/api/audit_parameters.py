@@ -1,14 +1,16 @@
 """Parameters of the audit trail's routes: filters, periods and pages."""
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, WithJsonSchema
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.api.parameters import Form, Limit, Listing
 from controller.audit.queries import pages, resolve, timeline
+from controller.audit.queries.resolve import Bearer
 from controller.timespec import DURATION, parse_time
 
 Name = Annotated[str, Field(min_length=1, max_length=255)]
@@ -59,6 +61,13 @@ class AuditFilters(Period):
     actor: Text | None = None
     run: Annotated[Text | None, Field(description="id or unique id prefix")] = None
 
+    _notes: list[str] = PrivateAttr(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """What `filters` found out about the names, for the person who asked."""
+        return self._notes
+
     def filters(self, session: Session) -> pages.Filters:
         """Return the filters with ids instead of names.
 
@@ -66,9 +75,15 @@ class AuditFilters(Period):
             LookupError: a name is unknown or ambiguous.
         """
         name, mark, number = (self.device or "").rpartition("#")
+        nodes = [] if self.node is None else resolve.nodes_named(session, self.node)
+        networks = [] if self.network is None else resolve.networks_named(session, self.network)
+        self._notes = [*_several("nodes", self.node, nodes)]
+        self._notes += _several("networks", self.network, networks)
         return pages.Filters(
-            node_id=None if self.node is None else resolve.node_id(session, self.node),
-            network_id=None if self.network is None else resolve.network_id(session, self.network),
+            node_id=nodes[0].id if nodes else None,
+            also_nodes=tuple(node.id for node in nodes[1:]),
+            network_id=networks[0].id if networks else None,
+            also_networks=tuple(network.id for network in networks[1:]),
             vni=self.vni,
             name=name if mark else self.device,
             ifindex=int(number) if mark else None,
@@ -80,6 +95,13 @@ class AuditFilters(Period):
             since=self.since,
             until=self.until,
         )
+
+
+def _several(noun: str, given: str | None, found: Sequence[Bearer]) -> Iterator[str]:
+    """Yield a note, if several nodes or networks have or had a name."""
+    if len(found) > 1:
+        ids = ", ".join(f"{bearer.id}{'' if bearer.present else ' (gone)'}" for bearer in found)
+        yield f"{len(found)} {noun} have or had the name {given!r}: {ids}; give an id for one of them"
 
 
 class AuditListing(AuditFilters, Listing):

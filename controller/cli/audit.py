@@ -145,10 +145,13 @@ def _refuse_options(context: typer.Context) -> None:
 
 
 def _list(client: Client, filters: dict[str, Parameter], limit: int, writer: Writer) -> None:
-    empty_pages = 0
+    empty_pages, noted = 0, False
     kept: list[Row] = []
     sort_by = style.current().sort_by
     for page in client.pages("audit", limit, **filters):
+        if not noted:
+            sys.stderr.writelines(f"note: {printable(note)}\n" for note in page.get("notes", ()))
+            noted = True
         if sort_by is None:
             writer.write(page["items"])
         else:

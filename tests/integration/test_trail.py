@@ -12,12 +12,14 @@ from sqlalchemy import event, text
 
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.audit.queries import pages as trail
+from controller.audit.queries import resolve
 from controller.audit.queries.pages import Filters, Page, RowKey
 from controller.db.audit_models import AuditRow
 from controller.db.engine import Database
 from tests.audit_rows import add, row
 from tests.fake_clock import START
 from tests.fake_swarm import swarm_id
+from tests.stored import plans as stored_plans
 
 RUNS = [UUID(int=number << 96) for number in range(1, 4)]
 
@@ -52,7 +54,9 @@ def any_filters(chance: random.Random) -> Filters:
     begin = second(chance.randrange(10))
     parts: list[dict[str, Any]] = [
         {"node_id": swarm_id(chance.choice(["one", "two", "nosuch"]))},
+        {"node_id": swarm_id("one"), "also_nodes": (swarm_id("nosuch"), swarm_id("two"))},
         {"network_id": swarm_id(chance.choice(["shop", "mail"]))},
+        {"network_id": swarm_id("nosuch"), "also_networks": (swarm_id("mail"),)},
         {"vni": chance.choice([4097, 4098])},
         {"name": chance.choice(["vx-001001-shopz", "vxlan0"])},
         {"ifindex": chance.choice([7, 8])},
@@ -74,7 +78,7 @@ def any_filters(chance: random.Random) -> Filters:
 def matches(each: AuditRow, filters: Filters) -> bool:
     """Whether a row is asked for, said as plainly as can be."""
     return (
-        all(getattr(each, column) == value for column, value in filters.equal().items())
+        all(getattr(each, column) in values for column, values in filters.allowed().items())
         and (not filters.stages or each.stage in filters.stages)
         and (filters.since is None or each.at >= filters.since)
         and (filters.until is None or each.at < filters.until)
@@ -208,6 +212,7 @@ def _plan(database: Database, statement: str, parameters: Any) -> str:
         (Filters(urgency=Urgency.STALE), "ix_audit_at"),
         (Filters(verdict=Verdict.ORPHAN, actor="controller"), "ix_audit_at"),
         (Filters(node_id=swarm_id("one")), "ix_audit_node"),
+        (Filters(node_id=swarm_id("one"), also_nodes=(swarm_id("two"),)), "ix_audit_node"),
         (Filters(network_id=swarm_id("shop"), since=START), "ix_audit_network"),
         (Filters(vni=4097, until=second(9)), "ix_audit_vni"),
         (Filters(name="vxlan0", ifindex=7), "ix_audit_name"),
@@ -232,6 +237,14 @@ def test_each_question_walks_an_index_and_sorts_nothing(
         assert "B-TREE" not in plan
         assert "Sort" not in plan
     assert "pk_audit" in rows or "PRIMARY KEY" in rows
+
+
+def test_who_had_a_name_is_found_by_an_index(database: Database) -> None:
+    add(database, *some(random.Random(9), 2000))  # noqa: S311
+    found = stored_plans(database, lambda session: resolve.nodes_named(session, "one"))
+    assert "ix_audit_node_name" in found
+    found = stored_plans(database, lambda session: resolve.networks_named(session, "shop"))
+    assert "ix_audit_network_name" in found
 
 
 def test_the_rarest_filter_is_walked(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

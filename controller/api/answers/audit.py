@@ -39,6 +39,8 @@ class AuditPage(ListAnswer[AuditAnswer]):
     than this are in the pages so far, and `next` continues the search."""
     after: int
     """The `after` that returns the rows stored from now on."""
+    notes: list[str]
+    """For the person who asked: which nodes or networks have or had a name, if several."""
 
     @classmethod
     def of(
@@ -47,9 +49,11 @@ class AuditPage(ListAnswer[AuditAnswer]):
         after: int,
         next_: str | None = None,
         searched_to: datetime | None = None,
+        *,
+        notes: Sequence[str],
     ) -> Self:
         items = [AuditAnswer.model_validate(row) for row in rows]
-        return cls(items=items, next=next_, searched_to=searched_to, after=after)
+        return cls(items=items, next=next_, searched_to=searched_to, after=after, notes=list(notes))
 
 
 class TimelineAnswer(Answer):

@@ -41,7 +41,7 @@ def routes(context: Context) -> APIRouter:
             if listing.after is not None:
                 filters = listing.filters(session)
                 rows, after = pages.arrivals(session, filters, listing.after, listing.limit)
-                return AuditPage.of(rows, after)
+                return AuditPage.of(rows, after, notes=listing.notes)
             if key is not None:
                 listing.since, listing.until = key.since, key.until
             # Read first: rows stored from now on are left to those who follow.
@@ -49,10 +49,11 @@ def routes(context: Context) -> APIRouter:
             start = None if key is None else RowKey(key.at, key.id)
             page = pages.page(session, listing.filters(session), start, listing.limit)
             if page.next is None:
-                return AuditPage.of(page.rows, newest)
+                return AuditPage.of(page.rows, newest, notes=listing.notes)
             following = AuditKey(*page.next, listing.since, listing.until)
             next_ = _CURSORS.encode(following, question(request))
-            return AuditPage.of(page.rows, newest, next_, page.next.at if page.short else None)
+            searched_to = page.next.at if page.short else None
+            return AuditPage.of(page.rows, newest, next_, searched_to, notes=listing.notes)
 
     @router.get("/stats", dependencies=[Depends(context.turns.stats)])
     def get_audit_stats(period: Annotated[Period, Query()]) -> AuditStats:

@@ -36,12 +36,15 @@ class Filters:
     """Filters; None, or no stages: anything.
 
     Attributes:
+        also_nodes, also_networks: further ids, of what has or had the same name.
         name, ifindex: the device's.
         since, until: of `at`: from `since` and before `until`.
     """
 
     node_id: str | None = None
+    also_nodes: tuple[str, ...] = ()
     network_id: str | None = None
+    also_networks: tuple[str, ...] = ()
     vni: int | None = None
     name: str | None = None
     ifindex: int | None = None
@@ -53,12 +56,16 @@ class Filters:
     since: datetime | None = None
     until: datetime | None = None
 
-    def equal(self) -> dict[str, Any]:
-        """Columns and their required values."""
+    def allowed(self) -> dict[str, tuple[Any, ...]]:
+        """Columns and their allowed values."""
         names = (
             "node_id", "network_id", "vni", "name", "ifindex", "verdict", "urgency", "actor", "run_id"
         )  # fmt: skip
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        found = {name: (getattr(self, name),) for name in names if getattr(self, name) is not None}
+        for name, more in (("node_id", self.also_nodes), ("network_id", self.also_networks)):
+            if name in found:
+                found[name] = tuple(dict.fromkeys((*found[name], *more)))
+        return found
 
 
 class RowKey(NamedTuple):
@@ -190,14 +197,14 @@ def _span(filters: Filters, before: RowKey | None) -> _Span:
 
 
 def _ways(filters: Filters) -> list[list[IndexScan]]:
-    """Ways to all matching rows: scans of one index, one for each stage."""
-    equal = filters.equal()
+    """Ways to all matching rows: scans of one index, one for each stage, node or network."""
+    allowed = filters.allowed()
     if filters.run_id is not None:  # Nothing is rarer.
         return [[IndexScan("run_id", filters.run_id, _CARRIED["run_id"])]]
     ways = [
-        [IndexScan(column, equal[column], _CARRIED[column])]
+        [IndexScan(column, value, _CARRIED[column]) for value in allowed[column]]
         for column in ("node_id", "network_id", "vni", "name")
-        if column in equal
+        if column in allowed
     ]
     if filters.verdict not in (None, Verdict.ORPHAN):
         ways.append([IndexScan("verdict", filters.verdict, _CARRIED["verdict"])])
@@ -235,16 +242,16 @@ def _matching(
     session: Session, scan: IndexScan, filters: Filters, span: _Span, wanted: int, shared: int
 ) -> tuple[list[RowKey], RowKey | None]:
     """The first matching entries of a scan; and the last key examined if they are too few."""
-    equal = filters.equal()
-    equal.pop(scan.column or "", None)
+    allowed = filters.allowed()
+    allowed.pop(scan.column or "", None)
     stages = () if scan.column == "stage" else filters.stages
-    columns = [*equal, "stage"] if stages else [*equal]
+    columns = [*allowed, "stage"] if stages else [*allowed]
     if not columns:
         return _positions(session, scan.entries(span).limit(wanted)), None
     most = (EXAMINED if scan.carries.issuperset(columns) else EXAMINED_ROWS) // shared
     entries = scan.entries(span, columns).limit(most).subquery()
     matching = select(entries.c.at, entries.c.id).where(
-        *(entries.c[column] == value for column, value in equal.items()),
+        *(_one_of(entries.c[column], values) for column, values in allowed.items()),
         *([entries.c.stage.in_(stages)] if stages else []),
     )
     # Their order is the subquery's; ordering again would make SQLite sort all of them first.
@@ -262,8 +269,15 @@ def _rows(session: Session, keys: Sequence[RowKey]) -> list[AuditRow]:
     return [rows[key.id] for key in keys if key.id in rows]  # Retention may have deleted one.
 
 
+def _one_of(column: Any, values: Sequence[Any]) -> ColumnElement[bool]:
+    found: ColumnElement[bool] = column == values[0] if len(values) == 1 else column.in_(values)
+    return found
+
+
 def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
-    found = [getattr(AuditRow, column) == value for column, value in filters.equal().items()]
+    found = [
+        _one_of(getattr(AuditRow, column), values) for column, values in filters.allowed().items()
+    ]
     if filters.stages:
         found.append(AuditRow.stage.in_(filters.stages))
     if filters.since is not None:
