@@ -1,8 +1,8 @@
 """The command `vxctl`, one module per verb group; `main` is the entry point.
 
 `commands` has the tree of `verbs`: `serve`, `status`, `get` (`live` follows lists), `describe`, `explain`,
-`events`, `tree`, `diff`, `wait`, `version`, `doctor`, `requeue`, `safety`, `audit`, `chain` and `db`. They
-share `options`, those that `common` adds, `period` and the `client`, and print by `output`.
+`events`, `tree`, `diff`, `wait`, `version`, `doctor`, `completion`, `requeue`, `safety`, `audit`, `chain` and
+`db`. They share `options`, those that `common` adds, `period` and the `client`, and print by `output`.
 
 Imports lazily: a verb's module is imported when the verb is used, and what it needs with it.
 """
@@ -26,6 +26,11 @@ def main() -> None:
 
 
 def _run() -> int:
+    if "_VXCTL_COMPLETE" in os.environ:
+        from controller.cli.completion import answer
+
+        answer(sys.argv[1:] or [""])
+        return ExitStatus.DONE
     try:
         from typer import TyperException
     except ImportError as error:

@@ -160,6 +160,10 @@ TREE: Final = Group(
             "version:version",
             "Show the versions of vxctl, the controller, its database schema, and the workers.",
         ),
+        "completion": Verb(
+            "completion:completion",
+            "Print the completion of a shell: `source <(vxctl completion bash)` in its start-up file.",
+        ),
         "controller": Verb("serve:controller", "Run the controller."),
         "up": Verb(
             "serve:up",

@@ -1,0 +1,202 @@
+"""The verb `vxctl completion bash|zsh|fish`, and what the shells call for candidates.
+
+A shell calls `vxctl WORD... CURRENT` with `_VXCTL_COMPLETE` in the environment, and gets a candidate per
+line. It never evaluates a candidate, and a name of a node or network that a shell would not take as it stands
+is replaced by the id. Whatever fails, there are no candidates, and no error on a line that is being typed.
+"""
+
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from enum import Enum
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_origin
+
+import typer
+
+from controller.cli.output import table
+
+VARIABLE: Final = "_VXCTL_COMPLETE"
+_TIMEOUT_SECONDS: Final = 0.3
+_SAFE: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]*")
+_NAMES: Final = 1_000
+_ABOUT: Final = {"node": "nodes", "network": "networks"}
+"""Words of `vxctl events for ...` that a name follows."""
+
+_BASH: Final = """\
+_vxctl() {
+    mapfile -t COMPREPLY < <(
+        _VXCTL_COMPLETE=1 vxctl "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null
+    )
+}
+complete -o bashdefault -o default -F _vxctl vxctl
+"""
+_ZSH: Final = """\
+#compdef vxctl
+_vxctl() {
+    local -a found
+    found=("${(@f)$(_VXCTL_COMPLETE=1 vxctl "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    if [[ -n "${found[1]}" ]]; then compadd -- "${found[@]}"; else _files; fi
+}
+compdef _vxctl vxctl
+"""
+_FISH: Final = """\
+function __vxctl_complete
+    set -l words (commandline -opc)
+    env _VXCTL_COMPLETE=1 vxctl $words[2..-1] (commandline -ct | string collect -a) 2>/dev/null
+end
+complete -c vxctl -f -a '(__vxctl_complete)'
+"""
+_SCRIPTS: Final = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+
+
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(metavar="bash|zsh|fish")],
+) -> None:
+    """Print the completion of a shell: `source <(vxctl completion bash)` in its start-up file."""
+    table.line(*_SCRIPTS[shell].splitlines())
+
+
+def answer(words: Sequence[str]) -> None:
+    """Print candidates for the last of the words; nothing if anything fails."""
+    try:
+        found = [word for word in _candidates(words) if word.startswith(words[-1])]
+    except Exception:  # noqa: BLE001 -- a traceback would be in the line that a person types
+        return
+    sys.stdout.write("".join(f"{word}\n" for word in dict.fromkeys(found)))
+
+
+class _Line(NamedTuple):
+    """The words before the current one, understood.
+
+    Attributes:
+        command: the last command named.
+        arguments: its arguments so far.
+        option: the option whose value the current word is; None: it is not one.
+    """
+
+    command: Any
+    arguments: list[str]
+    option: Any
+
+
+def _read(words: Sequence[str]) -> _Line:
+    from controller.cli.commands import app
+
+    command: Any = typer.main.get_command(app)
+    arguments: list[str] = []
+    option: Any = None
+    for word in words:
+        if option is not None:
+            option = None
+        elif word.startswith("-"):
+            found = _option(command, word)
+            option = found if found and _takes_value(found) and "=" not in word else None
+        elif (below := _below(command, word)) is not None:
+            command, arguments = below, []
+        else:
+            arguments.append(word)
+    return _Line(command, arguments, option)
+
+
+def _candidates(words: Sequence[str]) -> Iterator[str]:
+    *before, current = words
+    command, arguments, option = _read(before)
+    url = _url(before)
+    if option is not None:
+        yield from _values(option, url)
+        return
+    if current.startswith("-"):
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                yield from (name for name in parameter.opts if name.startswith("--"))
+        return
+    if hasattr(command, "list_commands"):
+        yield from command.list_commands(None)
+    positions = [row for row in command.params if row.param_type_name == "argument"]
+    if positions:
+        parameter = positions[min(len(arguments), len(positions) - 1)]
+        if len(arguments) < len(positions) or parameter.nargs == -1:
+            yield from _arguments(parameter, arguments, url)
+
+
+def _arguments(parameter: Any, arguments: Sequence[str], url: str | None) -> Iterator[str]:
+    """Yield the values of an argument; a list of words (`events for node NAME`) begins with these words."""
+    if parameter.nargs != -1:
+        yield from _values(parameter, url)
+    elif arguments and arguments[-1] in _ABOUT:
+        yield from _names(_ABOUT[arguments[-1]], url)
+    elif not arguments or arguments == ["for"]:
+        yield from ("for", *_ABOUT) if not arguments else _ABOUT
+
+
+def _values(parameter: Any, url: str | None) -> Iterator[str]:
+    yield from _choices(parameter.type_descriptor.annotation)
+    metavar = parameter.metavar or ""
+    if "NODE" in metavar:
+        yield from _names("nodes", url)
+    elif "NET" in metavar and "NETNS" not in metavar:
+        yield from _names("networks", url)
+
+
+def _choices(annotation: Any) -> Iterator[str]:
+    """Yield the values of a type that has a few."""
+    if get_origin(annotation) is Literal:
+        yield from get_args(annotation)
+    elif isinstance(annotation, type) and issubclass(annotation, Enum):
+        yield from (str(member.value) for member in annotation)
+
+
+def _names(kind: str, url: str | None) -> Iterator[str]:
+    """Yield names of nodes or networks, or ids where a name is not safe; none after the time-out."""
+    # Outside the thread: the time-out is for the answer, not for imports.
+    from contract.runtime.errors import OperatorError
+    from controller.cli.client import Client
+    from controller.cli.options import DEFAULT_URL
+
+    found: list[str] = []
+
+    def ask() -> None:
+        with suppress(OperatorError, KeyError, TypeError, ValueError):
+            rows = Client(url or DEFAULT_URL).get(kind, limit=_NAMES)["items"]
+            for row in rows:
+                name = row["hostname" if kind == "nodes" else "name"]
+                found.append(name if _SAFE.fullmatch(name) else row["id"])
+
+    # A daemon: an answer that is late is not waited for.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_TIMEOUT_SECONDS)
+    yield from (name for name in [*found] if _SAFE.fullmatch(name))
+
+
+def _option(command: Any, word: str) -> Any:
+    """Return the option that a word is, or is the beginning of (`--node=one`)."""
+    name = word.partition("=")[0]
+    for parameter in command.params:
+        if parameter.param_type_name == "option" and name in parameter.opts:
+            return parameter
+    return None
+
+
+def _takes_value(option: Any) -> bool:
+    return not getattr(option, "is_flag", False) and not getattr(option, "count", False)
+
+
+def _below(command: Any, word: str) -> Any:
+    """Return the command of this name below a group."""
+    if not hasattr(command, "get_command"):
+        return None
+    return command.get_command(None, word)
+
+
+def _url(words: Sequence[str]) -> str | None:
+    """Return the controller that the line names, or the environment."""
+    for number, word in enumerate(words):
+        if word == "--url" and number + 1 < len(words):
+            return words[number + 1]
+        if word.startswith("--url="):
+            return word.removeprefix("--url=")
+    return os.environ.get("VXLAN_OPERATOR_URL") or None
