@@ -118,6 +118,8 @@ class Stage(StrEnum):
     BREAKER_TRIPPED = "breaker_tripped"
     """Too much was removed at once: nothing more is, until somebody resets the breaker."""
     BREAKER_RESET = "breaker_reset"
+    TOKEN_CREATED = "token_created"  # noqa: S105 -- a word
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105 -- a word
     PRUNED = "pruned"
     """Rows older than the retention were archived and deleted; says which."""
 

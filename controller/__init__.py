@@ -3,6 +3,6 @@
 From the top to the bottom, each package imports only those below it: `cli` (the command `vxctl`), `process`
 (what runs in which thread), `api` (HTTP), `views` (what people ask), `explain` (what an error text says),
 `runs` (one run from claim to stored report), `swarm` (desired state), `safety` (what may be done),
-`workqueue` (when each node is due), `health` (what this process knows of its broker and database),
-`conditions`, `audit` and `leadership`, `db`. `timespec` reads times.
+`access` (who may use the API), `workqueue` (when each node is due), `health` (what this process knows of its
+broker and database), `conditions`, `audit` and `leadership`, `db`. `timespec` reads times.
 """

@@ -2,20 +2,28 @@
 
 from typing import Any
 
-from fastapi import testclient
+from fastapi import FastAPI, testclient
 from httpx import Response
 from starlette.types import ASGIApp
 
 from controller.api.problem_types import BY_NAME
+from tests.tokens import HEADERS, give_token
 
 
 class TestClient(testclient.TestClient):
-    """FastAPI's, with a host that the API accepts."""
+    """FastAPI's, with a host that the API accepts, and an admin's token.
+
+    Args:
+        app: whose database gets the token; another ASGI app must have it already.
+    """
 
     __test__ = False
 
     def __init__(self, app: ASGIApp, **options: Any) -> None:
-        super().__init__(app, base_url="http://127.0.0.1:8479", **options)
+        for each in app.user_middleware if isinstance(app, FastAPI) else ():
+            if "usage" in each.kwargs:
+                give_token(each.kwargs["database"])  # type: ignore[arg-type]
+        super().__init__(app, base_url="http://127.0.0.1:8479", headers=HEADERS, **options)
 
 
 def assert_problem(answer: Response, status: int, detail: str = "", hint: str = "") -> None:

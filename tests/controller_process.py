@@ -17,16 +17,19 @@ import httpx
 
 from contract.runtime.exit_status import ExitStatus
 from tests.servers import Server
+from tests.tokens import ENVIRONMENT, HEADERS, give_file
 
 VXCTL: Final = str(Path(sys.executable).parent / "vxctl")
 _TIMEOUT_SECONDS: Final = 60.0
 
-HTTP: Final = httpx.Client(timeout=10.0, limits=httpx.Limits(max_keepalive_connections=0))
+HTTP: Final = httpx.Client(
+    timeout=10.0, headers=HEADERS, limits=httpx.Limits(max_keepalive_connections=0)
+)
 """For asking a controller. `httpx.get` reads the certificates of the machine each time: 20 ms of a core."""
 
 
 def environment() -> dict[str, str]:
-    """This process's environment without any setting of the operator, and without a terminal's size.
+    """This process's environment: of the operator only the token, and no size of a terminal.
 
     pytest-xdist gives its workers that of its own terminal, and programs believe it.
     """
@@ -35,7 +38,7 @@ def environment() -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if not name.startswith("VXLAN_") and name not in size
-    }
+    } | ENVIRONMENT
 
 
 def free_port() -> int:
@@ -96,6 +99,7 @@ class ControllerProcess(Server):
             "--listen", self.url.removeprefix("http://"),
             "--broker-url", broker_url,
             "--database-url", self.database_url,
+            "--api-token-file", str(give_file(folder)),
             "--docker-host", docker_url,
             "--sync-seconds", "0.5",
             *options,

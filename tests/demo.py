@@ -222,7 +222,8 @@ def _tell_how_to_look_around(story: Timeline, lab: Lab, folder: Path) -> None:
     story.tell(f"everything is left running, for at most {KEPT}; to look around:", "bold")
     story.show(
         f"{python} -m tests.lab docker {lab.manager.name} node ls\n"
-        f"{python} -m tests.lab exec hub {python.parent}/vxctl status\n"
+        f"{python} -m tests.lab exec hub env VXLAN_OPERATOR_TOKEN_FILE={folder / 'api-token'} "
+        f"{python.parent}/vxctl status\n"
         f"{python} -m tests.lab leak {lab.nodes[2].name} {NETWORK}\n"
         f"{python} -m tests.lab --help\n"
         f"logs, database and journals: {folder}\n"

@@ -14,6 +14,7 @@ from contract.verdicts import DEVICE_STAGES
 from tests.lab import Lab, LabError, Node
 from tests.lab.entry import Entry
 from tests.servers import await_true
+from tests.tokens import ENVIRONMENT, HEADERS, give_file
 
 _BIN = Path(sys.executable).parent
 _REDIS_PORT = 6379
@@ -105,6 +106,7 @@ class Stack:
             "controller", lab.hub,
             [str(_BIN / "vxctl"), "controller", "--broker-url", broker,
              "--database-url", f"sqlite:///{folder / 'controller.db'}",
+             "--api-token-file", str(give_file(folder)),
              "--docker-host", lab.manager.docker_host, "--sync-seconds", "1", *controller_options],
             folder,
         )  # fmt: skip
@@ -166,7 +168,9 @@ class Stack:
     def ask(self, path: str) -> Any:
         """GET from the controller's API; an empty list while it does not answer."""
         address = "http://127.0.0.1:8479" + path
-        answer = self.lab.hub_run(["busybox", "wget", "-q", "-O", "-", address], check=False)
+        header = next(f"{name}: {value}" for name, value in HEADERS.items())
+        fetch = ["busybox", "wget", "-q", "-O", "-", "--header", header, address]
+        answer = self.lab.hub_run(fetch, check=False)
         return json.loads(answer.stdout) if answer.returncode == 0 else []
 
     def look_now(self, node: Node, reason: str) -> None:
@@ -176,7 +180,9 @@ class Stack:
 
     def vxctl(self, *arguments: str, timeout: float = _LOOK_SECONDS) -> str:
         """What `vxctl` prints."""
-        return self.lab.hub_run([str(_BIN / "vxctl"), *arguments], timeout=timeout).stdout
+        settings = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
+        command = ["env", *settings, str(_BIN / "vxctl"), *arguments]
+        return self.lab.hub_run(command, timeout=timeout).stdout
 
     def audit(self, node: Node, device: str | None = None) -> list[dict[str, Any]]:
         """The audit rows of a node, the oldest first; of a device, by name, what its worker did with it."""

@@ -6,6 +6,7 @@ from fastapi import Depends, FastAPI
 
 from contract import VERSION
 from controller.api import problems, specification
+from controller.api.access import Authenticated, check_declared
 from controller.api.bounds import BoundedApp, BoundedHeaders
 from controller.api.context import Context
 from controller.api.representation import Representation
@@ -19,6 +20,7 @@ from controller.api.routes import (
     metrics,
     networks,
     nodes,
+    openapi,
     requeue,
     runs,
     safety,
@@ -34,28 +36,38 @@ MAX_BODY_BYTES: Final = 64 * 1024
 # The first path that matches answers: `chain` (/audit/verify) must come before `audit` (/audit/{id}).
 _MODULES = (
     status, version, nodes, networks, devices, runs, requeue, safety, events, diff, chain, audit, explain,
-    metrics,
+    metrics, openapi,
 )  # fmt: skip
 
 
 def build(context: Context) -> FastAPI:
-    """Build the API."""
+    """Build the API.
+
+    Raises:
+        UndeclaredError: a route declares no role.
+    """
     app = BoundedApp(
         title="vxlan-operator",
         version=VERSION,
         dependencies=[Depends(check_query)],
         max_body_size=MAX_BODY_BYTES,
-        # FastAPI's pages load their scripts from other servers.
-        docs_url=None,
-        redoc_url=None,
+        # FastAPI's own pages need no role, and load their scripts from other servers; `openapi` serves the
+        # specification.
+        openapi_url=None,
         redirect_slashes=False,
         generate_unique_id_function=specification.operation_id,
     )
     problems.install(app)
     app.add_middleware(Representation)
-    app.add_middleware(SameSiteOnly, hosts=context.hosts)
-    app.add_middleware(BoundedHeaders)
     for module in _MODULES:
         app.include_router(module.routes(context))
+    app.add_middleware(
+        Authenticated,
+        database=context.database,
+        open_paths=check_declared(app),
+        usage=context.usage,
+    )
+    app.add_middleware(SameSiteOnly, hosts=context.hosts)
+    app.add_middleware(BoundedHeaders)
     specification.install(app)
     return app

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from contract.verdicts import Mode
+from controller.access.usage import Usage
 from controller.api.same_site import LOOPBACK, Hosts
 from controller.api.turns import Turns
 from controller.db.engine import Database
@@ -29,6 +30,7 @@ class Context:
         health: what this process knows of its broker and database.
         hosts: the hosts under which the API may be addressed.
         turns: how many requests of a kind are answered at a time.
+        usage: remembers when each token was last used.
     """
 
     database: Database
@@ -41,3 +43,4 @@ class Context:
     hosts: Hosts = LOOPBACK
     turns: Turns = field(default_factory=Turns)
     health: Health = field(default_factory=Health)
+    usage: Usage = field(default_factory=Usage)

@@ -44,6 +44,22 @@ MALFORMED: Final = ProblemType(
     "The body cannot be read, for example because it is not UTF-8. Nothing was done.",
     SEE_OPENAPI,
 )
+UNAUTHENTICATED: Final = ProblemType(
+    "unauthenticated",
+    401,
+    "No valid token",
+    "The request has no token, or one that is wrong, revoked or expired. Only `/healthz` and `/readyz` "
+    "answer without. Nothing was done.",
+    "send `Authorization: Bearer TOKEN`; vxctl takes it from `vxctl login` or VXLAN_OPERATOR_TOKEN_FILE",
+)
+FORBIDDEN: Final = ProblemType(
+    "forbidden",
+    403,
+    "Forbidden",
+    "The token is valid, and its role does not allow this; the detail names the role that does. Nothing was "
+    "done.",
+    "use a token with that role",
+)
 FOREIGN: Final = ProblemType(
     "foreign-site",
     403,
@@ -193,8 +209,9 @@ NOT_READY: Final = ProblemType(
 )
 
 TYPES: Final = (
-    MALFORMED, FOREIGN, UNKNOWN, NO_PAGE, METHOD, LATE, AMBIGUOUS, NO_CLUSTER, PAUSED, TOKEN_TAKEN, PRUNED,
-    TOO_LARGE, LONG_URI, MEDIA_TYPE, INVALID, BUSY, HEADERS, INTERNAL, CONNECTIONS, DATABASE, NOT_READY,
+    MALFORMED, UNAUTHENTICATED, FORBIDDEN, FOREIGN, UNKNOWN, NO_PAGE, METHOD, LATE, AMBIGUOUS, NO_CLUSTER,
+    PAUSED, TOKEN_TAKEN, PRUNED, TOO_LARGE, LONG_URI, MEDIA_TYPE, INVALID, BUSY, HEADERS, INTERNAL,
+    CONNECTIONS, DATABASE, NOT_READY,
 )  # fmt: skip
 """All, by status."""
 

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from controller.access.roles import ForbiddenError
 from controller.api import problem_types as types
 from controller.api.cursor import CursorError
 from controller.api.parameters import ParameterError
@@ -31,6 +32,7 @@ _LOG_PERIOD_SECONDS: Final = 60.0
 MEDIA_TYPE: Final = "application/problem+json"
 
 _PROBLEMS: Final[Mapping[type[Exception], ProblemType]] = {
+    ForbiddenError: types.FORBIDDEN,
     ParameterError: types.INVALID,
     CursorError: types.NO_PAGE,
     UnknownError: types.UNKNOWN,
@@ -83,7 +85,7 @@ def _handler(kind: ProblemType) -> Callable[[Request, Exception], JSONResponse]:
     return lambda _, error: problem(kind, str(error), getattr(error, "hint", ""))
 
 
-class _DatabaseErrors:
+class DatabaseErrors:
     """Answers errors of the database: 503 if trying again may help, otherwise 500; logs both."""
 
     def __init__(self) -> None:
@@ -112,7 +114,7 @@ def install(app: FastAPI) -> None:
     """Answer every error of the API with problem details."""
     for kind, known in _PROBLEMS.items():
         app.add_exception_handler(kind, _handler(known))
-    app.add_exception_handler(SQLAlchemyError, _DatabaseErrors())
+    app.add_exception_handler(SQLAlchemyError, DatabaseErrors())
 
     @app.exception_handler(BusyError)
     def busy(_request: Request, error: BusyError) -> JSONResponse:

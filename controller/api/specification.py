@@ -115,6 +115,9 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
 def _implied(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[ProblemType]:
     """Yield the problems that come with an operation's kind."""
     yield types.INTERNAL
+    if operation.get("security"):
+        yield types.UNAUTHENTICATED
+        yield types.FORBIDDEN
     if path != "/healthz":
         yield types.DATABASE
     if method != "get" or path not in UNGUARDED:

@@ -58,6 +58,7 @@ class Entry:
         id: two entries with one id make one row; None: this entry comes once.
         at: the time of the event, by the clock of its node.
         actor: the person or program behind it.
+        claimed_name: for whom the actor said to act.
         node, network: the row keeps their present names.
     """
 
@@ -66,6 +67,7 @@ class Entry:
     at: datetime
     reason: str
     actor: str
+    claimed_name: str | None = None
     node: Node | None = None
     network: Network | None = None
     network_id: str | None = None

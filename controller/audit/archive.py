@@ -108,7 +108,9 @@ def _batches(path: Path) -> Iterator[list[ChainRow]]:
             if "rows" in found:
                 end = int(found["rows"])
                 continue
-            values = [found[name] for name in CHAINED]
+            # Version 0.1.0 had no claimed names.
+            values = [found[name] for name in CHAINED if name != "claimed_name"]
+            values.insert(-1, found.get("claimed_name"))
             row = ChainRow(found["id"], bytes.fromhex(found["hash"]), values)
             int.__index__(row.position)  # Compared with numbers from here on.
         except (ValueError, KeyError, TypeError, AttributeError) as error:

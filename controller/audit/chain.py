@@ -1,7 +1,8 @@
 """The audit trail's hash chain: what a hash covers, and how to check a chain, without database or file.
 
 A row's hash is the SHA-256 of the hash before it (32 bytes; zeros before the first row) and a JSON list of
-the row's `CHAINED` values in that order, without spaces, in ASCII, times in UTC with microseconds.
+the row's `CHAINED` values in that order, without spaces, in ASCII, times in UTC with microseconds. Version
+0.1.0 had no `claimed_name`: the list has no value for it where it is null.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from uuid import UUID
 CHAINED: Final = (
     "entry_id", "at", "stored_at", "stage", "actor", "node_id", "node_name", "network_id",
     "network_name", "netns", "ifindex", "name", "vni", "port", "verdict", "urgency", "reason",
-    "evidence", "run_id", "worker_version", "position",
+    "evidence", "run_id", "worker_version", "claimed_name", "position",
 )  # fmt: skip
 """Columns that a hash covers, in this order, for ever: all but the row's number in the database."""
 
@@ -68,7 +69,9 @@ class ChainRow(NamedTuple):
 
 def link(before: bytes, values: Sequence[Any]) -> bytes:
     """The hash of a row with these values behind a row with the hash `before`."""
-    return hashlib.sha256(before + _encode(values).encode()).digest()
+    *others, claimed_name, position = values
+    covered = others if claimed_name is None else [*others, claimed_name]
+    return hashlib.sha256(before + _encode([*covered, position]).encode()).digest()
 
 
 def plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ import httpx
 
 from contract.runtime.errors import OperatorError, UsageError
 from controller.api import IDENTITY_HEADER
+from controller.cli.connection import connection_to
 
 _TIMEOUT_SECONDS: Final = 10.0
 _HINT: Final = (
@@ -34,6 +35,8 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
+        self._connection = connection_to(url)
+        self._headers: dict[str, str] | None = None
 
     def get(self, *path: str, **parameters: Parameter) -> Any:
         """GET a JSON answer."""
@@ -103,6 +106,7 @@ class Client:
         """Yield the controller's answer to a request; its content is still to be read."""
         url = f"{self._url}/api/v1/{'/'.join(quote(segment, safe='') for segment in path)}"
         given = {name: value for name, value in parameters.items() if value is not None}
+        headers = self._credentials() | dict(headers or {})
         try:
             timeout = httpx.Timeout(_TIMEOUT_SECONDS, read=silence or _TIMEOUT_SECONDS)
             with httpx.stream(
@@ -118,6 +122,12 @@ class Client:
             message = f"no controller answers at {self._url}: {error}"
             raise UnavailableError(message, _HINT) from error
 
+    def _credentials(self) -> dict[str, str]:
+        if self._headers is None:
+            token = self._connection.token()
+            self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return self._headers
+
     def _error(self, answer: httpx.Response) -> OperatorError:
         status = f"HTTP {answer.status_code}"
         if IDENTITY_HEADER not in answer.headers:
@@ -130,6 +140,12 @@ class Client:
             body = None
         details = body if isinstance(body, dict) else {}
         problem, hint = details.get("detail") or status, details.get("hint")
+        if answer.status_code == HTTPStatus.UNAUTHORIZED and not self._headers:
+            return OperatorError(
+                f"the controller at {self._url} wants a token, and vxctl found none",
+                "set VXLAN_OPERATOR_TOKEN_FILE (or --token-file) to a file with a token; on the controller's "
+                "machine run vxctl as root",
+            )
         if answer.is_client_error:
             kind = (
                 UsageError

@@ -10,6 +10,10 @@ import typer
 DEFAULT_URL: Final = "http://127.0.0.1:8479"
 
 Url = Annotated[str, typer.Option(envvar="VXLAN_OPERATOR_URL", help="HTTP API of the controller.")]
+TokenFile = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="File with the API token (VXLAN_OPERATOR_TOKEN_FILE)."),
+]
 Format = Literal["table", "wide", "json", "jsonl", "yaml", "name", "csv"]
 """`jsonl` has one row per line, `name` KIND/NAME per line; `csv` is that of RFC 4180, without formulas."""
 OUTPUT: Final = typer.Option("--output", "-o", help="Output format.", show_default=False)

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from contract.runtime.exit_status import ExitStatus
 from controller.cli.common import with_common_options
+from controller.cli.connection import connected
 
 _PACKAGE: Final = "controller.cli."
 _COLUMN: Final = 18
@@ -102,7 +103,7 @@ def application(
     }
     if isinstance(node, Verb):
         app = typer.Typer(**settings)
-        app.command(name)(with_common_options(node.load()))
+        app.command(name)(_with_options(node.load()))
         return app
     kind = type("LazyGroup", (LazyGroup,), {"tree": node.verbs})
     alone = node.alone is not None
@@ -113,9 +114,13 @@ def application(
         help=node.summary,
     )
     if node.alone is not None:
-        callback = with_common_options(node.alone.load())
+        callback = _with_options(node.alone.load())
     app.callback()(callback or _nothing)
     return app
+
+
+def _with_options(verb: Callable[..., None]) -> Callable[..., None]:
+    return with_common_options(connected(verb))
 
 
 def _nothing() -> None:

@@ -57,7 +57,9 @@ class AuditRow(Base):
     stored_at: Mapped[datetime]
     stage: Mapped[Stage]
     actor: Mapped[str] = mapped_column(Text)
-    """`controller`, or the name of a person or token."""
+    """`controller`, `system`, or the name of a token."""
+    claimed_name: Mapped[str | None] = mapped_column(Text)
+    """For whom the actor said to act."""
     node_id: Mapped[str | None] = mapped_column(SWARM_ID)
     node_name: Mapped[str | None] = mapped_column(Text)
     network_id: Mapped[str | None] = mapped_column(SWARM_ID)

@@ -310,6 +310,9 @@ class Requeue(Base):
     node_id: Mapped[str] = _id_of("nodes")
     requested_at: Mapped[datetime] = mapped_column(index=True)
     actor: Mapped[str] = mapped_column(Text)
+    """Name of the caller's token."""
+    claimed_name: Mapped[str | None] = mapped_column(Text)
+    """For whom the actor says to act."""
     reason: Mapped[str | None] = mapped_column(Text)
     run_id: Mapped[UUID | None]
     """None until the node is claimed."""

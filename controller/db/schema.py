@@ -15,10 +15,14 @@ from sqlalchemy import Connection, Engine, text
 import migrations
 from contract import VERSION
 from contract.runtime.errors import OperatorError
-from controller.db import audit_models, models
+from controller.db import (
+    access_models,  # noqa: F401 -- its table
+    audit_models,
+    models,
+)
 
 METADATA: Final = models.Node.metadata
-"""All tables: those of both modules."""
+"""All tables: those of all three modules."""
 
 _UPGRADE_LOCK: Final = 0x7678_6C61_6E
 """PostgreSQL's advisory lock during an upgrade."""

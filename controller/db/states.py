@@ -1,4 +1,4 @@
-"""Words that the tables store: the states of a run, and the controller as an actor."""
+"""Words that the tables store: states of a run, roles, and the controller as an actor."""
 
 from enum import StrEnum
 from typing import Final
@@ -19,3 +19,16 @@ class RunState(StrEnum):
     """The worker refused the request as late or stale."""
     LOST = "lost"
     """No report came by the deadline."""
+
+
+class Role(StrEnum):
+    """What a caller of the API may do; each of the last three includes the ones before."""
+
+    METRICS = "metrics"
+    """Scrape `/metrics`, and nothing else."""
+    READ = "read"
+    """See everything but tokens."""
+    OPERATE = "operate"
+    """Also request runs, pause, resume, set modes and reset breakers."""
+    ADMIN = "admin"
+    """Also create, list and revoke tokens."""

@@ -22,7 +22,7 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import JSON
 
 from contract.verdicts import HeldBack, Mode, Proof, Stage, Urgency, Verdict
-from controller.db.states import RunState
+from controller.db.states import Role, RunState
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -51,7 +51,9 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _enum(kind: type[Verdict | Proof | HeldBack | Urgency | Stage | Mode | RunState]) -> Enum:
+def _enum(
+    kind: type[Verdict | Proof | HeldBack | Urgency | Stage | Mode | RunState | Role],
+) -> Enum:
     # Stored as text: readable by a person, and a new member needs no migration.
     return Enum(
         kind,
@@ -95,4 +97,5 @@ class Base(DeclarativeBase):
         Stage: _enum(Stage),
         Mode: _enum(Mode),
         RunState: _enum(RunState),
+        Role: _enum(Role),
     }

@@ -20,6 +20,9 @@ from contract.runtime.errors import OperatorError
 from contract.runtime.logs import configure_logging
 from contract.runtime.restart import exit_for_restart
 from contract.verdicts import Mode
+from controller.access import first_token
+from controller.access.token_file import first_token_file
+from controller.access.usage import WRITE_SECONDS, Usage
 from controller.api.app import build
 from controller.api.context import Context
 from controller.api.same_site import Hosts
@@ -75,6 +78,7 @@ def run(
     check_broker(app)
     url = settings.database_url.get_secret_value()
     with only_one(url), closing(open_database(url)) as database:
+        first_token.ensure(database, first_token_file(settings.api_token_file, url))
         worker = None if attach is None else attach(app)
         _serve(settings, listener, swarm, app, database, worker=worker, silence=silence)
 
@@ -111,12 +115,14 @@ def _serve(
     election = Election(
         lease, won=leading.start, lost=partial(exit_for_restart, "the lease is lost")
     )
+    usage = Usage()
     # Apart from each other, and from the leader's work: what hangs must not keep these from being known.
     alone = Loops(
         {
             "lease": every(RENEW_SECONDS, election.step),
             "broker test": BrokerTest(app, health.broker).step,
             "database test": DatabaseTest(database, health.database, process).step,
+            "last used": every(WRITE_SECONDS, partial(usage.write, database)),
         }
     )
     context = Context(
@@ -129,6 +135,7 @@ def _serve(
         stale_after=max_silence(timedelta(seconds=settings.resync_seconds)),
         hosts=Hosts.of(settings.listen, settings.allowed_hosts),
         health=health,
+        usage=usage,
     )
     server = HttpServer(build(context))
     # uvicorn stops at these, and then raises them again for the previous handlers.

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, SecretStr
 
 from contract.runtime.settings import BrokerUrl, LogLevel, RemovalSettings, Settings
+from controller.access.token_file import DEFAULT_TOKEN_FILE
 
 _HOST: Final = r"[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]"
 _LISTEN: Final = r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]*):\d{1,5}"
@@ -39,6 +40,11 @@ class CoreSettings(Settings):
     )
     listen: Annotated[str, AfterValidator(_listen)] = Field(
         "127.0.0.1:8479", description="HOST:PORT of the HTTP API"
+    )
+    api_token_file: str = Field(
+        "",
+        description="file of the first API token, made at the first start; none: api-token beside the SQLite "
+        f"database, or {DEFAULT_TOKEN_FILE}",
     )
     allowed_hosts: Annotated[str, AfterValidator(_hosts)] = Field(
         "", description="additional host names of the HTTP API, separated by commas"

@@ -1,4 +1,4 @@
-"""Who set a mode, what holds removals back, audit rows by name, ends of pauses, and events.
+"""Who set a mode, what holds removals back, audit rows by name, ends of pauses, events, and tokens.
 
 Revision ID: 0002
 Revises: 0001
@@ -26,6 +26,7 @@ def upgrade() -> None:
     _record_events()
     _date_conditions()
     _index_subnets()
+    _add_tokens()
 
 
 def _hold_back() -> None:
@@ -83,3 +84,31 @@ def _index_subnets() -> None:
     op.create_index("ix_network_vnis_cidr", "network_vnis", ["cidr"])
     op.drop_index("ix_rejections_cidr", "rejections")
     op.create_index("ix_rejections_cidr", "rejections", ["cidr", "node_id", "network_id", "at"])
+
+
+def _add_tokens() -> None:
+    op.add_column("audit", sa.Column("claimed_name", sa.Text(), nullable=True))
+    op.add_column("requeues", sa.Column("claimed_name", sa.Text(), nullable=True))
+    op.create_table(
+        "tokens",
+        sa.Column("id", sa.String(8), nullable=False),
+        sa.Column("digest", sa.LargeBinary(32), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("role", sa.String(16), nullable=False),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("expires_at", _TIME, nullable=True),
+        sa.Column("last_used_at", _TIME, nullable=True),
+        sa.Column("revoked_at", _TIME, nullable=True),
+        sa.Column("revoked_by", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_tokens"),
+    )
+    valid = sa.text("revoked_at IS NULL")
+    op.create_index(
+        "ix_tokens_name",
+        "tokens",
+        ["name"],
+        unique=True,
+        postgresql_where=valid,
+        sqlite_where=valid,
+    )

@@ -60,6 +60,7 @@ from tests.fake_swarm import swarm_id
 from tests.reports import device, report
 from tests.servers import PostgresServer, RedisServer, await_true
 from tests.stored import wipe
+from tests.tokens import HEADERS, give_token
 
 SIZES: Final = (50, 500, 5_000)
 NETWORKS: Final = 200
@@ -106,6 +107,7 @@ class Controller:
         self._threads.append(threading.Thread(target=self._take_in, args=[inbox], daemon=True))
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
+        give_token(database)
         api = build(
             Context(
                 database,
@@ -267,6 +269,8 @@ def requeue_by_hand(
     for node in nodes:
         connection.putrequest("POST", f"/api/v1/nodes/{node}/requeue")
         connection.putheader("Content-Length", "0")
+        for name, value in HEADERS.items():
+            connection.putheader(name, value)
         begin = time.perf_counter()
         connection.endheaders()
         assert listener.brpop([node_queue(node)], timeout=30) is not None

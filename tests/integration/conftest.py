@@ -11,6 +11,7 @@ from tests.fake_clock import Clock
 from tests.sent import dispatcher
 from tests.servers import PostgresServer, RedisServer
 from tests.stored import wipe
+from tests.tokens import ENVIRONMENT
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +36,13 @@ def database(request: pytest.FixtureRequest) -> Database:
     database: Database = request.getfixturevalue(request.param)
     wipe(database)
     return database
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `vxctl` in this process send the tests' token."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

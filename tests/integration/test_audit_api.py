@@ -68,6 +68,7 @@ def test_a_row(api: TestClient, database: Database) -> None:
         "stored_at": "2030-01-01T12:00:00Z",
         "stage": "applied",
         "actor": "controller",
+        "claimed_name": None,
         "node_id": swarm_id("one"),
         "node_name": "one",
         "network_id": swarm_id("shop"),

@@ -34,6 +34,7 @@ from tests.fake_clock import START
 from tests.fake_swarm import snapshot, swarm_id
 from tests.servers import await_true
 from tests.stored import put
+from tests.tokens import give_token
 
 RUN = UUID("abcdef12-0000-4000-8000-000000000000")
 
@@ -74,6 +75,7 @@ class Api:
 def api(database: Database) -> Iterator[Api]:
     """The API over a database with nodes `one` and `two`."""
     put(database, snapshot())
+    give_token(database)
     with Api(database) as api:
         yield api
 
@@ -358,6 +360,7 @@ def test_following_tells_each_row_once_also_late_ones_and_through_a_restart(
     database: Database, tmp_path: Path
 ) -> None:
     put(database, snapshot())
+    give_token(database)
     with Api(database) as api:
         told = list(add(database, *(row(START + timedelta(number)) for number in range(5))))
         with Follower(

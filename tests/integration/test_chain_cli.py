@@ -44,12 +44,12 @@ def broken(controller: ControllerProcess, *arguments: str) -> "subprocess.Comple
 
 def test_verify_and_export_from_end_to_end(controller: ControllerProcess, tmp_path: Path) -> None:
     said = controller.vxctl("audit", "verify")
-    assert f"intact: {ROWS} rows" in said
+    assert f"intact: {ROWS + 1} rows" in said, "with the one about the first token"
     kept = next(line for line in said.splitlines() if line.startswith("head: ")).split()[1]
     assert kept in controller.log(), "told at the start"
     exported = tmp_path / "export.jsonl"
     exported.write_text(controller.vxctl("audit", "export"))
-    assert len(exported.read_text().splitlines()) == ROWS + 2
+    assert len(exported.read_text().splitlines()) == ROWS + 3
     answer = controller.json("audit", "verify", "--from-archive", str(exported), "--expect", kept)
     assert (answer["intact"], answer["head"], answer["finding"]) == (True, kept, None)
     alone = vxctl("audit", "verify", "--offline", "--from-archive", str(exported))

@@ -39,6 +39,7 @@ from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
 from tests.reports import device, report
 from tests.stored import RESYNC, claim, put
+from tests.tokens import give_token
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202egnp.exe"
 LONG = "x" * 300
@@ -61,6 +62,7 @@ _OURS = re.compile(r"\x1b\[(H|2J|K|J|\?7[lh]|[0-9;]*m)")
 def url(database: Database) -> Iterator[str]:
     """The API over a database with six nodes, listening."""
     put(database, SWARM)
+    give_token(database)
     runs = claim(database)
     intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
 

@@ -148,7 +148,9 @@ def test_at_work(controller: ControllerProcess, redis: RedisServer) -> None:
 
     (row,) = controller.json("audit", "--node", "one")
     assert (row["stage"], row["network_name"], row["node_name"]) == ("applied", "shop", "one")
-    header, line = (each.split() for each in controller.vxctl("audit").splitlines())
+    header, line = (
+        each.split() for each in controller.vxctl("audit", "--node", "one").splitlines()
+    )
     assert header == [
         "TIME",
         "NODE",

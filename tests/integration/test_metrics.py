@@ -22,7 +22,7 @@ from controller.runs.reports import ReportIntake
 from controller.views import metrics
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
-from tests.api_client import TestClient
+from tests.api_client import TestClient, assert_problem
 from tests.fake_clock import START
 from tests.fake_swarm import node, snapshot, swarm_id
 from tests.reports import device, report
@@ -32,15 +32,19 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 Labels = frozenset[tuple[str, str]]
 
 
+def scraper(database: Database, *, leading: bool = True) -> TestClient:
+    """A client of a controller."""
+    context = Context(database, mode=Mode.ENFORCE, notify=lambda *_: None, leading=lambda: leading)
+    return TestClient(build(context))
+
+
 class Scrape:
     """One answer of `/metrics`."""
 
-    def __init__(self, database: Database, *, leading: bool = True) -> None:
-        context = Context(
-            database, mode=Mode.ENFORCE, notify=lambda *_: None, leading=lambda: leading
-        )
-        with TestClient(build(context)) as client:
-            answer = client.get("/metrics")
+    def __init__(
+        self, database: Database, *, leading: bool = True, client: TestClient | None = None
+    ) -> None:
+        answer = (client or scraper(database, leading=leading)).get("/metrics")
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/plain")
         self.names: set[str] = set()
@@ -213,11 +217,14 @@ def test_a_database_that_hangs_delays_a_scrape_by_its_timeout_and_is_asked_once(
 
 def test_without_its_database_the_process_still_says_what_it_knows(tmp_path: Path) -> None:
     database = open_database(f"sqlite:///{tmp_path / 'c.db'}")
+    client, stranger = scraper(database), scraper(database)
+    assert Scrape(database, client=client).one("database_up") == 1
+    database.engine.dispose()
     for each in tmp_path.iterdir():
         each.unlink()
     (tmp_path / "c.db").mkdir()
-    database.engine.dispose()
-    said = Scrape(database)
+    said = Scrape(database, client=client)
+    assert_problem(stranger.get("/metrics"), 503, "the controller's database cannot be used")
     assert said.one("database_up") == 0
     assert said.one("info", version=VERSION) == 1
     assert "vxlan_operator_nodes" not in said.names

@@ -5,6 +5,7 @@ from typing import Annotated, Final, NamedTuple
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 
+from controller.api.access import READ
 from controller.api.answers.audit import AuditAnswer, AuditPage, AuditStats, TimelineAnswer
 from controller.api.audit_parameters import AuditListing, Period
 from controller.api.context import Context
@@ -33,7 +34,7 @@ def routes(context: Context) -> APIRouter:
     database = context.database
     in_turn = [Depends(context.turns.lists)]
 
-    @router.get("", dependencies=in_turn, responses=may_answer(UNKNOWN, AMBIGUOUS))
+    @router.get("", dependencies=[READ, *in_turn], responses=may_answer(UNKNOWN, AMBIGUOUS))
     def list_audit(request: Request, listing: Annotated[AuditListing, Query()]) -> AuditPage:
         """List audit rows, the newest first; with `after` the rows stored since, in that order."""
         key = _CURSORS.after(request, listing)
@@ -55,7 +56,7 @@ def routes(context: Context) -> APIRouter:
             searched_to = page.next.at if page.short else None
             return AuditPage.of(page.rows, newest, next_, searched_to, notes=listing.notes)
 
-    @router.get("/stats", dependencies=[Depends(context.turns.stats)])
+    @router.get("/stats", dependencies=[READ, Depends(context.turns.stats)])
     def get_audit_stats(period: Annotated[Period, Query()]) -> AuditStats:
         """Count removals by node, network and day, by default of the last 30 days."""
         until = period.until or datetime.now(UTC)
@@ -63,13 +64,15 @@ def routes(context: Context) -> APIRouter:
             since = period.since or max(until, FIRST + _STATS_PERIOD) - _STATS_PERIOD
             return AuditStats.model_validate(counts.counts(session, since, until))
 
-    @router.get("/{id}", dependencies=in_turn, responses=may_answer(UNKNOWN))
+    @router.get("/{id}", dependencies=[READ, *in_turn], responses=may_answer(UNKNOWN))
     def get_audit_row(id: Annotated[int, Path(ge=1, lt=2**63)]) -> AuditAnswer:  # noqa: A002
         """Return an audit row."""
         with database.read() as session:
             return AuditAnswer.model_validate(timeline.row(session, id))
 
-    @router.get("/{id}/timeline", dependencies=in_turn, responses=may_answer(UNKNOWN, AMBIGUOUS))
+    @router.get(
+        "/{id}/timeline", dependencies=[READ, *in_turn], responses=may_answer(UNKNOWN, AMBIGUOUS)
+    )
     def get_timeline(
         id: Annotated[  # noqa: A002
             str, Path(max_length=255, description="id of an audit row, or id or id prefix of a run")

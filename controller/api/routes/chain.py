@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 
+from controller.api.access import READ
 from controller.api.answers.chain import VerifyAnswer
 from controller.api.audit_parameters import Period
 from controller.api.context import Context
@@ -30,7 +31,9 @@ def routes(context: Context) -> APIRouter:
     router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
     database = context.database
 
-    @router.get("/verify", dependencies=[Depends(context.turns.verify)], responses=may_answer(BUSY))
+    @router.get(
+        "/verify", dependencies=[READ, Depends(context.turns.verify)], responses=may_answer(BUSY)
+    )
     def verify_audit(
         after: Annotated[
             Position | None, Query(description="`reached` of the previous answer; none: start")
@@ -51,7 +54,7 @@ def routes(context: Context) -> APIRouter:
 
     @router.get(
         "/export",
-        dependencies=[Depends(context.turns.export)],
+        dependencies=[READ, Depends(context.turns.export)],
         responses=may_answer(PRUNED, BUSY),
     )
     def export_audit(period: Annotated[ExportPeriod, Query()]) -> Response:

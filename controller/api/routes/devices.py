@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy.orm import Session
 
 from contract.verdicts import HeldBack, Mode, Verdict
+from controller.api.access import READ
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.devices import DeviceAnswer
 from controller.api.context import Context
@@ -44,7 +45,7 @@ def routes(context: Context) -> APIRouter:
         tags=["devices"], dependencies=[Depends(context.turns.lists)], responses=may_answer(BUSY)
     )
 
-    @router.get("/api/v1/devices", responses=may_answer(UNKNOWN, AMBIGUOUS))
+    @router.get("/api/v1/devices", responses=may_answer(UNKNOWN, AMBIGUOUS), dependencies=[READ])
     def list_devices(
         request: Request, listing: Annotated[DeviceListing, Query()]
     ) -> ListAnswer[DeviceAnswer]:
@@ -68,7 +69,7 @@ def routes(context: Context) -> APIRouter:
             )
             return ListAnswer(items=device_answers(session, page, context.mode), next=next_)
 
-    @router.get("/api/v1/suppressed", responses=may_answer(UNKNOWN, AMBIGUOUS))
+    @router.get("/api/v1/suppressed", responses=may_answer(UNKNOWN, AMBIGUOUS), dependencies=[READ])
     def list_suppressed(
         request: Request, listing: Annotated[SuppressedListing, Query()]
     ) -> ListAnswer[DeviceAnswer]:

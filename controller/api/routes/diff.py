@@ -5,6 +5,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 
+from controller.api.access import READ
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.diff import NodeDiffAnswer
 from controller.api.answers.plan import PlanAnswer
@@ -30,7 +31,9 @@ def routes(context: Context) -> APIRouter:
     router = APIRouter(tags=["nodes"])
     database = context.database
 
-    @router.get("/api/v1/diff", responses=may_answer(UNKNOWN, AMBIGUOUS, NO_CLUSTER))
+    @router.get(
+        "/api/v1/diff", responses=may_answer(UNKNOWN, AMBIGUOUS, NO_CLUSTER), dependencies=[READ]
+    )
     def list_differences(
         request: Request, listing: Annotated[DiffListing, Query()]
     ) -> ListAnswer[NodeDiffAnswer]:
@@ -52,7 +55,11 @@ def routes(context: Context) -> APIRouter:
             )
             return ListAnswer(items=[NodeDiffAnswer.of(row) for row in found], next=next_)
 
-    @router.get("/api/v1/nodes/{node}/plan", responses=may_answer(UNKNOWN, AMBIGUOUS, NO_CLUSTER))
+    @router.get(
+        "/api/v1/nodes/{node}/plan",
+        responses=may_answer(UNKNOWN, AMBIGUOUS, NO_CLUSTER),
+        dependencies=[READ],
+    )
     def get_plan(node: NodeName) -> PlanAnswer:
         """Say what the next run of a node would remove, and what is in the way; the worker judges again."""
         now = datetime.now(UTC)

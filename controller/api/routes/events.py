@@ -5,6 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request
 from pydantic import Field, ValidationInfo, field_validator
 
+from controller.api.access import READ
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.events import EventAnswer
 from controller.api.audit_parameters import TimeSpec
@@ -39,7 +40,7 @@ def routes(context: Context) -> APIRouter:
     router = APIRouter(tags=["events"])
     database = context.database
 
-    @router.get("/api/v1/events", responses=may_answer(UNKNOWN, AMBIGUOUS))
+    @router.get("/api/v1/events", responses=may_answer(UNKNOWN, AMBIGUOUS), dependencies=[READ])
     def list_events(
         request: Request, listing: Annotated[EventListing, Query()]
     ) -> ListAnswer[EventAnswer]:

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from controller.api.access import READ
 from controller.api.answers.explain import ExplanationAnswer
 from controller.api.context import Context
 from controller.api.problem_types import BUSY, may_answer
@@ -45,7 +46,7 @@ def routes(context: Context) -> APIRouter:
 
     @router.get(
         "/api/v1/explain",
-        dependencies=[Depends(context.turns.explain)],
+        dependencies=[READ, Depends(context.turns.explain)],
         responses=may_answer(BUSY),
     )
     def explain_error(error: ErrorLine) -> ExplanationAnswer:
@@ -54,7 +55,7 @@ def routes(context: Context) -> APIRouter:
 
     @router.post(
         "/api/v1/explain",
-        dependencies=[Depends(context.turns.explain)],
+        dependencies=[READ, Depends(context.turns.explain)],
         responses=may_answer(BUSY),
         max_body_size=MAX_BODY_BYTES,
     )

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from controller.api.access import METRICS
 from controller.api.context import Context
 from controller.api.problem_types import BUSY, may_answer
 from controller.views import metrics
@@ -17,7 +18,7 @@ def routes(context: Context) -> APIRouter:
     @router.get(
         "/metrics",
         response_class=Response,
-        dependencies=[Depends(context.turns.metrics)],
+        dependencies=[METRICS, Depends(context.turns.metrics)],
         responses=may_answer(BUSY),
     )
     def get_metrics() -> Response:

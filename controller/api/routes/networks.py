@@ -4,6 +4,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from controller.api.access import READ
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.networks import NetworkAnswer, NetworkDetailAnswer
 from controller.api.context import Context
@@ -27,7 +28,7 @@ def routes(context: Context) -> APIRouter:
     )
     database = context.database
 
-    @router.get("")
+    @router.get("", dependencies=[READ])
     def list_networks(
         request: Request, listing: Annotated[Listing, Query()]
     ) -> ListAnswer[NetworkAnswer]:
@@ -42,7 +43,7 @@ def routes(context: Context) -> APIRouter:
             items = [NetworkAnswer.of(row, counts.get(row.id, 0)) for row in page]
             return ListAnswer(items=items, next=next_)
 
-    @router.get("/{network}", responses=may_answer(UNKNOWN, AMBIGUOUS))
+    @router.get("/{network}", responses=may_answer(UNKNOWN, AMBIGUOUS), dependencies=[READ])
     def get_network(network: NetworkName) -> NetworkDetailAnswer:
         """Return a network with the nodes that should have it, and its devices."""
         with database.read() as session:

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy.orm import Session
 
+from controller.api.access import READ
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.nodes import NodeAnswer, NodeDetailAnswer
 from controller.api.context import Context
@@ -38,7 +39,7 @@ def routes(context: Context) -> APIRouter:
     )
     database = context.database
 
-    @router.get("")
+    @router.get("", dependencies=[READ])
     def list_nodes(
         request: Request, listing: Annotated[NodeListing, Query()]
     ) -> ListAnswer[NodeAnswer]:
@@ -54,7 +55,7 @@ def routes(context: Context) -> APIRouter:
             )
             return ListAnswer(items=node_answers(session, page), next=next_)
 
-    @router.get("/{node}", responses=may_answer(UNKNOWN, AMBIGUOUS))
+    @router.get("/{node}", responses=may_answer(UNKNOWN, AMBIGUOUS), dependencies=[READ])
     def get_node(node: NodeName) -> NodeDetailAnswer:
         """Return a node with its conditions, attachments and devices."""
         with database.read() as session:

@@ -8,6 +8,7 @@ from uuid import uuid4
 from fastapi import APIRouter, Path
 from sqlalchemy.orm import Session
 
+from controller.api.access import OPERATE, READ
 from controller.api.answers.runs import RequeueAnswer, RunAnswer
 from controller.api.context import Context
 from controller.api.parameters import ActorAndReason, NodeName, Token
@@ -35,6 +36,7 @@ def routes(context: Context) -> APIRouter:
         "/nodes/{node}/requeue",
         status_code=202,
         responses=may_answer(UNKNOWN, AMBIGUOUS, PAUSED, TOKEN_TAKEN),
+        dependencies=[OPERATE],
     )
     def requeue_node(node: NodeName, body: RequeueBody | None = None) -> RequeueAnswer:
         """Request a run of a node now, regardless of its backoff."""
@@ -44,7 +46,7 @@ def routes(context: Context) -> APIRouter:
         with database.read() as session:
             return _answer(context, session, session.get_one(Requeue, token))
 
-    @router.get("/requeues/{token}", responses=may_answer(UNKNOWN))
+    @router.get("/requeues/{token}", responses=may_answer(UNKNOWN), dependencies=[READ])
     def get_requeue(
         token: Annotated[Token, Path(description="`token` of the request's answer")],
     ) -> RequeueAnswer:

@@ -4,6 +4,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from controller.api.access import READ
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.runs import RunAnswer
 from controller.api.context import Context
@@ -32,7 +33,7 @@ def routes(context: Context) -> APIRouter:
     )
     database = context.database
 
-    @router.get("/api/v1/runs", responses=may_answer(UNKNOWN, AMBIGUOUS))
+    @router.get("/api/v1/runs", responses=may_answer(UNKNOWN, AMBIGUOUS), dependencies=[READ])
     def list_runs(
         request: Request, listing: Annotated[RunListing, Query()]
     ) -> ListAnswer[RunAnswer]:

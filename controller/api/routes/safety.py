@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, Field
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode
+from controller.api.access import OPERATE, READ
 from controller.api.answers.safety import BreakerAnswer, BreakerResetAnswer, DecisionAnswer
 from controller.api.context import Context
 from controller.api.parameters import (
@@ -97,58 +98,58 @@ def routes(context: Context) -> APIRouter:
         context.notify()
         return answer
 
-    @router.post("/nodes/{node}/pause", responses=_BY_NAME)
+    @router.post("/nodes/{node}/pause", responses=_BY_NAME, dependencies=[OPERATE])
     def pause_node(node: NodeName, body: PauseBodyOrNone = _NO_END) -> DecisionAnswer:
         """Start no more runs of a node, until it is resumed or the pause ends."""
         return decide(partial(lookup.find_node, given=node), body, _pause(body))
 
-    @router.post("/nodes/{node}/resume", responses=_BY_NAME)
+    @router.post("/nodes/{node}/resume", responses=_BY_NAME, dependencies=[OPERATE])
     def resume_node(node: NodeName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
         """End a node's pause, and run it at once."""
         return decide(partial(lookup.find_node, given=node), body, decisions.resume)
 
-    @router.post("/nodes/{node}/mode", responses=_BY_NAME)
+    @router.post("/nodes/{node}/mode", responses=_BY_NAME, dependencies=[OPERATE])
     def set_node_mode(node: NodeName, body: ModeBody) -> DecisionAnswer:
         """Set the mode of a node."""
         return decide(partial(lookup.find_node, given=node), body, _set_mode(body))
 
-    @router.post("/networks/{network}/pause", responses=_BY_NAME)
+    @router.post("/networks/{network}/pause", responses=_BY_NAME, dependencies=[OPERATE])
     def pause_network(network: NetworkName, body: PauseBodyOrNone = _NO_END) -> DecisionAnswer:
         """Remove no more devices of a network, until it is resumed or the pause ends."""
         return decide(partial(lookup.find_network, given=network), body, _pause(body))
 
-    @router.post("/networks/{network}/resume", responses=_BY_NAME)
+    @router.post("/networks/{network}/resume", responses=_BY_NAME, dependencies=[OPERATE])
     def resume_network(network: NetworkName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
         """End a network's pause, and run the nodes with devices of the network at once."""
         return decide(partial(lookup.find_network, given=network), body, decisions.resume)
 
-    @router.post("/networks/{network}/mode", responses=_BY_NAME)
+    @router.post("/networks/{network}/mode", responses=_BY_NAME, dependencies=[OPERATE])
     def set_network_mode(network: NetworkName, body: ModeBody) -> DecisionAnswer:
         """Set the mode of a network's devices."""
         return decide(partial(lookup.find_network, given=network), body, _set_mode(body))
 
-    @router.post("/cluster/pause", responses=_OF_CLUSTER)
+    @router.post("/cluster/pause", responses=_OF_CLUSTER, dependencies=[OPERATE])
     def pause_cluster(body: PauseBodyOrNone = _NO_END) -> DecisionAnswer:
         """Start no more runs of any node, until the cluster is resumed or the pause ends."""
         return decide(queries.known_cluster, body, _pause(body))
 
-    @router.post("/cluster/resume", responses=_OF_CLUSTER)
+    @router.post("/cluster/resume", responses=_OF_CLUSTER, dependencies=[OPERATE])
     def resume_cluster(body: DecisionBody = _NO_REASON) -> DecisionAnswer:
         """End the cluster's pause, and run every node."""
         return decide(queries.known_cluster, body, decisions.resume)
 
-    @router.post("/cluster/mode", responses=_OF_CLUSTER)
+    @router.post("/cluster/mode", responses=_OF_CLUSTER, dependencies=[OPERATE])
     def set_cluster_mode(body: ModeBody) -> DecisionAnswer:
         """Set the mode of the cluster, instead of the mode in the controller's settings."""
         return decide(queries.known_cluster, body, _set_mode(body))
 
-    @router.get("/breaker")
+    @router.get("/breaker", dependencies=[READ])
     def get_breaker() -> BreakerAnswer:
         """Return the removals that count, the limits, and the breakers that have tripped."""
         with database.read() as session:
             return _breaker(session, context)
 
-    @router.post("/breaker/reset", responses=_BY_NAME)
+    @router.post("/breaker/reset", responses=_BY_NAME, dependencies=[OPERATE])
     def reset_breaker(
         node: Annotated[NodeFilter, Query()] = None, body: DecisionBody = _NO_REASON
     ) -> BreakerResetAnswer:

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from contract import VERSION
 from controller.api import problems
+from controller.api.access import OPEN, READ
 from controller.api.answers.cluster import ClusterAnswer, StatusAnswer
 from controller.api.context import Context
 from controller.api.parameters import Limit
@@ -28,12 +29,12 @@ def routes(context: Context) -> APIRouter:
     router = APIRouter(tags=["status"])
     database = context.database
 
-    @router.get("/healthz")
+    @router.get("/healthz", dependencies=[OPEN])
     async def get_health() -> dict[str, str]:
         """Answer as long as this process runs."""
         return {"status": "ok"}
 
-    @router.get("/readyz", responses=may_answer(NOT_READY))
+    @router.get("/readyz", responses=may_answer(NOT_READY), dependencies=[OPEN])
     def get_readiness() -> JSONResponse:
         """Answer 200 if broker and database work and the Swarm can be read, otherwise 503."""
         found = context.health.faults()
@@ -55,7 +56,7 @@ def routes(context: Context) -> APIRouter:
 
     @router.get(
         "/api/v1/status",
-        dependencies=[Depends(context.turns.status)],
+        dependencies=[READ, Depends(context.turns.status)],
         responses=may_answer(BUSY),
     )
     def get_status(limit: Annotated[Limit, Query()] = 100) -> StatusAnswer:

@@ -5,6 +5,7 @@ import platform
 from fastapi import APIRouter
 
 from contract import VERSION
+from controller.api.access import READ
 from controller.api.answers.version import VersionAnswer, WorkersAnswer
 from controller.api.context import Context
 from controller.db import schema
@@ -14,7 +15,7 @@ from controller.views import queries
 def routes(context: Context) -> APIRouter:
     router = APIRouter(tags=["status"])
 
-    @router.get("/api/v1/version")
+    @router.get("/api/v1/version", dependencies=[READ])
     def get_version() -> VersionAnswer:
         """Return the versions of the controller, its database schema, and the workers."""
         with context.database.read() as session:

@@ -25,6 +25,8 @@ WORDS: Final = {
     Stage.MODE_CHANGED: "mode changed",
     Stage.BREAKER_TRIPPED: "breaker tripped: nothing is removed until it is reset",
     Stage.BREAKER_RESET: "breaker reset",
+    Stage.TOKEN_CREATED: "token created",
+    Stage.TOKEN_REVOKED: "token revoked",
     Stage.PRUNED: "old rows archived and deleted",
 }
 _LATE_SECONDS: Final = 60.0

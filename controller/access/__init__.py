@@ -1,0 +1,5 @@
+"""Who may use the API: roles, tokens, and the first token.
+
+`roles` and `tokens` are pure; `token_file` reads and writes files with a token; `store` keeps tokens and
+identifies their owners, `usage` remembers when each was last used, `first_token` makes the first one.
+"""

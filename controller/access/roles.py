@@ -1,0 +1,42 @@
+"""Roles of the API, what each allows, and the identity of a caller."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from controller.db.states import Role
+
+_ORDER: Final = (Role.METRICS, Role.READ, Role.OPERATE, Role.ADMIN)
+ALLOWING: Final[Mapping[Role, tuple[Role, ...]]] = {
+    role: _ORDER[number:] for number, role in enumerate(_ORDER)
+}
+"""By needed role, the roles that allow it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A caller whose token was accepted.
+
+    Attributes:
+        name: the actor in the audit trail.
+        expires_at: the end of the token; None: it has none.
+    """
+
+    name: str
+    role: Role
+    expires_at: datetime | None = None
+
+    def has(self, needed: Role) -> bool:
+        """Whether the caller may do what needs this role."""
+        return self.role in ALLOWING[needed]
+
+
+class ForbiddenError(Exception):
+    """The caller's role does not allow this; `hint` says which one would."""
+
+    def __init__(self, identity: Identity, needed: Role) -> None:
+        super().__init__(
+            f"{identity.name} has the role {identity.role}, and this needs the role {needed}"
+        )
+        self.hint = f"use a token with the role {needed}: `vxctl token create NAME --role {needed}`"
