@@ -16,6 +16,7 @@ from tests.controller_process import HTTP, ControllerProcess
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, task
 from tests.servers import RedisServer
+from tests.tokens import HEADERS
 
 DESCRIPTORS = 400
 """Of the controller: 256 are reserved, 200 (half) are for connections."""
@@ -100,6 +101,7 @@ def test_half_open_connections_take_no_place_from_others(controller: LimitedCont
 
 def test_a_request_that_does_not_arrive_is_ended(controller: LimitedController) -> None:
     begun = b"POST /api/v1/cluster/pause HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    begun += f"Authorization: {HEADERS['Authorization']}\r\n".encode()
     with connect(controller) as head, connect(controller) as body, connect(controller) as silent:
         head.sendall(begun)
         body.sendall(begun + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")

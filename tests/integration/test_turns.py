@@ -23,6 +23,7 @@ from controller.views import metrics
 from controller.views.metrics import Exposition
 from tests.api_client import TestClient, assert_problem
 from tests.stored import put, wipe
+from tests.tokens import HEADERS, give_token
 
 VERIFY = "/api/v1/audit/verify"
 CHEAP = ["/healthz", "/api/v1/status", "/api/v1/nodes", "/api/v1/audit"]
@@ -33,12 +34,13 @@ def app(sqlite: Database) -> ASGIApp:
     """The API of a controller that knows a node."""
     wipe(sqlite)
     put(sqlite)
+    give_token(sqlite)
     return build(Context(sqlite, mode=Mode.ENFORCE, notify=lambda *_: None))
 
 
 def ask(app: ASGIApp) -> httpx.AsyncClient:
     """A client that can send many requests at a time."""
-    return httpx.AsyncClient(transport=ASGITransport(app), base_url="http://127.0.0.1:8479")
+    return httpx.AsyncClient(transport=ASGITransport(app), base_url="http://127.0.0.1:8479", headers=HEADERS)
 
 
 class Slow:
