@@ -7,7 +7,6 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, SecretStr
 
 from contract.runtime.settings import BrokerUrl, LogLevel, RemovalSettings, Settings
-from controller.access.token_file import DEFAULT_TOKEN_FILE
 
 _HOST: Final = r"[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]"
 _LISTEN: Final = r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]*):\d{1,5}"
@@ -43,8 +42,7 @@ class CoreSettings(Settings):
     )
     api_token_file: str = Field(
         "",
-        description="file of the first API token, made at the first start; none: api-token beside the SQLite "
-        f"database, or {DEFAULT_TOKEN_FILE}",
+        description="file of the first API token, made at the first start; none: beside the database",
     )
     allowed_hosts: Annotated[str, AfterValidator(_hosts)] = Field(
         "", description="additional host names of the HTTP API, separated by commas"

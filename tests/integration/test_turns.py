@@ -40,7 +40,9 @@ def app(sqlite: Database) -> ASGIApp:
 
 def ask(app: ASGIApp) -> httpx.AsyncClient:
     """A client that can send many requests at a time."""
-    return httpx.AsyncClient(transport=ASGITransport(app), base_url="http://127.0.0.1:8479", headers=HEADERS)
+    return httpx.AsyncClient(
+        transport=ASGITransport(app), base_url="http://127.0.0.1:8479", headers=HEADERS
+    )
 
 
 class Slow:
