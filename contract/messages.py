@@ -145,6 +145,8 @@ class ReconcileRequest(Message):
     """Tasks that this node rejected lately because of the fault."""
     next_within: Annotated[float, Field(gt=0, le=1e6)]
     """Seconds within which the controller sends the next request."""
+    alive_every: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Seconds between the worker's signs of life; None: the controller reads none."""
 
 
 class DeviceIdentity(Message):
@@ -264,3 +266,19 @@ class Hello(Message):
     reason: Text
     changed: bool = False
     """Its devices are not those of its last report: less urgent than drift."""
+
+
+class SignOfLife(Message):
+    """Worker, in the key of its node: it lives. Each differs from the one before."""
+
+    version: Literal[1] = 1
+    node_id: SwarmId
+    """The node that it serves; the key has the id that the node has by now."""
+    worker_version: Version
+    session: UUID
+    """Of the process."""
+    count: Annotated[int, Field(gt=0, lt=2**63)]
+    every: Annotated[float, Field(gt=0, le=1e6)]
+    """Seconds until the next."""
+    ended: bool = False
+    """It is the last: the worker was stopped."""

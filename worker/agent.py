@@ -1,7 +1,8 @@
 """The worker put together: kernel, clock, journal, watch and outbox around one Reconciler."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -20,9 +21,12 @@ from contract.runtime.broker import (
     waiting,
 )
 from contract.runtime.errors import OperatorError
+from contract.runtime.presence import Presence
 from contract.runtime.restart import exit_for_restart
 from contract.verdicts import Mode, Outcome
 from worker.access import open_kernel
+from worker.beacon import Beacon
+from worker.docker_socket import node_id
 from worker.idle import HINT_SECONDS, IdleClock
 from worker.journal import Journal, JournalError
 from worker.judge import SANDBOX_GRACE_SECONDS
@@ -47,7 +51,13 @@ _BELIEVED_GAP_SECONDS = 10.0
 class Agent:
     """Answers reconcile requests, and watches. Build it with `open`."""
 
-    def __init__(self, settings: WorkerSettings, app: Celery, journal: Journal) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        app: Celery,
+        journal: Journal,
+        moved: Callable[[str], object],
+    ) -> None:
         self._node_id = settings.node_id
         self._app = app
         self._journal = journal
@@ -85,12 +95,28 @@ class Agent:
             hung=exit_for_restart,
         )
         """Started only where the worker has a process of its own; ends with the agent."""
+        self._presence = Presence(app)
+        self.beacon = Beacon(
+            node_id=settings.node_id,
+            write=self._presence.write,
+            local_id=partial(node_id, settings.docker_socket),
+            moved=moved,
+        )
+        """Likewise."""
         app.task(name=RECONCILE_TASK)(self.reconcile)
         app.task(name=WORKER_PING_TASK)(self.ping)
 
     @classmethod
-    def open(cls, settings: WorkerSettings, app: Celery) -> Self:
+    def open(
+        cls,
+        settings: WorkerSettings,
+        app: Celery,
+        moved: Callable[[str], object] = lambda _: None,
+    ) -> Self:
         """Check what the worker needs, and put it together.
+
+        Args:
+            moved: called when the node has another id in the Swarm than the settings say.
 
         Raises:
             OperatorError: it may not look at the kernel, or cannot write its journal.
@@ -100,7 +126,7 @@ class Agent:
         except JournalError as error:
             hint = "set VXLAN_OPERATOR_JOURNAL (or --journal) to a file of its own, on a disk with room"
             raise OperatorError(str(error), hint) from error
-        return cls(settings, app, journal)
+        return cls(settings, app, journal, moved)
 
     def start(self) -> None:
         self._outbox.start()
@@ -109,6 +135,8 @@ class Agent:
     def stop(self) -> None:
         """Stop watching, send what can be sent at once, and close everything."""
         self.watchdog.stop()
+        self.beacon.stop()
+        self._presence.close()
         self._watch.stop()
         self._outbox.stop()
         self._journal.close()
@@ -128,6 +156,7 @@ class Agent:
             if report.outcome is not Outcome.REFUSED:
                 self._data_path_port = request.data_path_port
                 self.watchdog.asked(request.next_within)
+                self.beacon.asked(request.alive_every)
             self._outbox.put(REPORT_TASK, report.model_dump_json())
 
     def ping(self) -> None:

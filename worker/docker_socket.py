@@ -1,4 +1,4 @@
-"""Facts from this node's dockerd socket: network names, and containers that spare a sandbox.
+"""Facts from this node's dockerd socket: the node's id, network names, containers that spare a sandbox.
 
 Never evidence that a device is dead.
 """
@@ -34,6 +34,14 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+def node_id(path: Path) -> str | None:
+    """Ask dockerd for this node's id in the Swarm; None: it is in none, or dockerd does not answer."""
+    try:
+        return _get(path, "/info", _node_id)
+    except OSError:
+        return None
+
+
 class Dockerd:
     """The facts from dockerd's socket, if it answers.
 
@@ -62,24 +70,28 @@ class Dockerd:
             return str(error)
 
     def _get(self, path: str, read: Callable[[Any], _T]) -> _T:
-        """Return what `read` makes of an answer; OSError: it is none of dockerd's."""
-        connection = _UnixConnection(self._path)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            if response.status != http.client.OK:
-                raise OSError(f"{self._path} answered {response.status} {response.reason}")
-            return read(json.loads(response.read(_MAX_BYTES)))
-        except (
-            http.client.HTTPException,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-        ) as error:
-            raise OSError(f"{self._path} does not answer as dockerd does: {error}") from error
-        finally:
-            connection.close()
+        return _get(self._path, path, read)
+
+
+def _get(socket_path: Path, path: str, read: Callable[[Any], _T]) -> _T:
+    """Return what `read` makes of an answer; OSError: it is none of dockerd's."""
+    connection = _UnixConnection(socket_path)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        if response.status != http.client.OK:
+            raise OSError(f"{socket_path} answered {response.status} {response.reason}")
+        return read(json.loads(response.read(_MAX_BYTES)))
+    except (
+        http.client.HTTPException,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise OSError(f"{socket_path} does not answer as dockerd does: {error}") from error
+    finally:
+        connection.close()
 
 
 def _filter(name: str, value: str) -> str:
@@ -93,6 +105,12 @@ def _references(networks: Any) -> list[NetworkRef]:
         numbers = tuple(int(vni) for vni in vnis.split(",") if vni)
         references.append(NetworkRef(id=network["Id"], name=network["Name"][:255], vnis=numbers))
     return references
+
+
+def _node_id(info: Any) -> str | None:
+    swarm = info.get("Swarm") or {}
+    active = swarm.get("LocalNodeState") == "active"
+    return str(swarm.get("NodeID") or "") or None if active else None
 
 
 def _data_path_port(info: Any) -> int | None:

@@ -1,14 +1,18 @@
 """The worker's process: one Celery consumer in the main thread, until a signal ends it."""
 
 import signal
+from pathlib import Path
 
 import structlog
 
 from contract import VERSION
 from contract.runtime.broker import celery_app, check_broker, queue_for_node
 from contract.runtime.consumer import consume, stop_consuming
+from contract.runtime.errors import UsageError
 from contract.runtime.logs import configure_logging
+from contract.runtime.restart import exit_for_restart
 from worker.agent import Agent
+from worker.docker_socket import node_id
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -21,17 +25,48 @@ def run(settings: WorkerSettings) -> None:
         OperatorError: something it needs is missing; nothing was changed.
     """
     configure_logging(level=settings.log_level)
+    given = bool(settings.node_id)
+    if not given:
+        settings = settings.model_copy(update={"node_id": _asked(settings.docker_socket)})
     app = celery_app("worker", settings.broker_url.get_secret_value())
     app.conf.task_queues = [queue_for_node(settings.node_id)]
     check_broker(app)
-    agent = Agent.open(settings, app)
+    agent = Agent.open(settings, app, _moved if given else _follow)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop_consuming())
     agent.start()
     agent.watchdog.start()
+    agent.beacon.start()
     log.info("worker started", node_id=settings.node_id, version=VERSION, mode=settings.mode)
     try:
         consume(app, f"worker@{settings.node_id}")
     finally:
         agent.stop()
         log.info("worker stopped", node_id=settings.node_id)
+
+
+def _asked(docker_socket: Path) -> str:
+    """Ask dockerd for this node's id.
+
+    Raises:
+        UsageError: it is in no Swarm, or does not answer.
+    """
+    found = node_id(docker_socket)
+    if found is None:
+        raise UsageError(
+            f"the Swarm id of this node is unknown: {docker_socket} does not answer, or is in no Swarm",
+            "set VXLAN_OPERATOR_NODE_ID (or --node-id): docker info -f '{{.Swarm.NodeID}}' shows it",
+        )
+    return found
+
+
+def _follow(node_id: str) -> None:
+    exit_for_restart(f"this node left the Swarm and joined again: its id is {node_id} now")
+
+
+def _moved(node_id: str) -> None:
+    log.error(
+        "this node has another id in the Swarm than this worker serves: nothing is removed here",
+        node_id=node_id,
+        hint="restart the worker with VXLAN_OPERATOR_NODE_ID set to that id, or unset: then it follows",
+    )

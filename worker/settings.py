@@ -1,18 +1,23 @@
 """The settings of `vxlan-worker run`."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, StringConstraints
 
-from contract.messages import SwarmId
 from contract.runtime.settings import BrokerUrl, LogLevel, RemovalSettings
 
 
 class WorkerSettings(RemovalSettings):
     """Settings of `vxlan-worker run`."""
 
-    node_id: SwarmId = Field(
-        description="Swarm id of this node: docker info -f '{{.Swarm.NodeID}}'"
+    node_id: Annotated[str, StringConstraints(pattern=r"^([0-9a-z]{25})?$")] = Field(
+        "",
+        description="Swarm id of this node; by default, dockerd is asked, and the id is followed",
+    )
+    docker_socket: Path = Field(
+        Path("/var/run/docker.sock"),
+        description="dockerd's API on this node, asked for the node's Swarm id alone; may be missing",
     )
     broker_url: BrokerUrl = SecretStr("redis://127.0.0.1:6379/0")
     mode: Literal["observe", "enforce"] = Field(

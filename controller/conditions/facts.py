@@ -1,7 +1,7 @@
 """Reads from the rows the facts on which conditions depend."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,7 +13,7 @@ from controller.conditions import holds
 from controller.conditions.cluster import ClusterFacts
 from controller.conditions.holds import Hold
 from controller.conditions.model import Condition, Reason, Stored, Type
-from controller.conditions.node import Holder, NodeFacts, Rejecting
+from controller.conditions.node import Holder, NodeFacts, Rejecting, Sign
 from controller.db.models import Cluster, Device, DueNode, Network, Node, Rejection
 
 SETTLES_WITHIN: Final = timedelta(seconds=30)
@@ -75,6 +75,7 @@ def node_facts(
     max_silence: timedelta,
     listening_since: datetime,
     broker: Condition | None = None,
+    sign_of: Callable[[str], Sign | None] = lambda _: None,
 ) -> Iterator[tuple[str, str, Stored, NodeFacts]]:
     """Yield each node's id, hostname, stored conditions and facts, by hostname.
 
@@ -83,6 +84,7 @@ def node_facts(
         max_silence: a worker that last reported longer ago is away.
         listening_since: since when reports could come; before, silence says nothing.
         broker: why the leader cannot use the broker; None: it can.
+        sign_of: returns the newest sign of life of a node's worker, by node id.
     """
     devices = _devices(session, now)
     held = orphan_holds(session)
@@ -100,6 +102,7 @@ def node_facts(
             reports=_reports(row.conditions, row.worker_seen_at),
             seen_at=row.worker_seen_at,
             broker=broker,
+            sign=_news(sign_of(row.id), row.id, row.worker_seen_at, now),
             stale=stale,
             silent=stale and listening_since < stale_before,
             failures=row.failures,
@@ -119,6 +122,18 @@ def node_facts(
             **devices[row.id],
         )
         yield row.id, row.hostname, row.conditions, facts
+
+
+def _news(sign: Sign | None, node_id: str, seen_at: datetime | None, now: datetime) -> Sign | None:
+    """Return a sign of life that is news: the worker ended, is silent, or serves another id."""
+    if sign is None:
+        return None
+    if sign.serves != node_id:
+        return None if seen_at is not None and seen_at > sign.since else sign
+    if sign.ended:
+        return None if seen_at is not None and sign.at is not None and seen_at > sign.at else sign
+    heard = sign.since if seen_at is None else max(sign.since, seen_at)
+    return sign if now - heard > sign.allowed else None
 
 
 def _reports(conditions: Stored, seen_at: datetime | None) -> bool:

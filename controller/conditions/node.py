@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from contract.verdicts import HeldBack, Verdict
@@ -22,6 +22,27 @@ from controller.db.states import RunState
 
 MAX_FAILURES: Final = 3
 """Consecutive lost or failed runs after which repeating them is not expected to help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """The newest sign of life of a node's worker.
+
+    Attributes:
+        at: when it came; None: before this controller listened.
+        since: the time from which silence counts.
+        allowed: the longest silence.
+        every: seconds between signs.
+        ended: whether the worker said that it ends.
+        serves: the node id that the worker serves.
+    """
+
+    at: datetime | None
+    since: datetime
+    allowed: timedelta
+    every: float
+    ended: bool
+    serves: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +89,7 @@ class NodeFacts:
         reports: whether its worker has reported since the Swarm called it down.
         seen_at: when its worker last reported; None: never.
         broker: why the leader cannot use the broker; None: it can.
+        sign: the newest sign of life of its worker, where that shows a fault; None: it shows none.
         stale: whether that is too long ago to say anything of now.
         silent: whether that is too long ago, with a controller there to receive reports.
         failures: consecutive runs that failed or were lost.
@@ -88,6 +110,7 @@ class NodeFacts:
     reports: bool = False
     seen_at: datetime | None
     broker: Condition | None = None
+    sign: Sign | None = None
     stale: bool = False
     silent: bool = False
     failures: int = 0
@@ -190,6 +213,15 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
         # The silence of a worker says nothing while nobody could hear it.
         message = f"nothing is known of the node now: {facts.broker.message}"
         yield _Finding(Reason(facts.broker.reason), message, Status.UNKNOWN)
+    elif facts.sign is not None and facts.sign.serves != facts.id:
+        message = (
+            f"a worker runs on this node and serves the id {facts.sign.serves}, which the node had before "
+            f"it left and joined the Swarm: restart that worker with VXLAN_OPERATOR_NODE_ID={facts.id}"
+        )
+        reason = Reason.NEVER_SEEN if facts.seen_at is None else Reason.WORKER_AWAY
+        yield _Finding(reason, message, Status.UNKNOWN, stalled=True)
+    elif facts.sign is not None:
+        yield _Finding(Reason.WORKER_AWAY, _silence(facts.sign), Status.UNKNOWN, stalled=True)
     elif facts.seen_at is None:
         message = (
             "no worker has ever reported from this node: start vxlan-worker there, "
@@ -217,6 +249,18 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
             "the last run brought no report by its deadline, and is tried again: nothing to do yet"
         )
         yield _Finding(Reason.RUNS_LOST, message, Status.UNKNOWN)
+
+
+def _silence(sign: Sign) -> str:
+    """Describe the end of a worker as it was seen."""
+    at = "" if sign.at is None else f" at {format_time(sign.at)}"
+    if sign.ended:
+        return f"its worker was stopped{at}: start vxlan-worker on the node"
+    last = f"the last came{at}" if at else f"none has come since {format_time(sign.since)}"
+    return (
+        f"its worker gives no sign of life, which is due every {sign.every:g} s; {last}: "
+        "look on the node whether vxlan-worker runs, and in its log whether it reaches the broker"
+    )
 
 
 def _unfinished(facts: NodeFacts) -> Iterator[_Finding]:

@@ -17,7 +17,7 @@ from controller.conditions.changes import Change, changes, record
 from controller.conditions.cluster import of_cluster
 from controller.conditions.facts import cluster_facts, node_facts
 from controller.conditions.model import Condition, Conditions, Stored, dated, max_silence
-from controller.conditions.node import of_node
+from controller.conditions.node import Sign, of_node
 from controller.db.engine import Database
 from controller.db.models import Cluster, Node
 
@@ -37,6 +37,7 @@ class ConditionStore:
         mode: of the controller's settings.
         resync: the time between periodic runs of a node.
         broker: returns why the broker cannot be used; None: it can.
+        sign_of: returns the newest sign of life of a node's worker, by node id.
     """
 
     def __init__(
@@ -46,12 +47,14 @@ class ConditionStore:
         mode: Mode,
         resync: timedelta,
         broker: Callable[[], Condition | None] = lambda: None,
+        sign_of: Callable[[str], Sign | None] = lambda _: None,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._mode = mode
         self._max_silence = max_silence(resync)
         self._broker = broker
+        self._sign_of = sign_of
         self._utcnow = utcnow
         self._period = _MIN_PERIOD_SECONDS
         # Silence means nothing while no controller was there to receive reports.
@@ -79,6 +82,7 @@ class ConditionStore:
                 max_silence=self._max_silence,
                 listening_since=self._listening_since,
                 broker=broker,
+                sign_of=self._sign_of,
             ):
                 conditions = of_node(facts)
                 nodes.append((hostname, conditions))

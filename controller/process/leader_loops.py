@@ -10,6 +10,7 @@ from celery import Celery
 from kombu import Queue
 
 from contract.queues import DRIFT_TASK, HELLO_TASK, REPORT_TASK
+from contract.runtime.presence import Presence
 from contract.verdicts import Mode
 from controller.audit.maintenance import Maintenance
 from controller.audit.retention import AuditRetention
@@ -24,6 +25,7 @@ from controller.process.settings import CoreSettings
 from controller.runs.dispatch import Dispatcher
 from controller.runs.hints import HintIntake
 from controller.runs.inbox import Inbox
+from controller.runs.presence import PresenceWatch
 from controller.runs.reports import ReportIntake
 from controller.safety.breaker import BreakerLimits
 from controller.safety.expiry import PauseExpiry
@@ -79,6 +81,7 @@ class LeaderLoops:
         self._sync_seconds = settings.sync_seconds
         self._hints = Hints()
         readings = Readings(self._hints)
+        presence = PresenceWatch(database, Presence(app).read, resync=resync)
         self._dispatcher = Dispatcher(
             led,
             app,
@@ -88,6 +91,7 @@ class LeaderLoops:
             reading=readings.newest,
             fence=lease.fence,
             broker=health.broker,
+            alive_every=presence.every,
             limits=limits,
         )
         self.notify = self._dispatcher.notify
@@ -113,7 +117,11 @@ class LeaderLoops:
         audit_retention = AuditRetention(led, days=days, folder=folder) if days else None
         keeper = RunRetention(led, retention=timedelta(days=settings.run_retention_days))
         conditions = ConditionStore(
-            led, mode=mode, resync=resync, broker=health.broker_fault_that_stays
+            led,
+            mode=mode,
+            resync=resync,
+            broker=health.broker_fault_that_stays,
+            sign_of=presence.of,
         )
         suppressed = SuppressedCount(led, mode=mode)
         intake = ReportIntake(
@@ -139,6 +147,7 @@ class LeaderLoops:
                 "dispatch urgent": partial(self._dispatch, URGENT),
                 "housekeeping": every(_RETENTION_SECONDS, keeper.step),
                 "conditions": conditions.step,
+                "presence": presence.step,
                 "suppressed": suppressed.step,
                 "pauses": every(_PAUSES_SECONDS, pauses.step),
                 "audit": Maintenance(led, audit_retention).step,

@@ -64,6 +64,7 @@ class Dispatcher:
         resync: maximum time between runs of a node.
         reading: returns the newest reading of the Swarm for a node; by default there is none.
         broker: receives the results of publishing.
+        alive_every: returns the seconds between signs of life that workers are asked for.
         fence: returns the leader's fence, or raises LeaseLostError.
     """
 
@@ -78,6 +79,7 @@ class Dispatcher:
         reading: Callable[[str], SwarmReading] = lambda _: SwarmReading(),
         fence: Callable[[], int] = lambda: 0,
         broker: Monitor | None = None,
+        alive_every: Callable[[], float] | None = None,
         limits: BreakerLimits = DEFAULTS,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -93,6 +95,7 @@ class Dispatcher:
             limits=limits,
             fence=fence,
             reading=reading,
+            alive_every=alive_every,
             next_within=max(resync * 1.1, queue.MAX_BACKOFF) + run_timeout,
         )
         self._utcnow = utcnow

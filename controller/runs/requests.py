@@ -140,6 +140,8 @@ class Terms:
     """Returns the newest reading of the Swarm for a node."""
     next_within: timedelta
     """Maximum time until the next request, whatever becomes of the run."""
+    alive_every: Callable[[], float] | None = None
+    """Returns the seconds between signs of life; None: nobody reads them."""
 
 
 class _RelevantNetworks(NamedTuple):
@@ -205,6 +207,7 @@ def build(
                 else Acknowledgement(journal_id=node.journal_id, through=node.journal_through),
                 fence=fence,
                 next_within=terms.next_within.total_seconds(),
+                alive_every=None if terms.alive_every is None else terms.alive_every(),
                 max_removals=terms.limits.left(removals),
                 reading=readings[node.id],
                 rejections=tuple(rejections[node.id][:MAX_REJECTIONS]),

@@ -10,6 +10,7 @@ from contract.runtime.settings import PREFIX
 from tests.builders import NODE, OTHER_NODE
 from worker.cli import main
 from worker.options import Parser
+from worker.run import _asked as asked
 from worker.settings import WorkerSettings
 
 
@@ -27,7 +28,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}NODE_ID", NODE)
 
 
-def test_only_the_node_id_has_to_be_given() -> None:
+def test_nothing_has_to_be_given() -> None:
     settings = load()
     assert settings.node_id == NODE
     assert settings.grace_seconds == 5.0
@@ -72,10 +73,9 @@ def test_a_wrong_value_is_named_with_its_variable_and_its_option(
     assert error.value.hint == f"set {PREFIX}{name} (or {option})"
 
 
-def test_a_missing_node_id_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(f"{PREFIX}NODE_ID")
+def test_a_node_id_that_dockerd_does_not_tell_has_to_be_set(tmp_path: Path) -> None:
     with pytest.raises(OperatorError) as error:
-        load()
+        asked(tmp_path / "docker.sock")
     assert f"{PREFIX}NODE_ID (or --node-id)" in error.value.hint
 
 
@@ -117,7 +117,7 @@ def test_help_shows_every_option_with_its_variable_and_default(
         assert field.description is not None
         assert field.description in shown
     assert f"{PREFIX}GRACE_SECONDS, default: 5)" in shown
-    assert f"{PREFIX}NODE_ID, required)" in shown
+    assert f"{PREFIX}NODE_ID, default: none)" in shown
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,100 @@
+"""`PresenceWatch`: which workers give signs of life, in the leader's memory."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlalchemy import select
+
+from contract.messages import SignOfLife
+from contract.runtime.presence import parsed
+from controller.conditions.node import Sign
+from controller.db.engine import Database
+from controller.db.models import Node
+
+MIN_EVERY_SECONDS: Final = 2.5
+_PER_NODE_SECONDS: Final = 0.025
+"""Up to a hundred nodes the shortest pause; at most 40 signs a second until the resync bounds the pause."""
+_MISSED: Final = 3
+"""Signs that fail to come before a worker counts as away."""
+_SLACK_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 2.0
+
+
+def pause(nodes: int, resync: timedelta) -> float:
+    """Return the seconds between signs of a worker, so that a death is known within a resync."""
+    longest = (resync.total_seconds() - 2 * _SLACK_SECONDS) / _MISSED
+    return max(MIN_EVERY_SECONDS, min(nodes * _PER_NODE_SECONDS, longest))
+
+
+class PresenceWatch:
+    """Reads the signs of all nodes' workers again and again; one thread of the leader runs it.
+
+    Args:
+        read: returns the newest signs of nodes, unread; raises the errors of the broker's client.
+        resync: maximum time between runs of a node.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        read: Callable[[Sequence[str]], Sequence[bytes | None]],
+        *,
+        resync: timedelta,
+        utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._read = read
+        self._resync = resync
+        self._utcnow = utcnow
+        self._every = MIN_EVERY_SECONDS
+        self._seen: dict[str, tuple[bytes, SignOfLife, datetime | None]] = {}
+        """Node id to its newest sign, and when it came; None: before this process looked."""
+        self._listening_since: datetime | None = None
+
+    def every(self) -> float:
+        """Return the seconds between signs that workers are asked for."""
+        return self._every
+
+    def step(self) -> float:
+        """Read all signs; return the seconds until the next step.
+
+        Where that fails nothing is known of any worker; `controller.health` has the error.
+        """
+        with self._database.read() as session:
+            nodes = session.scalars(select(Node.id).where(Node.gone_at.is_(None))).all()
+        self._every = pause(len(nodes), self._resync)
+        try:
+            found = self._read(nodes) if nodes else []
+        except Exception:  # noqa: BLE001 -- whatever the broker's client raises
+            self._listening_since = None
+            return _POLL_SECONDS
+        now = self._utcnow()
+        first = self._listening_since is None
+        if first:
+            self._listening_since = now
+        seen = {}
+        for node_id, raw in zip(nodes, found, strict=True):
+            before = self._seen.get(node_id)
+            if raw is None or (before is not None and before[0] == raw):
+                if before is not None:
+                    seen[node_id] = before
+            elif (sign := parsed(raw)) is not None:
+                seen[node_id] = raw, sign, (None if first and before is None else now)
+        self._seen = seen
+        return max(_POLL_SECONDS, self._every / 4)
+
+    def of(self, node_id: str) -> Sign | None:
+        """Return what is known of a node's worker; None: nothing, or not now."""
+        found, since = self._seen.get(node_id), self._listening_since
+        if found is None or since is None:
+            return None
+        _, sign, at = found
+        return Sign(
+            at=at,
+            since=since if at is None else max(since, at),
+            allowed=timedelta(seconds=_MISSED * sign.every + _SLACK_SECONDS),
+            every=sign.every,
+            ended=sign.ended,
+            serves=sign.node_id,
+        )

@@ -1,0 +1,237 @@
+"""Signs of life on a real Redis: a worker that dies, or that serves an old id, is known within seconds."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from contract.messages import SignOfLife
+from contract.runtime.broker import celery_app
+from contract.runtime.exit_status import ExitStatus
+from contract.runtime.presence import Presence
+from contract.verdicts import Mode
+from controller.conditions.store import ConditionStore
+from controller.db.engine import Database
+from controller.runs.presence import PresenceWatch, pause
+from tests.controller_process import ControllerProcess
+from tests.fake_clock import Clock
+from tests.fake_docker import FakeDocker
+from tests.fake_swarm import snapshot, swarm_id
+from tests.integration.namespaces import Namespace
+from tests.integration.test_broker_faults import worker_of
+from tests.integration.test_dependencies import node_ready, running, status
+from tests.servers import RedisServer, await_true
+from tests.stored import RESYNC, node_row, put
+
+ONE = swarm_id("one")
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    with RedisServer(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def docker(tmp_path: Path) -> Iterator[FakeDocker]:
+    with FakeDocker(tmp_path / "docker.sock", snapshot("one")) as docker:
+        yield docker
+
+
+class Swarm:
+    """A leader's view of workers' signs, by a clock that goes on when told to."""
+
+    def __init__(self, database: Database, url: str) -> None:
+        self.clock = Clock()
+        self.database = database
+        self.app = celery_app("test", url)
+        self.signs = Presence(self.app)
+        self.restart()
+        self._count = 0
+        put(database)
+
+    def restart(self) -> None:
+        """Another leader takes over."""
+        self.watch = PresenceWatch(
+            self.database, Presence(self.app).read, resync=RESYNC, utcnow=self.clock
+        )
+        self.conditions = ConditionStore(
+            self.database,
+            mode=Mode.ENFORCE,
+            resync=RESYNC,
+            sign_of=self.watch.of,
+            utcnow=self.clock,
+        )
+
+    def give(self, *, serves: str = ONE, ended: bool = False) -> None:
+        self._count += 1
+        self.signs.write(
+            ONE,
+            SignOfLife(
+                node_id=serves,
+                worker_version="1",
+                session=UUID(int=1),
+                count=self._count,
+                every=2.5,
+                ended=ended,
+            ),
+        )
+
+    def look(self, seconds: float = 0.0) -> tuple[str, str]:
+        """Let time pass; return reason and message of the node's condition `Stalled`."""
+        self.clock.advance(seconds)
+        self.watch.step()
+        self.conditions.step()
+        stalled = node_row(self.database).conditions["Stalled"]
+        return stalled["reason"], stalled["message"]
+
+
+@pytest.fixture
+def swarm(database: Database, broker_url: str) -> Iterator[Swarm]:
+    swarm = Swarm(database, broker_url)
+    yield swarm
+    swarm.app.close()
+
+
+def test_a_worker_that_gives_no_sign_is_away_within_ten_seconds(swarm: Swarm) -> None:
+    swarm.give()
+    assert swarm.look()[0] == "NeverSeen"
+    swarm.give()
+    swarm.look(2)
+    assert swarm.look(9)[0] == "NeverSeen"
+    reason, message = swarm.look(1)
+    assert reason == "WorkerAway"
+    assert (
+        "no sign of life, which is due every 2.5 s; the last came at 2030-01-01 12:00:02" in message
+    )
+    swarm.give()
+    assert swarm.look(1)[0] == "NeverSeen"
+
+
+def test_a_worker_that_was_stopped_says_so_itself(swarm: Swarm) -> None:
+    swarm.look()
+    swarm.give(ended=True)
+    reason, message = swarm.look(1)
+    assert (reason, message.split(":")[0]) == (
+        "WorkerAway",
+        "its worker was stopped at 2030-01-01 12",
+    )
+
+
+def test_a_new_leader_gives_every_worker_its_time_and_knows_who_lived_before(swarm: Swarm) -> None:
+    swarm.give()
+    swarm.look()
+    swarm.restart()
+    assert swarm.look(3600)[0] == "NeverSeen"
+    reason, message = swarm.look(10)
+    assert (reason, "none has come since 2030-01-01 13:00:00" in message) == ("WorkerAway", True)
+
+
+def test_a_worker_that_serves_an_old_id_is_named_with_the_command(swarm: Swarm) -> None:
+    old = swarm_id("two")
+    swarm.look()
+    swarm.give(serves=old)
+    reason, message = swarm.look(1)
+    assert reason == "NeverSeen"
+    assert f"serves the id {old}" in message
+    assert f"VXLAN_OPERATOR_NODE_ID={ONE}" in message
+
+
+def test_garbage_is_no_sign(swarm: Swarm, redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        for garbage in (b"", b"\xff", b"{}", b"x" * 5000, json.dumps([1] * 300).encode()):
+            client.set(f"node.{ONE}.alive", garbage)
+            assert swarm.look(30)[0] == "NeverSeen"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "resync", "seconds"),
+    [(1, 60, 2.5), (100, 60, 2.5), (400, 60, 10.0), (5000, 60, 56 / 3), (5000, 5, 2.5)],
+)
+def test_signs_are_rarer_in_a_large_swarm_and_three_fit_into_a_resync(
+    nodes: int, resync: float, seconds: float
+) -> None:
+    assert pause(nodes, timedelta(seconds=resync)) == pytest.approx(seconds)
+
+
+def message_of(controller: ControllerProcess) -> str:
+    (node,) = status(controller)["nodes"]
+    return next(str(each["message"]) for each in node["conditions"] if each["type"] == "Ready")
+
+
+@pytest.mark.privileged
+def test_a_real_worker_that_is_killed_is_known_long_before_its_next_run(
+    in_empty_namespace: int, tmp_path: Path, redis: RedisServer, docker: FakeDocker
+) -> None:
+    host = Namespace(in_empty_namespace)
+    with running(ControllerProcess, tmp_path / "c", redis.url, docker) as controller:
+        with worker_of(host, tmp_path, redis.url, NODE_ID=ONE) as worker:
+            await_true(lambda: node_ready(controller) == "True/Converged", "the node is ready")
+            # Its next run is due in an hour: see `running`.
+            os.kill(worker.process.pid, signal.SIGKILL)
+            await_true(lambda: node_ready(controller) == "Unknown/WorkerAway", "its death is known")
+            assert "gives no sign of life" in message_of(controller)
+        with worker_of(host, tmp_path, redis.url, NODE_ID=ONE) as worker:
+            await_true(lambda: node_ready(controller) == "True/Converged", "it is back")
+            os.kill(worker.process.pid, signal.SIGTERM)
+            await_true(
+                lambda: "its worker was stopped at" in message_of(controller), "its end is known"
+            )
+
+
+@pytest.fixture
+def dockerd(tmp_path: Path) -> Iterator[FakeDocker]:
+    """The node's own dockerd."""
+    with FakeDocker(tmp_path / "own.sock") as dockerd:
+        dockerd.info = {"Swarm": {"LocalNodeState": "active", "NodeID": ONE}}
+        yield dockerd
+
+
+def rejoin(dockerd: FakeDocker, node_id: str) -> None:
+    """Give the node a new id: its worker asks for it every half a minute."""
+    dockerd.info = {"Swarm": {"LocalNodeState": "active", "NodeID": node_id}}
+
+
+@pytest.mark.privileged
+def test_a_worker_without_a_given_id_follows_its_node_into_the_swarm_again(
+    in_empty_namespace: int, tmp_path: Path, redis: RedisServer, dockerd: FakeDocker
+) -> None:
+    host, new = Namespace(in_empty_namespace), swarm_id("new")
+    own = {"NODE_ID": "", "DOCKER_SOCKET": str(tmp_path / "own.sock")}
+    with worker_of(host, tmp_path, redis.url, **own) as worker:
+        assert f'"node_id": "{ONE}"' in worker.log
+        rejoin(dockerd, new)
+        assert worker.process.wait(90) == ExitStatus.RESTART
+    with worker_of(host, tmp_path, redis.url, **own) as worker:
+        worker.await_log(f'"node_id": "{new}"')
+
+
+@pytest.mark.privileged
+def test_a_worker_with_a_given_id_goes_on_and_the_status_names_the_command(
+    in_empty_namespace: int,
+    tmp_path: Path,
+    redis: RedisServer,
+    docker: FakeDocker,
+    dockerd: FakeDocker,
+) -> None:
+    host, old = Namespace(in_empty_namespace), swarm_id("old")
+    own = {"NODE_ID": old, "DOCKER_SOCKET": str(tmp_path / "own.sock")}
+    dockerd.info = {"Swarm": {"LocalNodeState": "active", "NodeID": old}}
+    with (
+        running(ControllerProcess, tmp_path / "c", redis.url, docker) as controller,
+        worker_of(host, tmp_path, redis.url, **own) as worker,
+    ):
+        await_true(lambda: node_ready(controller) == "Unknown/NeverSeen", "nobody serves the node")
+        assert "no worker has ever reported" in message_of(controller)
+        rejoin(dockerd, ONE)
+        await_true(lambda: f"serves the id {old}" in message_of(controller), "it is said why")
+        assert f"VXLAN_OPERATOR_NODE_ID={ONE}" in message_of(controller)
+        worker.await_log("this node has another id in the Swarm than this worker serves")
+        assert worker.process.poll() is None
