@@ -4,7 +4,8 @@
 `selection` of fields), page lists by `cursor`, and return `answers` or `problems`, whose catalogue is
 `problem_types`; `representation` adds ETags. `access` lets in callers whose token has the role that a
 route declares, `same_site` refuses requests of other web sites, `bounds` those that are too long,
-`turns` those that are too many. `specification` describes all in OpenAPI, `app` assembles all.
+`turns` those that are too many. `watch` follows lists, `specification` describes all in
+OpenAPI, `app` assembles all.
 """
 
 IDENTITY_HEADER = "X-Vxlan-Operator"

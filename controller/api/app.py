@@ -26,9 +26,11 @@ from controller.api.routes import (
     safety,
     status,
     version,
+    watch,
 )
 from controller.api.same_site import SameSiteOnly
 from controller.api.selection import check_query
+from controller.api.watch.broadcaster import Broadcaster
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """Of a request; the longest is a decision with a reason of 500 characters."""
@@ -59,6 +61,9 @@ def build(context: Context) -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(Representation)
+    broadcaster = Broadcaster(context.database)
+    app.state.end_streams = broadcaster.close
+    app.include_router(watch.routes(context, broadcaster))
     for module in _MODULES:
         app.include_router(module.routes(context))
     app.add_middleware(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, WithJsonSch
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage, Urgency, Verdict
-from controller.api.parameters import Form, Limit, Listing
+from controller.api.parameters import Followed, Form, Limit
 from controller.audit.queries import pages, resolve, timeline
 from controller.audit.queries.resolve import Bearer
 from controller.timespec import DURATION, parse_time
@@ -104,7 +104,7 @@ def _several(noun: str, given: str | None, found: Sequence[Bearer]) -> Iterator[
         yield f"{len(found)} {noun} have or had the name {given!r}: {ids}; give an id for one of them"
 
 
-class AuditListing(AuditFilters, Listing):
+class AuditListing(AuditFilters, Followed):
     """The parameters of the list of audit rows."""
 
     limit: Limit = 100

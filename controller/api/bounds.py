@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from anyio import BrokenResourceError
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -63,4 +64,7 @@ class BoundedApp(FastAPI):
                     return
             await send(message)
 
-        await super().__call__(scope, receive, sending)
+        try:
+            await super().__call__(scope, receive, sending)
+        except* BrokenResourceError:
+            pass  # FastAPI could not send a server-sent event: the client has left.

@@ -93,6 +93,31 @@ class Listing(BaseModel):
     limit: Limit = MAX_ROWS
 
 
+STREAM: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "A page; with `watch=true` server-sent events.",
+        "content": {
+            "text/event-stream": {
+                "schema": {"type": "string"},
+                "example": 'event: added\ndata: {"id": "..."}\nid: 0a1b2c3d4e5f-7\n\n',
+            }
+        },
+    }
+}
+"""The answer of a list that can be followed, for the specification."""
+
+
+class Followed(Listing):
+    """The parameters of a list that can be followed."""
+
+    watch: Annotated[
+        bool,
+        Field(
+            description="follow the list by server-sent events: the present items, then what changes"
+        ),
+    ] = False
+
+
 _UNPRINTABLE: Final = (
     r"\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e"
     r"\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"

@@ -140,6 +140,13 @@ TOO_LARGE: Final = ProblemType(
     "The body is larger than any valid request. It was not read to its end, and nothing was done.",
     SEE_OPENAPI,
 )
+TOO_SLOW: Final = ProblemType(
+    "too-slow",
+    408,
+    "Too slow",
+    "A client that follows a list did not take its events in time; those it lacks are not kept any more.",
+    "connect again without `Last-Event-ID`, which sends all rows again, and take the events faster",
+)
 LONG_URI: Final = ProblemType(
     "uri-too-long",
     414,
@@ -184,6 +191,21 @@ INTERNAL: Final = ProblemType(
     "An error of the controller. Its log has the whole error under the `error_id` of the answer.",
     _LOG,
 )
+WATCHERS: Final = ProblemType(
+    "too-many-watchers",
+    503,
+    "Too many watchers",
+    "Too many clients follow lists already, or too many different lists are followed. The header "
+    "`Retry-After` has the seconds after which to try again.",
+    "try again in 5 s, or ask for the list without `watch`",
+)
+STOPPING: Final = ProblemType(
+    "stopping",
+    503,
+    "Stopping",
+    "The controller stops or is restarted, and ends the streams of clients that follow lists.",
+    "connect again, with `Last-Event-ID`",
+)
 DATABASE: Final = ProblemType(
     "database-unavailable",
     503,
@@ -209,9 +231,9 @@ NOT_READY: Final = ProblemType(
 )
 
 TYPES: Final = (
-    MALFORMED, UNAUTHENTICATED, FORBIDDEN, FOREIGN, UNKNOWN, NO_PAGE, METHOD, LATE, AMBIGUOUS, NO_CLUSTER,
-    PAUSED, TOKEN_TAKEN, PRUNED, TOO_LARGE, LONG_URI, MEDIA_TYPE, INVALID, BUSY, HEADERS, INTERNAL,
-    CONNECTIONS, DATABASE, NOT_READY,
+    MALFORMED, UNAUTHENTICATED, FORBIDDEN, FOREIGN, UNKNOWN, NO_PAGE, METHOD, LATE, TOO_SLOW, AMBIGUOUS,
+    NO_CLUSTER, PAUSED, TOKEN_TAKEN, PRUNED, TOO_LARGE, LONG_URI, MEDIA_TYPE, INVALID, BUSY, HEADERS,
+    INTERNAL, CONNECTIONS, WATCHERS, STOPPING, DATABASE, NOT_READY,
 )  # fmt: skip
 """All, by status."""
 

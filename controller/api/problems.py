@@ -17,7 +17,7 @@ from controller.api import problem_types as types
 from controller.api.cursor import CursorError
 from controller.api.parameters import ParameterError
 from controller.api.problem_types import ProblemType
-from controller.api.turns import RETRY_AFTER_SECONDS, BusyError
+from controller.api.turns import RETRY_AFTER_SECONDS, BusyError, TooManyWatchersError
 from controller.audit.export import PrunedError
 from controller.db.engine import database_message, is_away
 from controller.db.lookup import AmbiguousError, UnknownError
@@ -120,6 +120,11 @@ def install(app: FastAPI) -> None:
     def busy(_request: Request, error: BusyError) -> JSONResponse:
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         return problem(types.BUSY, str(error), headers=headers)
+
+    @app.exception_handler(TooManyWatchersError)
+    def too_many(_request: Request, error: TooManyWatchersError) -> JSONResponse:
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        return problem(types.WATCHERS, str(error), headers=headers)
 
     @app.exception_handler(RequestValidationError)
     def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:

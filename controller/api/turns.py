@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 RETRY_AFTER_SECONDS: Final = 5
@@ -10,6 +11,10 @@ RETRY_AFTER_SECONDS: Final = 5
 
 class BusyError(Exception):
     """Too many requests of this kind wait already, or this one waited in vain."""
+
+
+class TooManyWatchersError(Exception):
+    """No more clients can follow lists."""
 
 
 class Turn:
@@ -36,7 +41,13 @@ class Turn:
         self._waiting = 0
 
     async def __call__(self) -> AsyncIterator[None]:
-        """Wait, and give the turn back after the answer was sent.
+        """Wait, and give the turn back after the answer was sent; raise as `held` does."""
+        async with self.held():
+            yield
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Wait, and keep the turn inside.
 
         Raises:
             BusyError: the request is not answered now.

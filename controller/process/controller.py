@@ -137,7 +137,8 @@ def _serve(
         health=health,
         usage=usage,
     )
-    server = HttpServer(build(context))
+    api = build(context)
+    server = HttpServer(api, ending=api.state.end_streams)
     # uvicorn stops at these, and then raises them again for the previous handlers.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import case, false, func, select, true, tuple_
+from sqlalchemy import Select, case, false, func, select, true, tuple_
 from sqlalchemy.orm import Session, joinedload
 
 from contract.verdicts import Verdict
@@ -19,7 +19,6 @@ from controller.safety.suppressed import DeviceKey
 _READY_STATUS: Final = Node.conditions[(Type.READY.value, "status")].as_string()
 _READY_REASON: Final = Node.conditions[(Type.READY.value, "reason")].as_string()
 _NEVER_DERIVED: Final = "NotJudgedYet"
-_NODES: Final = select(Node).where(Node.gone_at.is_(None)).options(joinedload(Node.due))
 
 
 class NoClusterError(Exception):
@@ -88,20 +87,25 @@ def nodes(
         ready: only nodes with this status of `Ready`; None: all.
         stale: whether the stored conditions are, so that all are Unknown.
     """
-    query = _NODES
+    query = nodes_query(ready, stale=stale).options(joinedload(Node.due))
     if after is not None:
         query = query.where(tuple_(Node.hostname, Node.id) > after)
-    if ready is not None and stale:
-        query = query.where(true() if ready is Status.UNKNOWN else false())
-    elif ready is not None:
-        query = query.where(ready.value == _READY_STATUS)
     return session.scalars(query.order_by(Node.hostname, Node.id).limit(limit)).all()
+
+
+def nodes_query(ready: Status | None = None, *, stale: bool = False) -> Select[Node]:
+    """Return the query of nodes of the Swarm; the arguments are those of `nodes`."""
+    query = select(Node).where(Node.gone_at.is_(None))
+    if ready is not None and stale:
+        return query.where(true() if ready is Status.UNKNOWN else false())
+    return query if ready is None else query.where(ready.value == _READY_STATUS)
 
 
 def unready_first(session: Session, limit: int) -> Sequence[Node]:
     """Return at most `limit` nodes of the Swarm, those that are not ready first."""
     ready = case((Status.TRUE.value == _READY_STATUS, 1), else_=0)
-    return session.scalars(_NODES.order_by(ready, Node.hostname, Node.id).limit(limit)).all()
+    query = nodes_query().options(joinedload(Node.due))
+    return session.scalars(query.order_by(ready, Node.hostname, Node.id).limit(limit)).all()
 
 
 def readiness(session: Session, *, stale: bool = False) -> Mapping[str, Mapping[str, int]]:
@@ -211,17 +215,23 @@ def devices(
 
     Those of a network have one of its VNIs.
     """
+    query = devices_query(node, network, verdict)
+    order = (Device.node_id, Device.netns, Device.ifindex)
+    if after is not None:
+        query = query.where(tuple_(*order) > after)
+    return session.execute(query.order_by(*order).limit(limit)).all()
+
+
+def devices_query(
+    node: Node | None, network: Network | None, verdict: Verdict | None
+) -> Select[Device, Node]:
+    """Return the query of devices, with their nodes; None: of any node or network, with any verdict."""
     query = select(Device, Node).join(Node, Node.id == Device.node_id).where(Node.gone_at.is_(None))
     if node is not None:
         query = query.where(Device.node_id == node.id)
     if network is not None:
         query = query.where(Device.vni.in_([row.vni for row in network.vnis]))
-    if verdict is not None:
-        query = query.where(Device.verdict == verdict)
-    order = (Device.node_id, Device.netns, Device.ifindex)
-    if after is not None:
-        query = query.where(tuple_(*order) > after)
-    return session.execute(query.order_by(*order).limit(limit)).all()
+    return query if verdict is None else query.where(Device.verdict == verdict)
 
 
 def runs(
@@ -233,12 +243,16 @@ def runs(
     limit: int,
 ) -> Sequence[tuple[Run, Node]]:
     """Return runs of nodes of the Swarm, the newest first; only those requested before `before`."""
-    query = select(Run, Node).join(Node, Node.id == Run.node_id).where(Node.gone_at.is_(None))
-    if node is not None:
-        query = query.where(Run.node_id == node.id)
-    if state is not None:
-        query = query.where(Run.state == state)
+    query = runs_query(node, state)
     if before is not None:
         query = query.where(tuple_(Run.requested_at, Run.id) < before)
     newest_first = query.order_by(Run.requested_at.desc(), Run.id.desc())
     return session.execute(newest_first.limit(limit)).all()
+
+
+def runs_query(node: Node | None, state: RunState | None) -> Select[Run, Node]:
+    """Return the query of runs, with their nodes; None: of any node, in any state."""
+    query = select(Run, Node).join(Node, Node.id == Run.node_id).where(Node.gone_at.is_(None))
+    if node is not None:
+        query = query.where(Run.node_id == node.id)
+    return query if state is None else query.where(Run.state == state)

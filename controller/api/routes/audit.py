@@ -10,7 +10,8 @@ from controller.api.answers.audit import AuditAnswer, AuditPage, AuditStats, Tim
 from controller.api.audit_parameters import AuditListing, Period
 from controller.api.context import Context
 from controller.api.cursor import Cursors, question
-from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, may_answer
+from controller.api.parameters import STREAM
+from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, WATCHERS, may_answer
 from controller.audit.queries import counts, pages, timeline
 from controller.audit.queries.pages import RowKey
 from controller.timespec import FIRST
@@ -34,7 +35,11 @@ def routes(context: Context) -> APIRouter:
     database = context.database
     in_turn = [Depends(context.turns.lists)]
 
-    @router.get("", dependencies=[READ, *in_turn], responses=may_answer(UNKNOWN, AMBIGUOUS))
+    @router.get(
+        "",
+        dependencies=[READ, *in_turn],
+        responses=may_answer(UNKNOWN, AMBIGUOUS, WATCHERS) | STREAM,
+    )
     def list_audit(request: Request, listing: Annotated[AuditListing, Query()]) -> AuditPage:
         """List audit rows, the newest first; with `after` the rows stored since, in that order."""
         key = _CURSORS.after(request, listing)

@@ -14,8 +14,8 @@ from controller.api.answers.base import ListAnswer
 from controller.api.answers.devices import DeviceAnswer
 from controller.api.context import Context
 from controller.api.cursor import Cursors
-from controller.api.parameters import Listing, NetworkFilter, NodeFilter
-from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, may_answer
+from controller.api.parameters import STREAM, Followed, Listing, NetworkFilter, NodeFilter
+from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, WATCHERS, may_answer
 from controller.db import lookup
 from controller.db.models import Device, Node
 from controller.safety.suppressed import DeviceKey, Holding, suppressed
@@ -24,7 +24,7 @@ from controller.views import queries
 _CURSORS: Final = Cursors(DeviceKey)
 
 
-class DeviceListing(Listing):
+class DeviceListing(Followed):
     """The parameters of the list of devices."""
 
     node: NodeFilter = None
@@ -45,7 +45,11 @@ def routes(context: Context) -> APIRouter:
         tags=["devices"], dependencies=[Depends(context.turns.lists)], responses=may_answer(BUSY)
     )
 
-    @router.get("/api/v1/devices", responses=may_answer(UNKNOWN, AMBIGUOUS), dependencies=[READ])
+    @router.get(
+        "/api/v1/devices",
+        responses=may_answer(UNKNOWN, AMBIGUOUS, WATCHERS) | STREAM,
+        dependencies=[READ],
+    )
     def list_devices(
         request: Request, listing: Annotated[DeviceListing, Query()]
     ) -> ListAnswer[DeviceAnswer]:

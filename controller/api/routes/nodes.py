@@ -12,8 +12,8 @@ from controller.api.answers.base import ListAnswer
 from controller.api.answers.nodes import NodeAnswer, NodeDetailAnswer
 from controller.api.context import Context
 from controller.api.cursor import Cursors
-from controller.api.parameters import MAX_ROWS, Listing, NodeName
-from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, may_answer
+from controller.api.parameters import MAX_ROWS, STREAM, Followed, NodeName
+from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, WATCHERS, may_answer
 from controller.api.routes.devices import device_answers
 from controller.conditions.model import Status
 from controller.db import lookup
@@ -24,7 +24,7 @@ from controller.views.queries import NameKey
 _CURSORS: Final = Cursors(NameKey)
 
 
-class NodeListing(Listing):
+class NodeListing(Followed):
     """The parameters of the list of nodes."""
 
     ready: Status | None = None
@@ -39,7 +39,7 @@ def routes(context: Context) -> APIRouter:
     )
     database = context.database
 
-    @router.get("", dependencies=[READ])
+    @router.get("", responses=may_answer(WATCHERS) | STREAM, dependencies=[READ])
     def list_nodes(
         request: Request, listing: Annotated[NodeListing, Query()]
     ) -> ListAnswer[NodeAnswer]:

@@ -9,8 +9,8 @@ from controller.api.answers.base import ListAnswer
 from controller.api.answers.runs import RunAnswer
 from controller.api.context import Context
 from controller.api.cursor import Cursors
-from controller.api.parameters import Limit, Listing, NodeFilter
-from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, may_answer
+from controller.api.parameters import STREAM, Followed, Limit, NodeFilter
+from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, WATCHERS, may_answer
 from controller.db import lookup
 from controller.db.states import RunState
 from controller.views import queries
@@ -19,7 +19,7 @@ from controller.views.queries import RunKey
 _CURSORS: Final = Cursors(RunKey)
 
 
-class RunListing(Listing):
+class RunListing(Followed):
     """The parameters of the list of runs."""
 
     node: NodeFilter = None
@@ -33,7 +33,11 @@ def routes(context: Context) -> APIRouter:
     )
     database = context.database
 
-    @router.get("/api/v1/runs", responses=may_answer(UNKNOWN, AMBIGUOUS), dependencies=[READ])
+    @router.get(
+        "/api/v1/runs",
+        responses=may_answer(UNKNOWN, AMBIGUOUS, WATCHERS) | STREAM,
+        dependencies=[READ],
+    )
     def list_runs(
         request: Request, listing: Annotated[RunListing, Query()]
     ) -> ListAnswer[RunAnswer]:

@@ -1,0 +1,163 @@
+"""Routes that follow a list: the same paths as the lists, asked with `watch=true`."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Final
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlalchemy.orm import Session
+from starlette.routing import Match
+from starlette.types import Scope
+
+from controller.access import store
+from controller.api.access import READ
+from controller.api.audit_parameters import AuditListing
+from controller.api.context import Context
+from controller.api.parameters import Followed, ParameterError
+from controller.api.routes.devices import DeviceListing
+from controller.api.routes.nodes import NodeListing
+from controller.api.routes.runs import RunListing
+from controller.api.watch.broadcaster import Broadcaster
+from controller.api.watch.history import AuditSource, RunSource
+from controller.api.watch.sources import DeviceSource, NodeSource
+from controller.api.watch.stream import Stream
+from controller.api.watch.topic import Source
+from controller.db import lookup
+
+_TRUE: Final = frozenset({"1", "on", "t", "true", "y", "yes"})
+"""As pydantic reads a boolean parameter."""
+
+
+class WatchRoute(APIRoute):
+    """A route for requests with `watch=true`; others are left to the list at the same path."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Say whether this route answers a request."""
+        match, child = super().matches(scope)
+        if match is Match.FULL:
+            given = parse_qs(scope["query_string"].decode("latin-1")).get("watch", [""])
+            if given[-1].lower() in _TRUE:
+                return match, child
+        return Match.NONE, {}
+
+
+def routes(context: Context, broadcaster: Broadcaster) -> APIRouter:
+    # The routes of the lists describe them in the specification.
+    router = APIRouter(
+        prefix="/api/v1",
+        route_class=WatchRoute,
+        default_response_class=EventSourceResponse,
+        include_in_schema=False,
+    )
+
+    @asynccontextmanager
+    async def follow(
+        request: Request,
+        listing: Followed,
+        question: Hashable,
+        source: Callable[[Session], Source],
+        limit: int | None = None,
+    ) -> AsyncIterator[Stream]:
+        if listing.cursor is not None:
+            raise ParameterError("cursor", "cannot be combined with watch", "leave it out")
+        last_event_id = request.headers.get("last-event-id")
+        token = request.headers.get("authorization", "").partition(" ")[2].strip(" ")
+
+        def check(session: Session) -> None:
+            if token:
+                store.identify(session, token, datetime.now(UTC))
+
+        async with context.turns.lists.held():
+            stream = await run_in_threadpool(
+                broadcaster.follow, question, source, last_event_id, limit, check
+            )
+        try:
+            yield stream
+        finally:
+            broadcaster.leave(stream)
+
+    async def nodes_stream(
+        request: Request, listing: Annotated[NodeListing, Query()]
+    ) -> AsyncIterator[Stream]:
+        question = ("nodes", listing.ready)
+        async with follow(
+            request, listing, question, lambda _: NodeSource(listing.ready)
+        ) as stream:
+            yield stream
+
+    async def devices_stream(
+        request: Request, listing: Annotated[DeviceListing, Query()]
+    ) -> AsyncIterator[Stream]:
+        def source(session: Session) -> Source:
+            network = listing.network
+            return DeviceSource(
+                context.mode,
+                lookup.maybe_node(session, listing.node),
+                None if network is None else lookup.find_network(session, network),
+                listing.verdict,
+            )
+
+        question = ("devices", listing.node, listing.network, listing.verdict)
+        async with follow(request, listing, question, source) as stream:
+            yield stream
+
+    async def runs_stream(
+        request: Request, listing: Annotated[RunListing, Query()]
+    ) -> AsyncIterator[Stream]:
+        def source(session: Session) -> Source:
+            return RunSource(lookup.maybe_node(session, listing.node), listing.state)
+
+        question = ("runs", listing.node, listing.state)
+        async with follow(request, listing, question, source, listing.limit) as stream:
+            yield stream
+
+    async def audit_stream(
+        request: Request, listing: Annotated[AuditListing, Query()]
+    ) -> AsyncIterator[Stream]:
+        def source(session: Session) -> Source:
+            return AuditSource(context.database, listing.filters(session))
+
+        asked = listing.model_dump_json(exclude={"limit", "after", "watch"})
+        async with follow(request, listing, ("audit", asked), source, listing.limit) as stream:
+            if listing.after is not None:
+                stream.start_after(listing.after)
+            yield stream
+
+    @router.get("/nodes", dependencies=[READ])
+    async def watch_nodes(
+        stream: Annotated[Stream, Depends(nodes_stream)],
+    ) -> AsyncIterable[ServerSentEvent]:
+        """Follow the nodes of the Swarm."""
+        async for event in stream.events():
+            yield event
+
+    @router.get("/devices", dependencies=[READ])
+    async def watch_devices(
+        stream: Annotated[Stream, Depends(devices_stream)],
+    ) -> AsyncIterable[ServerSentEvent]:
+        """Follow the VXLAN devices of the last reports."""
+        async for event in stream.events():
+            yield event
+
+    @router.get("/runs", dependencies=[READ])
+    async def watch_runs(
+        stream: Annotated[Stream, Depends(runs_stream)],
+    ) -> AsyncIterable[ServerSentEvent]:
+        """Follow the runs."""
+        async for event in stream.events():
+            yield event
+
+    @router.get("/audit", dependencies=[READ])
+    async def watch_audit(
+        stream: Annotated[Stream, Depends(audit_stream)],
+    ) -> AsyncIterable[ServerSentEvent]:
+        """Follow the audit rows."""
+        async for event in stream.events():
+            yield event
+
+    return router

@@ -1,0 +1,141 @@
+"""The runs and audit rows that clients follow: lists that only grow, of which the newest rows are read."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any, Final, cast
+
+from sqlalchemy import Text, func, select
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.orm import Session
+
+from controller.api.answers.audit import AuditAnswer
+from controller.api.answers.base import Answer
+from controller.api.answers.runs import RunAnswer
+from controller.api.watch.sources import chunks
+from controller.api.watch.topic import KEPT_EVENTS, MAX_ROWS
+from controller.audit.queries import pages
+from controller.audit.queries.pages import Filters
+from controller.db.audit_models import AuditRow
+from controller.db.engine import Database
+from controller.db.models import Node, Run
+from controller.db.states import RunState
+from controller.views import queries
+from controller.views.queries import RunKey
+
+NEWEST: Final = 1000
+"""Rows that a client can get at first: the longest page of the lists."""
+_OVERLAP: Final = timedelta(seconds=30)
+"""A run may be stored so much later than a newer one."""
+_STEPS: Final = 50
+"""Windows of new audit rows that are examined at a time."""
+_BEGIN: Final = datetime.min.replace(tzinfo=UTC)
+
+
+class RunSource:
+    """Runs, in the order of their requests; None: of any node, in any state."""
+
+    quiet: Mapping[str, Any] = {}
+    depends_on_time = False
+
+    def __init__(self, node: Node | None, state: RunState | None) -> None:
+        self._query = queries.runs_query(node, state)
+        self._all = queries.runs_query(node, None)
+        self._floor: datetime | None = None
+
+    def marks(self, session: Session) -> Mapping[Hashable, int]:
+        """See `Source`."""
+        if self._floor is None:
+            self._floor = self._newest(session)
+        found = self._since(session)
+        if len(found) > NEWEST:
+            # Rows that will not change any more, but for a margin, need not be read again.
+            self._floor = max(self._floor, self._oldest_of_interest(session, found))
+            found = self._since(session)
+        return found
+
+    def items(self, session: Session, keys: Sequence[Hashable]) -> Mapping[Hashable, Answer]:
+        """See `Source`."""
+        found: dict[Hashable, Answer] = {}
+        for chunk in chunks(cast("Sequence[RunKey]", keys)):
+            query = self._all.where(Run.id.in_([key.id for key in chunk]))
+            for run, node in session.execute(query):
+                found[RunKey(run.requested_at, run.id)] = RunAnswer.of(run, node)
+        return found
+
+    def is_history(self, key: Hashable) -> bool:
+        """See `Source`."""
+        return self._floor is not None and cast("RunKey", key).requested_at < self._floor
+
+    def _newest(self, session: Session) -> datetime:
+        query = self._query.with_only_columns(Run.requested_at)
+        newest_first = query.order_by(Run.requested_at.desc(), Run.id.desc())
+        oldest = session.scalar(newest_first.offset(NEWEST - 1).limit(1))
+        return oldest or _BEGIN
+
+    def _since(self, session: Session) -> Mapping[Hashable, int]:
+        query = self._query.with_only_columns(
+            Run.requested_at, Run.id, sql_cast(Run.state, Text), sql_cast(Run.closed_at, Text),
+            Node.hostname,
+        ).where(Run.requested_at >= self._floor)  # fmt: skip
+        rows = session.execute(query.order_by(Run.requested_at, Run.id).limit(MAX_ROWS + 1)).all()
+        return {RunKey(*row[:2]): hash(tuple(row)) for row in rows}
+
+    def _oldest_of_interest(self, session: Session, found: Mapping[Hashable, int]) -> datetime:
+        newest = max(cast("RunKey", key).requested_at for key in found)
+        oldest_open = session.scalar(
+            self._all.with_only_columns(func.min(Run.requested_at)).where(
+                Run.state == RunState.RUNNING
+            )
+        )
+        return min(newest - _OVERLAP, oldest_open or newest)
+
+
+class AuditSource:
+    """Audit rows, in the order in which they were stored."""
+
+    quiet: Mapping[str, Any] = {}
+    depends_on_time = False
+
+    def __init__(self, database: Database, filters: Filters) -> None:
+        self._database = database
+        self._filters = filters
+        self._through: int | None = None
+        self._marks: dict[Hashable, int] = {}
+
+    def marks(self, session: Session) -> Mapping[Hashable, int]:
+        """See `Source`."""
+        if self._through is None:
+            # Read first: rows stored from now on are arrivals.
+            self._through = pages.newest(session)
+            page = pages.page(session, self._filters, limit=NEWEST)
+            self._marks = dict.fromkeys(sorted(row.id for row in page.rows), 0)
+        for _ in range(_STEPS):
+            rows, through = pages.arrivals(session, self._filters, self._through, NEWEST)
+            self._marks.update({row.id: 0 for row in rows})
+            if through == self._through:
+                break
+            self._through = through
+        surplus = len(self._marks) - NEWEST - KEPT_EVENTS
+        for number in list(islice(self._marks, max(0, surplus))):
+            del self._marks[number]
+        return self._marks
+
+    def items(self, session: Session, keys: Sequence[Hashable]) -> Mapping[Hashable, Answer]:
+        """See `Source`."""
+        found: dict[Hashable, Answer] = {}
+        for chunk in chunks(keys):
+            for row in session.scalars(select(AuditRow).where(AuditRow.id.in_(chunk))):
+                found[row.id] = AuditAnswer.model_validate(row)
+        return found
+
+    def stored_after(self, number: int) -> tuple[list[tuple[int, str]], int | None]:
+        """Return numbers and items of matching rows stored after a row, and where to go on; None: the end."""
+        with self._database.read() as session:
+            rows, through = pages.arrivals(session, self._filters, number, NEWEST)
+            items = [(row.id, AuditAnswer.model_validate(row).model_dump_json()) for row in rows]
+        return items, None if through == number else through
+
+    def is_history(self, key: Hashable) -> bool:  # noqa: ARG002
+        """See `Source`: audit rows are pruned, never removed."""
+        return True
