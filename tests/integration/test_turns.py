@@ -1,6 +1,7 @@
 """Expensive answers wait for each other, and cheap ones for none of them."""
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -180,8 +181,12 @@ def test_a_scrape_is_kept_for_a_second() -> None:
         assert counting.scrapes - before == scrapes
 
 
-@pytest.mark.parametrize("path", ["audit", "audit/export", "audit/stats"])
-@pytest.mark.parametrize("name", ["since", "until"])
+TIMED = pytest.mark.parametrize("path", ["audit", "audit/export", "audit/stats"])
+NAMED = pytest.mark.parametrize("name", ["since", "until"])
+
+
+@TIMED
+@NAMED
 @pytest.mark.parametrize(
     "time",
     [
@@ -190,6 +195,22 @@ def test_a_scrape_is_kept_for_a_second() -> None:
         "0001-01-01T00:00:00.000001+00:01",
         "999999999w",
         "99999999d",
+    ],
+)
+def test_a_time_beyond_the_calendar_is_its_first_or_last(
+    app: ASGIApp, path: str, name: str, time: str
+) -> None:
+    answer = TestClient(app).get(f"/api/v1/{path}", params={name: time})
+    assert answer.status_code == 200
+    last = answer.text.splitlines()[-1]
+    assert isinstance(json.loads(last), dict)
+
+
+@TIMED
+@NAMED
+@pytest.mark.parametrize(
+    "time",
+    [
         "2026-02-30",
         "10000-01-01",
         "-1d",
