@@ -13,14 +13,16 @@ from fastapi import FastAPI
 from sqlalchemy import delete, update
 
 from contract.verdicts import Mode, Stage, Verdict
+from controller.access.tokens import Secret
 from controller.api.app import build
 from controller.api.context import Context
 from controller.api.watch import broadcaster as broadcasting
 from controller.api.watch import topic as topics
 from controller.api.watch.changes import ChangeMarker
+from controller.db.access_models import ApiToken
 from controller.db.engine import Database, open_database
 from controller.db.models import Cluster, Device, Node, Run
-from controller.db.states import RunState
+from controller.db.states import Role, RunState
 from tests.api_client import TestClient, assert_problem
 from tests.audit_rows import add, row
 from tests.fake_clock import START
@@ -442,3 +444,32 @@ def test_nothing_is_read_without_clients_or_changes(
         quiet = asked[0]
         time.sleep(1)
         assert asked[0] == quiet
+
+
+def test_a_revoked_token_ends_the_stream(
+    app: FastAPI, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broadcasting, "CHECK_SECONDS", 0.1)
+    other = Secret("0ea0ea00", f"vxo_0ea0ea00_{'B' * 43}")
+    headers = give_token(database, other, "other", Role.READ)
+    with serving(app) as url, Follower(url, "nodes") as stays:
+        stays.until("synced")
+        with Follower(url, "nodes", headers=headers) as follower:
+            follower.until("synced")
+            with database.write() as session:
+                session.execute(
+                    update(ApiToken).where(ApiToken.id == other.id).values(revoked_at=START)
+                )
+            end = follower.next()
+            assert (end.event, end.data["status"]) == ("end", 401)
+            assert "revoked" in end.data["detail"]
+            assert follower.ends()
+        set_node(database, "one", last_error="x")
+        assert stays.next().event == "modified"
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_nobody_follows_without_a_token(app: FastAPI, path: str) -> None:
+    client = TestClient(app)
+    del client.headers["Authorization"]
+    assert_problem(client.get(f"/api/v1/{path}", params={"watch": "true"}), 401)
