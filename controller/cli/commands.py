@@ -47,6 +47,7 @@ TREE: Final = Group(
         "explain": Verb(
             "explain:explain",
             "Explain an error of Docker or Swarm: its meaning, what was done about it, and what to do.",
+            takes_text=True,
         ),
         "events": Verb(
             "events:events",

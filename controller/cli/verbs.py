@@ -22,11 +22,13 @@ class Verb(NamedTuple):
     Attributes:
         where: `MODULE:FUNCTION` in `controller.cli`.
         aliases: other names, which the help does not list.
+        takes_text: its arguments are a text that people paste, with the options that are in it.
     """
 
     where: str
     summary: str
     aliases: tuple[str, ...] = ()
+    takes_text: bool = False
 
     def load(self) -> Callable[..., None]:
         """Import the function."""
@@ -103,7 +105,8 @@ def application(
     }
     if isinstance(node, Verb):
         app = typer.Typer(**settings)
-        app.command(name)(_with_options(node.load()))
+        taken = settings["context_settings"] | {"ignore_unknown_options": node.takes_text}
+        app.command(name, context_settings=taken)(_with_options(node.load()))
         return app
     kind = type("LazyGroup", (LazyGroup,), {"tree": node.verbs})
     alone = node.alone is not None

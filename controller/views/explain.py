@@ -19,6 +19,7 @@ from controller.db.models import Device, Network, Node, Rejection
 from controller.explain.catalogue import Entry
 from controller.explain.clues import Clues
 from controller.explain.reading import Finding, Group, grouped, read
+from controller.explain.sentences import LOOK_AT_LOG, filled, missing
 from controller.safety.suppressed import Holding
 from controller.swarm.model import normal_cidr
 from controller.views.directory import Directory
@@ -33,10 +34,6 @@ _MAX_TASKS: Final = 2_000
 _MAX_PREFIXES: Final = 50
 _TASK_ID: Final = 25
 
-NO_FAULT: Final = (
-    "This is not the error of a leaked VXLAN device (`error creating vxlan interface: file exists`), and "
-    "none of its relatives that are known here."
-)
 _CONFLICT_TITLE: Final = "a device of other software has the VNI that a network needs"
 _CONFLICT: Final = (
     "Docker could not make the VXLAN device of a network, because a device of other software has the same "
@@ -52,6 +49,7 @@ class Explained:
     group: Group
     title: str
     cause: str
+    cure: Sequence[str]
     nodes: Sequence[Node]
     networks: Sequence[Network]
     vnis: Sequence[int]
@@ -235,13 +233,26 @@ class _Explainer:
             group,
             title,
             cause,
+            self._cure(found, nodes, networks),
             nodes,
             networks,
             vnis,
             on_nodes,
             look_for(networks, vnis) if found.about.leak and found.device is None else [],
-            [*_missing(found, nodes, networks, vnis)],
+            [*missing(found, node=bool(nodes), network=bool(networks or vnis))],
         )
+
+    def _cure(
+        self, found: Finding, nodes: Sequence[Node], networks: Sequence[Network]
+    ) -> list[str]:
+        names = {
+            "NODE": self._typed.typed(nodes[0].id) if len(nodes) == 1 else None,
+            "NETWORK": networks[0].name if len(networks) == 1 else None,
+            "SERVICE": found.clues.service,
+            "SUBNET": found.subnet,
+            "DEVICE": None if found.device is None else found.device.name,
+        }
+        return filled(found.about.cure, names)
 
     def _on_node(
         self, node: Node, group: Group, networks: Sequence[Network], vnis: Sequence[int]
@@ -291,36 +302,9 @@ def _is_conflict(on_nodes: Sequence[NodeOutlook]) -> bool:
     )
 
 
-def _missing(
-    found: Finding, nodes: Sequence[Node], networks: Sequence[Network], vnis: Sequence[int]
-) -> Iterable[str]:
-    """Yield what to add to the text."""
-    service = found.clues.service or "SERVICE"
-    if not found.certain:
-        yield (
-            f"The message is cut off, so this is probable, not certain: `docker service ps --no-trunc "
-            f"{service}` shows all of it."
-        )
-    if not found.about.leak:
-        return
-    if not nodes:
-        if found.device is not None:
-            yield "No node's last report has this device: add the name of the node to the text."
-        else:
-            yield (
-                f"The text does not say which node it is of: add the line of `docker service ps --no-trunc "
-                f"{service}` that it is from, or the node's name."
-            )
-    elif not networks and not vnis and found.device is None:
-        yield (
-            "The text does not say which network it is of: add the subnet that the whole message names, or "
-            "the network's name."
-        )
-
-
 def _of_unknown(nodes: Sequence[Node]) -> Iterable[str]:
     for node in nodes:
         ready = node.conditions.get(Type.READY)
         if ready is not None and ready["status"] != Status.TRUE:
             yield f"Node {node.hostname} is not ready: {ready['message']}."
-    yield "Look at Docker's log on the node (`journalctl -u docker`), and give the line with the error."
+    yield LOOK_AT_LOG

@@ -29,7 +29,6 @@ COMMANDS = [
     ("get", "runs", "-o", "json"),
     ("describe", "node", "one"),
     ("describe", "network", "shop"),
-    ("explain", "file exists"),
 ]
 
 

@@ -228,8 +228,9 @@ def test_describe_network(says: Callable[..., str]) -> None:
 def test_explain(says: Callable[..., str]) -> None:
     said = says("explain", f"one: error creating vxlan interface: file exists {HOSTILE}")
     assert "Swarm rejects each task" in said
-    assert f"It is about nodes one ({swarm_id('one')})." in said
-    assert "one vx-001001-shopz#2 in host, VNI 4097: orphan: reason" in said
+    assert f"It is about node one ({swarm_id('one')})." in said
+    assert "On node one" in said
+    assert "vx-001001-shopz (ifindex 2) in host has VNI 4097, orphan: reason" in said
     assert "What to do" in said
     assert json.loads(says("explain", "whatever", "-o", "json"))["recognised"] is False
 

@@ -8,7 +8,8 @@ from pydantic import Field
 from controller.api.answers.audit import AuditAnswer
 from controller.api.answers.base import Answer
 from controller.api.answers.devices import DeviceAnswer
-from controller.views.explain import NO_FAULT, Explained, Explanation
+from controller.explain.sentences import NO_FAULT
+from controller.views.explain import Explained, Explanation
 from controller.views.outlook import NodeOutlook, State
 
 
@@ -75,7 +76,7 @@ class FindingAnswer(Answer):
     )
     cause: str
     cure: list[str] = Field(
-        description="what to do, with NODE, SERVICE and other names in capitals to be filled in"
+        description="what to do; names in capitals (NODE, SERVICE) are to be filled in"
     )
     links: list[str]
     count: int = Field(description="lines that say the same")
@@ -103,7 +104,7 @@ class FindingAnswer(Answer):
             title=explained.title,
             certain=found.certain,
             cause=explained.cause,
-            cure=list(found.about.cure),
+            cure=list(explained.cure),
             links=list(found.about.links),
             count=group.count,
             first_at=group.first,

@@ -45,6 +45,7 @@ NODE: Final = Kind("node", _field("hostname"), _field("id"))
 NETWORK: Final = Kind("network", _field("name"), _field("id"))
 RUN: Final = Kind("run", _field("id"), _field("id"))
 DEVICE: Final = Kind("device", _device, _device)
+FAULT: Final = Kind("fault", _field("id"), _field("id"))
 AUDIT: Final = Kind("audit", _field("id"), _field("id"))
 
 

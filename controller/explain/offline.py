@@ -1,0 +1,111 @@
+"""The explanation of a text without a controller, in the form of the API's answer; and long texts made short.
+
+The catalogue says what a text means and what to do; names are as the text has them. Pure.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
+
+from controller.explain.clues import ORDINARY
+from controller.explain.reading import Group, grouped, read, same
+from controller.explain.sentences import LOOK_AT_LOG, NO_FAULT, filled, missing
+from controller.explain.text import MAX_TEXT, clean
+
+_LINES_KEPT: Final = 3
+"""Of a fault: its first and those that a terminal may have wrapped it into."""
+_NOT_NAMES: Final = frozenset({"sandbox", "interface"})
+
+
+def explain_offline(text: str, now: datetime) -> dict[str, Any]:
+    """Explain a text by the catalogue alone, in the form of the API's answer; ids are null.
+
+    Raises:
+        TooLongError: it is longer than `MAX_TEXT`.
+    """
+    reading = read(text, now)
+    groups, more = grouped(reading.findings, same)
+    findings = [_finding(group) for group in groups]
+    missing_ = [sentence for found in findings for sentence in found["missing"]]
+    return {
+        "recognised": bool(findings),
+        "meaning": findings[0]["cause"] if findings else NO_FAULT,
+        "lines": reading.lines,
+        "findings": findings,
+        "more_findings": more,
+        "nodes": _unique(node for found in findings for node in found["nodes"]),
+        "networks": _unique(network for found in findings for network in found["networks"]),
+        "lately": [],
+        "now": [],
+        "advice": list(dict.fromkeys(missing_)) if findings else [LOOK_AT_LOG],
+    }
+
+
+def _finding(group: Group) -> dict[str, Any]:
+    found = group.finding
+    nodes = [name for name in found.clues.nodes if name not in ORDINARY][:1]
+    networks = [name for name in found.clues.networks if name not in ORDINARY | _NOT_NAMES][:1]
+    device = None if found.device is None else found.device.name
+    names = {
+        "NODE": next(iter(nodes), None),
+        "NETWORK": next(iter(networks), None),
+        "SERVICE": found.clues.service,
+        "SUBNET": found.subnet,
+        "DEVICE": device,
+    }
+    known = bool(networks or found.subnet or found.clues.vnis)
+    return {
+        "id": found.about.id,
+        "kind": "fault" if device is None else "device",
+        "title": found.about.title,
+        "certain": found.certain,
+        "cause": found.about.cause,
+        "cure": filled(found.about.cure, names),
+        "links": list(found.about.links),
+        "count": group.count,
+        "first_at": _time(group.first),
+        "last_at": _time(group.last),
+        "line": found.line,
+        "quote": found.quote,
+        "subnet": found.subnet,
+        "device": device,
+        "vnis": list(found.clues.vnis),
+        "nodes": [{"id": None, "name": name} for name in nodes],
+        "networks": [{"id": None, "name": name} for name in networks],
+        "on_nodes": [],
+        "look_for": [],
+        "missing": [*missing(found, node=bool(nodes) or device is not None, network=known)],
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat().replace("+00:00", "Z")
+
+
+def _unique(subjects: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({subject["name"]: subject for subject in subjects}.values())
+
+
+def shortened(text: str, now: datetime) -> str:
+    """Return a text that is not too long: of a long one the lines with faults, the newest at most."""
+    if len(text) <= MAX_TEXT:
+        return text
+    kept: list[str] = []
+    for part in _parts(text):
+        cleaned = clean(part)
+        lines = cleaned.split("\n")
+        for found in read(cleaned[:MAX_TEXT], now).findings:
+            kept += lines[found.line - 1 : found.line - 1 + _LINES_KEPT]
+    short = "\n".join(kept)
+    return short if len(short) <= MAX_TEXT else short[-MAX_TEXT:].partition("\n")[2]
+
+
+def _parts(text: str) -> Iterable[str]:
+    """Yield a text in parts of whole lines that are not too long."""
+    start = 0
+    while start < len(text):
+        end = start + MAX_TEXT
+        if end < len(text):
+            end = text.rfind("\n", start, end) + 1 or end
+        yield text[start:end]
+        start = end
