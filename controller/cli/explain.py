@@ -85,8 +85,8 @@ def _given(words: Sequence[str], files: Sequence[Path]) -> str:
     Raises:
         UsageError: a file cannot be read, or there is too much.
     """
-    told = " ".join(word for word in words if word != _STDIN)
-    parts = [told] if told else []
+    text = " ".join(word for word in words if word != _STDIN)
+    parts = [text] if text else []
     parts += [_read(path) for path in files]
     if _STDIN in words or (not parts and not sys.stdin.isatty()):
         parts.append(_decoded(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"))
@@ -175,8 +175,8 @@ def _subjects(answer: dict[str, Any]) -> Iterator[str]:
             f"subnet {answer['subnet']}" if answer["subnet"] else "",
             f"VNI {vnis}" if vnis else "",
         ]
-        told = ", ".join(filter(None, parts))
-        yield told[0].upper() + told[1:] + "."
+        known = ", ".join(filter(None, parts))
+        yield known[0].upper() + known[1:] + "."
 
 
 def _show_on_node(on_node: dict[str, Any]) -> None:
@@ -204,10 +204,10 @@ def _show_on_node(on_node: dict[str, Any]) -> None:
 
 
 def _todo(sentences: Iterable[str]) -> None:
-    told = list(sentences)
-    if told:
+    given = list(sentences)
+    if given:
         table.line("", "  What to do")
-    for sentence in told:
+    for sentence in given:
         _paragraph(sentence, "    ")
 
 
