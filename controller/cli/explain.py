@@ -67,6 +67,8 @@ def explain(
     else:
         try:
             answer = Client(url).post("explain", body={"text": text or " "})
+        except UsageError:
+            raise
         except OperatorError as error:
             answer, reason = explain_offline(text or " ", now), error
     formats.show(answer, output, _show, kind=FAULT, rows="findings")

@@ -22,6 +22,7 @@ from tests.benchmarks.measure import median_seconds
 from tests.controller_process import VXCTL, free_port
 from tests.fake_swarm import snapshot
 from tests.stored import put
+from tests.tokens import ENVIRONMENT, HEADERS, give_token
 
 LINES, NODES = 1_000, 5_000
 _FAULT = (
@@ -54,6 +55,7 @@ def main() -> None:
         database = open_database(f"sqlite:///{Path(folder) / 'controller.db'}")
         try:
             put(database, snapshot(*[f"node{number:04}" for number in range(NODES)]))
+            give_token(database)
             _over_http(database, text)
         finally:
             database.close()
@@ -75,10 +77,10 @@ def _over_http(database: Database, text: str) -> None:
         body = {"text": text}
 
         def post() -> None:
-            httpx.post(f"{url}/api/v1/explain", json=body, timeout=30).raise_for_status()
+            httpx.post(f"{url}/api/v1/explain", json=body, headers=HEADERS, timeout=30).raise_for_status()
 
         def vxctl() -> None:
-            environment = os.environ | {"VXLAN_OPERATOR_URL": url}
+            environment = os.environ | ENVIRONMENT | {"VXLAN_OPERATOR_URL": url}
             command = [VXCTL, "explain"]
             subprocess.run(
                 command, input=text.encode(), env=environment, check=True, capture_output=True
