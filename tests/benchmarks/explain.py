@@ -77,7 +77,9 @@ def _over_http(database: Database, text: str) -> None:
         body = {"text": text}
 
         def post() -> None:
-            httpx.post(f"{url}/api/v1/explain", json=body, headers=HEADERS, timeout=30).raise_for_status()
+            httpx.post(
+                f"{url}/api/v1/explain", json=body, headers=HEADERS, timeout=30
+            ).raise_for_status()
 
         def vxctl() -> None:
             environment = os.environ | ENVIRONMENT | {"VXLAN_OPERATOR_URL": url}
