@@ -60,7 +60,9 @@ _NODES: Final = (
         rf"({_NAME})(?::\s|\s[\w./@-]{{1,80}}[\[: ])"
     ),
     re.compile(rf"(?:^|\n)({_NAME}):\s"),
-    re.compile(rf"(?<![0-9A-Za-z_.-])[0-9A-Za-z_.-]{{1,64}}@({_NAME})[:~]"),
+    re.compile(
+        rf"(?<![0-9A-Za-z_.-])[0-9A-Za-z_.-]{{1,64}}@({_NAME})(?::[~/]|\s[^\]\n]{{0,80}}\][#$])"
+    ),
 )
 _NETWORKS: Final = (
     re.compile(rf"(?i)\b(?:network|net|nid)(?:[._](?:id|name))?{_Q}\s?[:=]\s?{_Q}({_NAME})"),

@@ -43,8 +43,8 @@ def explain_offline(text: str, now: datetime) -> dict[str, Any]:
 
 def _finding(group: Group) -> dict[str, Any]:
     found = group.finding
-    nodes = [name for name in found.clues.nodes if name not in ORDINARY][:1]
-    networks = [name for name in found.clues.networks if name not in ORDINARY | _NOT_NAMES][:1]
+    nodes = [name for name in found.clues.nodes if _is_name(name) and not name.isalpha()][:1]
+    networks = [name for name in found.clues.networks if _is_name(name)][:1]
     device = None if found.device is None else found.device.name
     names = {
         "NODE": next(iter(nodes), None),
@@ -76,6 +76,11 @@ def _finding(group: Group) -> dict[str, Any]:
         "look_for": [],
         "missing": [*missing(found, node=bool(nodes) or device is not None, network=known)],
     }
+
+
+def _is_name(word: str) -> bool:
+    """Whether a word looks like a name: nobody is there who knows the names."""
+    return not word.isdigit() and word not in ORDINARY | _NOT_NAMES
 
 
 def _time(at: datetime | None) -> str | None:

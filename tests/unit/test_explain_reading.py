@@ -209,6 +209,7 @@ def test_rows_of_docker_service_ps() -> None:
         (f"{MESSAGE} on mgr-1.example.org.", "mgr-1.example.org"),
         (f"UBSWARM7-BOX1: {MESSAGE}", "ubswarm7-box1"),
         (f"root@mgr-1:~# docker run x\n{MESSAGE}", "mgr-1"),
+        (f"[root@mgr-1 srv]# docker run x\n{MESSAGE}", "mgr-1"),
         (json.dumps({"_HOSTNAME": "mgr-1", "MESSAGE": MESSAGE}), "mgr-1"),
         (LOGGED, NODE),
         (f"level=error node.name=mgr-1 error={MESSAGE}", "mgr-1"),
