@@ -71,7 +71,8 @@ def doctor(options: argparse.Namespace) -> ExitStatus:
             "journal": lambda: machine.folder("journal", settings.journal, private=True),
         }
     )
-    return checks.show(results, options.output)
+    (checks.show_json if options.output == "json" else checks.show)(results)
+    return checks.status(results)
 
 
 def _capabilities() -> Iterator[Result]:

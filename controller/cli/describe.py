@@ -2,12 +2,16 @@
 
 from typing import Any
 
+from controller.cli import events
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, NetworkArgument, NodeArgument, Output, Url
 from controller.cli.output import columns, formats, phrases, structured, table
 from controller.cli.output.structured import NETWORK, NODE
 
 _RUNS = 5
+_EVENTS = 10
+_EXAMINED = 200
+_AUDIT_ROWS = 5
 
 
 def node(name: NodeArgument, url: Url = DEFAULT_URL, output: Output = "table") -> None:
@@ -38,11 +42,24 @@ def node(name: NodeArgument, url: Url = DEFAULT_URL, output: Output = "table") -
     table.section("Devices, as last seen", columns.DEVICES, found["seen"])
     runs = client.get("runs", node=found["id"], limit=_RUNS)["items"]
     table.section("Last runs", columns.NODE_RUNS, runs, empty="none yet")
+    _show_history(client, {"node": found["id"]})
 
 
 def network(name: NetworkArgument, url: Url = DEFAULT_URL, output: Output = "table") -> None:
     """Show a network: its VNIs, the nodes it is attached to, and its devices."""
-    formats.show(Client(url).get("networks", name), output, _network, kind=NETWORK, rows="")
+    client = Client(url)
+    found = client.get("networks", name)
+    formats.show(found, output, _network, kind=NETWORK, rows="")
+    if output in ("table", "wide"):
+        _show_history(client, {"network": found["id"]})
+
+
+def _show_history(client: Client, about: dict[str, str]) -> None:
+    """Print the last events, and the last audit rows."""
+    found, _ = events.read(client, about, limit=_EVENTS, examined=_EXAMINED)
+    table.section("Last events", columns.EVENTS, found)
+    rows = client.get("audit", **about, limit=_AUDIT_ROWS)["items"]
+    table.section("Last audit rows", columns.AUDIT, rows[::-1])
 
 
 def _network(found: dict[str, Any]) -> None:

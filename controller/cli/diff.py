@@ -1,16 +1,26 @@
 """The verbs `vxctl diff` and `vxctl plan`: what differs from desired state, and what would be removed."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import typer
 
 from contract.runtime.exit_status import ExitStatus
 from controller.cli.client import Client
-from controller.cli.options import DEFAULT_URL, NodeArgument, Output, Url
+from controller.cli.options import DEFAULT_URL, ListOutput, NodeArgument, Output, Url
 from controller.cli.output import columns, formats, table
+from controller.cli.output.structured import Kind
 
 _LIMIT: Final = 100_000
+_NODE: Final = Kind("node", lambda row: str(row["node_name"]), lambda row: str(row["node_id"]))
 _REST: Final = "A forecast: at the time of a removal the worker reads the kernel and judges again."
+
+
+def _located(row: Mapping[str, Any]) -> str:
+    return f"{row['device']}#{row['ifindex']}"
+
+
+_DEVICE: Final = Kind("device", _located, _located)
 
 
 def diff(
@@ -19,12 +29,12 @@ def diff(
         typer.Argument(metavar="[NODE]", help="Only this node: id, unique id prefix or hostname."),
     ] = None,
     url: Url = DEFAULT_URL,
-    output: Output = "table",
+    output: ListOutput = "table",
 ) -> None:
     """Compare desired state with what was seen. Exit status: 0 same, 3 it differs or is unknown."""
     pages = Client(url).pages("diff", _LIMIT, node=node)
     found = [row for page in pages for row in page["items"]]
-    formats.show(found, output, _show_diff)
+    formats.show(found, output, _show_diff, kind=_NODE)
     if any(row["state"] != "same" for row in found) or not found:
         raise typer.Exit(ExitStatus.NO)
 
@@ -53,7 +63,9 @@ def _show_diff(found: list[dict[str, Any]]) -> None:
 
 def plan(node: NodeArgument, url: Url = DEFAULT_URL, output: Output = "table") -> None:
     """Show what the next run of a node would remove, and what is missing or in the way."""
-    formats.show(Client(url).get("nodes", node, "plan"), output, _show_plan)
+    formats.show(
+        Client(url).get("nodes", node, "plan"), output, _show_plan, kind=_DEVICE, rows="steps"
+    )
 
 
 def _show_plan(found: dict[str, Any]) -> None:

@@ -5,9 +5,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import asdict
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -15,13 +16,16 @@ from contract import VERSION
 from contract.runtime.doctor import broker, checks, docker, machine
 from contract.runtime.doctor.checks import Result, fail, ok, warn
 from contract.runtime.errors import OperatorError
-from controller.cli.options import DEFAULT_URL, OUTPUT, Url
+from controller.cli.options import DEFAULT_URL, Output, Url
+from controller.cli.output import formats
+from controller.cli.output.structured import Kind
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _TIMEOUT_SECONDS: Final = 4.0
 _LOCK_SECONDS: Final = 3.0
+_CHECK: Final = Kind("check", lambda row: str(row["check"]), lambda row: str(row["check"]))
 _API: Final = "controller"
 _DATABASE: Final = "database"
 
@@ -38,7 +42,7 @@ def doctor(
         typer.Option(metavar="HOST", help="Docker API of a manager (default: the controller's)."),
     ] = None,
     url: Url = DEFAULT_URL,
-    output: Annotated[Literal["table", "json"], OUTPUT] = "table",
+    output: Output = "table",
 ) -> None:
     """Check what a controller on this machine needs. Exit status: 0 all is well, 3 it is not."""
     from controller.process.settings import ControllerSettings
@@ -56,7 +60,10 @@ def doctor(
             _API: lambda: _controller(url),
         }
     )
-    raise typer.Exit(checks.show(results, output))
+    formats.show(
+        [asdict(result) for result in results], output, lambda _: checks.show(results), kind=_CHECK
+    )
+    raise typer.Exit(checks.status(results))
 
 
 def _database(url: str) -> Iterator[Result]:

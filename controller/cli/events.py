@@ -8,10 +8,12 @@ import typer
 from contract.runtime.errors import UsageError
 from controller.cli.audit import Since
 from controller.cli.client import Client
-from controller.cli.options import DEFAULT_URL, Output, Url
+from controller.cli.options import DEFAULT_URL, ListOutput, Url
 from controller.cli.output import columns, folding, formats, table
+from controller.cli.output.structured import Kind
 from controller.cli.period import with_zone
 
+EVENT: Final = Kind("event", lambda row: str(row["id"]), lambda row: str(row["id"]))
 _EXAMINED: Final = 5_000
 """Events that are read, and folded."""
 
@@ -29,11 +31,11 @@ def events(
     since: Since = None,
     limit: Annotated[int, typer.Option(min=1, max=5_000, help="Maximum number of rows.")] = 100,
     url: Url = DEFAULT_URL,
-    output: Output = "table",
+    output: ListOutput = "table",
 ) -> None:
     """Show what happened, newest last: findings, decisions, rejections, removals, lost runs."""
     found, more = read(Client(url), _filters(about or []), since=with_zone(since), limit=limit)
-    formats.show(found, output, show)
+    formats.show(found, output, show, kind=EVENT)
     if more:
         sys.stderr.write("older events are not shown; --limit or --since for more\n")
 

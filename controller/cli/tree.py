@@ -7,8 +7,12 @@ from typing import Any, Final, NamedTuple
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, NetworkArgument, NodeArgument, Output, Url
 from controller.cli.output import columns, formats, phrases, table
+from controller.cli.output.structured import NODE, Kind
 
 _MAX_NODES: Final = 100_000
+_ATTACHED: Final = Kind(
+    "network", lambda row: str(row["network_name"]), lambda row: str(row["network_id"])
+)
 _UTF8: Final = ("├── ", "└── ", "│   ", "    ")
 _ASCII: Final = ("|-- ", "`-- ", "|   ", "    ")
 
@@ -34,7 +38,7 @@ def network(name: NetworkArgument, url: Url = DEFAULT_URL, output: Output = "tab
                 because = {"wanted": carrier is not None, "reasons": []} | (carrier or {})
                 nodes.append(_summary(node) | because | {"devices": devices.get(node["id"], [])})
     tree = {key: found[key] for key in ("id", "name", "vnis", "nodes")} | {"on": nodes}
-    formats.show(tree, output, _show_network)
+    formats.show(tree, output, _show_network, kind=NODE, rows="on")
 
 
 def node(name: NodeArgument, url: Url = DEFAULT_URL, output: Output = "table") -> None:
@@ -54,7 +58,7 @@ def node(name: NodeArgument, url: Url = DEFAULT_URL, output: Output = "table") -
         networks.append(attachment | {"devices": own})
     others = [device | {"network_name": names.get(device["network_id"] or "")} for device in left]
     tree = _summary(found) | {"networks": networks, "others": others}
-    formats.show(tree, output, _show_node)
+    formats.show(tree, output, _show_node, kind=_ATTACHED, rows="networks")
 
 
 def _summary(node: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from contract.runtime.text import printable
 from controller.cli.client import Client, UnavailableError
 from controller.cli.options import DEFAULT_URL, NodeArgument, Output, Url
 from controller.cli.output import formats, table
+from controller.cli.output.structured import NODE, RUN, Kind
 from controller.cli.requeue import seconds_of
 
 _POLL_SECONDS: Final = 0.5
@@ -72,7 +73,7 @@ def node(
         text = f"{found['hostname']}: {match} {row['status']}, {row['reason']}: {row['message']}"
         return _State(found, row["status"] == status, text)
 
-    _wait(ask, seconds_of(timeout), output)
+    _wait(ask, seconds_of(timeout), output, NODE)
 
 
 def run(
@@ -101,7 +102,7 @@ def run(
             raise _NeverError(_State(found, False, text))
         return _State(found, ended, text)
 
-    _wait(ask, seconds_of(timeout), output)
+    _wait(ask, seconds_of(timeout), output, RUN)
 
 
 class _NeverError(Exception):
@@ -112,7 +113,7 @@ class _NeverError(Exception):
         self.state = state
 
 
-def _wait(ask: Callable[[], _State], timeout: float, output: str) -> None:
+def _wait(ask: Callable[[], _State], timeout: float, output: str, kind: Kind) -> None:
     """Poll until it is met or the time is over, also through a restart of the controller."""
     deadline = time.monotonic() + timeout
     begin = time.monotonic()
@@ -130,7 +131,7 @@ def _wait(ask: Callable[[], _State], timeout: float, output: str) -> None:
         state = error.state
         timeout = 0.0
     _progress("")
-    formats.show(state.answer, output, lambda _: table.line(state.text))
+    formats.show(state.answer, output, lambda _: table.line(state.text), kind=kind, rows="")
     if not state.met:
         after = f" after {formats.duration(timeout)}" if timeout else ""
         sys.stderr.write(printable(f"not met{after}{away}") + "\n")

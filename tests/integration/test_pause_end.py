@@ -103,7 +103,7 @@ def test_the_end_is_in_the_condition(database: Database, client: TestClient) -> 
     end = datetime.fromisoformat(pause(client, seconds=60)["paused_until"])
     ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC).step()
     message = node_row(database).conditions["Paused"]["message"]
-    assert f"until {end:%Y-%m-%d %H:%M:%S} UTC" in message
+    assert f"{end:%Y-%m-%d %H:%M:%S} UTC" in message
 
 
 def test_another_end_counts_and_is_recorded(database: Database, client: TestClient) -> None:

@@ -1,5 +1,6 @@
 """`vxctl events`, `tree`, `diff`, `plan`, `wait`, `version` on the real API, with names that mean harm."""
 
+import csv
 import json
 import re
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+import yaml
 from fastapi import Request
 from sqlalchemy import update
 
@@ -413,8 +415,45 @@ def test_the_verbs_print_what_a_person_needs(listening: Operator) -> None:
     assert version[0] == f"vxctl {VERSION}"
     assert version[1].startswith(f"controller {VERSION}, ")
     assert operator.says("version", "--client") == f"vxctl {VERSION}\n"
-    for verb in (["diff", "one"], ["plan", "one"], ["events"], ["tree", "network", "shop"]):
-        assert json.loads(operator.says(*verb, "-o", "json"))
+    operator.client.post("/api/v1/nodes/two/pause", json={"actor": "ann"})
+    described = operator.says("describe", "node", "two")
+    assert "OrphansLeft" in described.partition("Last events")[2].partition("Last audit rows")[0]
+    assert "paused" in described.partition("Last audit rows")[2]
+    operator.client.post("/api/v1/networks/shop/mode", json={"mode": "observe"})
+    assert (
+        "mode_changed" in operator.says("describe", "network", "shop").partition("Last events")[2]
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "names"),
+    [
+        (["events"], r"event/condition/\d+"),
+        (["diff"], r"node/\w+"),
+        (["plan", "two"], r"device/vx-001001-shopz#2"),
+        (["tree", "network", "shop"], r"node/\w+"),
+        (["tree", "node", "one"], r"network/\w+"),
+        (["wait", "node", "one"], "node/one"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_every_format(listening: Operator, verb: list[str], names: str) -> None:
+    operator = listening
+    operator.run("two", devices=[device(2, Verdict.ORPHAN)])
+    operator.judge()
+    status = ExitStatus.NO if verb == ["diff"] else ExitStatus.DONE
+    said = {
+        form: operator.says(*verb, "-o", form, status=status)
+        for form in ("table", "wide", "json", "jsonl", "yaml", "name", "csv")
+    }
+    whole = json.loads(said["json"])
+    assert yaml.safe_load(said["yaml"]).__class__ is whole.__class__
+    lines = [json.loads(line) for line in said["jsonl"].splitlines()]
+    found = said["name"].splitlines()
+    assert len(lines) == len(found) == len(list(csv.reader(said["csv"].splitlines()))) - 1
+    assert all(re.fullmatch(names, name) for name in found), found
+    assert said["table"]
+    assert said["wide"]
 
 
 VERBS = [

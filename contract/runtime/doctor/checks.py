@@ -97,19 +97,25 @@ def run(checks: Mapping[str, Check], timeout: float = TIMEOUT_SECONDS) -> list[R
     return results
 
 
-def show(results: Sequence[Result], output: str) -> ExitStatus:
-    """Print results as `table` or `json`; return the exit status."""
-    if output == "json":
-        sys.stdout.write(json.dumps([asdict(result) for result in results], indent=2) + "\n")
-    else:
-        width = max((len(result.check) for result in results), default=0)
-        for result in results:
-            text = f"{result.level.value:4}  {result.check:{width}}  {printable(result.message)}\n"
-            sys.stdout.write(text)
-            if result.hint is not None:
-                sys.stdout.write(f"{'':4}  {'':{width}}  hint: {printable(result.hint)}\n")
-        wrong = sum(result.level is not Level.OK for result in results)
-        sys.stdout.write(
-            f"\n{wrong} of {len(results)} need attention\n" if wrong else "\nall is well\n"
-        )
+def show(results: Sequence[Result]) -> None:
+    """Print results for a person."""
+    width = max((len(result.check) for result in results), default=0)
+    for result in results:
+        text = f"{result.level.value:4}  {result.check:{width}}  {printable(result.message)}\n"
+        sys.stdout.write(text)
+        if result.hint is not None:
+            sys.stdout.write(f"{'':4}  {'':{width}}  hint: {printable(result.hint)}\n")
+    wrong = sum(result.level is not Level.OK for result in results)
+    sys.stdout.write(
+        f"\n{wrong} of {len(results)} need attention\n" if wrong else "\nall is well\n"
+    )
+
+
+def show_json(results: Sequence[Result]) -> None:
+    """Print results for a program."""
+    sys.stdout.write(json.dumps([asdict(result) for result in results], indent=2) + "\n")
+
+
+def status(results: Sequence[Result]) -> ExitStatus:
+    """Return the exit status of a diagnosis."""
     return ExitStatus.DONE if all(r.level is Level.OK for r in results) else ExitStatus.NO

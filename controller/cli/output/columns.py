@@ -172,3 +172,9 @@ PLAN: Final[Columns] = (
     *plain("PROOF"),
     ("BECAUSE", lambda row: row["missing"] or row["reason"]),
 )
+AUDIT: Final[Columns] = (
+    ("AT", lambda row: formats.clock(row["at"])),
+    *plain("STAGE", "ACTOR"),
+    ("DEVICE", formats.device),
+    *plain("REASON"),
+)
