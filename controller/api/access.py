@@ -6,6 +6,7 @@ that declare `OPEN`. `authorise`, the dependency of `METRICS`, `READ`, `OPERATE`
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -23,11 +24,12 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from controller.access import store
+from controller.access.failed_logins import FailedLogins
 from controller.access.roles import ForbiddenError, Identity
 from controller.access.store import Identified, UnauthenticatedError
 from controller.access.usage import Usage
 from controller.api import problems
-from controller.api.problem_types import UNAUTHENTICATED
+from controller.api.problem_types import FAILED_LOGINS, UNAUTHENTICATED
 from controller.db.engine import Database, is_away
 from controller.db.states import Role
 
@@ -178,6 +180,7 @@ class Authenticated:
         self._usage = usage
         self._database_errors = problems.DatabaseErrors()
         self._known = _Known()
+        self._failed = FailedLogins()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI 3)."""
@@ -201,7 +204,7 @@ class Authenticated:
         try:
             found = await run_in_threadpool(self._identify, token, now)
         except UnauthenticatedError as error:
-            return _unauthenticated(str(error), ', error="invalid_token"')
+            return self._refused(scope, str(error))
         except SQLAlchemyError as error:
             known = self._known.get(token)
             if known is None or not is_away(error):
@@ -212,6 +215,19 @@ class Authenticated:
             self._usage.note(found.id, now)
         scope[_IDENTITY] = found.identity
         return None
+
+    def _refused(self, scope: Scope, detail: str) -> Response:
+        """Answer a request with an invalid token: 401, or 429 if too many came from the client's address."""
+        address = scope["client"][0] if scope.get("client") else ""
+        seconds = self._failed.wait(address)
+        if not seconds:
+            return _unauthenticated(detail, ', error="invalid_token"')
+        wait = math.ceil(seconds)
+        return problems.problem(
+            FAILED_LOGINS,
+            f"too many failed logins from {address}: wait {wait} s",
+            headers={"Retry-After": str(wait)},
+        )
 
     def _identify(self, token: str, now: datetime) -> Identified:
         with self._database.read() as session:

@@ -9,6 +9,7 @@ from controller.api import problems, specification
 from controller.api.access import Authenticated, check_declared
 from controller.api.bounds import BoundedApp, BoundedHeaders
 from controller.api.context import Context
+from controller.api.json_only import JsonOnly
 from controller.api.representation import Representation
 from controller.api.routes import (
     audit,
@@ -25,6 +26,7 @@ from controller.api.routes import (
     runs,
     safety,
     status,
+    tokens,
     version,
     watch,
 )
@@ -38,7 +40,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 # The first path that matches answers: `chain` (/audit/verify) must come before `audit` (/audit/{id}).
 _MODULES = (
     status, version, nodes, networks, devices, runs, requeue, safety, events, diff, chain, audit, explain,
-    metrics, openapi,
+    metrics, openapi, tokens,
 )  # fmt: skip
 
 
@@ -73,6 +75,7 @@ def build(context: Context) -> FastAPI:
         usage=context.usage,
     )
     app.add_middleware(SameSiteOnly, hosts=context.hosts)
+    app.add_middleware(JsonOnly)
     app.add_middleware(BoundedHeaders)
     specification.install(app)
     return app

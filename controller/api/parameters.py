@@ -13,8 +13,11 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     StringConstraints,
+    field_validator,
 )
 from pydantic_core import core_schema
+
+from controller.access.tokens import RESERVED
 
 MAX_ROWS: Final = 1000
 """Rows in one answer."""
@@ -145,5 +148,19 @@ class ActorAndReason(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    actor: Actor = ANONYMOUS
+    actor: Annotated[
+        Actor, Field(description="for whom the caller acts; a claim beside the token's name")
+    ] = ANONYMOUS
     reason: Reason | None = None
+
+    @field_validator("actor")
+    @classmethod
+    def _is_nobody_else(cls, actor: str) -> str:
+        if actor.lower() in RESERVED:
+            raise ValueError(f"must not be {actor!r}: that is an actor of the program itself")
+        return actor
+
+    @property
+    def claimed_name(self) -> str | None:
+        """The given actor; None: none was given."""
+        return self.actor if "actor" in self.model_fields_set else None

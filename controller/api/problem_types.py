@@ -52,6 +52,14 @@ UNAUTHENTICATED: Final = ProblemType(
     "answer without. Nothing was done.",
     "send `Authorization: Bearer TOKEN`; vxctl takes it from `vxctl login` or VXLAN_OPERATOR_TOKEN_FILE",
 )
+FAILED_LOGINS: Final = ProblemType(
+    "failed-logins",
+    429,
+    "Too many failed logins",
+    "Too many requests with an invalid token came from this address. Valid tokens are answered all the same. "
+    "The header `Retry-After` has the seconds to wait.",
+    "correct the token that some program there sends",
+)
 FORBIDDEN: Final = ProblemType(
     "forbidden",
     403,
@@ -111,6 +119,13 @@ PAUSED: Final = ProblemType(
     "The node or the cluster is paused, or a Swarm label excludes the node: a requested run would not start. "
     "Nothing was stored.",
     "`vxctl status` shows who paused it",
+)
+NAME_TAKEN: Final = ProblemType(
+    "name-taken",
+    409,
+    "Name taken",
+    "A valid API token has this name. Nothing was stored.",
+    "choose another name, or revoke that token first",
 )
 TOKEN_TAKEN: Final = ProblemType(
     "token-taken",
@@ -232,7 +247,8 @@ NOT_READY: Final = ProblemType(
 
 TYPES: Final = (
     MALFORMED, UNAUTHENTICATED, FORBIDDEN, FOREIGN, UNKNOWN, NO_PAGE, METHOD, LATE, TOO_SLOW, AMBIGUOUS,
-    NO_CLUSTER, PAUSED, TOKEN_TAKEN, PRUNED, TOO_LARGE, LONG_URI, MEDIA_TYPE, INVALID, BUSY, HEADERS,
+    NO_CLUSTER, PAUSED, NAME_TAKEN, TOKEN_TAKEN, PRUNED, TOO_LARGE, LONG_URI, MEDIA_TYPE, INVALID, BUSY,
+    FAILED_LOGINS, HEADERS,
     INTERNAL, CONNECTIONS, WATCHERS, STOPPING, DATABASE, NOT_READY,
 )  # fmt: skip
 """All, by status."""

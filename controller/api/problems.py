@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from controller.access.roles import ForbiddenError
+from controller.access.store import NameTakenError, NoTokenError
 from controller.api import problem_types as types
 from controller.api.cursor import CursorError
 from controller.api.parameters import ParameterError
@@ -33,6 +34,8 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 _PROBLEMS: Final[Mapping[type[Exception], ProblemType]] = {
     ForbiddenError: types.FORBIDDEN,
+    NameTakenError: types.NAME_TAKEN,
+    NoTokenError: types.UNKNOWN,
     ParameterError: types.INVALID,
     CursorError: types.NO_PAGE,
     UnknownError: types.UNKNOWN,

@@ -27,6 +27,7 @@ TAGS: Final[Mapping[str, str]] = {
     "audit": "The audit trail, its verification and export.",
     "explain": "What an error line of Docker means.",
     "metrics": "Metrics for Prometheus.",
+    "tokens": "Tokens of the API, and who the caller is.",
     "problems": "The pages of problem types.",
 }
 """Tags and their descriptions, in the order in which they are shown."""
@@ -117,6 +118,7 @@ def _implied(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[P
     yield types.INTERNAL
     if operation.get("security"):
         yield types.UNAUTHENTICATED
+        yield types.FAILED_LOGINS
         yield types.FORBIDDEN
     if path != "/healthz":
         yield types.DATABASE

@@ -141,6 +141,14 @@ TREE: Final = Group(
                 "Show what was found, done and decided, the newest first; also of past nodes and networks.",
             ),
         ),
+        "token": Group(
+            "Create, list and revoke tokens of the API.",
+            {
+                "create": Verb("token:create", "Create an API token, and show it this once."),
+                "list": Verb("token:list_", "List the API tokens, without their secrets."),
+                "revoke": Verb("token:revoke", "Revoke an API token: it is refused from now on."),
+            },
+        ),
         "db": Group(
             "Show, upgrade or check the database schema.",
             {

@@ -7,6 +7,11 @@ CONTROLLER: Final = "controller"
 """The actor of what no person asked for."""
 
 
+def with_claim(actor: str, claimed_name: str | None) -> str:
+    """Return an actor with the name that it claimed, for people: `ci (as alice)`."""
+    return actor if claimed_name is None else f"{actor} (as {claimed_name})"
+
+
 class RunState(StrEnum):
     """RUNNING becomes exactly one of the others, once."""
 

@@ -134,7 +134,7 @@ def reset(session: Session, node: Node | None, decision: Decision) -> list[str]:
         entries.append(_entry(row, Stage.BREAKER_RESET, decision, change))
         row.breaker_tripped_at = row.breaker_reason = None
         row.breaker_reset_at = decision.at
-    reason = f"breaker reset by {decision.actor}"
+    reason = f"breaker reset by {decision.who}"
     queue.request(session, concerned, at=decision.at, priority=Priority.CHANGE, reason=reason)
     append(session, entries, decision.at)
     return [describe(row) for row in tripped]
@@ -195,6 +195,7 @@ def _entry(row: Cluster | Node, stage: Stage, decision: Decision, change: str) -
         stage=stage,
         at=decision.at,
         actor=decision.actor,
+        claimed_name=decision.claimed_name,
         reason=decision.describe(change),
         node=row if isinstance(row, Node) else None,
     )

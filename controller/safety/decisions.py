@@ -15,7 +15,7 @@ from controller.audit.append import Entry, append
 from controller.db.models import Cluster, Device, Network, Node
 from controller.db.pauses import describe_pause, format_end
 from controller.db.sql_functions import database_time
-from controller.db.states import CONTROLLER
+from controller.db.states import CONTROLLER, with_claim
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 
@@ -27,11 +27,17 @@ _DEFAULT: Final = "default"
 
 
 class Decision(NamedTuple):
-    """Who decides, the reason, and when."""
+    """Who decides, the reason, and when; `claimed_name` is for whom the actor says to act."""
 
     actor: str
     reason: str | None
     at: datetime
+    claimed_name: str | None = None
+
+    @property
+    def who(self) -> str:
+        """The actor with the claimed name, for people."""
+        return with_claim(self.actor, self.claimed_name)
 
     def describe(self, change: str) -> str:
         """Return a change with the decision's reason."""
@@ -51,7 +57,7 @@ def pause(
         return False
     before = describe_pause(target) or "not paused"
     if target.paused_at is None:
-        target.paused_at, target.paused_by = decision.at, decision.actor
+        target.paused_at, target.paused_by = decision.at, decision.who
         target.paused_reason = decision.reason
     target.paused_until = until
     after = "paused" if until is None else f"paused until {format_end(until)}"
@@ -66,7 +72,7 @@ def resume(session: Session, target: Target, decision: Decision) -> bool:
     if pause is None:
         return False
     _clear_pause(target)
-    _make_due(session, target, f"resumed by {decision.actor}", decision)
+    _make_due(session, target, f"resumed by {decision.who}", decision)
     _record(session, target, Stage.RESUMED, f"{pause} -> not paused", decision)
     return True
 
@@ -97,9 +103,9 @@ def set_mode(session: Session, target: Target, decision: Decision, *, mode: Mode
         return False
     change = f"mode {target.mode or _DEFAULT} -> {mode or _DEFAULT}"
     target.mode = mode
-    target.mode_at, target.mode_by = decision.at, decision.actor
+    target.mode_at, target.mode_by = decision.at, decision.who
     target.mode_reason = decision.reason
-    _make_due(session, target, f"{change} by {decision.actor}", decision)
+    _make_due(session, target, f"{change} by {decision.who}", decision)
     _record(session, target, Stage.MODE_CHANGED, change, decision)
     return True
 
@@ -162,6 +168,7 @@ def _record(
         stage=stage,
         at=decision.at,
         actor=decision.actor,
+        claimed_name=decision.claimed_name,
         reason=decision.describe(f"{describe(target)}: {change}"),
         node=target if isinstance(target, Node) else None,
         network=target if isinstance(target, Network) else None,

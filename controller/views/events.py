@@ -21,7 +21,7 @@ from controller.audit.queries.pages import Filters, RowKey
 from controller.conditions.model import Type
 from controller.db.audit_models import AuditRow
 from controller.db.models import Attachment, Event, Network, Node, Rejection, Run
-from controller.db.states import RunState
+from controller.db.states import RunState, with_claim
 
 _DECISIONS: Final = (
     Stage.PAUSED,
@@ -204,7 +204,7 @@ def _audit(
             row.network_id,
             row.network_name,
             f"{device}{row.reason}",
-            row.actor,
+            with_claim(row.actor, row.claimed_name),
             row.run_id,
         )
 

@@ -14,10 +14,11 @@ from controller.audit.append import Entry
 from controller.db import lookup
 from controller.db.models import Cluster, Requeue
 from controller.db.pauses import describe_pause
+from controller.db.states import with_claim
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 
-_GIVEN: Final = ("token", "node_id", "requested_at", "actor", "reason")
+_GIVEN: Final = ("token", "node_id", "requested_at", "actor", "claimed_name", "reason")
 _PAUSED: Final = exists().where(Cluster.paused_at.is_not(None))
 _ADD: Final = {
     name: into(Requeue)
@@ -44,6 +45,7 @@ class RequeueRequest:
     token: str
     actor: str
     reason: str | None
+    claimed_name: str | None = None
 
 
 class PausedError(Exception):
@@ -79,6 +81,7 @@ def store(session: Session, request: RequeueRequest, now: datetime) -> Sequence[
             "node_id": node.id,
             "requested_at": now,
             "actor": request.actor,
+            "claimed_name": request.claimed_name,
             "reason": request.reason,
         },
     )
@@ -104,7 +107,16 @@ def store(session: Session, request: RequeueRequest, now: datetime) -> Sequence[
             f"remove it: `docker node update --label-rm vxlan-operator.ignore {node.id}`",
         )
     because = "" if request.reason is None else f": {request.reason}"
-    due = f"requeued by {request.actor}{because}"
+    due = f"requeued by {with_claim(request.actor, request.claimed_name)}{because}"
     queue.request(session, [node.id], at=now, priority=Priority.MANUAL, reason=due)
     reason = request.reason or "no reason was given"
-    return [Entry(stage=Stage.REQUEUED, at=now, reason=reason, actor=request.actor, node=node)]
+    return [
+        Entry(
+            stage=Stage.REQUEUED,
+            at=now,
+            reason=reason,
+            actor=request.actor,
+            claimed_name=request.claimed_name,
+            node=node,
+        )
+    ]

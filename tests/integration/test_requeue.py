@@ -35,6 +35,7 @@ from tests.fake_swarm import node, snapshot, swarm_id
 from tests.reports import device, entry, report
 from tests.servers import await_true
 from tests.stored import RESYNC, audit, claim, contents, due_row, put, run_row
+from tests.tokens import person
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
 ALICE = {"actor": "alice@host", "reason": "disk swapped", "token": "t-1"}
@@ -45,12 +46,16 @@ class Api:
 
     def __init__(self, database: Database) -> None:
         self.rung = 0
+        self.database = database
         self.app = build(Context(database, mode=Mode.ENFORCE, notify=self._notify))
         self.client = TestClient(self.app)
 
     def requeue(self, name: str = "one", **body: Any) -> Response:
         """Ask for a run."""
-        answer: Response = self.client.post(f"/api/v1/nodes/{name}/requeue", json=body)
+        headers = person(self.database, body)
+        answer: Response = self.client.post(
+            f"/api/v1/nodes/{name}/requeue", json=body, headers=headers
+        )
         return answer
 
     def follow(self, token: str) -> Response:
@@ -83,7 +88,10 @@ def test_a_leader_does_it_at_once_and_who_leads_no_longer_leaves_it_to_another(
             queue.claim(session, now=datetime.now(UTC), limit=1, timeout=RESYNC)
 
     context = Context(database, mode=Mode.ENFORCE, notify=api._notify, requeue=send)
-    answer = TestClient(build(context)).post("/api/v1/nodes/one/requeue", json=ALICE)
+    body = dict(ALICE)
+    headers = person(database, body)
+    client = TestClient(build(context))
+    answer = client.post("/api/v1/nodes/one/requeue", json=body, headers=headers)
     assert answer.status_code == 202
     row = due_row(database)
     assert (row.priority == Priority.MANUAL, row.run_id is None, api.rung) == (
@@ -114,6 +122,7 @@ def test_it_makes_the_node_due_at_once_and_says_who_and_why(api: Api, database: 
         "node_name": "one",
         "node_state": "ready",
         "actor": "alice@host",
+        "claimed_name": None,
         "reason": "disk swapped",
         "waits_for_run": None,
         "run": None,
@@ -134,9 +143,9 @@ def test_it_makes_the_node_due_at_once_and_says_who_and_why(api: Api, database: 
 
 def test_nothing_has_to_be_said(api: Api, database: Database) -> None:
     told = api.client.post("/api/v1/nodes/one/requeue").json()
-    assert (told["actor"], told["reason"]) == ("anonymous", None)
+    assert (told["actor"], told["claimed_name"], told["reason"]) == ("admin", None, None)
     assert str(UUID(told["token"])) == told["token"]
-    assert "requeued by anonymous" in due_row(database).reasons
+    assert "requeued by admin" in due_row(database).reasons
     assert api.requeue("two").json()["token"] != told["token"]
 
 
@@ -415,7 +424,7 @@ def test_waiting_tells_what_the_run_did(
         assert said.err.startswith("the run ")
     with database.read() as session:
         (asked,) = session.query(Requeue).all()
-    assert (asked.actor, asked.reason) == ("alice", "disk swapped")
+    assert (asked.actor, asked.claimed_name, asked.reason) == ("admin", "alice", "disk swapped")
 
 
 def test_waiting_as_json(

@@ -36,6 +36,7 @@ from tests.api_client import TestClient, assert_problem
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
 from tests.stored import RESYNC, TIMEOUT, audit, contents, node_row, put
+from tests.tokens import person
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
 LIMITS = BreakerLimits(window=timedelta(days=3_650), node_removals=7)
@@ -60,7 +61,8 @@ class Api:
 
     def post(self, path: str, **body: Any) -> Response:
         """POST a decision."""
-        answer: Response = self.client.post(path, json=body)
+        headers = person(self.database, body)
+        answer: Response = self.client.post(path, json=body, headers=headers)
         return answer
 
     def decide(self, path: str, **body: Any) -> Any:
@@ -191,7 +193,7 @@ def test_setting_modes(api: Api, path: str) -> None:
     ("first", "again"),
     [
         (None, ("resume", {})),
-        (("pause", {"reason": "a"}), ("pause", {"reason": "b", "actor": "somebody else"})),
+        (("pause", {"reason": "a"}), ("pause", {"reason": "b", "actor": "bob"})),
         (None, ("mode", {"mode": "default"})),
         (("mode", {"mode": "observe"}), ("mode", {"mode": "observe"})),
     ],
@@ -201,6 +203,7 @@ def test_what_is_so_already_is_neither_changed_nor_recorded(
 ) -> None:
     if first is not None:
         api.decide(f"{path}/{first[0]}", **first[1])
+    person(api.database, dict(again[1]))  # Else its token would be new.
     before = contents(api.database)
     answer = api.decide(f"{path}/{again[0]}", **again[1])
     assert answer["changed"] is False
@@ -223,7 +226,7 @@ def test_of_people_who_decide_at_once_one_is_recorded(api: Api) -> None:
 def test_a_body_is_not_needed(api: Api) -> None:
     answer = api.client.post(f"{NODE}/pause")
     assert answer.status_code == 200
-    assert answer.json()["paused_by"] == "anonymous"
+    assert answer.json()["paused_by"] == "admin"
 
 
 def test_what_others_say_is_told_when_a_person_lifts_their_own(api: Api) -> None:

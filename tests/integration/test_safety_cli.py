@@ -120,13 +120,13 @@ def test_a_paused_node_is_not_asked_and_one_that_is_resumed_is_asked_once(
     assert request.mode is Mode.ENFORCE
     answer(controller, redis, request)
     assert len(runs(controller)) == before + 1
-    assert runs(controller)[0]["reasons"][-1] == "resumed by bob"
+    assert runs(controller)[0]["reasons"][-1] == "resumed by admin (as bob)"
     rows = [
-        (row["stage"], row["actor"])
+        (row["stage"], row["actor"], row["claimed_name"])
         for row in reversed(controller_audit(controller))
         if row["stage"] in ("paused", "resumed")
     ]
-    assert rows == [("paused", "alice@desk"), ("resumed", "bob")]
+    assert rows == [("paused", "admin", "alice@desk"), ("resumed", "admin", "bob")]
 
 
 def controller_audit(controller: ControllerProcess) -> list[dict[str, Any]]:
@@ -189,9 +189,10 @@ def test_the_breaker_is_shown_and_reset(controller: ControllerProcess, redis: Re
     assert said == "The breaker of node one is reset.\n"
     request = next_request(redis)
     assert (request.mode, request.max_removals) == (Mode.ENFORCE, 200)
-    stages = [(row["stage"], row["actor"]) for row in controller_audit(controller)]
-    assert ("breaker_tripped", "controller") in stages
-    assert stages[0] == ("breaker_reset", "alice")
+    rows = controller_audit(controller)
+    stages = [(row["stage"], row["actor"], row["claimed_name"]) for row in rows]
+    assert ("breaker_tripped", "controller", None) in stages
+    assert stages[0] == ("breaker_reset", "admin", "alice")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,9 @@ class RequeueAnswer(Answer):
     node_state: str
     """In the Swarm; a node that is down gets its run when it is up again."""
     actor: str
+    """Name of the token that was used."""
+    claimed_name: str | None
+    """For whom the actor said to act."""
     reason: str | None
     requested_at: datetime
     waits_for_run: UUID | None

@@ -8,7 +8,7 @@ from uuid import uuid4
 from fastapi import APIRouter, Path
 from sqlalchemy.orm import Session
 
-from controller.api.access import OPERATE, READ
+from controller.api.access import OPERATE, READ, Caller
 from controller.api.answers.runs import RequeueAnswer, RunAnswer
 from controller.api.context import Context
 from controller.api.parameters import ActorAndReason, NodeName, Token
@@ -38,11 +38,13 @@ def routes(context: Context) -> APIRouter:
         responses=may_answer(UNKNOWN, AMBIGUOUS, PAUSED, TOKEN_TAKEN),
         dependencies=[OPERATE],
     )
-    def requeue_node(node: NodeName, body: RequeueBody | None = None) -> RequeueAnswer:
+    def requeue_node(
+        caller: Caller, node: NodeName, body: RequeueBody | None = None
+    ) -> RequeueAnswer:
         """Request a run of a node now, regardless of its backoff."""
         given = body or RequeueBody()
         token = given.token or str(uuid4())
-        _store(context, RequeueRequest(node, token, given.actor, given.reason))
+        _store(context, RequeueRequest(node, token, caller.name, given.reason, given.claimed_name))
         with database.read() as session:
             return _answer(context, session, session.get_one(Requeue, token))
 

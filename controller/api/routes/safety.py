@@ -10,7 +10,8 @@ from pydantic import AwareDatetime, Field
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode
-from controller.api.access import OPERATE, READ
+from controller.access.roles import Identity
+from controller.api.access import OPERATE, READ, Caller
 from controller.api.answers.safety import BreakerAnswer, BreakerResetAnswer, DecisionAnswer
 from controller.api.context import Context
 from controller.api.parameters import (
@@ -88,10 +89,10 @@ def routes(context: Context) -> APIRouter:
     router = APIRouter(prefix="/api/v1", tags=["safety"])
     database = context.database
 
-    def decide(find: Find, body: ActorAndReason, act: Act) -> DecisionAnswer:
+    def decide(find: Find, caller: Identity, body: ActorAndReason, act: Act) -> DecisionAnswer:
         with database.write() as session:
             target = find(session)
-            changed = act(session, target, _decision(body))
+            changed = act(session, target, _decision(caller, body))
             cluster = queries.known_cluster(session)
             effective = modes.of_target(target, cluster, context.mode)
             answer = DecisionAnswer.of(target, effective, changed=changed)
@@ -99,49 +100,57 @@ def routes(context: Context) -> APIRouter:
         return answer
 
     @router.post("/nodes/{node}/pause", responses=_BY_NAME, dependencies=[OPERATE])
-    def pause_node(node: NodeName, body: PauseBodyOrNone = _NO_END) -> DecisionAnswer:
+    def pause_node(
+        caller: Caller, node: NodeName, body: PauseBodyOrNone = _NO_END
+    ) -> DecisionAnswer:
         """Start no more runs of a node, until it is resumed or the pause ends."""
-        return decide(partial(lookup.find_node, given=node), body, _pause(body))
+        return decide(partial(lookup.find_node, given=node), caller, body, _pause(body))
 
     @router.post("/nodes/{node}/resume", responses=_BY_NAME, dependencies=[OPERATE])
-    def resume_node(node: NodeName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
+    def resume_node(
+        caller: Caller, node: NodeName, body: DecisionBody = _NO_REASON
+    ) -> DecisionAnswer:
         """End a node's pause, and run it at once."""
-        return decide(partial(lookup.find_node, given=node), body, decisions.resume)
+        return decide(partial(lookup.find_node, given=node), caller, body, decisions.resume)
 
     @router.post("/nodes/{node}/mode", responses=_BY_NAME, dependencies=[OPERATE])
-    def set_node_mode(node: NodeName, body: ModeBody) -> DecisionAnswer:
+    def set_node_mode(caller: Caller, node: NodeName, body: ModeBody) -> DecisionAnswer:
         """Set the mode of a node."""
-        return decide(partial(lookup.find_node, given=node), body, _set_mode(body))
+        return decide(partial(lookup.find_node, given=node), caller, body, _set_mode(body))
 
     @router.post("/networks/{network}/pause", responses=_BY_NAME, dependencies=[OPERATE])
-    def pause_network(network: NetworkName, body: PauseBodyOrNone = _NO_END) -> DecisionAnswer:
+    def pause_network(
+        caller: Caller, network: NetworkName, body: PauseBodyOrNone = _NO_END
+    ) -> DecisionAnswer:
         """Remove no more devices of a network, until it is resumed or the pause ends."""
-        return decide(partial(lookup.find_network, given=network), body, _pause(body))
+        return decide(partial(lookup.find_network, given=network), caller, body, _pause(body))
 
     @router.post("/networks/{network}/resume", responses=_BY_NAME, dependencies=[OPERATE])
-    def resume_network(network: NetworkName, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
+    def resume_network(
+        caller: Caller, network: NetworkName, body: DecisionBody = _NO_REASON
+    ) -> DecisionAnswer:
         """End a network's pause, and run the nodes with devices of the network at once."""
-        return decide(partial(lookup.find_network, given=network), body, decisions.resume)
+        return decide(partial(lookup.find_network, given=network), caller, body, decisions.resume)
 
     @router.post("/networks/{network}/mode", responses=_BY_NAME, dependencies=[OPERATE])
-    def set_network_mode(network: NetworkName, body: ModeBody) -> DecisionAnswer:
+    def set_network_mode(caller: Caller, network: NetworkName, body: ModeBody) -> DecisionAnswer:
         """Set the mode of a network's devices."""
-        return decide(partial(lookup.find_network, given=network), body, _set_mode(body))
+        return decide(partial(lookup.find_network, given=network), caller, body, _set_mode(body))
 
     @router.post("/cluster/pause", responses=_OF_CLUSTER, dependencies=[OPERATE])
-    def pause_cluster(body: PauseBodyOrNone = _NO_END) -> DecisionAnswer:
+    def pause_cluster(caller: Caller, body: PauseBodyOrNone = _NO_END) -> DecisionAnswer:
         """Start no more runs of any node, until the cluster is resumed or the pause ends."""
-        return decide(queries.known_cluster, body, _pause(body))
+        return decide(queries.known_cluster, caller, body, _pause(body))
 
     @router.post("/cluster/resume", responses=_OF_CLUSTER, dependencies=[OPERATE])
-    def resume_cluster(body: DecisionBody = _NO_REASON) -> DecisionAnswer:
+    def resume_cluster(caller: Caller, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
         """End the cluster's pause, and run every node."""
-        return decide(queries.known_cluster, body, decisions.resume)
+        return decide(queries.known_cluster, caller, body, decisions.resume)
 
     @router.post("/cluster/mode", responses=_OF_CLUSTER, dependencies=[OPERATE])
-    def set_cluster_mode(body: ModeBody) -> DecisionAnswer:
+    def set_cluster_mode(caller: Caller, body: ModeBody) -> DecisionAnswer:
         """Set the mode of the cluster, instead of the mode in the controller's settings."""
-        return decide(queries.known_cluster, body, _set_mode(body))
+        return decide(queries.known_cluster, caller, body, _set_mode(body))
 
     @router.get("/breaker", dependencies=[READ])
     def get_breaker() -> BreakerAnswer:
@@ -151,11 +160,13 @@ def routes(context: Context) -> APIRouter:
 
     @router.post("/breaker/reset", responses=_BY_NAME, dependencies=[OPERATE])
     def reset_breaker(
-        node: Annotated[NodeFilter, Query()] = None, body: DecisionBody = _NO_REASON
+        caller: Caller, node: Annotated[NodeFilter, Query()] = None, body: DecisionBody = _NO_REASON
     ) -> BreakerResetAnswer:
         """Reset the breaker of a node, or without a node all breakers; past removals no longer count."""
         with database.write() as session:
-            names = breaker.reset(session, lookup.maybe_node(session, node), _decision(body))
+            names = breaker.reset(
+                session, lookup.maybe_node(session, node), _decision(caller, body)
+            )
             answer = BreakerResetAnswer(reset=names, breaker=_breaker(session, context))
         context.notify()
         return answer
@@ -163,8 +174,8 @@ def routes(context: Context) -> APIRouter:
     return router
 
 
-def _decision(body: ActorAndReason) -> Decision:
-    return Decision(body.actor, body.reason, datetime.now(UTC))
+def _decision(caller: Identity, body: ActorAndReason) -> Decision:
+    return Decision(caller.name, body.reason, datetime.now(UTC), body.claimed_name)
 
 
 def _pause(body: PauseBody) -> Act:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from contract.verdicts import Stage
 from controller.cli.output import formats, phrases, table
 from controller.cli.output.table import Row
+from controller.db.states import with_claim
 
 WORDS: Final = {
     Stage.REQUESTED: "requested",
@@ -84,6 +85,8 @@ def _subject(row: Row) -> str:
         return "The run"
     if row["node_id"] is not None:
         return f"Node {row['node_name']} ({row['node_id']})"
+    if row["stage"] in (Stage.TOKEN_CREATED, Stage.TOKEN_REVOKED):
+        return "The API"
     return "The cluster"
 
 
@@ -98,7 +101,7 @@ def _steps(rows: Sequence[Row]) -> Iterator[str]:
             yield f"{_INDENT}evidence: {evidence}"
         late = formats.seconds_between(row["at"], row["stored_at"])
         stored = f", stored {formats.duration(late)} later" if late > _LATE_SECONDS else ""
-        yield f"{_INDENT}actor: {row['actor']}; row {row['id']}{stored}"
+        yield f"{_INDENT}actor: {with_claim(row['actor'], row.get('claimed_name'))}; row {row['id']}{stored}"
 
 
 def _line(time: str, last: str | None, text: str) -> str:
