@@ -18,6 +18,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import JSON
 
@@ -70,6 +71,8 @@ def partial_index(name: str, *columns: str, where: str) -> Index:
 
 
 SWARM_ID = String(25)
+_PARSED_JSON = JSON().with_variant(JSONB(), "postgresql")
+"""PostgreSQL keeps it parsed: a part of it can be compared in every row without parsing all of them."""
 BIG_ID = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -86,7 +89,7 @@ class Base(DeclarativeBase):
     )
     type_annotation_map = {  # noqa: RUF012 -- SQLAlchemy's own idiom
         datetime: UtcDateTime,
-        dict[str, Any]: JSON,
+        dict[str, Any]: _PARSED_JSON,
         list[str]: JSON,
         UUID: Uuid,
         float: Float(),

@@ -1,11 +1,12 @@
 """Questions about the cluster, nodes, networks, devices and runs, answered from the database."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, case, false, func, select, true, tuple_
+from sqlalchemy import Select, false, func, select, true, tuple_
 from sqlalchemy.orm import Session, joinedload
 
 from contract.verdicts import Verdict
@@ -101,26 +102,46 @@ def nodes_query(ready: Status | None = None, *, stale: bool = False) -> Select[N
     return query if ready is None else query.where(ready.value == _READY_STATUS)
 
 
-def unready_first(session: Session, limit: int) -> Sequence[Node]:
-    """Return at most `limit` nodes of the Swarm, those that are not ready first."""
-    ready = case((Status.TRUE.value == _READY_STATUS, 1), else_=0)
-    query = nodes_query().options(joinedload(Node.due))
-    return session.scalars(query.order_by(ready, Node.hostname, Node.id).limit(limit)).all()
+class NodeReady(NamedTuple):
+    """The condition `Ready` of a node, as stored."""
+
+    id: str
+    status: str
+    reason: str
 
 
-def readiness(session: Session, *, stale: bool = False) -> Mapping[str, Mapping[str, int]]:
+def ready_of_all(session: Session) -> Sequence[NodeReady]:
+    """Return the stored condition `Ready` of every node of the Swarm, by hostname.
+
+    Once for the count and the order of the nodes: PostgreSQL parses the conditions of every node for it.
+    """
+    status = func.coalesce(_READY_STATUS, Status.UNKNOWN.value)
+    reason = func.coalesce(_READY_REASON, _NEVER_DERIVED)
+    query = nodes_query().with_only_columns(Node.id, status, reason)
+    rows = session.execute(query.order_by(Node.hostname, Node.id))
+    return [NodeReady(*row) for row in rows]
+
+
+def unready_first(session: Session, found: Sequence[NodeReady], limit: int) -> Sequence[Node]:
+    """Return at most `limit` of these nodes, those that are not ready first."""
+    ordered = sorted(found, key=lambda node: node.status == Status.TRUE.value)
+    ids = [node.id for node in ordered[:limit]]
+    query = nodes_query().options(joinedload(Node.due)).where(Node.id.in_(ids))
+    rows = {node.id: node for node in session.scalars(query)}
+    return [rows[id_] for id_ in ids if id_ in rows]
+
+
+def readiness(
+    found: Sequence[NodeReady], *, stale: bool = False
+) -> Mapping[str, Mapping[str, int]]:
     """Return the number of nodes by status and reason of the condition `Ready`.
 
     Args:
         stale: whether the stored conditions are, so that all are Unknown.
     """
-    status = func.coalesce(_READY_STATUS, Status.UNKNOWN.value)
-    reason = func.coalesce(_READY_REASON, _NEVER_DERIVED)
     counts: dict[str, dict[str, int]] = {}
-    for ready, cause, count in session.execute(
-        select(status, reason, func.count()).where(Node.gone_at.is_(None)).group_by(status, reason)
-    ):
-        counts.setdefault(ready, {})[cause] = count
+    for (status, reason), count in Counter((node.status, node.reason) for node in found).items():
+        counts.setdefault(status, {})[reason] = count
     if stale and counts:
         new = counts.get(Status.UNKNOWN.value, {}).get(_NEVER_DERIVED, 0)
         known = sum(sum(causes.values()) for causes in counts.values()) - new

@@ -8,6 +8,7 @@ from typing import Final
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0002"
 down_revision = "0001"
@@ -27,6 +28,7 @@ def upgrade() -> None:
     _date_conditions()
     _index_subnets()
     _add_tokens()
+    _parse_conditions()
 
 
 def _hold_back() -> None:
@@ -112,3 +114,17 @@ def _add_tokens() -> None:
         postgresql_where=valid,
         sqlite_where=valid,
     )
+
+
+def _parse_conditions() -> None:
+    if op.get_context().dialect.name != "postgresql":
+        return
+    for table in ("cluster", "nodes"):
+        op.alter_column(
+            table,
+            "conditions",
+            type_=JSONB(),
+            existing_type=sa.JSON(),
+            existing_nullable=False,
+            postgresql_using="conditions::jsonb",
+        )

@@ -70,6 +70,7 @@ def routes(context: Context) -> APIRouter:
                 if cluster is None
                 else modes.of_cluster(cluster, context.mode)
             )
+            ready = queries.ready_of_all(session)
             return StatusAnswer(
                 version=VERSION,
                 mode=context.mode,
@@ -83,8 +84,8 @@ def routes(context: Context) -> APIRouter:
                 cluster=None
                 if cluster is None
                 else ClusterAnswer.of(cluster, age.as_of(cluster.conditions, now) | own),
-                readiness=queries.readiness(session, stale=age.is_stale(now)),
-                nodes=node_answers(session, queries.unready_first(session, limit)),
+                readiness=queries.readiness(ready, stale=age.is_stale(now)),
+                nodes=node_answers(session, queries.unready_first(session, ready, limit)),
             )
 
     return router
