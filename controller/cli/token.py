@@ -142,9 +142,9 @@ def _store(
                 by=store.By(SYSTEM, claimed_name, now),
                 reason=", by vxctl in the database",
             )
-            told = {"id": row.id, "name": row.name, "role": row.role.value}
+            stored = {"id": row.id, "name": row.name, "role": row.role.value}
     except store.NameTakenError as error:
         raise OperatorError(str(error), error.hint) from error
     except ValueError as error:
         raise UsageError(f"{name!r} {error}", "choose another name") from error
-    return told | {"expires_at": end and end.isoformat(), "token": secret.text}
+    return stored | {"expires_at": end and end.isoformat(), "token": secret.text}

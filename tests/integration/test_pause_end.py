@@ -81,7 +81,7 @@ def test_a_pause_ends_by_itself_and_the_audit_trail_says_so(
     row = audit(database)[-1]
     assert (row.stage, row.actor) == ("resumed", "controller")
     assert "its time is over" in row.reason
-    assert "paused by ann until" in row.reason
+    assert "paused by admin (as ann) until" in row.reason
     again = client.post(f"{path}/resume", json={}).json()
     assert (again["changed"], again["paused"]) == (False, False)
     if path != TARGETS[1]:  # No device of `shop` is known.
@@ -111,8 +111,12 @@ def test_another_end_counts_and_is_recorded(database: Database, client: TestClie
     assert pause(client, until=end, actor="ann")["changed"]
     assert not pause(client, until=end, actor="bob")["changed"]
     answer = pause(client, actor="bob")
-    assert (answer["changed"], answer["paused_until"], answer["paused_by"]) == (True, None, "ann")
-    assert [row.actor for row in audit(database)] == ["ann", "bob"]
+    assert (answer["changed"], answer["paused_until"], answer["paused_by"]) == (
+        True,
+        None,
+        "admin (as ann)",
+    )
+    assert [row.claimed_name for row in audit(database)] == ["ann", "bob"]
     let_pass(database, 2 * HOUR)
     assert expire(database) == 0
 

@@ -273,6 +273,7 @@ def test_what_is_paused_is_not_requeued(api: Api, database: Database, which: str
     table, values, problem, hint = PAUSED[which]
     with database.write() as session:
         session.execute(update(table).values(values))
+    person(database, dict(ALICE))  # Else its token would be new.
     before = contents(database)
     answer = api.requeue(**ALICE)
     assert_problem(answer, 409, problem, hint=hint)

@@ -104,7 +104,7 @@ def test_a_paused_node_is_not_asked_and_one_that_is_resumed_is_asked_once(
     said = controller.vxctl("pause", "one", "--reason", "a new disk", "--as", "alice@desk")
     assert said.splitlines() == [
         f"{NAME} is paused",
-        "Effective mode: paused (node one is paused by alice@desk: a new disk)",
+        "Effective mode: paused (node one is paused by admin (as alice@desk): a new disk)",
     ]
     again = controller.vxctl("pause", "one", "--as", "bob")
     assert again.splitlines()[0] == f"{NAME} is paused, as before: nothing was changed"

@@ -70,8 +70,8 @@ def routes(context: Context) -> APIRouter:
             row = store.create(
                 session, secret, name=body.name, role=body.role, expires_at=end, by=by
             )
-            told = TokenAnswer.model_validate(row).model_dump()
-        return NewTokenAnswer(**told, token=secret.text)
+            stored = TokenAnswer.model_validate(row).model_dump()
+        return NewTokenAnswer(**stored, token=secret.text)
 
     @router.post("/tokens/{name}/revoke", responses=may_answer(UNKNOWN), dependencies=[ADMIN])
     def revoke_token(
