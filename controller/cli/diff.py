@@ -79,10 +79,18 @@ def _show_plan(found: dict[str, Any]) -> None:
         ]
     )
     if found["stale"]:
-        table.line("", "The devices below are too old to say anything of the present.")
+        table.line(
+            "",
+            "Unknown: no run has looked at the node lately, so this says nothing of the present.",
+        )
     for hold in found["holds"]:
         table.line("", f"Held back: {_hold(hold)}")
-    table.section("Devices", columns.PLAN, found["steps"], empty="nothing to remove")
+    table.section(
+        "Devices",
+        columns.PLAN,
+        found["steps"],
+        empty="unknown" if found["stale"] else "nothing to remove",
+    )
     for step in found["steps"]:
         own = [hold for hold in step["holds"] if hold not in found["holds"]]
         for hold in own:

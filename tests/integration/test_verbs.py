@@ -399,6 +399,8 @@ def test_the_verbs_print_what_a_person_needs(listening: Operator) -> None:
     assert "unknown: no run has looked" in operator.says("diff", status=ExitStatus.NO)
     assert "remove  vx-001001-shopz#2 in host" in operator.says("plan", "two")
     assert "judges again" in operator.says("plan", "two")
+    assert "nothing to remove" in operator.says("plan", "one")
+    assert "nothing to remove" not in operator.says("plan", swarm_id("long"))
     assert "OrphansLeft" in operator.says("events", "for", "node", "two")
     assert "NeverSeen" in operator.says("events")
     assert operator.says("wait", "node", "one").startswith("one: Ready True, ")
