@@ -51,7 +51,7 @@ def _show(answer: dict[str, Any]) -> None:
     if problems:
         table.line("", *problems[:_MAX_PROBLEMS])
     if len(problems) > _MAX_PROBLEMS:
-        table.line(f"and {len(problems) - _MAX_PROBLEMS} more: `vxctl describe node NODE`")
+        table.line(f"and {len(problems) - _MAX_PROBLEMS} more: `vxctl get nodes -o wide`")
 
 
 def _show_cluster(answer: dict[str, Any], total: int) -> None:

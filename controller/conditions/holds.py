@@ -4,7 +4,6 @@ Several holds may apply to one device; it is removed when the last one has ended
 """
 
 import re
-import shlex
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -118,7 +117,7 @@ class Names:
 
 def typed_name(id_: str, name: str) -> str:
     """Return the name where it can be typed, otherwise the id; for when other names are not known."""
-    return name if _PLAIN.fullmatch(name) else shlex.quote(id_)
+    return name if _PLAIN.fullmatch(name) else id_
 
 
 def of_cluster(cluster: "ClusterRow", configured: Mode) -> list[Hold]:

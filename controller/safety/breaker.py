@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage
 from controller.audit.append import Entry, append
+from controller.conditions.holds import typed_name
 from controller.db.models import Cluster, Node, Run
 from controller.db.states import CONTROLLER
 from controller.safety.decisions import Decision, describe, lock
@@ -180,11 +181,12 @@ def _trip(session: Session, row: Cluster | Node, reason: str, now: datetime) -> 
     if row.breaker_tripped_at is not None:
         return
     row.breaker_tripped_at, row.breaker_reason = now, reason
+    one = f" {typed_name(row.id, row.hostname)}" if isinstance(row, Node) else ""
     log.error(
         "THE BREAKER HAS TRIPPED: nothing is removed there until a person resets it",
         where=describe(row),
         reason=reason,
-        hint="find out why (`vxctl audit`), then `vxctl breaker reset`",
+        hint=f"find out why (`vxctl audit`), then `vxctl breaker reset{one}`",
     )
     change = f"{describe(row)}: {reason}"
     yield _entry(row, Stage.BREAKER_TRIPPED, Decision(CONTROLLER, None, now), change)

@@ -24,6 +24,10 @@ class ClusterAnswer(Answer):
     sync_share: float | None
     mode: Mode | None
     """Set by a person, instead of the settings' mode; null: not set."""
+    mode_at: datetime | None
+    """When a person last set or removed it."""
+    mode_by: str | None
+    mode_reason: str | None
     paused_at: datetime | None
     paused_by: str | None
     paused_reason: str | None

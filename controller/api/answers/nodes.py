@@ -71,6 +71,10 @@ class NodeAnswer(Answer):
     label_ignore: bool
     mode: Mode | None
     """Set by a person."""
+    mode_at: datetime | None
+    """When a person last set or removed it."""
+    mode_by: str | None
+    mode_reason: str | None
     paused_at: datetime | None
     paused_by: str | None
     paused_reason: str | None

@@ -120,10 +120,20 @@ def settings(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if row["label_mode"]:
         yield "Mode", f"{row['label_mode']}, by the Swarm label vxlan-operator.mode"
     if row["mode"]:
-        yield "Mode", f"{row['mode']}, set manually"
+        yield "Mode", f"{row['mode']}, {_set_by(row)}"
     if row.get("breaker_tripped_at"):
         tripped = formats.ago(row["breaker_tripped_at"])
         yield "Breaker", f"tripped {tripped}: {row['breaker_reason']}"
+
+
+def _set_by(row: dict[str, Any]) -> str:
+    """Return who set a mode, when and why, as far as that is known."""
+    by = (
+        f"set by {row['mode_by']} {formats.ago(row['mode_at'])}"
+        if row["mode_by"]
+        else "set manually"
+    )
+    return by + (f" ({row['mode_reason']})" if row["mode_reason"] else "")
 
 
 def _status(row: dict[str, Any], type_: str) -> str | None:
