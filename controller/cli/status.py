@@ -44,7 +44,7 @@ def _show(answer: dict[str, Any]) -> None:
     if total > len(nodes):
         table.line(f"and {total - len(nodes)} more: `vxctl get nodes`, or --limit")
     problems = [
-        f"{formats.short(node['hostname'])}: {sentence}"
+        f"{phrases.node_name(node)}: {sentence}"
         for node in nodes
         for sentence in phrases.sentences(phrases.abnormal(node))
     ]

@@ -85,7 +85,7 @@ class ConditionStore:
                 sign_of=self._sign_of,
             ):
                 conditions = of_node(facts)
-                nodes.append((hostname, conditions))
+                nodes.append((facts.typed, conditions))
                 stored = dated(conditions, before, now)
                 if stored != before:
                     changed[id_] = stored

@@ -158,6 +158,17 @@ def worker_versions(session: Session) -> Sequence[tuple[str | None, int]]:
     return session.execute(by_version).all()
 
 
+def shared_hostnames(session: Session, nodes: Sequence[Node]) -> set[str]:
+    """Return the hostnames of these nodes that several nodes of the Swarm have."""
+    query = (
+        select(Node.hostname)
+        .where(Node.gone_at.is_(None), Node.hostname.in_({node.hostname for node in nodes}))
+        .group_by(Node.hostname)
+        .having(func.count() > 1)
+    )
+    return set(session.scalars(query))
+
+
 def last_errors(session: Session, nodes: Sequence[Node]) -> dict[UUID, str | None]:
     """Return the errors of the nodes' last runs, by run id."""
     ids = [node.last_run_id for node in nodes if node.last_run_id is not None]

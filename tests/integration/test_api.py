@@ -184,6 +184,12 @@ def test_status(filled: Api) -> None:
     assert answer["nodes"] == filled.rows("/api/v1/nodes")
 
 
+def test_nodes_that_share_a_hostname_say_so(api: Api, database: Database) -> None:
+    put(database, snapshot("one", "two", replace(node("again"), hostname="one")))
+    shared = {each["id"]: each["hostname_is_shared"] for each in api.rows("/api/v1/nodes")}
+    assert shared == {swarm_id("one"): True, swarm_id("again"): True, swarm_id("two"): False}
+
+
 def judge(database: Database) -> None:
     """Work the conditions out."""
     ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()

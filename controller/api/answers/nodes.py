@@ -49,6 +49,8 @@ class NodeAnswer(Answer):
 
     id: str
     hostname: str
+    hostname_is_shared: bool
+    """Whether another node of the Swarm has this hostname, as after a node left and joined again."""
     role: str
     availability: str
     state: str
@@ -91,10 +93,18 @@ class NodeAnswer(Answer):
         cls,
         node: Node,
         conditions: Stored,
+        shared: bool,
         devices: dict[str, int],
         errors: Mapping[UUID, str | None],
     ) -> Self:
-        """Build the answer; `conditions`: as of now; `devices`: counts by verdict; `errors`: of last runs."""
+        """Build the answer.
+
+        Args:
+            conditions: as of now.
+            shared: whether another node has its hostname.
+            devices: counts by verdict.
+            errors: of last runs.
+        """
         last = None
         if node.last_run_id and node.last_run_state and node.last_run_at:
             last = LastRunAnswer(
@@ -106,6 +116,7 @@ class NodeAnswer(Answer):
         return cls.from_row(
             node,
             conditions=conditions,
+            hostname_is_shared=shared,
             last_run=last,
             failures=node.due.failures,
             running=node.due.run_id,

@@ -77,7 +77,14 @@ def node_answers(session: Session, nodes: Sequence[Node]) -> list[NodeAnswer]:
     age, now = queries.age(session.get(Cluster, 1)), datetime.now(UTC)
     verdicts = queries.verdicts(session, nodes)
     errors = queries.last_errors(session, nodes)
+    shared = queries.shared_hostnames(session, nodes)
     return [
-        NodeAnswer.of(node, age.as_of(node.conditions, now), verdicts.get(node.id, {}), errors)
+        NodeAnswer.of(
+            node,
+            age.as_of(node.conditions, now),
+            node.hostname in shared,
+            verdicts.get(node.id, {}),
+            errors,
+        )
         for node in nodes
     ]

@@ -71,7 +71,7 @@ class NodeSource:
             .order_by(Device.node_id, sql_cast(Device.verdict, Text))
         ):
             counts[node_id] = hash((counts.get(node_id), *count))
-        return {row[0]: hash((counts.get(row[0]), *row)) for row in rows}
+        return {row[0]: hash((stale, counts.get(row[0]), *row)) for row in rows}
 
     def items(self, session: Session, keys: Sequence[Hashable]) -> Mapping[Hashable, Answer]:
         """See `Source`."""

@@ -50,7 +50,7 @@ _GENERATION: Final = (
 )
 
 NODES: Final[Columns] = (
-    ("NODE", _short("hostname")),
+    ("NODE", phrases.node_name),
     ("READY", phrases.ready),
     ("REASON", phrases.reason),
     ("WORKER", phrases.seen),

@@ -35,6 +35,12 @@ def sentences(conditions: Iterable[dict[str, Any]]) -> Iterator[str]:
     return (f"{reason}: {message}" for message, reason in reasons.items())
 
 
+def node_name(row: dict[str, Any]) -> str:
+    """Return a node's hostname, with the start of its id where others have it, too."""
+    name = formats.short(row["hostname"])
+    return f"{name} ({row['id'][:12]})" if row.get("hostname_is_shared") else name
+
+
 def ready(row: dict[str, Any]) -> str:
     """Return the status of a node's condition `Ready`."""
     return _status(row, "Ready") or "Unknown"
