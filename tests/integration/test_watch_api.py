@@ -473,3 +473,20 @@ def test_nobody_follows_without_a_token(app: FastAPI, path: str) -> None:
     client = TestClient(app)
     del client.headers["Authorization"]
     assert_problem(client.get(f"/api/v1/{path}", params={"watch": "true"}), 401)
+
+
+def test_conditions_that_nobody_derives_any_more_are_an_event(url: str, database: Database) -> None:
+    """Nothing is written then: only time passes."""
+    with database.write() as session:
+        session.execute(
+            update(Cluster).values(conditions_at=START, conditions_until=START + timedelta(days=1))
+        )
+    ready = {"status": "True", "reason": "Converged", "message": "m", "since": START.isoformat()}
+    set_node(database, "one", conditions={"Ready": ready})
+    with Follower(url, "nodes") as follower:
+        follower.until("synced")
+        with database.write() as session:
+            past = START - timedelta(days=36_500)
+            session.execute(update(Cluster).values(conditions_at=past, conditions_until=past))
+        heard = follower.next()
+        assert heard.data["conditions"][0]["reason"] == "ConditionsStale"
