@@ -122,7 +122,13 @@ def test_lists_are_empty_before_anything_is_known(api: Api, what: str) -> None:
 
 
 def test_the_audit_trail_is_empty_before_anything_happened(api: Api) -> None:
-    assert api.get("/api/v1/audit") == {"items": [], "next": None, "searched_to": None, "after": 0}
+    assert api.get("/api/v1/audit") == {
+        "items": [],
+        "next": None,
+        "searched_to": None,
+        "after": 0,
+        "notes": [],
+    }
 
 
 def test_status_before_anything_is_known(api: Api) -> None:
@@ -136,6 +142,9 @@ def test_status_before_anything_is_known(api: Api) -> None:
         "conditions_at": None,
         "version": VERSION,
         "mode": "observe",
+        "effective_mode": "observe",
+        "mode_reasons": [],
+        "paused": False,
         "leader": None,
         "leading": True,
         "cluster": None,
@@ -234,6 +243,7 @@ def test_a_node_that_was_looked_at(filled: Api, database: Database) -> None:
     assert found == {
         "id": swarm_id(found["hostname"]),
         "hostname": found["hostname"],
+        "hostname_is_shared": False,
         "role": "worker",
         "availability": "active",
         "state": "ready",
