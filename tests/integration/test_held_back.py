@@ -95,27 +95,27 @@ ORPHAN = device(7, Verdict.ORPHAN)
 DECISIONS: list[tuple[str, str, dict[str, str], tuple[str, str, str, str, str], str]] = [
     (
         "nodes/one/pause", "resume", {},
-        ("pause", "node one", "ann", "leak 4711", "vxctl resume one"), "Paused",
+        ("pause", "node one", "admin (as ann)", "leak 4711", "vxctl resume one"), "Paused",
     ),
     (
         "cluster/pause", "resume", {},
-        ("pause", "the cluster", "ann", "leak 4711", "vxctl resume --cluster"), "ClusterPaused",
+        ("pause", "the cluster", "admin (as ann)", "leak 4711", "vxctl resume --cluster"), "ClusterPaused",
     ),
     (
         "networks/shop/pause", "resume", {},
-        ("pause", "network shop", "ann", "leak 4711", "vxctl resume --network shop"), "OrphansLeft",
+        ("pause", "network shop", "admin (as ann)", "leak 4711", "vxctl resume --network shop"), "OrphansLeft",
     ),
     (
         "nodes/one/mode", "mode", {"mode": "observe"},
-        ("mode", "node one", "ann", "leak 4711", "vxctl mode enforce one"), "ObserveMode",
+        ("mode", "node one", "admin (as ann)", "leak 4711", "vxctl mode enforce one"), "ObserveMode",
     ),
     (
         "cluster/mode", "mode", {"mode": "observe"},
-        ("mode", "the cluster", "ann", "leak 4711", "vxctl mode enforce --cluster"), "ObserveMode",
+        ("mode", "the cluster", "admin (as ann)", "leak 4711", "vxctl mode enforce --cluster"), "ObserveMode",
     ),
     (
         "networks/shop/mode", "mode", {"mode": "observe"},
-        ("mode", "network shop", "ann", "leak 4711", "vxctl mode enforce --network shop"),
+        ("mode", "network shop", "admin (as ann)", "leak 4711", "vxctl mode enforce --network shop"),
         "OrphansLeft",
     ),
 ]  # fmt: skip
@@ -139,7 +139,7 @@ def test_who_holds_an_orphan_back_when_and_why(
         assert api.get(detail)["seen"] == [shown]
     message = api.message()
     assert message.startswith((f"{reason}: ", "OrphansLeft: ")), message
-    for words in (hold[1], "by ann", "leak 4711", f"`{hold[4]}`", " UTC"):
+    for words in (hold[1], "by admin (as ann)", "leak 4711", f"`{hold[4]}`", " UTC"):
         assert words in message, message
     api.conditions.step()
     conditions = {each["type"]: each for each in api.get("nodes/one")["conditions"]}
