@@ -90,32 +90,34 @@ def api(database: Database, clock: Clock) -> Iterator[Api]:
     api.client.close()
 
 
+ANN = "admin (as ann)"
+"""The name of the token, and the claimed one."""
 ORPHAN = device(7, Verdict.ORPHAN)
 
 DECISIONS: list[tuple[str, str, dict[str, str], tuple[str, str, str, str, str], str]] = [
     (
         "nodes/one/pause", "resume", {},
-        ("pause", "node one", "admin (as ann)", "leak 4711", "vxctl resume one"), "Paused",
+        ("pause", "node one", ANN, "leak 4711", "vxctl resume one"), "Paused",
     ),
     (
         "cluster/pause", "resume", {},
-        ("pause", "the cluster", "admin (as ann)", "leak 4711", "vxctl resume --cluster"), "ClusterPaused",
+        ("pause", "the cluster", ANN, "leak 4711", "vxctl resume --cluster"), "ClusterPaused",
     ),
     (
         "networks/shop/pause", "resume", {},
-        ("pause", "network shop", "admin (as ann)", "leak 4711", "vxctl resume --network shop"), "OrphansLeft",
+        ("pause", "network shop", ANN, "leak 4711", "vxctl resume --network shop"), "OrphansLeft",
     ),
     (
         "nodes/one/mode", "mode", {"mode": "observe"},
-        ("mode", "node one", "admin (as ann)", "leak 4711", "vxctl mode enforce one"), "ObserveMode",
+        ("mode", "node one", ANN, "leak 4711", "vxctl mode enforce one"), "ObserveMode",
     ),
     (
         "cluster/mode", "mode", {"mode": "observe"},
-        ("mode", "the cluster", "admin (as ann)", "leak 4711", "vxctl mode enforce --cluster"), "ObserveMode",
+        ("mode", "the cluster", ANN, "leak 4711", "vxctl mode enforce --cluster"), "ObserveMode",
     ),
     (
         "networks/shop/mode", "mode", {"mode": "observe"},
-        ("mode", "network shop", "admin (as ann)", "leak 4711", "vxctl mode enforce --network shop"),
+        ("mode", "network shop", ANN, "leak 4711", "vxctl mode enforce --network shop"),
         "OrphansLeft",
     ),
 ]  # fmt: skip
