@@ -1,7 +1,7 @@
 """Refuses requests that a page of another web site makes a browser send: foreign hosts and origins.
 
-The API has no authentication: any program that reaches it may use it. Often that is a person's own machine,
-through a tunnel to loopback. That person's browser reaches it too, and sends what any page wants:
+A second guard beside tokens (`access`). The API is often on a person's own machine, through a tunnel to
+loopback. That person's browser reaches it too, and sends what any page wants:
 
 * A POST without a body needs no permission of the API (cross-site request forgery). But the browser says
   where it comes from, in `Origin` and `Sec-Fetch-Site`. `vxctl` and curl send neither.
