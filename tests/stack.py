@@ -182,7 +182,9 @@ class Stack:
         """What `vxctl` prints."""
         settings = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
         command = ["env", *settings, str(_BIN / "vxctl"), *arguments]
-        return self.lab.hub_run(command, timeout=timeout).stdout
+        # The status has an answer, too, when something is not as it should be.
+        check = arguments[0] != "status"
+        return self.lab.hub_run(command, timeout=timeout, check=check).stdout
 
     def audit(self, node: Node, device: str | None = None) -> list[dict[str, Any]]:
         """The audit rows of a node, the oldest first; of a device, by name, what its worker did with it."""

@@ -1,17 +1,22 @@
-"""The verb `vxctl status`: the cluster and its nodes."""
+"""The verb `vxctl status`: whether all is well, what is not, the cluster and its nodes."""
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
 import typer
 
+from contract.runtime.exit_status import ExitStatus
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Output, Redraw, Url
-from controller.cli.output import columns, formats, phrases, table
+from controller.cli.output import colours, columns, formats, phrases, table
 from controller.cli.output.structured import NODE
 from controller.cli.output.watch import watch
 
 _MAX_PROBLEMS: Final = 20
-_WIDE_ONLY: Final = ("GENERATION", "LAST RUN")
+_WIDE_ONLY: Final = ("GENERATION", "LAST RUN", "MODE")
+_CHOSEN: Final = frozenset({"ObserveMode", "IgnoredByLabel"})
+"""Reasons that somebody chose for good: the cluster observes, a node is not ours."""
 
 
 def status(
@@ -20,66 +25,112 @@ def status(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Show whether all is well, what is wrong, and the nodes, worst first."""
+    """Show whether all is well, what is wrong, and the nodes, worst first.
+
+    Exit status: 0 all is well, 3 something is not as it should be, 1 it could not be asked.
+    """
     client = Client(url)
 
-    def draw(most: int) -> None:
-        formats.show(
-            client.get("status", limit=min(limit, most)), output, _show, kind=NODE, rows="nodes"
-        )
+    def draw(most: int) -> dict[str, Any]:
+        answer: dict[str, Any] = client.get("status", limit=min(limit, most))
+        formats.show(answer, output, lambda shown: _show(shown, output), kind=NODE, rows="nodes")
+        return answer
 
     if redraw:
         watch(draw)
-    else:
-        draw(limit)
+    elif wrong(draw(limit)):
+        raise typer.Exit(ExitStatus.NO)
 
 
-def _show(answer: dict[str, Any]) -> None:
+def wrong(answer: dict[str, Any]) -> list[str]:
+    """Return what is not as it should be, in a few words each; empty: all is well.
+
+    Observing instead of removing, and nodes that a label takes out, are choices: they are shown,
+    and not wrong by themselves.
+    """
+    return [*_wrong(answer)]
+
+
+def _wrong(answer: dict[str, Any]) -> Iterator[str]:
+    cluster, readiness = answer["cluster"], answer["readiness"]
+    if cluster is None:
+        yield "the Swarm has not been read yet"
+    if answer["paused"]:
+        yield "the cluster is paused"
+    for row in _conditions(answer):
+        if row["reason"] not in _CHOSEN:
+            yield f"{row['type']} is {row['status']} ({row['reason']})"
+    total = sum(sum(reasons.values()) for reasons in readiness.values())
+    for state, verb in (("False", "not ready"), ("Unknown", "unknown")):
+        # A blocked node is one, also where observing was chosen.
+        chosen = _CHOSEN if state == "Unknown" else frozenset[str]()
+        reasons = {why: n for why, n in readiness.get(state, {}).items() if why not in chosen}
+        if reasons:
+            yield f"{sum(reasons.values())} of {total} nodes {verb} ({_counted(reasons)})"
+    left = Counter(
+        phrases.reason(node)
+        for node in answer["nodes"]
+        if phrases.ready(node) == "True" and phrases.abnormal(node)
+    )
+    if left:
+        yield f"something is left on {left.total()} that are ready ({_counted(left)})"
+
+
+def _counted(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+
+
+def _conditions(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the unexpected conditions of the cluster, or of the process alone before it is known."""
+    known = answer["cluster"] or {"conditions": answer.get("conditions", [])}
+    return phrases.abnormal(known)
+
+
+def _show(answer: dict[str, Any], output: str) -> None:
     nodes, readiness = answer["nodes"], answer["readiness"]
     total = sum(sum(reasons.values()) for reasons in readiness.values())
-    _show_cluster(answer, total)
-    narrow = table.is_narrow()
-    shown = [column for column in columns.STATUS if not narrow or column[0] not in _WIDE_ONLY]
-    table.table(shown, nodes, empty="no nodes yet")
+    found = wrong(answer)
+    if found:
+        table.painted_line(colours.bad("Not well:"), f" {'; '.join(found)}.")
+    else:
+        ready = sum(readiness.get("True", {}).values())
+        table.painted_line(colours.good("All is well:"), f" {ready} of {total} nodes are ready.")
+    _show_problems(answer)
+    _show_cluster(answer)
+    every = output == "wide" or not table.is_narrow()
+    shown = [column for column in columns.STATUS if every or column[0] not in _WIDE_ONLY]
+    table.table(shown, nodes, empty="no nodes yet", fold=output != "wide")
     if total > len(nodes):
         table.line(f"and {total - len(nodes)} more: `vxctl get nodes`, or --limit")
+
+
+def _show_problems(answer: dict[str, Any]) -> None:
     problems = [
-        f"{phrases.node_name(node)}: {sentence}"
-        for node in nodes
-        for sentence in phrases.sentences(phrases.abnormal(node))
+        *phrases.sentences(_conditions(answer)),
+        *(
+            f"{phrases.node_name(node)}: {sentence}"
+            for node in answer["nodes"]
+            for sentence in phrases.sentences(phrases.abnormal(node))
+        ),
     ]
-    if problems:
-        table.line("", *problems[:_MAX_PROBLEMS])
+    table.line(*problems[:_MAX_PROBLEMS])
     if len(problems) > _MAX_PROBLEMS:
         table.line(f"and {len(problems) - _MAX_PROBLEMS} more: `vxctl get nodes -o wide`")
 
 
-def _show_cluster(answer: dict[str, Any], total: int) -> None:
-    cluster, readiness = answer["cluster"], answer["readiness"]
+def _show_cluster(answer: dict[str, Any]) -> None:
+    cluster = answer["cluster"]
+    table.line("")
     if cluster is None:
-        table.line(
-            "The Swarm has not been read yet.",
-            *phrases.sentences(phrases.abnormal({"conditions": answer.get("conditions", [])})),
-        )
         return
+    known = next(
+        (row["status"] for row in cluster["conditions"] if row["type"] == "DesiredStateKnown"), None
+    )
+    stale = "" if known in (None, "True") else " (stale)"
     table.line(
         f"Swarm {cluster['swarm_id']}, {_mode(answer)}, "
-        f"read {formats.ago(cluster['synced_at'])}, data path port {cluster['data_path_port']}"
+        f"read {formats.ago(cluster['synced_at'])}{stale}, data path port {cluster['data_path_port']}"
     )
-    others = ", ".join(
-        f"{count} {reason}"
-        for status in ("False", "Unknown")
-        for reason, count in sorted(readiness.get(status, {}).items())
-    )
-    well = readiness.get("True", {})
-    # A node that is ready and not converged has something left: orphans, or what looks dead.
-    left = ", ".join(f"{n} {why}" for why, n in sorted(well.items()) if why != "Converged")
-    table.line(
-        f"{sum(well.values())} of {total} nodes are ready"
-        + (f" (something left: {left})" if left else "")
-        + (f": {others}" if others else "")
-    )
-    table.line(*phrases.sentences(phrases.abnormal(cluster)), "")
 
 
 def _mode(answer: dict[str, Any]) -> str:

@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text
-from sqlalchemy.orm import Mapped, MappedColumn, mapped_column, relationship
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, select
+from sqlalchemy.orm import Mapped, MappedColumn, column_property, mapped_column, relationship
 
 from contract.verdicts import HeldBack, Mode, Proof, Urgency, Verdict
 from controller.db.states import CONTROLLER, RunState
@@ -288,6 +288,10 @@ class Device(Base):
     """Time of the first report with these values."""
     verdict_at: Mapped[datetime]
     """Since when the verdict stands, whatever the reason."""
+    network_name: Mapped[str | None] = column_property(
+        select(Network.name).where(Network.id == network_id).scalar_subquery(), deferred=True
+    )
+    """Read with the networks; None: no known network has its VNI."""
 
 
 class SuppressedTotal(Base):

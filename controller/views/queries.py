@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Select, false, func, select, true, tuple_
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session, joinedload, undefer
 
 from contract.verdicts import Verdict
 from controller.conditions.age import Age
@@ -258,7 +258,12 @@ def devices_query(
     node: Node | None, network: Network | None, verdict: Verdict | None
 ) -> Select[Device, Node]:
     """Return the query of devices, with their nodes; None: of any node or network, with any verdict."""
-    query = select(Device, Node).join(Node, Node.id == Device.node_id).where(Node.gone_at.is_(None))
+    query = (
+        select(Device, Node)
+        .join(Node, Node.id == Device.node_id)
+        .where(Node.gone_at.is_(None))
+        .options(undefer(Device.network_name))
+    )
     if node is not None:
         query = query.where(Device.node_id == node.id)
     if network is not None:

@@ -1,5 +1,6 @@
 """`vxctl status`, `get` and `describe` against the real API, with names that mean harm."""
 
+import csv
 import fcntl
 import io
 import json
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+import yaml
 from sqlalchemy import update
 
 from contract import VERSION
@@ -29,6 +31,7 @@ from controller.api import IDENTITY_HEADER
 from controller.api.app import build
 from controller.api.context import Context
 from controller.cli import main
+from controller.cli.output.widths import cells
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
 from controller.db.models import Node
@@ -55,7 +58,8 @@ SWARM = snapshot(
     tasks=[task("t1", "one", "shop"), task("t2", "evil", "evilnet")],
 )
 _OURS = re.compile(r"\x1b\[(H|2J|K|J|\?7[lh]|[0-9;]*m)")
-"""What we and rich send to a terminal."""
+"""What we send to a terminal."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @pytest.fixture
@@ -109,12 +113,12 @@ def says(
 ) -> Callable[..., str]:
     """Run `vxctl` in this process; return what it says."""
 
-    def run(*arguments: str) -> str:
+    def run(*arguments: str, status: int = 0) -> str:
         monkeypatch.setattr(sys, "argv", ["vxctl", *arguments, "--url", url])
         with pytest.raises(SystemExit) as caught:
             main()
         said = capsys.readouterr()
-        assert caught.value.code in (0, None), said.err
+        assert (caught.value.code or 0) == status, said.err
         return said.out
 
     return run
@@ -126,38 +130,45 @@ def columns_of(line: str) -> list[str]:
 
 
 def test_status(says: Callable[..., str]) -> None:
-    lines = says("status").splitlines()
-    assert lines[0].startswith(f"Swarm {swarm_id('swarm')}, mode enforce, read ")
-    assert lines[1] == (
-        "1 of 6 nodes are ready: 1 OrphansLeft, 1 RunFailed, 1 NeverSeen, 1 NodeDown, 1 Paused"
+    lines = says("status", status=ExitStatus.NO).splitlines()
+    assert lines[0] == (
+        "Not well: DesiredStateKnown is False (SwarmUnreadable); WorkersPresent is False (WorkersAway); "
+        "BrokerReachable is Unknown (NotProbed); DatabaseWritable is Unknown (NotProbed); "
+        "2 of 6 nodes not ready (1 OrphansLeft, 1 RunFailed); "
+        "3 of 6 nodes unknown (1 NeverSeen, 1 NodeDown, 1 Paused); "
+        "something is left on 1 that are ready (1 WorkerLimited)."
     )
-    assert lines[2].startswith("SwarmUnreadable: no \\x1b[2J")
-    assert lines[3].startswith("WorkersAway: 1 of 4 nodes have no worker that reports (\\x1b[2J")
+    assert lines[1].startswith("SwarmUnreadable: no \\x1b[2J")
+    assert lines[2].startswith("WorkersAway: 1 of 4 nodes have no worker that reports (\\x1b[2J")
+    (swarm,) = [line for line in lines if line.startswith("Swarm ")]
+    assert swarm.startswith(f"Swarm {swarm_id('swarm')}, mode enforce, read ")
+    assert "(stale), data path port" in swarm
     header = next(at for at, line in enumerate(lines) if line.startswith("NODE"))
     assert columns_of(lines[header]) == [
-        "NODE", "READY", "REASON", "GENERATION", "WORKER", "LAST RUN", "DEVICES", "NEXT RUN",
+        "NODE", "READY", "SINCE", "REASON", "GENERATION", "WORKER", "LAST RUN", "DEVICES", "NEXT RUN",
+        "MODE",
     ]  # fmt: skip
     rows = {columns_of(line)[0]: columns_of(line) for line in lines[header + 1 : header + 7]}
-    assert rows["one"][1:4] == ["False", "OrphansLeft", "2/2"]
-    assert rows["one"][6] == "2 (1 orphan)"
-    assert rows["down"][1:5] == ["Unknown", "NodeDown", "0/2", "never"]
-    assert rows["down"][-1] == "-"
-    assert rows["two"][1:3] == ["True", "WorkerLimited"]
+    assert rows["one"][1:2] + rows["one"][3:5] == ["False", "OrphansLeft", "2/2"]
+    assert rows["one"][7] == "2 (1 orphan)"
+    assert rows["down"][1:2] + rows["down"][3:6] == ["Unknown,down", "NodeDown", "0/2", "never"]
+    assert rows["down"][-2:] == ["-", "-"]
+    assert rows["two"][1:2] + rows["two"][3:4] == ["True", "WorkerLimited"]
     # Who is ready comes last.
     assert columns_of(lines[header + 6])[0] == "two"
-    troubles = lines[header + 8 :]
+    troubles = lines[3:header]
     assert any(line.startswith("one: OrphansLeft: not removed: 1 orphan") for line in troubles)
     assert any(line.startswith("two: WorkerLimited: ") for line in troubles)
 
 
 def test_status_of_many_says_how_many_more(says: Callable[..., str]) -> None:
-    assert "and 4 more: `vxctl get nodes`" in says("status", "--limit", "2")
+    assert "and 4 more: `vxctl get nodes`" in says("status", "--limit", "2", status=ExitStatus.NO)
 
 
 def test_get_nodes(says: Callable[..., str]) -> None:
     lines = says("get", "nodes").splitlines()
     assert len(lines) == 7
-    assert columns_of(lines[0])[:3] == ["NODE", "READY", "REASON"]
+    assert columns_of(lines[0])[:3] == ["NODE", "READY", "SINCE"]
     wide = says("get", "nodes", "-o", "wide").splitlines()
     assert {len(columns_of(line)) for line in wide} == {len(columns_of(wide[0]))}
     assert {"GENERATION", "ID", "VERSION", "MODE"} < set(columns_of(wide[0]))
@@ -197,6 +208,8 @@ def test_get_networks_devices_and_runs(says: Callable[..., str]) -> None:
         columns_of(line)[1:4] == [swarm_id("evilnet"), "5003,5004", "1"] for line in networks
     )
     assert len(says("get", "devices", "--verdict", "orphan").splitlines()) == 2
+    orphan = columns_of(says("get", "devices", "--verdict", "orphan").splitlines()[1])
+    assert orphan[:6] == ["one", "vx-001001-shopz#2", "host", "4097", "shop", "orphan/blocking"]
     assert len(says("get", "devices", "--network", "shop", "--node", "one").splitlines()) == 3
     assert says("get", "devices", "--node", "two") == "no such devices\n"
     assert len(says("get", "runs", "--state", "failed").splitlines()) == 2
@@ -251,7 +264,7 @@ VIEWS = [
 
 def test_no_name_drives_the_terminal(says: Callable[..., str]) -> None:
     for view in VIEWS:
-        said = says(*view)
+        said = says(*view, status=ExitStatus.NO if view == ("status",) else ExitStatus.DONE)
         assert all(each.isprintable() or each == "\n" for each in said), view
 
 
@@ -296,7 +309,7 @@ def test_on_a_terminal_nothing_gets_through(url: str, columns: int) -> None:
     for view in (("status",), ("get", "nodes"), ("describe", "node", swarm_id("evil"))):
         terminal = OnTerminal(*view, "--url", url, columns=columns, lines=24)
         said = terminal.read(lambda _: False)
-        assert terminal.process.wait(20) == 0
+        assert terminal.process.wait(20) == (ExitStatus.NO if view == ("status",) else 0)
         plain = _OURS.sub("", said).replace("\r\n", "\n")
         assert all(each.isprintable() or each == "\n" for each in plain)
         assert "\\x1b[2J" in plain
@@ -316,3 +329,93 @@ def test_a_watch_on_a_terminal_ends_cleanly(url: str) -> None:
     assert terminal.process.wait(20) == ExitStatus.INTERRUPTED
     assert "Traceback" not in rest
     assert "\x1b[?7h" in rest
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_every_default_table_fits_80_columns_and_no_id_is_broken(url: str) -> None:
+    views = (
+        ("status",), ("get", "nodes"), ("get", "networks"), ("get", "devices"), ("get", "runs"), ("audit",),
+        ("breaker",), ("describe", "node", "one"), ("describe", "node", swarm_id("long")), ("events",),
+        ("describe", "network", "evilnet"), ("diff",), ("plan", "one"), ("audit", "stats"),
+    )  # fmt: skip
+    for view in views:
+        terminal = OnTerminal(*view, "--url", url, columns=80, lines=1000)
+        said = terminal.read(lambda _: False)
+        assert terminal.process.wait(20) in (0, ExitStatus.NO), said
+        lines = _COLOUR.sub("", said).replace("\r\n", "\n").splitlines()
+        tables = [
+            (at, line)
+            for at, line in enumerate(lines)
+            if re.match(r"([A-Z]+ ?)+( {2,}[A-Z]|$)", line)
+        ]
+        for at, heading in tables:
+            rows = []
+            for line in lines[at + 1 :]:
+                if "  " not in line:  # The end of the table, or sentences below it.
+                    break
+                rows.append(line)
+            assert max(map(cells, [heading, *rows]), default=0) <= 80, (view, heading, rows)
+        for whole in re.findall(r"\b[a-z]+z{12,}\b", "\n".join(lines)):
+            assert len(whole) == 25, (view, whole)
+
+
+def test_sorting_headings_names_and_formats(says: Callable[..., str]) -> None:
+    names = [row["hostname"] for row in json.loads(says("get", "nodes", "-o", "json"))]
+    by_name = json.loads(says("get", "nodes", "-o", "json", "--sort-by", "-.hostname"))
+    assert [row["hostname"] for row in by_name] == sorted(names, reverse=True)
+    last = json.loads(says("get", "no", "-o", "json", "--sort-by", "last_run.at"))
+    assert last[-1]["last_run"] is None
+    assert len(says("get", "nodes", "--no-headers").splitlines()) == 6
+    named = says("get", "nodes", "-o", "name").splitlines()
+    assert "node/one" in named
+    # What a shell would take apart is named by its id.
+    assert f"node/{swarm_id('evil')}" in named
+    for name in named:
+        assert json.loads(says("get", "node", name, "-o", "json"))["id"]
+    assert yaml.safe_load(says("get", "nodes", "-o", "yaml")) == json.loads(
+        says("get", "nodes", "-o", "json")
+    )
+    lines = says("get", "nodes", "-o", "jsonl").splitlines()
+    assert [json.loads(line)["hostname"] for line in lines] == names
+    table = list(csv.reader(io.StringIO(says("get", "nodes", "-o", "csv"))))
+    assert table[0][:2] == ["id", "hostname"]
+    assert len(table) == 7
+    for kind in ("net", "dev", "run", "networks", "devices"):
+        assert says("get", kind, "-o", "name").splitlines()[0].split("/")[0] in (
+            "network", "device", "run",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("output", ["wide", "json", "jsonl", "yaml", "csv"])
+def test_every_view_has_every_format(says: Callable[..., str], output: str) -> None:
+    for view in VIEWS:
+        if "-o" in view:
+            continue
+        status = ExitStatus.NO if view == ("status",) else ExitStatus.DONE
+        said = says(*view, "-o", output, status=status)
+        assert said
+        assert all(char.isprintable() or char in "\n\r" for char in said), view
+        match output:
+            case "json":
+                json.loads(said)
+            case "jsonl":
+                assert [json.loads(line) for line in said.splitlines()]
+            case "yaml":
+                assert yaml.safe_load(said) is not None
+            case "csv":
+                assert len(list(csv.reader(io.StringIO(said)))) > 1
+
+
+def test_wrong_sorting_and_names_are_told(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, words in (
+        (("get", "nodes", "--sort-by", "nosuch"), "there is no such field"),
+        (("version", "-o", "name"), "this has no name"),
+        (("get", "nodes", "one", "-w"), "-w follows a list"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["vxctl", *arguments, "--url", url])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == ExitStatus.USAGE
+        assert words in capsys.readouterr().err

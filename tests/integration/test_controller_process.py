@@ -139,11 +139,12 @@ def test_at_work(controller: ControllerProcess, redis: RedisServer) -> None:
     assert (one["hostname"], one["devices"], one["running"]) == ("one", {"in_use": 1}, None)
     assert (two["hostname"], two["devices"], two["worker_version"]) == ("two", {}, None)
     table = controller.vxctl("status").splitlines()
-    assert table[0].startswith(f"Swarm {swarm_id('swarm')}, mode enforce, read ")
+    assert table[0].startswith("Not well: ")
+    assert f"Swarm {swarm_id('swarm')}, mode enforce, read " in "\n".join(table)
     at = next(number for number, line in enumerate(table) if line.startswith("NODE"))
-    assert table[at].split()[:4] == ["NODE", "READY", "REASON", "GENERATION"]
+    assert table[at].split()[:4] == ["NODE", "READY", "SINCE", "REASON"]
     rows = {line.split()[0]: line.split() for line in table[at + 1 : at + 3]}
-    assert (rows["one"][3], rows["two"][3]) == ("2/2", "0/2")
+    assert (rows["one"][4], rows["two"][4]) == ("2/2", "0/2")
     await_true(lambda: ready_of(controller, "one") == "True", "its conditions follow")
 
     (row,) = controller.json("audit", "--node", "one")

@@ -59,6 +59,8 @@ class DeviceAnswer(Answer):
     verdict: Verdict
     urgency: Urgency | None
     network_id: str | None
+    network_name: str | None
+    """null: no known network has its VNI."""
     reason: str
     evidence: str
     proof: Proof | None
@@ -79,6 +81,7 @@ class DeviceAnswer(Answer):
         return cls.from_row(
             device,
             node_name=node.hostname,
+            network_name=device.network_name,
             held_back=[HoldAnswer.of(hold, device) for hold in holds],
             looked_at=node.looked_at,
         )

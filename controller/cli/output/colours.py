@@ -1,5 +1,6 @@
 """Colours of verdicts, statuses and states on a terminal; the word stands beside each, always."""
 
+import re
 from typing import Final
 
 from controller.cli.output import style
@@ -46,9 +47,7 @@ def cell(under: str, text: str) -> str:
         return text
     if text.endswith(ABNORMAL):
         return f"{_RED}{text}{_RESET}"
-    colour = _WORDS.get(
-        text.split("/", maxsplit=1)[0].split(" ", maxsplit=1)[0].rstrip("\N{HORIZONTAL ELLIPSIS}")
-    )
+    colour = _WORDS.get(re.split("[/, \N{HORIZONTAL ELLIPSIS}]", text, maxsplit=1)[0])
     return text if colour is None else f"{colour}{text}{_RESET}"
 
 

@@ -18,12 +18,8 @@ def plain(*headings: str) -> Columns:
     return [(heading, value(heading.lower().replace(" ", "_"))) for heading in headings]
 
 
-def _short(name: str) -> Callable[[Row], str]:
-    return lambda row: formats.short(row[name])
-
-
-def _ago(name: str) -> Callable[[Row], str]:
-    return lambda row: formats.ago(row[name])
+def _age(name: str) -> Callable[[Row], str]:
+    return lambda row: formats.age(row[name])
 
 
 def _joined(name: str, separator: str) -> Callable[[Row], str]:
@@ -44,6 +40,18 @@ def verdict(row: Row) -> str:
     return f"{row['verdict']}/{row['urgency']}" if row["urgency"] else str(row["verdict"])
 
 
+def network(row: Row) -> str:
+    """Return the network of a device by name; `-`: no known network has its VNI."""
+    return str(row["network_name"] or row["network_id"] or "-")
+
+
+def _running(row: Row) -> str:
+    # The ingress network belongs on every node, and no task is attached to it.
+    if row["reasons"] == ["ingress"]:
+        return "-"
+    return "yes" if row["running"] else "no"
+
+
 _GENERATION: Final = (
     "GENERATION",
     lambda row: f"{row['converged_generation']}/{row['generation']}",
@@ -51,7 +59,8 @@ _GENERATION: Final = (
 
 NODES: Final[Columns] = (
     ("NODE", phrases.node_name),
-    ("READY", phrases.ready),
+    ("READY", phrases.ready_or_away),
+    ("SINCE", phrases.ready_since),
     ("REASON", phrases.reason),
     ("WORKER", phrases.seen),
     ("DEVICES", phrases.device_counts),
@@ -67,14 +76,15 @@ NODES_WIDE: Final[Columns] = (
     *plain("FAILURES"),
 )
 STATUS: Final[Columns] = (
-    *NODES[:3],
+    *NODES[:4],
     _GENERATION,
-    NODES[3],
+    NODES[4],
     ("LAST RUN", phrases.last_run),
-    *NODES[4:],
+    *NODES[5:],
+    ("MODE", phrases.mode),
 )
 NETWORKS: Final[Columns] = (
-    ("NETWORK", _short("name")),
+    ("NETWORK", value("name")),
     *plain("ID"),
     ("VNI", _joined("vnis", ",")),
     *plain("NODES"),
@@ -82,45 +92,47 @@ NETWORKS: Final[Columns] = (
 )
 NETWORKS_WIDE: Final[Columns] = (("INGRESS", _flag("ingress")), *plain("PAUSED BY"))
 DEVICES: Final[Columns] = (
-    ("NODE", _short("node_name")),
+    ("NODE", value("node_name")),
     ("DEVICE", formats.device),
     ("NETNS", netns),
     *plain("VNI"),
+    ("NETWORK", network),
     ("VERDICT", verdict),
+    ("AGE", _age("first_seen_at")),
     ("REASON", phrases.device_reason),
 )
 DEVICES_WIDE: Final[Columns] = (
     *plain("PORT"),
-    ("NETWORK", value("network_id")),
-    *plain("PROOF"),
-    ("FIRST SEEN", _ago("first_seen_at")),
-    ("JUDGED", _ago("verdict_at")),
-    ("LOOKED", _ago("looked_at")),
+    *plain("NETWORK ID", "PROOF"),
+    ("JUDGED", _age("verdict_at")),
+    ("LOOKED AT", _age("looked_at")),
     *plain("EVIDENCE"),
 )
 _REASONS: Final = ("REASONS", _joined("reasons", "; "))
 RUNS: Final[Columns] = (
-    ("RUN", value("id")),
-    ("NODE", _short("node_name")),
+    ("RUN", phrases.run_id),
+    ("NODE", value("node_name")),
     *plain("STATE"),
-    ("REQUESTED", _ago("requested_at")),
+    ("AGE", _age("requested_at")),
     ("TOOK", phrases.took),
     *plain("DEVICES", "REMOVED", "ERROR"),
 )
-RUNS_WIDE: Final[Columns] = (*plain("GENERATION", "ORPHANS"), _REASONS)
+RUNS_WIDE: Final[Columns] = (*plain("ID", "GENERATION", "ORPHANS"), _REASONS)
 NODE_RUNS: Final[Columns] = (RUNS[0], *RUNS[2:5], *plain("REMOVED"), _REASONS)
 CONDITIONS: Final[Columns] = (
-    *plain("TYPE", "STATUS", "REASON"),
-    ("SINCE", _ago("since")),
+    *plain("TYPE"),
+    ("STATUS", phrases.status_and_sign),
+    *plain("REASON"),
+    ("SINCE", _age("since")),
     *plain("MESSAGE"),
 )
-_BECAUSE: Final[Columns] = (("RUNNING", _flag("running")), ("BECAUSE OF", _joined("reasons", ", ")))
+_BECAUSE: Final[Columns] = (("RUNNING", _running), ("BECAUSE OF", _joined("reasons", ", ")))
 NODE_NETWORKS: Final[Columns] = (
-    ("NETWORK", _short("network_name")),
+    ("NETWORK", value("network_name")),
     ("ID", value("network_id")),
     *_BECAUSE,
 )
-NETWORK_NODES: Final[Columns] = (("NODE", _short("node_name")), ("ID", value("node_id")), *_BECAUSE)
+NETWORK_NODES: Final[Columns] = (("NODE", value("node_name")), ("ID", value("node_id")), *_BECAUSE)
 
 
 def _object(row: Row) -> str:
@@ -137,7 +149,7 @@ def _repeated(row: Row) -> str:
     last = formats.ago(row["at"]).removesuffix(" ago")
     if row["count"] == 1:
         return last
-    over = formats.duration(formats.seconds_between(row["first_at"], row["at"]))
+    over = formats.age_of(formats.seconds_between(row["first_at"], row["at"]))
     return f"{last} (x{row['count']} over {over})"
 
 
@@ -156,19 +168,19 @@ def _located(row: Row) -> str:
 
 
 DIFFERENCES: Final[Columns] = (
-    ("NODE", _short("node_name")),
+    ("NODE", value("node_name")),
     ("DIFFERENCE", value("kind")),
-    ("NETWORK", lambda row: formats.short(row["network_name"] or "-")),
+    ("NETWORK", lambda row: row["network_name"] or "-"),
     *plain("VNI"),
     ("DEVICE", _located),
-    ("SINCE", _ago("since")),
+    ("SINCE", _age("since")),
     *plain("REASON"),
 )
 PLAN: Final[Columns] = (
     *plain("ACTION"),
     ("DEVICE", _located),
     *plain("VNI"),
-    ("NETWORK", lambda row: formats.short(row["network_name"] or "-")),
+    ("NETWORK", lambda row: row["network_name"] or "-"),
     *plain("PROOF"),
     ("BECAUSE", lambda row: row["missing"] or row["reason"]),
 )

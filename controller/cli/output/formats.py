@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from contract.runtime.errors import OperatorError
 from contract.runtime.text import printable
 from controller.cli.output import structured, style, widths
 from controller.cli.output.structured import Kind
@@ -43,7 +44,13 @@ def show(
         ordered = structured.in_order(structured.rows_of(answer, rows), field)
         answer = answer | {rows: ordered} if isinstance(answer, dict) else ordered
     if output in ("table", "wide"):
-        as_text(answer)
+        try:
+            as_text(answer)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise OperatorError(
+                f"the controller's answer is not understood: {type(error).__name__} {error}",
+                "`vxctl version` compares the versions; -o json shows the answer as it is",
+            ) from error
     else:
         structured.write(answer, output, kind, rows)
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from controller.cli.output import formats
+from controller.cli.output import colours, formats
 
+_RUN_ID_CHARACTERS: Final = 8
 _EXPECTED: Final = {
     "Ready": "True",
     "Degraded": "False",
@@ -20,11 +21,7 @@ _EXPECTED: Final = {
 
 def abnormal(row: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the conditions of a node or the cluster whose status is not the expected one."""
-    return [
-        condition
-        for condition in row["conditions"]
-        if condition["status"] != _EXPECTED.get(condition["type"], condition["status"])
-    ]
+    return [condition for condition in row["conditions"] if is_abnormal(condition)]
 
 
 def sentences(conditions: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -44,6 +41,34 @@ def node_name(row: dict[str, Any]) -> str:
 def ready(row: dict[str, Any]) -> str:
     """Return the status of a node's condition `Ready`."""
     return _status(row, "Ready") or "Unknown"
+
+
+def ready_or_away(row: dict[str, Any]) -> str:
+    """Return the status of `Ready`, with what Swarm says of the node: `True,drain`, `Unknown,down`."""
+    away = [row["state"]] if row["state"] != "ready" else []
+    away += [row["availability"]] if row["availability"] != "active" else []
+    return ",".join([ready(row), *away])
+
+
+def ready_since(row: dict[str, Any]) -> str:
+    """Return how long the condition `Ready` has had its status."""
+    found = next((c for c in row["conditions"] if c["type"] == "Ready"), None)
+    return "-" if found is None else formats.age(found["since"])
+
+
+def status_and_sign(condition: dict[str, Any]) -> str:
+    """Return the status of a condition, with a sign if it is not the expected one."""
+    return f"{condition['status']}{colours.ABNORMAL if is_abnormal(condition) else ''}"
+
+
+def is_abnormal(condition: dict[str, Any]) -> bool:
+    """Whether the status of a condition is not the expected one."""
+    return bool(condition["status"] != _EXPECTED.get(condition["type"], condition["status"]))
+
+
+def run_id(run: dict[str, Any]) -> str:
+    """Return the beginning of a run's id, which stands for all of it in every command."""
+    return str(run["id"])[:_RUN_ID_CHARACTERS]
 
 
 def reason(row: dict[str, Any]) -> str:

@@ -14,8 +14,8 @@ from controller.cli.output import style
 
 Row = Mapping[str, Any]
 
-_SAFE: Final = re.compile(r"[A-Za-z0-9_.:-]+(#[0-9]+)?")
-"""What no shell, and no xargs, takes apart."""
+_SAFE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,200}(#[0-9]+)?")
+"""What no shell, and no xargs, takes apart, and the API takes as a name."""
 _FORMULA: Final = ("=", "+", "-", "@")
 
 

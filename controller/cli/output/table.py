@@ -137,6 +137,11 @@ def line(*texts: str) -> None:
         sys.stdout.write(printable(text) + "\n")
 
 
+def painted_line(painted: str, rest: str) -> None:
+    """Print a line whose first words, which are ours, have colours."""
+    sys.stdout.write(painted + printable(rest) + "\n")
+
+
 def is_narrow() -> bool:
     """Whether standard output is a terminal without room for all columns."""
     return sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE
