@@ -95,7 +95,10 @@ TREE: Final = Group(
             "doctor:doctor",
             "Check what a controller on this machine needs. Exit status: 0 all is well, 3 it is not.",
         ),
-        "requeue": Verb("requeue:requeue", "Reconcile a node now, regardless of its backoff."),
+        "requeue": Verb(
+            "requeue:requeue",
+            "Reconcile a node now, regardless of its backoff. Exit status 3: stored, but not sent yet.",
+        ),
         "pause": Verb(
             "safety:pause",
             "Pause runs of a node or of the cluster, or removals of a network's devices.",

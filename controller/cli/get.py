@@ -103,7 +103,10 @@ Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of 
 
 def _names(kind: str, meaning: str) -> Any:
     return typer.Argument(
-        metavar="[NAME]...", help=meaning, callback=without_kind(kind), show_default=False
+        metavar=f"[{kind.upper()}]...",
+        help=meaning,
+        callback=without_kind(kind),
+        show_default=False,
     )
 
 
