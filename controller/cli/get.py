@@ -103,7 +103,7 @@ Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of 
 
 def _names(kind: str, meaning: str) -> Any:
     return typer.Argument(
-        metavar=f"[{kind.upper()}]...",
+        metavar=f"{kind.upper()}...",
         help=meaning,
         callback=without_kind(kind),
         show_default=False,
