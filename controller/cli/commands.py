@@ -97,7 +97,7 @@ TREE: Final = Group(
         ),
         "requeue": Verb(
             "requeue:requeue",
-            "Reconcile a node now, regardless of its backoff. Exit status 3: stored, but not sent yet.",
+            "Reconcile a node now, regardless of its backoff.",
         ),
         "pause": Verb(
             "safety:pause",
