@@ -139,7 +139,7 @@ def test_status(says: Callable[..., str]) -> None:
         "something is left on 1 that are ready (1 WorkerLimited)."
     )
     assert lines[1].startswith("SwarmUnreadable: no \\x1b[2J")
-    assert lines[2].startswith("WorkersAway: 1 of 4 nodes have no worker that reports (\\x1b[2J")
+    assert lines[2].startswith("WorkersAway: 1 of 4 nodes have no worker that reports (evil")
     (swarm,) = [line for line in lines if line.startswith("Swarm ")]
     assert swarm.startswith(f"Swarm {swarm_id('swarm')}, mode enforce, read ")
     assert "(stale), data path port" in swarm
