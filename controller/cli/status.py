@@ -1,6 +1,5 @@
 """The verb `vxctl status`: whether all is well, what is not, the cluster and its nodes."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
@@ -67,13 +66,9 @@ def _wrong(answer: dict[str, Any]) -> Iterator[str]:
         reasons = {why: n for why, n in readiness.get(state, {}).items() if why not in chosen}
         if reasons:
             yield f"{sum(reasons.values())} of {total} nodes {verb} ({_counted(reasons)})"
-    left = Counter(
-        phrases.reason(node)
-        for node in answer["nodes"]
-        if phrases.ready(node) == "True" and phrases.abnormal(node)
-    )
+    left = answer["left_on_ready"]
     if left:
-        yield f"something is left on {left.total()} that are ready ({_counted(left)})"
+        yield f"something is left on {sum(left.values())} that are ready ({_counted(left)})"
 
 
 def _counted(reasons: Mapping[str, int]) -> str:

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, false, func, select, true, tuple_
+from sqlalchemy import Select, case, false, func, select, true, tuple_
 from sqlalchemy.orm import Session, joinedload, undefer
 
 from contract.verdicts import Verdict
@@ -17,8 +17,20 @@ from controller.db.models import Attachment, Cluster, Device, Lease, Network, No
 from controller.db.states import RunState
 from controller.safety.suppressed import DeviceKey
 
-_READY_STATUS: Final = Node.conditions[(Type.READY.value, "status")].as_string()
-_READY_REASON: Final = Node.conditions[(Type.READY.value, "reason")].as_string()
+
+def _of_condition(type_: Type, field: str) -> Any:
+    return Node.conditions[(type_.value, field)].as_string()
+
+
+_READY_STATUS: Final = _of_condition(Type.READY, "status")
+_READY_REASON: Final = _of_condition(Type.READY, "reason")
+_LEFT: Final = case(
+    *(
+        (_of_condition(type_, "status") != Status.FALSE.value, _of_condition(type_, "reason"))
+        for type_ in (Type.DEGRADED, Type.STALLED, Type.PAUSED)
+    )
+)
+"""The reason of the first condition of a node that should be False and is not; NULL: all are."""
 _NEVER_DERIVED: Final = "NotJudgedYet"
 
 
@@ -103,11 +115,13 @@ def nodes_query(ready: Status | None = None, *, stale: bool = False) -> Select[N
 
 
 class NodeReady(NamedTuple):
-    """The condition `Ready` of a node, as stored."""
+    """The condition `Ready` of a node, as stored, and what is left although it is ready."""
 
     id: str
     status: str
     reason: str
+    left: str | None
+    """Why a node that is ready is degraded, stalled or paused; None: it is not, or is not ready."""
 
 
 def ready_of_all(session: Session) -> Sequence[NodeReady]:
@@ -117,14 +131,15 @@ def ready_of_all(session: Session) -> Sequence[NodeReady]:
     """
     status = func.coalesce(_READY_STATUS, Status.UNKNOWN.value)
     reason = func.coalesce(_READY_REASON, _NEVER_DERIVED)
-    query = nodes_query().with_only_columns(Node.id, status, reason)
+    left = case((status == Status.TRUE.value, _LEFT))
+    query = nodes_query().with_only_columns(Node.id, status, reason, left)
     rows = session.execute(query.order_by(Node.hostname, Node.id))
     return [NodeReady(*row) for row in rows]
 
 
-def unready_first(session: Session, found: Sequence[NodeReady], limit: int) -> Sequence[Node]:
-    """Return at most `limit` of these nodes, those that are not ready first."""
-    ordered = sorted(found, key=lambda node: node.status == Status.TRUE.value)
+def worst_first(session: Session, found: Sequence[NodeReady], limit: int) -> Sequence[Node]:
+    """Return at most `limit` of these nodes: not ready, then ready with something left, then the others."""
+    ordered = sorted(found, key=lambda node: (node.status == Status.TRUE.value, node.left is None))
     ids = [node.id for node in ordered[:limit]]
     query = nodes_query().options(joinedload(Node.due)).where(Node.id.in_(ids))
     rows = {node.id: node for node in session.scalars(query)}
@@ -148,6 +163,15 @@ def readiness(
         both = {_NEVER_DERIVED: new, Reason.CONDITIONS_STALE.value: known}
         return {Status.UNKNOWN.value: {cause: count for cause, count in both.items() if count}}
     return counts
+
+
+def left_on_ready(found: Sequence[NodeReady], *, stale: bool = False) -> Mapping[str, int]:
+    """Return the number of nodes that are ready and on which something is left, by its reason.
+
+    Args:
+        stale: whether the stored conditions are, so that no node is known to be ready.
+    """
+    return {} if stale else Counter(node.left for node in found if node.left is not None)
 
 
 def worker_versions(session: Session) -> Sequence[tuple[str | None, int]]:

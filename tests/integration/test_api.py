@@ -16,7 +16,7 @@ import pytest
 from httpx import Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, event, text
+from sqlalchemy import delete, event, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     DataError,
@@ -34,6 +34,7 @@ from contract import VERSION
 from contract.verdicts import Mode, Outcome, Stage, Verdict
 from controller.api.app import build
 from controller.api.context import Context
+from controller.cli.status import wrong
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database, open_database
 from controller.db.models import Device, Network, Node, Run
@@ -149,6 +150,7 @@ def test_status_before_anything_is_known(api: Api) -> None:
         "leading": True,
         "cluster": None,
         "readiness": {},
+        "left_on_ready": {},
         "nodes": [],
     }
 
@@ -181,6 +183,9 @@ def test_status(filled: Api) -> None:
         "sync_seconds": None,
         "sync_share": None,
         "mode": None,
+        "mode_at": None,
+        "mode_by": None,
+        "mode_reason": None,
         "paused_at": None,
         "paused_by": None,
         "paused_reason": None,
@@ -228,6 +233,41 @@ def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: 
     assert len(filled.rows("/api/v1/nodes", ready="Unknown")) == 2
 
 
+def test_status_counts_what_is_left_on_ready_nodes_that_it_does_not_list(
+    api: Api, database: Database
+) -> None:
+    names = [f"node{number:03d}" for number in range(130)]
+    put(database, snapshot(*names))
+    judge(database)
+    ready = {"status": "True", "reason": "Converged", "message": "m", "since": START.isoformat()}
+    good = {
+        "Ready": ready,
+        **{each: {**ready, "status": "False"} for each in ("Degraded", "Stalled", "Paused")},
+    }
+    found = {
+        "node127": good | {"Degraded": {**ready, "reason": "WorkerLimited"}},
+        "node128": good
+        | {"Degraded": {**ready, "reason": "LooksDead"}, "Paused": {**ready, "reason": "Paused"}},
+        "node129": good | {"Stalled": {**ready, "reason": "BreakerTripped"}},
+        # Not ready: it is in `readiness`, and not here.
+        "node126": good | {"Ready": {**ready, "status": "False", "reason": "OrphansLeft"}}
+        | {"Degraded": {**ready, "reason": "OrphansLeft"}},
+    }  # fmt: skip
+    with database.write() as session:
+        for node in session.scalars(select(Node)):
+            node.conditions = found.get(node.hostname, good)
+    answer = api.get("/api/v1/status", limit=2)
+    assert answer["readiness"] == {"False": {"OrphansLeft": 1}, "True": {"Converged": 129}}
+    assert answer["left_on_ready"] == {"WorkerLimited": 1, "LooksDead": 1, "BreakerTripped": 1}
+    assert [each["hostname"] for each in answer["nodes"]] == ["node126", "node127"]
+    told = "; ".join(wrong(answer))
+    assert "something is left on 3 that are ready (1 BreakerTripped, 1 LooksDead, 1 Wo" in told
+    with database.write() as session:
+        for node in session.scalars(select(Node)):
+            node.conditions = good
+    assert api.get("/api/v1/status", limit=2)["left_on_ready"] == {}
+
+
 def claim_again(database: Database, name: str) -> UUID:
     """Start another run of a node."""
     with database.write() as session:
@@ -270,6 +310,9 @@ def test_a_node_that_was_looked_at(filled: Api, database: Database) -> None:
         "label_mode": None,
         "label_ignore": False,
         "mode": None,
+        "mode_at": None,
+        "mode_by": None,
+        "mode_reason": None,
         "paused_at": None,
         "paused_by": None,
         "paused_reason": None,

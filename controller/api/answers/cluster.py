@@ -67,5 +67,7 @@ class StatusAnswer(Answer):
     cluster: ClusterAnswer | None
     readiness: Mapping[str, Mapping[str, int]]
     """The number of nodes by status and reason of `Ready`."""
+    left_on_ready: Mapping[str, int]
+    """The number of nodes that are ready and yet degraded, stalled or paused, by reason."""
     nodes: list[NodeAnswer]
-    """Some of the nodes, those that are not ready first."""
+    """Some of the nodes: not ready, then ready with something left, then the others."""

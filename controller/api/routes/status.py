@@ -60,7 +60,7 @@ def routes(context: Context) -> APIRouter:
         responses=may_answer(BUSY),
     )
     def get_status(limit: Annotated[Limit, Query()] = 100) -> StatusAnswer:
-        """Return the status of the cluster and of its nodes, nodes that are not ready first."""
+        """Return the status of the cluster and of its nodes, the worst first."""
         now, own = datetime.now(UTC), context.health.conditions()
         with database.read() as session:
             cluster = session.get(Cluster, 1)
@@ -85,7 +85,8 @@ def routes(context: Context) -> APIRouter:
                 if cluster is None
                 else ClusterAnswer.of(cluster, age.as_of(cluster.conditions, now) | own),
                 readiness=queries.readiness(ready, stale=age.is_stale(now)),
-                nodes=node_answers(session, queries.unready_first(session, ready, limit)),
+                left_on_ready=queries.left_on_ready(ready, stale=age.is_stale(now)),
+                nodes=node_answers(session, queries.worst_first(session, ready, limit)),
             )
 
     return router
