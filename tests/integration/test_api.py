@@ -561,9 +561,17 @@ def test_a_name_of_no_node_or_several(
 ) -> None:
     before = contents(database)
     for method, route in NODE_ROUTES:
+        if "audit" in route and name == "two":
+            continue  # The trail searches for a name that a node has or had before it tries prefixes of ids.
         assert_problem(filled.client.request(method, route.format(name)), status, "")
     assert contents(database) == before
     assert filled.rung == 0
+
+
+def test_the_trail_prefers_a_name_to_a_prefix_of_an_id(filled: Api) -> None:
+    answer = filled.client.get("/api/v1/audit", params={"node": "two"})
+    assert answer.status_code == 200, answer.text
+    assert {row["node"] for row in answer.json()["items"]} <= {"two"}
 
 
 def test_an_ambiguous_name_lists_who_could_be_meant(filled: Api) -> None:
