@@ -29,9 +29,9 @@ class Heard(NamedTuple):
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """Serve an API on a loopback port until the end of the block; the URL."""
-    port = free_port()
+def serving(app: FastAPI, port: int | None = None) -> Iterator[str]:
+    """Serve an API on a loopback port, a free one unless told, until the end of the block; the URL."""
+    port = port or free_port()
     server = HttpServer(app, ending=app.state.end_streams, host="127.0.0.1", port=port)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()

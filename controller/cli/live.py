@@ -18,6 +18,8 @@ _FIRST_PAUSE_SECONDS: Final = 0.5
 _MAX_PAUSE_SECONDS: Final = 30.0
 _SILENCE_SECONDS: Final = 60.0
 """The server sends something at least every 15 s: a connection that is silent for longer is dead."""
+_MAX_KNOWN: Final = 10_000
+"""Rows of a history that are remembered."""
 _MAX_LINE: Final = 4_000_000
 """Characters of a line; what is longer is no event of a controller."""
 
@@ -78,7 +80,7 @@ class Printer:
     def __init__(self, columns: Columns, output: str, kind: Kind) -> None:
         self._columns = columns
         self._output = output
-        self._kind = kind
+        self.kind = kind
         self._sizes: list[int] | None = None
         self._fields: list[str] = []
 
@@ -118,13 +120,50 @@ class Printer:
         elif self._output == "yaml":
             sys.stdout.write("---\n" + structured.as_yaml({"event": event, "item": row}))
         elif self._output == "name":
-            sys.stdout.write(structured.names([row], self._kind)[0] + "\n")
+            sys.stdout.write(structured.names([row], self.kind)[0] + "\n")
         else:
             fields = self._fields or ["event", *row]
             if not self._fields and style.current().headings:
                 structured.write_csv_line(fields)
             self._fields = fields
             structured.write_csv_line([event, *(row.get(name) for name in fields[1:])])
+
+
+class _Known:
+    """The rows that were printed: a controller that was started again sends all of them again.
+
+    Args:
+        kind: of the rows; a run that is not among the newest ones has not gone.
+    """
+
+    def __init__(self, kind: Kind) -> None:
+        self._id = _device_key if kind is structured.DEVICE else kind.id
+        self._may_go = kind in (structured.NODE, structured.DEVICE)
+        self._rows: dict[str, Row] = {}
+
+    def note(self, event: str, row: Row) -> None:
+        """Note a row that was printed."""
+        key = self._id(row)
+        self._rows.pop(key, None)
+        if event != "removed":
+            self._rows[key] = row
+        if not self._may_go and len(self._rows) > _MAX_KNOWN:
+            del self._rows[next(iter(self._rows))]
+
+    def news(self, rows: Sequence[Row]) -> list[tuple[str, Row]]:
+        """Return what became of the known rows, from all rows that there are now."""
+        news = []
+        present = {self._id(row): row for row in rows}
+        for key, row in present.items():
+            if self._rows.get(key) != row:
+                news.append(("modified" if key in self._rows else "added", row))
+        if self._may_go:
+            news += [("removed", row) for key, row in self._rows.items() if key not in present]
+        return news
+
+
+def _device_key(row: Row) -> str:
+    return json.dumps([row["node_id"], row["netns"], row["ifindex"]])
 
 
 def refuse_with(*, names: Sequence[str] | None, redraw: bool) -> None:
@@ -147,15 +186,22 @@ def follow(
     """Print the rows of a list and what changes, until Ctrl-C.
 
     When the connection ends it is made again, from the last event on, with growing pauses; that is said on
-    standard error.
+    standard error. A controller that does not know that event sends all rows: what changed is printed.
 
     Raises:
         OperatorError: the controller refuses the question.
     """
     last: str | None = None
     pause = _FIRST_PAUSE_SECONDS
-    present: list[tuple[str, Row]] | None = []
+    known = _Known(printer.kind)
+
+    def tell(changes: Sequence[tuple[str, Row]]) -> None:
+        printer.print(changes)
+        for event, row in changes:
+            known.note(event, row)
+
     while True:
+        present: list[Row] | None = []
         try:
             for event in events(_lines(client, path, filters, last)):
                 pause = _FIRST_PAUSE_SECONDS
@@ -163,18 +209,18 @@ def follow(
                 if event.type == "end":
                     raise _ended(event.data)
                 if event.type == "synced":
-                    printer.print(present or [])
+                    # Resumed, it has no rows; what changed meanwhile follows.
+                    tell(known.news(present) if present else [])
                     present = None
+                elif event.type == "added" and present is not None:
+                    present.append(event.data)
                 elif event.type in ("added", "modified", "removed"):
-                    if present is not None and event.type == "added":
-                        present.append((event.type, event.data))
-                    else:
-                        printer.print([(event.type, event.data)])
+                    tell([(event.type, event.data)])
             problem = "the controller ended the connection"
         except UnavailableError as error:
             problem = error.problem
         if present:  # It broke off amid the first rows: they come again.
-            present, last = [], None
+            last = None
         _say(f"{problem}; asking again in {pause:.1f} s")
         time.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 -- spreads clients, hides nothing
         pause = min(2 * pause, _MAX_PAUSE_SECONDS)
