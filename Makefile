@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop check test test-engines bench lint format lock clean
+.PHONY: help install demo demo-stop check test test-engines bench docs lint format lock clean
 
 # Where the root folders of other engines are made, once: half a gigabyte each.
 ENGINES ?= /var/tmp/vxlan-operator-engines
@@ -54,6 +54,9 @@ bench: install ## Measure everything that docs/performance.md tells: takes half 
 	.venv/bin/python -m tests.benchmarks.memory
 	.venv/bin/python -m tests.benchmarks.trail_pages
 	.venv/bin/python -m tests.benchmarks.trail_intake
+
+docs: install ## Make docs/cli.md and the man pages from the code
+	.venv/bin/python -m tests.cli_pages
 
 lint: install ## Lint, types, import contracts
 	.venv/bin/ruff check

@@ -1,9 +1,13 @@
 """The command `vxlan-worker`. Imports lazily: a wrong option is an error at once."""
 
 import sys
+from typing import TYPE_CHECKING
 
 from contract.runtime.errors import OperatorError, UsageError, print_error
 from contract.runtime.exit_status import ExitStatus
+
+if TYPE_CHECKING:
+    from worker.options import Parser
 
 _USAGE = """\
 usage: vxlan-worker run [OPTIONS]     serve this node until stopped
@@ -29,18 +33,25 @@ def main() -> None:
         sys.exit(ExitStatus.INTERRUPTED)
 
 
+def run_parser() -> "Parser":
+    """Make the parser of the options of `vxlan-worker run`."""
+    from worker.options import Parser
+    from worker.settings import WorkerSettings
+
+    parser = Parser("vxlan-worker run", description="Serve this node until stopped.")
+    parser.add_settings(WorkerSettings)
+    return parser
+
+
 def _main(arguments: list[str]) -> int:
     from contract import VERSION
 
     match arguments:
         case ["run", *options]:
-            from worker.options import Parser
             from worker.run import run
             from worker.settings import WorkerSettings
 
-            parser = Parser("vxlan-worker run", description="Serve this node until stopped.")
-            parser.add_settings(WorkerSettings)
-            run(WorkerSettings.load(vars(parser.parse_args(options))))
+            run(WorkerSettings.load(vars(run_parser().parse_args(options))))
             return ExitStatus.DONE
         case ["scan", *options]:
             from worker import scan
