@@ -41,7 +41,17 @@ class Following:
 
     def __init__(self, port: int, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [VXCTL, "get", *arguments, "-w", "--url", f"http://127.0.0.1:{port}"],
+            # Whoever runs the tests in the background ignores SIGINT, and that is inherited.
+            [
+                "env",
+                "--default-signal=INT",
+                VXCTL,
+                "get",
+                *arguments,
+                "-w",
+                "--url",
+                f"http://127.0.0.1:{port}",
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
