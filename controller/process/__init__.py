@@ -1,5 +1,6 @@
 """What runs in which process and thread.
 
-`controller` is the process: it serves the API by `http`; `leader_loops` are the leader's threads, repeated by
-`loops`; `consumer` takes messages from the broker. `all_in_one` adds a worker. `settings` configure it.
+`controller` is the process: it serves the API by `http`, with the certificate of `tls`; `leader_loops` are
+the leader's threads, repeated by `loops`; `consumer` takes messages from the broker. `all_in_one` adds a
+worker. `settings` configure it.
 """

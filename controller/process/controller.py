@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from ipaddress import ip_address
 from typing import Final
 
 import structlog
@@ -37,6 +38,7 @@ from controller.process.http import HttpServer, raise_descriptor_limit
 from controller.process.leader_loops import LeaderLoops
 from controller.process.loops import Loops, every
 from controller.process.settings import CoreSettings
+from controller.process.tls import Tls
 from controller.safety.breaker import BreakerLimits
 from controller.swarm.manager import DockerSwarm
 
@@ -71,7 +73,10 @@ def run(
     """
     configure_logging(level=settings.log_level)
     raise_descriptor_limit()
+    tls = Tls.of(settings.listen_cert, settings.listen_key)
     listener = _listen(settings.listen)
+    if tls is None and settings.listen_plain == "false":
+        _refuse_plain(listener, settings.listen)
     swarm = DockerSwarm(settings.docker_host)
     swarm.check()
     app = celery_app("controller", broker_url)
@@ -80,12 +85,13 @@ def run(
     with only_one(url), closing(open_database(url)) as database:
         first_token.ensure(database, first_token_file(settings.api_token_file, url))
         worker = None if attach is None else attach(app)
-        _serve(settings, listener, swarm, app, database, worker=worker, silence=silence)
+        _serve(settings, listener, tls, swarm, app, database, worker=worker, silence=silence)
 
 
 def _serve(
     settings: CoreSettings,
     listener: socket.socket,
+    tls: Tls | None,
     swarm: DockerSwarm,
     app: Celery,
     database: Database,
@@ -138,7 +144,7 @@ def _serve(
         usage=usage,
     )
     api = build(context)
-    server = HttpServer(api, ending=api.state.end_streams)
+    server = HttpServer(api, ending=api.state.end_streams, tls=tls)
     # uvicorn stops at these, and then raises them again for the previous handlers.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -146,7 +152,13 @@ def _serve(
         worker.start()
     alone.start()
     freeze_objects()
-    log.info("controller started", version=VERSION, listen=settings.listen, mode=settings.mode)
+    log.info(
+        "controller started",
+        version=VERSION,
+        listen=settings.listen,
+        tls=tls is not None,
+        mode=settings.mode,
+    )
     try:
         server.run(sockets=[listener])
     finally:
@@ -180,3 +192,19 @@ def _listen(address: str) -> socket.socket:
             f"cannot listen on {address}: {error.strerror or error}",
             "set VXLAN_OPERATOR_LISTEN (or --listen) to a free HOST:PORT of this machine",
         ) from error
+
+
+def _refuse_plain(listener: socket.socket, address: str) -> None:
+    """Refuse to send tokens over a network in the clear, unless told to.
+
+    Raises:
+        OperatorError: the socket is not on loopback; it is closed.
+    """
+    if ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback:
+        return
+    listener.close()
+    raise OperatorError(
+        f"{address} is not loopback, and without TLS everybody on the way can read tokens",
+        "set VXLAN_OPERATOR_LISTEN_CERT and VXLAN_OPERATOR_LISTEN_KEY; or, on a trusted network or behind "
+        "a proxy with TLS, VXLAN_OPERATOR_LISTEN_PLAIN=true",
+    )

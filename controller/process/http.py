@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import resource
+import socket
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -18,6 +20,7 @@ from contract import VERSION
 from controller.api import IDENTITY_HEADER, problems
 from controller.api import problem_types as types
 from controller.api.problem_types import ProblemType
+from controller.process.tls import Tls
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +33,8 @@ READER_SECONDS: Final = 30.0
 """In which a client must take the 48 kB that make room in a full send buffer."""
 CLOSING_SECONDS: Final = 5.0
 """In which a client must take the rest, after its connection was closed."""
+HANDSHAKE_SECONDS: Final = 5.0
+"""In which a client must have done its TLS handshake."""
 LOG_SECONDS: Final = 60.0
 """Between log lines of the same text: clients cause them."""
 
@@ -90,14 +95,21 @@ class HttpServer(uvicorn.Server):
     Args:
         app: answers the requests.
         ending: called when the server begins to stop; must end the streams.
+        tls: certificate and key; None: plain HTTP. Only for sockets given to `startup`.
         more: for uvicorn's configuration.
     """
 
     def __init__(
-        self, app: ASGIApp, ending: Callable[[], None] = lambda: None, **more: Any
+        self,
+        app: ASGIApp,
+        ending: Callable[[], None] = lambda: None,
+        tls: Tls | None = None,
+        **more: Any,
     ) -> None:
         super().__init__(HttpConfig(app, BoundedProtocol, **more))
         self._ending = ending
+        self._tls = tls
+        self._handshakes: weakref.WeakSet[BoundedProtocol] = weakref.WeakSet()
         self._reported: tuple[int, int] = (0, 0)
         self._reported_at = -LOG_SECONDS
 
@@ -105,7 +117,44 @@ class HttpServer(uvicorn.Server):
         """Begin to accept connections."""
         for name in ("asyncio", "uvicorn.error"):
             logging.getLogger(name).addFilter(OncePerPeriod())
-        await super().startup(sockets)
+        if self._tls is None:
+            await super().startup(sockets)
+        else:
+            await self._startup(sockets, self._tls)
+
+    async def _startup(self, sockets: list[socket.socket], tls: Tls) -> None:
+        """Begin to accept connections with TLS; uvicorn cannot bound the time of a handshake."""
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                self._accepted,
+                sock=listener,
+                ssl=tls.context,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=CLOSING_SECONDS,
+                backlog=_BACKLOG,
+            )
+            for listener in sockets
+        ]
+        self.started = True
+
+    def _accepted(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection, before its handshake.
+
+        Raises:
+            ConnectionRefusedError: there are too many; asyncio drops the connection.
+        """
+        since = time.monotonic() - HANDSHAKE_SECONDS
+        for handshake in list(self._handshakes):
+            if handshake.is_connected or handshake.since < since:
+                self._handshakes.discard(handshake)
+        config = cast("HttpConfig", self.config)
+        if len(self._handshakes) >= max(config.max_connections // 4, 1):
+            BoundedProtocol.refused += 1
+            raise ConnectionRefusedError("too many TLS handshakes")
+        accepted = BoundedProtocol(config, self.server_state, self.lifespan.state)
+        self._handshakes.add(accepted)
+        return accepted
 
     async def on_tick(self, counter: int) -> bool:
         """End what is slow, once a second."""
@@ -114,6 +163,8 @@ class HttpServer(uvicorn.Server):
             for connection in list(self.server_state.connections):
                 if isinstance(connection, BoundedProtocol):
                     connection.check(now)
+            if self._tls is not None:
+                self._tls.refresh()
             self._report(now)
         return await super().on_tick(counter)
 
@@ -154,9 +205,12 @@ class BoundedProtocol(H11Protocol):
         self._waits_for: tuple[object, ...] = ()
         self.since = time.monotonic()
         """Since when it waits for the same thing."""
+        self.is_connected = False
+        """Whether its handshake is done, if it has one."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the place of the idle connection that has waited longest, if there are too many."""
+        self.is_connected = True
         super().connection_made(transport)
         self._waits_for = self._waiting()
         others = [

@@ -40,6 +40,16 @@ class CoreSettings(Settings):
     listen: Annotated[str, AfterValidator(_listen)] = Field(
         "127.0.0.1:8479", description="HOST:PORT of the HTTP API"
     )
+    listen_cert: str = Field(
+        "",
+        description="PEM file of the certificate (with its chain) for HTTPS, read again on change",
+    )
+    listen_key: str = Field("", description="PEM file of the certificate's key")
+    listen_plain: Literal["false", "true"] = Field(
+        "false",
+        description="true: listen beyond loopback without TLS, since the network is trusted or a proxy "
+        "has it",
+    )
     api_token_file: str = Field(
         "",
         description="file of the first API token, made at the first start; none: beside the database",
