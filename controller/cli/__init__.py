@@ -44,6 +44,12 @@ def _run() -> int:
         sys.stdout.flush()
     except ModuleNotFoundError as error:  # A verb's module imports what the verb needs.
         raise _missing(error) from error
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        from controller.cli import client
+
+        if not client.is_of_another_version():
+            raise
+        raise client.not_understood(f"{type(error).__name__} {error}") from error
     except TyperException as error:
         message = " ".join(error.format_message().split()).rstrip(".")
         if not message:  # The help of a group was printed.

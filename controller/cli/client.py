@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
 
+from contract import VERSION
 from contract.runtime.errors import OperatorError, UsageError
 from controller.api import IDENTITY_HEADER
 from controller.cli.connection import connection_to
@@ -25,6 +27,23 @@ Parameter = str | int | Sequence[str] | None
 
 class UnavailableError(OperatorError):
     """The controller is not available now; a retry may help."""
+
+
+_answered_by: ContextVar[str | None] = ContextVar("answered_by", default=None)
+
+
+def is_of_another_version() -> bool:
+    """Whether the controller that answered last is of another version than this `vxctl`."""
+    return _answered_by.get() not in (None, VERSION)
+
+
+def not_understood(why: str) -> OperatorError:
+    """Return the error that an answer is not what this version expects."""
+    by = f" (it is version {_answered_by.get()}, not {VERSION})" if is_of_another_version() else ""
+    return OperatorError(
+        f"the controller's answer is not understood{by}: {why}",
+        "`vxctl version` compares the versions; -o json shows the answer as it is",
+    )
 
 
 class Client:
@@ -90,7 +109,10 @@ class Client:
     ) -> Any:
         with self._answer(method, path, parameters, body) as answer:
             answer.read()
-        return answer.json()
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise not_understood(f"it is not JSON: {answer.text[:60]!r}") from error
 
     @contextmanager
     def _answer(
@@ -115,6 +137,7 @@ class Client:
                 if not answer.is_success or IDENTITY_HEADER not in answer.headers:
                     answer.read()
                     raise self._error(answer)
+                _answered_by.set(answer.headers[IDENTITY_HEADER])
                 yield answer
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
             raise UsageError(f"{self._url!r} is not a URL: {error}", _HINT) from error

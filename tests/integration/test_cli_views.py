@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -271,7 +272,7 @@ def test_no_name_drives_the_terminal(says: Callable[..., str]) -> None:
 class OnTerminal:
     """`vxctl` on a terminal of its own."""
 
-    def __init__(self, *arguments: str, columns: int, lines: int) -> None:
+    def __init__(self, *arguments: str, columns: int, lines: int, **variables: str) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.process = subprocess.Popen(
@@ -281,7 +282,7 @@ class OnTerminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            env=environment() | {"TERM": "xterm", "PAGER": "cat"},
+            env=environment() | {"TERM": "xterm", "PAGER": "cat"} | variables,
         )
         os.close(slave)
 
@@ -313,6 +314,44 @@ def test_on_a_terminal_nothing_gets_through(url: str, columns: int) -> None:
         plain = _OURS.sub("", said).replace("\r\n", "\n")
         assert all(each.isprintable() or each == "\n" for each in plain)
         assert "\\x1b[2J" in plain
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_colours_are_for_terminals_that_want_them(url: str) -> None:
+    def said(**variables: str) -> str:
+        view = ("get", "nodes", "--url", url)
+        terminal = OnTerminal(*view, columns=120, lines=50, **variables)
+        text = terminal.read(lambda _: False)
+        assert terminal.process.wait(20) == 0
+        return text
+
+    assert _COLOUR.search(said())
+    assert not _COLOUR.search(said(NO_COLOR="1"))
+    assert "\x1b" not in said(TERM="dumb")
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_is_longer_than_the_terminal_goes_to_the_pager(url: str, tmp_path: Path) -> None:
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\necho PAGED\nexec cat\n")
+    pager.chmod(0o755)
+
+    def said(*options: str, lines: int, pager: str = str(pager)) -> str:
+        view = ("get", "nodes", "--url", url, *options)
+        terminal = OnTerminal(*view, columns=120, lines=lines, PAGER=pager)
+        text = terminal.read(lambda _: False)
+        assert terminal.process.wait(20) == 0
+        assert "two" in text
+        return text
+
+    assert said(lines=4).startswith("PAGED")
+    assert "PAGED" not in said(lines=50)
+    assert "PAGED" not in said("--no-pager", lines=4)
+    # One that is missing, and one that has seen enough, are no error.
+    assert "Traceback" not in said(lines=4, pager="/nowhere/pager")
+    terminal = OnTerminal("get", "nodes", "--url", url, columns=120, lines=4, PAGER="head -1")
+    assert "NODE" in terminal.read(lambda _: False)
+    assert terminal.process.wait(20) == 0
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from contract.runtime.errors import OperatorError
 from contract.runtime.text import printable
+from controller.cli.client import not_understood
 from controller.cli.output import structured, style, widths
 from controller.cli.output.structured import Kind
 
@@ -47,10 +47,7 @@ def show(
         try:
             as_text(answer)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise OperatorError(
-                f"the controller's answer is not understood: {type(error).__name__} {error}",
-                "`vxctl version` compares the versions; -o json shows the answer as it is",
-            ) from error
+            raise not_understood(f"{type(error).__name__} {error}") from error
     else:
         structured.write(answer, output, kind, rows)
 
