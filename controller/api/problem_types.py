@@ -50,7 +50,7 @@ UNAUTHENTICATED: Final = ProblemType(
     "No valid token",
     "The request has no token, or one that is wrong, revoked or expired. Only `/healthz` and `/readyz` "
     "answer without. Nothing was done.",
-    "send `Authorization: Bearer TOKEN`; vxctl takes it from `vxctl login` or VXLAN_OPERATOR_TOKEN_FILE",
+    "log in with `vxctl login`, or send the header `Authorization: Bearer TOKEN`",
 )
 FAILED_LOGINS: Final = ProblemType(
     "failed-logins",

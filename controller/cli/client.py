@@ -1,5 +1,6 @@
 """The client of the controller's HTTP API."""
 
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -12,7 +13,7 @@ import httpx
 from contract import VERSION
 from contract.runtime.errors import OperatorError, UsageError
 from controller.api import IDENTITY_HEADER
-from controller.cli.connection import connection_to
+from controller.cli.connection import Token, connection_to
 
 _TIMEOUT_SECONDS: Final = 10.0
 _HINT: Final = (
@@ -55,7 +56,9 @@ class Client:
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._connection = connection_to(url)
+        self._tls = self._connection.tls()
         self._headers: dict[str, str] | None = None
+        self._token: Token | None = None
 
     def get(self, *path: str, **parameters: Parameter) -> Any:
         """GET a JSON answer."""
@@ -132,7 +135,13 @@ class Client:
         try:
             timeout = httpx.Timeout(_TIMEOUT_SECONDS, read=silence or _TIMEOUT_SECONDS)
             with httpx.stream(
-                method, url, params=given, json=body, headers=headers, timeout=timeout
+                method,
+                url,
+                params=given,
+                json=body,
+                headers=headers,
+                timeout=timeout,
+                verify=self._tls,
             ) as answer:
                 if not answer.is_success or IDENTITY_HEADER not in answer.headers:
                     answer.read()
@@ -142,13 +151,15 @@ class Client:
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
             raise UsageError(f"{self._url!r} is not a URL: {error}", _HINT) from error
         except httpx.HTTPError as error:
+            if refused := tls_error(self._url, error):
+                raise refused from error
             message = f"no controller answers at {self._url}: {error}"
             raise UnavailableError(message, _HINT) from error
 
     def _credentials(self) -> dict[str, str]:
         if self._headers is None:
-            token = self._connection.token()
-            self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+            token = self._token = self._connection.token()
+            self._headers = {} if token is None else {"Authorization": f"Bearer {token.text}"}
         return self._headers
 
     def _error(self, answer: httpx.Response) -> OperatorError:
@@ -163,11 +174,14 @@ class Client:
             body = None
         details = body if isinstance(body, dict) else {}
         problem, hint = details.get("detail") or status, details.get("hint")
-        if answer.status_code == HTTPStatus.UNAUTHORIZED and not self._headers:
+        if answer.status_code == HTTPStatus.UNAUTHORIZED:
+            if self._token is not None:
+                return OperatorError(
+                    f"{problem} (it is from {self._token.source})", self._token.hint
+                )
             return OperatorError(
                 f"the controller at {self._url} wants a token, and vxctl found none",
-                "set VXLAN_OPERATOR_TOKEN_FILE (or --token-file) to a file with a token; on the controller's "
-                "machine run vxctl as root",
+                f"`vxctl login {self._url}` asks for one; on the controller's machine run vxctl as root",
             )
         if answer.is_client_error:
             kind = (
@@ -177,3 +191,22 @@ class Client:
             )
             return kind(problem, hint or "correct the command")
         return UnavailableError(problem, hint or "look at the controller's log, and try again")
+
+
+def tls_error(url: str, error: BaseException) -> OperatorError | None:
+    """Return what to say of a connection that TLS refused; None: the error is another."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return OperatorError(
+            f"the certificate of {url} is not trusted: {cause.verify_message}",
+            "give the file of its CA by --ca or VXLAN_OPERATOR_CA, or use a name that the certificate has",
+        )
+    if cause is not None:
+        what = cause.reason or cause
+        return OperatorError(
+            f"no TLS with the server at {url}: {what}",
+            "if it speaks plain HTTP, use http:// in the URL",
+        )
+    return None

@@ -152,6 +152,19 @@ TREE: Final = Group(
                 "revoke": Verb("token:revoke", "Revoke an API token: it is refused from now on."),
             },
         ),
+        "login": Verb(
+            "login:login", "Check a token with a controller, and keep both as a context."
+        ),
+        "config": Group(
+            "Show and change contexts: controllers by name, each with URL, token and CA.",
+            {
+                "list": Verb("config:list_", "List the contexts; `*` marks the current one."),
+                "use": Verb("config:use", "Make a context the current one."),
+                "set": Verb("config:set_", "Create a context, or change it."),
+                "remove": Verb("config:remove", "Remove a context."),
+                "path": Verb("config:path", "Print the path of the file with the contexts."),
+            },
+        ),
         "db": Group(
             "Show, upgrade or check the database schema.",
             {

@@ -5,23 +5,31 @@ line. It never evaluates a candidate, and a name of a node or network that a she
 is replaced by the id. Whatever fails, there are no candidates, and no error on a line that is being typed.
 """
 
-import os
 import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from enum import Enum
-from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, get_args, get_origin
 
 import typer
 
 from controller.cli.output import table
 
+if TYPE_CHECKING:
+    from controller.cli.connection import Connection
+
 VARIABLE: Final = "_VXCTL_COMPLETE"
 _TIMEOUT_SECONDS: Final = 0.3
 _SAFE: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]*")
 _NAMES: Final = 1_000
+_CONNECTION: Final = {
+    "--url": "url",
+    "--context": "context",
+    "--token-file": "token_file",
+    "--ca": "ca",
+}
 _ABOUT: Final = {"node": "nodes", "network": "networks"}
 """Words of `vxctl events for ...` that a name follows."""
 
@@ -104,9 +112,8 @@ def _read(words: Sequence[str]) -> _Line:
 def _candidates(words: Sequence[str]) -> Iterator[str]:
     *before, current = words
     command, arguments, option = _read(before)
-    url = _url(before)
     if option is not None:
-        yield from _values(option, url)
+        yield from _values(option, before)
         return
     if current.startswith("-"):
         for parameter in command.params:
@@ -119,26 +126,30 @@ def _candidates(words: Sequence[str]) -> Iterator[str]:
     if positions:
         parameter = positions[min(len(arguments), len(positions) - 1)]
         if len(arguments) < len(positions) or parameter.nargs == -1:
-            yield from _arguments(parameter, arguments, url)
+            yield from _arguments(parameter, arguments, before)
 
 
-def _arguments(parameter: Any, arguments: Sequence[str], url: str | None) -> Iterator[str]:
+def _arguments(parameter: Any, arguments: Sequence[str], words: Sequence[str]) -> Iterator[str]:
     """Yield the values of an argument; a list of words (`events for node NAME`) begins with these words."""
     if parameter.nargs != -1:
-        yield from _values(parameter, url)
+        yield from _values(parameter, words)
     elif arguments and arguments[-1] in _ABOUT:
-        yield from _names(_ABOUT[arguments[-1]], url)
+        yield from _names(_ABOUT[arguments[-1]], words)
     elif not arguments or arguments == ["for"]:
         yield from ("for", *_ABOUT) if not arguments else _ABOUT
 
 
-def _values(parameter: Any, url: str | None) -> Iterator[str]:
+def _values(parameter: Any, words: Sequence[str]) -> Iterator[str]:
     yield from _choices(parameter.type_descriptor.annotation)
     metavar = parameter.metavar or ""
-    if "NODE" in metavar:
-        yield from _names("nodes", url)
+    if metavar == "CONTEXT":
+        from controller.cli import contexts
+
+        yield from contexts.read().by_name
+    elif "NODE" in metavar:
+        yield from _names("nodes", words)
     elif "NET" in metavar and "NETNS" not in metavar:
-        yield from _names("networks", url)
+        yield from _names("networks", words)
 
 
 def _choices(annotation: Any) -> Iterator[str]:
@@ -149,18 +160,20 @@ def _choices(annotation: Any) -> Iterator[str]:
         yield from (str(member.value) for member in annotation)
 
 
-def _names(kind: str, url: str | None) -> Iterator[str]:
+def _names(kind: str, words: Sequence[str]) -> Iterator[str]:
     """Yield names of nodes or networks, or ids where a name is not safe; none after the time-out."""
     # Outside the thread: the time-out is for the answer, not for imports.
     from contract.runtime.errors import OperatorError
     from controller.cli.client import Client
-    from controller.cli.options import DEFAULT_URL
+    from controller.cli.connection import using
 
     found: list[str] = []
 
     def ask() -> None:
         with suppress(OperatorError, KeyError, TypeError, ValueError):
-            rows = Client(url or DEFAULT_URL).get(kind, limit=_NAMES)["items"]
+            connection = _connection(words)
+            with using(connection):
+                rows = Client(connection.url).get(kind, limit=_NAMES)["items"]
             for row in rows:
                 name = row["hostname" if kind == "nodes" else "name"]
                 found.append(name if _SAFE.fullmatch(name) else row["id"])
@@ -192,11 +205,14 @@ def _below(command: Any, word: str) -> Any:
     return command.get_command(None, word)
 
 
-def _url(words: Sequence[str]) -> str | None:
-    """Return the controller that the line names, or the environment."""
+def _connection(words: Sequence[str]) -> "Connection":
+    """Return how to reach the controller that the line, the environment or the current context names."""
+    from controller.cli.connection import resolve
+
+    given: dict[str, str] = {}
     for number, word in enumerate(words):
-        if word == "--url" and number + 1 < len(words):
-            return words[number + 1]
-        if word.startswith("--url="):
-            return word.removeprefix("--url=")
-    return os.environ.get("VXLAN_OPERATOR_URL") or None
+        name, equals, value = word.partition("=")
+        if name in _CONNECTION:
+            following = words[number + 1] if number + 1 < len(words) else ""
+            given[_CONNECTION[name]] = value if equals else following
+    return resolve(**given)

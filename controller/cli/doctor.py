@@ -151,10 +151,19 @@ def _controller(url: str) -> Iterator[Result]:
     import httpx
 
     from controller.api import IDENTITY_HEADER
+    from controller.cli.client import tls_error
+    from controller.cli.connection import connection_to
 
     try:
-        answer = httpx.get(f"{url.rstrip('/')}/readyz", timeout=_TIMEOUT_SECONDS)
+        tls = connection_to(url).tls()
+        answer = httpx.get(f"{url.rstrip('/')}/readyz", timeout=_TIMEOUT_SECONDS, verify=tls)
+    except OperatorError as error:
+        yield fail(_API, error.problem, error.hint)
+        return
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        if refused := tls_error(url, error):
+            yield fail(_API, refused.problem, refused.hint)
+            return
         hint = "start it (`vxctl controller`), or set VXLAN_OPERATOR_URL"
         yield warn(_API, f"none answers at {url}: {str(error) or type(error).__name__}", hint)
         return
@@ -169,12 +178,24 @@ def _controller(url: str) -> Iterator[Result]:
         yield ok(_API, f"{version} at {url} is ready")
     else:
         yield fail(_API, _detail(answer.json), "`vxctl status` shows more")
+    yield _token(url)
     try:
         date = parsedate_to_datetime(answer.headers["Date"]).timestamp()
     except (KeyError, ValueError, TypeError):
         return
     # The header has whole seconds.
     yield broker.clock("clock of controller", date + 0.5 - time.time(), "the controller")
+
+
+def _token(url: str) -> Result:
+    """Check the token that the other verbs would send."""
+    from controller.cli.client import Client
+
+    try:
+        caller = Client(url).get("whoami")
+    except OperatorError as error:
+        return fail("token", error.problem, error.hint)
+    return ok("token", f"{caller['name']} with the role {caller['role']}")
 
 
 def _detail(read: Callable[[], object]) -> str:

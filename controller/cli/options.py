@@ -9,7 +9,31 @@ import typer
 
 DEFAULT_URL: Final = "http://127.0.0.1:8479"
 
-Url = Annotated[str, typer.Option(envvar="VXLAN_OPERATOR_URL", help="HTTP API of the controller.")]
+Url = Annotated[str, typer.Option(help="HTTP API of the controller.")]
+"""In a verb's signature; `connection.connected` resolves it, and gives the verb `MaybeUrl` and the others."""
+MaybeUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="HTTP API of the controller (VXLAN_OPERATOR_URL; default: the current context's, or "
+        f"{DEFAULT_URL}).",
+    ),
+]
+ContextName = Annotated[
+    str | None,
+    typer.Option(
+        "--context",
+        metavar="CONTEXT",
+        help="Controller of `vxctl config list` (VXLAN_OPERATOR_CONTEXT).",
+    ),
+]
+Ca = Annotated[
+    str | None,
+    typer.Option(
+        "--ca", metavar="FILE", help="CA of the controller's certificate (VXLAN_OPERATOR_CA)."
+    ),
+]
 TokenFile = Annotated[
     str | None,
     typer.Option(metavar="FILE", help="File with the API token (VXLAN_OPERATOR_TOKEN_FILE)."),

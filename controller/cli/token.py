@@ -3,7 +3,7 @@
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -13,8 +13,11 @@ from controller.access.tokens import SYSTEM, Secret, checked_name
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Actor, Output, Url, decision
 from controller.cli.output import formats, table
+from controller.cli.output.structured import Kind
 from controller.db.states import Role
 from controller.timespec import parse_duration
+
+_KIND: Final = Kind("token", lambda row: str(row["name"]), lambda row: str(row["id"]))
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name: the actor in the audit trail.")]
 
@@ -49,13 +52,15 @@ def create(
     if file is not None:
         _write(file, answer.pop("token"))
     if output == "table":
-        end = "" if answer["expires_at"] is None else f", until {answer['expires_at']}"
+        end = (
+            "" if answer["expires_at"] is None else f", until {formats.clock(answer['expires_at'])}"
+        )
         line = f"token {answer['name']} ({answer['id']}) with the role {answer['role']}{end}"
         table.line(f"{line}, in {file}" if file else f"{line}; it is shown this once:")
         if file is None:
             table.line(answer["token"])
     else:
-        formats.show(answer, output, lambda _: None)
+        formats.show(answer, output, lambda _: None, kind=_KIND)
 
 
 def list_(
@@ -65,7 +70,7 @@ def list_(
 ) -> None:
     """List the API tokens, without their secrets."""
     answer = Client(url).get("tokens", revoked="true" if revoked else None)
-    formats.show(answer["items"], output, _show)
+    formats.show(answer["items"], output, _show, kind=_KIND)
 
 
 def revoke(
@@ -77,7 +82,10 @@ def revoke(
     """Revoke an API token: it is refused from now on."""
     answer = Client(url).post("tokens", name, "revoke", body=decision(actor, None))
     formats.show(
-        answer, output, lambda row: table.line(f"token {row['name']} ({row['id']}) is revoked")
+        answer,
+        output,
+        lambda row: table.line(f"token {row['name']} ({row['id']}) is revoked"),
+        kind=_KIND,
     )
 
 
@@ -88,7 +96,10 @@ def _show(rows: list[dict[str, Any]]) -> None:
         ("ROLE", lambda row: row["role"]),
         ("CREATED", lambda row: formats.ago(row["created_at"])),
         ("LAST USED", lambda row: _ago(row["last_used_at"])),
-        ("EXPIRES", lambda row: row["expires_at"] or "-"),
+        (
+            "EXPIRES",
+            lambda row: "-" if row["expires_at"] is None else formats.clock(row["expires_at"]),
+        ),
         ("REVOKED", lambda row: _ago(row["revoked_at"])),
     )
     table.table(columns, rows, empty="no tokens")
