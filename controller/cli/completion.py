@@ -167,11 +167,11 @@ def _names(kind: str, words: Sequence[str]) -> Iterator[str]:
     from controller.cli.client import Client
     from controller.cli.connection import using
 
+    connection = _connection(words)
     found: list[str] = []
 
     def ask() -> None:
         with suppress(OperatorError, KeyError, TypeError, ValueError):
-            connection = _connection(words)
             with using(connection):
                 rows = Client(connection.url).get(kind, limit=_NAMES)["items"]
             for row in rows:

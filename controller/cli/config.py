@@ -75,7 +75,7 @@ def remove(name: Name) -> None:
     """Remove a context."""
     found = contexts.read()
     found.get(name)
-    left = {each: context for each, context in found.by_name.items() if each != name}
+    left = {key: context for key, context in found.by_name.items() if key != name}
     contexts.write(contexts.Contexts(None if found.current == name else found.current, left))
     table.line(f"context {name} is removed")
 

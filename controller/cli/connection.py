@@ -177,22 +177,22 @@ def connected(verb: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(verb)
     def with_connection(
         url: str | None = None,
-        context: str | None = None,
+        context_name: str | None = None,
         token_file: str | None = None,
         ca: str | None = None,
         **given: Any,
     ) -> None:
-        connection = resolve(url, context, token_file, ca)
+        connection = resolve(url, context_name, token_file, ca)
         with using(connection):
             verb(**given, url=connection.url)
 
     added = (
         ("url", options.MaybeUrl),
-        ("context", options.ContextName),
+        ("context_name", options.ContextName),
         ("token_file", options.TokenFile),
         ("ca", options.Ca),
     )
-    parameters = [each for each in signature.parameters.values() if each.name != "url"]
+    parameters = [given for given in signature.parameters.values() if given.name != "url"]
     parameters += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
         for name, annotation in added

@@ -98,7 +98,7 @@ def read() -> Contexts:
             "run this as its owner, or set XDG_CONFIG_HOME to another folder",
         ) from error
     found = _parsed(file, content)
-    if mode & _READABLE_BY_OTHERS and any(each.token for each in found.by_name.values()):
+    if mode & _READABLE_BY_OTHERS and any(context.token for context in found.by_name.values()):
         _warn_readable(file)
     return found
 
@@ -122,10 +122,10 @@ def write(contexts: Contexts) -> None:
     lines = [] if contexts.current is None else [f"current = {_text(contexts.current)}"]
     for name, context in sorted(contexts.by_name.items()):
         lines += ["", f"[contexts.{name if _BARE.fullmatch(name) else _text(name)}]"]
-        for each in fields(context):
-            value = getattr(context, each.name)
+        for attribute in fields(context):
+            value = getattr(context, attribute.name)
             if value is not None:
-                lines.append(f"{each.name} = {_text(value)}")
+                lines.append(f"{attribute.name} = {_text(value)}")
     file = path()
     try:
         content = "\n".join([*lines, ""]).lstrip("\n").encode()
@@ -160,7 +160,7 @@ def _parsed(file: Path, content: bytes) -> Contexts:
     tables = document.get("contexts", {})
     if not isinstance(tables, dict):
         raise wrong("contexts must be a table, as in [contexts.prod]")
-    known = {each.name for each in fields(ControllerContext)}
+    known = {attribute.name for attribute in fields(ControllerContext)}
     by_name = {}
     for name, rows in tables.items():
         where = f"contexts.{name}"
