@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 class Answer(BaseModel):
     """An answer, built from any object with the fields as attributes."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
     @classmethod
     def from_row(cls, row: Base, **others: Any) -> Self:
@@ -25,6 +25,11 @@ class Answer(BaseModel):
 
 class ListAnswer(Answer, Generic[Item]):
     """A page of a list."""
+
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
+        """Return the name of a list's schema: `NodeAnswer` gives `NodeList`."""
+        return f"{params[0].__name__.removesuffix('Answer')}List"
 
     items: list[Item]
     next: str | None

@@ -21,6 +21,12 @@ Position = Annotated[
 ]
 
 
+class JsonLines(StreamingResponse):
+    """An answer of JSON texts, one a line."""
+
+    media_type = "application/x-ndjson"
+
+
 class ExportPeriod(Period):
     """The parameters of an export; `since` and `until` bound the time of storing."""
 
@@ -56,11 +62,12 @@ def routes(context: Context) -> APIRouter:
         "/export",
         dependencies=[READ, Depends(context.turns.export)],
         responses=may_answer(PRUNED, BUSY),
+        response_class=JsonLines,
     )
     def export_audit(period: Annotated[ExportPeriod, Query()]) -> Response:
         """Stream all rows in the order of the chain, as JSON lines; the last line has their number."""
         start = None if period.after is None else ChainPosition.parse(period.after)
         pieces = export(database, after=start, since=period.since, until=period.until)
-        return StreamingResponse(pieces, media_type="application/x-ndjson")
+        return JsonLines(pieces)
 
     return router

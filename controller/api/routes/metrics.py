@@ -1,6 +1,7 @@
 """The route that Prometheus scrapes."""
 
 from fastapi import APIRouter, Depends, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from controller.api.access import METRICS
@@ -17,7 +18,7 @@ def routes(context: Context) -> APIRouter:
 
     @router.get(
         "/metrics",
-        response_class=Response,
+        response_class=PlainTextResponse,
         dependencies=[METRICS, Depends(context.turns.metrics)],
         responses=may_answer(BUSY),
     )
