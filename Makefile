@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop check test test-engines bench docs lint format lock clean
+.PHONY: help install demo demo-stop check test test-engines bench lint format api-docs lock docs clean
 
 # Where the root folders of other engines are made, once: half a gigabyte each.
 ENGINES ?= /var/tmp/vxlan-operator-engines
@@ -67,6 +67,9 @@ lint: install ## Lint, types, import contracts
 format: install ## Format the code
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+api-docs: install ## Write docs/openapi.json and docs/problems.md from the code
+	.venv/bin/python -m tests.api_docs
 
 lock: ## Pin the newest packages that pyproject.toml allows (needs uv)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \

@@ -22,6 +22,7 @@ from controller.api.routes import (
     networks,
     nodes,
     openapi,
+    problem_pages,
     requeue,
     runs,
     safety,
@@ -40,7 +41,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 # The first path that matches answers: `chain` (/audit/verify) must come before `audit` (/audit/{id}).
 _MODULES = (
     status, version, nodes, networks, devices, runs, requeue, safety, events, diff, chain, audit, explain,
-    metrics, openapi, tokens,
+    metrics, openapi, problem_pages, tokens,
 )  # fmt: skip
 
 

@@ -50,15 +50,15 @@ class AuditFilters(Period):
 
     node: Annotated[Name | None, Field(description="id, unique id prefix or hostname")] = None
     network: Annotated[Name | None, Field(description="id, unique id prefix or name")] = None
-    vni: Annotated[int | None, Field(ge=0, lt=2**24)] = None
+    vni: Annotated[int | None, Field(ge=0, lt=2**24, description="VNI of the device")] = None
     device: Annotated[
         Annotated[Name, _DEVICE] | None,
         Field(description="NAME or NAME#IFINDEX"),
     ] = None
     stage: Annotated[list[Stage], Field(max_length=len(Stage), description="may be repeated")] = []
-    verdict: Verdict | None = None
-    urgency: Urgency | None = None
-    actor: Text | None = None
+    verdict: Annotated[Verdict | None, Field(description="of the device")] = None
+    urgency: Annotated[Urgency | None, Field(description="of the orphan")] = None
+    actor: Annotated[Text | None, Field(description="person or program")] = None
     run: Annotated[Text | None, Field(description="id or unique id prefix")] = None
 
     _notes: list[str] = PrivateAttr(default_factory=list)

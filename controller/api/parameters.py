@@ -40,6 +40,10 @@ class ParameterError(Exception):
         self.hint = hint
 
 
+class ContradictionError(ParameterError):
+    """Parameters, each valid by itself, contradict each other or the present time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """The form of a text, as metadata of an annotated type.

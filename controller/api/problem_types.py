@@ -127,6 +127,14 @@ NAME_TAKEN: Final = ProblemType(
     "A valid API token has this name. Nothing was stored.",
     "choose another name, or revoke that token first",
 )
+CONTRADICTION: Final = ProblemType(
+    "contradiction",
+    409,
+    "Contradiction",
+    "Parameters, each valid by itself, contradict each other or the present time: the end of a pause is over "
+    "already or more than a year away, or two parameters are given of which one may be. Nothing was done.",
+    "change or omit the parameter that the detail names",
+)
 TOKEN_TAKEN: Final = ProblemType(
     "token-taken",
     409,
@@ -247,9 +255,8 @@ NOT_READY: Final = ProblemType(
 
 TYPES: Final = (
     MALFORMED, UNAUTHENTICATED, FORBIDDEN, FOREIGN, UNKNOWN, NO_PAGE, METHOD, LATE, TOO_SLOW, AMBIGUOUS,
-    NO_CLUSTER, PAUSED, NAME_TAKEN, TOKEN_TAKEN, PRUNED, TOO_LARGE, LONG_URI, MEDIA_TYPE, INVALID, BUSY,
-    FAILED_LOGINS, HEADERS,
-    INTERNAL, CONNECTIONS, WATCHERS, STOPPING, DATABASE, NOT_READY,
+    NO_CLUSTER, PAUSED, CONTRADICTION, NAME_TAKEN, TOKEN_TAKEN, PRUNED, TOO_LARGE, LONG_URI, MEDIA_TYPE,
+    INVALID, BUSY, FAILED_LOGINS, HEADERS, INTERNAL, CONNECTIONS, WATCHERS, STOPPING, DATABASE, NOT_READY,
 )  # fmt: skip
 """All, by status."""
 

@@ -1,7 +1,7 @@
 """Errors as problem details (RFC 9457): `detail` says what is wrong, `hint` what to do."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 from uuid import uuid4
 
@@ -11,12 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route
 
 from controller.access.roles import ForbiddenError
 from controller.access.store import NameTakenError, NoTokenError
 from controller.api import problem_types as types
 from controller.api.cursor import CursorError
-from controller.api.parameters import ParameterError
+from controller.api.parameters import ContradictionError, ParameterError
 from controller.api.problem_types import ProblemType
 from controller.api.turns import RETRY_AFTER_SECONDS, BusyError, TooManyWatchersError
 from controller.audit.export import PrunedError
@@ -37,6 +38,7 @@ _PROBLEMS: Final[Mapping[type[Exception], ProblemType]] = {
     NameTakenError: types.NAME_TAKEN,
     NoTokenError: types.UNKNOWN,
     ParameterError: types.INVALID,
+    ContradictionError: types.CONTRADICTION,
     CursorError: types.NO_PAGE,
     UnknownError: types.UNKNOWN,
     AmbiguousError: types.AMBIGUOUS,
@@ -143,4 +145,21 @@ def install(app: FastAPI) -> None:
             return too_large()
         kind = _BY_STATUS.get(error.status_code, types.INTERNAL)
         detail = f"{request.method} {request.url.path}: {error.detail}"
-        return problem(kind, detail, headers=error.headers)
+        headers = dict(error.headers or {})
+        if kind is types.METHOD:
+            # The framework names the methods of the first route of the path alone.
+            allowed = set(_methods(request.app.routes, request.url.path))
+            headers["Allow"] = ", ".join(sorted(allowed))
+        return problem(kind, detail, headers=headers)
+
+
+def _methods(routes: Iterable[BaseRoute], path: str) -> Iterator[str]:
+    """Yield the methods of a path."""
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is not None:
+            yield from _methods(included.routes, path)
+        elif isinstance(route, Route) and route.path_regex.match(path):
+            yield from route.methods or ()
+            if "GET" in (route.methods or ()):
+                yield "HEAD"

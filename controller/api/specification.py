@@ -139,21 +139,28 @@ def build(app: FastAPI) -> dict[str, Any]:
     for path, operations in found["paths"].items():
         for method in _METHODS:
             if method in operations:
-                _complete(path, method, operations[method], schemas)
-    found["components"]["schemas"] = dict(sorted(schemas.items()))
+                _complete(path, method, operations[method], found["components"])
+    for name, parts in found["components"].items():
+        found["components"][name] = dict(sorted(parts.items()))
     return found
 
 
-def _complete(path: str, method: str, operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+def _complete(
+    path: str, method: str, operation: dict[str, Any], components: dict[str, Any]
+) -> None:
     """Add to an operation what FastAPI does not know."""
+    schemas = components["schemas"]
     description = operation.get("description", "")
     operation["summary"] = description.partition("\n")[0].rstrip(".")
     answers = operation["responses"]
     answers.pop("422", None)
     kinds = {BY_NAME[name] for answer in answers.values() for name in answer.pop(EXTENSION, ())}
     kinds.update(_implied(path, method, operation))
-    for status in {str(kind.status) for kind in kinds}:
-        answers[status] = _answer([kind for kind in types.TYPES if kind in kinds], status)
+    for status in {kind.status for kind in kinds}:
+        possible = [kind for kind in types.TYPES if kind in kinds and kind.status == status]
+        name = "-or-".join(kind.name for kind in possible)
+        components.setdefault("responses", {})[name] = _answer(possible)
+        answers[str(status)] = {"$ref": f"#/components/responses/{name}"}
     (success,) = (answers[status] for status in answers if status.startswith("2"))
     _describe_success(operation, success, schemas)
     if method == "get" and JSON in success.get("content", {}):
@@ -268,9 +275,8 @@ def _implied(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[P
     yield types.INVALID  # Every route refuses parameters that it does not know.
 
 
-def _answer(kinds: list[ProblemType], status: str) -> dict[str, Any]:
-    """Return the answer of a status that stands for one of these problems."""
-    kinds = [kind for kind in kinds if str(kind.status) == status]
+def _answer(kinds: list[ProblemType]) -> dict[str, Any]:
+    """Return the answer that stands for one of these problems, all of one status."""
     headers = {"headers": {"Retry-After": _RETRY_AFTER}} if types.BUSY in kinds else {}
     return headers | {
         "description": "; or: ".join(kind.title for kind in kinds) + ".",

@@ -26,11 +26,12 @@ from tests.fake_swarm import MAIL, SHOP, snapshot, swarm_id, task
 from tests.reports import device, entry, report
 from tests.servers import RedisServer
 from tests.stored import RESYNC, claim, put
+from tests.tokens import HEADERS, give_token
 
 _PROGRAM: Final = str(Path(sys.executable).parent / "st")
 _SEED: Final = os.environ.get("SCHEMATHESIS_SEED", "1")
 _EXAMPLES: Final = os.environ.get("SCHEMATHESIS_EXAMPLES", "50")
-_TIMEOUT_SECONDS: Final = 280.0
+_TIMEOUT_SECONDS: Final = 800.0
 _SWARM: Final = snapshot(
     "one", "two", "three", networks=[SHOP, MAIL], tasks=[task("t1", "one", "shop")]
 )
@@ -46,6 +47,7 @@ def controller(
         controller = ControllerProcess(folder, broker_url=redis_server.url, docker_url=docker.url)
         database = open_database(controller.database_url)
         _fill(database)
+        give_token(database)
         database.close()
         try:
             controller.start()
@@ -54,6 +56,7 @@ def controller(
             controller.stop(signal.SIGKILL)
 
 
+@pytest.mark.timeout(900)
 def test_the_api_answers_as_its_specification_says(
     controller: ControllerProcess, tmp_path: Path
 ) -> None:
@@ -65,6 +68,7 @@ def test_the_api_answers_as_its_specification_says(
             "--max-examples", _EXAMPLES,
             "--seed", _SEED,
             "--request-timeout", "20",
+            "--header", f"Authorization: {HEADERS['Authorization']}",
             "--no-color",
         ],
         capture_output=True,

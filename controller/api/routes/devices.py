@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from contract.verdicts import HeldBack, Mode, Verdict
@@ -29,7 +30,7 @@ class DeviceListing(Followed):
 
     node: NodeFilter = None
     network: NetworkFilter = None
-    verdict: Verdict | None = None
+    verdict: Annotated[Verdict | None, Field(description="only devices of this verdict")] = None
 
 
 class SuppressedListing(Listing):
@@ -37,7 +38,9 @@ class SuppressedListing(Listing):
 
     node: NodeFilter = None
     network: NetworkFilter = None
-    reason: HeldBack | None = None
+    reason: Annotated[HeldBack | None, Field(description="only devices that this holds back")] = (
+        None
+    )
 
 
 def routes(context: Context) -> APIRouter:

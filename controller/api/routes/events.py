@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from controller.api.access import READ
 from controller.api.answers.base import ListAnswer
@@ -11,8 +11,8 @@ from controller.api.answers.events import EventAnswer
 from controller.api.audit_parameters import TimeSpec
 from controller.api.context import Context
 from controller.api.cursor import CursorError, Cursors
-from controller.api.parameters import Limit, Listing, NetworkFilter, NodeFilter
-from controller.api.problem_types import AMBIGUOUS, UNKNOWN, may_answer
+from controller.api.parameters import ContradictionError, Limit, Listing, NetworkFilter, NodeFilter
+from controller.api.problem_types import AMBIGUOUS, CONTRADICTION, UNKNOWN, may_answer
 from controller.views import events
 from controller.views.events import EventKey, Happening
 
@@ -28,23 +28,22 @@ class EventListing(Listing):
     since: TimeSpec | None = None
     limit: Limit = 200
 
-    @field_validator("network")
-    @classmethod
-    def _is_alone(cls, network: str | None, info: ValidationInfo) -> str | None:
-        if network is not None and info.data.get("node") is not None:
-            raise ValueError("cannot be combined with node")
-        return network
-
 
 def routes(context: Context) -> APIRouter:
     router = APIRouter(tags=["events"])
     database = context.database
 
-    @router.get("/api/v1/events", responses=may_answer(UNKNOWN, AMBIGUOUS), dependencies=[READ])
+    @router.get(
+        "/api/v1/events",
+        responses=may_answer(UNKNOWN, AMBIGUOUS, CONTRADICTION),
+        dependencies=[READ],
+    )
     def list_events(
         request: Request, listing: Annotated[EventListing, Query()]
     ) -> ListAnswer[EventAnswer]:
         """List what happened, the newest first, also to what a node or network depends on."""
+        if listing.node is not None and listing.network is not None:
+            raise ContradictionError("network", "cannot be combined with node", "give one of them")
         before = _CURSORS.after(request, listing)
         if before is not None and not before.is_valid():
             raise CursorError("is not a cursor of this list")

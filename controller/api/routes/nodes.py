@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from controller.api.access import READ
@@ -27,7 +28,9 @@ _CURSORS: Final = Cursors(NameKey)
 class NodeListing(Followed):
     """The parameters of the list of nodes."""
 
-    ready: Status | None = None
+    ready: Annotated[
+        Status | None, Field(description="only nodes whose condition Ready has this status")
+    ] = None
 
 
 def routes(context: Context) -> APIRouter:

@@ -3,6 +3,7 @@
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request
+from pydantic import Field
 
 from controller.api.access import READ
 from controller.api.answers.base import ListAnswer
@@ -23,7 +24,7 @@ class RunListing(Followed):
     """The parameters of the list of runs."""
 
     node: NodeFilter = None
-    state: RunState | None = None
+    state: Annotated[RunState | None, Field(description="only runs in this state")] = None
     limit: Limit = 100
 
 

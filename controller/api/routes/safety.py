@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Body, Query
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode
@@ -16,12 +16,12 @@ from controller.api.answers.safety import BreakerAnswer, BreakerResetAnswer, Dec
 from controller.api.context import Context
 from controller.api.parameters import (
     ActorAndReason,
+    ContradictionError,
     NetworkName,
     NodeFilter,
     NodeName,
-    ParameterError,
 )
-from controller.api.problem_types import AMBIGUOUS, NO_CLUSTER, UNKNOWN, may_answer
+from controller.api.problem_types import AMBIGUOUS, CONTRADICTION, NO_CLUSTER, UNKNOWN, may_answer
 from controller.db import lookup
 from controller.db.models import Cluster
 from controller.db.sql_functions import database_time
@@ -38,25 +38,38 @@ class ModeBody(ActorAndReason):
     mode: Literal["observe", "enforce", "default"]
 
 
+def _text(value: Any) -> str:
+    """Refuse a number, which pydantic would take for seconds since 1970."""
+    if not isinstance(value, str):
+        raise ValueError("must be an ISO 8601 time with a zone")  # noqa: TRY004 -- of pydantic
+    return value
+
+
 class PauseBody(ActorAndReason):
     """Actor, reason, and the end of the pause: at most one of `seconds` and `until`."""
 
     seconds: Annotated[
         float | None,
-        Field(gt=0, le=MAX_PAUSE_SECONDS, description="length of the pause; null: until resumed"),
+        Field(
+            strict=True,
+            gt=0,
+            le=MAX_PAUSE_SECONDS,
+            description="length of the pause; null: until resumed",
+        ),
     ] = None
     until: Annotated[
-        AwareDatetime | None, Field(description="end of the pause, by the database's clock")
+        Annotated[AwareDatetime, BeforeValidator(_text)] | None,
+        Field(description="end of the pause, by the database's clock"),
     ] = None
 
     def end(self, now: datetime) -> datetime | None:
         """Return the end of the pause.
 
         Raises:
-            ParameterError: it is over already, too far away, or given twice.
+            ContradictionError: it is over already, too far away, or given twice.
         """
         if self.seconds is not None and self.until is not None:
-            raise ParameterError("until", "cannot be combined with seconds", "give one of them")
+            raise ContradictionError("until", "cannot be combined with seconds", "give one of them")
         if self.seconds is not None:
             return now + timedelta(seconds=self.seconds)
         if self.until is None:
@@ -66,7 +79,7 @@ class PauseBody(ActorAndReason):
         except OverflowError:
             left = timedelta.max
         if not timedelta(0) < left <= timedelta(seconds=MAX_PAUSE_SECONDS):
-            raise ParameterError(
+            raise ContradictionError(
                 "until",
                 "must be in the future, and within a year",
                 f"now is {now.isoformat(timespec='seconds')}",
@@ -79,6 +92,8 @@ PauseBodyOrNone = Annotated[PauseBody, Body()]
 _NO_REASON: Final = ActorAndReason()
 _BY_NAME: Final = may_answer(UNKNOWN, AMBIGUOUS, NO_CLUSTER)
 _OF_CLUSTER: Final = may_answer(NO_CLUSTER)
+_PAUSE_BY_NAME: Final = may_answer(UNKNOWN, AMBIGUOUS, NO_CLUSTER, CONTRADICTION)
+_PAUSE_OF_CLUSTER: Final = may_answer(NO_CLUSTER, CONTRADICTION)
 _NO_END: Final = PauseBody()
 
 Find = Callable[[Session], Target]
@@ -99,7 +114,7 @@ def routes(context: Context) -> APIRouter:
         context.notify()
         return answer
 
-    @router.post("/nodes/{node}/pause", responses=_BY_NAME, dependencies=[OPERATE])
+    @router.post("/nodes/{node}/pause", responses=_PAUSE_BY_NAME, dependencies=[OPERATE])
     def pause_node(
         caller: Caller, node: NodeName, body: PauseBodyOrNone = _NO_END
     ) -> DecisionAnswer:
@@ -118,7 +133,7 @@ def routes(context: Context) -> APIRouter:
         """Set the mode of a node."""
         return decide(partial(lookup.find_node, given=node), caller, body, _set_mode(body))
 
-    @router.post("/networks/{network}/pause", responses=_BY_NAME, dependencies=[OPERATE])
+    @router.post("/networks/{network}/pause", responses=_PAUSE_BY_NAME, dependencies=[OPERATE])
     def pause_network(
         caller: Caller, network: NetworkName, body: PauseBodyOrNone = _NO_END
     ) -> DecisionAnswer:
@@ -137,7 +152,7 @@ def routes(context: Context) -> APIRouter:
         """Set the mode of a network's devices."""
         return decide(partial(lookup.find_network, given=network), caller, body, _set_mode(body))
 
-    @router.post("/cluster/pause", responses=_OF_CLUSTER, dependencies=[OPERATE])
+    @router.post("/cluster/pause", responses=_PAUSE_OF_CLUSTER, dependencies=[OPERATE])
     def pause_cluster(caller: Caller, body: PauseBodyOrNone = _NO_END) -> DecisionAnswer:
         """Start no more runs of any node, until the cluster is resumed or the pause ends."""
         return decide(queries.known_cluster, caller, body, _pause(body))
