@@ -34,7 +34,7 @@ def openapi(folder: Path) -> dict[str, Any]:
 
 def as_text(specification: dict[str, Any]) -> str:
     """The specification as docs/openapi.json has it: a line for each value."""
-    return json.dumps(specification, indent=1) + "\n"
+    return json.dumps(specification, indent=2) + "\n"
 
 
 def problems() -> str:

@@ -1,6 +1,7 @@
 """Tokens in the database: creating, listing, revoking, and finding out whose one is."""
 
 import hmac
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from contract.verdicts import Stage
 from controller.access.roles import Identity
-from controller.access.tokens import Secret
+from controller.access.tokens import NAME_PATTERN, Secret
 from controller.audit.append import Entry, append
 from controller.db.access_models import ApiToken
 from controller.db.states import Role
@@ -123,14 +124,18 @@ def revoke(session: Session, given: str, by: By) -> ApiToken:
     Raises:
         NoTokenError: there is none.
     """
-    row = session.scalar(
-        select(ApiToken)
-        .where(or_(ApiToken.name == given, ApiToken.id == given), ApiToken.revoked_at.is_(None))
-        # A token may be named like the id of another: the name counts.
-        .order_by((ApiToken.name == given).desc())
-        .limit(1)
-        .with_for_update()
-    )
+    row = None
+    if (
+        re.fullmatch(NAME_PATTERN, given) is not None
+    ):  # PostgreSQL refuses a NUL even in a comparison.
+        row = session.scalar(
+            select(ApiToken)
+            .where(or_(ApiToken.name == given, ApiToken.id == given), ApiToken.revoked_at.is_(None))
+            # A token may be named like the id of another: the name counts.
+            .order_by((ApiToken.name == given).desc())
+            .limit(1)
+            .with_for_update()
+        )
     if row is None:
         raise NoTokenError(f"there is no valid token {given!r}")
     row.revoked_at, row.revoked_by = by.at, by.actor

@@ -21,7 +21,8 @@ _DEVICE: Final = Form(
     r"^([^\u0000-\u001f\u007f-\u009f#]+|[^\u0000-\u001f\u007f-\u009f]+#[0-9]{1,9})$",
     "must be NAME or NAME#IFINDEX",
 )
-TimeSpec = Annotated[
+_TIME: Final = "ISO 8601 with a zone, a day, or a time ago: 90s, 15m, 2h, 7d, 4w"
+_TimeSpec = Annotated[
     datetime,
     BeforeValidator(lambda text: parse_time(str(text), datetime.now(UTC))),
     WithJsonSchema(
@@ -34,15 +35,16 @@ TimeSpec = Annotated[
             "examples": ["2026-05-01T14:00:00Z", "2026-05-01", "2h"],
         }
     ),
-    Field(description="ISO 8601 with a zone, a day, or a time ago: 90s, 15m, 2h, 7d, 4w"),
 ]
+Since = Annotated[_TimeSpec | None, Field(description=f"from this time on: {_TIME}")]
+Until = Annotated[_TimeSpec | None, Field(description=f"before this time: {_TIME}")]
 
 
 class Period(BaseModel):
     """A period of time: from `since`, and before `until`; empty if that is not later."""
 
-    since: TimeSpec | None = None
-    until: TimeSpec | None = None
+    since: Since = None
+    until: Until = None
 
 
 class AuditFilters(Period):

@@ -70,7 +70,9 @@ def routes(context: Context) -> APIRouter:
             return AuditStats.model_validate(counts.counts(session, since, until))
 
     @router.get("/{id}", dependencies=[READ, *in_turn], responses=may_answer(UNKNOWN))
-    def get_audit_row(id: Annotated[int, Path(ge=1, lt=2**63)]) -> AuditAnswer:  # noqa: A002
+    def get_audit_row(
+        id: Annotated[int, Path(ge=1, lt=2**63, description="of the row")],
+    ) -> AuditAnswer:  # noqa: A002
         """Return an audit row."""
         with database.read() as session:
             return AuditAnswer.model_validate(timeline.row(session, id))

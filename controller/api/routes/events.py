@@ -8,7 +8,7 @@ from pydantic import Field
 from controller.api.access import READ
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.events import EventAnswer
-from controller.api.audit_parameters import TimeSpec
+from controller.api.audit_parameters import Since
 from controller.api.context import Context
 from controller.api.cursor import CursorError, Cursors
 from controller.api.parameters import ContradictionError, Limit, Listing, NetworkFilter, NodeFilter
@@ -25,7 +25,7 @@ class EventListing(Listing):
 
     node: NodeFilter = None
     network: Annotated[NetworkFilter, Field(description="not together with `node`")] = None
-    since: TimeSpec | None = None
+    since: Since = None
     limit: Limit = 200
 
 
