@@ -71,8 +71,8 @@ def routes(context: Context) -> APIRouter:
 
     @router.get("/{id}", dependencies=[READ, *in_turn], responses=may_answer(UNKNOWN))
     def get_audit_row(
-        id: Annotated[int, Path(ge=1, lt=2**63, description="of the row")],
-    ) -> AuditAnswer:  # noqa: A002
+        id: Annotated[int, Path(ge=1, lt=2**63, description="of the row")],  # noqa: A002
+    ) -> AuditAnswer:
         """Return an audit row."""
         with database.read() as session:
             return AuditAnswer.model_validate(timeline.row(session, id))
