@@ -377,7 +377,7 @@ def test_unknown_and_ambiguous_names(operator: Operator) -> None:
     for path in ("diff?node=nosuch", "events?node=nosuch", "nodes/nosuch/plan"):
         assert_problem(operator.client.get(f"/api/v1/{path}"), 404, "nosuch")
     both = operator.client.get("/api/v1/events?node=one&network=shop")
-    assert_problem(both, 422, "cannot be combined")
+    assert_problem(both, 409, "cannot be combined")
 
 
 def test_the_verbs_print_what_a_person_needs(listening: Operator) -> None:
