@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop check test test-engines bench lint format api-docs lock docs clean
+.PHONY: help install demo demo-stop check test test-engines bench docs api-docs lint format lock clean
 
 # Where the root folders of other engines are made, once: half a gigabyte each.
 ENGINES ?= /var/tmp/vxlan-operator-engines
