@@ -219,7 +219,8 @@ def test_all_in_one_process_heals_one_node(lab: Lab, tmp_path: Path) -> None:
     program = Program("up", lab.manager.entry(), command, tmp_path)
     program.start()
     try:
-        vxctl = [command[0], "audit", "--output", "json"]
+        token = ["--token-file", str(tmp_path / "api-token")]
+        vxctl = [command[0], "audit", *token, "--output", "json"]
 
         def audit() -> subprocess.CompletedProcess[str]:
             return lab.manager.run(vxctl, check=False)
