@@ -78,5 +78,6 @@ def build(context: Context) -> FastAPI:
     app.add_middleware(SameSiteOnly, hosts=context.hosts)
     app.add_middleware(JsonOnly)
     app.add_middleware(BoundedHeaders)
+    app.add_middleware(problems.UnexpectedErrors)
     specification.install(app)
     return app

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller.access.roles import ForbiddenError
 from controller.access.store import NameTakenError, NoTokenError
@@ -99,20 +100,54 @@ class DatabaseErrors:
     def __call__(self, request: Request, error: Exception) -> JSONResponse:
         """Answer a request that failed with this error."""
         if not (isinstance(error, SQLAlchemyError) and is_away(error)):
-            error_id = uuid4().hex[:12]
-            log.error("a request failed", error_id=error_id, path=request.url.path, exc_info=error)
-            return problem(
-                types.INTERNAL,
-                f"the controller failed to answer (error_id {error_id})",
-                f"search the controller's log for {error_id}, and run `vxctl db check`",
-                error_id=error_id,
-            )
+            return _internal(request.url.path, error)
         message = database_message(error)
         now = time.monotonic()
         if now - self._logged_at >= _LOG_PERIOD_SECONDS:
             self._logged_at = now
             log.warning("the database cannot be used", error=message, path=request.url.path)
         return problem(types.DATABASE, f"the controller's database cannot be used: {message}")
+
+
+class UnexpectedErrors:
+    """ASGI middleware: an error that nothing else answers is a problem, and one entry of the log.
+
+    If the answer has begun already, the error is left to the server, which logs it and cuts the answer.
+
+    Args:
+        app: the app behind it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI 3)."""
+        has_begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if scope["type"] != "http" or has_begun:
+                raise
+            await _internal(scope["path"], error)(scope, receive, send)
+
+
+def _internal(path: str, error: Exception) -> JSONResponse:
+    """Log an error of the controller, and return the answer to the request that met it."""
+    error_id = uuid4().hex[:12]
+    log.error("a request failed", error_id=error_id, path=path, exc_info=error)
+    return problem(
+        types.INTERNAL,
+        f"the controller failed to answer (error_id {error_id})",
+        f"search the controller's log for {error_id}, and run `vxctl db check`",
+        error_id=error_id,
+    )
 
 
 def install(app: FastAPI) -> None:

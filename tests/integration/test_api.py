@@ -740,6 +740,9 @@ def test_a_database_that_is_away_is_told_in_its_own_words_and_logged_once_in_a_w
         ProgrammingError("SELECT", {}, Exception("no such column: s3cr3t")),
         DataError("SELECT", {}, Exception("out of range: s3cr3t")),
         NoResultFound("s3cr3t"),
+        KeyError("s3cr3t"),
+        RuntimeError("s3cr3t"),
+        OSError(28, "s3cr3t"),
     ],
     ids=repr,
 )
