@@ -13,7 +13,6 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     StringConstraints,
-    field_validator,
 )
 from pydantic_core import core_schema
 
@@ -137,14 +136,43 @@ _ONE_LINE: Final = f"^[^{_UNPRINTABLE}]*[^{_UNPRINTABLE}{_BLANK}][^{_UNPRINTABLE
 """One line that is not blank; spelled out, as not every reader of the specification knows `\\p{Cc}`."""
 _PRINTABLE: Final = Form(_ONE_LINE, "must be one line, not blank, without control characters")
 
+
+class NotReserved:
+    """The text is no actor of the program itself, in whatever case; metadata of an annotated type."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        in_any_case = (
+            "".join(f"[{letter.upper()}{letter}]" for letter in name) for name in sorted(RESERVED)
+        )
+        pattern = f"^[{_BLANK}]*({'|'.join(in_any_case)})[{_BLANK}]*$"
+        return handler(schema) | {"not": {"pattern": pattern}}
+
+    @staticmethod
+    def _check(actor: str) -> str:
+        if actor.lower() in RESERVED:
+            raise ValueError(f"must not be {actor!r}: that is an actor of the program itself")
+        return actor
+
+
 # Stripped at last: what is refused depends on what was sent, as the specification says.
-Actor = Annotated[str, Field(min_length=1, max_length=100), _PRINTABLE, AfterValidator(str.strip)]
+Actor = Annotated[
+    str,
+    Field(min_length=1, max_length=100),
+    _PRINTABLE,
+    AfterValidator(str.strip),
+    NotReserved(),
+]
 """The name of a person or program."""
 Reason = Annotated[str, Field(min_length=1, max_length=500), _PRINTABLE, AfterValidator(str.strip)]
 Token = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z._:~-]{0,63}$")]
 """Chosen by the client: a repeated request with the same token requests nothing more."""
-
-ANONYMOUS: Final = "anonymous"
 
 
 class ActorAndReason(BaseModel):
@@ -153,18 +181,12 @@ class ActorAndReason(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     actor: Annotated[
-        Actor, Field(description="for whom the caller acts; a claim beside the token's name")
-    ] = ANONYMOUS
+        Actor | None,
+        Field(description="for whom the caller acts; a claim beside the token's name"),
+    ] = None
     reason: Reason | None = None
-
-    @field_validator("actor")
-    @classmethod
-    def _is_nobody_else(cls, actor: str) -> str:
-        if actor.lower() in RESERVED:
-            raise ValueError(f"must not be {actor!r}: that is an actor of the program itself")
-        return actor
 
     @property
     def claimed_name(self) -> str | None:
         """The given actor; None: none was given."""
-        return self.actor if "actor" in self.model_fields_set else None
+        return self.actor

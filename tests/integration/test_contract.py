@@ -3,9 +3,12 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
+from uuid import UUID
 
 import pytest
+from sqlalchemy import delete
 
 from contract.verdicts import Mode
 from controller.api.app import build
@@ -13,9 +16,14 @@ from controller.api.context import Context
 from controller.api.problem_types import BY_NAME, TYPES
 from controller.api.specification import LINKS, TAGS
 from controller.db.engine import Database
+from controller.db.models import Run
+from controller.db.states import RunState
 from tests import api_docs
 from tests.api_client import TestClient, assert_problem
+from tests.fake_clock import START
+from tests.fake_swarm import network, node, snapshot
 from tests.integration.test_api import fill
+from tests.stored import put
 
 SINGLE: Final = ["/api/v1/nodes/one", "/api/v1/networks/shop", "/api/v1/status", "/api/v1/breaker"]
 LISTS: Final = ["nodes", "networks", "devices", "runs", "audit", "events", "diff", "suppressed"]
@@ -143,6 +151,11 @@ def test_fields_of_a_list(client: TestClient, name: str, specification: dict[str
     assert_problem(client.get(f"{path}?fields={fields[0]}&fields={fields[1]}"), 422, "once")
 
 
+def test_fields_of_tokens_beside_another_parameter(client: TestClient) -> None:
+    answer = client.get("/api/v1/tokens", params={"revoked": "true", "fields": "role,name"})
+    assert answer.json() == {"items": [{"name": "admin", "role": "admin"}], "next": None}
+
+
 @pytest.mark.parametrize("path", SINGLE)
 def test_fields_of_a_single_answer(client: TestClient, path: str) -> None:
     whole = client.get(path).json()
@@ -157,6 +170,45 @@ def test_head_is_get_without_a_body(client: TestClient, path: str) -> None:
     assert (head.status_code, head.content) == (200, b"")
     for name in ("content-type", "etag"):
         assert head.headers.get(name) == answer.headers.get(name)
+
+
+TIED: Final = ("5c", "0a", "f1", "3b", "9d")
+"""How the ids of rows begin that are equal in all else, in the order in which they are stored."""
+
+
+@pytest.mark.parametrize("name", ["nodes", "networks", "runs"])
+def test_rows_that_are_equal_are_in_the_order_of_their_ids(
+    client: TestClient, database: Database, name: str
+) -> None:
+    with database.write() as session:
+        session.execute(delete(Run))
+    nodes = [replace(node(each), hostname="same") for each in TIED]
+    networks = [replace(network(each, 4100 + i), name="same") for i, each in enumerate(TIED)]
+    put(database, snapshot(*nodes, networks=networks))
+    with database.write() as session:
+        for each in TIED:
+            session.add(
+                Run(
+                    id=UUID(each.ljust(32, "0")),
+                    node_id=nodes[0].id,
+                    state=RunState.LOST,
+                    priority=0,
+                    reasons=[],
+                    generation=1,
+                    requested_at=START,
+                    deadline=START,
+                )
+            )
+            session.flush()
+    found: list[str] = []
+    parameters: dict[str, str | int] = {"limit": 1}
+    for _ in TIED:
+        page = client.get(f"/api/v1/{name}", params=parameters).json()
+        found += [item["id"][:2] for item in page["items"]]
+        parameters["cursor"] = page["next"]
+    assert page["next"] is None
+    # Of runs, the newest is the first one.
+    assert found == sorted(TIED, reverse=name == "runs")
 
 
 def test_every_path_refuses_what_it_does_not_have(

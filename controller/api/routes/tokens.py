@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from controller.access import store
 from controller.access.roles import Identity
@@ -14,7 +14,7 @@ from controller.api.access import ADMIN, READ, Caller
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.tokens import CallerAnswer, NewTokenAnswer, TokenAnswer
 from controller.api.context import Context
-from controller.api.parameters import ActorAndReason
+from controller.api.parameters import ActorAndReason, NotReserved
 from controller.api.problem_types import NAME_TAKEN, UNKNOWN, may_answer
 from controller.db.states import Role
 
@@ -29,6 +29,7 @@ class TokenBody(ActorAndReason):
         str,
         Field(description="its actor in the audit trail", pattern=NAME_PATTERN),
         AfterValidator(checked_name),
+        NotReserved(),
     ]
     role: Role
     seconds: Annotated[
@@ -39,8 +40,6 @@ class TokenBody(ActorAndReason):
 
 class TokenListing(BaseModel):
     """The parameters of the list of tokens."""
-
-    model_config = ConfigDict(extra="forbid")
 
     revoked: Annotated[bool, Field(description="also the revoked ones")] = False
 
