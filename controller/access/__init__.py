@@ -2,5 +2,5 @@
 
 `roles` and `tokens` are pure; `token_file` reads and writes files with a token; `store` keeps tokens and
 identifies their owners, `usage` remembers when each was last used, `failed_logins` counts,
-`first_token` makes the first one.
+`first_token` makes the first one. `trusted_proxy` takes a proxy's word instead of a token.
 """

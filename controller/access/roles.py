@@ -16,16 +16,18 @@ ALLOWING: Final[Mapping[Role, tuple[Role, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller whose token was accepted.
+    """A caller whose token, or whose login by the trusted proxy, was accepted.
 
     Attributes:
         name: the actor in the audit trail.
         expires_at: the end of the token; None: it has none.
+        by_proxy: there is no token: the trusted proxy named the user.
     """
 
     name: str
     role: Role
     expires_at: datetime | None = None
+    by_proxy: bool = False
 
     def has(self, needed: Role) -> bool:
         """Whether the caller may do what needs this role."""
@@ -40,3 +42,6 @@ class ForbiddenError(Exception):
             f"{identity.name} has the role {identity.role}, and this needs the role {needed}"
         )
         self.hint = f"use a token with the role {needed}: `vxctl token create NAME --role {needed}`"
+        if identity.by_proxy:
+            group = f"VXLAN_OPERATOR_AUTH_PROXY_{needed.upper()}_GROUP"
+            self.hint = f"log in as a user in the group of {group}, or {self.hint}"

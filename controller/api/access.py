@@ -1,7 +1,8 @@
 """Authentication of every request by its token, and authorisation by the role that its route declares.
 
-`Authenticated` (middleware) lets nothing pass without a valid token, whatever the path, but for the routes
-that declare `OPEN`. `authorise`, the dependency of `METRICS`, `READ`, `OPERATE` and `ADMIN`, compares roles.
+`Authenticated` (middleware) lets nothing pass without a valid token or a user of the trusted proxy, whatever
+the path, but for the routes that declare `OPEN`. `authorise`, the dependency of `METRICS`, `READ`, `OPERATE`
+and `ADMIN`, compares roles.
 `check_declared` refuses to build an app with a route that declares none.
 """
 
@@ -27,9 +28,10 @@ from controller.access import store
 from controller.access.failed_logins import FailedLogins
 from controller.access.roles import ForbiddenError, Identity
 from controller.access.store import Identified, UnauthenticatedError
+from controller.access.trusted_proxy import NoRoleError, ProxyHeadersError, TrustedProxy
 from controller.access.usage import Usage
 from controller.api import problems
-from controller.api.problem_types import FAILED_LOGINS, UNAUTHENTICATED
+from controller.api.problem_types import FAILED_LOGINS, FORBIDDEN, UNAUTHENTICATED
 from controller.db.engine import Database, is_away
 from controller.db.states import Role
 
@@ -163,21 +165,28 @@ def _digest(token: str) -> bytes:
 
 
 class Authenticated:
-    """ASGI middleware that answers 401 to every request without a valid token.
+    """ASGI middleware that answers 401 to every request without a valid token or a user of the proxy.
 
     Args:
         app: the app behind it.
         open_paths: the paths that answer without a token.
         usage: is told which token was used.
+        proxy: names the user where a request has no token; None: nobody does.
     """
 
     def __init__(
-        self, app: ASGIApp, database: Database, open_paths: frozenset[str], usage: Usage
+        self,
+        app: ASGIApp,
+        database: Database,
+        open_paths: frozenset[str],
+        usage: Usage,
+        proxy: TrustedProxy | None,
     ) -> None:
         self._app = app
         self._database = database
         self._open_paths = open_paths
         self._usage = usage
+        self._proxy = proxy
         self._database_errors = problems.DatabaseErrors()
         self._known = _Known()
         self._failed = FailedLogins()
@@ -194,7 +203,7 @@ class Authenticated:
         """Store the caller in the scope; return an answer if there is none."""
         given = Headers(scope=scope).getlist("authorization")
         if not given:
-            return _unauthenticated("this needs a token, and the request has none")
+            return self._take_from_proxy(scope)
         scheme, _, token = given[0].partition(" ")
         if len(given) > 1 or scheme.lower() != "bearer":
             return _unauthenticated(
@@ -216,9 +225,24 @@ class Authenticated:
         scope[_IDENTITY] = found.identity
         return None
 
+    def _take_from_proxy(self, scope: Scope) -> Response | None:
+        """Store the user whom the trusted proxy names in the scope; return an answer if there is none."""
+        caller = None
+        try:
+            if self._proxy is not None:
+                caller = self._proxy.identify(_address(scope), Headers(scope=scope).getlist)
+        except ProxyHeadersError as error:
+            return _unauthenticated(str(error), hint=error.hint)
+        except NoRoleError as error:
+            return problems.problem(FORBIDDEN, str(error), error.hint)
+        if caller is None:
+            return _unauthenticated("this needs a token, and the request has none")
+        scope[_IDENTITY] = caller
+        return None
+
     def _refused(self, scope: Scope, detail: str) -> Response:
         """Answer a request with an invalid token: 401, or 429 if too many came from the client's address."""
-        address = scope["client"][0] if scope.get("client") else ""
+        address = _address(scope)
         seconds = self._failed.wait(address)
         if not seconds:
             return _unauthenticated(detail, ', error="invalid_token"')
@@ -234,6 +258,14 @@ class Authenticated:
             return store.identify(session, token, now)
 
 
-def _unauthenticated(detail: str, parameters: str = "") -> Response:
+def _address(scope: Scope) -> str:
+    """Return the address of the connection's other end; "": not known.
+
+    The server takes it from no header (`controller.process.http`): a client could choose it.
+    """
+    return scope["client"][0] if scope.get("client") else ""
+
+
+def _unauthenticated(detail: str, parameters: str = "", hint: str = "") -> Response:
     headers = {"WWW-Authenticate": _REALM + parameters}
-    return problems.problem(UNAUTHENTICATED, detail, headers=headers)
+    return problems.problem(UNAUTHENTICATED, detail, hint, headers=headers)

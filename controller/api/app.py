@@ -74,6 +74,7 @@ def build(context: Context) -> FastAPI:
         database=context.database,
         open_paths=check_declared(app),
         usage=context.usage,
+        proxy=context.proxy,
     )
     app.add_middleware(SameSiteOnly, hosts=context.hosts)
     app.add_middleware(JsonOnly)

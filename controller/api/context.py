@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from contract.verdicts import Mode
+from controller.access.trusted_proxy import TrustedProxy
 from controller.access.usage import Usage
 from controller.api.same_site import LOOPBACK, Hosts
 from controller.api.turns import Turns
@@ -31,6 +32,7 @@ class Context:
         hosts: the hosts under which the API may be addressed.
         turns: how many requests of a kind are answered at a time.
         usage: remembers when each token was last used.
+        proxy: whose headers name users; None: tokens alone count.
     """
 
     database: Database
@@ -44,3 +46,4 @@ class Context:
     turns: Turns = field(default_factory=Turns)
     health: Health = field(default_factory=Health)
     usage: Usage = field(default_factory=Usage)
+    proxy: TrustedProxy | None = None

@@ -48,8 +48,8 @@ UNAUTHENTICATED: Final = ProblemType(
     "unauthenticated",
     401,
     "No valid token",
-    "The request has no token, or one that is wrong, revoked or expired. Only `/healthz` and `/readyz` "
-    "answer without. Nothing was done.",
+    "The request has no token, or one that is wrong, revoked or expired; or the trusted proxy names no user "
+    "whose name can be taken. Only `/healthz` and `/readyz` answer without. Nothing was done.",
     "log in with `vxctl login`, or send the header `Authorization: Bearer TOKEN`",
 )
 FAILED_LOGINS: Final = ProblemType(
@@ -64,8 +64,8 @@ FORBIDDEN: Final = ProblemType(
     "forbidden",
     403,
     "Forbidden",
-    "The token is valid, and its role does not allow this; the detail names the role that does. Nothing was "
-    "done.",
+    "The token is valid, and its role does not allow this; the detail names the role that does. Or the user "
+    "of the trusted proxy has too low a role, or none. Nothing was done.",
     "use a token with that role",
 )
 FOREIGN: Final = ProblemType(

@@ -23,12 +23,14 @@ from contract.runtime.restart import exit_for_restart
 from contract.verdicts import Mode
 from controller.access import first_token
 from controller.access.token_file import first_token_file
+from controller.access.trusted_proxy import TrustedProxy
 from controller.access.usage import WRITE_SECONDS, Usage
 from controller.api.app import build
 from controller.api.context import Context
 from controller.api.same_site import Hosts
 from controller.conditions.model import max_silence
 from controller.db.engine import Database, open_database
+from controller.db.states import Role
 from controller.health.live import Health
 from controller.health.probes import BrokerTest, DatabaseTest
 from controller.leadership.election import Election
@@ -73,6 +75,7 @@ def run(
     """
     configure_logging(level=settings.log_level)
     raise_descriptor_limit()
+    proxy = _proxy(settings)
     tls = Tls.of(settings.listen_cert, settings.listen_key)
     listener = listen(settings.listen)
     if tls is None and settings.listen_plain == "false":
@@ -85,7 +88,17 @@ def run(
     with only_one(url), closing(open_database(url)) as database:
         first_token.ensure(database, first_token_file(settings.api_token_file, url))
         worker = None if attach is None else attach(app)
-        _serve(settings, listener, tls, swarm, app, database, worker=worker, silence=silence)
+        _serve(
+            settings,
+            listener,
+            tls,
+            swarm,
+            app,
+            database,
+            proxy=proxy,
+            worker=worker,
+            silence=silence,
+        )
 
 
 def _serve(
@@ -96,6 +109,7 @@ def _serve(
     app: Celery,
     database: Database,
     *,
+    proxy: TrustedProxy | None,
     worker: LocalWorker | None,
     silence: float | None,
 ) -> None:
@@ -142,6 +156,7 @@ def _serve(
         hosts=Hosts.of(settings.listen, settings.allowed_hosts),
         health=health,
         usage=usage,
+        proxy=proxy,
     )
     api = build(context)
     server = HttpServer(api, ending=api.state.end_streams, tls=tls)
@@ -177,6 +192,20 @@ def freeze_objects() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def _proxy(settings: CoreSettings) -> TrustedProxy | None:
+    """Return the proxy that may name users, if there is one; raise `UsageError` for a wrong setting."""
+    return TrustedProxy.of(
+        settings.auth_proxy_from,
+        settings.auth_proxy_user_header,
+        settings.auth_proxy_groups_header,
+        {
+            Role.READ: settings.auth_proxy_read_group,
+            Role.OPERATE: settings.auth_proxy_operate_group,
+            Role.ADMIN: settings.auth_proxy_admin_group,
+        },
+    )
 
 
 def listen(address: str) -> socket.socket:

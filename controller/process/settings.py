@@ -57,6 +57,19 @@ class CoreSettings(Settings):
     allowed_hosts: Annotated[str, AfterValidator(_hosts)] = Field(
         "", description="additional host names of the HTTP API, separated by commas"
     )
+    auth_proxy_from: str = Field(
+        "",
+        description="addresses and networks (CIDR) of the proxy that may name users, separated by commas",
+    )
+    auth_proxy_user_header: str = Field(
+        "Remote-User", description="header in which that proxy names the user"
+    )
+    auth_proxy_groups_header: str = Field(
+        "Remote-Groups", description="header with the user's groups, separated by commas"
+    )
+    auth_proxy_read_group: str = Field("", description="group of that proxy with the role read")
+    auth_proxy_operate_group: str = Field("", description="group with the role operate")
+    auth_proxy_admin_group: str = Field("", description="group with the role admin")
     mode: Literal["observe", "enforce"] = Field(
         "enforce", description="enforce: remove orphans; observe: judge and report only"
     )

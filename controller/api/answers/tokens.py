@@ -1,14 +1,13 @@
 """Answers about API tokens and their owners."""
 
 from datetime import datetime
+from typing import Literal
 
 from controller.api.answers.base import Answer
 from controller.db.states import Role
 
 
-class CallerAnswer(Answer):
-    """The owner of the token that was sent."""
-
+class _Owner(Answer):
     name: str
     """The actor in the audit trail."""
     role: Role
@@ -16,7 +15,13 @@ class CallerAnswer(Answer):
     """Null: never."""
 
 
-class TokenAnswer(CallerAnswer):
+class CallerAnswer(_Owner):
+    """The owner of the token that was sent, or the user whom the trusted proxy named."""
+
+    authenticated_by: Literal["token", "proxy"]
+
+
+class TokenAnswer(_Owner):
     """A token, without its secret, which only its owner has."""
 
     id: str

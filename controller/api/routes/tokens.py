@@ -50,8 +50,13 @@ def routes(context: Context) -> APIRouter:
 
     @router.get("/whoami", dependencies=[READ])
     def get_caller(caller: Caller) -> CallerAnswer:
-        """Return name and role of the token that was sent."""
-        return CallerAnswer(name=caller.name, role=caller.role, expires_at=caller.expires_at)
+        """Return name and role of the caller: of the token, or of the trusted proxy's user."""
+        return CallerAnswer(
+            name=caller.name,
+            role=caller.role,
+            expires_at=caller.expires_at,
+            authenticated_by="proxy" if caller.by_proxy else "token",
+        )
 
     @router.get("/tokens", dependencies=[ADMIN])
     def list_tokens(listing: Annotated[TokenListing, Query()]) -> ListAnswer[TokenAnswer]:
