@@ -81,7 +81,7 @@ class HttpConfig(uvicorn.Config):
             headers=[(IDENTITY_HEADER, VERSION)],
             log_config=None,
             lifespan="off",
-            # Or whoever connects from loopback chooses its address by X-Forwarded-For: failed logins are
+            # Or a client on loopback chooses its address by X-Forwarded-For: failed logins are
             # counted by it, and the proxy that may name users is known by it.
             proxy_headers=False,
             backlog=_BACKLOG,

@@ -295,7 +295,7 @@ def url(sqlite: Database) -> Iterator[str]:
 
 
 def test_a_client_cannot_choose_its_address(url: str) -> None:
-    """The server, uvicorn, would take it from the headers of whoever connects from loopback."""
+    """The server, uvicorn, would take it from the headers of a client on loopback."""
     with httpx.Client(base_url=f"{url}/api/v1/") as client:
         for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP"):
             answer = client.get("whoami", headers=ALICE | {header: PROXY})
