@@ -1,5 +1,6 @@
 """Real servers for tests: each on a private Unix socket, dead at the latest with the process that owns it."""
 
+import itertools
 import os
 import pwd
 import secrets
@@ -10,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import psycopg
 import redis
@@ -194,20 +195,24 @@ class PostgresServer(Server):
         )
 
 
+_SERVERS: Final = itertools.count()
+
+
 def _folder_of_its_own() -> Path:
     """A folder that another user can reach, with a path short enough for a socket.
 
-    What a killed process left behind goes first: its pid is in the name.
+    What a killed process left behind goes first: its pid is in the name, with a number, as a process may
+    have several servers.
     """
     prefix = "vxlan-operator-pg-"
     parent = Path(tempfile.gettempdir())
     for left in parent.glob(f"{prefix}*"):
         if (
             left.stat().st_uid in (os.geteuid(), _postgres_uid())
-            and not Path("/proc", left.name.removeprefix(prefix)).exists()
+            and not Path("/proc", left.name.removeprefix(prefix).partition("-")[0]).exists()
         ):
             shutil.rmtree(left, ignore_errors=True)
-    folder = parent / f"{prefix}{os.getpid()}"
+    folder = parent / f"{prefix}{os.getpid()}-{next(_SERVERS)}"
     folder.mkdir()
     return folder
 

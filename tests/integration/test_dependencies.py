@@ -290,6 +290,8 @@ def test_a_database_that_is_gone_is_known_and_has_one_line_in_the_log(
     with PostgresServer() as server:
         url = server.new_database()
         with running(ControllerProcess, tmp_path / "1", redis.url, docker, url) as controller:
+            # A token that was seen before still opens /metrics while the database is away.
+            await_true(lambda: metric(controller, "database_writable") == 1, "it can be written")
             server.stop(signal.SIGKILL)
             await_true(
                 lambda: "DatabaseUnreachable" in HTTP.get(f"{controller.url}/readyz").text,
