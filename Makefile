@@ -68,7 +68,7 @@ format: install ## Format the code
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-api-docs: install ## Write docs/openapi.json and docs/problems.md from the code
+api-docs: install ## Write docs/openapi.json, docs/problems.md and the routes of docs/security.md
 	.venv/bin/python -m tests.api_docs
 
 lock: ## Pin the newest packages that pyproject.toml allows (needs uv)

@@ -1,4 +1,4 @@
-"""Writes docs/openapi.json and docs/problems.md from the code: `python -m tests.api_docs`."""
+"""Makes openapi.json, problems.md and the routes of security.md in docs: `python -m tests.api_docs`."""
 
 import json
 from collections.abc import Iterator
@@ -7,11 +7,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from fastapi import FastAPI
+
 from contract.verdicts import Mode
+from controller.api import access
 from controller.api.app import build
 from controller.api.context import Context
 from controller.api.problem_types import TYPES
 from controller.db.engine import open_database
+from controller.db.states import Role
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 
@@ -25,11 +29,44 @@ shows the same texts.
 <!-- Made from controller/api/problem_types.py by `make api-docs`. -->
 """
 
+_ROUTES: Final = (
+    "<!-- routes: made from the code by `make api-docs` -->\n",
+    "<!-- end of routes -->\n",
+)
+
+
+def app(folder: Path) -> FastAPI:
+    """The API of a controller whose database is in this folder."""
+    with closing(open_database(f"sqlite:///{folder / 'controller.db'}")) as database:
+        return build(Context(database, mode=Mode.OBSERVE, notify=lambda *_: None))
+
 
 def openapi(folder: Path) -> dict[str, Any]:
-    """The specification of a controller whose database is in this folder."""
-    with closing(open_database(f"sqlite:///{folder / 'controller.db'}")) as database:
-        return build(Context(database, mode=Mode.OBSERVE, notify=lambda *_: None)).openapi()
+    """The specification of that API."""
+    return app(folder).openapi()
+
+
+def security(folder: Path, text: str) -> str:
+    """docs/security.md, from its text, with the routes as they are declared now."""
+    before, rest = text.split(_ROUTES[0])
+    _, after = rest.split(_ROUTES[1])
+    return "".join((before, _ROUTES[0], routes(app(folder)), _ROUTES[1], after))
+
+
+def routes(api: FastAPI) -> str:
+    """A table of every route of an API with the role that it needs, the lowest role first."""
+    order = [None, Role.METRICS, Role.READ, Role.OPERATE, Role.ADMIN]
+    # A list that can be followed is two routes at one path, each of which declares its role.
+    found = {
+        (order.index(access.declared(route)), route.path, method)
+        for route in access.routes_of(api.routes)
+        for method in route.methods or ()
+    }
+    rows = (
+        f"| `{method} {path}` | {order[rank] or 'no token'} |"
+        for rank, path, method in sorted(found)
+    )
+    return "\n".join(("| route | role |", "| --- | --- |", *rows, ""))
 
 
 def as_text(specification: dict[str, Any]) -> str:
@@ -51,4 +88,6 @@ def _sections() -> Iterator[str]:
 if __name__ == "__main__":
     with TemporaryDirectory() as name:
         (DOCS / "openapi.json").write_text(as_text(openapi(Path(name))))
+        page = DOCS / "security.md"
+        page.write_text(security(Path(name), page.read_text()))
     (DOCS / "problems.md").write_text(problems())

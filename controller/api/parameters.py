@@ -24,6 +24,9 @@ _MAX_NAME: Final = 255
 REPEATABLE: Final = frozenset({"stage", "expect"})
 """Parameters of which every value counts."""
 
+TRUE: Final = frozenset({"1", "on", "t", "true", "y", "yes"})
+"""As pydantic reads a boolean parameter, in small letters."""
+
 
 class ParameterError(Exception):
     """A parameter has an invalid value.

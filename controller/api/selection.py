@@ -10,7 +10,7 @@ from fastapi.params import ParamTypes
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from controller.api.parameters import REPEATABLE, ParameterError
+from controller.api.parameters import REPEATABLE, TRUE, ContradictionError, ParameterError
 
 FIELDS: Final = "fields"
 SCOPE_KEY: Final = "vxlan_operator.fields"
@@ -35,8 +35,12 @@ def check_query(request: Request) -> None:
 
     Raises:
         ParameterError: there is such a parameter, or `fields` names one that the answer does not have.
+        ContradictionError: `fields` is given for a list that is followed.
     """
     parameters, fields = queryable(request.scope["route"])
+    is_followed = "watch" in parameters and request.query_params.get("watch", "").lower() in TRUE
+    if is_followed and FIELDS in request.query_params:
+        raise ContradictionError(FIELDS, "cannot be combined with watch", "leave one of them out")
     names = parameters | {FIELDS} if fields else parameters
     given = [name for name, _ in request.query_params.multi_items()]
     for name in given:
@@ -55,8 +59,6 @@ def check_query(request: Request) -> None:
                 f"{', '.join(map(repr, unknown))} is not in this answer",
                 f"it has {', '.join(sorted(fields))}",
             )
-        if request.query_params.get("watch", "false").lower() not in ("false", "0", "off", "no"):
-            raise ParameterError(FIELDS, "cannot be combined with watch", "leave one of them out")
         request.scope[SCOPE_KEY] = wanted
 
 

@@ -270,8 +270,11 @@ def _implied(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[P
         yield types.MALFORMED
         yield types.LATE
         yield types.TOO_LARGE
-    if any(parameter["name"] == "cursor" for parameter in operation.get("parameters", ())):
+    names = {parameter["name"] for parameter in operation.get("parameters", ())}
+    if "cursor" in names:
         yield types.NO_PAGE
+    if "watch" in names:
+        yield types.CONTRADICTION
     yield types.INVALID  # Every route refuses parameters that it does not know.
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import delete
 
 from contract.verdicts import Mode
+from controller.api.access import ADMIN
 from controller.api.app import build
 from controller.api.context import Context
 from controller.api.problem_types import BY_NAME, TYPES
@@ -58,6 +60,16 @@ def test_the_specification_in_docs_is_current(specification: dict[str, Any]) -> 
 
 def test_the_page_of_problems_in_docs_is_current() -> None:
     assert (api_docs.DOCS / "problems.md").read_text() == api_docs.problems(), "run `make api-docs`"
+
+
+def test_the_roles_of_routes_in_docs_are_current(tmp_path: Path) -> None:
+    page = (api_docs.DOCS / "security.md").read_text()
+    assert page == api_docs.security(tmp_path, page), "run `make api-docs`"
+    api = api_docs.app(tmp_path)
+    api.add_api_route("/api/v1/more", lambda: None, dependencies=[ADMIN], methods=["DELETE"])
+    assert set(api_docs.routes(api).splitlines()) - set(page.splitlines()) == {
+        "| `DELETE /api/v1/more` | admin |"
+    }
 
 
 def test_every_operation_is_described(specification: dict[str, Any]) -> None:

@@ -390,7 +390,9 @@ def test_streams_end_when_the_database_is_away(
     ("path", "parameters", "status", "words"),
     [
         ("nodes", {"watch": "maybe"}, 422, "watch"),
-        ("nodes", {"watch": "true", "cursor": "x"}, 422, "cursor"),
+        ("nodes", {"watch": "maybe", "fields": "id"}, 422, "watch"),
+        ("nodes", {"watch": "true", "cursor": "x"}, 409, "cursor"),
+        ("audit", {"watch": "Yes", "fields": "id"}, 409, "fields"),
         ("nodes", {"watch": "true", "nosuch": "x"}, 422, "nosuch"),
         ("nodes", {"watch": "true", "ready": "x"}, 422, "ready"),
         ("devices", {"watch": "true", "node": "nosuch"}, 404, "nosuch"),

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -18,7 +18,7 @@ from controller.access import store
 from controller.api.access import READ
 from controller.api.audit_parameters import AuditListing
 from controller.api.context import Context
-from controller.api.parameters import Followed, ParameterError
+from controller.api.parameters import TRUE, ContradictionError, Followed
 from controller.api.routes.devices import DeviceListing
 from controller.api.routes.nodes import NodeListing
 from controller.api.routes.runs import RunListing
@@ -29,9 +29,6 @@ from controller.api.watch.stream import Stream
 from controller.api.watch.topic import Source
 from controller.db import lookup
 
-_TRUE: Final = frozenset({"1", "on", "t", "true", "y", "yes"})
-"""As pydantic reads a boolean parameter."""
-
 
 class WatchRoute(APIRoute):
     """A route for requests with `watch=true`; others are left to the list at the same path."""
@@ -41,7 +38,7 @@ class WatchRoute(APIRoute):
         match, child = super().matches(scope)
         if match is Match.FULL:
             given = parse_qs(scope["query_string"].decode("latin-1")).get("watch", [""])
-            if given[-1].lower() in _TRUE:
+            if given[-1].lower() in TRUE:
                 return match, child
         return Match.NONE, {}
 
@@ -64,7 +61,9 @@ def routes(context: Context, broadcaster: Broadcaster) -> APIRouter:
         limit: int | None = None,
     ) -> AsyncIterator[Stream]:
         if listing.cursor is not None:
-            raise ParameterError("cursor", "cannot be combined with watch", "leave it out")
+            raise ContradictionError(
+                "cursor", "cannot be combined with watch", "leave one of them out"
+            )
         last_event_id = request.headers.get("last-event-id")
         token = request.headers.get("authorization", "").partition(" ")[2].strip(" ")
 
