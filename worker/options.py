@@ -11,7 +11,6 @@ class Parser(argparse.ArgumentParser):
     """A parser that reports a usage error as an `UsageError`."""
 
     def error(self, message: str) -> NoReturn:
-        """See `argparse.ArgumentParser.error`."""
         raise UsageError(message, f"see `{self.prog} --help`")
 
     def add_settings(self, settings: type[Settings]) -> None:

@@ -8,5 +8,7 @@ route declares, `same_site` refuses requests of other web sites, `json_only` tho
 `specification` describes all in OpenAPI, `app` assembles all.
 """
 
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Of requests that change nothing, and have no body."""
 IDENTITY_HEADER = "X-Vxlan-Operator"
 """In every answer, with the version: `vxctl` tells by it that a controller answered."""

@@ -30,14 +30,13 @@ from controller.access.roles import ForbiddenError, Identity
 from controller.access.store import Identified, UnauthenticatedError
 from controller.access.trusted_proxy import NoRoleError, ProxyHeadersError, TrustedProxy
 from controller.access.usage import Usage
-from controller.api import problems
+from controller.api import SAFE_METHODS, problems
 from controller.api.problem_types import FAILED_LOGINS, FORBIDDEN, UNAUTHENTICATED
 from controller.db.engine import Database, is_away
 from controller.db.states import Role
 
 _IDENTITY: Final = "vxlan_operator.identity"
 _REALM: Final = 'Bearer realm="vxlan-operator"'
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _READ_BY_POST: Final = frozenset({"/api/v1/explain"})
 """A body is the only place for what these are given; they change nothing."""
 _KNOWN_SECONDS: Final = 3600.0
@@ -108,7 +107,7 @@ def declared(route: APIRoute) -> Role | None:
     if found[0].dependency is public:
         return None
     (role,) = map(Role, found[0].scopes or ())
-    is_safe = set(route.methods or ()) <= _SAFE or route.path in _READ_BY_POST
+    is_safe = set(route.methods or ()) <= SAFE_METHODS or route.path in _READ_BY_POST
     if not is_safe and role in (Role.METRICS, Role.READ):
         raise UndeclaredError(
             f"{route.path}: a route that changes something needs OPERATE or ADMIN"
@@ -192,7 +191,6 @@ class Authenticated:
         self._failed = FailedLogins()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI 3)."""
         answer: ASGIApp = self._app
         if scope["type"] != "lifespan" and scope["path"] not in self._open_paths:
             refusal = await self._authenticate(scope)

@@ -25,31 +25,23 @@ class BoundedHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI 3)."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = scope["headers"]
-        size = sum(len(name) + len(value) for name, value in headers)
-        if len(headers) > MAX_HEADERS or size > MAX_BYTES:
-            answer = problems.problem(
-                types.HEADERS, f"the request has {len(headers)} headers of {size} bytes"
-            )
-            await answer(scope, receive, send)
-        elif len(scope["raw_path"]) + len(scope["query_string"]) > MAX_BYTES:
-            answer = problems.problem(
-                types.LONG_URI, f"the URL of the request has over {MAX_BYTES} bytes"
-            )
-            await answer(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+        answer = self._app
+        if scope["type"] == "http":
+            headers = scope["headers"]
+            size = sum(len(name) + len(value) for name, value in headers)
+            if len(headers) > MAX_HEADERS or size > MAX_BYTES:
+                detail = f"the request has {len(headers)} headers of {size} bytes"
+                answer = problems.problem(types.HEADERS, detail)
+            elif len(scope["raw_path"]) + len(scope["query_string"]) > MAX_BYTES:
+                detail = f"the URL of the request has over {MAX_BYTES} bytes"
+                answer = problems.problem(types.LONG_URI, detail)
+        await answer(scope, receive, send)
 
 
 class BoundedApp(FastAPI):
     """FastAPI, whose plain text about an announced body that is too long becomes a problem (413)."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI 3)."""
         replaced = False
 
         async def sending(message: Message) -> None:

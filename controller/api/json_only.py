@@ -5,11 +5,10 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from controller.api import problems
+from controller.api import SAFE_METHODS, problems
 from controller.api.problem_types import MEDIA_TYPE
 
 _JSON: Final = "application/json"
-_BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _MAX_SHOWN: Final = 100
 
 
@@ -24,9 +23,8 @@ class JsonOnly:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI 3)."""
         answer = self._app
-        if scope["type"] == "http" and scope["method"] not in _BODILESS:
+        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
             headers = Headers(scope=scope)
             given = headers.get("content-type")
             has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"

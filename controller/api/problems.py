@@ -50,6 +50,13 @@ _PROBLEMS: Final[Mapping[type[Exception], ProblemType]] = {
 }
 """The problems of errors; their message is the detail, and their own `hint`, if any, takes precedence."""
 
+_LATER: Final[Mapping[type[Exception], ProblemType]] = {
+    BusyError: types.BUSY,
+    TooManyWatchersError: types.WATCHERS,
+}
+"""The same of errors that a later attempt does not meet."""
+_RETRY_AFTER: Final = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
 _BY_STATUS: Final[Mapping[int, ProblemType]] = {
     kind.status: kind for kind in (types.MALFORMED, types.UNKNOWN, types.METHOD, types.MEDIA_TYPE)
 }
@@ -87,8 +94,10 @@ def too_large() -> JSONResponse:
     return problem(types.TOO_LARGE, "the body of the request is too large")
 
 
-def _handler(kind: ProblemType) -> Callable[[Request, Exception], JSONResponse]:
-    return lambda _, error: problem(kind, str(error), getattr(error, "hint", ""))
+def _handler(
+    kind: ProblemType, headers: Mapping[str, str] | None = None
+) -> Callable[[Request, Exception], JSONResponse]:
+    return lambda _, error: problem(kind, str(error), getattr(error, "hint", ""), headers=headers)
 
 
 class DatabaseErrors:
@@ -122,7 +131,6 @@ class UnexpectedErrors:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI 3)."""
         has_begun = False
 
         async def watched(message: Message) -> None:
@@ -154,17 +162,9 @@ def install(app: FastAPI) -> None:
     """Answer every error of the API with problem details."""
     for kind, known in _PROBLEMS.items():
         app.add_exception_handler(kind, _handler(known))
+    for kind, known in _LATER.items():
+        app.add_exception_handler(kind, _handler(known, _RETRY_AFTER))
     app.add_exception_handler(SQLAlchemyError, DatabaseErrors())
-
-    @app.exception_handler(BusyError)
-    def busy(_request: Request, error: BusyError) -> JSONResponse:
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        return problem(types.BUSY, str(error), headers=headers)
-
-    @app.exception_handler(TooManyWatchersError)
-    def too_many(_request: Request, error: TooManyWatchersError) -> JSONResponse:
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        return problem(types.WATCHERS, str(error), headers=headers)
 
     @app.exception_handler(RequestValidationError)
     def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:

@@ -21,12 +21,11 @@ from typing import Final, NamedTuple, Self
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from controller.api import problems
+from controller.api import SAFE_METHODS, problems
 from controller.api.problem_types import FOREIGN
 
 UNGUARDED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITE: Final = frozenset({"same-origin", "none"})
 """What a browser sends for the API's own pages, and for a URL that a person typed."""
 _PORTS: Final = {"http": 80, "https": 443}
@@ -108,7 +107,6 @@ class SameSiteOnly:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI 3)."""
         answer = self._app
         if scope["type"] == "http":
             refusal = self._refusal(scope["method"], scope["path"], Headers(scope=scope))
@@ -118,7 +116,7 @@ class SameSiteOnly:
 
     def _refusal(self, method: str, path: str, headers: Headers) -> tuple[str, str] | None:
         """Return the detail and hint of a refusal; None: the request is accepted."""
-        if method in _SAFE and path in UNGUARDED:
+        if method in SAFE_METHODS and path in UNGUARDED:
             return None
         given = _all(headers, "host") or ""
         host = _Authority.parse(given)
@@ -127,7 +125,7 @@ class SameSiteOnly:
                 f"this controller is not known as {given[:_MAX_SHOWN]!r}",
                 "use localhost or its address, or add that name to its VXLAN_OPERATOR_ALLOWED_HOSTS",
             )
-        if method in _SAFE:
+        if method in SAFE_METHODS:
             return None
         origin, site = _all(headers, "origin"), _all(headers, "sec-fetch-site")
         if (origin is None or _is_of(origin, host)) and (site is None or site in _OWN_SITE):

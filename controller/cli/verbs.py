@@ -61,7 +61,6 @@ class LazyGroup(TyperGroup):
         self.commands = cast("Any", dict.fromkeys(self.tree))
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 -- the base class's
-        """See the base class."""
         return list(self.tree)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 -- the base class's

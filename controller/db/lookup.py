@@ -102,6 +102,11 @@ def find_network(session: Session, given: str) -> Network:
     return _find(session, NETWORK, given)
 
 
+def maybe_network(session: Session, given: str | None) -> Network | None:
+    """As `find_network`; None for None."""
+    return None if given is None else find_network(session, given)
+
+
 def _find(session: Session, kind: Kind[Model], given: str) -> Model:
     found = candidates(session, kind, given) if is_searchable(given) else []
     if not found:

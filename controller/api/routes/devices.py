@@ -1,9 +1,9 @@
 """Routes that list VXLAN devices, and those whose removal is held back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
@@ -58,22 +58,16 @@ def routes(context: Context) -> APIRouter:
     ) -> ListAnswer[DeviceAnswer]:
         """List the VXLAN devices of the last reports, node by node."""
         after = _CURSORS.after(request, listing)
-        network = listing.network
         with context.database.read() as session:
             rows = queries.devices(
                 session,
                 node=lookup.maybe_node(session, listing.node),
-                network=None if network is None else lookup.find_network(session, network),
+                network=lookup.maybe_network(session, listing.network),
                 verdict=listing.verdict,
                 after=after,
                 limit=listing.limit + 1,
             )
-            page, next_ = _CURSORS.page(
-                request,
-                listing,
-                rows,
-                lambda row: DeviceKey(row[0].node_id, row[0].netns, row[0].ifindex),
-            )
+            page, next_ = _CURSORS.page(request, listing, rows, _key)
             return ListAnswer(items=device_answers(session, page, context.mode), next=next_)
 
     @router.get("/api/v1/suppressed", responses=may_answer(UNKNOWN, AMBIGUOUS), dependencies=[READ])
@@ -82,26 +76,27 @@ def routes(context: Context) -> APIRouter:
     ) -> ListAnswer[DeviceAnswer]:
         """List the devices that would be removed but for what `held_back` says, node by node."""
         after = _CURSORS.after(request, listing)
-        network, now = listing.network, datetime.now(UTC)
+        now = datetime.now(UTC)
         with context.database.read() as session:
             found = suppressed(
                 session,
                 Holding(session, context.mode, now),
                 now,
                 node=lookup.maybe_node(session, listing.node),
-                network=None if network is None else lookup.find_network(session, network),
+                network=lookup.maybe_network(session, listing.network),
                 reason=listing.reason,
                 after=after,
             )
-            page, next_ = _CURSORS.page(
-                request,
-                listing,
-                [*islice(found, listing.limit + 1)],
-                lambda row: DeviceKey(row[0].node_id, row[0].netns, row[0].ifindex),
-            )
+            rows = [*islice(found, listing.limit + 1)]
+            page, next_ = _CURSORS.page(request, listing, rows, _key)
             return ListAnswer(items=[DeviceAnswer.of(*row) for row in page], next=next_)
 
     return router
+
+
+def _key(row: Sequence[Any]) -> DeviceKey:
+    device: Device = row[0]
+    return DeviceKey(device.node_id, device.netns, device.ifindex)
 
 
 def device_answers(

@@ -93,13 +93,9 @@ def routes(context: Context, broadcaster: Broadcaster) -> APIRouter:
         request: Request, listing: Annotated[DeviceListing, Query()]
     ) -> AsyncIterator[Stream]:
         def source(session: Session) -> Source:
-            network = listing.network
-            return DeviceSource(
-                context.mode,
-                lookup.maybe_node(session, listing.node),
-                None if network is None else lookup.find_network(session, network),
-                listing.verdict,
-            )
+            node = lookup.maybe_node(session, listing.node)
+            network = lookup.maybe_network(session, listing.network)
+            return DeviceSource(context.mode, node, network, listing.verdict)
 
         question = ("devices", listing.node, listing.network, listing.verdict)
         async with follow(request, listing, question, source) as stream:
@@ -127,36 +123,26 @@ def routes(context: Context, broadcaster: Broadcaster) -> APIRouter:
                 stream.start_after(listing.after)
             yield stream
 
-    @router.get("/nodes", dependencies=[READ])
-    async def watch_nodes(
-        stream: Annotated[Stream, Depends(nodes_stream)],
-    ) -> AsyncIterable[ServerSentEvent]:
-        """Follow the nodes of the Swarm."""
-        async for event in stream.events():
-            yield event
-
-    @router.get("/devices", dependencies=[READ])
-    async def watch_devices(
-        stream: Annotated[Stream, Depends(devices_stream)],
-    ) -> AsyncIterable[ServerSentEvent]:
-        """Follow the VXLAN devices of the last reports."""
-        async for event in stream.events():
-            yield event
-
-    @router.get("/runs", dependencies=[READ])
-    async def watch_runs(
-        stream: Annotated[Stream, Depends(runs_stream)],
-    ) -> AsyncIterable[ServerSentEvent]:
-        """Follow the runs."""
-        async for event in stream.events():
-            yield event
-
-    @router.get("/audit", dependencies=[READ])
-    async def watch_audit(
-        stream: Annotated[Stream, Depends(audit_stream)],
-    ) -> AsyncIterable[ServerSentEvent]:
-        """Follow the audit rows."""
-        async for event in stream.events():
-            yield event
-
+    streams: dict[str, Callable[..., object]] = {
+        "/nodes": nodes_stream,
+        "/devices": devices_stream,
+        "/runs": runs_stream,
+        "/audit": audit_stream,
+    }
+    for path, stream in streams.items():
+        router.get(path, dependencies=[READ])(_following(stream))
     return router
+
+
+def _following(
+    stream_of: Callable[..., object],
+) -> Callable[..., AsyncIterable[ServerSentEvent]]:
+    """Return the function of a route that sends the events of a stream."""
+
+    async def watch(
+        stream: Annotated[Stream, Depends(stream_of)],
+    ) -> AsyncIterable[ServerSentEvent]:
+        async for event in stream.events():
+            yield event
+
+    return watch

@@ -13,7 +13,7 @@ from controller.api.answers.audit import AuditAnswer
 from controller.api.answers.base import Answer
 from controller.api.answers.runs import RunAnswer
 from controller.api.watch.sources import chunks
-from controller.api.watch.topic import KEPT_EVENTS, MAX_ROWS
+from controller.api.watch.topic import KEPT_EVENTS, MAX_ROWS, Source
 from controller.audit.queries import pages
 from controller.audit.queries.pages import Filters
 from controller.db.audit_models import AuditRow
@@ -32,7 +32,7 @@ _STEPS: Final = 50
 _BEGIN: Final = datetime.min.replace(tzinfo=UTC)
 
 
-class RunSource:
+class RunSource(Source):
     """Runs, in the order of their requests; None: of any node, in any state."""
 
     quiet: Mapping[str, Any] = {}
@@ -44,7 +44,6 @@ class RunSource:
         self._floor: datetime | None = None
 
     def marks(self, session: Session) -> Mapping[Hashable, int]:
-        """See `Source`."""
         if self._floor is None:
             self._floor = self._newest(session)
         found = self._since(session)
@@ -55,7 +54,6 @@ class RunSource:
         return found
 
     def items(self, session: Session, keys: Sequence[Hashable]) -> Mapping[Hashable, Answer]:
-        """See `Source`."""
         found: dict[Hashable, Answer] = {}
         for chunk in chunks(cast("Sequence[RunKey]", keys)):
             query = self._all.where(Run.id.in_([key.id for key in chunk]))
@@ -64,7 +62,6 @@ class RunSource:
         return found
 
     def is_history(self, key: Hashable) -> bool:
-        """See `Source`."""
         return self._floor is not None and cast("RunKey", key).requested_at < self._floor
 
     def _newest(self, session: Session) -> datetime:
@@ -91,7 +88,7 @@ class RunSource:
         return min(newest - _OVERLAP, oldest_open or newest)
 
 
-class AuditSource:
+class AuditSource(Source):
     """Audit rows, in the order in which they were stored."""
 
     quiet: Mapping[str, Any] = {}
@@ -104,7 +101,6 @@ class AuditSource:
         self._marks: dict[Hashable, int] = {}
 
     def marks(self, session: Session) -> Mapping[Hashable, int]:
-        """See `Source`."""
         if self._through is None:
             # Read first: rows stored from now on are arrivals.
             self._through = pages.newest(session)
@@ -122,7 +118,6 @@ class AuditSource:
         return self._marks
 
     def items(self, session: Session, keys: Sequence[Hashable]) -> Mapping[Hashable, Answer]:
-        """See `Source`."""
         found: dict[Hashable, Answer] = {}
         for chunk in chunks(keys):
             for row in session.scalars(select(AuditRow).where(AuditRow.id.in_(chunk))):

@@ -12,7 +12,7 @@ from contract.verdicts import Mode, Verdict
 from controller.api.answers.base import Answer
 from controller.api.routes.devices import device_answers
 from controller.api.routes.nodes import node_answers
-from controller.api.watch.topic import MAX_ROWS
+from controller.api.watch.topic import MAX_ROWS, Source
 from controller.conditions.model import Status
 from controller.db.models import Cluster, Device, DueNode, Network, Node
 from controller.db.states import RunState
@@ -34,7 +34,7 @@ def chunks(keys: Sequence[Item]) -> Iterator[Sequence[Item]]:
         yield keys[first : first + _CHUNK]
 
 
-class NodeSource:
+class NodeSource(Source):
     """Nodes; `ready`: only those with this status of `Ready`."""
 
     quiet: Mapping[str, Any] = {
@@ -51,7 +51,6 @@ class NodeSource:
         self._ready = ready
 
     def marks(self, session: Session) -> Mapping[Hashable, int]:
-        """See `Source`."""
         columns = [
             sql_cast(column, Text)
             for column in Node.__table__.columns
@@ -74,7 +73,6 @@ class NodeSource:
         return {row[0]: hash((stale, counts.get(row[0]), *row)) for row in rows}
 
     def items(self, session: Session, keys: Sequence[Hashable]) -> Mapping[Hashable, Answer]:
-        """See `Source`."""
         found: dict[Hashable, Answer] = {}
         for chunk in chunks(keys):
             query = queries.nodes_query(None).where(Node.id.in_(chunk))
@@ -82,12 +80,8 @@ class NodeSource:
                 found[answer.id] = answer
         return found
 
-    def is_history(self, key: Hashable) -> bool:  # noqa: ARG002
-        """See `Source`."""
-        return False
 
-
-class DeviceSource:
+class DeviceSource(Source):
     """Devices; None: of any node or network, with any verdict. `mode`: of the controller's settings."""
 
     quiet: Mapping[str, Any] = {"looked_at": True}
@@ -100,7 +94,6 @@ class DeviceSource:
         self._query = queries.devices_query(node, network, verdict)
 
     def marks(self, session: Session) -> Mapping[Hashable, int]:
-        """See `Source`."""
         order = (Device.node_id, Device.netns, Device.ifindex)
         columns = [
             sql_cast(column, Text)
@@ -113,7 +106,6 @@ class DeviceSource:
         return {DeviceKey(*row[:3]): hash((held, *row)) for row in rows}
 
     def items(self, session: Session, keys: Sequence[Hashable]) -> Mapping[Hashable, Answer]:
-        """See `Source`."""
         wanted = cast("Sequence[DeviceKey]", keys)
         found: dict[Hashable, Answer] = {}
         for chunk in chunks(list(dict.fromkeys(key.node_id for key in wanted))):
@@ -121,10 +113,6 @@ class DeviceSource:
             for answer in device_answers(session, rows, self._mode):
                 found[DeviceKey(answer.node_id, answer.netns, answer.ifindex)] = answer
         return {key: found[key] for key in wanted if key in found}
-
-    def is_history(self, key: Hashable) -> bool:  # noqa: ARG002
-        """See `Source`."""
-        return False
 
     @staticmethod
     def _holds(session: Session) -> int:

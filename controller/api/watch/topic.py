@@ -68,8 +68,9 @@ class Source(Protocol):
     def items(self, session: Session, keys: Sequence[Hashable]) -> Mapping[Hashable, Answer]:
         """Return the items of rows, without those that are gone meanwhile."""
 
-    def is_history(self, key: Hashable) -> bool:
+    def is_history(self, key: Hashable) -> bool:  # noqa: ARG002
         """Whether a row is no longer read because it is too old, and not because it is gone."""
+        return False
 
 
 class TooManyRowsError(Exception):

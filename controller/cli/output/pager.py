@@ -33,7 +33,6 @@ class _Pages(io.TextIOBase):
         return self._terminal.fileno()
 
     def write(self, text: str) -> int:
-        """See the base class."""
         if self._pager is not None and self._pager.stdin is not None:
             self._pager.stdin.write(text)
             return len(text)
