@@ -12,6 +12,7 @@ import structlog
 import urllib3
 from docker.errors import APIError, DockerException
 
+from contract.runtime.doctor.docker import NO_QUORUM, STATE_REMEDIES
 from contract.runtime.errors import OperatorError
 from contract.verdicts import Mode
 from controller.safety.labels import IGNORE_LABEL, MODE_LABEL
@@ -90,10 +91,16 @@ class DockerSwarm:
 
     def identity(self) -> SwarmIdentity:
         """The manager's Swarm."""
-        cluster = self._manager()["Cluster"]
+        swarm = self._manager()
         with self._parsing():
+            cluster = swarm["Cluster"]
             port = cluster.get("DataPathPort") or _DEFAULT_DATA_PATH_PORT
-            return SwarmIdentity(cluster["ID"], port)
+            found = SwarmIdentity(cluster["ID"], port)
+        if not found.swarm_id:  # So it answers without a quorum, with its words in `Error`.
+            raise SwarmError(
+                f"the manager at {self._url} cannot read its Swarm: {_words(swarm)}; {NO_QUORUM}"
+            )
+        return found
 
     def nodes(self, ids: Sequence[str] = ()) -> Sequence[SwarmNode]:
         """All nodes; given ids, the existing ones of these."""
@@ -176,9 +183,15 @@ class DockerSwarm:
         info = self._ask("info")
         with self._parsing():
             swarm: Mapping[str, Any] = info.get("Swarm") or {}
-            state = swarm.get("LocalNodeState")
+            state = str(swarm.get("LocalNodeState") or "inactive")
+        if state == "inactive":
+            raise SwarmError(f"the Docker at {self._url} is in no Swarm")
         if state != "active":
-            raise SwarmError(f"the Docker at {self._url} is in no Swarm (state {state!r})")
+            remedy = STATE_REMEDIES.get(state, "look at dockerd's log")
+            raise SwarmError(
+                f"the Swarm of the Docker at {self._url} is in the state {state!r}: "
+                f"{_words(swarm)}; {remedy}"
+            )
         if not swarm.get("ControlAvailable") or not swarm.get("Cluster"):
             raise SwarmError(f"the Docker at {self._url} is not a manager of its Swarm")
         return swarm
@@ -227,6 +240,11 @@ class _Client(docker.APIClient):  # type: ignore[misc] # the SDK has no types
         if arguments.get("timeout", ...) is None:
             arguments["timeout"] = (_TIMEOUT_SECONDS, _SILENCE_SECONDS)
         return super().get(url, **arguments)
+
+
+def _words(swarm: Mapping[str, Any]) -> str:
+    """What Docker says about its Swarm, without the period."""
+    return _text(swarm.get("Error") or "it does not say why", MAX_ERROR).strip().removesuffix(".")
 
 
 def _labels(labels: Mapping[str, str] | None, owner: str) -> tuple[Mode | None, bool]:

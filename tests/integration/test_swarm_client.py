@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from contract.runtime.errors import OperatorError
+from controller.conditions.model import Reason
 from controller.swarm.manager import DockerSwarm
 from controller.swarm.model import SwarmError, SwarmMovedError
 from tests.fake_docker import FakeDocker, Fault, raw_network, raw_task
@@ -207,6 +208,11 @@ def test_a_docker_that_cannot_tell_its_version(
     [
         pytest.param({"Swarm": {"LocalNodeState": "inactive"}}, "in no Swarm", id="not in a Swarm"),
         pytest.param({"Swarm": {"LocalNodeState": "locked"}}, "'locked'", id="locked"),
+        pytest.param(
+            {"Swarm": {"LocalNodeState": "pending", "Error": "deadline exceeded"}},
+            "'pending': deadline exceeded; wait",
+            id="pending",
+        ),
         pytest.param({"Swarm": None}, "in no Swarm", id="null"),
         pytest.param({}, "in no Swarm", id="an engine without Swarm"),
         pytest.param(
@@ -234,6 +240,18 @@ def test_a_docker_that_is_no_manager(
 ) -> None:
     docker.info = info
     assert problem in failing(swarm)
+
+
+def test_a_manager_without_a_quorum_is_not_another_swarm(
+    swarm: DockerSwarm, docker: FakeDocker
+) -> None:
+    """Docker answers so, from 20.10 on: active, a manager, and a cluster without an id."""
+    docker.info["Swarm"]["Cluster"]["ID"] = ""
+    docker.info["Swarm"]["Error"] = "rpc error: The swarm does not have a leader."
+    with pytest.raises(SwarmError, match="does not have a leader; bring back") as caught:
+        swarm.identity()
+    assert caught.value.reason == Reason.SWARM_UNREADABLE
+    swarm.check()  # The controller starts then, and says so.
 
 
 def test_a_docker_that_is_no_manager_is_told_before_anything_starts(

@@ -13,13 +13,17 @@ _TIMEOUT_SECONDS: Final = 4.0
 _MAX_BYTES: Final = 4 << 20
 _CHECK: Final = "docker"
 _SWARM: Final = "swarm"
-_STATES: Final = {
+STATE_REMEDIES: Final = {
     "inactive": "this node is in no Swarm: `docker swarm init`, or `docker swarm join`",
     "pending": "wait until the node has joined, or look at dockerd's log",
     "locked": "`docker swarm unlock` on this manager",
     "error": "look at dockerd's log; `docker swarm leave` and join again if nothing else helps",
 }
 """Swarm states other than `active` (moby api/types/swarm: LocalNodeState), and what to do."""
+NO_QUORUM: Final = (
+    "bring back enough managers, or `docker swarm init --force-new-cluster` as a last resort"
+)
+"""What to do where more than half of the managers are not reachable."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -97,7 +101,7 @@ def _swarm(
     state = str(swarm.get("LocalNodeState") or "inactive")
     words = f": {swarm['Error']}" if swarm.get("Error") else ""
     if state != "active":
-        yield fail(_SWARM, f"{state}{words}", _STATES.get(state, "look at dockerd's log"))
+        yield fail(_SWARM, f"{state}{words}", STATE_REMEDIES.get(state, "look at dockerd's log"))
         return
     is_manager = bool(swarm.get("ControlAvailable"))
     found = f"active, node {swarm.get('NodeID')}, {'a manager' if is_manager else 'not a manager'}"
@@ -118,8 +122,7 @@ def _swarm(
         get(docker_host, "/swarm")
         nodes = get(docker_host, "/nodes")
     except DockerError as error:
-        hint = "bring back enough managers, or `docker swarm init --force-new-cluster` as a last resort"
-        yield fail("quorum", str(error), hint)
+        yield fail("quorum", str(error), NO_QUORUM)
         return
     managers = [node["ManagerStatus"] for node in nodes if node.get("ManagerStatus")]
     reachable = sum(status.get("Reachability") == "reachable" for status in managers)

@@ -1,0 +1,83 @@
+"""A manager that answers and cannot read its Swarm: locked, or without a quorum; told in Docker's words."""
+
+import re
+
+import pytest
+
+from contract.runtime.doctor import docker
+from tests.lab import Lab, LabError, Node
+from tests.lab.wait import wait_until
+from tests.servers import await_true
+from tests.stack import Stack
+
+pytestmark = [pytest.mark.swarm, pytest.mark.timeout(300)]
+
+_NOTICED_SECONDS = 90.0
+"""A leader steps down after some 20 s without its peer, and until then dockerd hangs or answers as before."""
+
+
+def desired_state_known(stack: Stack) -> tuple[str, str]:
+    """Return reason and message of the condition."""
+    cluster = stack.ask("/api/v1/status")["cluster"]
+    return next(
+        (row["reason"], row["message"])
+        for row in cluster["conditions"]
+        if row["type"] == "DesiredStateKnown"
+    )
+
+
+def test_a_manager_that_cannot_read_its_swarm_is_said_to_be_that(lab: Lab, stack: Stack) -> None:
+    _locked(lab, stack)
+    _without_quorum(lab, stack, lab.nodes[1])
+    await_true(lambda: desired_state_known(stack)[0] == "SwarmRead", "it is read again")
+
+
+def _locked(lab: Lab, stack: Stack) -> None:
+    manager = lab.manager
+    said = manager.docker("swarm", "update", "--autolock=true")
+    found = re.search(r"SWMKEY-\S+", said)
+    assert found is not None, said
+    try:
+        manager.restart_dockerd()
+        await_true(lambda: "'locked'" in desired_state_known(stack)[1], "it is said to be locked")
+        reason, message = desired_state_known(stack)
+        assert reason == "SwarmUnreadable"
+        assert "Swarm is encrypted and needs to be unlocked" in message
+        assert "`docker swarm unlock` on this manager" in message
+        assert [
+            (row.level, row.message.partition(":")[0])
+            for row in docker.check(manager.docker_host, manager=True)
+            if row.check == "swarm"
+        ] == [("fail", "locked")]
+    finally:
+        manager.api.post("/swarm/unlock", {"UnlockKey": found.group()})
+        lab.wait_ready()
+        manager.docker("swarm", "update", "--autolock=false")
+
+
+def _without_quorum(lab: Lab, stack: Stack, second: Node) -> None:
+    """One of two managers is gone, so the other one has no majority."""
+    lab.manager.docker("node", "promote", second.name)
+    wait_until(lambda: "Reachable" in _managers(lab), 60.0, "the second manager is one")
+    second.kill_dockerd()
+    try:
+        await_true(
+            lambda: "have a leader" in desired_state_known(stack)[1],
+            "the lost quorum is told",
+            _NOTICED_SECONDS,
+        )
+        reason, message = desired_state_known(stack)
+        assert reason == "SwarmUnreadable"
+        assert "bring back enough managers" in message
+    finally:
+        second.start_dockerd()
+        wait_until(lambda: "Reachable" in _managers(lab), 90.0, "both managers are back")
+        lab.manager.docker("node", "demote", second.name)
+        lab.wait_ready()
+
+
+def _managers(lab: Lab) -> str:
+    try:
+        return lab.manager.docker("node", "ls", "--format", "{{.ManagerStatus}}")
+    except LabError as error:
+        return str(error)  # There is no leader for a while.
