@@ -50,6 +50,7 @@ class Follower:
     Args:
         path: below /api/v1, without `watch=true`.
         last: the id of the last event that was heard before.
+        headers: who follows.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Follower:
         url: str,
         path: str,
         last: str | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] = HEADERS,
         **parameters: Any,
     ) -> None:
         resumed = {} if last is None else {"Last-Event-ID": last}
@@ -68,7 +69,7 @@ class Follower:
             "GET",
             path,
             params={"watch": "true", **parameters},
-            headers={**HEADERS, **resumed, **(headers or {})},
+            headers={**headers, **resumed},
         )
         self._heard: queue.Queue[Heard | None] = queue.Queue()
 

@@ -52,6 +52,14 @@ UNAUTHENTICATED: Final = ProblemType(
     "whose name can be taken. Only `/healthz` and `/readyz` answer without. Nothing was done.",
     "log in with `vxctl login`, or send the header `Authorization: Bearer TOKEN`",
 )
+LOGIN_AGAIN: Final = ProblemType(
+    "login-again",
+    401,
+    "The login is checked again",
+    "A list has been followed for some minutes by the login of a trusted proxy. Only a new request shows "
+    "whether the user still has it, and in which groups.",
+    "connect again, with `Last-Event-ID`, as a browser's `EventSource` does by itself",
+)
 FAILED_LOGINS: Final = ProblemType(
     "failed-logins",
     429,
@@ -254,9 +262,10 @@ NOT_READY: Final = ProblemType(
 )
 
 TYPES: Final = (
-    MALFORMED, UNAUTHENTICATED, FORBIDDEN, FOREIGN, UNKNOWN, NO_PAGE, METHOD, LATE, TOO_SLOW, AMBIGUOUS,
-    NO_CLUSTER, PAUSED, CONTRADICTION, NAME_TAKEN, TOKEN_TAKEN, PRUNED, TOO_LARGE, LONG_URI, MEDIA_TYPE,
-    INVALID, BUSY, FAILED_LOGINS, HEADERS, INTERNAL, CONNECTIONS, WATCHERS, STOPPING, DATABASE, NOT_READY,
+    MALFORMED, UNAUTHENTICATED, LOGIN_AGAIN, FORBIDDEN, FOREIGN, UNKNOWN, NO_PAGE, METHOD, LATE,
+    TOO_SLOW, AMBIGUOUS, NO_CLUSTER, PAUSED, CONTRADICTION, NAME_TAKEN, TOKEN_TAKEN, PRUNED,
+    TOO_LARGE, LONG_URI, MEDIA_TYPE, INVALID, BUSY, FAILED_LOGINS, HEADERS, INTERNAL, CONNECTIONS,
+    WATCHERS, STOPPING, DATABASE, NOT_READY,
 )  # fmt: skip
 """All, by status."""
 

@@ -3,7 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -14,8 +14,10 @@ from sqlalchemy import delete, update
 
 from contract.verdicts import Mode, Stage, Verdict
 from controller.access.tokens import Secret
+from controller.access.trusted_proxy import TrustedProxy
 from controller.api.app import build
 from controller.api.context import Context
+from controller.api.routes import watch as watching
 from controller.api.watch import broadcaster as broadcasting
 from controller.api.watch import topic as topics
 from controller.api.watch.changes import ChangeMarker
@@ -466,6 +468,53 @@ def test_a_revoked_token_ends_the_stream(
             assert (end.event, end.data["status"]) == ("end", 401)
             assert "revoked" in end.data["detail"]
             assert follower.ends()
+        set_node(database, "one", last_error="x")
+        assert stays.next().event == "modified"
+
+
+def test_a_token_that_expires_ends_the_stream(
+    app: FastAPI, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broadcasting, "CHECK_SECONDS", 0.1)
+    other = Secret("0ea0ea01", f"vxo_0ea0ea01_{'B' * 43}")
+    headers = give_token(database, other, "short", Role.READ)
+    with serving(app) as url, Follower(url, "audit", headers=headers) as follower:
+        follower.until("synced")
+        past = datetime.now(UTC) - timedelta(seconds=1)
+        with database.write() as session:
+            session.execute(update(ApiToken).where(ApiToken.id == other.id).values(expires_at=past))
+        end = follower.next()
+        assert (end.event, end.data["type"]) == ("end", "/problems/unauthenticated")
+        assert "expired" in end.data["detail"]
+        assert follower.ends()
+
+
+def test_a_stream_by_the_proxys_login_is_ended_for_a_new_login(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has lost the group meanwhile is refused then; a token's stream goes on."""
+    monkeypatch.setattr(broadcasting, "CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(watching, "PROXY_SECONDS", 0.5)
+    put(database, snapshot("one"))
+    proxy = TrustedProxy.of("127.0.0.1", "Remote-User", "Remote-Groups", {Role.READ: "staff"})
+    give_token(database)
+    app = build(Context(database, mode=Mode.ENFORCE, notify=lambda *_: None, proxy=proxy))
+    alice = {"Remote-User": "alice", "Remote-Groups": "staff"}
+    with serving(app) as url, Follower(url, "nodes") as stays:
+        stays.until("synced")
+        with Follower(url, "nodes", headers=alice) as follower:
+            (one,) = follower.until("synced")
+            end = follower.next()
+            assert (end.event, end.data["type"]) == ("end", "/problems/login-again")
+            assert follower.ends()
+        assert one.id is not None
+        last = one.id.replace("rows", "0")
+        with Follower(url, "nodes", last, headers=alice) as again:
+            assert again.next().event == "synced", "nothing was missed, nothing comes twice"
+        lost = httpx.get(
+            f"{url}/api/v1/nodes?watch=true", headers=alice | {"Remote-Groups": "guests"}
+        )
+        assert_problem(lost, 403, "in no group")
         set_node(database, "one", last_error="x")
         assert stays.next().event == "modified"
 

@@ -1,9 +1,10 @@
 """Routes that follow a list: the same paths as the lists, asked with `watch=true`."""
 
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -15,10 +16,12 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from controller.access import store
-from controller.api.access import READ
+from controller.access.store import UnauthenticatedError
+from controller.api.access import READ, identity
 from controller.api.audit_parameters import AuditListing
 from controller.api.context import Context
 from controller.api.parameters import TRUE, ContradictionError, Followed
+from controller.api.problem_types import LOGIN_AGAIN, UNAUTHENTICATED
 from controller.api.routes.devices import DeviceListing
 from controller.api.routes.nodes import NodeListing
 from controller.api.routes.runs import RunListing
@@ -26,8 +29,14 @@ from controller.api.watch.broadcaster import Broadcaster
 from controller.api.watch.history import AuditSource, RunSource
 from controller.api.watch.sources import DeviceSource, NodeSource
 from controller.api.watch.stream import Stream
-from controller.api.watch.topic import Source
+from controller.api.watch.topic import Ended, Source
 from controller.db import lookup
+
+PROXY_SECONDS: Final = 300.0
+"""Of a stream to a user of the trusted proxy, whose login and groups only the next request can show."""
+_LOGIN_AGAIN: Final = Ended(
+    LOGIN_AGAIN, f"the proxy's login is checked every {PROXY_SECONDS:.0f} s"
+)
 
 
 class WatchRoute(APIRoute):
@@ -65,15 +74,9 @@ def routes(context: Context, broadcaster: Broadcaster) -> APIRouter:
                 "cursor", "cannot be combined with watch", "leave one of them out"
             )
         last_event_id = request.headers.get("last-event-id")
-        token = request.headers.get("authorization", "").partition(" ")[2].strip(" ")
-
-        def check(session: Session) -> None:
-            if token:
-                store.identify(session, token, datetime.now(UTC))
-
         async with context.turns.lists.held():
             stream = await run_in_threadpool(
-                broadcaster.follow, question, source, last_event_id, limit, check
+                broadcaster.follow, question, source, last_event_id, limit, _check_of(request)
             )
         try:
             yield stream
@@ -146,3 +149,20 @@ def _following(
             yield event
 
     return watch
+
+
+def _check_of(request: Request) -> Callable[[Session], Ended | None]:
+    """Return what says why the caller may not follow any more; None: the caller still may."""
+    token = request.headers.get("authorization", "").partition(" ")[2].strip(" ")
+    by_proxy, began = identity(request).by_proxy, time.monotonic()
+
+    def check(session: Session) -> Ended | None:
+        if by_proxy:
+            return _LOGIN_AGAIN if time.monotonic() - began >= PROXY_SECONDS else None
+        try:
+            store.identify(session, token, datetime.now(UTC))
+        except UnauthenticatedError as error:
+            return Ended(UNAUTHENTICATED, str(error))
+        return None
+
+    return check

@@ -11,7 +11,6 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from controller.access.store import UnauthenticatedError
 from controller.api import problem_types as types
 from controller.api.parameters import ParameterError
 from controller.api.turns import TooManyWatchersError
@@ -29,7 +28,7 @@ POLL_SECONDS: Final = 0.2
 WHOLE_SECONDS: Final = 15.0
 """After which all items are derived again: some fields depend on the time, and no commit tells."""
 CHECK_SECONDS: Final = 10.0
-"""Between two looks at the clients' tokens, which may expire or be revoked."""
+"""Between two checks whether each client may still follow: tokens expire or are revoked."""
 KEPT_SECONDS: Final = 60.0
 """For which a list is remembered without clients, who come back with `Last-Event-ID`."""
 _FRESH_SECONDS: Final = 1.0
@@ -55,7 +54,7 @@ class Broadcaster:
         self._database = database
         self._changes = threading.Condition()
         self._topics: dict[Hashable, Topic] = {}
-        self._streams: dict[Stream, Callable[[Session], object]] = {}
+        self._streams: dict[Stream, Callable[[Session], Ended | None]] = {}
         self._checked_at = 0.0
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -68,7 +67,7 @@ class Broadcaster:
         source: Callable[[Session], Source],
         last_event_id: str | None,
         limit: int | None,
-        check: Callable[[Session], object] = lambda _: None,
+        check: Callable[[Session], Ended | None] = lambda _: None,
     ) -> Stream:
         """Begin to follow a list; the caller must call `leave` in the end.
 
@@ -77,7 +76,7 @@ class Broadcaster:
             source: makes its source, with a session that only reads.
             last_event_id: the client's; None: it gets all rows at first.
             limit: the number of rows that it gets at first; None: all.
-            check: raises UnauthenticatedError once the client's token is not valid any more.
+            check: returns why the client may not follow any more; None: it may.
 
         Raises:
             TooManyWatchersError: there are too many clients or lists.
@@ -154,7 +153,7 @@ class Broadcaster:
                 }
             began = time.monotonic()
             try:
-                self._check_tokens(began)
+                self._check_clients(began)
                 self._refresh(marker, topics)
                 self._away_since = None
             except (SQLAlchemyError, sqlite3.Error) as error:
@@ -184,7 +183,7 @@ class Broadcaster:
                 with self._changes:
                     self._wake(topic)
 
-    def _check_tokens(self, now: float) -> None:
+    def _check_clients(self, now: float) -> None:
         if now - self._checked_at < CHECK_SECONDS:
             return
         self._checked_at = now
@@ -192,10 +191,8 @@ class Broadcaster:
             checks = dict(self._streams)
         with self._database.read() as session:
             for stream, check in checks.items():
-                try:
-                    check(session)
-                except UnauthenticatedError as error:
-                    stream.end(Ended(types.UNAUTHENTICATED, str(error)))
+                if ended := check(session):
+                    stream.end(ended)
 
     def _failed(self, error: SQLAlchemyError | sqlite3.Error) -> None:
         now = time.monotonic()
