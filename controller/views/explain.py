@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Verdict
@@ -97,6 +97,18 @@ def explain(session: Session, text: str, situation: Situation) -> Explanation:
     return _Explainer(session, situation).explain(text)
 
 
+# Made once: a log of a thousand lines asks hundreds of times, and making them costs more than asking.
+_REJECTED: Final = (
+    select(Rejection.node_id, Rejection.network_id)
+    .join(Node, Node.id == Rejection.node_id)
+    .where(Rejection.cidr == bindparam("cidr"), Node.gone_at.is_(None))
+    .group_by(Rejection.node_id, Rejection.network_id)
+    .order_by(func.max(Rejection.at).desc())
+    .limit(4 * _MAX_SUBJECTS)
+)
+_REJECTED_BY: Final = _REJECTED.where(Rejection.node_id.in_(bindparam("nodes", expanding=True)))
+
+
 class _Explainer:
     """Explains one text with one look at the names of all nodes and networks."""
 
@@ -117,7 +129,7 @@ class _Explainer:
         )
         subjects: dict[object, _Subjects] = {}
 
-        def key(found: Finding) -> object:
+        def key(found: Finding) -> tuple[str, bool, str | None, str | None, _Subjects]:
             named = found.clues
             clue = (
                 named.nodes, named.networks, named.words, named.ids, named.vnis, named.devices, found.subnet,
@@ -125,11 +137,12 @@ class _Explainer:
             )  # fmt: skip
             if clue not in subjects:
                 subjects[clue] = self._subjects(found)
-            device = found.device and found.device.name
+            device = None if found.device is None else found.device.name
             return found.about.id, found.certain, found.subnet, device, subjects[clue]
 
         groups, more = grouped(reading.findings, key)
-        findings = [self._explained(group, self._subjects(group.finding)) for group in groups]
+        # Those of the group's key, which all its findings have.
+        findings = [self._explained(group, key(group.finding)[-1]) for group in groups]
         if findings:
             return Explanation(reading.lines, findings, more, [], [], [])
         nodes = self._rows(Node, self._directory.named_nodes(reading.clues))
@@ -175,18 +188,9 @@ class _Explainer:
 
         However many there were since: of each node and network the index gives the newest.
         """
-        newest = func.max(Rejection.at)
-        query = (
-            select(Rejection.node_id, Rejection.network_id)
-            .join(Node, Node.id == Rejection.node_id)
-            .where(Rejection.cidr == normal_cidr(subnet), Node.gone_at.is_(None))
-            .group_by(Rejection.node_id, Rejection.network_id)
-            .order_by(newest.desc())
-            .limit(4 * _MAX_SUBJECTS)
-        )
-        if nodes:
-            query = query.where(Rejection.node_id.in_(nodes))
-        return [(row.node_id, row.network_id) for row in self._session.execute(query)]
+        query = _REJECTED_BY if nodes else _REJECTED
+        values = {"cidr": normal_cidr(subnet), **({"nodes": nodes} if nodes else {})}
+        return [(row.node_id, row.network_id) for row in self._session.execute(query, values)]
 
     def _where_blocked(self, networks: Sequence[str], vnis: Sequence[int]) -> list[str]:
         """Return the nodes where a device is, or tasks are rejected, because of these networks' VNIs."""

@@ -66,18 +66,18 @@ class Spread(NamedTuple):
         return f"{text} (median / worst of {len(self.seconds)}; load {self.load:.1f})"
 
 
-def spread(action: Callable[[], float | None], times: int = 5) -> Spread:
+def spread(action: Callable[[], object], times: int = 5) -> Spread:
     """Time an action, after one that is not counted.
 
     Args:
-        action: returns seconds if only a part of it counts.
+        action: returns seconds, a float, if only a part of it counts.
     """
     action()
     taken, used = [], []
     for _ in range(times):
         before, begin = _children(), time.perf_counter()
         part = action()
-        taken.append(time.perf_counter() - begin if part is None else part)
+        taken.append(time.perf_counter() - begin if not isinstance(part, float) else part)
         used.append(_children() - before)
     return Spread(tuple(taken), tuple(used) if any(used) else (), os.getloadavg()[0])
 
