@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import update
@@ -24,7 +25,7 @@ from tests.servers import PostgresServer
 from tests.stored import put
 from tests.tokens import HEADERS, give_token
 
-CLIENTS, NODES, SECONDS, CHANGES = 500, 100, 15.0, 10
+CLIENTS, NODES, SECONDS, CHANGES = 500, 100, 12.0, 10
 
 
 def main() -> None:
@@ -37,7 +38,9 @@ def main() -> None:
             ("SQLite", f"sqlite:///{Path(folder) / 'controller.db'}"),
             ("PostgreSQL", server.new_database()),
         ):
-            asyncio.run(_measure(kind, url))
+            pids = [server.pid] if kind == "PostgreSQL" else []
+            for clients in (1, CLIENTS):
+                asyncio.run(_measure(f"{kind}, {clients} clients", url, clients, pids))
 
 
 def _serve(url: str, port: int) -> None:
@@ -47,7 +50,7 @@ def _serve(url: str, port: int) -> None:
     HttpServer(app, app.state.end_streams, host="127.0.0.1", port=port).run()
 
 
-async def _measure(kind: str, url: str) -> None:
+async def _measure(kind: str, url: str, count: int, servers: Sequence[int]) -> None:
     database = open_database(url)
     put(database, snapshot(*(f"node{number}" for number in range(NODES))))
     give_token(database)
@@ -57,17 +60,26 @@ async def _measure(kind: str, url: str) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
     try:
         clients = []
-        for _ in range(CLIENTS):
+        for _ in range(count):
             clients.append(await _connect(port))
-            if len(clients) % 50 == 0:  # At most 200 requests wait for their turn.
+            if (
+                len(clients) % 50 == 0 or len(clients) == count
+            ):  # At most 200 requests wait for their turn.
                 await asyncio.gather(
-                    *(reader.readuntil(b"event: synced") for reader, _ in clients[-50:])
+                    *(
+                        reader.readuntil(b"event: synced")
+                        for reader, _ in clients[-(len(clients) % 50 or 50) :]
+                    )
                 )
         await asyncio.sleep(3)
-        begin, used = time.monotonic(), _used(child.pid)
+        begin, used, others = time.monotonic(), _used(child.pid), _used_by_all(servers)
         await asyncio.sleep(SECONDS)
         share = (_used(child.pid) - used) / (time.monotonic() - begin)
-        print(f"{kind}: {CLIENTS} clients while nothing happens: {share:.1%} of a core")
+        other = (_used_by_all(servers) - others) / (time.monotonic() - begin)
+        print(
+            f"{kind}: nothing happens: {share:.1%} of a core, and {other:.1%} of the database server; "
+            f"load {os.getloadavg()[0]:.1f}"
+        )
         first, last = [], []
         for number in range(CHANGES):
             await asyncio.sleep(0.3)
@@ -86,7 +98,8 @@ async def _measure(kind: str, url: str) -> None:
             ordered = sorted(found)
             print(
                 f"{kind}: stored to heard by the {what} client: median "
-                f"{ordered[len(ordered) // 2] * 1000:.0f} ms, at most {ordered[-1] * 1000:.0f} ms"
+                f"{ordered[len(ordered) // 2] * 1000:.0f} ms, at most {ordered[-1] * 1000:.0f} ms; "
+                f"load {os.getloadavg()[0]:.1f}"
             )
         for _, writer in clients:
             writer.close()
@@ -130,6 +143,15 @@ def _used(pid: int) -> float:
     """Seconds of processor time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _used_by_all(parents: Sequence[int]) -> float:
+    """Seconds of processor time of processes and of their children."""
+    total = 0.0
+    for pid in parents:
+        below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        total += sum(_used(each) for each in (pid, *map(int, below)))
+    return total
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Final
 from urllib.parse import parse_qs
@@ -153,16 +154,21 @@ def _following(
 
 def _check_of(request: Request) -> Callable[[Session], Ended | None]:
     """Return what says why the caller may not follow any more; None: the caller still may."""
-    token = request.headers.get("authorization", "").partition(" ")[2].strip(" ")
-    by_proxy, began = identity(request).by_proxy, time.monotonic()
+    if not identity(request).by_proxy:
+        return _StillValid(request.headers.get("authorization", "").partition(" ")[2].strip(" "))
+    began = time.monotonic()
+    return lambda _: _LOGIN_AGAIN if time.monotonic() - began >= PROXY_SECONDS else None
 
-    def check(session: Session) -> Ended | None:
-        if by_proxy:
-            return _LOGIN_AGAIN if time.monotonic() - began >= PROXY_SECONDS else None
+
+@dataclass(frozen=True, slots=True)
+class _StillValid:
+    """Whether a token is still valid; equal for all clients that have the same."""
+
+    token: str = field(repr=False)
+
+    def __call__(self, session: Session) -> Ended | None:
         try:
-            store.identify(session, token, datetime.now(UTC))
+            store.identify(session, self.token, datetime.now(UTC))
         except UnauthenticatedError as error:
             return Ended(UNAUTHENTICATED, str(error))
         return None
-
-    return check

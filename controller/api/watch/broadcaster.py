@@ -34,13 +34,31 @@ KEPT_SECONDS: Final = 60.0
 _FRESH_SECONDS: Final = 1.0
 """How old the rows that a new client gets may be."""
 _SHARE: Final = 0.04
-"""Of the time that may be spent on reading."""
+"""Of a core that reading may cost while the lists change all the time."""
+_MAX_REST_SECONDS: Final = 2.0
+"""Between two looks, whatever they cost: a change is an event not much later."""
 _AWAY_SECONDS: Final = 10.0
 """Without an answer of the database after which all streams are ended."""
 _LOG_SECONDS: Final = 60.0
 
 _TOO_MANY_ROWS: Final = f"the list has over {MAX_ROWS} rows, which cannot be followed"
 _NARROW: Final = "narrow it down: by node, network or verdict"
+
+
+class _Spent:
+    """What the calling thread has spent since this was made."""
+
+    def __init__(self) -> None:
+        self._began, self._cpu = time.monotonic(), time.thread_time()
+
+    def rest(self) -> float:
+        """Return for how many seconds to rest, so that reading costs no more than its share of a core.
+
+        Processor time counts: on a busy machine a look takes longer, and events shall not be late for that.
+        As the database may be a process of its own, the rest is not shorter than the look took.
+        """
+        cpu, took = time.thread_time() - self._cpu, time.monotonic() - self._began
+        return min(_MAX_REST_SECONDS, max(POLL_SECONDS, cpu / _SHARE - cpu, took))
 
 
 class Broadcaster:
@@ -76,7 +94,8 @@ class Broadcaster:
             source: makes its source, with a session that only reads.
             last_event_id: the client's; None: it gets all rows at first.
             limit: the number of rows that it gets at first; None: all.
-            check: returns why the client may not follow any more; None: it may.
+            check: returns why the client may not follow any more; None: it may. Equal ones are asked once for
+                all their clients.
 
         Raises:
             TooManyWatchersError: there are too many clients or lists.
@@ -151,24 +170,24 @@ class Broadcaster:
                 topics = {
                     question: topic for question, topic in self._topics.items() if topic.clients
                 }
-            began = time.monotonic()
+            spent = _Spent()
             try:
-                self._check_clients(began)
+                self._check_clients(time.monotonic())
+                spent = _Spent()
                 self._refresh(marker, topics)
                 self._away_since = None
             except (SQLAlchemyError, sqlite3.Error) as error:
                 self._failed(error)
                 with suppress(SQLAlchemyError, sqlite3.Error):
                     marker.close()
-            took = time.monotonic() - began
-            self._stopped.wait(max(POLL_SECONDS, took / _SHARE - took))
+            self._stopped.wait(spent.rest())
 
     def _refresh(self, marker: ChangeMarker, topics: dict[Hashable, Topic]) -> None:
         # Asked before anything is read: what is committed meanwhile is seen the next time.
         changed = marker.changed()
         for question, topic in topics.items():
             age = time.monotonic() - topic.whole_at
-            whole = age > max(WHOLE_SECONDS, topic.whole_seconds / _SHARE)
+            whole = age > max(WHOLE_SECONDS, topic.whole_cpu / _SHARE)
             if not changed and not whole:
                 continue
             try:
@@ -188,11 +207,13 @@ class Broadcaster:
             return
         self._checked_at = now
         with self._changes:
-            checks = dict(self._streams)
+            streams: dict[Callable[[Session], Ended | None], list[Stream]] = {}
+            for stream, check in self._streams.items():
+                streams.setdefault(check, []).append(stream)
         with self._database.read() as session:
-            for stream, check in checks.items():
+            for check, following in streams.items():
                 if ended := check(session):
-                    stream.end(ended)
+                    self._end(set(following), ended)
 
     def _failed(self, error: SQLAlchemyError | sqlite3.Error) -> None:
         now = time.monotonic()

@@ -98,7 +98,7 @@ class Topic:
         self.clients = 0
         self.left_at = 0.0
         self.whole_at = 0.0
-        self.whole_seconds = 0.0
+        self.whole_cpu = 0.0
         self.source = source
         self._lock = threading.Lock()
         self._rows: dict[Hashable, Row] = {}
@@ -116,7 +116,7 @@ class Topic:
             TooManyRowsError: nothing was changed.
         """
         with self._lock:
-            began, before = time.monotonic(), self._last
+            began, before = time.thread_time(), self._last
             first = not self.whole_at
             known = self._rows
             marks = self.source.marks(session)
@@ -139,7 +139,7 @@ class Topic:
                 self._compare(known)
             if whole:
                 self.whole_at = time.monotonic()
-                self.whole_seconds = self.whole_at - began
+                self.whole_cpu = time.thread_time() - began
             return self._last != before
 
     def rows(self, limit: int | None) -> tuple[list[tuple[Hashable, str]], int]:
