@@ -76,6 +76,10 @@ TREE: Final = Group(
             "diff:plan",
             "Show what the next run of a node would remove, and what is missing or in the way.",
         ),
+        "suppressed": Verb(
+            "suppressed:suppressed",
+            "Show the devices that would be removed but for what holds them back, and what ends that.",
+        ),
         "wait": Group(
             "Wait for a condition of a node, or a run.",
             {

@@ -6,12 +6,13 @@ from typing import Annotated, Any, Final
 import typer
 
 from contract.runtime.errors import UsageError
+from controller.cli import live
 from controller.cli.audit import Since
-from controller.cli.client import Client
-from controller.cli.options import DEFAULT_URL, ListOutput, Url
+from controller.cli.client import PAGE_ROWS, Client
+from controller.cli.options import DEFAULT_URL, ListOutput, Url, Watch
 from controller.cli.output import columns, folding, formats, table
 from controller.cli.output.structured import Kind
-from controller.cli.period import with_zone
+from controller.cli.period import as_time, with_zone
 
 EVENT: Final = Kind("event", lambda row: str(row["id"]), lambda row: str(row["id"]))
 _EXAMINED: Final = 5_000
@@ -30,11 +31,19 @@ def events(
     about: About = None,
     since: Since = None,
     limit: Annotated[int, typer.Option(min=1, max=5_000, help="Maximum number of rows.")] = 100,
+    watch: Watch = False,
     url: Url = DEFAULT_URL,
     output: ListOutput = "table",
 ) -> None:
     """Show what happened, newest last: findings, decisions, rejections, removals, lost runs."""
-    found, more = read(Client(url), _filters(about or []), since=with_zone(since), limit=limit)
+    client, filters = Client(url), _filters(about or [])
+    if watch:
+        live.refuse_with(names=None, redraw=False)
+        shown = live.Printer(columns.FOLLOWED_EVENTS, output, EVENT)
+        # A fixed time: relative to now, the list would be another one after each interruption.
+        filters |= {} if since is None else {"since": as_time(since)}
+        live.follow(client, "events", {**filters, "limit": min(limit, PAGE_ROWS)}, shown)
+    found, more = read(client, filters, since=with_zone(since), limit=limit)
     formats.show(found, output, show, kind=EVENT)
     if more:
         sys.stderr.write("older events are not shown; --limit or --since for more\n")

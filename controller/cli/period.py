@@ -27,6 +27,15 @@ def period(since: str | None, until: str | None) -> dict[str, str | None]:
     return {"since": begin, "until": end}
 
 
+def as_time(text: str) -> str:
+    """Return the ISO time that `--since` means now; what is none is left to the API to refuse."""
+    given = with_zone(text) or ""
+    try:
+        return parse_time(given, datetime.now(UTC)).isoformat()
+    except (ValueError, OverflowError):
+        return given
+
+
 def with_zone(text: str | None) -> str | None:
     """Add this machine's time zone to a time without one, as the API needs it."""
     try:

@@ -89,6 +89,7 @@ _WORDS: Final = {
     HeldBack.PAUSE: ("{} is paused", " by", "since"),
     HeldBack.BREAKER: ("the breaker of {} has tripped", None, "at"),
     HeldBack.MODE: ("mode observe of {}", ", set by", "at"),
+    HeldBack.PROOF: ("no proof yet on {}", None, "since"),
 }
 """What holds back, who set it, and the time: other holds are what a worker says of a node."""
 

@@ -117,12 +117,19 @@ def scope(session: Session, *, node: str | None, network: str | None) -> Scope:
     Raises:
         UnknownError, AmbiguousError: no or several nodes or networks have this name.
     """
-    if node is not None:
-        node_id = resolve.node_id(session, node)
+    return scope_of(
+        session,
+        node_id=None if node is None else resolve.node_id(session, node),
+        network_id=None if network is None else resolve.network_id(session, network),
+    )
+
+
+def scope_of(session: Session, *, node_id: str | None, network_id: str | None) -> Scope:
+    """Return the scope of the node or network with this id, by what it depends on now."""
+    if node_id is not None:
         related = select(Attachment.network_id).where(Attachment.node_id == node_id)
         return Scope(node_id, None, frozenset({node_id}), frozenset(session.scalars(related)))
-    if network is not None:
-        network_id = resolve.network_id(session, network)
+    if network_id is not None:
         nodes = select(Attachment.node_id).where(Attachment.network_id == network_id)
         found = frozenset(session.scalars(nodes.limit(_MAX_NODES)))
         return Scope(None, network_id, found, frozenset({network_id}))

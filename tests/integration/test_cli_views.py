@@ -376,6 +376,7 @@ def test_every_default_table_fits_80_columns_and_no_id_is_broken(url: str) -> No
         ("status",), ("get", "nodes"), ("get", "networks"), ("get", "devices"), ("get", "runs"), ("audit",),
         ("breaker",), ("describe", "node", "one"), ("describe", "node", swarm_id("long")), ("events",),
         ("describe", "network", "evilnet"), ("diff",), ("plan", "one"), ("audit", "stats"),
+        ("suppressed",),
     )  # fmt: skip
     for view in views:
         terminal = OnTerminal(*view, "--url", url, columns=80, lines=1000)

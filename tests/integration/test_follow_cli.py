@@ -7,20 +7,23 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
 from typing import Self
 
 import pytest
 from fastapi import FastAPI
 
 from contract.runtime.exit_status import ExitStatus
-from contract.verdicts import Mode
+from contract.verdicts import Mode, Stage
 from controller.api.app import build
 from controller.api.context import Context
 from controller.cli import live
 from controller.cli.client import UnavailableError
 from controller.cli.output import structured
 from controller.db.engine import Database
+from tests.audit_rows import add, row
 from tests.controller_process import VXCTL, environment, free_port
+from tests.fake_clock import START
 from tests.fake_swarm import node, snapshot
 from tests.follower import serving
 from tests.stored import put
@@ -37,7 +40,7 @@ def api(database: Database) -> FastAPI:
 
 
 class Following:
-    """`vxctl get ... -w` whose output is a pipe."""
+    """`vxctl ... -w` whose output is a pipe."""
 
     def __init__(self, port: int, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -46,7 +49,6 @@ class Following:
                 "env",
                 "--default-signal=INT",
                 VXCTL,
-                "get",
                 *arguments,
                 "-w",
                 "--url",
@@ -108,7 +110,7 @@ def test_a_table_goes_on_with_what_changes(database: Database) -> None:
     put(database, snapshot("one", "two"))
     give_token(database)
     port = free_port()
-    with serving(api(database), port), Following(port, "nodes") as following:
+    with serving(api(database), port), Following(port, "get", "nodes") as following:
         assert following.line().split()[:2] == ["NODE", "READY"]
         assert [following.line().split()[0] for _ in range(2)] == ["one", "two"]
         put(database, snapshot("one", "two", "three"))
@@ -133,7 +135,7 @@ def test_json_is_an_object_a_change_and_a_restart_loses_and_repeats_nothing(
         assert list(found) == ["event", "item"]
         return found["event"], found["item"]["hostname"]
 
-    with Following(port, "nodes", "-o", "json") as following:
+    with Following(port, "get", "nodes", "-o", "json") as following:
         # It waits for a controller that is not there yet, and says so.
         assert "no controller answers" in following.told()
         with serving(api(database), port):
@@ -155,14 +157,42 @@ def test_json_is_an_object_a_change_and_a_restart_loses_and_repeats_nothing(
     assert not any("Traceback" in line for line in rest)
 
 
+def test_events_go_on_after_a_restart_and_none_is_told_twice(database: Database) -> None:
+    put(database, snapshot("one", "two"))
+    give_token(database)
+    port = free_port()
+
+    def note(name: str, minutes: int) -> None:
+        at = START + timedelta(minutes=minutes)
+        add(database, row(at, stage=Stage.PAUSED, node=name, reason=f"disk {minutes}"))
+
+    note("one", 1)
+    with Following(port, "events", "for", "node", "one", "--since", "2000-01-01") as following:
+        assert "no controller answers" in following.told()
+        with serving(api(database), port):
+            assert following.line().split()[:2] == ["AT", "TYPE"]
+            assert "disk 1" in following.line()
+            note("two", 2)
+            note("one", 3)
+            assert "disk 3" in following.line()
+        note("one", 4)
+        with serving(api(database), port):
+            assert "disk 4" in following.line()
+            note("one", 5)
+            assert "disk 5" in following.line()
+            status, rest = following.interrupt()
+    assert status == ExitStatus.INTERRUPTED
+    assert not [line for line in rest if "again in" not in line]
+
+
 def test_a_device_is_known_by_its_node_and_namespace() -> None:
     known = live._Known(structured.DEVICE)
     rows = [
         {"node_id": node, "netns": netns, "ifindex": 1, "name": "vx-001001-abcde"}
         for node, netns in (("one", "host"), ("one", "nsid:1"), ("two", "host"))
     ]
-    for row in rows:
-        known.note("added", row)
+    for each in rows:
+        known.note("added", each)
     assert known.news(rows) == []
     assert known.news([rows[0], {**rows[2], "name": "vx"}]) == [
         ("modified", {**rows[2], "name": "vx"}),
@@ -181,7 +211,10 @@ def test_a_refusal_ends_it_with_one_clear_error(database: Database) -> None:
     put(database, snapshot("one"))
     give_token(database)
     port = free_port()
-    with serving(api(database), port), Following(port, "runs", "--node", "nowhere") as following:
+    with (
+        serving(api(database), port),
+        Following(port, "get", "runs", "--node", "nowhere") as following,
+    ):
         assert following.process.wait(_TIMEOUT_SECONDS) == ExitStatus.ERROR
         assert following.told().startswith("error: ")
         assert following.told().startswith("hint: ")

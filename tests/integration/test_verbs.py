@@ -431,12 +431,13 @@ def test_the_verbs_print_what_a_person_needs(listening: Operator) -> None:
 @pytest.mark.parametrize(
     ("verb", "names"),
     [
-        (["events"], r"event/condition/\d+"),
+        (["events"], r"event/(condition|audit)/\d+"),
         (["diff"], r"node/\w+"),
         (["plan", "two"], r"device/vx-001001-shopz#2"),
         (["tree", "network", "shop"], r"node/\w+"),
         (["tree", "node", "one"], r"network/\w+"),
         (["wait", "node", "one"], "node/one"),
+        (["suppressed"], r"device/vx-001001-shopz#2"),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, list) else "",
 )
@@ -444,6 +445,7 @@ def test_every_format(listening: Operator, verb: list[str], names: str) -> None:
     operator = listening
     operator.run("two", devices=[device(2, Verdict.ORPHAN)])
     operator.judge()
+    operator.client.post("/api/v1/nodes/two/mode", json={"mode": "observe"})
     status = ExitStatus.NO if verb == ["diff"] else ExitStatus.DONE
     said = {
         form: operator.says(*verb, "-o", form, status=status)
@@ -459,8 +461,42 @@ def test_every_format(listening: Operator, verb: list[str], names: str) -> None:
     assert said["wide"]
 
 
+def test_what_is_held_back_is_listed_with_what_ends_it(listening: Operator) -> None:
+    operator = listening
+    assert operator.says("suppressed") == "nothing is held back\n"
+    for name in ("one", "two"):
+        operator.run(name, devices=[device(2, Verdict.ORPHAN)])
+    for path, body in (
+        ("nodes/one/pause", {"actor": "ann", "reason": "disk"}),
+        ("networks/shop/mode", {"mode": "observe"}),
+    ):
+        assert operator.client.post(f"/api/v1/{path}", json=body).status_code == 200
+    lines = operator.says("suppressed").splitlines()
+    assert [line.split()[:5] for line in lines[1:3]] == [
+        ["one", "vx-001001-shopz#2", "host", "shop", "pause,"],
+        ["two", "vx-001001-shopz#2", "host", "shop", "mode"],
+    ]
+    # What holds both back is told once.
+    told = "\n".join(lines[3:])
+    assert "disk; `vxctl resume one` ends the pause" in told
+    assert told.count("`vxctl mode enforce --network shop` ends it") == 1
+
+    def nodes(*filters: str) -> list[str]:
+        found = json.loads(operator.says("suppressed", *filters, "-o", "json"))
+        return [row["node_name"] for row in found]
+
+    assert nodes("--node", "node/one") == ["one"]
+    assert nodes("--reason", "pause") == ["one"]
+    assert nodes("--network", "shop") == ["one", "two"]
+    assert nodes("--network", "mail") == []
+    assert nodes("--limit", "1") == ["one"]
+    operator.says("suppressed", "--node", "nosuch", status=ExitStatus.ERROR)
+    operator.says("suppressed", "--reason", "nosuch", status=ExitStatus.USAGE)
+
+
 VERBS = [
     ["events"],
+    ["suppressed"],
     ["tree", "network", "shop"],
     ["tree", "node", "one"],
     ["diff"],

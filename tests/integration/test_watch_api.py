@@ -19,11 +19,12 @@ from controller.api.app import build
 from controller.api.context import Context
 from controller.api.routes import watch as watching
 from controller.api.watch import broadcaster as broadcasting
+from controller.api.watch import history
 from controller.api.watch import topic as topics
 from controller.api.watch.changes import ChangeMarker
 from controller.db.access_models import ApiToken
 from controller.db.engine import Database, open_database
-from controller.db.models import Cluster, Device, Node, Run
+from controller.db.models import Cluster, Device, Event, Node, Rejection, Run
 from controller.db.states import Role, RunState
 from tests.api_client import TestClient, assert_problem
 from tests.audit_rows import add, row
@@ -35,7 +36,7 @@ from tests.stored import put
 from tests.tokens import HEADERS, give_token
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
-LISTS = ["nodes", "devices", "runs", "audit"]
+LISTS = ["nodes", "devices", "runs", "audit", "events"]
 
 
 HTTP = httpx.Client(headers=HEADERS, timeout=30)
@@ -296,6 +297,67 @@ def test_audit_rows_are_followed_over_a_restart(url: str, database: Database) ->
             assert follower.until("synced") == []
 
 
+def an_event(name: str | None, message: str, minutes: int) -> Event:
+    """A change of a condition of a node; None: of the cluster."""
+    return Event(
+        at=START + timedelta(minutes=minutes),
+        node_id=name and swarm_id(name),
+        node_name=name,
+        type="Ready",
+        status="True",
+        reason="Converged",
+        message=message,
+    )
+
+
+def test_events_first_and_then_what_happens_from_every_source(url: str, database: Database) -> None:
+    def store(*rows: Event | Rejection) -> None:
+        with database.write() as session:
+            session.add_all(rows)
+
+    def told(follower: Follower) -> str:
+        heard = follower.next()
+        assert heard.event == "added"
+        return str(heard.data["message"])
+
+    store(an_event("one", "a", 1), an_event("two", "b", 2), an_event(None, "c", 3))
+    with (
+        Follower(url, "events", limit=2) as every,
+        Follower(
+            url, "events", node="one", since=(START + timedelta(minutes=2)).isoformat()
+        ) as one,
+    ):
+        assert [row.data["message"][-1] for row in every.until("synced")] == ["b", "c"]
+        assert [row.data["message"][-1] for row in one.until("synced")] == ["c"]
+        store(an_event("two", "d", 4))
+        store(an_event("one", "e", 5))
+        assert told(every).endswith("d")
+        assert told(every).endswith("e")
+        assert told(one).endswith("e")
+        add(database, row(START + timedelta(minutes=7), stage=Stage.PAUSED, reason="f"))
+        rejection = Rejection(
+            task_id=swarm_id("t9"), node_id=ONE, at=START, seen_at=START + timedelta(minutes=6), error="g"
+        )  # fmt: skip
+        store(rejection)
+        for follower in (every, one):
+            assert {told(follower)[-1] for _ in range(2)} == {"f", "g"}
+
+
+def test_events_that_come_into_sight_as_newer_ones_are_deleted_are_no_news(
+    app: FastAPI, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "NEWEST", 3)
+    with database.write() as session:
+        session.add_all([an_event("one", str(number), number) for number in range(5)])
+    with serving(app) as url, Follower(url, "events") as follower:
+        assert [row.data["message"][-1] for row in follower.until("synced")] == ["2", "3", "4"]
+        with database.write() as session:
+            session.execute(delete(Event).where(Event.message.in_(["3", "4"])))
+        with database.write() as session:
+            session.add(an_event("one", "9", 9))
+        assert follower.next().data["message"][-1] == "9"
+
+
 def test_a_client_that_is_too_slow_is_told_and_ended(
     app: FastAPI, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,6 +464,8 @@ def test_streams_end_when_the_database_is_away(
         ("runs", {"watch": "1", "node": "nosuch"}, 404, "nosuch"),
         ("audit", {"watch": "yes", "run": "nosuch"}, 404, "nosuch"),
         ("networks", {"watch": "true"}, 422, "watch"),
+        ("events", {"watch": "true", "node": "nosuch"}, 404, "nosuch"),
+        ("events", {"watch": "true", "node": "one", "network": "shop"}, 409, "combined"),
     ],
 )
 def test_what_cannot_be_followed_is_refused(

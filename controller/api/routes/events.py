@@ -11,8 +11,15 @@ from controller.api.answers.events import EventAnswer
 from controller.api.audit_parameters import Since
 from controller.api.context import Context
 from controller.api.cursor import CursorError, Cursors
-from controller.api.parameters import ContradictionError, Limit, Listing, NetworkFilter, NodeFilter
-from controller.api.problem_types import AMBIGUOUS, CONTRADICTION, UNKNOWN, may_answer
+from controller.api.parameters import (
+    STREAM,
+    ContradictionError,
+    Followed,
+    Limit,
+    NetworkFilter,
+    NodeFilter,
+)
+from controller.api.problem_types import AMBIGUOUS, CONTRADICTION, UNKNOWN, WATCHERS, may_answer
 from controller.views import events
 from controller.views.events import EventKey, Happening
 
@@ -20,13 +27,22 @@ _CURSORS: Final = Cursors(EventKey)
 _SOURCES: Final = ("audit", "condition", "rejection", "run")
 
 
-class EventListing(Listing):
+class EventListing(Followed):
     """The parameters of the list of events."""
 
     node: NodeFilter = None
     network: Annotated[NetworkFilter, Field(description="not together with `node`")] = None
     since: Since = None
     limit: Limit = 200
+
+    def check(self) -> None:
+        """Refuse two objects.
+
+        Raises:
+            ContradictionError: it is asked for a node and for a network.
+        """
+        if self.node is not None and self.network is not None:
+            raise ContradictionError("network", "cannot be combined with node", "give one of them")
 
 
 def routes(context: Context) -> APIRouter:
@@ -35,15 +51,14 @@ def routes(context: Context) -> APIRouter:
 
     @router.get(
         "/api/v1/events",
-        responses=may_answer(UNKNOWN, AMBIGUOUS, CONTRADICTION),
+        responses=may_answer(UNKNOWN, AMBIGUOUS, CONTRADICTION, WATCHERS) | STREAM,
         dependencies=[READ],
     )
     def list_events(
         request: Request, listing: Annotated[EventListing, Query()]
     ) -> ListAnswer[EventAnswer]:
         """List what happened, the newest first, also to what a node or network depends on."""
-        if listing.node is not None and listing.network is not None:
-            raise ContradictionError("network", "cannot be combined with node", "give one of them")
+        listing.check()
         before = _CURSORS.after(request, listing)
         if before is not None and not before.is_valid():
             raise CursorError("is not a cursor of this list")
@@ -58,12 +73,13 @@ def routes(context: Context) -> APIRouter:
             page, next_ = _CURSORS.page(
                 request, listing, rows, lambda row: EventKey(row.at, row.source, row.id)
             )
-            return ListAnswer(items=[_answer(row) for row in page], next=next_)
+            return ListAnswer(items=[event_answer(row) for row in page], next=next_)
 
     return router
 
 
-def _answer(row: Happening) -> EventAnswer:
+def event_answer(row: Happening) -> EventAnswer:
+    """Return the answer about an event."""
     return EventAnswer(
         **row._asdict()
         | {

@@ -24,14 +24,16 @@ from controller.api.context import Context
 from controller.api.parameters import TRUE, ContradictionError, Followed
 from controller.api.problem_types import LOGIN_AGAIN, UNAUTHENTICATED
 from controller.api.routes.devices import DeviceListing
+from controller.api.routes.events import EventListing
 from controller.api.routes.nodes import NodeListing
 from controller.api.routes.runs import RunListing
 from controller.api.watch.broadcaster import Broadcaster
-from controller.api.watch.history import AuditSource, RunSource
+from controller.api.watch.history import AuditSource, EventSource, RunSource
 from controller.api.watch.sources import DeviceSource, NodeSource
 from controller.api.watch.stream import Stream
 from controller.api.watch.topic import Ended, Source
 from controller.db import lookup
+from controller.views import events
 
 PROXY_SECONDS: Final = 300.0
 """Of a stream to a user of the trusted proxy, whose login and groups only the next request can show."""
@@ -127,11 +129,25 @@ def routes(context: Context, broadcaster: Broadcaster) -> APIRouter:
                 stream.start_after(listing.after)
             yield stream
 
+    async def events_stream(
+        request: Request, listing: Annotated[EventListing, Query()]
+    ) -> AsyncIterator[Stream]:
+        listing.check()
+
+        def source(session: Session) -> Source:
+            of = events.scope(session, node=listing.node, network=listing.network)
+            return EventSource(of.node_id, of.network_id, listing.since)
+
+        question = ("events", listing.node, listing.network, listing.since)
+        async with follow(request, listing, question, source, listing.limit) as stream:
+            yield stream
+
     streams: dict[str, Callable[..., object]] = {
         "/nodes": nodes_stream,
         "/devices": devices_stream,
         "/runs": runs_stream,
         "/audit": audit_stream,
+        "/events": events_stream,
     }
     for path, stream in streams.items():
         router.get(path, dependencies=[READ])(_following(stream))

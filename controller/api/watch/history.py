@@ -1,4 +1,4 @@
-"""The runs and audit rows that clients follow: lists that only grow, of which the newest rows are read."""
+"""The runs, audit rows and events that clients follow: lists that only grow; the newest rows are read."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from controller.api.answers.audit import AuditAnswer
 from controller.api.answers.base import Answer
 from controller.api.answers.runs import RunAnswer
+from controller.api.routes.events import event_answer
 from controller.api.watch.sources import chunks
 from controller.api.watch.topic import KEPT_EVENTS, MAX_ROWS, Source
 from controller.audit.queries import pages
@@ -20,7 +21,8 @@ from controller.db.audit_models import AuditRow
 from controller.db.engine import Database
 from controller.db.models import Node, Run
 from controller.db.states import RunState
-from controller.views import queries
+from controller.views import events, queries
+from controller.views.events import EventKey, Happening
 from controller.views.queries import RunKey
 
 NEWEST: Final = 1000
@@ -133,4 +135,40 @@ class AuditSource(Source):
 
     def is_history(self, key: Hashable) -> bool:  # noqa: ARG002
         """See `Source`: audit rows are pruned, never removed."""
+        return True
+
+
+class EventSource:
+    """Events, in the order of their times; None: of any node or network.
+
+    Args:
+        since: time of the oldest; None: of any.
+    """
+
+    quiet: Mapping[str, Any] = {}
+    depends_on_time = False
+
+    def __init__(self, node_id: str | None, network_id: str | None, since: datetime | None) -> None:
+        self._node_id = node_id
+        self._network_id = network_id
+        self._since = since
+        self._found: Mapping[Hashable, Happening] = {}
+
+    def marks(self, session: Session) -> Mapping[Hashable, int]:
+        """See `Source`."""
+        # What a node or network depends on changes.
+        of = events.scope_of(session, node_id=self._node_id, network_id=self._network_id)
+        rows = events.events(session, of, since=self._since, limit=NEWEST)
+        self._found = {EventKey(row.at, row.source, row.id): row for row in reversed(rows)}
+        if len(rows) == NEWEST:
+            # Where newer ones are deleted, older ones are no news.
+            self._since = rows[-1].at
+        return dict.fromkeys(self._found, 0)
+
+    def items(self, session: Session, keys: Sequence[Hashable]) -> Mapping[Hashable, Answer]:  # noqa: ARG002
+        """See `Source`."""
+        return {key: event_answer(self._found[key]) for key in keys}
+
+    def is_history(self, key: Hashable) -> bool:  # noqa: ARG002
+        """See `Source`: events are deleted as they get old."""
         return True

@@ -108,6 +108,24 @@ DEVICES_WIDE: Final[Columns] = (
     ("LOOKED AT", _age("looked_at")),
     *plain("EVIDENCE"),
 )
+SUPPRESSED: Final[Columns] = (
+    ("NODE", value("node_name")),
+    ("DEVICE", formats.device),
+    ("NETNS", netns),
+    ("NETWORK", network),
+    ("HELD BACK BY", lambda row: ", ".join(hold["reason"] for hold in row["held_back"])),
+    ("SINCE", lambda row: formats.age(min(hold["since"] for hold in row["held_back"]))),
+)
+HOLDS: Final[Columns] = (
+    ("HELD BACK BY", value("reason")),
+    ("WHAT, AND WHAT ENDS IT", lambda hold: f"{hold['text']}; {hold['until']}"),
+)
+SUPPRESSED_WIDE: Final[Columns] = (
+    ("VERDICT", verdict),
+    *plain("VNI"),
+    ("WHAT", lambda row: "; ".join(hold["text"] for hold in row["held_back"])),
+    ("ENDED BY", lambda row: "; ".join(hold["until"] for hold in row["held_back"])),
+)
 _REASONS: Final = ("REASONS", _joined("reasons", "; "))
 RUNS: Final[Columns] = (
     ("RUN", phrases.run_id),
@@ -160,6 +178,8 @@ EVENTS: Final[Columns] = (
     ("OBJECT", _object),
     *plain("MESSAGE"),
 )
+FOLLOWED_EVENTS: Final[Columns] = (("AT", lambda row: formats.clock(row["at"])[:-4]), *EVENTS[1:])
+"""The time instead of an age: lines that stay would not be true for long."""
 
 
 def _located(row: Row) -> str:
