@@ -12,6 +12,8 @@ from typing import Final
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
+from contract.verdicts import Stage
+from controller.db.audit_models import AuditRow
 from controller.db.engine import Database
 from controller.db.models import Node, Rejection
 from controller.swarm.faults import cause_of, is_leak
@@ -89,7 +91,8 @@ class Rejections:
     def _add(self, session: Session, task: SwarmTask, networks: Mapping[str, SwarmNetwork]) -> None:
         now = self._utcnow()
         at = task.since or now
-        old = now - at > _OLD
+        cause = cause_of(task, networks)
+        over = now - at > _OLD or _removed_since(session, task.node_id, cause.vni, at)
         session.add(
             Rejection(
                 task_id=task.id,
@@ -97,11 +100,11 @@ class Rejections:
                 at=at,
                 seen_at=now,
                 error=task.error[:_MAX_ERROR],
-                settled_at=now if old else None,
-                **cause_of(task, networks)._asdict(),
+                settled_at=now if over else None,
+                **cause._asdict(),
             )
         )
-        if not old:
+        if not over:
             reason = f"task {task.id} was rejected: {task.error}"[:_MAX_REASON]
             queue.request(session, [task.node_id], at=now, priority=Priority.DRIFT, reason=reason)
 
@@ -146,6 +149,20 @@ class Rejections:
 def settle_removed(session: Session, node_id: str, vnis: Collection[int], now: datetime) -> None:
     """Settle the rejections about these VNIs of a node: their devices are gone."""
     _settle(session, now, Rejection.node_id == node_id, Rejection.vni.in_(vnis))
+
+
+def _removed_since(session: Session, node_id: str, vni: int | None, at: datetime) -> bool:
+    """Whether a device with the VNI was removed on the node since; all by the node's clock.
+
+    Of several replicas, some rejections may be read only after the report of the removal.
+    """
+    row = select(AuditRow.id).where(
+        AuditRow.vni == vni,
+        AuditRow.at >= at,
+        AuditRow.node_id == node_id,
+        AuditRow.stage == Stage.APPLIED,
+    )
+    return vni is not None and session.scalar(row.limit(1)) is not None
 
 
 def _settle(session: Session, now: datetime, *which: ColumnElement[bool]) -> None:

@@ -245,6 +245,25 @@ def test_a_rejection_is_settled_when_the_device_was_removed(whole: Whole, clock:
     assert whole.rejections()[0].settled_at == settled_at, "it was settled already"
 
 
+@pytest.mark.parametrize(("after", "settled"), [(1.0, True), (-1.0, False)])
+def test_a_rejection_that_is_read_after_the_removal_that_followed_it_is_over(
+    whole: Whole, after: float, settled: bool
+) -> None:
+    """Of two replicas the second one's rejection is read late: its device is gone by then."""
+    whole.read(rejected())
+    at = LATER + timedelta(seconds=2)
+    removal = {
+        "devices": [device(7, Verdict.ORPHAN, removed=True)],
+        "entries": [entry(1, at=at)],
+        "journal_id": uuid4(),
+    }
+    whole.answer(**removal)
+    whole.read(rejected(), rejected("t3", since=at - timedelta(seconds=after)))
+    _, late = whole.rejections()
+    assert (late.settled_at is not None) is settled
+    assert (whole.ready()[1] == "TasksRejected") is not settled
+
+
 def test_after_minutes_without_another_a_rejection_says_nothing_any_more(
     whole: Whole, database: Database, clock: Clock
 ) -> None:
