@@ -99,6 +99,7 @@ def node_facts(
             id=row.id,
             typed=typed,
             state=row.state,
+            unread_since=None if cluster.sync_error is None else cluster.synced_at,
             reports=_reports(row.conditions, row.worker_seen_at),
             seen_at=row.worker_seen_at,
             broker=broker,

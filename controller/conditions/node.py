@@ -86,6 +86,7 @@ class NodeFacts:
         id: in the Swarm.
         typed: its hostname as it can be typed in a command, or its id.
         state: in the Swarm: `ready`, `down`, `unknown`, `disconnected`.
+        unread_since: when the Swarm was last read, if it cannot be read now; None: it can.
         reports: whether its worker has reported since the Swarm called it down.
         seen_at: when its worker last reported; None: never.
         broker: why the leader cannot use the broker; None: it can.
@@ -107,6 +108,7 @@ class NodeFacts:
     id: str = "NODE"
     typed: str = "NODE"
     state: str = "ready"
+    unread_since: datetime | None = None
     reports: bool = False
     seen_at: datetime | None
     broker: Condition | None = None
@@ -201,7 +203,10 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
     # In the other states (`unknown`, `disconnected`) a node may work: its worker shows.
     if facts.state == "down":
         message = (
-            "the Swarm reports the node as down, but its worker still reports: the host is up and "
+            "the Swarm reported the node as down when it was last read "
+            f"({format_time(facts.unread_since)}), and cannot be read now"
+            if facts.unread_since is not None
+            else "the Swarm reports the node as down, but its worker still reports: the host is up and "
             "dockerd is not, so start dockerd there (`systemctl start docker`)"
             if facts.reports
             else "the Swarm reports the node as down: start it, or dockerd on it; only if it never comes "

@@ -228,7 +228,7 @@ class DockerSwarm:
         except _BROKEN as error:
             # A new connection may work.
             self.close()
-            raise SwarmError(f"{self._api} does not answer: {error}") from error
+            raise SwarmError(f"{self._api} does not answer: {_plain(error)}") from error
         except (KeyError, TypeError) as error:
             raise SwarmError(f"{self._api} gave an error that is not Docker's: {error}") from error
 
@@ -240,6 +240,18 @@ class _Client(docker.APIClient):  # type: ignore[misc] # the SDK has no types
         if arguments.get("timeout", ...) is None:
             arguments["timeout"] = (_TIMEOUT_SECONDS, _SILENCE_SECONDS)
         return super().get(url, **arguments)
+
+
+def _plain(error: Exception) -> str:
+    """Why dockerd gave no answer, in the system's words, and what to do; not in those of three libraries."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, requests.Timeout):
+            return f"nothing came for {_TIMEOUT_SECONDS} s: look at dockerd's log, restart it if it hangs"
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"{cause.strerror}: start dockerd there (`systemctl start docker`)"
+        cause = cause.__cause__ or cause.__context__
+    return str(error)
 
 
 def _words(swarm: Mapping[str, Any]) -> str:

@@ -212,6 +212,18 @@ def test_a_swarm_in_trouble(state: Any, level: Level, words: str) -> None:
     assert words in found[0].message
 
 
+def test_a_dockerd_that_hangs_is_not_said_to_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker, "_TIMEOUT_SECONDS", 0.2)
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(str(tmp_path / "docker.sock"))
+        stopped.listen()
+        (found,) = docker.check(f"unix://{tmp_path / 'docker.sock'}", manager=True)
+    assert "gave no answer within 0.2 s" in found.message
+    assert "restart" in str(found.hint)
+
+
 def test_a_swarm_without_a_quorum() -> None:
     lost = {"message": "The swarm does not have a leader."}
     with dockerd(GOOD | {"/swarm": lost}, {"/swarm": 503}) as host:

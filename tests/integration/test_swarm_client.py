@@ -242,6 +242,25 @@ def test_a_docker_that_is_no_manager(
     assert problem in failing(swarm)
 
 
+def test_a_docker_that_is_not_there_is_told_in_plain_words(tmp_path: Path) -> None:
+    with pytest.raises(SwarmError) as caught:
+        DockerSwarm(f"unix://{tmp_path / 'none.sock'}").identity()
+    assert str(caught.value).endswith(
+        "does not answer: No such file or directory: start dockerd there (`systemctl start docker`)"
+    )
+
+
+def test_a_docker_that_hangs_is_told_in_plain_words(
+    swarm: DockerSwarm, docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.swarm.manager._TIMEOUT_SECONDS", 1)
+    docker.faults["info"] = Fault.HANG
+    with pytest.raises(
+        SwarmError, match="does not answer: nothing came for 1 s: look at dockerd's"
+    ):
+        swarm.identity()
+
+
 def test_a_manager_without_a_quorum_is_not_another_swarm(
     swarm: DockerSwarm, docker: FakeDocker
 ) -> None:

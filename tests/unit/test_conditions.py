@@ -271,6 +271,15 @@ def short(conditions: Conditions) -> str:
     return " ".join(f"{each.status}/{each.reason}" for each in conditions.values())
 
 
+def test_a_node_that_was_down_is_not_said_to_be_while_the_swarm_cannot_be_read() -> None:
+    """Its dockerd, or the manager's own, may run again."""
+    facts = replace(GOOD, state="down", reports=True)
+    assert "reports the node as down" in of_node(facts)[Type.READY].message
+    message = of_node(replace(facts, unread_since=START))[Type.READY].message
+    assert "reported the node as down when it was last read" in message
+    assert "start dockerd" not in message
+
+
 @pytest.mark.parametrize(("changes", "expected"), [pytest.param(*c[1:], id=c[0]) for c in NODES])
 def test_conditions_of_a_node(changes: dict[str, Any], expected: str) -> None:
     found = of_node(replace(GOOD, **changes))

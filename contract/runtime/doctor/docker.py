@@ -38,7 +38,13 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class DockerError(Exception):
-    """Dockerd gave no answer, or an error: its words."""
+    """Dockerd gave no answer, or an error: its words.
+
+    Attributes:
+        hangs: whether something took the question and did not answer in time.
+    """
+
+    hangs: bool = False
 
 
 def get(docker_host: str, path: str) -> Any:
@@ -65,6 +71,10 @@ def get(docker_host: str, path: str) -> Any:
         finally:
             connection.close()
     except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, TimeoutError):
+            silent = DockerError(f"{docker_host} gave no answer within {_TIMEOUT_SECONDS:g} s")
+            silent.hangs = True
+            raise silent from error
         text = str(error) or type(error).__name__
         raise DockerError(f"no Docker API at {docker_host}: {text}") from error
     if response.status != http.client.OK:
@@ -85,6 +95,8 @@ def check(docker_host: str, *, manager: bool, node_id: str | None = None) -> Ite
         info = get(docker_host, "/info")
     except DockerError as error:
         hint = "start dockerd, or correct the address; the socket needs root or the group docker"
+        if error.hangs:
+            hint = "look at dockerd's log; `systemctl restart docker` if it hangs"
         yield fail(_CHECK, str(error), hint)
         return
     if not isinstance(version, dict) or not isinstance(info, dict):
