@@ -1,7 +1,7 @@
 """Reads from the rows the facts on which conditions depend."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -217,6 +217,26 @@ def _devices(session: Session, now: datetime) -> Mapping[str, Mapping[str, int]]
     return counts
 
 
+def _holder(device: Device) -> Holder:
+    file = "" if device.netns_file is None else f" ({device.netns_file})"
+    name = f"{device.name} in {device.netns}{file}"
+    return Holder(name, device.verdict, device.reason, is_in_the_way(device))
+
+
+def is_in_the_way(device: Device) -> bool:
+    """Whether a device keeps Docker from making its own, as far as its worker knows."""
+    if device.verdict is Verdict.IN_USE:
+        return device.reason.startswith("holds VNI")  # worker.judge: a rejection is because of it.
+    return device.verdict is not Verdict.FOREIGN
+
+
+def _is_made_again(devices: Sequence[Device], rejected: datetime) -> bool:
+    """Whether Docker has made its device since a rejection was read, and nothing else is in the way."""
+    return not any(map(is_in_the_way, devices)) and any(
+        device.verdict is Verdict.IN_USE and device.first_seen_at > rejected for device in devices
+    )
+
+
 def _rejecting(session: Session) -> Mapping[str, list[Rejecting]]:
     """Return each node's networks whose tasks it rejects now, with the devices that have the VNI."""
     newest: dict[tuple[str, int | str | None], tuple[Rejection, str | None]] = {}
@@ -230,17 +250,17 @@ def _rejecting(session: Session) -> Mapping[str, list[Rejecting]]:
         key = rejection.cidr if rejection.vni is None else rejection.vni
         newest.setdefault((rejection.node_id, key), (rejection, name))
     keys = [(row.node_id, row.vni) for row, _ in newest.values() if row.vni is not None]
-    holders: defaultdict[tuple[str, int], list[Holder]] = defaultdict(list)
+    devices: defaultdict[tuple[str, int], list[Device]] = defaultdict(list)
     if keys:
         holding = select(Device).where(tuple_(Device.node_id, Device.vni).in_(keys))
         for device in session.scalars(holding):
-            file = "" if device.netns_file is None else f" ({device.netns_file})"
-            holders[device.node_id, device.vni].append(
-                Holder(f"{device.name} in {device.netns}{file}", device.verdict, device.reason)
-            )
+            devices[device.node_id, device.vni].append(device)
     found: defaultdict[str, list[Rejecting]] = defaultdict(list)
     for row, network in newest.values():
-        there = () if row.vni is None else holders[row.node_id, row.vni]
+        seen = () if row.vni is None else devices[row.node_id, row.vni]
+        if _is_made_again(seen, row.seen_at):
+            continue
+        there = [_holder(device) for device in seen]
         found[row.node_id].append(
             Rejecting(network or row.cidr or "unknown", row.vni, row.at, row.doubt, there)
         )

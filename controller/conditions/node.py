@@ -52,11 +52,13 @@ class Holder:
     Attributes:
         device: its name and netns, as a person finds it.
         verdict, reason: its worker's judgement.
+        in_the_way: whether that is why Docker cannot make its own, as far as the worker knows.
     """
 
     device: str
     verdict: Verdict
     reason: str
+    in_the_way: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +357,7 @@ def _held(facts: NodeFacts) -> Iterator[_Finding]:
     """Yield VNIs that dockerd found taken by a device in use: only a person can remove that."""
     for rejecting in facts.rejecting:
         for holder in rejecting.holders:
-            if holder.verdict is Verdict.IN_USE:
+            if holder.verdict is Verdict.IN_USE and holder.in_the_way:
                 message = (
                     f"tasks of network {quoted(rejecting.network)} are rejected here "
                     f"(last {format_time(rejecting.at)}): {holder.device} {quoted(holder.reason)}"

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from contract.runtime.text import with_file
 from contract.verdicts import Mode, Stage, Verdict
 from controller.conditions import holds
+from controller.conditions.facts import is_in_the_way
 from controller.conditions.holds import Hold
 from controller.conditions.model import Reason, Status, Type, format_time
 from controller.db.audit_models import AuditRow
@@ -217,15 +218,8 @@ def _done(session: Session, node: Node, question: Question) -> Sequence[AuditRow
     return sorted(rows, key=lambda row: (row.at, row.id), reverse=True)[:_MAX_DONE]
 
 
-def _is_in_the_way(device: Device) -> bool:
-    """Whether a device keeps Docker from making its own, as far as its worker knows."""
-    if device.verdict is Verdict.IN_USE:
-        return device.reason.startswith("holds VNI")
-    return device.verdict is not Verdict.FOREIGN
-
-
 def _state(devices: Sequence[Device], *, known: bool, fresh: bool) -> State:
-    if any(map(_is_in_the_way, devices)):
+    if any(map(is_in_the_way, devices)):
         return State.HELD
     if not known:
         return State.UNKNOWN
@@ -320,7 +314,7 @@ def _of_device(
     session: Session, device: Device, held: Sequence[Hold], seen: _Seen, trouble: str | None
 ) -> Iterator[str]:
     if device.verdict not in (Verdict.ORPHAN, Verdict.SETTLING):
-        if _is_in_the_way(device):
+        if is_in_the_way(device):
             yield f"The operator does not remove {device.name}: the reason says what you can do."
         return
     if device.verdict is Verdict.SETTLING:
@@ -383,7 +377,7 @@ def _by_hand(state: State, devices: Sequence[Device]) -> list[str]:
         name, netns = shlex.quote(device.name), device.netns
         if device.verdict in (Verdict.CONFLICT, Verdict.FOREIGN):
             commands.append(f"ip -d link show {name}")
-        elif not _is_in_the_way(device):
+        elif not is_in_the_way(device):
             continue
         elif netns == "host":
             commands.append(f"ip link delete {name}")

@@ -399,6 +399,23 @@ def test_a_node_that_rejects_tasks_is_not_ready_whatever_holds_the_vni(whole: Wh
     assert whole.ready()[0] == "True"
 
 
+def test_the_device_that_docker_has_made_again_is_not_said_to_hold_the_vni(whole: Whole) -> None:
+    """After other software gave the VNI back: the task runs, and no reading of tasks has shown it yet."""
+    other = device(7, Verdict.CONFLICT)
+    whole.answer(devices=[other])
+    whole.read(rejected())
+    whole.answer(devices=[other])
+    assert whole.ready()[1] == "DeviceConflict"
+    whole.clock.advance(1.0)
+    own = device(9, Verdict.IN_USE)
+    whole.answer(devices=[own])
+    assert whole.ready()[:2] == ("True", "Converged")
+    whole.read(rejected(), rejected("t3", since=LATER + timedelta(seconds=9)))
+    assert whole.ready()[:2] == ("False", "TasksRejected"), (
+        "again, and whose VNI it is is not judged"
+    )
+
+
 def test_the_proof_of_an_orphan_is_kept_with_its_place(whole: Whole, database: Database) -> None:
     orphan = device(7, Verdict.ORPHAN).model_copy(
         update={"proof": Proof.UNWANTED, "netns_file": "/run/docker/netns/1-shop"}
