@@ -13,8 +13,8 @@ NAME_PATTERN: Final = r"^[0-9A-Za-z][0-9A-Za-z._@-]{0,63}$"
 """Of a token's name: it stands in the audit trail, in paths and on command lines."""
 SYSTEM: Final = "system"
 """The actor of what a controller does with tokens by itself."""
-RESERVED: Final = frozenset({CONTROLLER, SYSTEM, "anonymous"})
-"""Names that no token and no claimed name may have: they are the program's own actors."""
+RESERVED: Final = frozenset({CONTROLLER, SYSTEM, "anonymous", "operator", "worker"})
+"""Names that no token and no claimed name may have: they are the program's own actors, or look like them."""
 
 
 class Secret(NamedTuple):

@@ -1,4 +1,4 @@
-"""Bounds of requests: refuses long headers, URLs and bodies, each with a problem."""
+"""Bounds of requests: refuses long headers, URLs and bodies, and bodies of two lengths."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ MAX_BYTES: Final = 32 * 1024
 
 
 class BoundedHeaders:
-    """Refuses long headers (431) and URLs (414).
+    """Refuses long headers (431) and URLs (414), and a body with two lengths (400).
 
     Args:
         app: the app behind it.
@@ -29,7 +29,16 @@ class BoundedHeaders:
         if scope["type"] == "http":
             headers = scope["headers"]
             size = sum(len(name) + len(value) for name, value in headers)
-            if len(headers) > MAX_HEADERS or size > MAX_BYTES:
+            if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
+                # A proxy in front may believe the one, and this server the other (RFC 9112, 6.1): what
+                # is the body to one of them is another request to the other.
+                answer = problems.problem(
+                    types.MALFORMED,
+                    "the request has both Content-Length and Transfer-Encoding",
+                    "send one of them",
+                    headers={"Connection": "close"},
+                )
+            elif len(headers) > MAX_HEADERS or size > MAX_BYTES:
                 detail = f"the request has {len(headers)} headers of {size} bytes"
                 answer = problems.problem(types.HEADERS, detail)
             elif len(scope["raw_path"]) + len(scope["query_string"]) > MAX_BYTES:

@@ -41,7 +41,8 @@ MALFORMED: Final = ProblemType(
     "malformed",
     400,
     "Malformed request",
-    "The body cannot be read, for example because it is not UTF-8. Nothing was done.",
+    "This is no valid HTTP/1.1, its head is over 64 kB, or its body cannot be read: it is not UTF-8, nested "
+    "too deeply, has a number that is too long, or both a length and chunks. Nothing was done.",
     SEE_OPENAPI,
 )
 UNAUTHENTICATED: Final = ProblemType(

@@ -28,6 +28,7 @@ UNGUARDED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _OWN_SITE: Final = frozenset({"same-origin", "none"})
 """What a browser sends for the API's own pages, and for a URL that a person typed."""
+_NAVIGATE: Final = "navigate"
 _PORTS: Final = {"http": 80, "https": 443}
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::([0-9]{1,5}))?")
 _ORIGIN: Final = re.compile(r"(https?)://(.+)")
@@ -126,12 +127,22 @@ class SameSiteOnly:
                 "use localhost or its address, or add that name to its VXLAN_OPERATOR_ALLOWED_HOSTS",
             )
         if method in SAFE_METHODS:
-            return None
+            # A link is followed; a script, an image or an EventSource of another site gets nothing.
+            if headers.get("sec-fetch-mode", _NAVIGATE) == _NAVIGATE:
+                return None
+            site = _all(headers, "sec-fetch-site")
+            if site is None or site in _OWN_SITE:
+                return None
+            return self._foreign(site)
         origin, site = _all(headers, "origin"), _all(headers, "sec-fetch-site")
         if (origin is None or _is_of(origin, host)) and (site is None or site in _OWN_SITE):
             return None
+        return self._foreign(origin or site or "")
+
+    @staticmethod
+    def _foreign(page: str) -> tuple[str, str]:
         return (
-            f"a page of another web site ({(origin or site or '')[:_MAX_SHOWN]!r}) sent this request",
+            f"a page of another web site ({page[:_MAX_SHOWN]!r}) sent this request",
             "use vxctl; a proxy in front of the controller must pass Host on unchanged",
         )
 

@@ -60,6 +60,15 @@ _BUSY: Final = _raw(types.CONNECTIONS, "retry-after: 5")
 _LATE: Final = _raw(types.LATE)
 
 
+_HEADERS: Final = [
+    (IDENTITY_HEADER, VERSION),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cache-Control", "private, no-cache"),
+    ("Referrer-Policy", "no-referrer"),
+]
+"""Of every answer of the app: no cache shows one person's answer to another, or a new token again."""
+
+
 class HttpConfig(uvicorn.Config):
     """uvicorn's configuration.
 
@@ -78,7 +87,8 @@ class HttpConfig(uvicorn.Config):
             app,
             http=http,
             ws="none",
-            headers=[(IDENTITY_HEADER, VERSION)],
+            headers=_HEADERS,
+            server_header=False,
             log_config=None,
             lifespan="off",
             # Or a client on loopback chooses its address by X-Forwarded-For: failed logins are

@@ -211,14 +211,15 @@ def test_the_life_of_a_token(client: TestClient, sqlite: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["controller", "System", "", "a b", "\u202ex", "x" * 65, "-x", "a/b"]
+    "name",
+    ["controller", "System", "worker", "Operator", "", "a b", "\u202ex", "x" * 65, "-x", "a/b"],
 )
 def test_names_that_no_token_may_have(client: TestClient, name: str) -> None:
     answer = as_admin(client, "POST", "/api/v1/tokens", name=name, role="read")
     assert_problem(answer, 422, "name")
 
 
-@pytest.mark.parametrize("actor", ["controller", "system", "CONTROLLER"])
+@pytest.mark.parametrize("actor", ["controller", "system", "CONTROLLER", "worker", "OPERATOR"])
 def test_nobody_claims_to_be_the_program(client: TestClient, actor: str) -> None:
     answer = as_admin(client, "POST", "/api/v1/nodes/one/pause", actor=actor)
     assert_problem(answer, 422, "actor")

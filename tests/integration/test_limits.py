@@ -170,6 +170,37 @@ def test_a_large_head_is_refused_and_not_logged(controller: LimitedController) -
     assert_serves(controller)
 
 
+def test_a_body_with_two_lengths_is_refused(controller: LimitedController) -> None:
+    """Behind a proxy that believes the other one, the rest would be a request of somebody else."""
+    head = (
+        b"POST /api/v1/cluster/resume HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: "
+        + HEADERS["Authorization"].encode()
+        + b"\r\nContent-Type: application/json\r\n"
+    )
+    smuggled = b"0\r\n\r\nGET /api/v1/tokens HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "
+    for lengths in (
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Transfer-Encoding: gzip, chunked\r\n",
+    ):
+        answer = answer_to(controller, head + lengths + b"\r\n" + smuggled)
+        assert body_of(answer)["status"] == 400
+        assert answer.count(b"HTTP/1.1 ") == 1, "the connection ends with it"
+    assert_serves(controller)
+
+
+def test_headers_that_browsers_and_caches_obey(controller: LimitedController) -> None:
+    for path in ("/api/v1/whoami", "/healthz", "/problems/not-found", "/nosuch", "/metrics"):
+        answer = HTTP.get(f"{controller.url}{path}")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "private, no-cache"
+        assert "server" not in answer.headers
+    page = HTTP.get(f"{controller.url}/problems/not-found")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+
+
 def _peak_kilobytes(controller: ControllerProcess) -> int:
     status = Path(f"/proc/{controller.pid}/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))

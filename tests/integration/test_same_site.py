@@ -199,3 +199,18 @@ def test_probes_may_come_under_any_name(client: TestClient, path: str) -> None:
 
 def test_a_link_from_another_site_may_be_followed(client: TestClient) -> None:
     assert client.get("/openapi.json", headers=SITE).status_code == 200
+    link = SITE | {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert client.get("/openapi.json", headers=link).status_code == 200
+
+
+@pytest.mark.parametrize("mode", ["no-cors", "cors", "websocket", ""])
+@pytest.mark.parametrize("path", ["/api/v1/status", "/api/v1/nodes?watch=true"])
+def test_another_site_loads_nothing(client: TestClient, mode: str, path: str) -> None:
+    """It could not read it; but with a proxy's login its images would cost, and its streams take places."""
+    assert_refused(client.get(path, headers=SITE | {"Sec-Fetch-Mode": mode}), "cross-site")
+
+
+def test_pages_of_the_controller_load(client: TestClient) -> None:
+    for site in ("same-origin", "none"):
+        headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "cors"}
+        assert client.get("/api/v1/status", headers=headers).status_code == 200

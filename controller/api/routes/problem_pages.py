@@ -23,6 +23,7 @@ _PAGE: Final = """\
 </body>
 </html>
 """
+_POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 def routes(context: Context) -> APIRouter:  # noqa: ARG001 -- as all modules of routes
@@ -47,7 +48,7 @@ def routes(context: Context) -> APIRouter:  # noqa: ARG001 -- as all modules of 
         kind = BY_NAME.get(name)
         if kind is None:
             raise UnknownError(f"there is no problem type {name!r}", "docs/problems.md lists them")
-        return HTMLResponse(_page(kind), headers={"Content-Security-Policy": "default-src 'none'"})
+        return HTMLResponse(_page(kind), headers={"Content-Security-Policy": _POLICY})
 
     return router
 
