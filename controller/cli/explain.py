@@ -90,6 +90,8 @@ def _given(words: Sequence[str], files: Sequence[Path]) -> str:
     text = " ".join(word for word in words if word != _STDIN)
     parts = [text] if text else []
     parts += [_read(path) for path in files]
+    if _STDIN in words and sys.stdin.isatty():
+        sys.stderr.write("note: reads the terminal: paste the text, then press Enter and Ctrl-D\n")
     if _STDIN in words or (not parts and not sys.stdin.isatty()):
         parts.append(_decoded(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"))
     return "\n".join(parts)
@@ -154,6 +156,7 @@ def _show_finding(found: dict[str, Any], lines: int) -> None:
 def _lines(found: dict[str, Any]) -> Iterator[str]:
     times = [formats.clock(found[name])[:19] for name in ("first_at", "last_at") if found[name]]
     when = f", {' to '.join(dict.fromkeys(times))}" if times else ""
+    when += "" if found["exact"] or not times else " at the latest"
     count = "1 line" if found["count"] == 1 else f"{found['count']} lines, the last"
     yield f"  {count} (line {found['line']}){when}:"
     yield f"    {formats.short(found['quote'])}" if sys.stdout.isatty() else f"    {found['quote']}"

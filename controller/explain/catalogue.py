@@ -1,8 +1,8 @@
 """The catalogue of faults and devices: `catalogue.toml`, checked and compiled. Pure.
 
 A pattern is a text, compared without regard to case, spaces and line wraps, with these placeholders:
-`{subnet}` (10.0.2.0/24), `{name}` (up to 128 characters without a space), `{number}`, and at most one `...`
-(up to 200 characters of one line). So no pattern can be slow.
+`{subnet}` (10.0.2.0/24), `{name}` (up to 128 characters without a space), `{number}`, `{id}` (a network's or
+task's), and at most one `...` (up to 200 characters of one line). So no pattern can be slow.
 """
 
 import re
@@ -20,8 +20,9 @@ _PLACEHOLDERS: Final[Mapping[str, str]] = {
     "{subnet}": r"""["']{0,3}(?P<subnet>[0-9a-f.:\n]{2,50}/\n?[0-9]\n?[0-9]{0,2})["']{0,3}""",
     "{name}": r"""["']{0,3}[^ \t"']{1,128}["']{0,3}""",
     "{number}": r"[0-9]{1,12}",
+    "{id}": r"(?:[0-9a-z]\n?){25}",
 }
-_SPLIT: Final = re.compile(r"(\.\.\.|\{subnet\}|\{name\}|\{number\})")
+_SPLIT: Final = re.compile(r"(\.\.\.|\{subnet\}|\{name\}|\{number\}|\{id\})")
 _MAX_MATCHES: Final = 50
 """Of a pattern in a record."""
 
@@ -77,13 +78,15 @@ class Entry:
         id: what programs compare, and the anchor in docs/explain.md.
         title: what happened, in a few words.
         cause: why.
-        cure: what to do, each a sentence, the first things first; `NODE`, `SERVICE`, `NETWORK`, `SUBNET`
-            and `DEVICE` stand for names.
+        cure: what to do, each a sentence, the first things first; `NODE`, `SERVICE`, `NETWORK`, `DEVICE`
+            and `SANDBOX` (the file of a network's netns) stand for names.
         links: pages about it.
         patterns: texts by which it is recognised.
-        whole: complete messages, by which one that was cut off is recognised.
+        whole: complete messages, by which one that was cut off is recognised; the less usual ones only
+            by their beginning.
         leak: whether a device with the VNI of a network is in the way, or may be: the nodes' devices
             are looked at.
+        normal: whether it happens on a healthy node, too: it is told only if the text has no fault.
         examples, near: texts that are and are not this fault; the tests try each.
     """
 
@@ -97,11 +100,26 @@ class Entry:
     links: Sequence[str] = ()
     whole: Sequence[str] = ()
     leak: bool = False
+    normal: bool = False
+
+    @property
+    def words(self) -> frozenset[str]:
+        """The words of its messages, which name no node and no network."""
+        return _words_of(tuple(pattern.text for pattern in self.patterns))
+
+
+@cache
+def _words_of(texts: Sequence[str]) -> frozenset[str]:
+    return frozenset(re.findall(r"[0-9a-z_.-]+", " ".join(texts).lower()))
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of device, by its name; the attributes are those of `Entry`."""
+    """A kind of device, by its name; the attributes are those of `Entry`.
+
+    Attributes:
+        up: True: only a device that a line of `ip link` shows UP.
+    """
 
     id: str
     title: str
@@ -112,6 +130,7 @@ class Kind:
     near: Sequence[str] = ()
     links: Sequence[str] = ()
     leak: bool = False
+    up: bool = False
 
 
 class Match(NamedTuple):
@@ -158,9 +177,11 @@ class Catalogue:
                 kept.append(match)
         return sorted(kept, key=lambda match: match.start)
 
-    def kind_of(self, device: str) -> Kind:
+    def kind_of(self, device: str, *, up: bool = False) -> Kind:
         """Return the kind of a device with this name; the last kind of the file has any name."""
-        return next(kind for kind in self.kinds if kind.name.fullmatch(device))
+        return next(
+            kind for kind in self.kinds if kind.name.fullmatch(device) and (up or not kind.up)
+        )
 
 
 def _some(regex: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:

@@ -37,18 +37,20 @@ _ROW: Final = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """A row of `docker service ps`; IMAGE may be missing (`docker stack ps --format`)."""
+_UNNUMBERED_ROW: Final = re.compile(
+    rf"(?<![0-9A-Za-z_.-])(?P<id>[0-9a-z]{{12}}|[0-9a-z]{{25}})\s{{1,80}}(?:\\_\s)?(?P<task>{_NAME})\s{{1,80}}"
+    rf"\S{{1,300}}\s{{1,80}}(?P<node>{_NAME})\s{{1,80}}(?:{_STATES})\s{{1,80}}(?:{_STATES})\b",
+    re.IGNORECASE,
+)
+"""A row of a global service, as Docker wrote it until 1.13."""
 _SHORT_ROW: Final = re.compile(
     rf"(?<![0-9A-Za-z_.-])(?P<task>{_NAME}\.[0-9]{{1,6}})\s{{1,80}}(?P<node>{_NAME})\s{{1,80}}(?:{_STATES})\b",
     re.IGNORECASE,
 )
-_NODES: Final = (
+_HOSTS: Final = (
     re.compile(rf"(?i)\bnode(?:[._](?:id|name|hostname))?{_Q}\s?[:=]\s?{_Q}({_NAME})"),
     re.compile(
         rf"(?i)\b(?:host|hostname|_hostname|nodename|nodeid|machine){_Q}\s?[:=]\s?{_Q}({_NAME})"
-    ),
-    re.compile(rf"""(?i)(?<![\w-])(?:node|host)\s{_Q}({_NAME})"""),
-    re.compile(
-        rf"""(?i)(?<![\w-])(?:on|auf|sur|su|op|em|en)\s{_Q}(?!(?:node|host|the)\b)({_NAME})"""
     ),
     # The host of a syslog line, or of one with a time of ISO 8601.
     re.compile(
@@ -59,10 +61,22 @@ _NODES: Final = (
         r"(?:^|\n)(?:<[0-9]{1,3}>)?(?:1\s)?[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.,]{5,18}(?:Z|[+-][0-9:]{4,6})?\s"
         rf"({_NAME})(?::\s|\s[\w./@-]{{1,80}}[\[: ])"
     ),
-    re.compile(rf"(?:^|\n)({_NAME}):\s"),
     re.compile(
         rf"(?<![0-9A-Za-z_.-])[0-9A-Za-z_.-]{{1,64}}@({_NAME})(?::[~/]|\s[^\]\n]{{0,80}}\][#$])"
     ),
+)
+"""Where nothing but a node's name stands."""
+_PROGRAMS: Final = (
+    "docker|dockerd|containerd|error|err|warning|warn|fatal|info|note|hint|message|msg|reason|status|state"
+    "|overlay|kernel|modprobe|iptables|curl|failed"
+)
+_NODES: Final = (
+    *_HOSTS,
+    re.compile(rf"""(?i)(?<![\w-])(?:node|host)\s{_Q}({_NAME})"""),
+    re.compile(
+        rf"""(?i)(?<![\w-])(?:on|auf|sur|su|op|em|en)\s{_Q}(?!(?:node|host|the)\b)({_NAME})"""
+    ),
+    re.compile(rf"(?:^|\n)(?!(?i:{_PROGRAMS}):)({_NAME}):\s"),
 )
 _NETWORKS: Final = (
     re.compile(rf"(?i)\b(?:network|net|nid)(?:[._](?:id|name))?{_Q}\s?[:=]\s?{_Q}({_NAME})"),
@@ -134,6 +148,8 @@ class Clues:
     """What a record names; names are candidates, in lower case, in the order of the line."""
 
     nodes: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    """Those of `nodes` that stand where nothing but a node's name stands."""
     networks: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     """Weak candidates for either."""
@@ -149,9 +165,11 @@ class Clues:
 
 def clues(text: str, now: datetime) -> Clues:
     """Find what a cleaned record names; `now` for times without a year or a date."""
+    time = time_of(text, now)
     if len(text) > _MAX_LENGTH:
         text = f"{text[: _MAX_LENGTH // 2]}\n{text[-_MAX_LENGTH // 2 :]}"
     rows = [*_ROW.finditer(text), *_SHORT_ROW.finditer(text)]
+    rows = rows or [*_UNNUMBERED_ROW.finditer(text)]
     links = [Device(found[2], frozenset(found[3].split(","))) for found in _LINK.finditer(text)]
     devices = links + [
         Device(name) for name in DEVICE.findall(text) if all(link.name != name for link in links)
@@ -163,16 +181,22 @@ def clues(text: str, now: datetime) -> Clues:
     return Clues(
         # In a table, NODE says it: no other word there does.
         nodes=_unique(column or _found(_NODES, text)),
+        hosts=_unique(column or _found(_HOSTS, text)),
         networks=_unique(_found(_NETWORKS, text)),
         words=() if column else words,
         ids=_unique(word for word in _ID.findall(text) if any(map(str.isdigit, word)))[:50],
         tasks=_unique([*tasks_of(text), *(row["id"] for row in rows if row.groupdict().get("id"))]),
-        service=next((row["task"].rpartition(".")[0] for row in rows), None),
+        service=next((_service(row["task"]) for row in rows), None),
         devices=tuple(dict.fromkeys(devices))[:20],
         vnis=tuple(dict.fromkeys(vni for vni in vnis if 0 < vni < 2**24))[:20],
         subnets=tuple(dict.fromkeys(_CIDR.findall(text)))[:20],
-        time=time_of(text, now),
+        time=time,
     )
+
+
+def _service(task: str) -> str:
+    """Return the service of a task: `web.1`, `agent.NODE-ID` or, until 1.13, the service's own name."""
+    return task.rpartition(".")[0] or task
 
 
 def tasks_of(text: str) -> tuple[str, ...]:
@@ -195,19 +219,34 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def time_of(text: str, now: datetime) -> Time | None:
-    """Return the latest time at which a line may have been written; None: it says nothing of it."""
-    ago = _AGO.search(text)
-    if ago is not None:
-        count = int(ago[1]) if ago[1].isdigit() else 0 if ago[1].lower().startswith("less") else 1
-        seconds = _SECONDS[(ago[2] or "second").lower()] * count
-        return Time(now - timedelta(seconds=seconds), False)
-    found = _ISO.search(text)
-    if found is not None:
-        return _iso(found, now)
-    found = _SYSLOG.search(text)
-    if found is not None:
-        return _syslog(found, now)
-    return None
+    """Return the latest time at which a text may have been written; None: it says nothing of it.
+
+    Of several times the latest counts: a task's answer has the time of its creation, too.
+    """
+    exact: list[datetime] = []
+    rough: list[tuple[datetime, timedelta]] = [
+        (_ago(found, now), timedelta(0)) for found in _AGO.finditer(text)
+    ]
+    for time in (
+        *(_iso(found, now) for found in _ISO.finditer(text)),
+        *(_syslog(found, now) for found in _SYSLOG.finditer(text)),
+    ):
+        if time is not None and time.exact:
+            exact.append(time.at)
+        elif time is not None:
+            rough.append((time.at, _MAX_OFFSET + _MIN_OFFSET))
+    latest = max(exact, default=None)
+    # A line of syslog has dockerd's own time besides, which says its zone: both are one moment.
+    rough = [item for item in rough if latest is None or item[0] - item[1] > latest]
+    if rough:
+        return Time(max(at for at, _ in rough), False)
+    return None if latest is None else Time(latest, True)
+
+
+def _ago(found: re.Match[str], now: datetime) -> datetime:
+    count = int(found[1]) if found[1].isdigit() else 0 if found[1].lower().startswith("less") else 1
+    seconds = _SECONDS[(found[2] or "second").lower()] * count
+    return now - timedelta(seconds=seconds)
 
 
 def _iso(found: re.Match[str], now: datetime) -> Time | None:

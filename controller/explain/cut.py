@@ -43,7 +43,7 @@ def cut_message(entries: Sequence[Entry], line: str) -> Cut | None:
     """Return the message that a cleaned record has a part of; None: it has none."""
     subnet = None
     text = squeezed(line[-_MAX_TEXT:])
-    if not _is_distinctive(text):
+    if not any(word in text for word in (*_DISTINCTIVE, *_starts(entries))):
         return None
     found = _WHOLE_SUBNET.search(text)
     if found is not None and re.search(r"""["':]""", text[found.end(1) : found.end(1) + 1]):
@@ -53,9 +53,16 @@ def cut_message(entries: Sequence[Entry], line: str) -> Cut | None:
     for entry in entries:
         for whole in entry.whole:
             message = squeezed(whole).replace("{subnet}", _SUBNET)
-            if any(_is_cut(message, text, start) for start in _anchors(message, text)):
+            if any(_is_cut(message, text, start, entry) for start in _anchors(message, text)):
                 return Cut(entry, subnet)
     return None
+
+
+def _starts(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Return how the messages begin of which a beginning is enough."""
+    return tuple(
+        squeezed(whole)[:_GRAM] for entry in entries if not entry.leak for whole in entry.whole
+    )
 
 
 def _anchors(message: str, text: str) -> Iterator[int]:
@@ -78,7 +85,7 @@ def _beginnings(message: str) -> set[str]:
     return {message[start : start + _GRAM] for start in starts if len(message) - start >= _GRAM}
 
 
-def _is_cut(message: str, text: str, start: int) -> bool:
+def _is_cut(message: str, text: str, start: int, entry: Entry) -> bool:
     """Whether a part of the message begins there, and goes on to where the text is cut."""
     at_cut = start == 0 or text.endswith("..", 0, start)
     gram = text[start : start + _GRAM]
@@ -87,7 +94,7 @@ def _is_cut(message: str, text: str, start: int) -> bool:
     offset = message.find(gram)
     while offset >= 0:
         length = _common(message, offset, text, start)
-        if _is_distinctive(message[offset : offset + length]):
+        if _is_distinctive(message[offset : offset + length]) if entry.leak else offset == 0:
             rest = text[start + length :]
             if offset + length == len(message):
                 return at_cut or offset == 0 or message[offset - 1] in f":{_SUBNET}"
@@ -116,7 +123,7 @@ def _common(message: str, offset: int, text: str, start: int) -> int:
 
 
 _DISTINCTIVE: Final = ("networksandboxj", "subnetsand", "failed:subne", "failed:sub", "creatingvx",
-    "xlaninterface", "creatingingress", "sandboxjoinfailed", "allocatingv", "findanavail")  # fmt: skip
+    "xlaninterface", "creatingingress", "sandboxjoinfailed")  # fmt: skip
 
 
 def _is_distinctive(part: str) -> bool:

@@ -14,6 +14,9 @@ from controller.explain.text import MAX_TEXT, clean
 
 _LINES_KEPT: Final = 3
 """Of a fault: its first and those that a terminal may have wrapped it into."""
+_PIECE: Final = 4_000
+"""Characters of a long line that are kept around a fault."""
+_OVERLAP: Final = 500
 _NOT_NAMES: Final = frozenset({"sandbox", "interface"})
 
 
@@ -43,14 +46,15 @@ def explain_offline(text: str, now: datetime) -> dict[str, Any]:
 
 def _finding(group: Group) -> dict[str, Any]:
     found = group.finding
-    nodes = [name for name in found.clues.nodes if _is_name(name) and not name.isalpha()][:1]
+    # Nobody is there who knows the names: a word of a sentence may be one or not.
+    words = [name for name in found.clues.nodes if _is_name(name) and not name.isalpha()]
+    nodes = [*(name for name in found.clues.hosts if not name.isdigit()), *words][:1]
     networks = [name for name in found.clues.networks if _is_name(name)][:1]
     device = None if found.device is None else found.device.name
     names = {
         "NODE": next(iter(nodes), None),
         "NETWORK": next(iter(networks), None),
         "SERVICE": found.clues.service,
-        "SUBNET": found.subnet,
         "DEVICE": device,
     }
     known = bool(networks or found.subnet or found.clues.vnis)
@@ -65,6 +69,7 @@ def _finding(group: Group) -> dict[str, Any]:
         "count": group.count,
         "first_at": _time(group.first),
         "last_at": _time(group.last),
+        "exact": group.exact,
         "line": found.line,
         "quote": found.quote,
         "subnet": found.subnet,
@@ -100,9 +105,21 @@ def shortened(text: str, now: datetime) -> str:
         cleaned = clean(part)
         lines = cleaned.split("\n")
         for found in read(cleaned[:MAX_TEXT], now).findings:
-            kept += lines[found.line - 1 : found.line - 1 + _LINES_KEPT]
+            for line in lines[found.line - 1 : found.line - 1 + _LINES_KEPT]:
+                kept += _pieces(line, now)
     short = "\n".join(kept)
     return short if len(short) <= MAX_TEXT else short[-MAX_TEXT:].partition("\n")[2]
+
+
+def _pieces(line: str, now: datetime) -> Iterable[str]:
+    """Yield a line; of a very long one only the pieces with a fault."""
+    if len(line) <= 2 * _PIECE:
+        yield line
+        return
+    for start in range(0, len(line), _PIECE - _OVERLAP):
+        piece = line[start : start + _PIECE]
+        if read(piece, now).findings:
+            yield piece
 
 
 def _parts(text: str) -> Iterable[str]:

@@ -75,6 +75,8 @@ class Group:
     count: int = 0
     first: datetime | None = None
     last: datetime | None = None
+    exact: bool = True
+    """Whether all times say their zone; if not, `first` and `last` are the latest that they can mean."""
     tasks: tuple[str, ...] = ()
 
     def add(self, finding: Finding) -> None:
@@ -82,6 +84,7 @@ class Group:
         self.tasks = tuple(dict.fromkeys((*self.tasks, *finding.clues.tasks)))[:20]
         time = finding.clues.time
         if time is not None:
+            self.exact = self.exact and time.exact
             self.first = time.at if self.first is None else min(self.first, time.at)
             if self.last is None or time.at >= self.last:
                 self.last = time.at
@@ -100,7 +103,7 @@ def read(text: str, now: datetime) -> Reading:
     all_records = [*records(text)]
     findings: list[Finding] = []
     more = False
-    reader = _Reader(squeezed(text), now)
+    reader = _Reader(squeezed("\n".join(record.text for record in all_records)), now)
     for record in all_records:
         findings += reader.of_record(record)
         if len(findings) > _MAX_FINDINGS:
@@ -109,9 +112,15 @@ def read(text: str, now: datetime) -> Reading:
     lines = sum(len(record.lines) for record in all_records)
     whole = "\n".join(record.text for record in all_records[:_FEW_LINES])
     around = clues(whole, now)
+    if any(not _is_normal(item) for item in findings):
+        findings = [item for item in findings if not _is_normal(item)]
     if lines <= _FEW_LINES:
         findings = [replace(item, clues=_with_neighbours(item.clues, around)) for item in findings]
     return Reading(findings, lines, around, more)
+
+
+def _is_normal(finding: Finding) -> bool:
+    return isinstance(finding.about, Entry) and finding.about.normal
 
 
 def grouped(
@@ -167,7 +176,9 @@ class _Reader:
         matches = catalogue().matches(self._possible, text, squeezed(text))
         if matches:
             return [
-                _finding(match, part, record.first + skipped, self._now)
+                _finding(
+                    match, part, record.first + skipped, self._now, text[match.start : match.end]
+                )
                 for match, part, skipped in _parts(text, matches)
             ]
         cut = cut_message(catalogue().entries, text)
@@ -182,7 +193,7 @@ class _Reader:
         is_question = len(text.split()) <= _MAX_DEVICE_WORDS
         return [
             Finding(
-                catalogue().kind_of(device.name),
+                catalogue().kind_of(device.name, up="UP" in (device.flags or ())),
                 True,
                 record.first + 1,
                 _quote(text),
@@ -226,19 +237,23 @@ def _parts(text: str, matches: Sequence[Match]) -> Iterator[tuple[Match, str, in
         begin = end + 1
 
 
-def _finding(match: Match, part: str, skipped: int, now: datetime) -> Finding:
+def _finding(match: Match, part: str, skipped: int, now: datetime, said: str) -> Finding:
     named = clues(part, now)
+    named = replace(
+        named, words=tuple(word for word in named.words if word not in match.entry.words)
+    )
     subnet = match.subnet or next(iter(named.subnets), None)
     if subnet is not None:
         subnet = "".join(subnet.split())
-    return Finding(match.entry, True, skipped + 1, _quote(part), named, subnet)
+    return Finding(match.entry, True, skipped + 1, _quote(part, said), named, subnet)
 
 
 def _with_neighbours(own: Clues, around: Clues) -> Clues:
-    """Fill in from the lines around what a line does not say itself."""
+    """Fill in from the lines around what a line does not say itself; not its time, which may be later."""
     return replace(
         own,
         nodes=own.nodes or around.nodes,
+        hosts=own.hosts or around.hosts,
         networks=own.networks or around.networks,
         words=tuple(dict.fromkeys((*own.words, *around.words))) if not own.nodes else own.words,
         ids=own.ids or around.ids,
@@ -246,10 +261,15 @@ def _with_neighbours(own: Clues, around: Clues) -> Clues:
         service=own.service or around.service,
         devices=own.devices or around.devices,
         vnis=own.vnis or around.vnis,
-        time=own.time or around.time,
     )
 
 
-def _quote(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _MAX_QUOTED else f"{line[: _MAX_QUOTED - 3]}..."
+def _quote(text: str, said: str = "") -> str:
+    """Return a text as one line; of a long one the piece with what it says."""
+    line, said = " ".join(text.split()), " ".join(said.split())
+    if len(line) <= _MAX_QUOTED:
+        return line
+    end = line.find(said) + len(said)
+    if end <= _MAX_QUOTED - 3:
+        return f"{line[: _MAX_QUOTED - 3]}..."
+    return f"...{line[max(end - _MAX_QUOTED + 6, 0) : end]}..."

@@ -19,7 +19,7 @@ _PLAIN: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.:/-]{0,253}")
 
 
 def filled(cure: Sequence[str], names: Mapping[str, str | None]) -> list[str]:
-    """Return a cure's sentences with names instead of NODE, SERVICE, NETWORK, SUBNET and DEVICE.
+    """Return a cure's sentences with names instead of NODE, SERVICE, NETWORK, SANDBOX and DEVICE.
 
     What is not known, or no shell would take, stays as it is.
     """

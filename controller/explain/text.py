@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 MAX_TEXT: Final = 2**20
 """Characters of a text: some four thousand lines of a log."""
-MAX_LINE: Final = 100_000
-"""Characters of a line that are read."""
+_MAX_LINE: Final = 100_000
+"""Characters of a line; a longer one is read as if a terminal had wrapped it."""
 _MAX_RECORD_LINES: Final = 20
 """Lines of a wrapped message."""
 
@@ -47,6 +47,14 @@ _ENTITY: Final = re.compile(r"&(?:quot|apos|amp|lt|gt|nbsp|hellip|#[0-9]{1,5}|#x
 
 _QUOTED_LINE: Final = re.compile(r"^(?:[ \t]{0,9}[>|\u2502]){1,5}[ \t]")
 """The mark of a quoted mail, or the frame of a table."""
+_NUMBER: Final = re.compile(
+    r"^(?:[\w./-]{1,200}:)?[ ]{0,9}[0-9]{1,9}[:-]?[ ]{0,4}"
+    r"(?=[A-Z][a-z]{2}[ ]{1,2}[0-9]{1,2}[ ][0-9]{2}:|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:"
+    r"|(?:time|level)=|\{\")"
+)
+"""What `grep -n` and `less -N` write before a line of a log."""
+_NUMBERED: Final = re.compile(r"[ ]{0,9}([0-9]{1,7})(?:[:|-][ ]?|[ ]{1,4})(?![\w.@-]{1,40}:[ ]<)")
+"""A line with its number; no line of `ip link`, which has one of its own."""
 _SPACES: Final = re.compile(r" {2,}")
 
 _START: Final = re.compile(
@@ -99,8 +107,8 @@ def records(text: str) -> Iterator[Record]:
     """Split a cleaned text into messages: a line that begins none continues the one before."""
     lines: list[str] = []
     first = 0
-    for number, raw in enumerate(text.split("\n")):
-        line = _QUOTED_LINE.sub("", raw[:MAX_LINE]).rstrip()
+    for number, raw in _unnumbered(text.split("\n")):
+        line = _NUMBER.sub("", _QUOTED_LINE.sub("", raw)).rstrip()
         if lines and (not line or len(lines) >= _MAX_RECORD_LINES or _START.match(line)):
             yield Record(first, tuple(lines))
             lines = []
@@ -110,6 +118,20 @@ def records(text: str) -> Iterator[Record]:
             lines.append(_SPACES.sub(" ", line.strip()))
     if lines:
         yield Record(first, tuple(lines))
+
+
+def _unnumbered(lines: list[str]) -> Iterator[tuple[int, str]]:
+    """Yield lines with their indexes, without the numbers before all of them; long ones in pieces."""
+    found = [(line, _NUMBERED.match(line)) for line in lines if line.strip()]
+    first = int(found[0][1][1]) if found and found[0][1] is not None else 0
+    counts = len(found) > 1 and all(
+        match is not None and int(match[1]) == first + index
+        for index, (_, match) in enumerate(found)
+    )
+    for number, line in enumerate(lines):
+        text = _NUMBERED.sub("", line, count=1) if counts else line
+        for start in range(0, len(text) or 1, _MAX_LINE):
+            yield number, text[start : start + _MAX_LINE]
 
 
 def squeezed(text: str) -> str:

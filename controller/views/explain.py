@@ -252,8 +252,8 @@ class _Explainer:
         names = {
             "NODE": self._typed.typed(nodes[0].id) if len(nodes) == 1 else None,
             "NETWORK": networks[0].name if len(networks) == 1 else None,
+            "SANDBOX": f"1-{networks[0].id[:10]}" if len(networks) == 1 else None,
             "SERVICE": found.clues.service,
-            "SUBNET": found.subnet,
             "DEVICE": None if found.device is None else found.device.name,
         }
         return filled(found.about.cure, names)

@@ -71,7 +71,7 @@ class Question:
         subnet: of the error, in canonical form.
         error_at: the latest time at which the error may have been written, by the node's clock; None:
             unknown.
-        device: only devices of this name; None: all with the VNIs.
+        device: if no VNI is known, devices of this name.
     """
 
     networks: Sequence[Network]
@@ -120,14 +120,14 @@ def node_outlook(
     fresh = fresh or any(
         row.stage is Stage.APPLIED and error_at is not None and row.at > error_at for row in done
     )
-    state = _state(devices, known=look is not None and bool(vnis or question.device), fresh=fresh)
+    state = _state(devices, known=look is not None and bool(vnis or devices), fresh=fresh)
     seen = _Seen(node, typed, look, error_at, fresh)
     held = [list(holding.of(device, node)) for device in devices]
     rows = [*zip(devices, held, strict=True)]
     return NodeOutlook(
         node=node,
         state=state,
-        verdict=" ".join(_verdict(state, devices, done, seen, vnis)),
+        verdict=" ".join(_verdict(state, devices, done, seen, question)),
         devices=devices,
         held=held,
         done=done,
@@ -192,11 +192,12 @@ def _rejected_at(session: Session, node: Node, question: Question) -> datetime |
 
 def _devices(session: Session, node: Node, question: Question) -> Sequence[Device]:
     query = select(Device).where(Device.node_id == node.id)
-    if question.device is not None:
-        query = query.where(Device.name == question.device)
     if question.vnis:
+        # Whatever its name is: vx-001001-shopz of the host namespace is vxlan0 in the sandbox.
         query = query.where(Device.vni.in_(question.vnis))
-    elif question.device is None:
+    elif question.device is not None:
+        query = query.where(Device.name == question.device)
+    else:
         query = query.where(
             Device.verdict.in_((Verdict.ORPHAN, Verdict.CONFLICT, Verdict.SETTLING))
         )
@@ -234,19 +235,22 @@ def _verdict(
     devices: Sequence[Device],
     done: Sequence[AuditRow],
     seen: _Seen,
-    vnis: Sequence[int],
+    question: Question,
 ) -> Iterator[str]:
+    vnis, device = question.vnis, question.device
     vni = f"VNI {', '.join(map(str, vnis))}" if vnis else "the VNI"
     node = f"node {seen.node.hostname}"
-    for device in devices:
-        netns = with_file(device.netns, device.netns_file)
+    for row in devices:
+        netns = with_file(row.netns, row.netns_file)
         yield (
-            f"{device.name} (ifindex {device.ifindex}) in {netns} has VNI {device.vni}, {device.verdict}: "
-            f"{device.reason}."
+            f"{row.name} (ifindex {row.ifindex}) in {netns} has VNI {row.vni}, {row.verdict}: "
+            f"{row.reason}."
         )
     if state is State.UNKNOWN:
         if seen.look is None:
             yield f"No report of {node} has said yet which devices are there."
+        elif device is not None:
+            yield f"The last report of {node} ({seen.when}) has no device {device}."
         return
     error_at = "" if seen.error_at is None else f" ({format_time(seen.error_at)})"
     if state is State.FREE:

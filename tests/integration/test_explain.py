@@ -317,6 +317,85 @@ def test_it_is_gone_only_if_a_look_after_the_error_shows_it(database: Database) 
     assert there(ask(database, older)).state is State.FREE
 
 
+def test_the_time_of_another_line_is_not_the_error_s(database: Database) -> None:
+    put(database, snapshot(tasks=[task("t1", "one", "shop")]))
+    look(database, at=START + timedelta(seconds=10))
+    older = "2030-01-01T12:00:02Z one dockerd[7]: API listen on /run/docker.sock"
+    assert there(ask(database, f"{older}\n\n{FAULT}")).state is State.UNSEEN
+    created = (
+        '{{"NodeID": "{}", "CreatedAt": "2029-01-01T00:00:00Z", "Timestamp": "{}", "Err": "{}"}}'
+    )
+    at = created.format(swarm_id("one"), "2030-01-01T12:00:20Z", FAULT)
+    assert there(ask(database, at)).state is State.UNSEEN
+    at = created.format(swarm_id("one"), "2030-01-01T12:00:02Z", FAULT)
+    assert there(ask(database, at)).state is State.FREE
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(begin=st.integers(0, 300), length=st.integers(1, 400), width=st.integers(10, 400))
+def test_a_text_that_is_cut_is_never_reassured(
+    database: Database, begin: int, length: int, width: int
+) -> None:
+    """The error is newer than the look: wherever it is cut and wrapped, nothing may be called gone."""
+    if not database_has_a_look(database):
+        put(database, snapshot(tasks=[task("t1", "one", "shop")]))
+        look(database, at=START + timedelta(seconds=10))
+    said = FAULT.replace('"', '\\"')
+    line = (
+        f'Jan  1 12:00:20 one dockerd[7]: time="2030-01-01T12:00:20.5Z" level=error msg="fatal task error" '
+        f'error="{said}" module=node/agent node.id={swarm_id("one")} task.id={swarm_id("t0one")}'
+    )
+    text = line[begin : begin + length]
+    wrapped = "\n".join(text[start : start + width] for start in range(0, len(text), width))
+    for each in ask(database, wrapped).findings:
+        assert all(found.state not in (State.FREE, State.IN_USE) for found in each.on_nodes)
+
+
+def database_has_a_look(database: Database) -> bool:
+    with database.read() as session:
+        node_row = session.get(Node, swarm_id("one"))
+        return node_row is not None and node_row.looked_at is not None
+
+
+@pytest.mark.parametrize(
+    "text", ["vxlan0 VNI 4097 on one", "1: vxlan0: <UP> vxlan id 4097 node one"]
+)
+def test_a_device_s_vni_is_looked_for_whatever_its_name(database: Database, text: str) -> None:
+    put(database, snapshot(tasks=[task("t1", "one", "shop")]))
+    look(database, [device(7, Verdict.ORPHAN)], at=START + timedelta(seconds=10))
+    found = there(ask(database, f"2030-01-01T12:00:02Z {text}"))
+    assert found.state is State.HELD
+    assert found.by_hand == ["ip link delete vx-001001-shopz"]
+
+
+def test_a_device_without_a_vni_that_was_not_seen(database: Database) -> None:
+    put(database)
+    look(database, [device(7, Verdict.ORPHAN)])
+    found = there(ask(database, "what is vxlan3 on node one?"))
+    assert found.state is State.UNKNOWN
+    assert "has no device vxlan3" in found.verdict
+
+
+def test_a_command_names_the_sandbox_of_the_network_by_its_id(database: Database) -> None:
+    put(database)
+    found = only(ask(database, "could not add fdb entry ifc=vx-001001-shopz node=one"))
+    assert any(
+        "nsenter --net=/run/docker/netns/1-shopzzzzzz bridge fdb show" in each
+        for each in found.cure
+    )
+
+
+def test_no_cure_repeats_the_subnet_that_is_in_the_way(database: Database) -> None:
+    put(database)
+    text = "overlay subnet 10.0.1.0/24 failed check: requested network overlaps with nameserver"
+    found = only(ask(database, text))
+    assert found.id == "host-route-overlap"
+    assert not any("10.0.1.0/24" in each for each in found.cure)
+    assert any("docker network rm shop" in each for each in found.cure)
+
+
 def test_removals_of_another_network_say_nothing(database: Database) -> None:
     put(database, snapshot(tasks=[task("t1", "one", "shop", "mail")]))
     look(database, entries=removal(START))

@@ -1,5 +1,7 @@
 """The catalogue of `vxctl explain`: each entry's examples are its tests, and it is written as it says."""
 
+import re
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +34,7 @@ def found(text: str) -> list[str]:
 @pytest.mark.parametrize(("entry", "text"), cases("examples"))
 def test_an_example_is_recognised_as_nothing_else(entry: Entry | Kind, text: str) -> None:
     if isinstance(entry, Kind):
-        assert catalogue().kind_of(text) is entry
+        assert catalogue().kind_of(text, up=entry.up) is entry
     else:
         assert set(found(text)) == {entry.id}
 
@@ -40,7 +42,7 @@ def test_an_example_is_recognised_as_nothing_else(entry: Entry | Kind, text: str
 @pytest.mark.parametrize(("entry", "text"), cases("near"))
 def test_a_near_miss_is_not_recognised_as_it(entry: Entry | Kind, text: str) -> None:
     if isinstance(entry, Kind):
-        assert catalogue().kind_of(text) is not entry
+        assert catalogue().kind_of(text, up=entry.up) is not entry
     else:
         assert entry.id not in found(text)
 
@@ -116,3 +118,41 @@ def test_an_entry_that_is_not_complete_or_not_unique_is_refused() -> None:
 
 def test_the_catalogue_is_data_beside_the_code() -> None:
     assert (Path(__file__).parents[2] / "controller" / "explain" / "catalogue.toml").is_file()
+
+
+PLACEHOLDERS = {
+    "NODE",
+    "SERVICE",
+    "NETWORK",
+    "DEVICE",
+    "SANDBOX",
+    "KERNEL",
+    "LEADER",
+    "ID",
+    "ENDPOINT",
+}
+
+
+@pytest.mark.parametrize("entry", ALL, ids=named)
+def test_a_command_of_a_cure_can_be_typed_as_it_stands(entry: Entry | Kind) -> None:
+    for command in re.findall(r"`([^`]+)`", " ".join(entry.cure)):
+        assert "..." not in command or command.startswith("vx-"), command
+        words = shlex.split(command)
+        assert words
+        unknown = (
+            set(re.findall(r"\b[A-Z]{2,}\b", re.sub(r"\{\{.*?\}\}", "", command))) - PLACEHOLDERS
+        )
+        assert not unknown - {"UP", "DOWN"}, command
+        # An option that wants a value has one: `docker swarm init --data-path-port` is refused.
+        if len(words) > 2 and words[-1].startswith("--"):
+            assert words[-1] in ("--fix", "--force", "--attachable", "--ingress"), command
+
+
+def test_a_link_is_there_for_each_fault_and_leads_to_a_page_that_exists_by_its_form() -> None:
+    for entry in ENTRIES:
+        assert entry.links or entry.id == "probe", entry.id
+        for link in entry.links:
+            assert re.fullmatch(
+                r"https://(?:github\.com/[\w.-]+/[\w.-]+/(?:issues|pull)/[0-9]+|docs\.docker\.com/[\w/#-]+)",
+                link,
+            ), link

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.explain.clues import clues
+from controller.explain.offline import shortened
 from controller.explain.reading import (
     MAX_GROUPS,
     Finding,
@@ -271,6 +272,29 @@ def test_vnis_and_subnets() -> None:
         ("Rejected 5 minutes ago", "2026-11-26T11:55:00+00:00", False),
         ("Rejected about an hour ago", "2026-11-26T11:00:00+00:00", False),
         ("Rejected less than a second ago", "2026-11-26T12:00:00+00:00", False),
+        # Of several the latest: a task was made before it was rejected.
+        (
+            '"CreatedAt": "2020-01-01T00:00:00Z", "Timestamp": "2026-11-26T10:00:00Z"',
+            "2026-11-26T10:00:00+00:00",
+            True,
+        ),
+        (
+            "created 2020-01-01T00:00:00Z, Rejected 5 minutes ago",
+            "2026-11-26T11:55:00+00:00",
+            False,
+        ),
+        (
+            'Nov 26 10:00:00 mgr-1 x: {"CreatedAt": "2020-01-01T00:00:00Z"}',
+            "2026-11-26T12:00:00+00:00",
+            False,
+        ),
+        ("2 hours ago ... 5 minutes ago", "2026-11-26T11:55:00+00:00", False),
+        # A line of syslog, and dockerd's time in it: one moment, and only the second says its zone.
+        (
+            'Nov 26 10:00:00 mgr-1 dockerd[7]: time="2026-11-26T09:00:00+01:00"',
+            "2026-11-26T08:00:00+00:00",
+            True,
+        ),
     ],
 )
 def test_when_a_line_was_written(text: str, at: str, exact: bool) -> None:
@@ -311,6 +335,50 @@ def test_many_groups_are_bounded() -> None:
     lines = [f"2026-11-26T10:00:00Z node{number}: {MESSAGE}" for number in range(300)]
     groups, more = grouped(read("\n".join(lines), NOW).findings, same)
     assert (len(groups), more) == (MAX_GROUPS, 300 - MAX_GROUPS)
+
+
+def test_a_line_has_not_the_time_of_another() -> None:
+    found = only(
+        f"2020-01-01T00:00:00Z mgr-1 dockerd[7]: API listen on /run/docker.sock\n\n{MESSAGE}"
+    )
+    assert found.clues.time is None
+    assert found.clues.hosts == ("mgr-1",)
+
+
+@pytest.mark.parametrize("length", [100, 99_990, 100_010, 250_000, 900_000])
+def test_a_fault_is_found_wherever_it_is_in_a_long_line(length: int) -> None:
+    text = f"2026-11-26T10:00:00Z mgr-1 x: {'y ' * (length // 2)}{MESSAGE} {'z ' * 10_000}"
+    found = only(text)
+    assert (found.about.id, found.certain, found.line) == ("leaked-device", True, 1)
+    assert "file exists" in found.quote or length == 100
+    assert len(found.quote) <= 410
+
+
+@pytest.mark.parametrize("size", [MAX_TEXT // 2, 3 * MAX_TEXT])
+def test_a_long_line_is_made_short_around_its_fault(size: int) -> None:
+    text = f"{'y ' * (size // 2)}{MESSAGE}{' z' * (size // 2)}"
+    short = shortened(text, NOW)
+    assert len(short) <= MAX_TEXT
+    assert findings(short)[:1] == LEAK
+
+
+@pytest.mark.parametrize("before", ["{n} ", "{n}: ", "   {n}  ", "{n}:", "{n}|"])
+def test_numbers_before_all_lines_are_no_part_of_them(before: str) -> None:
+    lines = ["Nov 26 10:00:00 mgr-1 dockerd[7]: x " + MESSAGE[:70], MESSAGE[70:]]
+    found = only("\n".join(before.format(n=98 + n) + line for n, line in enumerate(lines)))
+    assert (found.about.id, found.certain) == ("leaked-device", True)
+
+
+def test_what_is_normal_is_told_only_without_a_fault() -> None:
+    moves = "two kernel: vxlan0: renamed from vx-001001-shopz"
+    assert findings(moves) == [("device-moves", True)]
+    assert findings(f"{moves}\n{MESSAGE}\n{moves}") == LEAK
+
+
+def test_a_device_that_is_up_is_another_question() -> None:
+    line = "9: vx-001001-shopz: <BROADCAST,MULTICAST{}> mtu 1450"
+    assert findings(line.format("")) == [("docker-device", True)]
+    assert findings(line.format(",UP,LOWER_UP")) == [("docker-device-up", True)]
 
 
 def test_a_text_that_is_too_long_is_refused_by_its_length() -> None:

@@ -84,6 +84,10 @@ class FindingAnswer(Answer):
         description="earliest time of those lines; null: none has one"
     )
     last_at: datetime | None
+    exact: bool = Field(
+        description="whether all lines with a time say its zone; false: `first_at` and `last_at` are the "
+        "latest that they can mean"
+    )
     line: int = Field(description="number of the last of those lines, from 1")
     quote: str = Field(description="that line")
     subnet: str | None
@@ -109,6 +113,7 @@ class FindingAnswer(Answer):
             count=group.count,
             first_at=group.first,
             last_at=group.last,
+            exact=group.exact,
             line=found.line,
             quote=found.quote,
             subnet=found.subnet,
