@@ -1,6 +1,8 @@
 """The first token: made at the first start into a file for its owner only, or taken from that file."""
 
+import os
 import socket
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -31,7 +33,7 @@ def ensure(database: Database, file: Path) -> None:
     a secret of Docker's, or a file that outlived its database, can give the first one.
 
     Raises:
-        OperatorError: the file holds no token, or cannot be written. Nothing was stored.
+        OperatorError: the file holds no token, is another user's, or cannot be written. Nothing was stored.
     """
     try:
         with database.write() as session:
@@ -39,6 +41,7 @@ def ensure(database: Database, file: Path) -> None:
                 session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
             if session.scalar(select(ApiToken.id).limit(1)) is not None:
                 return
+            _refuse_of_others(file)
             secret = read_token(file)
             made = secret is None
             if secret is None:
@@ -59,6 +62,25 @@ def ensure(database: Database, file: Path) -> None:
         "the first token is in this file" if made else "the first token is the file's",
         file=str(file),
     )
+
+
+def _refuse_of_others(file: Path) -> None:
+    """Refuse a token that another user may have put there, for example in /tmp, to be an admin here.
+
+    Raises:
+        OperatorError: the file, or a link to it, belongs to another user, or everybody may write to it.
+    """
+    for look in (file.lstat, file.stat):
+        try:
+            found = look()
+        except OSError:
+            return  # Reading or writing it says more.
+        writable = stat.S_ISREG(found.st_mode) and found.st_mode & stat.S_IWOTH
+        if found.st_uid not in (0, os.geteuid()) or writable:
+            raise OperatorError(
+                f"the token file {file} belongs to another user, or everybody may write to it",
+                "set VXLAN_OPERATOR_API_TOKEN_FILE (or --api-token-file) to a file of this program's user",
+            )
 
 
 def _made(file: Path) -> Secret:

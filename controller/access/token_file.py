@@ -1,6 +1,10 @@
 """Files with one token: where the first one is, reading and writing them. Needs no database."""
 
+import errno
 import os
+import select
+import time
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +16,8 @@ _FOLDER: Final = Path("/var/lib/vxlan-operator")
 _NAME: Final = "api-token"
 DEFAULT_TOKEN_FILE: Final = _FOLDER / _NAME
 _MAX_BYTES: Final = 4096
+_WAIT_SECONDS: Final = 10.0
+"""For what another program writes."""
 _SQLITE: Final = "sqlite:///"
 
 
@@ -35,8 +41,7 @@ def read_token(file: Path) -> Secret | None:
         OperatorError: it cannot be read, or holds no token.
     """
     try:
-        with file.open("rb") as opened:
-            content = opened.read(_MAX_BYTES)
+        content = _content(file)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -51,6 +56,25 @@ def read_token(file: Path) -> Secret | None:
             "name another file, or create a token: `vxctl token create NAME --role ROLE`",
         )
     return secret
+
+
+def _content(file: Path) -> bytes:
+    """Read a file, or a pipe that a program writes to, as in `--token-file <(pass show vxctl)`.
+
+    Raises:
+        OSError: it cannot be read, or nothing comes.
+    """
+    # O_NONBLOCK: else opening a pipe waits for its other end.
+    with FileIO(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as opened:
+        content, end = b"", time.monotonic() + _WAIT_SECONDS
+        while len(content) < _MAX_BYTES:
+            if not select.select([opened], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise TimeoutError(errno.ETIMEDOUT, f"nothing came within {_WAIT_SECONDS:.0f} s")
+            piece = opened.read(_MAX_BYTES - len(content))
+            if not piece:
+                break
+            content += piece
+        return content
 
 
 def write_token(file: Path, secret: Secret) -> None:

@@ -44,12 +44,19 @@ def _run() -> int:
         sys.stdout.flush()
     except ModuleNotFoundError as error:  # A verb's module imports what the verb needs.
         raise _missing(error) from error
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         from controller.cli import client
 
-        if not client.is_of_another_version():
+        if not client.has_answered():
             raise
-        raise client.not_understood(f"{type(error).__name__} {error}") from error
+        raise client.not_understood(f"{type(error).__name__} {error}{_place(error)}") from error
     except TyperException as error:
         message = " ".join(error.format_message().split()).rstrip(".")
         if not message:  # The help of a group was printed.
@@ -67,6 +74,16 @@ def _run() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.DONE
     return status or ExitStatus.DONE
+
+
+def _place(error: BaseException) -> str:
+    """Return where an error was raised, for a report of it: ` (in _row, line 70)`."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    return f" (in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno})"
 
 
 def _missing(error: ImportError) -> UsageError:

@@ -1,6 +1,8 @@
-"""The client of the controller's HTTP API."""
+"""The client of the controller's HTTP API; it bounds what a hostile one can make it do."""
 
+import json
 import ssl
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -13,7 +15,7 @@ import httpx
 from contract import VERSION
 from contract.runtime.errors import OperatorError, UsageError
 from controller.api import IDENTITY_HEADER
-from controller.cli.connection import Token, connection_to
+from controller.cli.connection import Token, connection_to, is_loopback
 
 _TIMEOUT_SECONDS: Final = 10.0
 _HINT: Final = (
@@ -21,6 +23,13 @@ _HINT: Final = (
 )
 PAGE_ROWS: Final = 1000
 """Maximum number of rows in an answer of the API."""
+_MAX_BYTES: Final = 32 << 20
+"""Of an answer that is read whole: ten times the largest page of a Swarm of 5,000 nodes."""
+_ANSWER_SECONDS: Final = 60.0
+"""In which an answer that is read whole must arrive."""
+_MAX_PAGES: Final = 10_000
+_MAX_SHOWN: Final = 1000
+"""Characters of a problem."""
 
 Parameter = str | int | Sequence[str] | None
 """A query parameter; several values repeat it, None omits it."""
@@ -31,6 +40,11 @@ class UnavailableError(OperatorError):
 
 
 _answered_by: ContextVar[str | None] = ContextVar("answered_by", default=None)
+
+
+def has_answered() -> bool:
+    """Whether a controller has answered."""
+    return _answered_by.get() is not None
 
 
 def is_of_another_version() -> bool:
@@ -67,13 +81,14 @@ class Client:
     def pages(self, path: str, limit: int, **parameters: Parameter) -> Iterator[dict[str, Any]]:
         """GET a list page by page, up to `limit` rows in all."""
         cursor = None
-        while True:
+        for _ in range(_MAX_PAGES):
             page = self.get(path, **parameters, cursor=cursor, limit=min(limit, PAGE_ROWS))
             yield page
             limit -= len(page["items"])
             cursor = page["next"]
             if cursor is None or limit <= 0:
                 return
+        raise not_understood(f"its list does not end after {_MAX_PAGES} pages")
 
     def post(self, *path: str, body: Mapping[str, Any], **parameters: Parameter) -> Any:
         """POST a JSON body for a JSON answer."""
@@ -101,6 +116,7 @@ class Client:
             silence: seconds without anything after which the connection counts as dead.
         """
         with self._answer("GET", path, parameters, headers=headers, silence=silence) as answer:
+            answer.encoding = "utf-8"  # Whatever it says: Python has encodings that unpack.
             yield from answer.iter_text()
 
     def _ask(
@@ -111,11 +127,31 @@ class Client:
         body: Any = None,
     ) -> Any:
         with self._answer(method, path, parameters, body) as answer:
-            answer.read()
+            content = self._read(answer)
         try:
-            return answer.json()
-        except ValueError as error:
-            raise not_understood(f"it is not JSON: {answer.text[:60]!r}") from error
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            shown = content[:60].decode(errors="replace")
+            raise not_understood(f"it is not JSON: {shown!r}") from error
+
+    def _read(self, answer: httpx.Response) -> bytes:
+        """Read a whole answer.
+
+        Raises:
+            OperatorError: it is too long, or does not arrive.
+        """
+        pieces, size, end = [], 0, time.monotonic() + _ANSWER_SECONDS
+        for piece in answer.iter_raw():
+            pieces.append(piece)
+            size += len(piece)
+            if size > _MAX_BYTES:
+                raise not_understood(f"it is longer than {_MAX_BYTES >> 20} MB")
+            if time.monotonic() > end:
+                raise UnavailableError(
+                    f"the answer of {self._url} did not arrive within {_ANSWER_SECONDS:.0f} s",
+                    "look at the controller's log and at the network, and try again",
+                )
+        return b"".join(pieces)
 
     @contextmanager
     def _answer(
@@ -131,7 +167,7 @@ class Client:
         """Yield the controller's answer to a request; its content is still to be read."""
         url = f"{self._url}/api/v1/{'/'.join(quote(segment, safe='') for segment in path)}"
         given = {name: value for name, value in parameters.items() if value is not None}
-        headers = self._credentials() | dict(headers or {})
+        headers = {"Accept-Encoding": "identity"} | self._credentials() | dict(headers or {})
         try:
             timeout = httpx.Timeout(_TIMEOUT_SECONDS, read=silence or _TIMEOUT_SECONDS)
             with httpx.stream(
@@ -142,11 +178,14 @@ class Client:
                 headers=headers,
                 timeout=timeout,
                 verify=self._tls,
+                # Or HTTP_PROXY gets the token of the controller on this machine.
+                trust_env=not is_loopback(self._url),
             ) as answer:
                 if not answer.is_success or IDENTITY_HEADER not in answer.headers:
-                    answer.read()
                     raise self._error(answer)
                 _answered_by.set(answer.headers[IDENTITY_HEADER])
+                if "content-encoding" in answer.headers:  # A few bytes may become gigabytes.
+                    raise not_understood("it is compressed, which vxctl did not ask for")
                 yield answer
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
             raise UsageError(f"{self._url!r} is not a URL: {error}", _HINT) from error
@@ -169,11 +208,12 @@ class Client:
                 f"the server at {self._url} is not a vxlan-operator controller ({status})", _HINT
             )
         try:
-            body = answer.json()
-        except ValueError:
+            body = json.loads(self._read(answer))
+        except (ValueError, RecursionError):
             body = None
         details = body if isinstance(body, dict) else {}
-        problem, hint = details.get("detail") or status, details.get("hint")
+        problem = str(details.get("detail") or status)[:_MAX_SHOWN]
+        hint = str(details.get("hint") or "")[:_MAX_SHOWN]
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
             if self._token is not None:
                 return OperatorError(

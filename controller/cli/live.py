@@ -20,8 +20,8 @@ _SILENCE_SECONDS: Final = 60.0
 """The server sends something at least every 15 s: a connection that is silent for longer is dead."""
 _MAX_KNOWN: Final = 10_000
 """Rows of a history that are remembered."""
-_MAX_LINE: Final = 4_000_000
-"""Characters of a line; what is longer is no event of a controller."""
+_MAX_EVENT: Final = 4_000_000
+"""Characters of an event; what is longer is none of a controller."""
 
 
 class Event(NamedTuple):
@@ -36,16 +36,22 @@ def events(lines: Iterable[str]) -> Iterator[Event]:
     """Read server-sent events from their lines (html.spec.whatwg.org, 9.2.6).
 
     Raises:
-        UnavailableError: data that is not JSON.
+        UnavailableError: data that is not JSON, or too long.
     """
     type_, id_ = "message", None
     data: list[str] = []
+    size = 0
     for line in lines:
         if not line:
             if data:
                 yield Event(type_, _parsed("\n".join(data)), id_)
-            type_, data = "message", []
+            type_, data, size = "message", [], 0
             continue
+        size += len(line)
+        if size > _MAX_EVENT:
+            raise UnavailableError(
+                f"the controller sent an event longer than {_MAX_EVENT}", "try again"
+            )
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         match name:
@@ -62,7 +68,7 @@ def events(lines: Iterable[str]) -> Iterator[Event]:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnavailableError(
             f"the controller sent an event that is not JSON: {text[:100]!r}", "try again"
         ) from error
@@ -235,8 +241,10 @@ def _lines(
         path, headers=headers, silence=_SILENCE_SECONDS, watch="true", **filters
     ):
         *lines, rest = (rest + text).replace("\r\n", "\n").split("\n")
-        if len(rest) > _MAX_LINE:
-            raise UnavailableError("the controller sent a line without an end", "try again")
+        if len(rest) > _MAX_EVENT:
+            raise UnavailableError(
+                f"the controller sent an event longer than {_MAX_EVENT}", "try again"
+            )
         yield from lines
 
 

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ import uvicorn
 import yaml
 
 from contract import VERSION
+from contract.runtime.errors import OperatorError
 from contract.verdicts import Mode
 from controller.access import first_token
 from controller.access.token_file import read_token
@@ -283,24 +286,85 @@ def test_the_first_token(database: Database, tmp_path: Path) -> None:
     assert tokens(database)[0].digest == secret.digest, "taken over"
 
 
-def test_two_controllers_make_one_token(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    url = postgres_server.new_database()
-    databases = [open_database(url) for _ in range(4)]
-    barrier = threading.Barrier(len(databases))
+@pytest.mark.parametrize("kind", ["foreign", "writable", "link"])
+def test_the_first_token_is_not_another_users(sqlite: Database, tmp_path: Path, kind: str) -> None:
+    """Who can put a file there would be an admin."""
+    wipe(sqlite)
+    file = tmp_path / "api-token"
+    real = tmp_path / "real" if kind == "link" else file
+    real.write_text(f"{ADMIN.text}\n")
+    real.chmod(0o666 if kind == "writable" else 0o600)
+    if kind == "link":
+        file.symlink_to(real)
+    if kind != "writable":
+        if os.geteuid() != 0:
+            pytest.skip("needs root to give a file to another user")
+        os.chown(file, 65534, 65534, follow_symlinks=False)
+    with pytest.raises(OperatorError, match="another user"):
+        first_token.ensure(sqlite, file)
+    assert tokens(sqlite) == []
 
-    def start(number: int) -> None:
-        barrier.wait(30)
-        first_token.ensure(databases[number], tmp_path / f"{number}" / "api-token")
 
-    threads = [threading.Thread(target=start, args=(n,)) for n in range(len(databases))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    (row,) = tokens(databases[0])
-    (file,) = tmp_path.glob("*/api-token")
+def test_a_dangling_link_gets_no_token(sqlite: Database, tmp_path: Path) -> None:
+    wipe(sqlite)
+    file, elsewhere = tmp_path / "api-token", tmp_path / "elsewhere"
+    file.symlink_to(elsewhere)
+    with pytest.raises(OperatorError, match="cannot be written"):
+        first_token.ensure(sqlite, file)
+    assert not elsewhere.exists()
+    assert tokens(sqlite) == []
+
+
+_MAKE = """
+import sys
+from pathlib import Path
+from controller.access import first_token
+from controller.db.engine import open_database
+database = open_database(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+first_token.ensure(database, Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("files", [1, 4])
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_controllers_that_start_together_make_one_token(
+    postgres_server: PostgresServer, tmp_path: Path, kind: str, files: int
+) -> None:
+    """Each is a process; on one machine with one file, or each on a machine with a file of its own."""
+    url = f"sqlite:///{tmp_path / 'controller.db'}"
+    if kind == "postgresql":
+        url = postgres_server.new_database()
+    database = open_database(url)
+    folders = [tmp_path / f"{number % files}" for number in range(4)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _MAKE, url, str(folder / "api-token")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+        for folder in folders
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        for process in processes:
+            process.communicate(timeout=60)
+            assert process.returncode == 0
+    finally:
+        for process in processes:
+            process.kill()
+    (row,) = tokens(database)
+    (file,) = tmp_path.glob("*/api-token*")
     secret = read_token(file)
     assert secret is not None
-    assert secret.id == row.id
-    for each in databases:
-        each.close()
+    assert (secret.id, secret.digest) == (row.id, row.digest)
+    database.close()
