@@ -56,7 +56,7 @@ def _run() -> int:
 
         if not client.has_answered():
             raise
-        raise client.not_understood(f"{type(error).__name__} {error}{_place(error)}") from error
+        raise client.not_understood(f"{type(error).__name__} {error}{_where(error)}") from error
     except TyperException as error:
         message = " ".join(error.format_message().split()).rstrip(".")
         if not message:  # The help of a group was printed.
@@ -76,7 +76,7 @@ def _run() -> int:
     return status or ExitStatus.DONE
 
 
-def _place(error: BaseException) -> str:
+def _where(error: BaseException) -> str:
     """Return where an error was raised, for a report of it: ` (in _row, line 70)`."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
