@@ -59,8 +59,11 @@ def explain(
     if not given.strip():
         raise UsageError("there is nothing to explain", _NOTHING)
     text = shortened(given, now)
-    if len(text) < len(given):
-        sys.stderr.write("note: the text is long: only its lines with a fault are explained\n")
+    if len(text) < len(given) and text:
+        sys.stderr.write(
+            f"note: the text is long ({given.count(chr(10)) + 1:,} lines): only the newest "
+            f"{text.count(chr(10)) + 1:,} with a fault are explained, and counted from 1\n"
+        )
     reason = None
     if offline:
         answer = explain_offline(text or " ", now)

@@ -19,7 +19,7 @@ ORDINARY: Final = frozenset(
 
 _MAX_WORDS: Final = 300
 _MAX_LENGTH: Final = 4_000
-"""Characters of a record that are searched for names: of a longer one its begin and its end."""
+"""Characters of a record that are searched for names."""
 
 _NAME: Final = r"[0-9A-Za-z][0-9A-Za-z_.-]{0,253}"
 _WORD: Final = re.compile(rf"(?<![0-9A-Za-z_.-]){_NAME}")
@@ -163,11 +163,16 @@ class Clues:
     time: Time | None = None
 
 
-def clues(text: str, now: datetime) -> Clues:
-    """Find what a cleaned record names; `now` for times without a year or a date."""
+def clues(text: str, now: datetime, at: int | None = None) -> Clues:
+    """Find what a cleaned record names; `now` for times without a year or a date.
+
+    Of a long record the begin and the end are searched, and what is around the position `at`.
+    """
     time = time_of(text, now)
     if len(text) > _MAX_LENGTH:
-        text = f"{text[: _MAX_LENGTH // 2]}\n{text[-_MAX_LENGTH // 2 :]}"
+        part = _MAX_LENGTH // 4
+        middle = 2 * part if at is None else min(max(at, 2 * part), len(text) - 2 * part)
+        text = "\n".join((text[:part], text[middle - part : middle + part], text[-part:]))
     rows = [*_ROW.finditer(text), *_SHORT_ROW.finditer(text)]
     rows = rows or [*_UNNUMBERED_ROW.finditer(text)]
     links = [Device(found[2], frozenset(found[3].split(","))) for found in _LINK.finditer(text)]
@@ -224,23 +229,32 @@ def time_of(text: str, now: datetime) -> Time | None:
     Of several times the latest counts: a task's answer has the time of its creation, too.
     """
     exact: list[datetime] = []
-    rough: list[tuple[datetime, timedelta]] = [
-        (_ago(found, now), timedelta(0)) for found in _AGO.finditer(text)
-    ]
-    for time in (
-        *(_iso(found, now) for found in _ISO.finditer(text)),
-        *(_syslog(found, now) for found in _SYSLOG.finditer(text)),
-    ):
+    rough = [(_ago(found, now), timedelta(0)) for found in _AGO.finditer(text)]
+    for found in _ISO.finditer(text):
+        time = _iso(found, now)
         if time is not None and time.exact:
             exact.append(time.at)
         elif time is not None:
             rough.append((time.at, _MAX_OFFSET + _MIN_OFFSET))
     latest = max(exact, default=None)
-    # A line of syslog has dockerd's own time besides, which says its zone: both are one moment.
-    rough = [item for item in rough if latest is None or item[0] - item[1] > latest]
+    for found in _SYSLOG.finditer(text):
+        time = _syslog(found, now)
+        # A line of syslog has dockerd's own time besides, with its year and zone: both are one moment.
+        if time is not None and (latest is None or not _is_same_time(found, latest)):
+            rough.append((time.at, timedelta(0)))
+    rough = [(at, spread) for at, spread in rough if latest is None or at - spread > latest]
     if rough:
         return Time(max(at for at, _ in rough), False)
     return None if latest is None else Time(latest, True)
+
+
+def _is_same_time(found: re.Match[str], at: datetime) -> bool:
+    """Whether a time of syslog, in some year and time zone, is this one."""
+    for year in (at.year - 1, at.year, at.year + 1):
+        naive = _in_year(found, year)
+        if naive is not None and abs(naive.replace(tzinfo=UTC) - at) <= _MAX_OFFSET:
+            return True
+    return False
 
 
 def _ago(found: re.Match[str], now: datetime) -> datetime:
@@ -268,17 +282,22 @@ def _iso(found: re.Match[str], now: datetime) -> Time | None:
 
 
 def _syslog(found: re.Match[str], now: datetime) -> Time | None:
+    for year in (now.year + 1, now.year, now.year - 1, now.year - 2, now.year - 3, now.year - 4):
+        naive = _in_year(found, year)
+        if naive is not None and naive.replace(tzinfo=UTC) <= now + _MAX_OFFSET:
+            return _local(naive, now)
+    return None
+
+
+def _in_year(found: re.Match[str], year: int) -> datetime | None:
+    """Return a time of syslog in a year; None: there is no such month or day."""
     month, remainder = divmod(_MONTHS.find(found[1]), 3)
     if month < 0 or remainder:
         return None
-    for year in (now.year + 1, now.year, now.year - 1, now.year - 2, now.year - 3, now.year - 4):
-        try:
-            naive = datetime(year, month + 1, *map(int, found.groups()[1:]))  # type: ignore[arg-type] # noqa: DTZ001
-        except ValueError:
-            continue
-        if naive.replace(tzinfo=UTC) <= now + _MAX_OFFSET:
-            return _local(naive, now)
-    return None
+    try:
+        return datetime(year, month + 1, *map(int, found.groups()[1:]))  # type: ignore[arg-type] # noqa: DTZ001
+    except ValueError:
+        return None
 
 
 _MAX_OFFSET: Final = timedelta(hours=14)

@@ -7,9 +7,10 @@ the catalogue, cut where a text is cut: at its begin or end, or beside an ellips
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Final, NamedTuple
 
-from controller.explain.catalogue import Entry
+from controller.explain.catalogue import Entry, catalogue
 from controller.explain.text import squeezed
 
 _SUBNET: Final = "\x01"
@@ -43,7 +44,7 @@ def cut_message(entries: Sequence[Entry], line: str) -> Cut | None:
     """Return the message that a cleaned record has a part of; None: it has none."""
     subnet = None
     text = squeezed(line[-_MAX_TEXT:])
-    if not any(word in text for word in (*_DISTINCTIVE, *_starts(entries))):
+    if not any(word in text for word in (*_DISTINCTIVE, *_starts())):
         return None
     found = _WHOLE_SUBNET.search(text)
     if found is not None and re.search(r"""["':]""", text[found.end(1) : found.end(1) + 1]):
@@ -58,8 +59,10 @@ def cut_message(entries: Sequence[Entry], line: str) -> Cut | None:
     return None
 
 
-def _starts(entries: Sequence[Entry]) -> tuple[str, ...]:
+@cache
+def _starts() -> tuple[str, ...]:
     """Return how the messages begin of which a beginning is enough."""
+    entries = catalogue().entries
     return tuple(
         squeezed(whole)[:_GRAM] for entry in entries if not entry.leak for whole in entry.whole
     )

@@ -10,7 +10,7 @@ from typing import Any, Final
 from controller.explain.clues import ORDINARY
 from controller.explain.reading import Group, grouped, read, same
 from controller.explain.sentences import LOOK_AT_LOG, NO_FAULT, filled, missing
-from controller.explain.text import MAX_TEXT, clean
+from controller.explain.text import MAX_TEXT, begins_record, clean
 
 _LINES_KEPT: Final = 3
 """Of a fault: its first and those that a terminal may have wrapped it into."""
@@ -104,9 +104,14 @@ def shortened(text: str, now: datetime) -> str:
     for part in _parts(text):
         cleaned = clean(part)
         lines = cleaned.split("\n")
+        done = 0
         for found in read(cleaned[:MAX_TEXT], now).findings:
-            for line in lines[found.line - 1 : found.line - 1 + _LINES_KEPT]:
-                kept += _pieces(line, now)
+            first = max(found.line - 1, done)
+            for number in range(first, min(found.line - 1 + _LINES_KEPT, len(lines))):
+                if number >= found.line and begins_record(lines[number]):
+                    break
+                kept += _pieces(lines[number], now)
+                done = number + 1
     short = "\n".join(kept)
     return short if len(short) <= MAX_TEXT else short[-MAX_TEXT:].partition("\n")[2]
 

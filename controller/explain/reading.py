@@ -238,7 +238,7 @@ def _parts(text: str, matches: Sequence[Match]) -> Iterator[tuple[Match, str, in
 
 
 def _finding(match: Match, part: str, skipped: int, now: datetime, said: str) -> Finding:
-    named = clues(part, now)
+    named = clues(part, now, part.find(said))
     named = replace(
         named, words=tuple(word for word in named.words if word not in match.entry.words)
     )

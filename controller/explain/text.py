@@ -103,6 +103,11 @@ def clean(text: str) -> str:
     return text
 
 
+def begins_record(line: str) -> bool:
+    """Whether a cleaned line begins a message, and continues none."""
+    return _START.match(line) is not None
+
+
 def records(text: str) -> Iterator[Record]:
     """Split a cleaned text into messages: a line that begins none continues the one before."""
     lines: list[str] = []

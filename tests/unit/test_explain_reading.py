@@ -289,6 +289,11 @@ def test_vnis_and_subnets() -> None:
             False,
         ),
         ("2 hours ago ... 5 minutes ago", "2026-11-26T11:55:00+00:00", False),
+        (
+            'Feb 21 16:00:00 mgr-1 dockerd[7]: time="2018-02-21T16:00:00Z"',
+            "2018-02-21T16:00:00+00:00",
+            True,
+        ),
         # A line of syslog, and dockerd's time in it: one moment, and only the second says its zone.
         (
             'Nov 26 10:00:00 mgr-1 dockerd[7]: time="2026-11-26T09:00:00+01:00"',
@@ -360,6 +365,23 @@ def test_a_long_line_is_made_short_around_its_fault(size: int) -> None:
     short = shortened(text, NOW)
     assert len(short) <= MAX_TEXT
     assert findings(short)[:1] == LEAK
+
+
+@pytest.mark.parametrize("every", [1, 2, 7])
+def test_a_long_log_that_is_made_short_counts_each_line_once(every: int) -> None:
+    noise = "2026-11-26T10:00:00Z mgr-1 kernel: nothing " + "x" * 160
+    fault = f"2026-11-26T10:00:00Z mgr-1 dockerd[7]: {MESSAGE}"
+    lines = [fault if n < 500 * every and n % every == 0 else noise for n in range(9_000)]
+    text = "\n".join(lines)
+    assert len(text) > MAX_TEXT
+    (group,), more = grouped(read(shortened(text, NOW), NOW).findings, same)
+    assert (group.count, more) == (500, 0)
+
+
+def test_what_stands_around_a_fault_in_a_long_line_is_read() -> None:
+    found = only(f"{'y ' * 50_000} on node n7 {MESSAGE} {'z ' * 50_000}")
+    assert found.subnet == SUBNET
+    assert "n7" in found.clues.nodes
 
 
 @pytest.mark.parametrize("before", ["{n} ", "{n}: ", "   {n}  ", "{n}:", "{n}|"])
