@@ -10,7 +10,17 @@ from contract.runtime.errors import UsageError
 from contract.runtime.text import printable
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.cli.client import PAGE_ROWS, Client, Parameter, UnavailableError
-from controller.cli.options import DEFAULT_URL, ListOutput, NetworkOption, NodeOption, Output, Url
+from controller.cli.options import (
+    DEFAULT_URL,
+    Limit,
+    ListOutput,
+    NetworkOption,
+    NodeOption,
+    Output,
+    Since,
+    Until,
+    Url,
+)
 from controller.cli.output import formats, structured, style, table, timeline
 from controller.cli.output.audit_rows import Writer
 from controller.cli.output.columns import plain
@@ -22,14 +32,6 @@ _POLL_SECONDS: Final = 1.0
 _STATS: Final = Kind("node", lambda row: str(row["name"]), lambda row: str(row["id"]))
 _PROGRESS_PAGES: Final = 50
 """Pages without a row after which the progress of the search is shown."""
-
-Since = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Start: 90s, 15m, 2h or 7d ago, a day, or an ISO 8601 time."),
-]
-Until = Annotated[
-    str | None, typer.Option(metavar="TIME", help="End (exclusive), in the formats of --since.")
-]
 
 
 def audit(
@@ -52,7 +54,7 @@ def audit(
     run: Annotated[str | None, typer.Option(metavar="ID", help="Run: id or id prefix.")] = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows.")] = 50,
+    limit: Limit = 50,
     every: Annotated[bool, typer.Option("--all", help="Show all rows, without a limit.")] = False,
     follow: Annotated[
         bool,
@@ -61,7 +63,6 @@ def audit(
     url: Url = DEFAULT_URL,
     output: ListOutput = "table",
 ) -> None:
-    """Show what was found, done and decided, the newest first; also of past nodes and networks."""
     if context.invoked_subcommand is not None:
         _refuse_options(context)
         return
@@ -98,7 +99,6 @@ def show(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Show the timeline of a run: who requested it, what was found, what was done."""
     formats.show(
         Client(url).get("audit", id, "timeline"), output, timeline.show, kind=AUDIT, rows="rows"
     )
@@ -107,7 +107,6 @@ def show(
 def stats(
     since: Since = None, until: Until = None, url: Url = DEFAULT_URL, output: Output = "table"
 ) -> None:
-    """Count removals by node, network and day; of the last 30 days by default."""
     answer = Client(url).get("audit", "stats", **period(since, until))
     formats.show(answer, output, _show_stats, kind=_STATS, rows="nodes")
 

@@ -36,7 +36,6 @@ def verify(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Check that the audit trail was not edited. Exit status 3: it was."""
     files = from_archive or []
     try:
         kept = [ChainPosition.parse(text) for text in expect or ()]
@@ -72,7 +71,6 @@ def export(
     ] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Write the audit trail to standard output, as JSON lines that `verify` can check."""
     stream = Client(url).stream("audit", "export", after=after, **period(since, until))
     lines, tail = 0, b""
     for chunk in stream:

@@ -12,7 +12,9 @@ TREE: Final = Group(
     _SUMMARY,
     {
         "status": Verb(
-            "status:status", "Show whether all is well, what is wrong, and the nodes, worst first."
+            "status:status",
+            "Show whether all is well, what is wrong, and the nodes, worst first.",
+            more="Exit status: 0 all is well, 3 something is not as it should be, 1 it could not be asked.",
         ),
         "get": Group(
             "List nodes, networks, devices or runs.",
@@ -47,6 +49,8 @@ TREE: Final = Group(
         "explain": Verb(
             "explain:explain",
             "Explain an error of Docker or Swarm: its meaning, what was done about it, and what to do.",
+            more="Takes one line, or a whole log: the same fault in many lines is told once. Messages may be "
+            "cut, wrapped, coloured, or in JSON.",
             takes_text=True,
         ),
         "events": Verb(
@@ -102,6 +106,7 @@ TREE: Final = Group(
         "requeue": Verb(
             "requeue:requeue",
             "Reconcile a node now, regardless of its backoff.",
+            more="Exit status 3: the request is stored, and not sent yet.",
         ),
         "pause": Verb(
             "safety:pause",
@@ -157,7 +162,9 @@ TREE: Final = Group(
             },
         ),
         "login": Verb(
-            "login:login", "Check a token with a controller, and keep both as a context."
+            "login:login",
+            "Check a token with a controller, and keep both as a context.",
+            more="The token is asked for, or read from standard input.",
         ),
         "config": Group(
             "Show and change contexts: controllers by name, each with URL, token and CA.",

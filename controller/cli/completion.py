@@ -63,7 +63,6 @@ _SCRIPTS: Final = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 def completion(
     shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(metavar="bash|zsh|fish")],
 ) -> None:
-    """Print the completion of a shell: `source <(vxctl completion bash)` in its start-up file."""
     table.line(*_SCRIPTS[shell].splitlines())
 
 

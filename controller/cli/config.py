@@ -18,7 +18,6 @@ Name = Annotated[str, typer.Argument(metavar="CONTEXT", help="Name of a context.
 
 
 def list_(output: ListOutput = "table") -> None:
-    """List the contexts; `*` marks the current one."""
     found = contexts.read()
     rows = [
         {
@@ -34,7 +33,6 @@ def list_(output: ListOutput = "table") -> None:
 
 
 def use(name: Name) -> None:
-    """Make a context the current one."""
     found = contexts.read()
     found.get(name)
     contexts.write(replace(found, current=name))
@@ -53,7 +51,6 @@ def set_(
         str | None, typer.Option(metavar="FILE", help="CA of the controller's certificate.")
     ] = None,
 ) -> None:
-    """Create a context, or change it."""
     found = contexts.read()
     context = found.by_name.get(contexts.checked_name(name))
     if context is None and not url:
@@ -72,7 +69,6 @@ def set_(
 
 
 def remove(name: Name) -> None:
-    """Remove a context."""
     found = contexts.read()
     found.get(name)
     left = {key: context for key, context in found.by_name.items() if key != name}
@@ -81,7 +77,6 @@ def remove(name: Name) -> None:
 
 
 def path() -> None:
-    """Print the path of the file with the contexts."""
     table.line(str(contexts.path()))
 
 

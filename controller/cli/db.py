@@ -19,7 +19,6 @@ Database = Annotated[
 
 
 def current(database_url: Database = None) -> None:
-    """Show the version of the schema. Changes nothing."""
     from controller.db.engine import open_to_look
     from controller.db.schema import version
 
@@ -30,7 +29,6 @@ def current(database_url: Database = None) -> None:
 
 
 def upgrade(database_url: Database = None) -> None:
-    """Upgrade the schema to the newest version in one transaction, as a starting controller does."""
     from controller.db.engine import open_database
     from controller.db.schema import version
 
@@ -39,7 +37,6 @@ def upgrade(database_url: Database = None) -> None:
 
 
 def check(database_url: Database = None) -> None:
-    """Compare the schema with that of this version. Changes nothing. Exit status 3: it differs."""
     from controller.db.engine import open_to_look
     from controller.db.schema import differences
 

@@ -15,7 +15,6 @@ _AUDIT_ROWS = 5
 
 
 def node(name: NodeArgument, url: Url = DEFAULT_URL, output: Output = "table") -> None:
-    """Show a node: its conditions, networks, devices and last runs."""
     client = Client(url)
     found = client.get("nodes", name)
     if output not in ("table", "wide"):
@@ -46,7 +45,6 @@ def node(name: NodeArgument, url: Url = DEFAULT_URL, output: Output = "table") -
 
 
 def network(name: NetworkArgument, url: Url = DEFAULT_URL, output: Output = "table") -> None:
-    """Show a network: its VNIs, the nodes it is attached to, and its devices."""
     client = Client(url)
     found = client.get("networks", name)
     formats.show(found, output, _network, kind=NETWORK, rows="")

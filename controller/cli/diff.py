@@ -1,13 +1,13 @@
 """The verbs `vxctl diff` and `vxctl plan`: what differs from desired state, and what would be removed."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import typer
 
 from contract.runtime.exit_status import ExitStatus
 from controller.cli.client import Client
-from controller.cli.options import DEFAULT_URL, ListOutput, NodeArgument, Output, Url
+from controller.cli.options import DEFAULT_URL, ListOutput, MaybeNode, NodeArgument, Output, Url
 from controller.cli.output import columns, formats, table
 from controller.cli.output.structured import Kind
 
@@ -24,14 +24,10 @@ _DEVICE: Final = Kind("device", _located, _located)
 
 
 def diff(
-    node: Annotated[
-        str | None,
-        typer.Argument(metavar="[NODE]", help="Only this node: id, unique id prefix or hostname."),
-    ] = None,
+    node: MaybeNode = None,
     url: Url = DEFAULT_URL,
     output: ListOutput = "table",
 ) -> None:
-    """Compare desired state with what was seen. Exit status: 0 same, 3 it differs or is unknown."""
     pages = Client(url).pages("diff", _LIMIT, node=node)
     found = [row for page in pages for row in page["items"]]
     formats.show(found, output, _show_diff, kind=_NODE)
@@ -62,7 +58,6 @@ def _show_diff(found: list[dict[str, Any]]) -> None:
 
 
 def plan(node: NodeArgument, url: Url = DEFAULT_URL, output: Output = "table") -> None:
-    """Show what the next run of a node would remove, and what is missing or in the way."""
     formats.show(
         Client(url).get("nodes", node, "plan"), output, _show_plan, kind=_DEVICE, rows="steps"
     )

@@ -44,7 +44,6 @@ def doctor(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Check what a controller on this machine needs. Exit status: 0 all is well, 3 it is not."""
     from controller.process.settings import ControllerSettings
 
     given = {"database_url": database_url, "broker_url": broker_url, "docker_host": docker_host}

@@ -7,9 +7,8 @@ import typer
 
 from contract.runtime.errors import UsageError
 from controller.cli import live
-from controller.cli.audit import Since
 from controller.cli.client import PAGE_ROWS, Client
-from controller.cli.options import DEFAULT_URL, ListOutput, Url, Watch
+from controller.cli.options import DEFAULT_URL, ListOutput, Since, Url, Watch, rows_limit
 from controller.cli.output import columns, folding, formats, table
 from controller.cli.output.structured import Kind
 from controller.cli.period import as_time, with_zone
@@ -21,7 +20,7 @@ _EXAMINED: Final = 5_000
 About = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[[for] node|network NAME]",
+        metavar="[for] node|network NAME",
         help="Only events of this node or network, and of what it depends on.",
     ),
 ]
@@ -30,12 +29,11 @@ About = Annotated[
 def events(
     about: About = None,
     since: Since = None,
-    limit: Annotated[int, typer.Option(min=1, max=5_000, help="Maximum number of rows.")] = 100,
+    limit: Annotated[int, rows_limit(_EXAMINED)] = 100,
     watch: Watch = False,
     url: Url = DEFAULT_URL,
     output: ListOutput = "table",
 ) -> None:
-    """Show what happened, newest last: findings, decisions, rejections, removals, lost runs."""
     client, filters = Client(url), _filters(about or [])
     if watch:
         live.refuse_with(names=None, redraw=False)

@@ -32,7 +32,7 @@ def explain(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[ERROR LINE | -]",
+            metavar="ERROR LINE | -",
             help="An error of Docker or Swarm, or the name of a device, with or without quotes; -: read "
             "standard input, as also without any argument.",
         ),
@@ -47,11 +47,6 @@ def explain(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Explain an error of Docker or Swarm: its meaning, what was done about it, and what to do.
-
-    Takes one line, or a whole log: the same fault in many lines is told once. Messages may be cut, wrapped,
-    coloured, or in JSON.
-    """
     from controller.explain.offline import explain_offline, shortened
 
     now = datetime.now(UTC)

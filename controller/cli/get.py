@@ -12,13 +12,14 @@ from controller.cli import live
 from controller.cli.client import Client
 from controller.cli.options import (
     DEFAULT_URL,
+    Limit,
     ListOutput,
     NetworkOption,
     NodeOption,
     Redraw,
     Url,
     Watch,
-    without_kind,
+    only_these,
 )
 from controller.cli.output import columns, formats, structured, table
 from controller.cli.output.structured import Kind
@@ -98,22 +99,9 @@ _LISTINGS: Final = {
     ),
 }
 
-Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows.")]
-
-
-def _names(kind: str, meaning: str) -> Any:
-    return typer.Argument(
-        metavar=f"{kind.upper()}...",
-        help=meaning,
-        callback=without_kind(kind),
-        show_default=False,
-    )
-
 
 def nodes(
-    names: Annotated[
-        list[str] | None, _names("node", "Only these: id, unique id prefix or hostname.")
-    ] = None,
+    names: Annotated[list[str] | None, only_these("node")] = None,
     ready: Annotated[
         Status | None, typer.Option(help="Only nodes with this status of the condition Ready.")
     ] = None,
@@ -123,27 +111,21 @@ def nodes(
     url: Url = DEFAULT_URL,
     output: ListOutput = "table",
 ) -> None:
-    """List the nodes of the Swarm."""
     _list("nodes", names, url, limit, output, watch, redraw, ready=ready)
 
 
 def networks(
-    names: Annotated[
-        list[str] | None, _names("network", "Only these: id, unique id prefix or name.")
-    ] = None,
+    names: Annotated[list[str] | None, only_these("network")] = None,
     limit: Limit = 1000,
     redraw: Redraw = False,
     url: Url = DEFAULT_URL,
     output: ListOutput = "table",
 ) -> None:
-    """List the overlay networks of the Swarm."""
     _list("networks", names, url, limit, output, False, redraw)
 
 
 def devices(
-    names: Annotated[
-        list[str] | None, _names("device", "Only these: NAME or NAME#IFINDEX.")
-    ] = None,
+    names: Annotated[list[str] | None, only_these("device")] = None,
     node: NodeOption = None,
     network: NetworkOption = None,
     verdict: Annotated[Verdict | None, typer.Option(help="Only devices with this verdict.")] = None,
@@ -153,13 +135,12 @@ def devices(
     url: Url = DEFAULT_URL,
     output: ListOutput = "table",
 ) -> None:
-    """List the VXLAN devices that the workers last reported."""
     filters = {"node": node, "network": network, "verdict": verdict}
     _list("devices", names, url, limit, output, watch, redraw, **filters)
 
 
 def runs(
-    names: Annotated[list[str] | None, _names("run", "Only these: id, or id prefix.")] = None,
+    names: Annotated[list[str] | None, only_these("run")] = None,
     node: NodeOption = None,
     state: Annotated[RunState | None, typer.Option(help="Only runs in this state.")] = None,
     limit: Limit = 50,
@@ -168,7 +149,6 @@ def runs(
     url: Url = DEFAULT_URL,
     output: ListOutput = "table",
 ) -> None:
-    """List runs, the newest first."""
     _list("runs", names, url, limit, output, watch, redraw, node=node, state=state)
 
 

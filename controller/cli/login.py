@@ -21,7 +21,7 @@ _MAX_CHARACTERS: Final = 4096
 def login(
     url: Annotated[
         str | None,
-        typer.Argument(metavar="[URL]", help="Of the controller (default: as the other verbs)."),
+        typer.Argument(metavar="URL", help="Of the controller (default: as the other verbs)."),
     ] = None,
     context: Annotated[
         str | None,
@@ -31,10 +31,6 @@ def login(
         str | None, typer.Option(metavar="FILE", help="CA of the controller's certificate.")
     ] = None,
 ) -> None:
-    """Check a token with a controller, and keep both as a context.
-
-    The token is asked for, or read from standard input.
-    """
     known = contexts.read()
     if url is None:
         old = known.by_name.get(context) if context else None

@@ -53,6 +53,23 @@ Redraw = Annotated[
 ]
 
 
+Since = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Start: 90s, 15m, 2h or 7d ago, a day, or an ISO 8601 time."),
+]
+Until = Annotated[
+    str | None, typer.Option(metavar="TIME", help="End (exclusive), in the formats of --since.")
+]
+
+
+def rows_limit(most: int = 100_000) -> Any:
+    """Return the option `--limit` of a list of up to `most` rows."""
+    return typer.Option(metavar="N", min=1, max=most, help="Maximum number of rows.")
+
+
+Limit = Annotated[int, rows_limit()]
+
+
 def without_kind(kind: str) -> Callable[[Any], Any]:
     """Return what takes `node/NAME`, as `-o name` prints it, for NAME."""
 
@@ -64,46 +81,41 @@ def without_kind(kind: str) -> Callable[[Any], Any]:
     return bare
 
 
-NodeArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="NODE",
-        help="Id, unique id prefix or hostname of a node.",
-        callback=without_kind("node"),
-    ),
-]
-NetworkArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="NETWORK",
-        help="Id, unique id prefix or name of a network.",
-        callback=without_kind("network"),
-    ),
-]
-MaybeNode = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="NODE",
-        help="Id, unique id prefix or hostname of a node.",
-        callback=without_kind("node"),
-    ),
-]
-NodeOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NODE",
-        help="Only this node: id, unique id prefix or hostname.",
-        callback=without_kind("node"),
-    ),
-]
-NetworkOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NETWORK",
-        help="Only this network: id, unique id prefix or name.",
-        callback=without_kind("network"),
-    ),
-]
+_NAMED: Final = {
+    "node": "id, unique id prefix or hostname",
+    "network": "id, unique id prefix or name",
+    "device": "NAME or NAME#IFINDEX",
+    "run": "id, or id prefix",
+}
+"""How each kind of row is named."""
+
+
+def _argument(kind: str) -> Any:
+    help_ = f"{_NAMED[kind].capitalize()} of a {kind}."
+    return typer.Argument(metavar=kind.upper(), help=help_, callback=without_kind(kind))
+
+
+def only(kind: str) -> Any:
+    """Return the option that restricts a list to one node or network."""
+    help_ = f"Only this {kind}: {_NAMED[kind]}."
+    return typer.Option(metavar=kind.upper(), help=help_, callback=without_kind(kind))
+
+
+def only_these(kind: str) -> Any:
+    """Return the arguments that restrict a list to rows by name."""
+    return typer.Argument(
+        metavar=kind.upper(),
+        help=f"Only these: {_NAMED[kind]}.",
+        callback=without_kind(kind),
+        show_default=False,
+    )
+
+
+NodeArgument = Annotated[str, _argument("node")]
+NetworkArgument = Annotated[str, _argument("network")]
+MaybeNode = Annotated[str | None, _argument("node")]
+NodeOption = Annotated[str | None, only("node")]
+NetworkOption = Annotated[str | None, only("network")]
 Actor = Annotated[
     str | None,
     typer.Option("--as", metavar="NAME", help="Actor in the audit trail (default: USER@HOST)."),

@@ -50,10 +50,6 @@ def requeue(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Reconcile a node now, regardless of its backoff.
-
-    Exit status 3: the request is stored, and not sent yet.
-    """
     seconds = seconds_of(timeout)
     client = Client(url)
     body = decision(actor, reason) | {"token": token or str(uuid4())}

@@ -39,7 +39,6 @@ def pause(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Pause runs of a node or of the cluster, or removals of a network's devices."""
     target, body = _target(node, network, cluster), decision(actor, reason)
     answer = Client(url).post(*target, "pause", body=body | _end(duration, until))
     formats.show(answer, output, partial(_show_decision, "is paused"), kind=_kind(target))
@@ -54,7 +53,6 @@ def resume(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Undo a pause, and reconcile the nodes concerned now."""
     target, body = _target(node, network, cluster), decision(actor, reason)
     answer = Client(url).post(*target, "resume", body=body)
     formats.show(
@@ -78,7 +76,6 @@ def mode(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Set the mode of a node, a network or the cluster; the strictest mode wins."""
     body = decision(actor, reason) | {"mode": mode}
     target = _target(node, network, cluster)
     answer = Client(url).post(*target, "mode", body=body)
@@ -88,7 +85,6 @@ def mode(
 
 
 def breaker(context: typer.Context, url: Url = DEFAULT_URL, output: Output = "table") -> None:
-    """Show the breaker: removals, limits, and where it has tripped."""
     if context.invoked_subcommand is None:
         formats.show(
             Client(url).get("breaker"), output, _show_breaker, kind=structured.NODE, rows="nodes"
@@ -102,7 +98,6 @@ def reset(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Allow removals again on a node, or everywhere without NODE. First find out why it tripped."""
     answer = Client(url).post("breaker", "reset", body=decision(actor, reason), node=node)
     formats.show(answer, output, _show_reset)
 

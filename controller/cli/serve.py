@@ -40,7 +40,6 @@ def _with_options(run: Callable[[Any], None]) -> Callable[..., None]:
 
 @_with_options
 def controller(settings: ControllerSettings) -> None:
-    """Run the controller."""
     from controller.process.controller import run
 
     run(settings, settings.broker_url.get_secret_value(), silence=settings.silence_seconds)
@@ -48,7 +47,6 @@ def controller(settings: ControllerSettings) -> None:
 
 @_with_options
 def up(settings: LocalSettings) -> None:
-    """Run controller and worker of this machine in one process, with SQLite and no Redis."""
     from controller.process import all_in_one
 
     all_in_one.up(settings)

@@ -19,15 +19,13 @@ _CHOSEN: Final = frozenset({"ObserveMode", "IgnoredByLabel"})
 
 
 def status(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of nodes.")] = 100,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, max=1000, help="Maximum number of nodes.")
+    ] = 100,
     redraw: Redraw = False,
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Show whether all is well, what is wrong, and the nodes, worst first.
-
-    Exit status: 0 all is well, 3 something is not as it should be, 1 it could not be asked.
-    """
     client = Client(url)
 
     def draw(most: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import typer
 
 from contract.verdicts import HeldBack
 from controller.cli.client import Client
-from controller.cli.options import DEFAULT_URL, ListOutput, NetworkOption, NodeOption, Url
+from controller.cli.options import DEFAULT_URL, Limit, ListOutput, NetworkOption, NodeOption, Url
 from controller.cli.output import columns, formats, structured, table
 from controller.cli.output.table import Row
 
@@ -21,11 +21,10 @@ def suppressed(
     reason: Annotated[
         HeldBack | None, typer.Option(help="Only devices that this holds back.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of rows.")] = 1000,
+    limit: Limit = 1000,
     url: Url = DEFAULT_URL,
     output: ListOutput = "table",
 ) -> None:
-    """Show the devices that would be removed but for what holds them back, and what ends that."""
     filters = {"node": node, "network": network, "reason": reason}
     pages = [*Client(url).pages("suppressed", limit, **filters)]
     found = [row for page in pages for row in page["items"]]

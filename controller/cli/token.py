@@ -40,7 +40,6 @@ def create(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Create an API token, and show it this once."""
     if file is not None and file.exists():
         raise UsageError(f"{file} exists", "name a file that does not exist")
     seconds = None if expires is None else _seconds(expires)
@@ -68,7 +67,6 @@ def list_(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """List the API tokens, without their secrets."""
     answer = Client(url).get("tokens", revoked="true" if revoked else None)
     formats.show(answer["items"], output, _show, kind=_KIND)
 
@@ -79,7 +77,6 @@ def revoke(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Revoke an API token: it is refused from now on."""
     answer = Client(url).post("tokens", name, "revoke", body=decision(actor, None))
     formats.show(
         answer,

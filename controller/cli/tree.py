@@ -23,7 +23,6 @@ class _Branch(NamedTuple):
 
 
 def network(name: NetworkArgument, url: Url = DEFAULT_URL, output: Output = "table") -> None:
-    """Show a network, its nodes with their last runs, and its devices there."""
     client = Client(url)
     found = client.get("networks", name)
     devices: dict[str, list[dict[str, Any]]] = {}
@@ -42,7 +41,6 @@ def network(name: NetworkArgument, url: Url = DEFAULT_URL, output: Output = "tab
 
 
 def node(name: NodeArgument, url: Url = DEFAULT_URL, output: Output = "table") -> None:
-    """Show a node with its last run, its networks, and their devices."""
     client = Client(url)
     found = client.get("nodes", name)
     vnis: dict[str, list[int]] = {}

@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Any, Final, NamedTuple, cast
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from contract.runtime.exit_status import ExitStatus
 from controller.cli.common import with_common_options
@@ -17,17 +17,20 @@ _COLUMN: Final = 18
 
 
 class Verb(NamedTuple):
-    """A command: where its function is, and its help in a line, which is the docstring's first.
+    """A command: where its function is, and its help, which the function need not repeat.
 
     Attributes:
         where: `MODULE:FUNCTION` in `controller.cli`.
+        summary: the help in a line.
         aliases: other names, which the help does not list.
+        more: paragraphs of the help after the summary.
         takes_text: its arguments are a text that people paste, with the options that are in it.
     """
 
     where: str
     summary: str
     aliases: tuple[str, ...] = ()
+    more: str = ""
     takes_text: bool = False
 
     def load(self) -> Callable[..., None]:
@@ -48,6 +51,31 @@ class Group(NamedTuple):
     verbs: Mapping[str, "Verb | Group"]
     alone: Verb | None = None
     aliases: tuple[str, ...] = ()
+
+
+class PlainCommand(TyperCommand):
+    """A command whose help shows arguments as people type them, without names of Python's types."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """See the base class: `NODE`, and not `{NODE}`."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+    def get_params(self, ctx: Any) -> Any:
+        """See the base class."""
+        found = super().get_params(ctx)
+        for parameter in found:
+            if isinstance(parameter, TyperArgument) and not has_choices(parameter):
+                parameter.display_type_rich = _no_type  # type: ignore[method-assign]
+        return found
+
+
+def has_choices(parameter: Any) -> bool:
+    """Whether a parameter takes one of a few values that its metavar does not list."""
+    return "|" in (parameter.display_type(None) or "") and "|" not in (parameter.metavar or "")
+
+
+def _no_type(ctx: Any) -> str:  # noqa: ARG001 -- the base class's
+    return ""
 
 
 class LazyGroup(TyperGroup):
@@ -105,7 +133,9 @@ def application(
     if isinstance(node, Verb):
         app = typer.Typer(**settings)
         taken = settings["context_settings"] | {"ignore_unknown_options": node.takes_text}
-        app.command(name, context_settings=taken)(_with_options(node.load()))
+        told = f"{node.summary}\n\n{node.more}".strip()
+        command = app.command(name, cls=PlainCommand, context_settings=taken, help=told)
+        command(_with_options(node.load()))
         return app
     kind = type("LazyGroup", (LazyGroup,), {"tree": node.verbs})
     alone = node.alone is not None

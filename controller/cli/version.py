@@ -19,7 +19,6 @@ def version(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Show the versions of vxctl, the controller, its database schema, and the workers."""
     found: dict[str, Any] = {
         "client": {"version": VERSION, "python": platform.python_version()},
         "controller": None,

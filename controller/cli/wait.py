@@ -49,7 +49,6 @@ def node(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Wait for a condition of a node. Exit status: 0 it is met, 3 the time is over."""
     type_, _, status = wanted.partition("=")
     status = (status or "True").capitalize()
     if status not in _STATUSES:
@@ -85,7 +84,6 @@ def run(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    """Wait for the end of a run. Exit status: 0 it is met, 3 the time is over, or it did not succeed."""
     if wanted not in ("finished", "succeeded"):
         raise UsageError(f"--for {wanted!r} is not known", "--for finished, or --for succeeded")
     client = Client(url)

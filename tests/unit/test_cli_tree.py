@@ -1,6 +1,7 @@
-"""The tree of verbs: helps are the docstrings, and nothing is imported that a verb does not need."""
+"""The tree of verbs: each help stands there once, and nothing is imported that a verb does not need."""
 
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 
 from controller.cli.commands import TREE
 from controller.cli.common import with_common_options
-from controller.cli.verbs import Group, Verb
+from controller.cli.verbs import Group, Verb, make
 
 HEAVY = (
     "httpx", "pydantic", "pydantic_settings", "sqlalchemy", "fastapi", "starlette", "alembic", "celery",
@@ -33,11 +34,22 @@ VERBS = dict(_verbs())
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_the_help_in_a_line_is_the_docstrings_first(name: str) -> None:
+def test_the_help_is_that_of_the_tree_and_stands_nowhere_else(name: str) -> None:
     verb = VERBS[name]
-    documented = inspect.getdoc(verb.load())
-    assert documented is not None
-    assert verb.summary == documented.split("\n\n")[0].replace("\n", " ")
+    assert verb.load().__doc__ is None
+    told = make(name.split()[-1], verb).help
+    assert told == f"{verb.summary}\n\n{verb.more}".strip()
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_a_help_shows_what_people_type_and_no_type_of_python(name: str) -> None:
+    command = make(name.split()[-1], VERBS[name])
+    context = command.context_class(command, info_name=name)
+    records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+    shown = [command.get_usage(context), *(record[0] for record in filter(None, records))]
+    assert not [
+        text for text in shown if re.search(r"[{}]|<(str|int|float|list|Path)|range>", text)
+    ]
 
 
 @pytest.mark.parametrize("name", VERBS)
