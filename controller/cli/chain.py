@@ -76,8 +76,12 @@ def export(
     for chunk in stream:
         sys.stdout.buffer.write(chunk)
         lines += chunk.count(b"\n")
+        if not sys.stdout.isatty():  # The rows themselves show it there.
+            _show_progress(f"{max(lines - 1, 0)} rows exported...")
         tail = (tail + chunk)[-_MAX_LAST_LINE_BYTES:]
     sys.stdout.buffer.flush()
+    if not sys.stdout.isatty():
+        _show_progress("")
     try:
         rows = json.loads(tail.splitlines()[-1])["rows"]
     except (ValueError, KeyError, TypeError, IndexError):
@@ -86,6 +90,13 @@ def export(
         raise OperatorError(
             f"the export was cut short after {max(lines - 1, 0)} rows", "export again"
         )
+
+
+def _show_progress(text: str) -> None:
+    """Replace the line of progress, if standard error is a terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
 
 
 def _beyond(kept: Iterable[ChainPosition], end: ChainPosition) -> Finding | None:
@@ -105,10 +116,8 @@ def _ask(
     while not answer["done"]:
         answer = client.get("audit", "verify", after=answer["reached"], expect=marks)
         checked += answer["checked"]
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{checked} rows checked, the head is {answer['head']:.40}...")
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
+        _show_progress(f"{checked} rows checked, the head is {answer['head']:.40}...")
+    _show_progress("")
     found = answer["finding"]
     finding = None if found is None else Finding(**found | {"fault": Fault(found["fault"])})
     return checked, ChainPosition.parse(answer["reached"]), finding

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from controller.cli.connection import Connection
 
 VARIABLE: Final = "_VXCTL_COMPLETE"
-_TIMEOUT_SECONDS: Final = 0.3
+_TIMEOUT_SECONDS: Final = 1.0
+"""For the controller's answer: about as long as a person waits at a TAB; a busy machine needs half of it."""
 _SAFE: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]*")
 _NAMES: Final = 1_000
 _CONNECTION: Final = {
@@ -30,6 +31,7 @@ _CONNECTION: Final = {
     "--token-file": "token_file",
     "--ca": "ca",
 }
+_ABOUT_METAVAR: Final = "[for] node|network NAME"
 _ABOUT: Final = {"node": "nodes", "network": "networks"}
 """Words of `vxctl events for ...` that a name follows."""
 
@@ -129,8 +131,8 @@ def _candidates(words: Sequence[str]) -> Iterator[str]:
 
 
 def _arguments(parameter: Any, arguments: Sequence[str], words: Sequence[str]) -> Iterator[str]:
-    """Yield the values of an argument; a list of words (`events for node NAME`) begins with these words."""
-    if parameter.nargs != -1:
+    """Yield the values of an argument; that of `events for node NAME` begins with words of its own."""
+    if parameter.metavar != _ABOUT_METAVAR:
         yield from _values(parameter, words)
     elif arguments and arguments[-1] in _ABOUT:
         yield from _names(_ABOUT[arguments[-1]], words)

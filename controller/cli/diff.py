@@ -8,12 +8,15 @@ import typer
 from contract.runtime.exit_status import ExitStatus
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, ListOutput, MaybeNode, NodeArgument, Output, Url
-from controller.cli.output import columns, formats, table
+from controller.cli.output import columns, formats, phrases, table
 from controller.cli.output.structured import Kind
 
 _LIMIT: Final = 100_000
 _NODE: Final = Kind("node", lambda row: str(row["node_name"]), lambda row: str(row["node_id"]))
-_REST: Final = "A forecast: at the time of a removal the worker reads the kernel and judges again."
+_REST: Final = (
+    "A forecast: at the time of a removal the worker reads the kernel and judges again. A run removes no "
+    "more than MAX_REMOVALS_PER_RUN of the worker's settings, which it has not told; the next run goes on."
+)
 
 
 def _located(row: Mapping[str, Any]) -> str:
@@ -38,13 +41,13 @@ def diff(
 def _show_diff(found: list[dict[str, Any]]) -> None:
     rows = [
         difference | {"node_name": row["node_name"]}
-        for row in found
+        for row in phrases.with_ids(found)
         for difference in row["differences"]
     ]
     same = [row for row in found if row["state"] == "same"]
     if rows:
-        table.table(columns.DIFFERENCES, rows, empty="")
-    for row in found:
+        table.table(columns.DIFFERENCES, rows, empty="", prose=True)
+    for row in phrases.with_ids(found):
         if row["state"] == "unknown":
             name = formats.short(row["node_name"])
             what = "; the above is what was seen last" if row["differences"] else ""

@@ -1,6 +1,8 @@
 """`vxctl audit verify` and `export` against a controller at work, and over the API with whatever is given."""
 
 import json
+import os
+import pty
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,13 @@ from controller.api.context import Context
 from controller.audit.chain import START
 from controller.db.engine import Database, open_database
 from tests.api_client import TestClient, assert_problem
-from tests.controller_process import ControllerProcess, assert_clear_error, vxctl
+from tests.controller_process import (
+    VXCTL,
+    ControllerProcess,
+    assert_clear_error,
+    environment,
+    vxctl,
+)
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot
 from tests.trail import behind_our_back, head, record
@@ -65,6 +73,21 @@ def test_verify_and_export_from_end_to_end(controller: ControllerProcess, tmp_pa
     forged = kept[:-4] + "0000"
     done = broken(controller, "--offline", "--from-archive", str(exported), "--expect", forged)
     assert "rewritten" in done.stdout
+
+
+def test_an_export_shows_its_progress_on_a_terminal_only(controller: ControllerProcess) -> None:
+    master, slave = pty.openpty()
+    command = [VXCTL, "audit", "export", "--url", controller.url]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=slave, env=environment(), check=True
+    )
+    os.close(slave)
+    said = os.read(master, 100_000)
+    os.close(master)
+    assert f"{ROWS + 1} rows exported...\r\x1b[K".encode() in said
+    assert said.endswith(b"\r\x1b[K"), "nothing of it stays"
+    assert len(done.stdout.splitlines()) == ROWS + 3
+    assert vxctl("audit", "export", url=controller.url).stderr == ""
 
 
 def test_what_cannot_be_done_is_told_in_a_line(tmp_path: Path) -> None:

@@ -1,8 +1,13 @@
 """`vxctl completion`: a real bash, names that mean harm, controllers that hang or are not there."""
 
 import os
+import pty
+import select
+import shutil
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -78,12 +83,64 @@ def test_names_of_nodes_and_networks(
     evil = swarm_id("evil")
     for words in (["describe", "node"], ["plan"], ["events", "for", "node"], ["audit", "--node"]):
         assert set(complete(*words, "", url=url, folder=tmp_path)) == {"one", "other", evil}
+    assert set(complete("get", "nodes", "", url=url)) == {"one", "other", evil}
+    assert complete("get", "nodes", "one", "oth", url=url) == ["other"]
     assert complete("diff", "on", url=url) == ["one"]
     assert complete("describe", "node", "on", "--url", url, "") == []
     for words in (["tree", "network"], ["pause", "--network"]):
         networks = {"shop", "ingress", swarm_id("evilnet")}
         assert set(complete(*words, "", url=url, folder=tmp_path)) == networks
     assert list(tmp_path.iterdir()) == []
+
+
+_TYPED = {
+    "bash": (
+        ["bash", "--norc", "--noprofile", "-i"],
+        "bind 'set bell-style none'; source <(vxctl completion bash)\n",
+    ),
+    "zsh": (
+        ["zsh", "-f", "-i"],
+        "autoload -U compinit; compinit -u -D; source <(vxctl completion zsh)\n",
+    ),
+    "fish": (["fish", "--no-config", "-i"], "vxctl completion fish | source\n"),
+}
+"""How each shell is started, and what is in its start-up file, as `vxctl completion --help` says."""
+
+
+@pytest.mark.parametrize("shell", _TYPED)
+def test_a_tab_completes_in_a_real_shell(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} here")
+    command, begin = _TYPED[shell]
+    variables = {
+        "PATH": f"{Path(VXCTL).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "TERM": "xterm",
+        "VXLAN_OPERATOR_URL": f"http://127.0.0.1:{free_port()}",
+    }
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe(command[0], command, environment() | variables)  # noqa: S606 -- a shell
+    try:
+        _type(terminal, f"{begin}echo re''ady\n", "ready")
+        # What is completed is run: the screen alone may show what was typed.
+        _type(terminal, "vxctl compl\tb\t --help\n", "Print the completion of a shell")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+
+
+def _type(terminal: int, keys: str, expected: str) -> None:
+    """Type, and wait for what the screen shows then."""
+    os.write(terminal, keys.encode())
+    screen = ""
+    deadline = time.monotonic() + 60
+    while expected not in screen:
+        assert time.monotonic() < deadline, screen
+        ready, _, _ = select.select([terminal], [], [], 1)
+        if ready:
+            screen += os.read(terminal, 65536).decode(errors="replace")
 
 
 @pytest.fixture

@@ -37,13 +37,13 @@ VERBS = dict(_verbs())
 def test_the_help_is_that_of_the_tree_and_stands_nowhere_else(name: str) -> None:
     verb = VERBS[name]
     assert verb.load().__doc__ is None
-    told = make(name.split()[-1], verb).help
+    told = make(name.rsplit(maxsplit=1)[-1], verb).help
     assert told == f"{verb.summary}\n\n{verb.more}".strip()
 
 
 @pytest.mark.parametrize("name", VERBS)
 def test_a_help_shows_what_people_type_and_no_type_of_python(name: str) -> None:
-    command = make(name.split()[-1], VERBS[name])
+    command = make(name.rsplit(maxsplit=1)[-1], VERBS[name])
     context = command.context_class(command, info_name=name)
     records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
     shown = [command.get_usage(context), *(record[0] for record in filter(None, records))]

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from controller.cli.output import formats, table
+from controller.cli.output import formats, phrases, table
 from tests.fake_clock import START
 
 
@@ -34,6 +34,26 @@ def test_a_time_relative_to_now(seconds: int, words: str) -> None:
         clock.now.return_value = START
         assert formats.ago((START - timedelta(seconds=seconds)).isoformat()) == words
         clock.now.assert_called_once_with(UTC)
+
+
+def test_an_error_of_ours_is_not_taken_for_the_controllers() -> None:
+    def as_text(answer: dict[str, str]) -> None:
+        table.line(answer["a typo"])
+
+    with pytest.raises(KeyError, match="a typo"):
+        formats.show({"field": "1"}, "table", as_text)
+
+
+def test_nodes_that_share_a_name_show_the_beginnings_of_their_ids() -> None:
+    def row(name: str | None, id_: str | None) -> dict[str, str | None]:
+        return {"node_name": name, "node_id": id_}
+
+    rows = [row("a", "1" * 25), row("b", "2" * 25), row("a", "3" * 25), row(None, None)]
+    names = [each["node_name"] for each in phrases.with_ids([*rows, row("a", "1" * 25)])]
+    assert names == [f"a ({'1' * 12})", "b", f"a ({'3' * 12})", None, f"a ({'1' * 12})"]
+    (long, _) = phrases.with_ids([row("x" * 255, "1" * 25), row("x" * 255, "2" * 25)])
+    assert long["node_name"] == f"{'x' * 14}… ({'1' * 12})"
+    assert [*phrases.with_ids(rows[:2])] == rows[:2]
 
 
 def test_no_time() -> None:

@@ -1,5 +1,6 @@
-"""What is installed: the packages with their types, both commands, and no test."""
+"""What is installed: the packages with their types, both commands, their man pages, and no test."""
 
+import re
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -27,9 +28,21 @@ def test_the_wheel_has_every_module_and_nothing_else_of_ours(wheel: ZipFile) -> 
     modules = {
         str(path.relative_to(ROOT)) for folder in packages for path in (ROOT / folder).rglob("*.py")
     }
-    names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    names = {name for name in wheel.namelist() if not re.match(r"[^/]+\.(dist-info|data)/", name)}
     assert {name for name in names if name.endswith(".py")} == modules
     assert {name.partition("/")[0] for name in names} == set(packages)
+
+
+def test_the_wheel_installs_the_man_pages_where_man_looks(wheel: ZipFile) -> None:
+    pages = {
+        name.partition(".data/data/")[2]: wheel.read(name).decode()
+        for name in wheel.namelist()
+        if ".data/" in name
+    }
+    assert pages == {
+        f"share/man/man1/{path.name}": path.read_text() for path in (ROOT / "docs/man").iterdir()
+    }
+    assert "share/man/man1/vxctl.1" in pages
 
 
 def test_the_wheel_has_both_commands(wheel: ZipFile) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from contract.runtime.text import printable
 from controller.audit.chain import CHAINED
-from controller.cli.output import formats, structured, style, table, widths
+from controller.cli.output import formats, phrases, structured, style, table, widths
 from controller.cli.output.columns import plain, value
 from controller.cli.output.table import Columns, Row
 
@@ -22,7 +22,7 @@ class Writer:
     def __init__(self, output: str) -> None:
         self._output = output
         self._is_table = output in ("table", "wide")
-        self._columns = _WIDE if output == "wide" else _TABLE
+        self._columns = _WIDE if output == "wide" else _NARROW if table.is_narrow() else _TABLE
         self._sizes = [widths.cells(title) for title, _ in self._columns]
         self._empty = True
         if output == "csv" and style.current().headings:
@@ -31,7 +31,9 @@ class Writer:
     def write(self, rows: Sequence[Row]) -> None:
         """Print rows."""
         if self._is_table and rows:
-            self._write_lines([[cell(row) for _, cell in self._columns] for row in rows])
+            # `-o wide` shows ids anyway.
+            named = phrases.with_ids(rows) if self._output == "table" else rows
+            self._write_lines([[cell(row) for _, cell in self._columns] for row in named])
             self._empty = False
         else:
             for row in rows:
@@ -66,8 +68,8 @@ class Writer:
         lines = [list(map(printable, line)) for line in lines]
         sizes = (self._sizes, *(map(widths.cells, line) for line in lines))
         self._sizes = [max(column) for column in zip(*sizes, strict=True)]
-        fold = self._output != "wide"
-        table.rows_of_cells(titles, lines, self._sizes, headings=self._empty, fold=fold)
+        fits = self._output != "wide"
+        table.rows_of_cells(titles, lines, self._sizes, headings=self._empty, fold=fits, prose=fits)
 
 
 def _network(row: Row) -> str:
@@ -84,6 +86,14 @@ _TABLE: Final[Columns] = (
     ("NETWORK", _network),
     *plain("URGENCY", "REASON"),
 )
+_NARROW: Final[Columns] = (
+    ("TIME", lambda row: formats.clock(row["at"])[5:-4]),
+    ("NODE", value("node_name")),
+    *plain("STAGE"),
+    ("DEVICE", formats.device),
+    *plain("REASON"),
+)
+"""Without the year, and what the reason mostly says."""
 _WIDE: Final[Columns] = (
     *plain("ID"),
     ("TIME", lambda row: formats.clock(row["at"])),

@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from contract.runtime.text import printable
-from controller.cli.client import not_understood
 from controller.cli.output import structured, style, widths
 from controller.cli.output.structured import Kind
 
 _MAX_CELLS: Final = 30
+_ID_CHARACTERS: Final = 12
+"""Of an id where a name is not enough: as many as docker shows."""
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3_600, 86_400, 365 * 86_400
 _AGES: Final = (
@@ -44,10 +45,7 @@ def show(
         ordered = structured.in_order(structured.rows_of(answer, rows), field)
         answer = answer | {rows: ordered} if isinstance(answer, dict) else ordered
     if output in ("table", "wide"):
-        try:
-            as_text(answer)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise not_understood(f"{type(error).__name__} {error}") from error
+        as_text(answer)
     else:
         structured.write(answer, output, kind, rows)
 
@@ -65,6 +63,12 @@ def device(row: Mapping[str, Any]) -> str:
 def short(text: str) -> str:
     """Cut a name that would push the rest of a row off the screen."""
     return widths.cut(printable(text), _MAX_CELLS)
+
+
+def short_with_id(name: str, id_: str) -> str:
+    """Return a name with the start of an id, together no longer than a short name."""
+    start = f" ({id_[:_ID_CHARACTERS]})"
+    return widths.cut(printable(name), _MAX_CELLS - len(start)) + start
 
 
 def clock(time: str) -> str:

@@ -34,8 +34,21 @@ def sentences(conditions: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 def node_name(row: dict[str, Any]) -> str:
     """Return a node's hostname, with the start of its id where others have it, too."""
-    name = formats.short(row["hostname"])
-    return f"{name} ({row['id'][:12]})" if row.get("hostname_is_shared") else name
+    if row.get("hostname_is_shared"):
+        return formats.short_with_id(row["hostname"], row["id"])
+    return formats.short(row["hostname"])
+
+
+def with_ids(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield rows with a node's name; where nodes among them share it, with the start of the id, too."""
+    found = [*rows]
+    owners: dict[str, set[str]] = {}
+    for row in found:
+        owners.setdefault(row["node_name"], set()).add(row["node_id"])
+    for row in found:
+        name = row["node_name"]
+        shared = name is not None and len(owners[name]) > 1
+        yield row | {"node_name": formats.short_with_id(name, row["node_id"])} if shared else row
 
 
 def ready(row: dict[str, Any]) -> str:
