@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from controller.cli.output import formats, phrases, table
+from controller.cli.output import formats, phrases, table, widths
 from tests.fake_clock import START
 
 
@@ -54,6 +54,24 @@ def test_nodes_that_share_a_name_show_the_beginnings_of_their_ids() -> None:
     (long, _) = phrases.with_ids([row("x" * 255, "1" * 25), row("x" * 255, "2" * 25)])
     assert long["node_name"] == f"{'x' * 14}… ({'1' * 12})"
     assert [*phrases.with_ids(rows[:2])] == rows[:2]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", [""]),
+        ("a bc def", ["a bc", "def"]),
+        ("abcdefgh ij", ["abcde", "fgh", "ij"]),
+        ("節点 節点節点", ["節点", "節点", "節点"]),
+        (
+            "e\N{COMBINING ACUTE ACCENT}" * 6,
+            ["e\N{COMBINING ACUTE ACCENT}" * 5, "e\N{COMBINING ACUTE ACCENT}"],
+        ),
+    ],
+)
+def test_words_are_wrapped_by_the_cells_that_they_take(text: str, lines: list[str]) -> None:
+    assert widths.wrap(text, 5) == lines
+    assert max(map(widths.cells, lines)) <= 5
 
 
 def test_no_time() -> None:

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -74,10 +73,13 @@ def _fit(headings: Sequence[str], sizes: Sequence[int], width: int, *, prose: bo
         for heading, size in zip(headings, sizes, strict=True)
     ]
     excess = sum(fitted) + len(_GAP) * (len(fitted) - 1) - width
-    if prose and excess > 0:  # Prose has lines enough; it keeps a third of the terminal.
+    if (
+        prose and excess > 0
+    ):  # Prose has lines enough; it keeps a third of the terminal, an id's length.
         given = min(excess, fitted[-1] - min(fitted[-1], width // 3))
         fitted[-1] -= given
         excess -= given
+        least[-1] = fitted[-1]
     while excess > 0:
         spare = [size - low for size, low in zip(fitted, least, strict=True)]
         longest = max(range(len(fitted)), key=lambda at: (spare[at] > 0, fitted[at]))
@@ -98,7 +100,7 @@ def _print(
 ) -> None:
     *cut, last = [(text, size) for text, size in zip(row, sizes, strict=True)]
     shown = [widths.cut(text, size) for text, size in cut]
-    lines = _wrapped(*last) if prose else [widths.cut(*last)]
+    lines = widths.wrap(*last) if prose else [widths.cut(*last)]
     shown.append(lines[0])
     painted = [
         colours.heading(text) if is_heading else colours.cell(heading, text)
@@ -112,10 +114,6 @@ def _print(
     indent = " " * (sum(sizes[:-1]) + len(_GAP) * (len(sizes) - 1))
     for more in lines[1:]:
         sys.stdout.write(f"{indent}{more}\n")
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(width, 1), break_on_hyphens=False) or [""]
 
 
 def section(title: str, columns: Columns, rows: Iterable[Any], *, empty: str = "none") -> None:
