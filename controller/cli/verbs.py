@@ -133,8 +133,8 @@ def application(
     if isinstance(node, Verb):
         app = typer.Typer(**settings)
         taken = settings["context_settings"] | {"ignore_unknown_options": node.takes_text}
-        told = f"{node.summary}\n\n{node.more}".strip()
-        command = app.command(name, cls=PlainCommand, context_settings=taken, help=told)
+        text = f"{node.summary}\n\n{node.more}".strip()
+        command = app.command(name, cls=PlainCommand, context_settings=taken, help=text)
         command(_with_options(node.load()))
         return app
     kind = type("LazyGroup", (LazyGroup,), {"tree": node.verbs})
