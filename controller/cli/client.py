@@ -62,12 +62,15 @@ def not_understood(why: str) -> OperatorError:
 
 
 class Client:
-    """Asks the API at `url`; every failure is an `OperatorError`.
+    """Asks the API at `url`, which has no password; every failure is an `OperatorError`.
 
     A path is given by its segments, so that a name stays one segment, whatever a person typed.
     """
 
     def __init__(self, url: str) -> None:
+        if "@" in url.partition("://")[2].partition("/")[0]:
+            # It would be sent instead of the token, and stand in every error.
+            raise UsageError("the URL has a user or password", "leave out what is before the @")
         self._url = url.rstrip("/")
         self._connection = connection_to(url)
         self._tls = self._connection.tls()
@@ -193,7 +196,10 @@ class Client:
             if refused := tls_error(self._url, error):
                 raise refused from error
             message = f"no controller answers at {self._url}: {error}"
-            raise UnavailableError(message, _HINT) from error
+            hint = _HINT
+            if isinstance(error, httpx.RemoteProtocolError) and url.lower().startswith("http:"):
+                hint = "if it speaks TLS, use https:// in the URL"
+            raise UnavailableError(message, hint) from error
 
     def _credentials(self) -> dict[str, str]:
         if self._headers is None:

@@ -195,6 +195,23 @@ def test_a_problem_of_any_shape_is_one_clear_error() -> None:
         assert len(done.stderr) < 5000
 
 
+def test_a_password_in_the_url_is_not_shown() -> None:
+    done = vxctl("status", url="http://alice:secret@127.0.0.1:1")
+    assert_clear_error(done, "user or password", status=ExitStatus.USAGE)
+    assert "secret" not in done.stderr
+
+
+def test_plain_http_where_tls_is_spoken() -> None:
+    def alert(connection: socket.socket) -> None:
+        connection.sendall(b"\x15\x03\x01\x00\x02\x02\x46")
+
+    for answer in (alert, lambda connection: connection.close()):
+        with hostile(answer) as (url, _):
+            done = vxctl("status", url=url)
+        assert_clear_error(done, "no controller answers")
+        assert "https://" in done.stderr
+
+
 def test_a_list_without_an_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_MAX_PAGES", 5)
     with hostile(saying(HEAD, b'{"items":[],"next":"x"}')) as (url, asked):
@@ -217,10 +234,10 @@ def test_a_token_file_that_is_no_file(kind: str, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == ExitStatus.ERROR
-    error, hint = done.stderr.splitlines()[
-        -2:
-    ]  # Before it may stand that others may read the file.
-    assert ("cannot be read" if kind == "folder" else "holds no token") in error
+    # Before these it may stand that others may read the file.
+    error, hint = done.stderr.splitlines()[-2:]
+    problems = {"pipe": "nothing came", "folder": "cannot be read", "zeros": "holds no token"}
+    assert problems[kind] in error
     assert hint.startswith("hint: ")
 
 
