@@ -54,6 +54,11 @@ bench: install ## Measure everything that docs/performance.md tells: takes half 
 	.venv/bin/python -m tests.benchmarks.memory
 	.venv/bin/python -m tests.benchmarks.trail_pages
 	.venv/bin/python -m tests.benchmarks.trail_intake
+	.venv/bin/python -m tests.benchmarks.cli
+	.venv/bin/python -m tests.benchmarks.explain
+	.venv/bin/python -m tests.benchmarks.watch
+	.venv/bin/python -m tests.benchmarks.flood
+	.venv/bin/python -m tests.benchmarks.upgrade
 
 docs: install ## Make docs/cli.md and the man pages from the code
 	.venv/bin/python -m tests.cli_pages

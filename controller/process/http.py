@@ -40,6 +40,8 @@ LOG_SECONDS: Final = 60.0
 
 _BACKLOG: Final = 128
 """Connections that asyncio accepts at a time, before one of them can be refused."""
+_PENDING: Final = 1024
+"""Connections that wait in the kernel to be accepted."""
 _MAX_HEAD_BYTES: Final = 64 * 1024
 """Of an incomplete request head; `controller.api.bounds` bounds complete ones."""
 _MAX_DESCRIPTORS: Final = 4096
@@ -134,6 +136,10 @@ class HttpServer(uvicorn.Server):
             await super().startup(sockets)
         else:
             await self._startup(sockets, self._tls)
+        # asyncio has no other number for it: a client whose SYN finds the queue full comes again after a
+        # second, and then after two.
+        for listener in sockets or ():
+            listener.listen(_PENDING)
 
     async def _startup(self, sockets: list[socket.socket], tls: Tls) -> None:
         """Begin to accept connections with TLS; uvicorn cannot bound the time of a handshake."""
