@@ -46,7 +46,7 @@ def _cost(count: int) -> None:
         watch = PresenceWatch(database, Presence(app).read, resync=RESYNC)
         signs, session, writing, reading = Presence(app), uuid4(), 0.0, 0.0
         server = Process(redis.pid)
-        before = server.cpu_seconds()
+        before, moved = server.cpu_seconds(), _bytes(redis)
         period = 0.0
         for step in range(STEPS):
             began = time.thread_time()
@@ -64,14 +64,24 @@ def _cost(count: int) -> None:
             period = watch.step()
             reading += time.thread_time() - began
         redis_cpu = (server.cpu_seconds() - before) / STEPS
+        # In a step each worker writes once, and the leader reads all once.
+        per_step = (_bytes(redis) - moved) / STEPS
         # A step found every key changed; at most that many change between two steps.
         print(
             f"{count} nodes: a sign every {every:.1f} s, {count / every:.0f} messages/s; "
             f"leader {reading / STEPS * 1000:.1f} ms a step of {period:.1f} s "
             f"({reading / STEPS / period:.2%} of a core); "
             f"Redis {redis_cpu / every:.2%} of a core; "
+            f"{per_step / min(every, period) / 1000:.1f} kB/s through Redis at most; "
             f"a worker {writing / STEPS / count * 1e6:.0f} us a sign"
         )
+
+
+def _bytes(redis: RedisServer) -> int:
+    """Bytes that Redis has received and sent."""
+    with redis.client() as client:
+        found = client.info("stats")
+    return int(found["total_net_input_bytes"]) + int(found["total_net_output_bytes"])
 
 
 def _deaths() -> None:
