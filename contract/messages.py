@@ -5,7 +5,7 @@ that is read is checked. A message that does not fit raises `pydantic.Validation
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -213,6 +213,10 @@ class JournalEntry(Message):
         return self
 
 
+ORPHANS_LEFT: Final = "orphan(s) left"
+"""In a limitation of a report: it is about what was not removed, and not about what was not seen."""
+
+
 class ReconcileReport(Message):
     """Worker to controller: what one run saw and did."""
 
@@ -226,7 +230,7 @@ class ReconcileReport(Message):
     outcome: Outcome
     error: Text | None = None
     limitations: tuple[Text, ...] = ()
-    """What this worker could not look at."""
+    """What this worker could not look at, or left alone (`ORPHANS_LEFT`)."""
     devices: Annotated[tuple[DeviceReport, ...], Field(max_length=MAX_DEVICES)] = ()
     missing: Annotated[tuple[SwarmId, ...], Field(max_length=MAX_NETWORKS)] = ()
     """Networks with a running task that have lacked a device for longer than a start takes."""

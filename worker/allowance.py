@@ -7,7 +7,7 @@ reported as an orphan.
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from contract.messages import ReconcileRequest
+from contract.messages import ORPHANS_LEFT, ReconcileRequest
 from contract.verdicts import HeldBack, Mode, Urgency
 from worker.judge import Judgement
 from worker.kernel.model import some
@@ -42,7 +42,7 @@ def allowance(
         return Allowance([], [])
     if Mode.OBSERVE in (mode, request.mode):
         where = "this node's own mode" if mode is Mode.OBSERVE else "the request's mode"
-        limitation = f"{len(orphans)} orphan(s) left alone: {where} is observe"
+        limitation = f"{len(orphans)} {ORPHANS_LEFT} alone: {where} is observe"
         held = dict.fromkeys(orphans, HeldBack.WORKER_MODE) if mode is Mode.OBSERVE else {}
         return Allowance([], [limitation], held=held)
 
@@ -59,11 +59,11 @@ def allowance(
     if left := [vni for vni in vnis if vni in observed]:
         names = some(sorted({observed[vni] for vni in left}))
         limitations.append(
-            f"{len(left)} orphan(s) left alone: the mode of their network is observe ({names})"
+            f"{len(left)} {ORPHANS_LEFT} alone: the mode of their network is observe ({names})"
         )
     if removable and journal_full:
         limitations.append(
-            f"{len(removable)} orphan(s) left alone: the journal is full of entries that the "
+            f"{len(removable)} {ORPHANS_LEFT} alone: the journal is full of entries that the "
             "controller has not acknowledged"
         )
         return Allowance([], limitations, held=dict.fromkeys(removable, HeldBack.JOURNAL))
@@ -73,14 +73,14 @@ def allowance(
     if budget < min(max_removals, len(removable)):
         # Another run at once would have no more left of it: the controller asks again when there is.
         limitations.append(
-            f"{len(removable) - budget} orphan(s) left alone: the breaker allows this node {budget} more "
+            f"{len(removable) - budget} {ORPHANS_LEFT} alone: the breaker allows this node {budget} more "
             "removal(s) for now (`vxctl breaker`)"
         )
         held = dict.fromkeys(removable[budget:], HeldBack.BREAKER)
         return Allowance(removable[:budget], limitations, held=held)
     if max_removals < len(removable):
         limitations.append(
-            f"{len(removable) - max_removals} orphan(s) left for the next run: "
+            f"{len(removable) - max_removals} {ORPHANS_LEFT} for the next run: "
             f"at most {max_removals} removals a run"
         )
     held = dict.fromkeys(removable[max_removals:], HeldBack.LIMIT)

@@ -84,7 +84,11 @@ def _follow(
                 f"not done after {timeout:g} s; the request remains (token {request['token']})"
                 + (f"; not sent: {because}" if (because := request.get("not_sent_because")) else "")
             )
-            return request | {"audit": []}, ExitStatus.NO, message + problem
+            return (
+                request | {"audit": []},
+                ExitStatus.NO,
+                message + (problem or _trouble(client, request)),
+            )
         time.sleep(_POLL_SECONDS)
         try:
             request = client.get("requeues", request["token"])
@@ -96,6 +100,15 @@ def _follow(
     if run["state"] == "succeeded":
         return request, ExitStatus.DONE, None
     return request, ExitStatus.ERROR, f"the run {_ENDS.get(run['state'], run['state'])}"
+
+
+def _trouble(client: Client, request: dict[str, Any]) -> str:
+    """Return what is wrong with the node, which may be why no run has answered."""
+    try:
+        found = client.get("nodes", request["node_id"])
+    except OperatorError as error:
+        return f"; {error.problem}"
+    return "".join(f"; {sentence}" for sentence in phrases.sentences(phrases.abnormal(found)))
 
 
 def _show_request(request: dict[str, Any]) -> None:

@@ -66,7 +66,9 @@ def _wrong(answer: dict[str, Any]) -> Iterator[str]:
             yield f"{sum(reasons.values())} of {total} nodes {verb} ({_counted(reasons)})"
     left = answer["left_on_ready"]
     if left:
-        yield f"something is left on {sum(left.values())} that are ready ({_counted(left)})"
+        count = sum(left.values())
+        nodes = "1 node that is" if count == 1 else f"{count} nodes that are"
+        yield f"something is left on {nodes} ready ({_counted(left)})"
 
 
 def _counted(reasons: Mapping[str, int]) -> str:

@@ -111,7 +111,7 @@ def _devices(devices: Sequence[dict[str, Any]], *, missing: bool) -> list[_Branc
         _Branch(
             f"{formats.device(device)} in {columns.netns(device)}, VNI {device['vni']}: "
             f"{columns.verdict(device)}"
-            + ("" if device["verdict"] == "in_use" else f": {device['reason']}")
+            + ("" if device["verdict"] == "in_use" else f": {phrases.device_reason(device)}")
         )
         for device in devices
     ]

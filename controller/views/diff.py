@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from contract.messages import ORPHANS_LEFT
 from contract.verdicts import Verdict
 from controller.conditions.model import format_time, quoted
 from controller.db.models import Attachment, Cluster, Device, Network, Node
@@ -190,8 +191,8 @@ def _why_unknown(
         yield f"the state of the last run is {node.last_run_state.value}{error}"
     if node.looked_at is not None and node.converged_generation < node.generation:
         yield "desired state has changed since the node was looked at"
-    if node.limitations:
-        yield f"its worker cannot see everything: {quoted('; '.join(node.limitations))}"
+    if unseen := [each for each in node.limitations if ORPHANS_LEFT not in each]:
+        yield f"its worker cannot see everything: {quoted('; '.join(unseen))}"
     if cluster.sync_error is not None:
         yield f"the Swarm cannot be read: {quoted(cluster.sync_error)}"
     elif now - cluster.synced_at > stale_after:

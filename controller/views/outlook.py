@@ -263,8 +263,8 @@ def _verdict(
         )
     elif state is State.IN_USE:
         yield (
-            f"{node.capitalize()} was looked at ({seen.when}) after the error{error_at}: Docker has made the "
-            "device again, and uses it."
+            f"{node.capitalize()} was looked at ({seen.when}) after the error{error_at}: Docker had made the "
+            "device again, and used it."
         )
     elif state is State.UNSEEN:
         found = "only a device in use had" if devices else "no device had"
@@ -292,7 +292,8 @@ def _outlook(
     if trouble is not None:
         yield f"Node {node.hostname} is not looked at now: {trouble}."
     if state in (State.FREE, State.IN_USE):
-        yield "The operator has nothing to do about it."
+        if trouble is None:
+            yield "The operator has nothing to do about it."
         return
     if state in (State.UNSEEN, State.UNKNOWN):
         paused = [

@@ -261,7 +261,9 @@ def test_status_counts_what_is_left_on_ready_nodes_that_it_does_not_list(
     assert answer["left_on_ready"] == {"WorkerLimited": 1, "LooksDead": 1, "BreakerTripped": 1}
     assert [each["hostname"] for each in answer["nodes"]] == ["node126", "node127"]
     told = "; ".join(wrong(answer))
-    assert "something is left on 3 that are ready (1 BreakerTripped, 1 LooksDead, 1 Wo" in told
+    assert (
+        "something is left on 3 nodes that are ready (1 BreakerTripped, 1 LooksDead, 1 Wo" in told
+    )
     with database.write() as session:
         for node in session.scalars(select(Node)):
             node.conditions = good

@@ -137,7 +137,7 @@ def test_status(says: Callable[..., str]) -> None:
         "BrokerReachable is Unknown (NotProbed); DatabaseWritable is Unknown (NotProbed); "
         "2 of 6 nodes not ready (1 OrphansLeft, 1 RunFailed); "
         "3 of 6 nodes unknown (1 NeverSeen, 1 NodeDown, 1 Paused); "
-        "something is left on 1 that are ready (1 WorkerLimited)."
+        "something is left on 1 node that is ready (1 WorkerLimited)."
     )
     assert lines[1].startswith("SwarmUnreadable: no \\x1b[2J")
     assert lines[2].startswith("WorkersAway: 1 of 4 nodes have no worker that reports (evil")

@@ -411,7 +411,7 @@ def test_a_living_device_after_the_error_is_docker_s_own(database: Database) -> 
     look(database, [device(7)], at=START + timedelta(seconds=10))
     found = there(ask(database, FAULT))
     assert found.state is State.IN_USE
-    assert "Docker has made the device again" in found.verdict
+    assert "Docker had made the device again" in found.verdict
 
 
 def test_a_device_without_proof_is_not_removed_yet(database: Database) -> None:

@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from rich.cells import cell_len
 
 from contract.runtime.errors import OperatorError
-from controller.cli.output import formats, phrases, table, watch
+from controller.cli.output import colours, columns, formats, phrases, table, watch
 
 
 def condition(type_: str, status: str, reason: str, message: str = "m") -> dict[str, Any]:
@@ -119,6 +120,41 @@ def test_a_long_name_is_cut_to_its_cells(text: str) -> None:
 
 def test_a_name_that_fits_stays() -> None:
     assert formats.short("n" * 30) == "n" * 30
+
+
+def test_a_device_that_was_not_looked_at_lately_says_so() -> None:
+    now = datetime.now(UTC)
+    device = {"reason": "its sandbox has 1 endpoint(s)", "held_back": []}
+    fresh = device | {"looked_at": (now - timedelta(seconds=90)).isoformat()}
+    assert phrases.device_reason(fresh) == "its sandbox has 1 endpoint(s)"
+    old = device | {"looked_at": (now - timedelta(minutes=5)).isoformat()}
+    assert phrases.device_reason(old) == "as of 5m ago: its sandbox has 1 endpoint(s)"
+
+
+@pytest.mark.parametrize(
+    ("text", "colour"), [("False", "32"), ("True", "32"), ("True !", "31"), ("Unknown !", "31")]
+)
+def test_a_condition_is_red_if_it_is_abnormal_and_not_because_it_is_false(
+    monkeypatch: pytest.MonkeyPatch, text: str, colour: str
+) -> None:
+    monkeypatch.setattr("controller.cli.output.style.has_colours", lambda: True)
+    assert colours.cell("STATUS", text) == f"\x1b[{colour}m{text}\x1b[0m"
+
+
+def test_the_name_of_a_device_is_whole_on_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    device = {
+        "node_name": "node3", "name": "vx-001001-0hqd7", "ifindex": 11, "netns": "host", "netns_file": None,
+        "vni": 4097, "network_name": "shop", "network_id": None, "verdict": "orphan",
+        "urgency": "blocking", "first_seen_at": datetime.now(UTC).isoformat(), "reason": "r" * 200,
+    }  # fmt: skip
+    table.table(columns.DEVICES, [device], empty="")
+    printed = capsys.readouterr().out
+    assert "  vx-001001-0hqd7#11  " in printed
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 class Terminal:

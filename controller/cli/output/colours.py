@@ -47,6 +47,8 @@ def cell(under: str, text: str) -> str:
         return text
     if text.endswith(ABNORMAL):
         return f"{_RED}{text}{_RESET}"
+    if under == "STATUS":  # Of a condition: whether True or False is good depends on its type.
+        return f"{_GREEN}{text}{_RESET}"
     colour = _WORDS.get(re.split("[/, \N{HORIZONTAL ELLIPSIS}]", text, maxsplit=1)[0])
     return text if colour is None else f"{colour}{text}{_RESET}"
 

@@ -205,7 +205,7 @@ PLAN: Final[Columns] = (
     ("BECAUSE", lambda row: row["missing"] or row["reason"]),
 )
 AUDIT: Final[Columns] = (
-    ("AT", lambda row: formats.clock(row["at"])),
+    ("AGE", _age("at")),
     *plain("STAGE", "ACTOR"),
     ("DEVICE", formats.device),
     *plain("REASON"),

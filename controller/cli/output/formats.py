@@ -80,13 +80,13 @@ def ago(time: str | None) -> str:
     """Return an ISO time relative to now: `5m ago`, `in 30s`."""
     if time is None:
         return "-"
-    seconds = _seconds_ago(time)
+    seconds = seconds_ago(time)
     return f"{age_of(seconds)} ago" if seconds >= 0 else f"in {age_of(-seconds)}"
 
 
 def age(time: str | None) -> str:
     """Return how long ago an ISO time was, as kubectl writes it (`53m`, `4h12m`, `3d4h`); `-` for none."""
-    return "-" if time is None else age_of(max(_seconds_ago(time), 0))
+    return "-" if time is None else age_of(max(seconds_ago(time), 0))
 
 
 def age_of(seconds: float) -> str:
@@ -102,7 +102,8 @@ def age_of(seconds: float) -> str:
     return f"{size // _YEAR}y"
 
 
-def _seconds_ago(time: str) -> int:
+def seconds_ago(time: str) -> int:
+    """Return how long ago an ISO time was, in seconds; negative: it is still to come."""
     return round((datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds())
 
 

@@ -6,6 +6,8 @@ from typing import Any, Final
 from controller.cli.output import colours, formats
 
 _RUN_ID_CHARACTERS: Final = 8
+_OLD_LOOK_SECONDS: Final = 150
+"""More than two resyncs of a small Swarm: no run looks there now."""
 _EXPECTED: Final = {
     "Ready": "True",
     "Degraded": "False",
@@ -119,7 +121,17 @@ def device_counts(row: dict[str, Any]) -> str:
 
 
 def device_reason(row: dict[str, Any]) -> str:
-    """Return why a device is judged so, after what holds its removal back and what ends that."""
+    """Return why a device is judged so, after what holds its removal back and what ends that.
+
+    A device that was last looked at long ago, as its worker is away, says so first.
+    """
+    looked_at = row.get("looked_at")
+    if looked_at is not None and formats.seconds_ago(looked_at) > _OLD_LOOK_SECONDS:
+        return f"as of {formats.ago(looked_at)}: {_device_reason(row)}"
+    return _device_reason(row)
+
+
+def _device_reason(row: dict[str, Any]) -> str:
     held = [f"held back: {hold['text']} ({hold['until']})" for hold in row.get("held_back", ())]
     # A missing proof is what the reason says already.
     if any(hold["reason"] == "proof" for hold in row.get("held_back", ())):

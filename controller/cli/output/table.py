@@ -15,10 +15,12 @@ Columns = Sequence[tuple[str, Callable[[Any], str]]]
 _WIDE: Final = 120
 """Columns of a terminal that has room for all of a table."""
 _GAP: Final = "  "
-_WHOLE: Final = frozenset({"ID", "RUN", "NODE ID", "NETWORK ID"})
-"""Headings of columns that are never cut: half an id is none."""
+_WHOLE: Final = frozenset({"ID", "RUN", "NODE ID", "NETWORK ID", "TIME", "AGE", "VNI"})
+"""Headings of columns that are never cut: half an id, time or number is none."""
 _MIN_CELLS: Final = 6
 """Cells that a column keeps when others need room."""
+_DEVICE_CELLS: Final = len("vx-001001-abcde#12345")
+"""Of a device, whose name is to be pasted into other commands."""
 
 
 def table(
@@ -69,7 +71,9 @@ def _fit(headings: Sequence[str], sizes: Sequence[int], width: int, *, prose: bo
     """Return the widths of columns such that a row fits: what is longest gives way first."""
     fitted = list(sizes)
     least = [
-        size if heading in _WHOLE else min(size, max(_MIN_CELLS, len(heading)))
+        size
+        if heading in _WHOLE
+        else min(size, max(_DEVICE_CELLS if heading == "DEVICE" else _MIN_CELLS, len(heading)))
         for heading, size in zip(headings, sizes, strict=True)
     ]
     excess = sum(fitted) + len(_GAP) * (len(fitted) - 1) - width
