@@ -191,7 +191,7 @@ def _why_unknown(
         yield f"the state of the last run is {node.last_run_state.value}{error}"
     if node.looked_at is not None and node.converged_generation < node.generation:
         yield "desired state has changed since the node was looked at"
-    if unseen := [each for each in node.limitations if ORPHANS_LEFT not in each]:
+    if unseen := [text for text in node.limitations if ORPHANS_LEFT not in text]:
         yield f"its worker cannot see everything: {quoted('; '.join(unseen))}"
     if cluster.sync_error is not None:
         yield f"the Swarm cannot be read: {quoted(cluster.sync_error)}"

@@ -19,6 +19,7 @@ from fastapi import Request
 from sqlalchemy import update
 
 from contract import VERSION
+from contract.messages import ORPHANS_LEFT
 from contract.runtime.exit_status import ExitStatus
 from contract.verdicts import Mode, Verdict
 from controller.api import IDENTITY_HEADER
@@ -335,6 +336,20 @@ def test_nothing_is_the_same_while_the_swarm_cannot_be_read(
     with operator.database.write() as session:
         session.execute(update(Cluster).values(values))
     assert diff_of(operator)["state"] == "unknown"
+
+
+def test_an_orphan_that_is_left_alone_is_seen_all_the_same(operator: Operator) -> None:
+    found = diff_of(operator)
+    with operator.database.write() as session:
+        node = session.get_one(Node, swarm_id("one"))
+        node.limitations = [f"1 {ORPHANS_LEFT} alone: the request's mode is observe"]
+    assert diff_of(operator)["state"] == found["state"]
+    with operator.database.write() as session:
+        node = session.get_one(Node, swarm_id("one"))
+        node.limitations = [*node.limitations, "cannot see nsid 4"]
+    assert diff_of(operator)["why_unknown"][-1] == (
+        "its worker cannot see everything: cannot see nsid 4"
+    )
 
 
 def test_a_plan_says_what_goes_what_waits_and_what_is_in_the_way(operator: Operator) -> None:

@@ -146,6 +146,7 @@ def test_the_name_of_a_device_is_whole_on_80_columns(
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("controller.cli.output.style.has_colours", lambda: False)
     device = {
         "node_name": "node3", "name": "vx-001001-0hqd7", "ifindex": 11, "netns": "host", "netns_file": None,
         "vni": 4097, "network_name": "shop", "network_id": None, "verdict": "orphan",
