@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 import typer
 
 from contract.runtime.errors import UsageError
-from contract.runtime.text import printable
 from contract.verdicts import Stage, Urgency, Verdict
 from controller.cli.client import PAGE_ROWS, Client, Parameter, UnavailableError
 from controller.cli.options import (
@@ -29,7 +28,7 @@ from controller.cli.output.table import Row
 from controller.cli.period import period, with_zone
 
 _POLL_SECONDS: Final = 1.0
-_STATS: Final = Kind("node", lambda row: str(row["name"]), lambda row: str(row["id"]))
+_STATS: Final = Kind.of("node", "name", "id")
 _PROGRESS_PAGES: Final = 50
 """Pages without a row after which the progress of the search is shown."""
 
@@ -149,7 +148,8 @@ def _list(client: Client, filters: dict[str, Parameter], limit: int, writer: Wri
     sort_by = style.current().sort_by
     for page in client.pages("audit", limit, **filters):
         if not noted:
-            sys.stderr.writelines(f"note: {printable(note)}\n" for note in page.get("notes", ()))
+            for text in page.get("notes", ()):
+                table.note(f"note: {text}")
             noted = True
         if sort_by is None:
             writer.write(page["items"])
@@ -158,7 +158,7 @@ def _list(client: Client, filters: dict[str, Parameter], limit: int, writer: Wri
         empty_pages = 0 if page["items"] else empty_pages + 1
         if page["searched_to"] and empty_pages and empty_pages % _PROGRESS_PAGES == 0:
             back = formats.clock(page["searched_to"])
-            sys.stderr.write(f"still searching; no more rows back to {back}\n")
+            table.note(f"still searching; no more rows back to {back}")
     if sort_by is not None:
         writer.write(structured.in_order(kept, sort_by))
     writer.end()
@@ -179,7 +179,7 @@ def _follow(
             page = client.get("audit", **filters, after=after, limit=PAGE_ROWS)
         except UnavailableError as error:
             if not away:
-                sys.stderr.write(printable(f"waiting: {error.problem}") + "\n")
+                table.note(f"waiting: {error.problem}")
             away = True
         else:
             away = False

@@ -15,7 +15,7 @@ from controller.audit import archive
 from controller.audit.chain import ChainPosition, Fault, Finding
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Output, Url
-from controller.cli.output import structured, table
+from controller.cli.output import formats, structured, table
 from controller.cli.period import period
 
 _MAX_LAST_LINE_BYTES = 1_000
@@ -77,11 +77,11 @@ def export(
         sys.stdout.buffer.write(chunk)
         lines += chunk.count(b"\n")
         if not sys.stdout.isatty():  # The rows themselves show it there.
-            _show_progress(f"{max(lines - 1, 0)} rows exported...")
+            table.progress(f"{max(lines - 1, 0)} rows exported...")
         tail = (tail + chunk)[-_MAX_LAST_LINE_BYTES:]
     sys.stdout.buffer.flush()
     if not sys.stdout.isatty():
-        _show_progress("")
+        table.progress("")
     try:
         rows = json.loads(tail.splitlines()[-1])["rows"]
     except (ValueError, KeyError, TypeError, IndexError):
@@ -90,13 +90,6 @@ def export(
         raise OperatorError(
             f"the export was cut short after {max(lines - 1, 0)} rows", "export again"
         )
-
-
-def _show_progress(text: str) -> None:
-    """Replace the line of progress, if standard error is a terminal."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
 
 
 def _beyond(kept: Iterable[ChainPosition], end: ChainPosition) -> Finding | None:
@@ -116,15 +109,15 @@ def _ask(
     while not answer["done"]:
         answer = client.get("audit", "verify", after=answer["reached"], expect=marks)
         checked += answer["checked"]
-        _show_progress(f"{checked} rows checked, the head is {answer['head']:.40}...")
-    _show_progress("")
+        table.progress(f"{checked} rows checked, the head is {answer['head']:.40}...")
+    table.progress("")
     found = answer["finding"]
     finding = None if found is None else Finding(**found | {"fault": Fault(found["fault"])})
     return checked, ChainPosition.parse(answer["reached"]), finding
 
 
 def _show(checked: int, end: ChainPosition | None, finding: Finding | None, output: str) -> None:
-    if output not in ("table", "wide"):
+    if output not in formats.TEXT:
         found = None if finding is None else asdict(finding)
         intact = finding is None
         answer = {"intact": intact, "checked": checked, "head": str(end), "finding": found}

@@ -20,7 +20,6 @@ from controller.cli.output import table
 if TYPE_CHECKING:
     from controller.cli.connection import Connection
 
-VARIABLE: Final = "_VXCTL_COMPLETE"
 _TIMEOUT_SECONDS: Final = 1.0
 """For the controller's answer: about as long as a person waits at a TAB; a busy machine needs half of it."""
 _SAFE: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]*")

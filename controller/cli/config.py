@@ -12,7 +12,7 @@ from controller.cli.options import ListOutput
 from controller.cli.output import formats, table
 from controller.cli.output.structured import Kind
 
-_KIND: Final = Kind("context", lambda row: str(row["name"]), lambda row: str(row["name"]))
+_KIND: Final = Kind.of("context", "name")
 
 Name = Annotated[str, typer.Argument(metavar="CONTEXT", help="Name of a context.")]
 

@@ -5,7 +5,7 @@ from typing import Any
 from controller.cli import events
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, NetworkArgument, NodeArgument, Output, Url
-from controller.cli.output import columns, formats, phrases, structured, table
+from controller.cli.output import columns, formats, phrases, table
 from controller.cli.output.structured import NETWORK, NODE
 
 _RUNS = 5
@@ -17,9 +17,30 @@ _AUDIT_ROWS = 5
 def node(name: NodeArgument, url: Url = DEFAULT_URL, output: Output = "table") -> None:
     client = Client(url)
     found = client.get("nodes", name)
-    if output not in ("table", "wide"):
-        structured.write(found, output, NODE, rows="")
-        return
+    formats.show(found, output, _node, kind=NODE, rows="")
+    if output in formats.TEXT:
+        runs = client.get("runs", node=found["id"], limit=_RUNS)["items"]
+        table.section("Last runs", columns.NODE_RUNS, runs, empty="none yet")
+        _show_history(client, {"node": found["id"]})
+
+
+def network(name: NetworkArgument, url: Url = DEFAULT_URL, output: Output = "table") -> None:
+    client = Client(url)
+    found = client.get("networks", name)
+    formats.show(found, output, _network, kind=NETWORK, rows="")
+    if output in formats.TEXT:
+        _show_history(client, {"network": found["id"]})
+
+
+def _show_history(client: Client, about: dict[str, str]) -> None:
+    """Print the last events, and the last audit rows."""
+    found, _ = events.read(client, about, limit=_EVENTS, examined=_EXAMINED)
+    table.section("Last events", columns.EVENTS, phrases.with_ids(found))
+    rows = client.get("audit", **about, limit=_AUDIT_ROWS)["items"]
+    table.section("Last audit rows", columns.AUDIT, rows[::-1])
+
+
+def _node(found: dict[str, Any]) -> None:
     last = found["last_run"]
     attempts = "last attempted {attempted_generation}, last converged {converged_generation}"
     table.fields(
@@ -39,25 +60,6 @@ def node(name: NodeArgument, url: Url = DEFAULT_URL, output: Output = "table") -
     table.section("Conditions", columns.CONDITIONS, found["conditions"], empty="not judged yet")
     table.section("Attachments", columns.NODE_NETWORKS, found["attachments"])
     table.section("Devices, as last seen", columns.DEVICES, found["seen"])
-    runs = client.get("runs", node=found["id"], limit=_RUNS)["items"]
-    table.section("Last runs", columns.NODE_RUNS, runs, empty="none yet")
-    _show_history(client, {"node": found["id"]})
-
-
-def network(name: NetworkArgument, url: Url = DEFAULT_URL, output: Output = "table") -> None:
-    client = Client(url)
-    found = client.get("networks", name)
-    formats.show(found, output, _network, kind=NETWORK, rows="")
-    if output in ("table", "wide"):
-        _show_history(client, {"network": found["id"]})
-
-
-def _show_history(client: Client, about: dict[str, str]) -> None:
-    """Print the last events, and the last audit rows."""
-    found, _ = events.read(client, about, limit=_EVENTS, examined=_EXAMINED)
-    table.section("Last events", columns.EVENTS, phrases.with_ids(found))
-    rows = client.get("audit", **about, limit=_AUDIT_ROWS)["items"]
-    table.section("Last audit rows", columns.AUDIT, rows[::-1])
 
 
 def _network(found: dict[str, Any]) -> None:

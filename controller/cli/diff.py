@@ -12,7 +12,7 @@ from controller.cli.output import columns, formats, phrases, table
 from controller.cli.output.structured import Kind
 
 _LIMIT: Final = 100_000
-_NODE: Final = Kind("node", lambda row: str(row["node_name"]), lambda row: str(row["node_id"]))
+_NODE: Final = Kind.of("node", "node_name", "node_id")
 _REST: Final = (
     "A forecast: at the time of a removal the worker reads the kernel and judges again. A run removes no "
     "more than MAX_REMOVALS_PER_RUN of the worker's settings, which it has not told; the next run goes on."

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_SECONDS: Final = 4.0
 _LOCK_SECONDS: Final = 3.0
-_CHECK: Final = Kind("check", lambda row: str(row["check"]), lambda row: str(row["check"]))
+_CHECK: Final = Kind.of("check", "check")
 _API: Final = "controller"
 _DATABASE: Final = "database"
 

@@ -1,6 +1,5 @@
 """The verb `vxctl events`: what happened, repeats folded, newest last."""
 
-import sys
 from typing import Annotated, Any, Final
 
 import typer
@@ -13,7 +12,7 @@ from controller.cli.output import columns, folding, formats, phrases, table
 from controller.cli.output.structured import Kind
 from controller.cli.period import as_time, with_zone
 
-EVENT: Final = Kind("event", lambda row: str(row["id"]), lambda row: str(row["id"]))
+EVENT: Final = Kind.of("event", "id")
 _EXAMINED: Final = 5_000
 """Events that are read, and folded."""
 
@@ -44,7 +43,7 @@ def events(
     found, more = read(client, filters, since=with_zone(since), limit=limit)
     formats.show(found, output, show, kind=EVENT)
     if more:
-        sys.stderr.write("older events are not shown; --limit or --since for more\n")
+        table.note("older events are not shown; --limit or --since for more")
 
 
 def read(

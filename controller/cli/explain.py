@@ -55,9 +55,9 @@ def explain(
         raise UsageError("there is nothing to explain", _NOTHING)
     text = shortened(given, now)
     if len(text) < len(given) and text:
-        sys.stderr.write(
+        table.note(
             f"note: the text is long ({given.count(chr(10)) + 1:,} lines): only the newest "
-            f"{text.count(chr(10)) + 1:,} with a fault are explained, and counted from 1\n"
+            f"{text.count(chr(10)) + 1:,} with a fault are explained, and counted from 1"
         )
     reason = None
     if offline:
@@ -70,8 +70,8 @@ def explain(
         except OperatorError as error:
             answer, reason = explain_offline(text or " ", now), error
     formats.show(answer, output, _show, kind=FAULT, rows="findings")
-    if offline and output in ("table", "wide"):
-        sys.stderr.write("note: no controller was asked: who holds the VNI is not known\n")
+    if offline and output in formats.TEXT:
+        table.note("note: no controller was asked: who holds the VNI is not known")
     if reason is not None:
         sys.stdout.flush()
         problem = f"no controller was asked, so who holds the VNI is not known: {reason.problem}"

@@ -188,5 +188,5 @@ def _list(
         live.follow(client, listing.path, filters, live.Printer(shown, output, listing.kind))
     elif redraw:
         redraw_view(draw)
-    elif draw(limit) and output in ("table", "wide"):
-        sys.stderr.write(f"the first {limit}; --limit for more\n")
+    elif draw(limit) and output in formats.TEXT:
+        table.note(f"the first {limit}; --limit for more")

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from contract.runtime.errors import OperatorError, UsageError
-from contract.runtime.text import printable
 from controller.cli.client import Client, Parameter, UnavailableError
-from controller.cli.output import structured, style, table, widths
+from controller.cli.output import formats, structured, style, table
 from controller.cli.output.structured import Kind
-from controller.cli.output.table import Columns, Row
+from controller.cli.output.table import Columns, GrowingTable, Row
 
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _MAX_PAUSE_SECONDS: Final = 30.0
@@ -84,40 +83,23 @@ class Printer:
     """
 
     def __init__(self, columns: Columns, output: str, kind: Kind) -> None:
-        self._columns = columns
+        self._table = GrowingTable(columns, fold=output != "wide")
         self._output = output
         self.kind = kind
-        self._sizes: list[int] | None = None
         self._fields: list[str] = []
 
     def print(self, changes: Sequence[tuple[str, Row]]) -> None:
         """Print rows with what became of each: added, modified or removed."""
-        if self._output in ("table", "wide"):
-            self._print_table(changes)
+        if self._output in formats.TEXT:
+            rows = []
+            for event, row in changes:
+                first, *others = self._table.cells(row)
+                rows.append([f"{first} (removed)" if event == "removed" else first, *others])
+            self._table.print(rows)
         else:
             for event, row in changes:
                 self._print_one(event, row)
         sys.stdout.flush()
-
-    def _print_table(self, changes: Sequence[tuple[str, Row]]) -> None:
-        if not changes:
-            return
-        cells = [[printable(cell(row)) for _, cell in self._columns] for _, row in changes]
-        for (event, _), line in zip(changes, cells, strict=True):
-            line[0] += " (removed)" if event == "removed" else ""
-        first = self._sizes is None
-        sizes = self._sizes or [widths.cells(heading) for heading, _ in self._columns]
-        self._sizes = [
-            max(size, *map(widths.cells, column))
-            for size, column in zip(sizes, zip(*cells, strict=True), strict=True)
-        ]
-        table.rows_of_cells(
-            [heading for heading, _ in self._columns],
-            cells,
-            self._sizes,
-            headings=first,
-            fold=self._output != "wide",
-        )
 
     def _print_one(self, event: str, row: Row) -> None:
         if self._output in ("json", "jsonl"):
@@ -227,7 +209,7 @@ def follow(
             problem = error.problem
         if present:  # It broke off amid the first rows: they come again.
             last = None
-        _say(f"{problem}; asking again in {pause:.1f} s")
+        table.note(f"{problem}; asking again in {pause:.1f} s")
         time.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 -- spreads clients, hides nothing
         pause = min(2 * pause, _MAX_PAUSE_SECONDS)
 
@@ -253,9 +235,3 @@ def _ended(problem: Any) -> OperatorError:
     details = problem if isinstance(problem, dict) else {}
     detail = str(details.get("detail") or details.get("title") or "the controller ended it")
     return UnavailableError(detail, str(details.get("hint") or "try again"))
-
-
-def _say(text: str) -> None:
-    sys.stdout.flush()
-    sys.stderr.write(printable(text) + "\n")
-    sys.stderr.flush()

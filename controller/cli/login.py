@@ -42,7 +42,7 @@ def login(
         ca = before.ca if before is not None and before.url == url else resolve(url).ca
     kept = None if ca is None else str(Path(ca).absolute())
     if url.lower().startswith("http:") and not is_loopback(url):
-        sys.stderr.write("warning: the URL is not https: others on the way can read the token\n")
+        table.note("warning: the URL is not https: others on the way can read the token")
     entry = contexts.ControllerContext(url, _ask(url).text, None, kept)
     with using(Connection(url, ca=kept, context=entry, by_option=True)):
         caller = Client(url).get("whoami")

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from operator import itemgetter
 from typing import Annotated, Any, Final
 from uuid import uuid4
 
@@ -10,7 +9,6 @@ import typer
 
 from contract.runtime.errors import OperatorError, UsageError
 from contract.runtime.exit_status import ExitStatus
-from contract.runtime.text import printable
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Actor, NodeArgument, Output, Reason, Url, decision
 from controller.cli.output import formats, phrases, table
@@ -19,7 +17,7 @@ from controller.timespec import parse_duration
 
 _POLL_SECONDS: Final = 0.2
 _MAX_TIMEOUT_SECONDS: Final = 86_400
-REQUEST: Final = Kind("node", itemgetter("node_name"), itemgetter("node_id"))
+REQUEST: Final = Kind.of("node", "node_name", "node_id")
 _ENDS: Final = {
     "failed": "failed; the controller will retry",
     "refused": "was refused by the worker; the controller will retry",
@@ -59,12 +57,12 @@ def requeue(
         if request.get("not_sent_because"):
             raise typer.Exit(ExitStatus.NO)
         return
-    if output in ("table", "wide"):
+    if output in formats.TEXT:
         _show_request(request)
     request, status, problem = _follow(client, request, seconds)
     formats.show(request, output, _show_run, kind=REQUEST)
     if problem is not None:
-        sys.stderr.write(printable(problem) + "\n")
+        table.note(problem)
     raise typer.Exit(status)
 
 

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from functools import partial
-from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 import typer
@@ -40,8 +39,7 @@ def pause(
     output: Output = "table",
 ) -> None:
     target, body = _target(node, network, cluster), decision(actor, reason)
-    answer = Client(url).post(*target, "pause", body=body | _end(duration, until))
-    formats.show(answer, output, partial(_show_decision, "is paused"), kind=_kind(target))
+    _decide("pause", target, body | _end(duration, until), "is paused", url, output)
 
 
 def resume(
@@ -54,10 +52,7 @@ def resume(
     output: Output = "table",
 ) -> None:
     target, body = _target(node, network, cluster), decision(actor, reason)
-    answer = Client(url).post(*target, "resume", body=body)
-    formats.show(
-        answer, output, partial(_show_decision, "is not paused manually"), kind=_kind(target)
-    )
+    _decide("resume", target, body, "is not paused manually", url, output)
 
 
 def mode(
@@ -76,12 +71,8 @@ def mode(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    body = decision(actor, reason) | {"mode": mode}
-    target = _target(node, network, cluster)
-    answer = Client(url).post(*target, "mode", body=body)
-    formats.show(
-        answer, output, partial(_show_decision, f"has the mode {mode}"), kind=_kind(target)
-    )
+    target, body = _target(node, network, cluster), decision(actor, reason) | {"mode": mode}
+    _decide("mode", target, body, f"has the mode {mode}", url, output)
 
 
 def breaker(context: typer.Context, url: Url = DEFAULT_URL, output: Output = "table") -> None:
@@ -137,9 +128,13 @@ def _target(node: str | None, network: str | None, cluster: bool) -> tuple[str, 
     return ("cluster",) if node is None else ("nodes", node)
 
 
-def _kind(target: tuple[str, ...]) -> Kind:
-    """Return the kind of what was decided about, for `-o name`."""
-    return Kind(target[0].removesuffix("s"), itemgetter("name"), itemgetter("id"))
+def _decide(
+    action: str, target: tuple[str, ...], body: dict[str, Any], done: str, url: str, output: str
+) -> None:
+    """Post a decision, and say what is now so."""
+    answer = Client(url).post(*target, action, body=body)
+    kind = Kind.of(target[0].removesuffix("s"), "name", "id")
+    formats.show(answer, output, partial(_show_decision, done), kind=kind)
 
 
 def _show_decision(done: str, answer: dict[str, Any]) -> None:

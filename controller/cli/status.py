@@ -35,20 +35,16 @@ def status(
 
     if redraw:
         watch(draw)
-    elif wrong(draw(limit)):
+    elif any(wrong(draw(limit))):
         raise typer.Exit(ExitStatus.NO)
 
 
-def wrong(answer: dict[str, Any]) -> list[str]:
-    """Return what is not as it should be, in a few words each; empty: all is well.
+def wrong(answer: dict[str, Any]) -> Iterator[str]:
+    """Yield what is not as it should be, in a few words each.
 
     Observing instead of removing, and nodes that a label takes out, are choices: they are shown,
     and not wrong by themselves.
     """
-    return [*_wrong(answer)]
-
-
-def _wrong(answer: dict[str, Any]) -> Iterator[str]:
     cluster, readiness = answer["cluster"], answer["readiness"]
     if cluster is None:
         yield "the Swarm has not been read yet"
@@ -84,7 +80,7 @@ def _conditions(answer: dict[str, Any]) -> list[dict[str, Any]]:
 def _show(answer: dict[str, Any], output: str) -> None:
     nodes, readiness = answer["nodes"], answer["readiness"]
     total = sum(sum(reasons.values()) for reasons in readiness.values())
-    found = wrong(answer)
+    found = [*wrong(answer)]
     if found:
         table.painted_line(colours.bad("Not well:"), f" {'; '.join(found)}.")
     else:

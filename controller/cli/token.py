@@ -17,7 +17,7 @@ from controller.cli.output.structured import Kind
 from controller.db.states import Role
 from controller.timespec import parse_duration
 
-_KIND: Final = Kind("token", lambda row: str(row["name"]), lambda row: str(row["id"]))
+_KIND: Final = Kind.of("token", "name", "id")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name: the actor in the audit trail.")]
 

@@ -10,9 +10,7 @@ from controller.cli.output import columns, formats, phrases, table
 from controller.cli.output.structured import NODE, Kind
 
 _MAX_NODES: Final = 100_000
-_ATTACHED: Final = Kind(
-    "network", lambda row: str(row["network_name"]), lambda row: str(row["network_id"])
-)
+_ATTACHED: Final = Kind.of("network", "network_name", "network_id")
 _UTF8: Final = ("├── ", "└── ", "│   ", "    ")
 _ASCII: Final = ("|-- ", "`-- ", "|   ", "    ")
 

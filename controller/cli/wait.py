@@ -1,16 +1,13 @@
 """The verbs `vxctl wait node|run`: wait until a condition has a status, or a run has ended."""
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
-from rich.cells import set_cell_size
 
 from contract.runtime.errors import OperatorError, UsageError
 from contract.runtime.exit_status import ExitStatus
-from contract.runtime.text import printable
 from controller.cli.client import Client, UnavailableError
 from controller.cli.options import DEFAULT_URL, NodeArgument, Output, Url
 from controller.cli.output import formats, table
@@ -19,8 +16,6 @@ from controller.cli.requeue import seconds_of
 
 _POLL_SECONDS: Final = 0.5
 _STATUSES: Final = ("True", "False", "Unknown")
-_CLEAR: Final = "\r\x1b[K"
-_PROGRESS_CELLS: Final = 78
 
 Timeout = Annotated[
     str, typer.Option(metavar="TIME", help="Maximum time, such as 90, 60s, 5m or 1h.")
@@ -119,7 +114,9 @@ def _wait(ask: Callable[[], _State], timeout: float, output: str, kind: Kind) ->
     try:
         state = ask()
         while not state.met and (left := deadline - time.monotonic()) > 0:
-            _progress(f"{state.text}{away} ({formats.duration(round(time.monotonic() - begin))})")
+            table.progress(
+                f"{state.text}{away} ({formats.duration(round(time.monotonic() - begin))})"
+            )
             time.sleep(min(_POLL_SECONDS, left))
             try:
                 state, away = ask(), ""
@@ -128,16 +125,9 @@ def _wait(ask: Callable[[], _State], timeout: float, output: str, kind: Kind) ->
     except _NeverError as error:
         state = error.state
         timeout = 0.0
-    _progress("")
+    table.progress("")
     formats.show(state.answer, output, lambda _: table.line(state.text), kind=kind, rows="")
     if not state.met:
         after = f" after {formats.duration(timeout)}" if timeout else ""
-        sys.stderr.write(printable(f"not met{after}{away}") + "\n")
+        table.note(f"not met{after}{away}")
         raise typer.Exit(ExitStatus.NO)
-
-
-def _progress(text: str) -> None:
-    """Show the state on a terminal, in place of the last."""
-    if sys.stderr.isatty():
-        sys.stderr.write(_CLEAR + set_cell_size(printable(text), _PROGRESS_CELLS).rstrip())
-        sys.stderr.flush()

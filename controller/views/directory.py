@@ -1,7 +1,7 @@
 """The nodes and networks of the Swarm by what a text calls them: names, short host names, ids, prefixes."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from sqlalchemy import select
@@ -150,8 +150,3 @@ class Directory:
 
 def _ids(subjects: Iterable[Subject | None]) -> list[str]:
     return list(dict.fromkeys(subject.id for subject in subjects if subject is not None))
-
-
-def names_of(ids: Iterable[str], known: Mapping[str, Subject]) -> list[Subject]:
-    """Return the subjects with these ids."""
-    return [known[id_] for id_ in ids if id_ in known]

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from controller.cli.output import formats, phrases, table, widths
+from controller.cli.output import formats, phrases, structured, table, widths
 from tests.fake_clock import START
 
 
@@ -125,7 +125,7 @@ def test_an_empty_table_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize("answer", [[], {}, [{"a": "\x1b[2J\u202e", "b": None}]])
 def test_json_is_printed_as_it_came(answer: object, capsys: pytest.CaptureFixture[str]) -> None:
-    formats.as_json(answer)
+    structured.write(answer, "json", None)
     printed = capsys.readouterr().out
     assert json.loads(printed) == answer
     assert "\x1b" not in printed

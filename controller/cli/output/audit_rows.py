@@ -6,39 +6,38 @@ import textwrap
 from collections.abc import Sequence
 from typing import Final
 
-from contract.runtime.text import printable
 from controller.audit.chain import CHAINED
-from controller.cli.output import formats, phrases, structured, style, table, widths
+from controller.cli.output import formats, phrases, structured, style, table
 from controller.cli.output.columns import plain, value
-from controller.cli.output.table import Columns, Row
+from controller.cli.output.table import Columns, GrowingTable, Row
 
 FIELDS: Final = ("id", *CHAINED)
 """The fields of a row, in CSV's order."""
 
 
 class Writer:
-    """Prints rows in a format. A column of a table grows with its widest cell so far."""
+    """Prints rows in a format."""
 
     def __init__(self, output: str) -> None:
         self._output = output
-        self._is_table = output in ("table", "wide")
-        self._columns = _WIDE if output == "wide" else _NARROW if table.is_narrow() else _TABLE
-        self._sizes = [widths.cells(title) for title, _ in self._columns]
+        self._is_table = output in formats.TEXT
+        columns = _WIDE if output == "wide" else _NARROW if table.is_narrow() else _TABLE
+        self._table = GrowingTable(columns, fold=output != "wide", prose=True)
         self._empty = True
         if output == "csv" and style.current().headings:
             structured.write_csv_line(FIELDS)
 
     def write(self, rows: Sequence[Row]) -> None:
         """Print rows."""
-        if self._is_table and rows:
+        if self._is_table:
             # `-o wide` shows ids anyway.
             named = phrases.with_ids(rows) if self._output == "table" else rows
-            self._write_lines([[cell(row) for _, cell in self._columns] for row in named])
-            self._empty = False
+            self._table.print(list(map(self._table.cells, named)))
         else:
             for row in rows:
                 self._write_row(row)
                 self._empty = False
+        self._empty = self._empty and not rows
         sys.stdout.flush()
 
     def end(self) -> None:
@@ -62,14 +61,6 @@ class Writer:
         else:
             sys.stdout.write("[\n" if self._empty else ",\n")
             sys.stdout.write(textwrap.indent(json.dumps(row, indent=2), "  "))
-
-    def _write_lines(self, lines: list[list[str]]) -> None:
-        titles = [title for title, _ in self._columns]
-        lines = [list(map(printable, line)) for line in lines]
-        sizes = (self._sizes, *(map(widths.cells, line) for line in lines))
-        self._sizes = [max(column) for column in zip(*sizes, strict=True)]
-        fits = self._output != "wide"
-        table.rows_of_cells(titles, lines, self._sizes, headings=self._empty, fold=fits, prose=fits)
 
 
 def _network(row: Row) -> str:

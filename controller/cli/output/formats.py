@@ -26,6 +26,10 @@ _AGES: Final = (
 """Below how many seconds which units are shown: those of kubectl."""
 
 
+TEXT: Final = ("table", "wide")
+"""The outputs for people."""
+
+
 def show(
     answer: Any,
     output: str,
@@ -44,15 +48,10 @@ def show(
     if field is not None:
         ordered = structured.in_order(structured.rows_of(answer, rows), field)
         answer = answer | {rows: ordered} if isinstance(answer, dict) else ordered
-    if output in ("table", "wide"):
+    if output in TEXT:
         as_text(answer)
     else:
         structured.write(answer, output, kind, rows)
-
-
-def as_json(answer: Any) -> None:
-    """Print an answer unchanged."""
-    structured.write(answer, "json", None)
 
 
 def device(row: Mapping[str, Any]) -> str:

@@ -32,21 +32,22 @@ class Kind(NamedTuple):
     name: Callable[[Row], str]
     id: Callable[[Row], str]
 
-
-def _field(name: str) -> Callable[[Row], str]:
-    return lambda row: str(row[name])
+    @classmethod
+    def of(cls, singular: str, name: str, id_: str | None = None) -> "Kind":
+        """Return the kind of rows that are named by these fields; without an id the name is one."""
+        return cls(singular, lambda row: str(row[name]), lambda row: str(row[id_ or name]))
 
 
 def _device(row: Row) -> str:
     return f"{row['name']}#{row['ifindex']}"
 
 
-NODE: Final = Kind("node", _field("hostname"), _field("id"))
-NETWORK: Final = Kind("network", _field("name"), _field("id"))
-RUN: Final = Kind("run", _field("id"), _field("id"))
+NODE: Final = Kind.of("node", "hostname", "id")
+NETWORK: Final = Kind.of("network", "name", "id")
+RUN: Final = Kind.of("run", "id")
 DEVICE: Final = Kind("device", _device, _device)
-FAULT: Final = Kind("fault", _field("id"), _field("id"))
-AUDIT: Final = Kind("audit", _field("id"), _field("id"))
+FAULT: Final = Kind.of("fault", "id")
+AUDIT: Final = Kind.of("audit", "id")
 
 
 def write(answer: Any, output: str, kind: Kind | None, rows: str = "items") -> None:

@@ -17,6 +17,8 @@ _WIDE: Final = 120
 _GAP: Final = "  "
 _WHOLE: Final = frozenset({"ID", "RUN", "NODE ID", "NETWORK ID", "TIME", "AGE", "VNI"})
 """Headings of columns that are never cut: half an id, time or number is none."""
+_CLEAR_LINE: Final = "\r\x1b[K"
+_PROGRESS_CELLS: Final = 78
 _MIN_CELLS: Final = 6
 """Cells that a column keeps when others need room."""
 _DEVICE_CELLS: Final = len("vx-001001-abcde#12345")
@@ -42,6 +44,34 @@ def table(
     titles = [heading for heading, _ in columns]
     sizes = [max(map(widths.cells, column)) for column in zip(titles, *cells, strict=True)]
     rows_of_cells(titles, cells, sizes, headings=True, fold=fold, prose=prose)
+
+
+class GrowingTable:
+    """A table whose rows come bit by bit: a column grows with its widest cell so far.
+
+    Args:
+        fold, prose: as of `table`.
+    """
+
+    def __init__(self, columns: Columns, *, fold: bool, prose: bool = False) -> None:
+        self._columns = columns
+        self._style = {"fold": fold, "prose": prose and fold}
+        self._titles = [heading for heading, _ in columns]
+        self._sizes = list(map(widths.cells, self._titles))
+        self._begun = False
+
+    def cells(self, row: Any) -> list[str]:
+        """Return the printable cells of a row."""
+        return [printable(cell(row)) for _, cell in self._columns]
+
+    def print(self, rows: Sequence[Sequence[str]]) -> None:
+        """Print rows of printable cells."""
+        if rows:
+            sizes = (self._sizes, *(map(widths.cells, row) for row in rows))
+            self._sizes = [max(column) for column in zip(*sizes, strict=True)]
+            headings = not self._begun
+            rows_of_cells(self._titles, rows, self._sizes, headings=headings, **self._style)
+            self._begun = True
 
 
 def rows_of_cells(
@@ -142,6 +172,19 @@ def line(*texts: str) -> None:
 def painted_line(painted: str, rest: str) -> None:
     """Print a line whose first words, which are ours, have colours."""
     sys.stdout.write(painted + printable(rest) + "\n")
+
+
+def note(text: str) -> None:
+    """Print a line about the output to standard error, after what is printed already."""
+    sys.stdout.flush()
+    sys.stderr.write(printable(text) + "\n")
+
+
+def progress(text: str) -> None:
+    """Show on a terminal how far a verb is, in place of the last such text; "": nothing."""
+    if sys.stderr.isatty():
+        sys.stderr.write(_CLEAR_LINE + widths.cut(printable(text), _PROGRESS_CELLS))
+        sys.stderr.flush()
 
 
 def is_narrow() -> bool:
