@@ -8,14 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpx
 
 from contract.runtime.exit_status import ExitStatus
+from tests.fake_docker import FakeDocker
 from tests.servers import Server
 from tests.tokens import ENVIRONMENT, HEADERS, give_file
 
@@ -116,6 +117,15 @@ class ControllerProcess(Server):
         assert self._process.poll() is None, self.log()
         return self.answers(200)
 
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """Start it and wait until it is ready; killed in the end."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.stop(signal.SIGKILL)
+
     def supervise(self) -> None:
         """Start it again if it ended for that, as a supervisor would."""
         if self._process is not None and self._process.poll() == ExitStatus.RESTART:
@@ -169,3 +179,22 @@ class ControllerProcess(Server):
     def json(self, *arguments: str) -> Any:
         """The same for programs."""
         return json.loads(self.vxctl(*arguments, "-o", "json"))
+
+
+def controller_of(
+    folder: Path,
+    docker: FakeDocker,
+    broker_url: str,
+    *options: str,
+    database_url: str | None = None,
+    kind: type[ControllerProcess] = ControllerProcess,
+) -> AbstractContextManager[ControllerProcess]:
+    """A controller that is ready; killed in the end. The folder is made."""
+    folder.mkdir(exist_ok=True)
+    return kind(
+        folder,
+        broker_url=broker_url,
+        docker_url=docker.url,
+        database_url=database_url,
+        options=options,
+    ).running()

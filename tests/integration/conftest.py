@@ -1,13 +1,17 @@
 """What the tests of the controller share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-import redis
+from redis import Redis
 
 from controller.db.engine import Database, open_database
 from controller.runs.dispatch import Dispatcher
+from tests.controller_process import ControllerProcess, controller_of
 from tests.fake_clock import Clock
+from tests.fake_docker import FakeDocker
+from tests.fake_swarm import snapshot, task
 from tests.sent import dispatcher
 from tests.servers import PostgresServer, RedisServer
 from tests.stored import wipe
@@ -57,8 +61,34 @@ def sender(database: Database, broker_url: str, clock: Clock) -> Dispatcher:
     return dispatcher(database, broker_url, clock)
 
 
+@pytest.fixture(name="redis")
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own, which it may stop."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    with RedisServer(folder) as server:
+        yield server
+
+
 @pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+def docker(tmp_path: Path) -> Iterator[FakeDocker]:
+    """The Docker API of a manager: node `one` runs a task of network `shop`."""
+    full = snapshot(tasks=[task("t1", "one", "shop")])
+    with FakeDocker(tmp_path / "docker.sock", full) as docker:
+        yield docker
+
+
+@pytest.fixture
+def controller(
+    tmp_path: Path, redis: RedisServer, docker: FakeDocker
+) -> Iterator[ControllerProcess]:
+    """A controller that is ready; tests play the workers' part."""
+    with controller_of(tmp_path, docker, redis.url) as controller:
+        yield controller
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[Redis]:
     """A client of that Redis."""
     with redis_server.client() as client:
         yield client

@@ -3,7 +3,6 @@
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,7 +20,7 @@ from controller.conditions import holds
 from controller.conditions.cluster import of_cluster
 from controller.conditions.model import Reason
 from controller.conditions.node import of_node
-from tests.controller_process import HTTP, ControllerProcess, vxctl
+from tests.controller_process import HTTP, ControllerProcess, controller_of, vxctl
 from tests.fake_clock import START
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id, task
@@ -81,13 +80,11 @@ def controller(
     """A controller over a Swarm of two nodes; tests play the worker's part of node `one`."""
     folder = tmp_path_factory.mktemp("controller")
     full = snapshot(tasks=[task("t1", "one", "shop")])
-    with FakeDocker(folder / "docker.sock", full) as docker:
-        controller = ControllerProcess(folder, broker_url=redis.url, docker_url=docker.url)
-        try:
-            controller.start()
-            yield controller
-        finally:
-            controller.stop(signal.SIGKILL)
+    with (
+        FakeDocker(folder / "docker.sock", full) as docker,
+        controller_of(folder, docker, redis.url) as controller,
+    ):
+        yield controller
 
 
 class World:

@@ -21,9 +21,9 @@ from contract.queues import CONTROLLER_QUEUE, HELLO_TASK
 from contract.runtime.exit_status import ExitStatus
 from contract.verdicts import Outcome
 from tests.builders import NODE
-from tests.controller_process import ControllerProcess
+from tests.controller_process import ControllerProcess, controller_of
 from tests.fake_docker import FakeDocker
-from tests.fake_swarm import snapshot, swarm_id, task
+from tests.fake_swarm import swarm_id
 from tests.integration.namespaces import Namespace
 from tests.integration.test_controller_process import answer_request
 from tests.integration.test_worker_process import PROGRAM, Controller, Worker, variables
@@ -34,15 +34,6 @@ pytestmark = pytest.mark.privileged
 
 RECOVERY_SECONDS: Final = 30.0
 """Longer than Celery waits from one try to connect to the next."""
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that a test may do anything to."""
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    with RedisServer(folder) as server:
-        yield server
 
 
 @pytest.fixture
@@ -216,14 +207,6 @@ def test_a_worker_whose_consumer_hangs_ends_to_be_started_again(
 # The controller.
 
 
-@pytest.fixture
-def docker(tmp_path: Path) -> Iterator[FakeDocker]:
-    """The Docker API of a manager."""
-    full = snapshot(tasks=[task("t1", "one", "shop")])
-    with FakeDocker(tmp_path / "docker.sock", full) as docker:
-        yield docker
-
-
 class HangingController(ControllerProcess):
     """One whose consumer hangs while there is the file `hang` in its folder."""
 
@@ -236,23 +219,6 @@ class HangingController(ControllerProcess):
         """See `Server.command`."""
         names = [f"--unset={name}" for name in os.environ if name.startswith("VXLAN_")]
         return ("env", *names, *hanging(self.flag, "vxctl"), "controller", *self._options)
-
-
-@contextmanager
-def controller_of(
-    folder: Path,
-    docker: FakeDocker,
-    broker_url: str,
-    *options: str,
-    kind: type[ControllerProcess] = ControllerProcess,
-) -> Iterator[ControllerProcess]:
-    """A controller that is ready; killed in the end."""
-    controller = kind(folder, broker_url=broker_url, docker_url=docker.url, options=options)
-    try:
-        controller.start()
-        yield controller
-    finally:
-        controller.stop(signal.SIGKILL)
 
 
 @pytest.fixture

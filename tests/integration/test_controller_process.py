@@ -28,41 +28,10 @@ from controller.process.controller import run
 from controller.process.settings import ControllerSettings
 from tests.controller_process import HTTP, ControllerProcess, assert_clear_error, free_port, vxctl
 from tests.fake_docker import FakeDocker, Fault
-from tests.fake_swarm import snapshot, swarm_id, task
+from tests.fake_swarm import snapshot, swarm_id
 from tests.reports import device, drift, entry, report
 from tests.servers import RedisServer, await_true
 from tests.stored import contents
-
-FULL = snapshot(tasks=[task("t1", "one", "shop")])
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that a test may stop."""
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    with RedisServer(folder) as server:
-        yield server
-
-
-@pytest.fixture
-def docker(tmp_path: Path) -> Iterator[FakeDocker]:
-    """The Docker API of a manager."""
-    with FakeDocker(tmp_path / "docker.sock", FULL) as docker:
-        yield docker
-
-
-@pytest.fixture
-def controller(
-    tmp_path: Path, redis: RedisServer, docker: FakeDocker
-) -> Iterator[ControllerProcess]:
-    """A controller that is ready."""
-    controller = ControllerProcess(tmp_path, broker_url=redis.url, docker_url=docker.url)
-    try:
-        controller.start()
-        yield controller
-    finally:
-        controller.stop(signal.SIGKILL)
 
 
 def last_request(redis: RedisServer, node: str = "one") -> ReconcileRequest | None:

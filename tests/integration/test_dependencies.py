@@ -12,21 +12,14 @@ from typing import Any, Final
 import pytest
 import redis as redis_client
 
-from tests.controller_process import HTTP, ControllerProcess, vxctl
+from tests.controller_process import HTTP, ControllerProcess, controller_of, vxctl
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot
 from tests.integration.test_controller_process import answer_request
 from tests.servers import PostgresServer, RedisServer, await_true
 
-FAST: Final = ("--resync-seconds=3600",)
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    with RedisServer(folder) as server:
-        yield server
+RARELY: Final = "--resync-seconds=3600"
+"""Option: a node's next periodic run is due in an hour."""
 
 
 @pytest.fixture
@@ -40,38 +33,10 @@ def controller(
     tmp_path: Path, redis: RedisServer, docker: FakeDocker
 ) -> Iterator[ControllerProcess]:
     """A controller that is ready, with one node that is ready, too."""
-    with running(ControllerProcess, tmp_path, redis.url, docker) as controller:
+    with controller_of(tmp_path, docker, redis.url, RARELY) as controller:
         answer_request(controller, redis)
         await_true(lambda: node_ready(controller) == "True/Converged", "the node is ready")
         yield controller
-
-
-class running:  # noqa: N801 -- used as a function
-    """A controller that is started, and killed in the end."""
-
-    def __init__(
-        self,
-        kind: type[ControllerProcess],
-        folder: Path,
-        broker_url: str,
-        docker: FakeDocker,
-        database_url: str | None = None,
-    ) -> None:
-        folder.mkdir(exist_ok=True)
-        self._controller = kind(
-            folder,
-            broker_url=broker_url,
-            docker_url=docker.url,
-            database_url=database_url,
-            options=FAST,
-        )
-
-    def __enter__(self) -> ControllerProcess:
-        self._controller.start()
-        return self._controller
-
-    def __exit__(self, *_: object) -> None:
-        self._controller.stop(signal.SIGKILL)
 
 
 def status(controller: ControllerProcess) -> Any:
@@ -229,7 +194,10 @@ def test_a_full_disk_is_known_though_nothing_can_be_stored(
 ) -> None:
     folder = tmp_path / "small"
     url = f"sqlite:///{folder / 'disk' / 'c.db'}"
-    with running(OnSmallDisk, folder, redis.url, docker, url) as controller:
+    on_small_disk = controller_of(
+        folder, docker, redis.url, RARELY, database_url=url, kind=OnSmallDisk
+    )
+    with on_small_disk as controller:
         assert isinstance(controller, OnSmallDisk)
         await_true(lambda: node_ready(controller) == "Unknown/NeverSeen", "nodes are judged")
         filler = controller.disk / "filler"
@@ -270,8 +238,8 @@ def test_a_primary_that_became_a_standby_is_known_to_all_controllers_and_left(
     with PostgresServer() as server:
         url = server.new_database()
         with (
-            running(ControllerProcess, tmp_path / "1", redis.url, docker, url) as leader,
-            running(ControllerProcess, tmp_path / "2", redis.url, docker, url) as other,
+            controller_of(tmp_path / "1", docker, redis.url, RARELY, database_url=url) as leader,
+            controller_of(tmp_path / "2", docker, redis.url, RARELY, database_url=url) as other,
         ):
             server.demote()
             for each in (leader, other):
@@ -289,7 +257,9 @@ def test_a_database_that_is_gone_is_known_and_has_one_line_in_the_log(
 ) -> None:
     with PostgresServer() as server:
         url = server.new_database()
-        with running(ControllerProcess, tmp_path / "1", redis.url, docker, url) as controller:
+        with controller_of(
+            tmp_path / "1", docker, redis.url, RARELY, database_url=url
+        ) as controller:
             # A token that was seen before still opens /metrics while the database is away.
             await_true(lambda: metric(controller, "database_writable") == 1, "it can be written")
             server.stop(signal.SIGKILL)
@@ -307,9 +277,9 @@ def test_conditions_of_a_leader_that_stands_still_are_unknown_at_another(
     tmp_path: Path, redis: RedisServer, docker: FakeDocker, postgres_server: PostgresServer
 ) -> None:
     url = postgres_server.new_database()
-    with running(ControllerProcess, tmp_path / "1", redis.url, docker, url) as leader:
+    with controller_of(tmp_path / "1", docker, redis.url, RARELY, database_url=url) as leader:
         await_true(lambda: node_ready(leader) == "Unknown/NeverSeen", "nodes are judged")
-        with running(ControllerProcess, tmp_path / "2", redis.url, docker, url) as other:
+        with controller_of(tmp_path / "2", docker, redis.url, RARELY, database_url=url) as other:
             assert status(other)["conditions_at"] is not None
             # It holds nothing, so the other takes over and derives them: they are never stale for long.
             os.kill(leader.pid, signal.SIGSTOP)

@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from contract.runtime.doctor import checks, docker
 from contract.runtime.doctor.broker import clock
 from contract.runtime.doctor.checks import Level, Result
 from controller.db.engine import open_database
+from tests.answering import answering
 from tests.controller_process import VXCTL, environment, free_port
 from tests.servers import PostgresServer, RedisServer
 
@@ -54,24 +54,12 @@ def doctor(*arguments: str, status: int, program: str = VXCTL) -> dict[str, list
 def dockerd(answers: Mapping[str, Any], status: Mapping[str, int] | None = None) -> Iterator[str]:
     """A Docker API with these answers."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = json.dumps(answers.get(self.path, {"message": "page not found"})).encode()
-            self.send_response((status or {}).get(self.path, 200))
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(path: str) -> tuple[int, bytes]:
+        body = answers.get(path, {"message": "page not found"})
+        return (status or {}).get(path, 200), json.dumps(body).encode()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"tcp://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with answering(answer) as address:
+        yield f"tcp://{address}"
 
 
 @pytest.fixture
@@ -79,15 +67,6 @@ def hanging() -> Iterator[int]:
     """A port that accepts, and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of our own."""
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    with RedisServer(folder) as server:
-        yield server
 
 
 def test_a_controller_where_all_is_well_but_none_runs(

@@ -189,15 +189,6 @@ def watch_writers(database: Database) -> None:
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of its own."""
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    with RedisServer(folder) as server:
-        yield server
-
-
-@pytest.fixture
 def docker(tmp_path: Path) -> Iterator[FakeDocker]:
     """The Docker API of a manager."""
     with FakeDocker(tmp_path / "docker.sock", FULL) as docker:

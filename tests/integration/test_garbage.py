@@ -18,12 +18,12 @@ from contract.queues import (
 )
 from tests import garbage
 from tests.builders import NODE
-from tests.controller_process import ControllerProcess
+from tests.controller_process import ControllerProcess, controller_of
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, task
 from tests.garbage import arguments, message
 from tests.integration.namespaces import Namespace
-from tests.integration.test_broker_faults import controller_of, worker_of
+from tests.integration.test_broker_faults import worker_of
 from tests.integration.test_controller_process import answer_request
 from tests.integration.test_worker_process import Controller, Worker
 from tests.servers import RedisServer

@@ -2,7 +2,6 @@
 
 import json
 import resource
-import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -39,11 +38,8 @@ def controller(
     full = snapshot(tasks=[task("t1", "one", "shop")])
     with FakeDocker(folder / "docker.sock", full) as docker:
         controller = LimitedController(folder, broker_url=redis_server.url, docker_url=docker.url)
-        try:
-            controller.start()
+        with controller.running():
             yield controller
-        finally:
-            controller.stop(signal.SIGKILL)
 
 
 def connect(controller: ControllerProcess) -> socket.socket:

@@ -18,25 +18,17 @@ from contract.verdicts import Mode
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
 from controller.runs.presence import PresenceWatch, pause
-from tests.controller_process import ControllerProcess
+from tests.controller_process import ControllerProcess, controller_of
 from tests.fake_clock import Clock
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id
 from tests.integration.namespaces import Namespace
 from tests.integration.test_broker_faults import worker_of
-from tests.integration.test_dependencies import node_ready, running, status
+from tests.integration.test_dependencies import RARELY, node_ready, status
 from tests.servers import RedisServer, await_true
 from tests.stored import RESYNC, node_row, put
 
 ONE = swarm_id("one")
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    with RedisServer(folder) as server:
-        yield server
 
 
 @pytest.fixture
@@ -171,10 +163,9 @@ def test_a_real_worker_that_is_killed_is_known_long_before_its_next_run(
     in_empty_namespace: int, tmp_path: Path, redis: RedisServer, docker: FakeDocker
 ) -> None:
     host = Namespace(in_empty_namespace)
-    with running(ControllerProcess, tmp_path / "c", redis.url, docker) as controller:
+    with controller_of(tmp_path / "c", docker, redis.url, RARELY) as controller:
         with worker_of(host, tmp_path, redis.url, NODE_ID=ONE) as worker:
             await_true(lambda: node_ready(controller) == "True/Converged", "the node is ready")
-            # Its next run is due in an hour: see `running`.
             os.kill(worker.process.pid, signal.SIGKILL)
             await_true(lambda: node_ready(controller) == "Unknown/WorkerAway", "its death is known")
             assert "gives no sign of life" in message_of(controller)
@@ -225,7 +216,7 @@ def test_a_worker_with_a_given_id_goes_on_and_the_status_names_the_command(
     own = {"NODE_ID": old, "DOCKER_SOCKET": str(tmp_path / "own.sock")}
     dockerd.info = {"Swarm": {"LocalNodeState": "active", "NodeID": old}}
     with (
-        running(ControllerProcess, tmp_path / "c", redis.url, docker) as controller,
+        controller_of(tmp_path / "c", docker, redis.url, RARELY) as controller,
         worker_of(host, tmp_path, redis.url, **own) as worker,
     ):
         await_true(lambda: node_ready(controller) == "Unknown/NeverSeen", "nobody serves the node")

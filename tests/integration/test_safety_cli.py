@@ -2,10 +2,8 @@
 
 import base64
 import json
-import signal
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,36 +12,20 @@ from contract.messages import ReconcileRequest
 from contract.queues import REPORT_TASK
 from contract.runtime.broker import celery_app, queue_for_controller
 from contract.verdicts import Mode, Verdict
-from tests.controller_process import HTTP, ControllerProcess, assert_clear_error, vxctl
+from tests.controller_process import (
+    HTTP,
+    ControllerProcess,
+    assert_clear_error,
+    controller_of,
+    vxctl,
+)
 from tests.fake_docker import FakeDocker
-from tests.fake_swarm import snapshot, swarm_id, task
+from tests.fake_swarm import snapshot, swarm_id
 from tests.reports import device, report
 from tests.servers import RedisServer, await_true
 
 ONE = swarm_id("one")
 NAME = f"node one ({ONE})"
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of our own."""
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    with RedisServer(folder) as server:
-        yield server
-
-
-@pytest.fixture
-def controller(tmp_path: Path, redis: RedisServer) -> Iterator[ControllerProcess]:
-    """A controller over a Swarm of two nodes, whose runs are answered by `answer`."""
-    full = snapshot(tasks=[task("t1", "one", "shop")])
-    with FakeDocker(tmp_path / "docker.sock", full) as docker:
-        controller = ControllerProcess(tmp_path, broker_url=redis.url, docker_url=docker.url)
-        try:
-            controller.start()
-            yield controller
-        finally:
-            controller.stop(signal.SIGKILL)
 
 
 def taken(redis: RedisServer) -> ReconcileRequest | None:
@@ -222,10 +204,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControllerProce
     with (
         RedisServer(folder / "redis") as redis,
         FakeDocker(folder / "docker.sock", snapshot()) as docker,
+        controller_of(folder, docker, redis.url) as controller,
     ):
-        controller = ControllerProcess(folder, broker_url=redis.url, docker_url=docker.url)
-        try:
-            controller.start()
-            yield controller
-        finally:
-            controller.stop(signal.SIGKILL)
+        yield controller

@@ -7,7 +7,6 @@ answers; `SCHEMATHESIS_SEED` draws others, and `SCHEMATHESIS_EXAMPLES` more.
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -69,11 +68,8 @@ def controller(
         _fill(database)
         give_token(database)
         database.close()
-        try:
-            controller.start()
+        with controller.running():
             yield controller
-        finally:
-            controller.stop(signal.SIGKILL)
 
 
 @pytest.mark.timeout(900)

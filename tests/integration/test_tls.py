@@ -1,7 +1,6 @@
 """HTTPS of a real controller: handshakes, new certificates, broken ones, and clients that do not finish."""
 
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
@@ -78,11 +77,8 @@ def controller(tmp_path: Path, redis_server: RedisServer) -> Iterator[TlsControl
         controller = TlsController(
             tmp_path, first, broker_url=redis_server.url, docker_url=docker.url
         )
-        try:
-            controller.start()
+        with controller.running():
             yield controller
-        finally:
-            controller.stop(signal.SIGKILL)
 
 
 def put(new: Pair, live: Pair) -> None:

@@ -6,10 +6,8 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -38,6 +36,7 @@ from controller.safety.decisions import Decision
 from controller.views.events import EventKey
 from controller.workqueue.queue import Claim
 from controller.workqueue.retention import RunRetention
+from tests.answering import answering
 from tests.api_client import TestClient, assert_problem
 from tests.controller_process import assert_clear_error, free_port, vxctl
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
@@ -528,9 +527,11 @@ def test_no_controller_is_one_clear_error(verb: list[str]) -> None:
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b"<html>", b'{"items": 1}'])
 def test_another_server_is_one_clear_error(body: bytes) -> None:
-    with answering(body) as url:
+    with answering(lambda _: (200, body)) as address:
         for verb in VERBS:
-            assert_clear_error(vxctl(*verb, url=url), "not a vxlan-operator controller")
+            assert_clear_error(
+                vxctl(*verb, url=f"http://{address}"), "not a vxlan-operator controller"
+            )
 
 
 def test_a_version_is_told_without_a_controller() -> None:
@@ -538,26 +539,3 @@ def test_a_version_is_told_without_a_controller() -> None:
     lines = done.stdout.splitlines()
     assert (done.returncode, lines[0]) == (0, f"vxctl {VERSION}")
     assert lines[1].startswith("controller: unknown: no controller answers")
-
-
-@contextmanager
-def answering(body: bytes) -> Iterator[str]:
-    """A server that gives this answer to everything."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
