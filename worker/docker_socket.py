@@ -3,9 +3,7 @@
 Never evidence that a device is dead.
 """
 
-import http.client
 import json
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,25 +11,13 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from contract.messages import NetworkRef
+from contract.runtime import dockerd
 
 _VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
-_TIMEOUT_SECONDS: Final = 5.0
-_MAX_BYTES: Final = 64 << 20
 _ENDED: Final = frozenset({"exited", "dead", "removing"})
 """Container states in which nothing is attached to a network any more (moby container/state.go)."""
 
 _T = TypeVar("_T")
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 def node_id(path: Path) -> str | None:
@@ -58,7 +44,7 @@ class Dockerd:
             return
         try:
             self.networks = self._get(f"/networks?{_filter('driver', 'overlay')}", _references)
-            self.port = self._get("/info", _data_path_port)
+            self.port = self._get("/info", dockerd.data_path_port)
         except OSError as error:
             sys.stderr.write(f"note: no network names: {error}\n")
 
@@ -75,23 +61,10 @@ class Dockerd:
 
 def _get(socket_path: Path, path: str, read: Callable[[Any], _T]) -> _T:
     """Return what `read` makes of an answer; OSError: it is none of dockerd's."""
-    connection = _UnixConnection(socket_path)
     try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        if response.status != http.client.OK:
-            raise OSError(f"{socket_path} answered {response.status} {response.reason}")
-        return read(json.loads(response.read(_MAX_BYTES)))
-    except (
-        http.client.HTTPException,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ) as error:
+        return read(dockerd.get(f"unix://{socket_path}", path))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OSError(f"{socket_path} does not answer as dockerd does: {error}") from error
-    finally:
-        connection.close()
 
 
 def _filter(name: str, value: str) -> str:
@@ -111,11 +84,6 @@ def _node_id(info: Any) -> str | None:
     swarm = info.get("Swarm") or {}
     active = swarm.get("LocalNodeState") == "active"
     return str(swarm.get("NodeID") or "") or None if active else None
-
-
-def _data_path_port(info: Any) -> int | None:
-    cluster = (info.get("Swarm") or {}).get("Cluster") or {}
-    return int(cluster.get("DataPathPort") or 0) or None
 
 
 def _names(containers: Any) -> list[str]:

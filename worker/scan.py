@@ -28,12 +28,11 @@ from worker.kernel.api import Kernel, KernelError
 from worker.kernel.model import Device, Identity, Netns, View
 from worker.networks import Networks
 from worker.options import Parser
-from worker.ownership import why_foreign
+from worker.ownership import DEFAULT_DATA_PATH_PORT, why_foreign
 from worker.recheck import Recheck
 from worker.remove import remove, verify
 from worker.scan_output import Progress, describe, print_json, print_records, print_table
 
-_DEFAULT_DATA_PATH_PORT: Final = 4789
 _GRACE_SECONDS: Final = 5.0
 _SANDBOX_GRACE_SECONDS: Final = 60.0
 """Longer than a held-up join is likely to take: a scan knows no rejected task that proves a device dead."""
@@ -155,7 +154,7 @@ def _data_path_port(given: int | None, docker: Dockerd, kernel: Kernel) -> tuple
     }
     if len(ports) == 1:
         return ports.pop(), False
-    return _DEFAULT_DATA_PATH_PORT, True
+    return DEFAULT_DATA_PATH_PORT, True
 
 
 def _warn_of_other_ports(devices: Iterable[Device], port: int) -> bool:

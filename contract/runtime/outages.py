@@ -9,10 +9,10 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from contract.runtime.text import redacted
+from contract.runtime.throttle import Throttle
 
 LOG_SECONDS: Final = 60.0
 _LOGGERS: Final = ("celery", "kombu", "contract.runtime.consumer")
-_MAX_TEXTS: Final = 200
 
 
 class OutageFilter(logging.Filter):
@@ -26,8 +26,7 @@ class OutageFilter(logging.Filter):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._clock = clock
-        self._logged: dict[tuple[str, str], float] = {}
+        self._throttle = Throttle(LOG_SECONDS, clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is logged; the traceback of an error of the broker is taken off."""
@@ -41,10 +40,4 @@ class OutageFilter(logging.Filter):
             if isinstance(record.msg, str):
                 record.msg = f"{record.getMessage()}: {redacted(str(error))}"
                 record.args = None
-        now = self._clock()
-        if now - self._logged.get(key, -LOG_SECONDS) < LOG_SECONDS:
-            return False
-        if len(self._logged) >= _MAX_TEXTS:
-            self._logged.clear()
-        self._logged[key] = now
-        return True
+        return self._throttle.is_due(key)

@@ -1,9 +1,9 @@
 """Login by a trusted proxy, which names the user and the user's groups in headers (forward auth)."""
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, Self
 
@@ -11,6 +11,7 @@ import structlog
 
 from contract.runtime.errors import UsageError
 from contract.runtime.text import printable
+from contract.runtime.throttle import Throttle
 from controller.access.roles import Identity
 from controller.db.states import Role
 
@@ -65,16 +66,14 @@ class TrustedProxy:
         user_header: the header with the user's name.
         groups_header: the header with the user's groups, separated by commas.
         roles: by group.
-        monotonic: the clock of the log, in seconds.
+        throttle: of the log.
     """
 
     networks: tuple[IPv4Network | IPv6Network, ...]
     user_header: str
     groups_header: str
     roles: Mapping[str, Role]
-    monotonic: Callable[[], float] = time.monotonic
-    _logged: dict[str, float] = field(default_factory=dict)
-    """When each event was last logged."""
+    throttle: Throttle = field(default_factory=partial(Throttle, LOG_SECONDS), compare=False)
 
     @classmethod
     def of(
@@ -167,10 +166,8 @@ class TrustedProxy:
         return any(parsed in network for network in self.networks)
 
     def _log(self, event: str, address: str, users: Sequence[str], groups: Sequence[str]) -> None:
-        now = self.monotonic()
-        if now - self._logged.get(event, -LOG_SECONDS) < LOG_SECONDS:
+        if not self.throttle.is_due(event):
             return
-        self._logged[event] = now
         shown = {"user": users, "groups": groups}
         log.debug(
             event,

@@ -1,6 +1,5 @@
 """Errors as problem details (RFC 9457): `detail` says what is wrong, `hint` what to do."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 from uuid import uuid4
@@ -14,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from contract.runtime.throttle import Throttle
 from controller.access.roles import ForbiddenError
 from controller.access.store import NameTakenError, NoTokenError
 from controller.api import problem_types as types
@@ -104,16 +104,14 @@ class DatabaseErrors:
     """Answers errors of the database: 503 if trying again may help, otherwise 500; logs both."""
 
     def __init__(self) -> None:
-        self._logged_at = -_LOG_PERIOD_SECONDS
+        self._throttle = Throttle(_LOG_PERIOD_SECONDS)
 
     def __call__(self, request: Request, error: Exception) -> JSONResponse:
         """Answer a request that failed with this error."""
         if not (isinstance(error, SQLAlchemyError) and is_away(error)):
             return _internal(request.url.path, error)
         message = database_message(error)
-        now = time.monotonic()
-        if now - self._logged_at >= _LOG_PERIOD_SECONDS:
-            self._logged_at = now
+        if self._throttle.is_due():
             log.warning("the database cannot be used", error=message, path=request.url.path)
         return problem(types.DATABASE, f"the controller's database cannot be used: {message}")
 

@@ -1,6 +1,5 @@
 """Background threads, each of which repeats a step."""
 
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +8,7 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from contract.runtime.throttle import Throttle
 from controller.db.engine import database_message, is_away
 
 log = structlog.get_logger(__name__)
@@ -17,7 +17,7 @@ Step = Callable[[], float]
 """Works once; returns the seconds until the next call."""
 
 _RETRY_SECONDS: Final = 2.0
-_LOG_SECONDS: Final = 60.0
+LOG_SECONDS: Final = 60.0
 """Between log lines about errors of one kind."""
 
 
@@ -40,7 +40,7 @@ class Loops:
 
     def __init__(self, steps: Mapping[str, Step]) -> None:
         self._stopping = threading.Event()
-        self._failures = _Failures()
+        self._throttle = Throttle(LOG_SECONDS)
         self._threads = [
             threading.Thread(target=self._repeat, args=(step,), name=name, daemon=True)
             for name, step in steps.items()
@@ -65,30 +65,19 @@ class Loops:
             try:
                 pause = step()
             except Exception as error:  # noqa: BLE001 -- whatever it is, this loop goes on
-                self._failures.log(name, error)
+                log_failure(name, error, self._throttle)
                 pause = _RETRY_SECONDS
             self._stopping.wait(pause)
 
 
-class _Failures:
-    """Logs errors of steps: each kind of them once a minute, as it may last for days on a full disk."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._logged: dict[str, float] = {}
-
-    def log(self, name: str, error: Exception) -> None:
-        """Log an error of the step `name`, if it is time to; with a traceback if the code may be at fault."""
-        away = isinstance(error, SQLAlchemyError) and is_away(error)
-        # All steps fail alike while the database is away.
-        kind = type(error).__name__ if away else f"{name}: {type(error).__name__}"
-        with self._lock:
-            now = self._clock()
-            if now - self._logged.get(kind, -math.inf) < _LOG_SECONDS:
-                return
-            self._logged[kind] = now
-        if isinstance(error, SQLAlchemyError) and away:
-            log.warning("will try again", step=name, error=database_message(error))
-        else:
-            log.error("will try again", step=name, exc_info=error)
+def log_failure(name: str, error: Exception, throttle: Throttle) -> None:
+    """Log an error of the step `name`, if it is time to; with a traceback if the code may be at fault."""
+    away = isinstance(error, SQLAlchemyError) and is_away(error)
+    # All steps fail alike while the database is away, which may last for days.
+    kind = type(error).__name__ if away else f"{name}: {type(error).__name__}"
+    if not throttle.is_due(kind):
+        return
+    if isinstance(error, SQLAlchemyError) and away:
+        log.warning("will try again", step=name, error=database_message(error))
+    else:
+        log.error("will try again", step=name, exc_info=error)

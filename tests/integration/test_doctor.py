@@ -194,7 +194,7 @@ def test_a_swarm_in_trouble(state: Any, level: Level, words: str) -> None:
 def test_a_dockerd_that_hangs_is_not_said_to_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docker, "_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("contract.runtime.dockerd._TIMEOUT_SECONDS", 0.2)
     with socket.socket(socket.AF_UNIX) as stopped:
         stopped.bind(str(tmp_path / "docker.sock"))
         stopped.listen()

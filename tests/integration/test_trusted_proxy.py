@@ -1,6 +1,7 @@
 """Login by a trusted proxy's headers: who may name users, which roles they get, and what forgers get."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -9,9 +10,10 @@ from httpx import Response
 from structlog.testing import capture_logs
 
 from contract.runtime.errors import UsageError
+from contract.runtime.throttle import Throttle
 from contract.verdicts import Mode
 from controller.access.failed_logins import CAPACITY
-from controller.access.trusted_proxy import TrustedProxy
+from controller.access.trusted_proxy import LOG_SECONDS, TrustedProxy
 from controller.api import access
 from controller.api.app import build
 from controller.api.context import Context
@@ -214,9 +216,7 @@ def test_what_arrived_is_logged_at_debug_and_not_each_time(sqlite: Database) -> 
     clock = [0.0]
     found = trusted()
     assert found is not None
-    proxy = TrustedProxy(
-        found.networks, found.user_header, found.groups_header, found.roles, lambda: clock[0]
-    )
+    proxy = replace(found, throttle=Throttle(LOG_SECONDS, lambda: clock[0]))
 
     def given(name: str) -> list[str]:
         return ["\x1b" * 1000] if name == "Remote-User" else ["ops"]

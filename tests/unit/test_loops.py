@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
+from contract.runtime.throttle import Throttle
 from controller.process import loops
 from controller.process.loops import Loops, every
 from tests.fake_clock import Clock
@@ -86,15 +87,15 @@ def test_errors_of_a_kind_are_logged_once_a_minute_and_those_of_the_database_wit
     None
 ):
     clock = Clock()
-    failures = loops._Failures(clock.monotonic)
+    throttle = Throttle(loops.LOG_SECONDS, clock.monotonic)
     full = sqlite3.OperationalError("database or disk is full")
     full.sqlite_errorcode = sqlite3.SQLITE_FULL
     away = OperationalError("INSERT secret", {}, full)
     with capture_logs() as logs:
         for _ in range(61):
-            failures.log("intake", away)
-            failures.log("sync", away)
-            failures.log("sync", ValueError("ours"))
+            loops.log_failure("intake", away, throttle)
+            loops.log_failure("sync", away, throttle)
+            loops.log_failure("sync", ValueError("ours"), throttle)
             clock.advance(1)
     texts = [(line["step"], line.get("error"), "exc_info" in line) for line in logs]
     assert texts == 2 * [("intake", str(full), False), ("sync", None, True)]

@@ -1,16 +1,12 @@
 """Checks of Docker and the Swarm, asked over dockerd's API, with Docker's own words."""
 
-import http.client
-import json
-import socket
 from collections.abc import Iterator
 from typing import Any, Final
-from urllib.parse import urlsplit
 
+from contract.runtime import dockerd
+from contract.runtime.dockerd import DockerError, get
 from contract.runtime.doctor.checks import Result, fail, ok, warn
 
-_TIMEOUT_SECONDS: Final = 4.0
-_MAX_BYTES: Final = 4 << 20
 _CHECK: Final = "docker"
 _SWARM: Final = "swarm"
 STATE_REMEDIES: Final = {
@@ -24,63 +20,6 @@ NO_QUORUM: Final = (
     "bring back enough managers, or `docker swarm init --force-new-cluster` as a last resort"
 )
 """What to do where more than half of the managers are not reachable."""
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-class DockerError(Exception):
-    """Dockerd gave no answer, or an error: its words.
-
-    Attributes:
-        hangs: whether something took the question and did not answer in time.
-    """
-
-    hangs: bool = False
-
-
-def get(docker_host: str, path: str) -> Any:
-    """GET a JSON answer of dockerd at `unix:///PATH` or `tcp://HOST:PORT`.
-
-    Raises:
-        DockerError: it does not answer, or with an error.
-    """
-    parts = urlsplit(docker_host)
-    connection: http.client.HTTPConnection
-    try:
-        if parts.scheme == "unix":
-            connection = _UnixConnection(parts.path)
-        elif parts.scheme in ("tcp", "http") and parts.hostname:
-            connection = http.client.HTTPConnection(
-                parts.hostname, parts.port or 2375, timeout=_TIMEOUT_SECONDS
-            )
-        else:
-            raise DockerError(f"{docker_host!r} is neither unix:///PATH nor tcp://HOST:PORT")
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            answer = json.loads(response.read(_MAX_BYTES))
-        finally:
-            connection.close()
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        if isinstance(error, TimeoutError):
-            silent = DockerError(f"{docker_host} gave no answer within {_TIMEOUT_SECONDS:g} s")
-            silent.hangs = True
-            raise silent from error
-        text = str(error) or type(error).__name__
-        raise DockerError(f"no Docker API at {docker_host}: {text}") from error
-    if response.status != http.client.OK:
-        words = answer.get("message") if isinstance(answer, dict) else None
-        raise DockerError(str(words or f"HTTP {response.status}"))
-    return answer
 
 
 def check(docker_host: str, *, manager: bool, node_id: str | None = None) -> Iterator[Result]:
@@ -148,7 +87,6 @@ def _swarm(
 def data_path_port(docker_host: str) -> int | None:
     """Return the Swarm's UDP port for VXLAN; None: only a manager says it, and this is none."""
     try:
-        cluster = (get(docker_host, "/info").get("Swarm") or {}).get("Cluster") or {}
-        return int(cluster.get("DataPathPort") or 0) or None
+        return dockerd.data_path_port(get(docker_host, "/info"))
     except (DockerError, AttributeError, ValueError, TypeError):
         return None

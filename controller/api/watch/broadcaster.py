@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from contract.runtime.throttle import Throttle
 from controller.api import problem_types as types
 from controller.api.parameters import ParameterError
 from controller.api.turns import TooManyWatchersError
@@ -77,7 +78,7 @@ class Broadcaster:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._away_since: float | None = None
-        self._logged_at = -_LOG_SECONDS
+        self._throttle = Throttle(_LOG_SECONDS)
 
     def follow(
         self,
@@ -218,8 +219,7 @@ class Broadcaster:
     def _failed(self, error: SQLAlchemyError | sqlite3.Error) -> None:
         now = time.monotonic()
         message = database_message(error) if isinstance(error, SQLAlchemyError) else str(error)
-        if now - self._logged_at >= _LOG_SECONDS:
-            self._logged_at = now
+        if self._throttle.is_due():
             log.warning("the database cannot be read for clients that follow lists", error=message)
         if self._away_since is None:
             self._away_since = now
