@@ -135,11 +135,23 @@ class PostgresServer(Server):
                 "setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--",
             )  # fmt: skip
         self._data = folder / "data"
-        subprocess.run(
-            [*self._as_user, str(self._binaries / "initdb"), "--pgdata", str(self._data),
-             "--auth", "trust", "--username", "test", "--no-sync"],
-            check=True, stdout=subprocess.DEVNULL, cwd=folder, timeout=120,
+        self._run(*self._creation())
+
+    def _creation(self) -> Sequence[str]:
+        """The command that makes the data folder."""
+        return (
+            str(self._binaries / "initdb"), "--pgdata", str(self._data),
+            "--auth", "trust", "--username", "test", "--no-sync",
         )  # fmt: skip
+
+    def _run(self, *command: str) -> None:
+        subprocess.run(
+            [*self._as_user, *command],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=self.folder,
+            timeout=120,
+        )
 
     def command(self) -> Sequence[str]:
         """See `Server.command`."""
@@ -193,6 +205,62 @@ class PostgresServer(Server):
             autocommit=True,
             connect_timeout=5,
         )
+
+
+class PostgresStandby(PostgresServer):
+    """A hot standby that follows a running server."""
+
+    def __init__(self, primary: PostgresServer) -> None:
+        self._primary = primary
+        super().__init__()
+
+    def _creation(self) -> Sequence[str]:
+        return (
+            str(self._binaries / "pg_basebackup"), "--pgdata", str(self._data), "--no-sync",
+            "--checkpoint", "fast", "--write-recovery-conf",
+            "--dbname", f"host={self._primary.folder} user=test",
+        )  # fmt: skip
+
+    def follows(self, database: str) -> bool:
+        """Whether it has a database of the primary already, with the tables of the operator."""
+        try:
+            with psycopg.connect(
+                host=str(self.folder), user="test", dbname=database, connect_timeout=5
+            ) as connection:
+                found = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
+        except psycopg.OperationalError:
+            return False
+        return found is not None and found[0] is not None
+
+
+class PgBouncer(Server):
+    """PgBouncer with transaction pooling, in front of a server; `settings`: more lines of its file."""
+
+    def __init__(self, folder: Path, server: PostgresServer, settings: str = "") -> None:
+        super().__init__(folder)
+        if shutil.which("pgbouncer") is None:
+            raise ServerMissingError("PgBouncer is missing: apt-get install pgbouncer")
+        self._file = folder / "pgbouncer.ini"
+        self._file.write_text(
+            f"[databases]\n* = host={server.folder} user=test\n[pgbouncer]\nlisten_addr =\n"
+            f"unix_socket_dir = {folder}\nauth_type = any\npool_mode = transaction\n{settings}\n"
+        )
+
+    def command(self) -> Sequence[str]:
+        """See `Server.command`; it refuses to run as root."""
+        user = ("setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--")
+        as_user = user if os.geteuid() == 0 else ()
+        return (
+            *as_user, "setpriv", "--pdeathsig", "KILL", "--", "pgbouncer", str(self._file),
+        )  # fmt: skip
+
+    def ready(self) -> bool:
+        """See `Server.ready`."""
+        return next(self.folder.glob(".s.PGSQL.*"), None) is not None
+
+    def url(self, database: str) -> str:
+        """The URL of one of the server's databases, through this."""
+        return f"postgresql+psycopg://test:s3cr3t@/{database}?host={self.folder}&port=6432"
 
 
 _SERVERS: Final = itertools.count()

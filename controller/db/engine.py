@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import structlog
-from sqlalchemy import Connection, Engine, create_engine, event, exc
+from sqlalchemy import Connection, Engine, create_engine, event, exc, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.orm import Session
 
@@ -31,8 +31,8 @@ _MAX_OVERFLOW: Final = 20
 _READ_ONLY: Final = "vxlan_operator_read_only"
 _LOCKED: Final = ("55P03", "40P01")
 """PostgreSQL: lock timeout, deadlock."""
-_READ_ONLY_SERVER: Final = "25006"
-"""PostgreSQL: read_only_sql_transaction."""
+_POOLER: Final = "unsupported startup parameter"
+"""PgBouncer, about the settings that every session begins with."""
 _REMEDY: Final = "start it, or set VXLAN_OPERATOR_DATABASE_URL to one that this program may write"
 
 
@@ -88,16 +88,18 @@ def open_database(url: str) -> Database:
         # For its owner only; SQLite gives its other files the same mode.
         with suppress(OSError):  # It exists, or SQLite will report the error.
             os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    engine = _engine(_parsed(url))
+    parsed = _parsed(url)
+    patient = _engine(parsed, patient=True)
     try:
-        with explained(engine.url):
-            upgrade(engine)
-    except OperatorError:
-        engine.dispose()
-        raise
+        with explained(parsed):
+            if file is None:
+                _refuse_pooler(parsed)
+            upgrade(patient)
+    finally:
+        patient.dispose()
     if file is not None:
         _make_existing_private(file)
-    return Database(engine)
+    return Database(_engine(parsed))
 
 
 @contextmanager
@@ -159,7 +161,9 @@ def explained(url: URL) -> Iterator[None]:
         yield
     except exc.SQLAlchemyError as error:
         cause = error.orig if isinstance(error, exc.DBAPIError) else error
-        shown = url.difference_update_query(["password"]).render_as_string()
+        shown = _shown(url)
+        if _POOLER in str(cause):
+            raise _pooled(url, database_message(error)) from error
         if getattr(cause, "sqlstate", None) in _LOCKED or "is locked" in str(cause):
             raise OperatorError(
                 f"the database {shown} is locked by another program, for over {LOCK_SECONDS} s; "
@@ -211,6 +215,33 @@ def _make_existing_private(file: Path) -> None:
             )
 
 
+def _refuse_pooler(url: URL) -> None:
+    """Refuse a pooler that was told to drop the settings of a session (`ignore_startup_parameters`)."""
+    engine = _engine(url)
+    try:
+        with engine.connect() as connection:
+            kept = connection.scalar(text("SHOW lock_timeout"))
+    finally:
+        engine.dispose()
+    if kept != f"{LOCK_SECONDS}s":
+        raise _pooled(url, "it dropped the time-outs that this program sets for its sessions")
+
+
+def _pooled(url: URL, words: str) -> OperatorError:
+    """Return the error that a pooler answers at `url`."""
+    return OperatorError(
+        f"the database {_shown(url)} is behind a pooler such as PgBouncer, which does not keep a "
+        f"session's settings and prepared statements: {words}",
+        "set VXLAN_OPERATOR_DATABASE_URL to PostgreSQL itself; a controller keeps 5 connections open, "
+        "25 at most",
+    )
+
+
+def _shown(url: URL) -> str:
+    """Return a URL without its password."""
+    return url.difference_update_query(["password"]).render_as_string()
+
+
 def _parsed(url: str) -> URL:
     remedy = (
         "set VXLAN_OPERATOR_DATABASE_URL to sqlite:///FILE or "
@@ -229,7 +260,8 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def _engine(url: URL, *, read_only: bool = False) -> Engine:
+def _engine(url: URL, *, read_only: bool = False, patient: bool = False) -> Engine:
+    """Make an engine; `patient`: PostgreSQL may take any time for a statement."""
     if url.drivername == "sqlite":
         engine = create_engine(
             url, connect_args={"timeout": LOCK_SECONDS}, max_overflow=_MAX_OVERFLOW
@@ -239,37 +271,32 @@ def _engine(url: URL, *, read_only: bool = False) -> Engine:
         event.listen(engine, "begin", _on_sqlite_begin)
         return engine
     try:
-        engine = create_engine(
-            url,
-            pool_pre_ping=True,
-            max_overflow=_MAX_OVERFLOW,
-            # The last used connection has its statements prepared, and the server's memory warm.
-            pool_use_lifo=True,
-            connect_args={
-                "connect_timeout": 5,
-                # Else a server that vanished is noticed after hours.
-                "keepalives_idle": 5,
-                "keepalives_interval": 2,
-                "keepalives_count": 3,
-                "tcp_user_timeout": 10_000,
-                "application_name": "vxlan-operator",
-                "options": f"-c lock_timeout={LOCK_SECONDS}s -c statement_timeout=60s "
-                f"-c idle_in_transaction_session_timeout={IDLE_SECONDS}s "
-                f"-c default_transaction_read_only={'on' if read_only else 'off'}",
-            },
-        )
-    except (exc.NoSuchModuleError, ImportError) as error:
+        # Here, because `scan` and `up` do without PostgreSQL's driver.
+        from controller.db import postgresql
+    except ImportError as error:
         raise OperatorError(
             f"PostgreSQL's driver is missing: {error}", "pip install 'vxlan-operator[controller]'"
         ) from error
-    event.listen(engine, "handle_error", _on_postgresql_error)
+    engine = create_engine(
+        url,
+        pool_pre_ping=True,
+        max_overflow=_MAX_OVERFLOW,
+        # The last used connection has its statements prepared, and the server's memory warm.
+        pool_use_lifo=True,
+        connect_args=postgresql.connect_args(
+            read_only=read_only, lock_seconds=LOCK_SECONDS, idle_seconds=IDLE_SECONDS
+        ),
+    )
+    event.listen(engine, "handle_error", postgresql.on_error)
+    if not patient:
+        event.listen(engine, "do_connect", _connect_bounded)
     return engine
 
 
-def _on_postgresql_error(context: Any) -> None:
-    """Drop the pool's connections to a server that has become a standby: the URL may lead elsewhere now."""
-    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY_SERVER:
-        context.is_disconnect = True
+def _connect_bounded(_dialect: object, _record: object, arguments: Any, options: Any) -> Any:
+    from controller.db.postgresql import BoundedConnection
+
+    return BoundedConnection.connect(*arguments, **options)
 
 
 def _on_sqlite_connect(connection: Any, _record: object) -> None:

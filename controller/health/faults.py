@@ -67,6 +67,12 @@ def locked(words: str) -> Fault:
     return Fault(Reason.DATABASE_LOCKED, f"the database is locked: {words}; {advice}")
 
 
+def silent(words: str) -> Fault:
+    """Return the fault that the database does not answer: locked by another, or a server that hangs."""
+    advice = "end the program that holds it (a backup, an upgrade), or restart a server that hangs"
+    return Fault(Reason.DATABASE_LOCKED, f"the database is locked or hangs: {words}; {advice}")
+
+
 def _words(text: str) -> str:
     """Shorten the words of a dependency to one line, without passwords."""
     line = redacted(" ".join(text.split()))

@@ -1,0 +1,63 @@
+"""PostgreSQL: connections that wait for a bounded time, and errors that mean another server is needed."""
+
+from typing import Any, Final
+
+import psycopg
+from psycopg.errors import _WaitTimeout
+
+STATEMENT_SECONDS: Final = 60
+"""PostgreSQL ends a statement after this time, unless it has a shorter limit of its own."""
+
+_ANSWER_SECONDS: Final = STATEMENT_SECONDS + 5.0
+"""A server that is silent for longer is stopped: the kernel of its machine keeps TCP alive all the same."""
+
+_PING_SECONDS: Final = 5.0
+
+_MOVED: Final = frozenset({"25006", "25P03", "57P01", "57P02", "57P03", "57P05"})
+"""SQLSTATEs (appendix A) of a server that became a standby, shuts down, starts, or ended the session."""
+
+_CONNECTION_CLASS: Final = "08"
+"""Begin of the SQLSTATEs of connection errors."""
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection that is closed when the server does not answer in time; libpq would wait for ever."""
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """See `psycopg.Connection.wait`."""
+        if timeout is None:
+            # Of all statements here only SQLAlchemy's ping, before a connection is reused, commits itself.
+            timeout = _PING_SECONDS if self.autocommit else _ANSWER_SECONDS
+        try:
+            return super().wait(gen, interval, timeout)
+        except _WaitTimeout:
+            self.pgconn.finish()
+            raise psycopg.OperationalError(
+                f"the server is connected and has not answered for {timeout:g} s"
+            ) from None
+
+
+def connect_args(
+    *, read_only: bool, lock_seconds: float, idle_seconds: float
+) -> dict[str, str | int]:
+    """Return libpq's options of every connection; they win over those of a URL."""
+    return {
+        # For each host of the URL.
+        "connect_timeout": 5,
+        # Else a server that vanished is noticed after hours.
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
+        "application_name": "vxlan-operator",
+        "options": f"-c lock_timeout={lock_seconds}s -c statement_timeout={STATEMENT_SECONDS}s "
+        f"-c idle_in_transaction_session_timeout={idle_seconds}s "
+        f"-c default_transaction_read_only={'on' if read_only else 'off'}",
+    }
+
+
+def on_error(context: Any) -> None:
+    """Drop the pool's connections when the server is no longer the one to use: the URL may lead elsewhere."""
+    state = getattr(context.original_exception, "sqlstate", None) or ""
+    if state in _MOVED or state.startswith(_CONNECTION_CLASS):
+        context.is_disconnect = True

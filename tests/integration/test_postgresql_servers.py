@@ -1,0 +1,127 @@
+"""PostgreSQL in production: a standby that takes over, a server that hangs, a pooler before it."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from contract.runtime.errors import OperatorError
+from controller.db import postgresql
+from controller.db.engine import is_away, open_database
+from tests.controller_process import HTTP, ControllerProcess, controller_of
+from tests.fake_docker import FakeDocker
+from tests.fake_swarm import snapshot
+from tests.integration.test_dependencies import RARELY, assert_quiet
+from tests.servers import PgBouncer, PostgresServer, PostgresStandby, RedisServer, await_true
+
+
+@pytest.fixture
+def docker(tmp_path: Path) -> Iterator[FakeDocker]:
+    with FakeDocker(tmp_path / "docker.sock", snapshot("one")) as docker:
+        yield docker
+
+
+@contextmanager
+def stopped(server: PostgresServer) -> Iterator[None]:
+    """Let all its processes stand still: TCP and Unix sockets stay open, and nothing is answered."""
+    pids = [server.pid, *children(server.pid)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def name_of(url: str) -> str:
+    """The name of the database of a URL."""
+    return str(make_url(url).database)
+
+
+def says(controller: ControllerProcess, words: str) -> bool:
+    """Whether the readiness, which needs no database, has these words."""
+    return words in HTTP.get(f"{controller.url}/readyz").text
+
+
+def test_a_standby_that_is_promoted_is_found_by_a_url_with_both_hosts(
+    tmp_path: Path, redis: RedisServer, docker: FakeDocker
+) -> None:
+    with PostgresServer() as primary, PostgresStandby(primary) as standby:
+        name = name_of(primary.new_database())
+        # The standby is the first: it is passed over as long as it is one.
+        url = (
+            f"postgresql+psycopg://test@/{name}?host={standby.folder}&host={primary.folder}"
+            "&target_session_attrs=read-write"
+        )
+        with controller_of(tmp_path / "1", docker, redis.url, RARELY, database_url=url) as one:
+            await_true(lambda: HTTP.get(f"{one.url}/api/v1/status").json()["leading"], "it leads")
+            await_true(lambda: standby.follows(name), "the standby has all")
+            primary.demote()
+            await_true(lambda: says(one, "DatabaseUnreachable"), "it is known")
+            assert says(one, "read-only")
+            standby.promote()
+            await_true(lambda: one.answers(200), "the promoted server is used")
+            assert_quiet(one)
+            with closing(open_database(url)) as database, database.read() as session:
+                found = session.scalar(text("SHOW unix_socket_directories"))
+            assert found == str(standby.folder)
+
+
+def test_a_server_that_hangs_is_known_and_holds_nothing_up_for_long(
+    tmp_path: Path,
+    redis: RedisServer,
+    docker: FakeDocker,
+) -> None:
+    with PostgresServer() as server:
+        url = server.new_database()
+        with controller_of(tmp_path / "1", docker, redis.url, RARELY, database_url=url) as one:
+            with stopped(server):
+                # A ping of 5 s that got no answer, then 5 s for a new connection; after that it is known.
+                patient = httpx.get(f"{one.url}/readyz", timeout=60.0)
+                assert patient.status_code == 503
+                await_true(lambda: says(one, "DatabaseUnreachable"), "it gave up")
+                assert_quiet(one)
+            await_true(lambda: one.answers(200), "it is over")
+
+
+def test_a_statement_that_gets_no_answer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql, "_ANSWER_SECONDS", 1.0)
+    with (
+        PostgresServer() as server,
+        closing(open_database(server.new_database())) as database,
+        database.engine.connect() as connection,
+    ):
+        connection.execute(text("SELECT 1"))
+        with stopped(server):
+            began = time.monotonic()
+            with pytest.raises(SQLAlchemyError, match="has not answered for 1 s") as raised:
+                connection.execute(text("SELECT 2"))
+        assert time.monotonic() - began < 60
+        assert is_away(raised.value)
+        assert connection.invalidated
+
+
+@pytest.mark.parametrize("settings", ["", "ignore_startup_parameters = options"])
+def test_a_pooler_that_drops_settings_of_a_session_is_refused(settings: str) -> None:
+    with PostgresServer() as server, TemporaryDirectory(prefix="vxo-pgb-") as folder:
+        Path(folder).chmod(0o777)
+        with PgBouncer(Path(folder), server, settings) as pooler:
+            name = name_of(server.new_database())
+            with pytest.raises(OperatorError) as raised:
+                open_database(pooler.url(name))
+            assert "is behind a pooler such as PgBouncer" in str(raised.value)
+            assert "s3cr3t" not in str(raised.value)
