@@ -31,11 +31,9 @@ from redis import Redis
 
 from contract.messages import Timestamp
 from contract.queues import tasks_of
+from contract.signing.bounds import MAX_MESSAGE_BYTES
 
 log = structlog.get_logger(__name__)
-
-MAX_MESSAGE_BYTES: Final = 32 * 2**20
-"""Bytes. A report of 20,000 devices, of networks with the longest of names, has 24 million."""
 
 _MAX_MARKS: Final = 1_000_000
 """Maximum number of values in a body, counted by commas and brackets; that report has 422,000.

@@ -12,12 +12,8 @@ from structlog.testing import capture_logs
 from contract.messages import MAX_DEVICES, ReconcileReport
 from contract.queues import CONTROLLER_QUEUE, PING_TASK, RECONCILE_TASK, REPORT_TASK, node_queue
 from contract.runtime.broker import MEMORY_BROKER, celery_app
-from contract.runtime.transport import (
-    MAX_MESSAGE_BYTES,
-    Refusals,
-    RefusedError,
-    checked,
-)
+from contract.runtime.transport import Refusals, RefusedError, checked
+from contract.signing.bounds import MAX_MESSAGE_BYTES
 from contract.verdicts import Verdict
 from tests import garbage, reports
 from tests.garbage import arguments, message
