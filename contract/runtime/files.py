@@ -1,4 +1,4 @@
-"""Files: opening only regular ones, and replacing one atomically."""
+"""Files: opening only regular ones, creating one whole or not at all, and replacing one atomically."""
 
 import errno
 import os
@@ -55,6 +55,31 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
+    _sync_folder(path)
+
+
+def create(path: Path, content: bytes) -> None:
+    """Create a file that only its owner may read: whole and on disk, or not at all.
+
+    Raises:
+        FileExistsError: there is something at `path`, also if another process was quicker.
+        OSError: it cannot be written.
+    """
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    new.unlink(missing_ok=True)
+    try:
+        with BufferedWriter(open_regular(new, "xb")) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # Unlike a rename it fails where something is.
+        os.link(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+    _sync_folder(path)
+
+
+def _sync_folder(path: Path) -> None:
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

@@ -12,8 +12,10 @@ from structlog.testing import capture_logs
 from contract.messages import MAX_DEVICES, ReconcileReport
 from contract.queues import CONTROLLER_QUEUE, PING_TASK, RECONCILE_TASK, REPORT_TASK, node_queue
 from contract.runtime.broker import MEMORY_BROKER, celery_app
-from contract.runtime.transport import Refusals, RefusedError, checked
+from contract.runtime.refusals import Refusals
+from contract.runtime.transport import checked
 from contract.signing.bounds import MAX_MESSAGE_BYTES
+from contract.signing.refusals import Reason, RefusedError
 from contract.verdicts import Verdict
 from tests import garbage, reports
 from tests.garbage import arguments, message
@@ -99,15 +101,17 @@ def test_any_number_of_refusals_is_told_in_few_lines() -> None:
     refusals = Refusals(lambda: now)
     with capture_logs() as said:
         for _ in range(1_000):
-            refusals.add("reason")
-            refusals.flush()
+            refusals.add(RefusedError(Reason.UNSIGNED, "so it is", "0123456789abcdef"))
         now = 10.0
         refusals.flush()
         refusals.flush()
         now = 100.0
         refusals.flush()
     assert counts(said) == [1, 999]
-    assert said[0]["newest_because"] == "reason"
+    assert said[0]["newest_because"] == "so it is"
+    assert said[0]["key"] == "0123456789abcdef"
+    assert refusals.counts == {Reason.UNSIGNED: 1_000}
+    assert refusals.newest is not None
 
 
 def counts(said: list[MutableMapping[str, Any]]) -> list[int]:
