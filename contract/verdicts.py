@@ -46,6 +46,8 @@ class HeldBack(StrEnum):
     """The mode of the cluster, its node or its network is observe."""
     WORKER_MODE = "worker_mode"
     """The settings of the worker on its node say observe."""
+    PORT = "port"
+    """The request says that its UDP port is the Swarm's data path port, and nothing on its node does."""
     LIMIT = "limit"
     """The run had removed as many as one run may."""
     JOURNAL = "journal"
@@ -61,6 +63,7 @@ class HeldBack(StrEnum):
 HELD_BY_WORKER: Final = frozenset(
     {
         HeldBack.WORKER_MODE,
+        HeldBack.PORT,
         HeldBack.LIMIT,
         HeldBack.BREAKER,
         HeldBack.JOURNAL,

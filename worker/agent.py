@@ -32,6 +32,7 @@ from worker.journal import Journal, JournalError
 from worker.judge import SANDBOX_GRACE_SECONDS
 from worker.kernel.model import Identity
 from worker.outbox import Outbox
+from worker.ports import DEFAULT_DATA_PATH_PORT
 from worker.proof import Waits
 from worker.reconcile import Reconciler
 from worker.settings import WorkerSettings
@@ -40,7 +41,6 @@ from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
-_DEFAULT_DATA_PATH_PORT = 4789
 _MAX_HINTED = 100
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """The kernel's random id of this boot (man 4 random)."""
@@ -61,7 +61,7 @@ class Agent:
         self._node_id = settings.node_id
         self._app = app
         self._journal = journal
-        self._data_path_port = _DEFAULT_DATA_PATH_PORT
+        self._data_path_port = DEFAULT_DATA_PATH_PORT
         self._clock = clock = IdleClock(settings.grace_seconds + _BELIEVED_GAP_SECONDS)
         self._kernels = (open_kernel(), open_kernel())
         self._outbox = Outbox(self._publish)

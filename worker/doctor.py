@@ -16,13 +16,13 @@ from contract.runtime.exit_status import ExitStatus
 from contract.runtime.logs import configure_logging
 from contract.runtime.settings import BrokerUrl, Settings
 from worker.options import Parser
+from worker.ports import DEFAULT_DATA_PATH_PORT
 
 _NET_BROADCAST: Final = 11
 _NET_ADMIN: Final = 12
 """Bits of a capability set (linux/capability.h)."""
 _MIN_KERNEL: Final = (3, 16)
 """Overlay networks need it (moby libnetwork drivers/overlay)."""
-_DEFAULT_DATA_PATH_PORT: Final = 4789
 
 
 class DoctorSettings(Settings):
@@ -137,7 +137,7 @@ def _namespaces() -> Iterator[Result]:
 def _data_path(docker_host: str) -> Iterator[Result]:
     """Check that no program has the UDP port of the Swarm's VXLAN devices, and that this is the host."""
     known = docker.data_path_port(docker_host)
-    port = known or _DEFAULT_DATA_PATH_PORT
+    port = known or DEFAULT_DATA_PATH_PORT
     name = f"UDP {port}" if known else f"UDP {port} (assumed: only a manager knows it)"
     if any(_holds(line, port) for line in _udp_sockets()):
         message = f"a program of this machine has {name}: Docker can make no VXLAN device"

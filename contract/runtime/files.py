@@ -38,10 +38,13 @@ def open_regular(path: Path, mode: Literal["rb", "ab", "xb"]) -> FileIO:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     """Open a file that replaces `path` at the end of the block: a crash leaves the old file or the new one.
 
     The file is `path` with `.new` until then; only its owner may read it.
+
+    Args:
+        sync: wait until it is on disk; without that, a power failure may leave neither.
 
     Raises:
         OSError: it cannot be written, or something other than a file of an earlier crash has its name.
@@ -53,9 +56,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     with BufferedWriter(open_regular(new, "xb")) as file:
         yield file
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
     new.replace(path)
-    _sync_folder(path)
+    if sync:
+        _sync_folder(path)
 
 
 def create(path: Path, content: bytes) -> None:
