@@ -59,6 +59,7 @@ MAX_NETWORKS = 20_000
 MAX_DEVICES = 20_000
 MAX_ENTRIES = 2_000
 MAX_REJECTIONS = 200
+MAX_LIMITATIONS = 20
 """Bounds on what one message may carry; a node beyond them is broken in another way."""
 
 
@@ -236,7 +237,7 @@ class ReconcileReport(Message):
     finished_at: Timestamp
     outcome: Outcome
     error: Text | None = None
-    limitations: tuple[Text, ...] = ()
+    limitations: Annotated[tuple[Text, ...], Field(max_length=MAX_LIMITATIONS)] = ()
     """What this worker could not look at."""
     devices: Annotated[tuple[DeviceReport, ...], Field(max_length=MAX_DEVICES)] = ()
     missing: Annotated[tuple[SwarmId, ...], Field(max_length=MAX_NETWORKS)] = ()

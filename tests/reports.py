@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 from contract.messages import (
     DeviceIdentity,
@@ -70,6 +70,12 @@ def entry(
     )
 
 
+def removal(run_id: UUID, sequence: int, removed: DeviceIdentity) -> JournalEntry:
+    """A journal's line of a removal in this run."""
+    told = {"id": uuid5(run_id, f"applied {removed}"), "run_id": run_id, "identity": removed}
+    return entry(sequence).model_copy(update=told)
+
+
 def report(
     run_id: UUID | None = None,
     *,
@@ -81,9 +87,15 @@ def report(
     journal_id: UUID | None = None,
     **others: Any,
 ) -> ReconcileReport:
-    """A report of a run (unknown unless told) of node `one`."""
+    """A report of a run (unknown unless told) of node `one`, with a journal entry of each removal."""
+    run_id = run_id or uuid4()
+    if not entries:
+        removed = [each for each in devices if each.removed]
+        entries = [
+            removal(run_id, number, each.identity) for number, each in enumerate(removed, start=1)
+        ]
     return ReconcileReport(
-        run_id=run_id or uuid4(),
+        run_id=run_id,
         node_id=swarm_id(node),
         worker_version="1.2.3",
         started_at=START,

@@ -13,7 +13,7 @@ NAME_PATTERN: Final = r"^[0-9A-Za-z][0-9A-Za-z._@-]{0,63}$"
 """Of a token's name: it stands in the audit trail, in paths and on command lines."""
 SYSTEM: Final = "system"
 """The actor of what a controller does with tokens by itself."""
-RESERVED: Final = frozenset({CONTROLLER, SYSTEM, "anonymous"})
+RESERVED: Final = frozenset({CONTROLLER, SYSTEM, "worker", "anonymous"})
 """Names that no token and no claimed name may have: they are the program's own actors."""
 
 

@@ -256,6 +256,9 @@ class Run(Base):
     devices: Mapped[int] = mapped_column(default=0)
     orphans: Mapped[int] = mapped_column(default=0)
     removed: Mapped[int] = mapped_column(default=0)
+    """Removals that its node's journal records, at most `max_removals`: the breakers count these."""
+    max_removals: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Removals that its request allowed; in mode observe 0."""
     error: Mapped[str | None] = mapped_column(Text)
 
 

@@ -1,7 +1,7 @@
 """Workers' hints: a drift hint or a Hello makes its node due."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 import structlog
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from contract.messages import Drift, Hello, Message
 from controller.db.engine import Database
-from controller.db.models import Node
+from controller.db.models import DueNode, Node
 from controller.runs import devices
 from controller.swarm.readings import Readings
 from controller.workqueue import queue
@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 
 _MAX_REASON: Final = 200
 """Characters of a Hello's reason that become the run's."""
+
+_MOMENT: Final = timedelta(seconds=5)
+"""Within it, a second Hello of a node that is due already says nothing new."""
 
 _M = TypeVar("_M", bound=Message)
 
@@ -50,6 +53,8 @@ class HintIntake:
         more = f" and {len(drift.devices) - 1} more" if len(drift.devices) > 1 else ""
         reason = f"drift: {first.name} in {first.netns}{more} is idle"
         now = self._utcnow()
+        if self._is_due(drift.node_id, Priority.DRIFT, now):
+            return  # The run that comes takes the full look: a flood of hints writes nothing.
         with self._database.write() as session:
             known = queue.request(
                 session, [drift.node_id], at=now, priority=Priority.DRIFT, reason=reason
@@ -68,6 +73,8 @@ class HintIntake:
         now = self._utcnow()
         # Devices change all day where containers come and go: that must not delay drift and rejections.
         priority = Priority.CHANGE if hello.changed else Priority.DRIFT
+        if self._is_due(hello.node_id, priority, now, seen=True):
+            return
         with self._database.write() as session:
             node = session.get(Node, hello.node_id, with_for_update={"key_share": True})
             if node is not None:
@@ -80,6 +87,20 @@ class HintIntake:
             reason=hello.reason,
         )
         self._notify(priority)
+
+    def _is_due(
+        self, node_id: str, priority: Priority, now: datetime, *, seen: bool = False
+    ) -> bool:
+        """Whether a run of the node is due already, at least as urgently.
+
+        `seen`: and its worker was seen a moment ago.
+        """
+        with self._database.read() as session:
+            row = session.get(DueNode, node_id)
+            if row is None or row.due_at is None or row.due_at > now or row.priority < priority:
+                return False
+            at = row.node.worker_seen_at if seen else now
+        return at is not None and now - at < _MOMENT
 
 
 def read(model: type[_M], payload: str, noun: str) -> _M | None:

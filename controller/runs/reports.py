@@ -5,7 +5,7 @@ statement cost the same for one as for many. Storing a report twice changes noth
 journal entry makes one audit row, devices are those of the newest report.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -18,11 +18,12 @@ from contract.messages import ReconcileReport
 from contract.verdicts import Outcome, Verdict
 from controller.audit import report_entries
 from controller.audit.append import Entry, append
+from controller.audit.clocks import credible
 from controller.db.engine import Database, is_away
 from controller.db.models import Network, Node, Run
 from controller.db.states import RunState
 from controller.leadership.lease import LeaseLostError
-from controller.runs import counters, devices
+from controller.runs import counters, devices, removals
 from controller.runs.hints import read
 from controller.safety import breaker
 from controller.safety.breaker import DEFAULTS, BreakerLimits
@@ -30,7 +31,7 @@ from controller.swarm.readings import Readings
 from controller.swarm.rejections import settle_removed
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
-from controller.workqueue.queue import Notify
+from controller.workqueue.queue import Notify, OpenRun
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +101,7 @@ class ReportIntake:
         """Store reports of different nodes; one that cannot be stored does not keep out the others."""
         try:
             with self._database.write() as session:
-                closed, soon = self._close(session, batch)
+                closed, removed, soon = self._close(session, batch)
         except Exception as error:
             if is_away(error) or isinstance(error, LeaseLostError):
                 raise
@@ -115,33 +116,39 @@ class ReportIntake:
             self._notify(priority)
         for report in batch:
             if report.run_id in closed:
-                counters.count_run(_STATES[report.outcome], _removed(report))
+                counters.count_run(_STATES[report.outcome], closed[report.run_id])
                 self._expect(report.node_id, report.expects_rejection)
                 if report.wants_reading:
                     self._readings.request(report.node_id, then_run=report.then_run)
             else:
-                self._take_late(report)
-        if any(_removed(report) for report in batch):
+                removed += self._take_late(report)
+        if removed:
             with self._database.write() as session:
                 breaker.check(session, self._limits, self._utcnow())
 
-    def _take_late(self, report: ReconcileReport) -> None:
-        """Store a report whose run is not under way; drop it if it cannot be stored."""
+    def _take_late(self, report: ReconcileReport) -> int:
+        """Store a report whose run is not under way; drop it if it cannot be stored.
+
+        Returns:
+            The number of removals that it adds to runs.
+        """
         try:
             with self._database.write() as session:
-                self._store_late(session, report)
+                return self._store_late(session, report)
         except Exception as error:
             if is_away(error) or isinstance(error, LeaseLostError):
                 raise
             log.exception("dropped a late report that cannot be stored", node_id=report.node_id)
+            return 0
 
     def _close(
         self, session: Session, batch: Sequence[ReconcileReport]
-    ) -> tuple[set[UUID], set[Priority]]:
+    ) -> tuple[Mapping[UUID, int], int, set[Priority]]:
         """Store the reports whose runs are under way, and close these runs.
 
         Returns:
-            The closed runs, and the priorities of their nodes that are due before the dispatcher polls.
+            The closed runs with their removals; the removals that the reports add to these and earlier runs;
+            and the priorities of their nodes that are due before the dispatcher polls.
         """
         now = self._utcnow()
         found = queue.open_runs(session, [report.run_id for report in batch])
@@ -153,9 +160,12 @@ class ReportIntake:
         looked = [report for report in closing if _has_looked(report)]
         changes = devices.store(session, looked, now)
         entries: list[Entry] = []
+        removed = 0
         for report in closing:
             open_run, seconds = found[report.run_id], report.recheck_after
-            _heard(open_run.node, report, now, asked=True)
+            _acknowledge(open_run.node, report, asked=True)
+            _heard(open_run.node, report, now)
+            removed += removals.note(session, open_run.node, report)
             queue.close(
                 open_run,
                 _STATES[report.outcome],
@@ -164,12 +174,12 @@ class ReportIntake:
                 recheck=None if seconds is None else timedelta(seconds=min(seconds, 3600.0)),
                 error=report.error,
             )
-            _note(session, open_run.node, open_run.run, report)
+            _note(session, open_run, report, now)
             gone = {device.identity.vni for device in report.devices if device.removed}
             if gone:
                 settle_removed(session, open_run.node.id, gone, now)
             entries += report_entries.entries(
-                session, open_run.node, report, changes.get(report.node_id, ())
+                session, open_run.node, report, changes.get(report.node_id, ()), now
             )
         # Last: other writers of audit rows wait for the end of the chain from here on.
         stored = append(session, entries, now)
@@ -191,28 +201,35 @@ class ReportIntake:
             log.info("audit rows stored", rows=stored)
         rows = [found[report.run_id].due for report in closing]
         due_soon = [row for row in rows if row.due_at is not None and row.due_at - now < _SOON]
-        return {report.run_id for report in closing}, {Priority(row.priority) for row in due_soon}
+        return (
+            {report.run_id: found[report.run_id].run.removed for report in closing},
+            removed,
+            {Priority(row.priority) for row in due_soon},
+        )
 
-    def _store_late(self, session: Session, report: ReconcileReport) -> None:
+    def _store_late(self, session: Session, report: ReconcileReport) -> int:
         """Store what is still of use in a report whose run is not under way (any more)."""
         now = self._utcnow()
         # Without the key: neither this nor a transaction that inserts a run of the node waits for the other.
         node = session.get(Node, report.node_id, with_for_update={"key_share": True})
         if node is None:
             log.warning("report of a node that is not in the Swarm", node_id=report.node_id)
-            return
-        _heard(node, report, now, asked=False)
+            return 0
+        _acknowledge(node, report, asked=False)
         run = session.get(Run, report.run_id)
         if run is not None and run.node_id == node.id and run.state is RunState.LOST:
-            # What it removed is removed all the same: the breaker counts it.
-            run.removed = _removed(report)
-        stored = append(session, report_entries.entries(session, node, report, ()), now)
+            # Any other report says nothing of now: it may be about a run of long ago, or of another node.
+            _heard(node, report, now)
+        # What it removed is removed all the same: the breaker counts it.
+        removed = removals.note(session, node, report)
+        stored = append(session, report_entries.entries(session, node, report, (), now), now)
         log.info(
             "report of a run that is not under way",
             run_id=str(report.run_id),
             node_id=report.node_id,
             audit_rows=stored,
         )
+        return removed
 
 
 def _has_looked(report: ReconcileReport) -> bool:
@@ -222,21 +239,22 @@ def _has_looked(report: ReconcileReport) -> bool:
     )
 
 
-def _removed(report: ReconcileReport) -> int:
-    return sum(device.removed for device in report.devices)
-
-
-def _heard(node: Node, report: ReconcileReport, now: datetime, *, asked: bool) -> None:
-    """Store what any report says of its worker; `asked`: its run is under way."""
-    _acknowledge(node, report, asked=asked)
+def _heard(node: Node, report: ReconcileReport, now: datetime) -> None:
+    """Store that the node's worker lives."""
     node.worker_seen_at = now
     node.worker_version = report.worker_version
 
 
-def _note(session: Session, node: Node, run: Run, report: ReconcileReport) -> None:
+def _note(session: Session, found: OpenRun, report: ReconcileReport, now: datetime) -> None:
     """Store what a report says of the run that it closed."""
-    run.started_at, run.finished_at = report.started_at, report.finished_at
-    node.attempted_generation = max(node.attempted_generation, report.generation)
+    node, _, run = found
+    run.started_at, run.finished_at = (
+        credible(at, now=now, earliest=run.requested_at)
+        for at in (report.started_at, report.finished_at)
+    )
+    # No later one than was asked for: a node cannot be reconciled with what is not yet known.
+    generation = min(report.generation, run.generation)
+    node.attempted_generation = max(node.attempted_generation, generation)
     node.last_error = report.error
     if report.outcome is Outcome.REFUSED:
         return
@@ -244,11 +262,10 @@ def _note(session: Session, node: Node, run: Run, report: ReconcileReport) -> No
         node.looked_at = run.closed_at
     run.devices = len(report.devices)
     run.orphans = sum(device.verdict is Verdict.ORPHAN for device in report.devices)
-    run.removed = _removed(report)
     node.limitations = list(report.limitations)
     node.missing = _names(session, report.missing)
     if report.outcome is Outcome.DONE:
-        node.converged_generation = max(node.converged_generation, report.generation)
+        node.converged_generation = max(node.converged_generation, generation)
 
 
 def _names(session: Session, networks: Sequence[str]) -> list[str]:
@@ -256,7 +273,8 @@ def _names(session: Session, networks: Sequence[str]) -> list[str]:
         return []
     rows = session.execute(select(Network.id, Network.name).where(Network.id.in_(networks)))
     names: dict[str, str] = {row.id: row.name for row in rows}
-    return [names.get(id_, id_) for id_ in networks]
+    # Others are not stored: a message has room for twenty thousand.
+    return [names[id_] for id_ in networks if id_ in names]
 
 
 def _acknowledge(node: Node, report: ReconcileReport, *, asked: bool) -> None:

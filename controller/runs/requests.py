@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import (
     BindParameter,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     select,
     true,
     union_all,
+    update,
 )
 from sqlalchemy.orm import Session, load_only
 
@@ -36,7 +38,17 @@ from contract.messages import (
 )
 from contract.verdicts import Mode
 from controller.conditions.facts import network_is_observed
-from controller.db.models import Attachment, Cluster, Device, Network, NetworkVni, Node, Rejection
+from controller.db.models import (
+    Attachment,
+    Cluster,
+    Device,
+    Network,
+    NetworkVni,
+    Node,
+    Rejection,
+    Run,
+)
+from controller.db.types import Base
 from controller.safety import breaker, modes
 from controller.safety.breaker import BreakerLimits
 from controller.workqueue.queue import Claim
@@ -122,7 +134,14 @@ _REJECTIONS: Final = (
     .order_by(Rejection.at.desc())
 )
 
+_RUNS: Final = Base.metadata.tables[Run.__tablename__]
+
 # Made once: making a statement takes longer than carrying it out.
+_ALLOW: Final = (
+    update(_RUNS)
+    .where(_RUNS.c.id.in_(bindparam("run_ids", expanding=True)))
+    .values(max_removals=bindparam("allowed"))
+)
 _NODES: Final = _nodes_statement()
 _NETWORKS: Final = _networks_statement()
 
@@ -213,7 +232,18 @@ def build(
                 rejections=tuple(rejections[node.id][:MAX_REJECTIONS]),
             )
         )
+    _note_allowance(session, requests)
     return requests
+
+
+def _note_allowance(session: Session, requests: Sequence[ReconcileRequest]) -> None:
+    """Store how many removals each run is allowed: no report is believed to have made more."""
+    allowed: defaultdict[int, list[UUID]] = defaultdict(list)
+    for request in requests:
+        if request.mode is Mode.ENFORCE:
+            allowed[request.max_removals].append(request.run_id)
+    for removals, run_ids in allowed.items():
+        session.execute(_ALLOW, {"allowed": removals, "run_ids": run_ids})
 
 
 def _rejections(session: Session, ids: Collection[str]) -> Mapping[str, list[messages.Rejection]]:
