@@ -123,6 +123,14 @@ class Stage(StrEnum):
     BREAKER_RESET = "breaker_reset"
     TOKEN_CREATED = "token_created"  # noqa: S105 -- a word
     TOKEN_REVOKED = "token_revoked"  # noqa: S105 -- a word
+    KEY_TRUSTED = "key_trusted"
+    """A node's key is believed from now on: by a join token, by its key before, or by a person."""
+    KEY_REVOKED = "key_revoked"
+    JOIN_CREATED = "join_created"
+    """A join token was created."""
+    JOIN_REVOKED = "join_revoked"
+    KEYS_ROTATED = "keys_rotated"
+    """The controllers' keys: another is made known, or signs from now on."""
     PRUNED = "pruned"
     """Rows older than the retention were archived and deleted; says which."""
 

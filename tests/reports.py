@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4, uuid5
+
+from pydantic import BaseModel
 
 from contract.messages import (
     DeviceIdentity,
@@ -13,9 +15,13 @@ from contract.messages import (
     ReconcileReport,
     Stamp,
 )
+from contract.signing.envelope import Opened, node_address
 from contract.verdicts import Outcome, Stage, Urgency, Verdict
 from tests.fake_clock import START
 from tests.fake_swarm import swarm_id
+from tests.signed import key_of
+
+_M = TypeVar("_M", bound=BaseModel)
 
 SHOP_VNI = 4097
 STAMP = Stamp(session=UUID(int=1), seconds=0)
@@ -117,3 +123,9 @@ def drift(*ifindexes: int, node: str = "one") -> Drift:
         devices=tuple(identity(each) for each in ifindexes),
         stamp=STAMP,
     )
+
+
+def believed(message: _M) -> Opened[_M]:
+    """A message as it is handed on once it was opened."""
+    node_id = str(message.node_id)  # type: ignore[attr-defined]
+    return Opened(message, key_of(node_id).public.id, node_address(node_id), START)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,10 @@ from contract.signing.envelope import (
 from contract.signing.join import JoinToken
 from contract.signing.keys import PublicKey, SigningKey
 from contract.signing.replays import Replays
+from controller.db.engine import Database
+from controller.db.key_models import NodeKey
+from controller.db.states import NodeKeyState
+from controller.trust.keyring import Keyring
 
 Payload = TypeVar("Payload", bound=BaseModel)
 
@@ -46,6 +51,29 @@ def controllers() -> Signer:
 def worker(node_id: str) -> Signer:
     """Seals as the worker of a node does whose key is `key_of(node_id)`."""
     return Signer(key_of(node_id), node_address(node_id))
+
+
+def keyring(database: Database) -> Keyring:
+    """What a controller with `CONTROLLERS_KEY` knows of keys."""
+    return Keyring(database, Path("no such file"), CONTROLLERS_KEY)
+
+
+def pin(database: Database, *node_ids: str) -> None:
+    """Let the controllers believe the keys of these nodes' workers, `key_of(node_id)`."""
+    with database.write() as session:
+        for node_id in node_ids:
+            key = key_of(node_id).public
+            session.merge(
+                NodeKey(
+                    id=key.id,
+                    node_id=node_id,
+                    public_key=key.text,
+                    state=NodeKeyState.TRUSTED,
+                    origin="pinned by a test",
+                    created_at=datetime.now(UTC),
+                    decided_at=datetime.now(UTC),
+                )
+            )
 
 
 def request_text(request: ReconcileRequest) -> str:

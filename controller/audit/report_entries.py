@@ -4,7 +4,7 @@ The id of an entry derives from its subject: a report that comes again makes the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID, uuid5
 
@@ -27,9 +27,11 @@ def entries(
     node: Node,
     report: ReconcileReport,
     changes: Sequence[VerdictChange],
+    *,
+    kid: str,
     now: datetime,
 ) -> list[Entry]:
-    """The entries of a report; none if it has nothing new.
+    """The entries of a report; none if it has nothing new. `kid`: of the key that vouches for it.
 
     The request of a run precedes the findings of the run: the journal may also have those of earlier runs.
     """
@@ -48,13 +50,17 @@ def entries(
         if run is not None:
             found.append(_requested(node, run))
         if run_id == report.run_id:
-            found.extend(_changed(node, report, change, run, networks, now) for change in changes)
+            found.extend(
+                replace(_changed(node, report, change, run, networks, now), key_id=kid)
+                for change in changes
+            )
 
     for entry in report.entries:
         begin(entry.run_id)
-        found.append(
-            _happened(node, entry, runs.get(entry.run_id), networks, report.worker_version, now)
+        happened = _happened(
+            node, entry, runs.get(entry.run_id), networks, report.worker_version, now
         )
+        found.append(replace(happened, key_id=kid))
     if changes:
         begin(report.run_id)
     return found

@@ -152,6 +152,40 @@ TREE: Final = Group(
                 "revoke": Verb("token:revoke", "Revoke an API token: it is refused from now on."),
             },
         ),
+        "node": Group(
+            "Say whose keys are believed: nodes' keys, and tokens for nodes to join with.",
+            {
+                "keys": Verb(
+                    "node_keys:keys", "List the keys that the workers of nodes have shown."
+                ),
+                "trust": Verb("node_keys:trust", "Believe the key of a node's worker."),
+                "revoke": Verb("node_keys:revoke", "Believe a key of a node no more."),
+                "join-token": Group(
+                    "Create, list or revoke join tokens, which vouch for the first key of a node.",
+                    {
+                        "create": Verb(
+                            "join_token:create", "Create a join token, and show it this once."
+                        ),
+                        "list": Verb(
+                            "join_token:list_", "List the join tokens, without their secrets."
+                        ),
+                        "revoke": Verb(
+                            "join_token:revoke", "Revoke a join token: it pins no more keys."
+                        ),
+                    },
+                ),
+            },
+        ),
+        "keys": Group(
+            "Show the controllers' keys, or rotate them.",
+            {
+                "rotate": Verb(
+                    "keys:rotate",
+                    "Make the controllers' next key; with --finish, let it sign.",
+                ),
+            },
+            alone=Verb("keys:keys", "Show the controllers' keys."),
+        ),
         "login": Verb(
             "login:login", "Check a token with a controller, and keep both as a context."
         ),

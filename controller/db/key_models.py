@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Index, LargeBinary, String, Text
+from sqlalchemy import Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from controller.db.states import ControllerKeyState, NodeKeyState
@@ -10,6 +10,8 @@ from controller.db.types import SWARM_ID, Base
 
 KEY_ID = String(16)
 """Hexadecimal digits of the SHA-256 of the public key."""
+KEY_TEXT = String(43)
+"""32 bytes in base64url."""
 
 
 class ControllerKey(Base):
@@ -18,7 +20,7 @@ class ControllerKey(Base):
     __tablename__ = "controller_keys"
 
     id: Mapped[str] = mapped_column(KEY_ID, primary_key=True)
-    public_key: Mapped[bytes] = mapped_column(LargeBinary(32))
+    public_key: Mapped[str] = mapped_column(KEY_TEXT)
     state: Mapped[ControllerKeyState]
     created_at: Mapped[datetime]
     retired_at: Mapped[datetime | None]
@@ -33,7 +35,7 @@ class NodeKey(Base):
     id: Mapped[str] = mapped_column(KEY_ID, primary_key=True)
     """One key is of one node: a node that shows another's is refused."""
     node_id: Mapped[str] = mapped_column(SWARM_ID)
-    public_key: Mapped[bytes] = mapped_column(LargeBinary(32))
+    public_key: Mapped[str] = mapped_column(KEY_TEXT)
     state: Mapped[NodeKeyState]
     origin: Mapped[str] = mapped_column(Text)
     """Why it has its state: a join token, a rotation, or a person."""
@@ -48,7 +50,7 @@ class JoinToken(Base):
     __tablename__ = "join_tokens"
 
     id: Mapped[str] = mapped_column(KEY_ID, primary_key=True)
-    public_key: Mapped[bytes] = mapped_column(LargeBinary(32))
+    public_key: Mapped[str] = mapped_column(KEY_TEXT)
     created_at: Mapped[datetime]
     created_by: Mapped[str] = mapped_column(Text)
     expires_at: Mapped[datetime | None]

@@ -85,6 +85,8 @@ class Node(Base):
     journal_id: Mapped[UUID | None]
     journal_through: Mapped[int] = mapped_column(BigInteger, default=0)
     """Entries of that journal up to this number are stored, by the last report that had any."""
+    controller_keys: Mapped[list[str]] = mapped_column(default=list, server_default="[]")
+    """Ids of the controllers' keys that its worker believes."""
     last_error: Mapped[str | None] = mapped_column(Text)
     limitations: Mapped[list[str]] = mapped_column(default=list)
     missing: Mapped[list[str]] = mapped_column(default=list)

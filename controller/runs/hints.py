@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
-from pydantic import ValidationError
 
-from contract.messages import Drift, Hello, Message
+from contract.messages import Drift, Hello
+from contract.signing.envelope import Opened
 from controller.db.engine import Database
 from controller.db.models import DueNode, Node
 from controller.runs import devices
@@ -24,11 +24,9 @@ _MAX_REASON: Final = 200
 _MOMENT: Final = timedelta(seconds=5)
 """Within it, a second Hello of a node that is due already says nothing new."""
 
-_M = TypeVar("_M", bound=Message)
-
 
 class HintIntake:
-    """Handles the tasks `controller.drift` and `controller.hello`; invalid messages are dropped."""
+    """Handles the tasks `controller.drift` and `controller.hello`."""
 
     def __init__(
         self,
@@ -43,11 +41,9 @@ class HintIntake:
         self._notify = notify
         self._utcnow = utcnow
 
-    def drift(self, payload: str) -> None:
+    def drift(self, opened: Opened[Drift]) -> None:
         """Make the node of idle devices due."""
-        drift = read(Drift, payload, "drift hint")
-        if drift is None:
-            return
+        drift = opened.payload
         self._readings.add_stamp(drift.node_id, drift.stamp)
         first = drift.devices[0]
         more = f" and {len(drift.devices) - 1} more" if len(drift.devices) > 1 else ""
@@ -65,11 +61,9 @@ class HintIntake:
             log.warning("drift of a node that is not in the Swarm", node_id=drift.node_id)
         self._notify(Priority.DRIFT)
 
-    def hello(self, payload: str) -> None:
+    def hello(self, opened: Opened[Hello]) -> None:
         """Make the node of a worker that started, misses requests, or sees other devices, due."""
-        hello = read(Hello, payload, "Hello")
-        if hello is None:
-            return
+        hello = opened.payload
         now = self._utcnow()
         # Devices change all day where containers come and go: that must not delay drift and rejections.
         priority = Priority.CHANGE if hello.changed else Priority.DRIFT
@@ -101,15 +95,3 @@ class HintIntake:
                 return False
             at = row.node.worker_seen_at if seen else now
         return at is not None and now - at < _MOMENT
-
-
-def read(model: type[_M], payload: str, noun: str) -> _M | None:
-    """Parse a message; None, and a log line, if it is invalid."""
-    try:
-        return model.model_validate_json(payload)
-    except ValidationError as error:
-        log.error(  # noqa: TRY400 -- the message is at fault, not the code
-            f"dropped an invalid {noun}",  # noqa: G004 -- structlog has no lazy arguments
-            errors=error.errors(include_input=False, include_url=False),
-        )
-        return None

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from contract.messages import ReconcileReport
+from contract.signing.envelope import Opened
 from contract.verdicts import Outcome, Verdict
 from controller.audit import report_entries
 from controller.audit.append import Entry, append
@@ -24,7 +25,6 @@ from controller.db.models import Network, Node, Run
 from controller.db.states import RunState
 from controller.leadership.lease import LeaseLostError
 from controller.runs import counters, devices, removals
-from controller.runs.hints import read
 from controller.safety import breaker
 from controller.safety.breaker import DEFAULTS, BreakerLimits
 from controller.swarm.readings import Readings
@@ -74,30 +74,22 @@ class ReportIntake:
         self._notify = notify
         self._utcnow = utcnow
 
-    def report(self, payload: str) -> None:
-        """Store one report; see `reports`."""
-        self.reports([payload])
-
-    def reports(self, payloads: Sequence[str]) -> None:
-        """Store reports, in one transaction where possible; invalid ones are dropped.
+    def reports(self, opened: Sequence[Opened[ReconcileReport]]) -> None:
+        """Store reports, in one transaction where possible.
 
         Raises:
             SQLAlchemyError, LeaseLostError: the database is away, or another controller leads: some were not
                 stored, and all may be given again.
         """
-        reports = []
-        for payload in payloads:
-            report = read(ReconcileReport, payload, "report")
-            if report is not None:
-                self._readings.add_stamp(report.node_id, report.stamp)
-                reports.append(report)
-        while reports:
+        for each in opened:
+            self._readings.add_stamp(each.payload.node_id, each.payload.stamp)
+        while opened:
             # One of each node: the second is compared with the state that the first has left.
-            batch = {report.node_id: report for report in reversed(reports)}
-            reports = [report for report in reports if batch[report.node_id] is not report]
+            batch = {each.payload.node_id: each for each in reversed(opened)}
+            opened = [each for each in opened if batch[each.payload.node_id] is not each]
             self._take(list(batch.values()))
 
-    def _take(self, batch: Sequence[ReconcileReport]) -> None:
+    def _take(self, batch: Sequence[Opened[ReconcileReport]]) -> None:
         """Store reports of different nodes; one that cannot be stored does not keep out the others."""
         try:
             with self._database.write() as session:
@@ -106,27 +98,30 @@ class ReportIntake:
             if is_away(error) or isinstance(error, LeaseLostError):
                 raise
             if len(batch) == 1:
-                log.exception("dropped a report that cannot be stored", node_id=batch[0].node_id)
+                log.exception(
+                    "dropped a report that cannot be stored", node_id=batch[0].payload.node_id
+                )
                 return
             log.warning("reports cannot be stored together, going one by one", reports=len(batch))
-            for report in batch:
-                self._take([report])
+            for each in batch:
+                self._take([each])
             return
         for priority in soon:
             self._notify(priority)
-        for report in batch:
+        for each in batch:
+            report = each.payload
             if report.run_id in closed:
                 counters.count_run(_STATES[report.outcome], closed[report.run_id])
                 self._expect(report.node_id, report.expects_rejection)
                 if report.wants_reading:
                     self._readings.request(report.node_id, then_run=report.then_run)
             else:
-                removed += self._take_late(report)
+                removed += self._take_late(each)
         if removed:
             with self._database.write() as session:
                 breaker.check(session, self._limits, self._utcnow())
 
-    def _take_late(self, report: ReconcileReport) -> int:
+    def _take_late(self, late: Opened[ReconcileReport]) -> int:
         """Store a report whose run is not under way; drop it if it cannot be stored.
 
         Returns:
@@ -134,15 +129,17 @@ class ReportIntake:
         """
         try:
             with self._database.write() as session:
-                return self._store_late(session, report)
+                return self._store_late(session, late.payload, late.kid)
         except Exception as error:
             if is_away(error) or isinstance(error, LeaseLostError):
                 raise
-            log.exception("dropped a late report that cannot be stored", node_id=report.node_id)
+            log.exception(
+                "dropped a late report that cannot be stored", node_id=late.payload.node_id
+            )
             return 0
 
     def _close(
-        self, session: Session, batch: Sequence[ReconcileReport]
+        self, session: Session, batch: Sequence[Opened[ReconcileReport]]
     ) -> tuple[Mapping[UUID, int], int, set[Priority]]:
         """Store the reports whose runs are under way, and close these runs.
 
@@ -151,10 +148,12 @@ class ReportIntake:
             and the priorities of their nodes that are due before the dispatcher polls.
         """
         now = self._utcnow()
-        found = queue.open_runs(session, [report.run_id for report in batch])
+        reports = [each.payload for each in batch]
+        kids = {each.payload.node_id: each.kid for each in batch}
+        found = queue.open_runs(session, [report.run_id for report in reports])
         closing = [
             report
-            for report in batch
+            for report in reports
             if report.run_id in found and found[report.run_id].node.id == report.node_id
         ]
         looked = [report for report in closing if _has_looked(report)]
@@ -179,7 +178,12 @@ class ReportIntake:
             if gone:
                 settle_removed(session, open_run.node.id, gone, now)
             entries += report_entries.entries(
-                session, open_run.node, report, changes.get(report.node_id, ()), now
+                session,
+                open_run.node,
+                report,
+                changes.get(report.node_id, ()),
+                kid=kids[report.node_id],
+                now=now,
             )
         # Last: other writers of audit rows wait for the end of the chain from here on.
         stored = append(session, entries, now)
@@ -207,7 +211,7 @@ class ReportIntake:
             {Priority(row.priority) for row in due_soon},
         )
 
-    def _store_late(self, session: Session, report: ReconcileReport) -> int:
+    def _store_late(self, session: Session, report: ReconcileReport, kid: str) -> int:
         """Store what is still of use in a report whose run is not under way (any more)."""
         now = self._utcnow()
         # Without the key: neither this nor a transaction that inserts a run of the node waits for the other.
@@ -222,7 +226,9 @@ class ReportIntake:
             _heard(node, report, now)
         # What it removed is removed all the same: the breaker counts it.
         removed = removals.note(session, node, report)
-        stored = append(session, report_entries.entries(session, node, report, (), now), now)
+        stored = append(
+            session, report_entries.entries(session, node, report, (), kid=kid, now=now), now
+        )
         log.info(
             "report of a run that is not under way",
             run_id=str(report.run_id),
@@ -243,6 +249,8 @@ def _heard(node: Node, report: ReconcileReport, now: datetime) -> None:
     """Store that the node's worker lives."""
     node.worker_seen_at = now
     node.worker_version = report.worker_version
+    if node.controller_keys != list(report.controller_keys):
+        node.controller_keys = list(report.controller_keys)
 
 
 def _note(session: Session, found: OpenRun, report: ReconcileReport, now: datetime) -> None:

@@ -51,6 +51,7 @@ from controller.db.models import (
 from controller.db.types import Base
 from controller.safety import breaker, modes
 from controller.safety.breaker import BreakerLimits
+from controller.trust.keyring import Keyring
 from controller.workqueue.queue import Claim
 
 CLOCKS_MAY_DIFFER: Final = timedelta(seconds=60)
@@ -153,6 +154,8 @@ class Terms:
     mode: Mode
     """Of the settings."""
     limits: BreakerLimits
+    keys: Keyring
+    """Of which each request tells the controllers' keys, and the node's own."""
     fence: Callable[[], int]
     """Returns the leader's fence, or raises LeaseLostError."""
     reading: Callable[[str], SwarmReading]
@@ -230,6 +233,8 @@ def build(
                 max_removals=terms.limits.left(removals),
                 reading=readings[node.id],
                 rejections=tuple(rejections[node.id][:MAX_REJECTIONS]),
+                controller_keys=tuple(terms.keys.controllers),
+                node_key=terms.keys.of_node(node.id),
             )
         )
     _note_allowance(session, requests)

@@ -123,10 +123,13 @@ def _add_tokens() -> None:
 
 def _add_keys() -> None:
     op.add_column("audit", sa.Column("key_id", _KEY_ID, nullable=True))
+    op.add_column(
+        "nodes", sa.Column("controller_keys", sa.JSON(), nullable=False, server_default="[]")
+    )
     op.create_table(
         "controller_keys",
         sa.Column("id", _KEY_ID, nullable=False),
-        sa.Column("public_key", sa.LargeBinary(32), nullable=False),
+        sa.Column("public_key", sa.String(43), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("created_at", _TIME, nullable=False),
         sa.Column("retired_at", _TIME, nullable=True),
@@ -136,7 +139,7 @@ def _add_keys() -> None:
         "node_keys",
         sa.Column("id", _KEY_ID, nullable=False),
         sa.Column("node_id", _SWARM_ID, nullable=False),
-        sa.Column("public_key", sa.LargeBinary(32), nullable=False),
+        sa.Column("public_key", sa.String(43), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("origin", sa.Text(), nullable=False),
         sa.Column("created_at", _TIME, nullable=False),
@@ -147,7 +150,7 @@ def _add_keys() -> None:
     op.create_table(
         "join_tokens",
         sa.Column("id", _KEY_ID, nullable=False),
-        sa.Column("public_key", sa.LargeBinary(32), nullable=False),
+        sa.Column("public_key", sa.String(43), nullable=False),
         sa.Column("created_at", _TIME, nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("expires_at", _TIME, nullable=True),

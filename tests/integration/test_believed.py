@@ -1,10 +1,10 @@
 """What a controller believes of a node: of itself, within what can be; each attack was tried before."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import event
 
 from contract.messages import MAX_LIMITATIONS, Hello, ReconcileReport
@@ -22,8 +22,9 @@ from controller.workqueue import queue
 from tests.bell import Bell
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
-from tests.reports import device, drift, entry, removal, report
-from tests.stored import RESYNC, TIMEOUT, audit, contents, devices, due_row, node_row, put, run_row
+from tests.reports import believed, device, drift, entry, removal, report
+from tests.signed import keyring
+from tests.stored import RESYNC, TIMEOUT, audit, devices, due_row, node_row, put, run_row
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
 SIX = ("one", "two", "three", "four", "five", "six")
@@ -40,6 +41,7 @@ class Swarm:
         terms = Terms(
             mode=mode,
             limits=DEFAULTS,
+            keys=keyring(database),
             fence=lambda: 0,
             reading=Readings().newest,
             next_within=RESYNC,
@@ -51,7 +53,7 @@ class Swarm:
 
     def tell(self, told: ReconcileReport) -> None:
         """Let a report come."""
-        self.intake.report(told.model_dump_json())
+        self.intake.reports([believed(told)])
 
     def breakers(self) -> tuple[bool, bool]:
         """Whether that of node `one`, and that of the cluster, has tripped."""
@@ -173,11 +175,8 @@ def test_a_verdict_is_not_dated_by_a_node_alone(swarm: Swarm) -> None:
 
 
 def test_limits_and_missing_networks_are_few(swarm: Swarm) -> None:
-    before = contents(swarm.database)
-    whole = report(swarm.runs[ONE]).model_dump(mode="json")
-    limitations = ["x" * 2_000] * (MAX_LIMITATIONS + 1)
-    swarm.intake.report(json.dumps(whole | {"limitations": limitations}))
-    assert contents(swarm.database) == before
+    with pytest.raises(ValidationError, match="limitations"):
+        report(limitations=("x" * 2_000,) * (MAX_LIMITATIONS + 1))
     swarm.tell(
         report(swarm.runs[ONE], missing=[swarm_id("shop"), *(swarm_id(f"x{n}") for n in range(99))])
     )
@@ -210,7 +209,7 @@ def test_no_node_keeps_the_audit_rows_of_another_out(swarm: Swarm, together: boo
     )
     batches = [[forged, genuine]] if together else [[forged], [genuine]]
     for batch in [*batches, *batches, [genuine], [forged]]:
-        swarm.intake.reports([each.model_dump_json() for each in batch])
+        swarm.intake.reports([believed(each) for each in batch])
     rows = [row for row in audit(swarm.database) if row.stage is Stage.APPLIED]
     assert sorted((row.node_name, row.reason) for row in rows) == [
         *[("one", "x")] * 2, *[("two", "reason")] * 2,
@@ -221,9 +220,9 @@ def test_a_flood_of_hints_writes_nothing_while_the_node_is_due(
     database: Database, hints: HintIntake, clock: Clock
 ) -> None:
     put(database)
-    hints.drift(drift(1).model_dump_json())
+    hints.drift(believed(drift(1)))
     told = Hello(node_id=ONE, worker_version="1", at=START, reason="x", changed=True)
-    hints.hello(told.model_dump_json())
+    hints.hello(believed(told))
     written: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -233,8 +232,8 @@ def test_a_flood_of_hints_writes_nothing_while_the_node_is_due(
     event.listen(database.engine, "before_cursor_execute", note)
     try:
         for number in range(2, 50):
-            hints.drift(drift(number).model_dump_json())
-            hints.hello(told.model_copy(update={"reason": f"{number}"}).model_dump_json())
+            hints.drift(believed(drift(number)))
+            hints.hello(believed(told.model_copy(update={"reason": f"{number}"})))
     finally:
         event.remove(database.engine, "before_cursor_execute", note)
     assert written == []

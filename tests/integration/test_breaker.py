@@ -24,7 +24,7 @@ from controller.safety.decisions import Decision, lock
 from controller.workqueue.priorities import Priority
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
-from tests.reports import device, report
+from tests.reports import believed, device, report
 from tests.servers import await_true
 from tests.stored import RESYNC, audit, claim, contents, node_row, plans, put, wipe
 
@@ -59,7 +59,7 @@ class Swarm:
         ]
         told_report = report(claimed.run_id, node=name, devices=told)
         for _ in range(2):
-            self.intake.report(told_report.model_dump_json())
+            self.intake.reports([believed(told_report)])
 
     def tripped(self, name: str) -> str | None:
         """Why a node's breaker has tripped."""
@@ -227,7 +227,7 @@ def test_a_run_that_was_given_up_and_told_of_its_removals_later_counts(swarm: Sw
         run = session.get_one(Run, claimed.run_id)
         run.state, run.closed_at = RunState.LOST, swarm.clock()
     told = [device(number, Verdict.ORPHAN, removed=True) for number in range(1, 5)]
-    swarm.intake.report(report(claimed.run_id, devices=told).model_dump_json())
+    swarm.intake.reports([believed(report(claimed.run_id, devices=told))])
     assert swarm.budget("one") == 0
     assert swarm.tripped("one") is not None
 
@@ -240,7 +240,7 @@ def test_a_run_that_failed_counts_what_it_removed(swarm: Swarm) -> None:
         error="1 removal(s) failed",
         devices=[device(1, Verdict.ORPHAN, removed=True), device(2, Verdict.ORPHAN)],
     )
-    swarm.intake.report(told.model_dump_json())
+    swarm.intake.reports([believed(told)])
     assert swarm.budget("one") == 3
 
 

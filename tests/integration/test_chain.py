@@ -305,7 +305,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 from controller.db.engine import open_database
 from controller.runs.reports import ReportIntake
-from tests.reports import entry, report
+from tests.reports import believed, entry, report
 from tests.stored import RESYNC
 import structlog, logging
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -320,8 +320,8 @@ for number in range(40):
         entries=[entry(number * 5 + each + 1) for each in range(5)],
         journal_id=journals[which],
     )
-    intake.report(told.model_dump_json())
-    intake.report(told.model_dump_json())
+    intake.reports([believed(told)])
+    intake.reports([believed(told)])
 print("done")
 """
 

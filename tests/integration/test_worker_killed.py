@@ -24,6 +24,7 @@ from tests.builders import NODE, VNI
 from tests.integration.namespaces import Namespace
 from tests.integration.test_worker_process import Controller, running, told_at_start
 from tests.killed_worker import POINTS
+from tests.reports import believed
 from tests.servers import RedisServer, await_true
 from tests.stored import audit
 from tests.trail import check
@@ -113,7 +114,7 @@ class Records:
         """Take in the reports that are there."""
         reports = self._controller.reports()
         for report in reports:
-            self._intake.report(report.model_dump_json())
+            self._intake.reports([believed(report)])
         return reports
 
     def rows(self, *stages: Stage) -> list[AuditRow]:
