@@ -39,6 +39,8 @@ CONTROLLERS_KEY = key_of("controllers")
 """Of the cluster of tests: of fake controllers, and of real ones that are given its file."""
 
 JOIN_TOKEN = JoinToken(CONTROLLERS_KEY.public, key_of("join token"))
+OTHER_JOIN_TOKEN = JoinToken(key_of("other controllers").public, key_of("join token"))
+"""Of a cluster that is not ours."""
 
 
 @cache

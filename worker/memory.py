@@ -6,7 +6,6 @@ for the disk: it survives the process, and what a power failure loses of it is o
 then no VXLAN device of before is left, and stamps of another session prove nothing.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final, Self
@@ -111,6 +110,6 @@ class Memory:
         else:
             self._unsaved = False
 
-    def keep(self, kids: Mapping[str, object]) -> None:
+    def keep(self, kids: set[str]) -> None:
         """Forget the messages of all keys but these."""
-        self.replays.keep(set(kids))
+        self.replays.keep(kids)

@@ -29,7 +29,8 @@ from redis import Redis
 from contract.messages import Timestamp
 from contract.queues import tasks_of
 from contract.runtime.refusals import refusals
-from contract.signing.bounds import MAX_MESSAGE_BYTES
+from contract.signing.bounds import BOUNDS, MAX_MESSAGE_BYTES
+from contract.signing.envelope import MARK
 from contract.signing.refusals import Reason, RefusedError
 
 _MAX_MARKS: Final = 1_000_000
@@ -67,13 +68,12 @@ class _Envelope(_Part):
     properties: _Properties
 
 
-_BODY: Final = TypeAdapter[object](
-    tuple[
-        Annotated[list[Any], Field(max_length=1)],
-        Annotated[dict[str, Any], Field(max_length=0)],
-        dict[str, None],
-    ]
-)
+_Body = tuple[
+    Annotated[list[Any], Field(max_length=1)],
+    Annotated[dict[str, Any], Field(max_length=0)],
+    dict[str, None],
+]
+_BODY: Final = TypeAdapter[_Body](_Body)
 """Arguments (at most one), keyword arguments (none) and callbacks (none)."""
 
 
@@ -99,10 +99,25 @@ def checked(raw: bytes, queue: str) -> bytes:
         raise RefusedError(Reason.WRONG_TASK, "its task does not belong to this queue")
     _bound(envelope.body, _MAX_MARKS)
     try:
-        _BODY.validate_json(envelope.body)
+        arguments, _, _ = _BODY.validate_json(envelope.body)
     except ValidationError:
         raise RefusedError(Reason.MALFORMED, "its body does not fit a task") from None
+    _check_signed(headers.task, arguments)
     return _written(envelope, queue)
+
+
+def _check_signed(task: str, arguments: list[Any]) -> None:
+    """Let in only what has an envelope, which is opened later; a ping says nothing, and has none."""
+    limits = BOUNDS.get(task)
+    if limits is None:
+        if arguments:
+            raise RefusedError(Reason.MALFORMED, "its task has no argument")
+        return
+    text = arguments[0] if arguments else None
+    if not isinstance(text, str) or not text.startswith(MARK):
+        raise RefusedError(Reason.UNSIGNED, "it is not signed")
+    if len(text) > limits.size:
+        raise RefusedError(Reason.TOO_LARGE, f"it has more than {limits.size} bytes")
 
 
 def _bound(text: bytes, limit: int) -> None:

@@ -60,7 +60,7 @@ def test_the_file_is_bounded_and_for_its_owner(tmp_path: Path) -> None:
     again = Memory.open(path)
     assert (again.fence, again.issued_at, again.ran_at) == (1, EPOCH, EPOCH)
     assert again.replays.state() == memory.replays.state()
-    again.keep({})
+    again.keep(set())
     assert again.replays.state() == {}
 
 
