@@ -117,3 +117,10 @@ def give_key(path: Path, key: SigningKey) -> Path:
     if not path.exists():
         create(path, key.pem())
     return path
+
+
+def give_worker(journal: Path, node_id: str) -> dict[str, str]:
+    """Give the worker of this journal the key `key_of(node_id)`; return settings, to believe ours."""
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    give_key(journal.with_name("node.key"), key_of(node_id))
+    return {"CONTROLLER_KEY": CONTROLLERS_KEY.public.text}

@@ -21,7 +21,7 @@ from tests.controller_process import HTTP, ControllerProcess
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id
 from tests.servers import RedisServer, await_true
-from tests.signed import keyring, message_text, pin
+from tests.signed import give_worker, keyring, message_text, pin
 from tests.stored import put
 
 RESYNC = timedelta(seconds=60)
@@ -94,13 +94,15 @@ def _deaths() -> None:
             options=("--resync-seconds=3600",),
         ) as controller,
     ):
+        journal = Path(folder) / "worker" / "journal.jsonl"
+        key = give_worker(journal, one)["CONTROLLER_KEY"]
         took = []
         for _ in range(DEATHS):
             worker = subprocess.Popen(
                 ["unshare", "--net", "--", "setpriv", "--pdeathsig", "KILL", "--",
                  str(Path(sys.executable).parent / "vxlan-worker"), "run", "--node-id", one,
-                 "--broker-url", redis.url, "--journal", f"{folder}/journal.jsonl",
-                 "--log-level", "error"],
+                 "--broker-url", redis.url, "--journal", str(journal),
+                 "--controller-key", key, "--log-level", "error"],
             )  # fmt: skip
             try:
                 await_true(lambda: _ready(controller) == "Converged", "the node is ready")

@@ -23,6 +23,7 @@ from tests.fake_clock import START, Clock
 from tests.fake_swarm import swarm_id
 from tests.reports import believed, drift
 from tests.servers import RedisServer
+from tests.signed import CONTROLLERS_KEY
 from tests.stored import RESYNC, claim, contents, due_row, node_row, put
 from worker import agent as module
 from worker.agent import Agent
@@ -132,7 +133,11 @@ def test_hints_stop_when_nobody_takes_them_and_reports_do_not(
     redis_server: RedisServer, broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 5)
-    settings = WorkerSettings(node_id=NODE, journal=tmp_path / "journal.jsonl")
+    settings = WorkerSettings(
+        node_id=NODE,
+        journal=tmp_path / "journal.jsonl",
+        controller_key=CONTROLLERS_KEY.public.text,
+    )
     agent = Agent.open(settings, celery_app("worker", broker_url))
     with redis_server.client() as client:
         for _ in range(10):

@@ -83,6 +83,11 @@ class Controller:
         self.send([signed.request_text(request)])
         return request.run_id
 
+    @property
+    def heard(self) -> Stamp | None:
+        """The newest stamp of the worker."""
+        return self._heard
+
     def send(self, arguments: Sequence[object], task: str = RECONCILE_TASK) -> None:
         """Send the node a task."""
         self._app.send_task(task, args=arguments, queue=queue_for_node(NODE))
@@ -187,10 +192,8 @@ def running(
         "BROKER_URL": broker_url,
         "JOURNAL": str(folder / "journal.jsonl"),
         "GRACE_SECONDS": "0.2",
-        "CONTROLLER_KEY": signed.CONTROLLERS_KEY.public.text,
     }
-    journal = Path((defaults | environment)["JOURNAL"])
-    signed.give_key(journal.with_name("node.key"), signed.key_of(NODE))
+    defaults |= signed.give_worker(Path((defaults | environment)["JOURNAL"]), NODE)
     with (folder / "worker.log").open("ab") as log:
         process = subprocess.Popen(
             host.command(*command), env=variables(defaults | environment), stderr=log

@@ -10,15 +10,26 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.messages import MAX_DEVICES, ReconcileReport
-from contract.queues import CONTROLLER_QUEUE, PING_TASK, RECONCILE_TASK, REPORT_TASK, node_queue
+from contract.queues import (
+    CONTROLLER_QUEUE,
+    HELLO_TASK,
+    PING_TASK,
+    RECONCILE_TASK,
+    REPORT_TASK,
+    node_queue,
+)
 from contract.runtime.broker import MEMORY_BROKER, celery_app
 from contract.runtime.refusals import Refusals
 from contract.runtime.transport import checked
-from contract.signing.bounds import MAX_MESSAGE_BYTES
+from contract.signing.bounds import BOUNDS, MAX_MESSAGE_BYTES
+from contract.signing.envelope import MARK
 from contract.signing.refusals import Reason, RefusedError
 from contract.verdicts import Verdict
 from tests import garbage, reports
 from tests.garbage import arguments, message
+from tests.signed import message_text
+
+SEALED = arguments(f"{MARK}x")
 
 
 def seen(raw: bytes, queue: str = CONTROLLER_QUEUE) -> Any:
@@ -40,7 +51,7 @@ def test_nothing_of_the_envelope_but_what_counts_gets_through() -> None:
     for raw in garbage.harmless_messages(REPORT_TASK):
         got = seen(raw)
         tag = got["properties"].pop("delivery_tag")
-        assert got == seen(message(arguments("x"), task=REPORT_TASK)) | {
+        assert got == seen(message(SEALED, task=REPORT_TASK)) | {
             "properties": {
                 "body_encoding": "base64",
                 "delivery_info": {"exchange": "", "routing_key": CONTROLLER_QUEUE},
@@ -60,7 +71,7 @@ def test_nothing_of_the_envelope_but_what_counts_gets_through() -> None:
     ],
 )
 def test_a_task_is_taken_from_its_own_queue(task: str, queue: str, good: bool) -> None:
-    raw = message(arguments("x"), task=task)
+    raw = message(arguments() if task == PING_TASK else SEALED, task=task)
     if good:
         assert seen(raw, queue)["headers"]["task"] == task
     else:
@@ -68,9 +79,27 @@ def test_a_task_is_taken_from_its_own_queue(task: str, queue: str, good: bool) -
             checked(raw, queue)
 
 
+@pytest.mark.parametrize(
+    ("given", "task", "reason"),
+    [
+        ((), REPORT_TASK, Reason.UNSIGNED),
+        (({"version": 1},), REPORT_TASK, Reason.UNSIGNED),
+        ((["vxs1.x"],), REPORT_TASK, Reason.UNSIGNED),
+        (("{}",), REPORT_TASK, Reason.UNSIGNED),
+        ((MARK + "x" * BOUNDS[HELLO_TASK].size,), HELLO_TASK, Reason.TOO_LARGE),
+        (("x",), PING_TASK, Reason.MALFORMED),
+        ((1, 2), REPORT_TASK, Reason.MALFORMED),
+    ],
+)
+def test_nothing_unsigned_is_let_in(given: tuple[object, ...], task: str, reason: Reason) -> None:
+    with pytest.raises(RefusedError) as refused:
+        checked(message(arguments(*given), task=task), CONTROLLER_QUEUE)
+    assert refused.value.reason is reason
+
+
 def test_the_time_after_which_a_message_is_worth_nothing_is_kept() -> None:
     at = datetime.now(UTC) + timedelta(minutes=5)
-    raw = message(arguments("x"), task=REPORT_TASK, headers={"expires": at.isoformat()})
+    raw = message(SEALED, task=REPORT_TASK, headers={"expires": at.isoformat()})
     assert datetime.fromisoformat(seen(raw)["headers"]["expires"]) == at
 
 
@@ -79,7 +108,7 @@ def test_the_largest_report_gets_through() -> None:
         update={"reason": "x" * 500, "evidence": "a, " * 10}
     )
     report: ReconcileReport = reports.report(devices=[device] * MAX_DEVICES)
-    raw = message(arguments(report.model_dump_json()), task=REPORT_TASK)
+    raw = message(arguments(message_text(REPORT_TASK, report)), task=REPORT_TASK)
     assert len(raw) > MAX_MESSAGE_BYTES / 2
     assert seen(raw)["body"] == json.loads(raw)["body"]
 
