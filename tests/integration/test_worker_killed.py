@@ -26,6 +26,7 @@ from tests.integration.test_worker_process import Controller, running, told_at_s
 from tests.killed_worker import POINTS
 from tests.reports import believed
 from tests.servers import RedisServer, await_true
+from tests.signed import give_key, key_of
 from tests.stored import audit
 from tests.trail import check
 from worker.remove import MIN_GROUP
@@ -196,6 +197,7 @@ def test_nothing_is_removed_while_the_journals_disk_is_full(
     disk = tmp_path / "disk"
     disk.mkdir()
     host.run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk))
+    host.run("cp", str(give_key(tmp_path / "node.key", key_of(NODE))), str(disk))
     with (
         Witness(host) as witness,
         running(host, tmp_path, redis_server.url, JOURNAL=str(disk / "journal")),
