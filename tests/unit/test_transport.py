@@ -104,7 +104,7 @@ def test_the_time_after_which_a_message_is_worth_nothing_is_kept() -> None:
 
 
 def test_the_largest_report_gets_through() -> None:
-    device = reports.device(verdict=Verdict.ORPHAN, removed=True).model_copy(
+    device = reports.device(verdict=Verdict.ORPHAN).model_copy(
         update={"reason": "x" * 500, "evidence": "a, " * 10}
     )
     report: ReconcileReport = reports.report(devices=[device] * MAX_DEVICES)
