@@ -8,6 +8,7 @@ from uuid import UUID, uuid4, uuid5
 from pydantic import BaseModel
 
 from contract.messages import (
+    MAX_ENTRIES,
     DeviceIdentity,
     DeviceReport,
     Drift,
@@ -96,7 +97,7 @@ def report(
     """A report of a run (unknown unless told) of node `one`, with a journal entry of each removal."""
     run_id = run_id or uuid4()
     if not entries:
-        removed = [each for each in devices if each.removed]
+        removed = [each for each in devices if each.removed][:MAX_ENTRIES]
         entries = [
             removal(run_id, number, each.identity) for number, each in enumerate(removed, start=1)
         ]

@@ -158,7 +158,10 @@ TREE: Final = Group(
                 "keys": Verb(
                     "node_keys:keys", "List the keys that the workers of nodes have shown."
                 ),
-                "trust": Verb("node_keys:trust", "Believe the key of a node's worker."),
+                "trust": Verb(
+                    "node_keys:trust",
+                    "Believe the key of a node's worker, in place of those before.",
+                ),
                 "revoke": Verb("node_keys:revoke", "Believe a key of a node no more."),
                 "join-token": Group(
                     "Create, list or revoke join tokens, which vouch for the first key of a node.",
@@ -170,7 +173,8 @@ TREE: Final = Group(
                             "join_token:list_", "List the join tokens, without their secrets."
                         ),
                         "revoke": Verb(
-                            "join_token:revoke", "Revoke a join token: it pins no more keys."
+                            "join_token:revoke",
+                            "Revoke a join token: it pins no more keys; nodes that joined with it stay.",
                         ),
                     },
                 ),
@@ -181,7 +185,7 @@ TREE: Final = Group(
             {
                 "rotate": Verb(
                     "keys:rotate",
-                    "Make the controllers' next key; with --finish, let it sign.",
+                    "Make the controllers' next key and let the workers know it; with --finish, let it sign.",
                 ),
             },
             alone=Verb("keys:keys", "Show the controllers' keys."),

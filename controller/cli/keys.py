@@ -59,7 +59,7 @@ def rotate(
         body = decision(actor, None) | {"public_key": key.public.text}
         answer = client.post("controller-keys", "next", body=body)
 
-    def told(row: dict[str, Any]) -> None:
+    def shown(row: dict[str, Any]) -> None:
         table.line(f"key {row['id']} is {row['state']}")
         if row["lacking"]:
             names = ", ".join(formats.short(name) for name in row["lacking"][:5])
@@ -68,7 +68,7 @@ def rotate(
         elif not finish:
             table.line("all ready nodes know it: `vxctl keys rotate --finish` lets it sign")
 
-    formats.show(answer, output, told, kind=_KIND)
+    formats.show(answer, output, shown, kind=_KIND)
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

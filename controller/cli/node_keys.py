@@ -55,7 +55,7 @@ def trust(
     show a key for any node.
     """
     answer = Client(url).post("nodes", node, "keys", key, "trust", body=decision(actor, None))
-    formats.show(answer, output, lambda row: table.line(_told(row)), kind=KIND)
+    formats.show(answer, output, lambda row: table.line(_described(row)), kind=KIND)
 
 
 def revoke(
@@ -72,14 +72,14 @@ def revoke(
     path = ("nodes", node, "keys", *([] if key is None else [key]), "revoke")
     answer = Client(url).post(*path, body=decision(actor, None))
 
-    def told(rows: list[dict[str, Any]]) -> None:
+    def shown(rows: list[dict[str, Any]]) -> None:
         for row in rows:
-            table.line(_told(row))
+            table.line(_described(row))
 
-    formats.show(answer["items"], output, told, kind=KIND)
+    formats.show(answer["items"], output, shown, kind=KIND)
 
 
-def _told(row: dict[str, Any]) -> str:
+def _described(row: dict[str, Any]) -> str:
     return (
         f"key {row['id']} of {formats.short(row['node_name'] or row['node_id'])} is {row['state']}"
     )

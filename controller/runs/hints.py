@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 _MAX_REASON: Final = 200
 """Characters of a Hello's reason that become the run's."""
 
-_MOMENT: Final = timedelta(seconds=5)
+_FRESH: Final = timedelta(seconds=5)
 """Within it, a second Hello of a node that is due already says nothing new."""
 
 
@@ -94,4 +94,4 @@ class HintIntake:
             if row is None or row.due_at is None or row.due_at > now or row.priority < priority:
                 return False
             at = row.node.worker_seen_at if seen else now
-        return at is not None and now - at < _MOMENT
+        return at is not None and now - at < _FRESH

@@ -1,4 +1,4 @@
-"""Storing reports: each closes its run, and brings devices, audit rows and the journal's progress.
+"""Storing reports: one closes its run, and brings devices, audit rows and the journal's progress.
 
 All of a report is stored in one transaction, together with waiting reports of other nodes: a commit and a
 statement cost the same for one as for many. Storing a report twice changes nothing: a run closes once, a
@@ -81,12 +81,12 @@ class ReportIntake:
             SQLAlchemyError, LeaseLostError: the database is away, or another controller leads: some were not
                 stored, and all may be given again.
         """
-        for each in opened:
-            self._readings.add_stamp(each.payload.node_id, each.payload.stamp)
+        for one in opened:
+            self._readings.add_stamp(one.payload.node_id, one.payload.stamp)
         while opened:
-            # One of each node: the second is compared with the state that the first has left.
-            batch = {each.payload.node_id: each for each in reversed(opened)}
-            opened = [each for each in opened if batch[each.payload.node_id] is not each]
+            # One of one node: the second is compared with the state that the first has left.
+            batch = {one.payload.node_id: one for one in reversed(opened)}
+            opened = [one for one in opened if batch[one.payload.node_id] is not one]
             self._take(list(batch.values()))
 
     def _take(self, batch: Sequence[Opened[ReconcileReport]]) -> None:
@@ -103,20 +103,20 @@ class ReportIntake:
                 )
                 return
             log.warning("reports cannot be stored together, going one by one", reports=len(batch))
-            for each in batch:
-                self._take([each])
+            for one in batch:
+                self._take([one])
             return
         for priority in soon:
             self._notify(priority)
-        for each in batch:
-            report = each.payload
+        for one in batch:
+            report = one.payload
             if report.run_id in closed:
                 counters.count_run(_STATES[report.outcome], closed[report.run_id])
                 self._expect(report.node_id, report.expects_rejection)
                 if report.wants_reading:
                     self._readings.request(report.node_id, then_run=report.then_run)
             else:
-                removed += self._take_late(each)
+                removed += self._take_late(one)
         if removed:
             with self._database.write() as session:
                 breaker.check(session, self._limits, self._utcnow())
@@ -148,8 +148,8 @@ class ReportIntake:
             and the priorities of their nodes that are due before the dispatcher polls.
         """
         now = self._utcnow()
-        reports = [each.payload for each in batch]
-        kids = {each.payload.node_id: each.kid for each in batch}
+        reports = [one.payload for one in batch]
+        kids = {one.payload.node_id: one.kid for one in batch}
         found = queue.open_runs(session, [report.run_id for report in reports])
         closing = [
             report

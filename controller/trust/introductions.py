@@ -1,8 +1,8 @@
 """Decides about a key that a node's worker introduces: believe it, or let a person decide.
 
 A node's first key is believed with a valid join token, a later one with its key before. Any other waits for
-`vxctl node trust`, and so does a second key with a join token: whoever has that token could otherwise
-speak for every node.
+`vxctl node trust`, and so does a second key with a join token: with that token alone anybody could
+otherwise speak for every node.
 """
 
 from datetime import datetime

@@ -217,6 +217,7 @@ def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: 
         "DesiredStateKnown",
         "RemovalsAllowed",
         "WorkersPresent",
+        "MessagesBelieved",
         "BrokerReachable",
         "DatabaseWritable",
     ]

@@ -149,7 +149,7 @@ def test_a_new_leader_gives_every_worker_its_time_and_knows_who_lived_before(swa
 
 
 def test_a_worker_that_serves_an_old_id_is_named_with_the_command(swarm: Swarm) -> None:
-    old = swarm_id("two")
+    old = swarm_id("left")
     swarm.look()
     swarm.give(serves=old)
     reason, message = swarm.look(1)

@@ -96,6 +96,7 @@ def test_they_follow_the_rows(database: Database, conditions: ConditionStore, cl
         "DesiredStateKnown": "True/SwarmRead",
         "RemovalsAllowed": "True/Enforcing",
         "WorkersPresent": "False/NoWorkers",
+        "MessagesBelieved": "True/NothingRefused",
     }
     look(database, clock)
     conditions.step()

@@ -86,8 +86,8 @@ def routes(context: Context) -> APIRouter:
 
 
 def _rotation(session: Session, row: ControllerKey) -> RotationAnswer:
-    told = ControllerKeyAnswer.model_validate(row).model_dump()
-    return RotationAnswer(**told, lacking=list(store.lacking(session, row.id)))
+    found = ControllerKeyAnswer.model_validate(row).model_dump()
+    return RotationAnswer(**found, lacking=list(store.lacking(session, row.id)))
 
 
 def _by(caller: Identity, body: ActorAndReason) -> By:
