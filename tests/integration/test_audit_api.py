@@ -84,6 +84,7 @@ def test_a_row(api: TestClient, database: Database) -> None:
         "evidence": "what",
         "run_id": str(run),
         "worker_version": "1.2.3",
+        "key_id": None,
         "position": 1,
     }
 
