@@ -1,7 +1,7 @@
 """What crosses the wire between controller and worker; it imports nothing of either.
 
-`verdicts` has the words, `messages` what is sent, `queues` where to; `runtime` is what both programs share
-when they run.
+`verdicts` has the words, `messages` what is sent, `queues` where to, `signing` whom it is believed; `runtime`
+is what both programs share when they run.
 """
 
 VERSION: str

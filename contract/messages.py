@@ -48,10 +48,18 @@ Timestamp = Annotated[
 ]
 """A time that exists in every zone, of any clock that a computer may have."""
 
+KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+"""Names a public key: 16 hex digits of its SHA-256 (`contract.signing.keys`)."""
+KeyText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
+"""A public key of Ed25519: 32 bytes in base64url."""
+SignatureText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{86}$")]
+"""A signature of Ed25519: 64 bytes in base64url."""
+
 MAX_NETWORKS = 20_000
 MAX_DEVICES = 20_000
 MAX_ENTRIES = 2_000
 MAX_REJECTIONS = 200
+MAX_LIMITATIONS = 20
 """Bounds on what one message may carry; a node beyond them is broken in another way."""
 
 
@@ -147,6 +155,10 @@ class ReconcileRequest(Message):
     """Seconds within which the controller sends the next request."""
     alive_every: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Seconds between the worker's signs of life; None: the controller reads none."""
+    controller_keys: Annotated[tuple[KeyText, ...], Field(max_length=2)] = ()
+    """Public keys that the worker is to believe from now on, one of which signed this; none: as before."""
+    node_key: KeyId | None = None
+    """The key of this node that the controllers believe; another, or None: the worker introduces its own."""
 
 
 class DeviceIdentity(Message):
@@ -229,7 +241,7 @@ class ReconcileReport(Message):
     finished_at: Timestamp
     outcome: Outcome
     error: Text | None = None
-    limitations: tuple[Text, ...] = ()
+    limitations: Annotated[tuple[Text, ...], Field(max_length=MAX_LIMITATIONS)] = ()
     """What this worker could not look at, or left alone (`ORPHANS_LEFT`)."""
     devices: Annotated[tuple[DeviceReport, ...], Field(max_length=MAX_DEVICES)] = ()
     missing: Annotated[tuple[SwarmId, ...], Field(max_length=MAX_NETWORKS)] = ()
@@ -244,6 +256,8 @@ class ReconcileReport(Message):
     """A device looks dead whose network is wanted: look for a rejected task, which would be the proof."""
     stamp: Stamp
     """When it was made."""
+    controller_keys: Annotated[tuple[KeyId, ...], Field(max_length=2)] = ()
+    """The controllers' keys that this worker believes."""
     journal_id: UUID | None = None
     entries: Annotated[tuple[JournalEntry, ...], Field(max_length=MAX_ENTRIES)] = ()
 
@@ -260,6 +274,30 @@ class Drift(Message):
     """When it was made."""
 
 
+class JoinProof(Message):
+    """The holder of a join token vouches for a node's key."""
+
+    token: KeyId
+    """Of the token's public key."""
+    signature: SignatureText
+
+
+class KeyChange(Message):
+    """The holder of a node's previous key vouches for its new one."""
+
+    previous: KeyId
+    signature: SignatureText
+
+
+class Introduction(Message):
+    """A node's public key, and who vouches for it."""
+
+    key: KeyText
+    """The key that signed the message."""
+    join: JoinProof | None = None
+    change: KeyChange | None = None
+
+
 class Hello(Message):
     """Worker to controller: started, without a request for too long, or with other devices; request a run."""
 
@@ -270,6 +308,8 @@ class Hello(Message):
     reason: Text
     changed: bool = False
     """Its devices are not those of its last report: less urgent than drift."""
+    introduction: Introduction | None = None
+    """The key that it signs with; None: the controllers said that they believe it."""
 
 
 class SignOfLife(Message):

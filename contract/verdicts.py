@@ -46,6 +46,8 @@ class HeldBack(StrEnum):
     """The mode of the cluster, its node or its network is observe."""
     WORKER_MODE = "worker_mode"
     """The settings of the worker on its node say observe."""
+    PORT = "port"
+    """The request says that its UDP port is the Swarm's data path port, and nothing on its node does."""
     LIMIT = "limit"
     """The run had removed as many as one run may."""
     JOURNAL = "journal"
@@ -61,6 +63,7 @@ class HeldBack(StrEnum):
 HELD_BY_WORKER: Final = frozenset(
     {
         HeldBack.WORKER_MODE,
+        HeldBack.PORT,
         HeldBack.LIMIT,
         HeldBack.BREAKER,
         HeldBack.JOURNAL,
@@ -120,6 +123,14 @@ class Stage(StrEnum):
     BREAKER_RESET = "breaker_reset"
     TOKEN_CREATED = "token_created"  # noqa: S105 -- a word
     TOKEN_REVOKED = "token_revoked"  # noqa: S105 -- a word
+    KEY_TRUSTED = "key_trusted"
+    """A node's key is believed from now on: by a join token, by its key before, or by a person."""
+    KEY_REVOKED = "key_revoked"
+    JOIN_CREATED = "join_created"
+    """A join token was created."""
+    JOIN_REVOKED = "join_revoked"
+    KEYS_ROTATED = "keys_rotated"
+    """The controllers' keys: another is made known, or signs from now on."""
     PRUNED = "pruned"
     """Rows older than the retention were archived and deleted; says which."""
 

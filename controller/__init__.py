@@ -2,7 +2,8 @@
 
 From the top to the bottom, each package imports only those below it: `cli` (the command `vxctl`), `process`
 (what runs in which thread), `api` (HTTP), `views` (what people ask), `explain` (what an error text says),
-`runs` (one run from claim to stored report), `swarm` (desired state), `safety` (what may be done),
-`access` (who may use the API), `workqueue` (when each node is due), `health` (what this process knows of its
-broker and database), `conditions`, `audit` and `leadership`, `db`. `timespec` reads times.
+`runs` (one run from claim to stored report), `swarm` (desired state), `trust` (whose messages are
+believed), `safety` (what may be done), `access` (who may use the API), `workqueue` (when each node is due),
+`health` (what this process knows of its broker and database), `conditions`, `audit` and `leadership`, `db`.
+`timespec` reads times.
 """

@@ -16,7 +16,7 @@ from contract.runtime.exit_status import ExitStatus
 from controller.cli.commands import TREE, app
 from controller.cli.verbs import Group, Verb, make
 from worker import cli as worker_cli
-from worker import doctor, scan
+from worker import doctor, key_command, scan
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 _COMMON_FROM: Final = 5
@@ -92,11 +92,16 @@ def _paragraphs(text: str) -> list[str]:
 
 def _worker() -> Iterator[Page]:
     yield Page(
-        "vxlan-worker run|scan|doctor [OPTIONS]",
+        "vxlan-worker run|scan|doctor|key [OPTIONS]",
         ["`vxlan-worker --version` shows the version."],
         [],
     )
-    for parser in (worker_cli.run_parser(), scan.parser(), doctor.parser()):
+    for parser in (
+        worker_cli.run_parser(),
+        scan.parser(),
+        doctor.parser(),
+        key_command.parser(),
+    ):
         texts = [each for each in (parser.description, parser.epilog) if each]
         yield Page(f"{parser.prog} [OPTIONS]", texts, [*_options(parser)])
 

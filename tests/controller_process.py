@@ -8,20 +8,26 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
 import httpx
 
 from contract.runtime.exit_status import ExitStatus
+from controller.db.engine import open_database
 from tests.fake_docker import FakeDocker
+from tests.fake_swarm import swarm_id
 from tests.servers import Server
+from tests.signed import CONTROLLERS_KEY, give_key, pin
 from tests.tokens import ENVIRONMENT, HEADERS, give_file
 
 VXCTL: Final = str(Path(sys.executable).parent / "vxctl")
 _TIMEOUT_SECONDS: Final = 60.0
+_FAKE_WORKERS: Final = ("one", "two", "three", "four", "five")
+"""Names of nodes."""
 
 HTTP: Final = httpx.Client(
     timeout=10.0, headers=HEADERS, limits=httpx.Limits(max_keepalive_connections=0)
@@ -96,11 +102,13 @@ class ControllerProcess(Server):
         super().__init__(folder)
         self.url = f"http://127.0.0.1:{free_port()}"
         self.database_url = database_url or f"sqlite:///{folder / 'controller.db'}"
+        self._believes = False
         self._options = (
             "--listen", self.url.removeprefix("http://"),
             "--broker-url", broker_url,
             "--database-url", self.database_url,
             "--api-token-file", str(give_file(folder)),
+            "--signing-key", str(give_key(folder / "controller.key", CONTROLLERS_KEY)),
             "--docker-host", docker_url,
             "--sync-seconds", "0.5",
             *options,
@@ -115,7 +123,19 @@ class ControllerProcess(Server):
         """See `Server.ready`."""
         assert self._process is not None
         assert self._process.poll() is None, self.log()
-        return self.answers(200)
+        if not self.answers(200):
+            return False
+        if not self._believes:
+            self.believe(*map(swarm_id, _FAKE_WORKERS))
+            self._believes = True
+            # Until then it may not look again for a key that it does not know.
+            time.sleep(1.1)
+        return True
+
+    def believe(self, *node_ids: str) -> None:
+        """Let it believe workers of these nodes that sign by `tests.signed`."""
+        with closing(open_database(self.database_url)) as database:
+            pin(database, *node_ids)
 
     @contextmanager
     def running(self) -> Iterator[Self]:

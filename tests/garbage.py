@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, Final
 
+from contract.signing.envelope import MARK
+
 _MEGABYTES: Final = 100
 
 
@@ -48,7 +50,7 @@ def no_messages() -> Iterator[bytes]:
 
 def odd_messages(task: str) -> Iterator[bytes]:
     """Messages that have the form, to a task that there is, and something about them that is wrong."""
-    body = arguments("x")
+    body = arguments(f"{MARK}x")
     for name in (None, 5, {"a": [1]}, "x" * 1_000_000, "no.such.task", "celery.chord_unlock"):
         yield message(body, task=name)
     for id_ in (None, {"a": 1}, [1], 5):
@@ -79,7 +81,7 @@ def odd_messages(task: str) -> Iterator[bytes]:
 
 def harmless_messages(task: str) -> Iterator[bytes]:
     """Messages of which what is wrong may be overlooked."""
-    body = arguments("x")
+    body = arguments(f"{MARK}x")
     for odd in ("x", None, {"a": 1}, [1]):
         yield message(body, task=task, properties={"delivery_info": odd})
         yield message(body, task=task, properties={"delivery_tag": odd})

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
-from uuid import UUID, uuid4
+from typing import Any, TypeVar
+from uuid import UUID, uuid4, uuid5
+
+from pydantic import BaseModel
 
 from contract.messages import (
+    MAX_ENTRIES,
     DeviceIdentity,
     DeviceReport,
     Drift,
@@ -13,9 +16,13 @@ from contract.messages import (
     ReconcileReport,
     Stamp,
 )
+from contract.signing.envelope import Opened, node_address
 from contract.verdicts import Outcome, Stage, Urgency, Verdict
 from tests.fake_clock import START
 from tests.fake_swarm import swarm_id
+from tests.signed import key_of
+
+_M = TypeVar("_M", bound=BaseModel)
 
 SHOP_VNI = 4097
 STAMP = Stamp(session=UUID(int=1), seconds=0)
@@ -70,6 +77,12 @@ def entry(
     )
 
 
+def removal(run_id: UUID, sequence: int, removed: DeviceIdentity) -> JournalEntry:
+    """A journal's line of a removal in this run."""
+    told = {"id": uuid5(run_id, f"applied {removed}"), "run_id": run_id, "identity": removed}
+    return entry(sequence).model_copy(update=told)
+
+
 def report(
     run_id: UUID | None = None,
     *,
@@ -81,9 +94,15 @@ def report(
     journal_id: UUID | None = None,
     **others: Any,
 ) -> ReconcileReport:
-    """A report of a run (unknown unless told) of node `one`."""
+    """A report of a run (unknown unless told) of node `one`, with a journal entry of each removal."""
+    run_id = run_id or uuid4()
+    if not entries:
+        removed = [each for each in devices if each.removed][:MAX_ENTRIES]
+        entries = [
+            removal(run_id, number, each.identity) for number, each in enumerate(removed, start=1)
+        ]
     return ReconcileReport(
-        run_id=run_id or uuid4(),
+        run_id=run_id,
         node_id=swarm_id(node),
         worker_version="1.2.3",
         started_at=START,
@@ -105,3 +124,9 @@ def drift(*ifindexes: int, node: str = "one") -> Drift:
         devices=tuple(identity(each) for each in ifindexes),
         stamp=STAMP,
     )
+
+
+def believed(message: _M) -> Opened[_M]:
+    """A message as it is handed on once it was opened."""
+    node_id = str(message.node_id)  # type: ignore[attr-defined]
+    return Opened(message, key_of(node_id).public.id, node_address(node_id), START)

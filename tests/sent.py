@@ -15,6 +15,7 @@ from controller.health.monitor import Monitor
 from controller.runs.dispatch import Dispatcher
 from tests.fake_clock import Clock
 from tests.fake_swarm import swarm_id
+from tests.signed import keyring, request_of
 from tests.stored import RESYNC, TIMEOUT
 
 
@@ -30,6 +31,7 @@ def dispatcher(
     return Dispatcher(
         database,
         app,
+        keyring(database),
         mode=mode,
         run_timeout=TIMEOUT,
         resync=RESYNC,
@@ -49,5 +51,5 @@ def requests(client: redis.Redis, node: str = "one") -> list[ReconcileRequest]:
     found = []
     for message in raw_messages(client, node):
         (payload,), _options, _links = json.loads(base64.b64decode(message["body"]))
-        found.append(ReconcileRequest.model_validate(payload))
+        found.append(request_of(payload))
     return found

@@ -102,11 +102,13 @@ class Stack:
              "--protected-mode", "no", "--dir", str(folder)],
             folder,
         )  # fmt: skip
+        self._join_token = folder / "join-token"
         self.controller = Program(
             "controller", lab.hub,
             [str(_BIN / "vxctl"), "controller", "--broker-url", broker,
              "--database-url", f"sqlite:///{folder / 'controller.db'}",
              "--api-token-file", str(give_file(folder)),
+             "--signing-key", str(folder / "controller.key"),
              "--docker-host", lab.manager.docker_host, "--sync-seconds", "1", *controller_options],
             folder,
         )  # fmt: skip
@@ -114,8 +116,9 @@ class Stack:
             node.name: Program(
                 f"worker-{node.name}", node.entry(),
                 [str(_BIN / "vxlan-worker"), "run", "--broker-url", broker,
+                 "--join-token-file", str(self._join_token),
                  "--node-id", node.swarm_id, "--grace-seconds", str(grace),
-                 "--journal", str(folder / f"{node.name}.jsonl"), *worker_options],
+                 "--journal", str(self.journal(node)), *worker_options],
                 folder,
             )
             for node in lab.nodes
@@ -142,7 +145,11 @@ class Stack:
         """Start everything, and wait until every node has been looked at."""
         self.redis.start(lasting=self._lasting)
         await_true(self._redis_answers, "Redis answers")
-        for program in self.programs[1:]:
+        self.controller.start(lasting=self._lasting)
+        await_true(lambda: self.ask("/api/v1/whoami"), "the controller answers", _START_SECONDS)
+        if not self._join_token.exists():
+            self.vxctl("node", "join-token", "create", "--file", str(self._join_token))
+        for program in self.workers.values():
             program.start(lasting=self._lasting)
         await_true(self.converged, "every node has been looked at", _START_SECONDS)
 
@@ -152,6 +159,10 @@ class Stack:
             program.send(signal.SIGTERM)
         for program in reversed(self.programs):
             program.stop()
+
+    def journal(self, node: Node) -> Path:
+        """The journal of a node's worker, in a folder with its keys."""
+        return self.folder / node.name / "journal.jsonl"
 
     def converged(self) -> bool:
         """Whether every node's desired state has been reached by a run."""

@@ -23,6 +23,8 @@ from tests.fake_swarm import Snapshot, snapshot, swarm_id
 
 RESYNC = timedelta(seconds=60)
 TIMEOUT = timedelta(seconds=30)
+ALLOWED = 1_000
+"""Removals that a request allows."""
 
 
 def wipe(database: Database, *, keep: Collection[str] = ()) -> None:
@@ -121,9 +123,11 @@ def ask(
 
 
 def claim(database: Database, *, now: datetime = START, limit: int = 100) -> dict[str, queue.Claim]:
-    """Claim what is due; node id to claim."""
+    """Claim what is due, as for requests that allow removals; node id to claim."""
     with database.write() as session:
         claims = queue.claim(session, now=now, limit=limit, timeout=TIMEOUT)
+        for each in claims:
+            session.get_one(Run, each.run_id).max_removals = ALLOWED
     return {each.node_id: each for each in claims}
 
 

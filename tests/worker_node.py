@@ -19,6 +19,7 @@ from tests.fake_kernel import FakeKernel
 from worker.idle import IdleClock
 from worker.journal import Journal
 from worker.kernel.model import Device, Identity
+from worker.memory import Memory
 from worker.proof import Waits
 from worker.reconcile import Reconciler
 
@@ -43,6 +44,8 @@ class WorkerNode:
         self.seconds = 0.0
         self.ahead = 0.0
         """Seconds by which the time of day is wrong."""
+        self.port = PORT
+        """The data path port of requests."""
         self._mode = mode
         self._max_removals = max_removals
         self.restart()
@@ -60,6 +63,7 @@ class WorkerNode:
             mode=self._mode,
             max_removals=self._max_removals,
             boot_id="this boot",
+            memory=Memory.open(self.path.with_name("heard.json")),
             utcnow=lambda: self.now,
         )
 
@@ -87,7 +91,7 @@ class WorkerNode:
             request(
                 issued_at=self.now,
                 mode=mode,
-                port=PORT,
+                port=self.port,
                 desired=desired,
                 known=known,
                 acknowledged=acknowledged,

@@ -1,10 +1,11 @@
 """The agent on every node: it looks at the kernel, judges, removes what is proved dead, and reports.
 
 Read along the way of the data: `kernel` (asking it), `idle` (since when a device is idle), `networks` (the
-Swarm's, by VNI), `ownership`, `proof` and `judge` (pure: what it means), `allowance` (pure: which orphans
-may go), `remove` with `recheck`, `link_group` and `journal` (acting, with a record), `reconcile` (one run
-from request to report), `watch` (link events: look now), `outbox` (reports and hints until they are sent),
+Swarm's, by VNI), `ownership`, `ports`, `proof` and `judge` (pure: what it means), `allowance` (pure: which
+orphans may go), `trust` (whose requests, by which key), `memory` (what was heard, across restarts),
+`remove` with `recheck`, `link_group` and `journal` (acting, with a record), `reconcile` (one run from
+request to report), `watch` (link events: look now), `outbox` (reports and hints until they are sent),
 `watchdog` (whether requests still come), `beacon` (signs of life), `agent` and `run` (the Celery side),
-`scan`, `doctor`, `by_hand`, `scan_output` and `docker_socket` (without Celery), `access`, `settings`,
-`options` and `cli` (how it is started).
+`scan`, `doctor`, `key_command`, `by_hand`, `scan_output` and `docker_socket` (without Celery), `access`,
+`settings`, `options` and `cli` (how it is started).
 """

@@ -1,5 +1,6 @@
-"""The worker put together: kernel, clock, journal, watch and outbox around one Reconciler."""
+"""The worker put together: kernel, clock, journal, keys, watch and outbox around one Reconciler."""
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -8,11 +9,17 @@ from typing import Self
 
 import structlog
 from celery import Celery
-from pydantic import ValidationError
 
 from contract import VERSION
-from contract.messages import MAX_TEXT, Drift, Hello, ReconcileRequest
-from contract.queues import DRIFT_TASK, HELLO_TASK, RECONCILE_TASK, REPORT_TASK, WORKER_PING_TASK
+from contract.messages import MAX_TEXT, Drift, Hello, ReconcileRequest, SignOfLife
+from contract.queues import (
+    ALIVE_TASK,
+    DRIFT_TASK,
+    HELLO_TASK,
+    RECONCILE_TASK,
+    REPORT_TASK,
+    WORKER_PING_TASK,
+)
 from contract.runtime.broker import (
     HINT_EXPIRES,
     MAX_WAITING,
@@ -22,7 +29,11 @@ from contract.runtime.broker import (
 )
 from contract.runtime.errors import OperatorError
 from contract.runtime.presence import Presence
+from contract.runtime.refusals import refusals
 from contract.runtime.restart import exit_for_restart
+from contract.signing.envelope import CONTROLLERS, Opener, Signer, node_address
+from contract.signing.keys import PublicKey
+from contract.signing.refusals import RefusedError
 from contract.verdicts import Mode, Outcome
 from worker.access import open_kernel
 from worker.beacon import Beacon
@@ -31,11 +42,13 @@ from worker.idle import HINT_SECONDS, IdleClock
 from worker.journal import Journal, JournalError
 from worker.judge import SANDBOX_GRACE_SECONDS
 from worker.kernel.model import Identity
+from worker.memory import Memory
 from worker.outbox import Outbox
-from worker.ownership import DEFAULT_DATA_PATH_PORT
+from worker.ports import DEFAULT_DATA_PATH_PORT
 from worker.proof import Waits
 from worker.reconcile import Reconciler
 from worker.settings import WorkerSettings
+from worker.trust import Paths, Trust
 from worker.watch import LinkWatch
 from worker.watchdog import Watchdog
 
@@ -44,6 +57,8 @@ log = structlog.get_logger(__name__)
 _MAX_HINTED = 100
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """The kernel's random id of this boot (man 4 random)."""
+_INTRODUCTION_SECONDS = 60.0
+"""Minimum seconds from a Hello with this node's key to the next, while the controllers do not believe it."""
 _BELIEVED_GAP_SECONDS = 10.0
 """Beyond the grace period: a look may come late on a busy node."""
 
@@ -56,11 +71,20 @@ class Agent:
         settings: WorkerSettings,
         app: Celery,
         journal: Journal,
+        trust: Trust,
+        memory: Memory,
         moved: Callable[[str], object],
     ) -> None:
         self._node_id = settings.node_id
         self._app = app
         self._journal = journal
+        self._trust = trust
+        self._memory = memory
+        me = node_address(settings.node_id)
+        self._signer = Signer(trust.key, me)
+        self._opener = Opener(me=me, lookup=trust.lookup, replays=memory.replays)
+        self._introduce_at = time.monotonic() + _INTRODUCTION_SECONDS
+        self._refused = 0
         self._data_path_port = DEFAULT_DATA_PATH_PORT
         self._clock = clock = IdleClock(settings.grace_seconds + _BELIEVED_GAP_SECONDS)
         self._kernels = (open_kernel(), open_kernel())
@@ -86,6 +110,9 @@ class Agent:
             mode=Mode(settings.mode),
             max_removals=settings.max_removals_per_run,
             boot_id=_BOOT_ID.read_text().strip(),
+            memory=memory,
+            data_path_port=settings.data_path_port,
+            notes=self._notes,
             reported=self._watch.reported,
         )
         self.watchdog = Watchdog(
@@ -98,7 +125,7 @@ class Agent:
         self._presence = Presence(app)
         self.beacon = Beacon(
             node_id=settings.node_id,
-            write=self._presence.write,
+            write=self._sign_of_life,
             local_id=partial(node_id, settings.docker_socket),
             moved=moved,
         )
@@ -119,14 +146,28 @@ class Agent:
             moved: called when the node has another id in the Swarm than the settings say.
 
         Raises:
-            OperatorError: it may not look at the kernel, or cannot write its journal.
+            OperatorError: it may not look at the kernel, cannot write its journal or keys, or knows no key of
+                the controllers.
         """
+        token, given = settings.keys()
         try:
             journal = Journal.open(settings.journal)
         except JournalError as error:
             hint = "set VXLAN_OPERATOR_JOURNAL (or --journal) to a file of its own, on a disk with room"
             raise OperatorError(str(error), hint) from error
-        return cls(settings, app, journal, moved)
+        try:
+            paths = Paths(settings.journal)
+            trust = Trust.open(paths, settings.node_id, token=token, given=given)
+            memory = Memory.open(paths.heard)
+            return cls(settings, app, journal, trust, memory, moved)
+        except BaseException:
+            journal.close()
+            raise
+
+    @property
+    def key(self) -> PublicKey:
+        """The key by which this node's messages are verified."""
+        return self._trust.key.public
 
     def start(self) -> None:
         self._outbox.start()
@@ -147,22 +188,45 @@ class Agent:
         """The task `worker.reconcile`."""
         with self.watchdog.task():
             try:
-                request = ReconcileRequest.model_validate(payload)
-            except ValidationError as error:
-                errors = error.errors(include_input=False)
-                log.error("dropped an invalid request", errors=errors)  # noqa: TRY400 -- not the code's fault
+                opened = self._opener.open(payload, RECONCILE_TASK, ReconcileRequest)
+            except RefusedError as error:
+                refusals.add(error)
                 return
+            request = opened.payload
             report = self._reconciler.run(request)
             if report.outcome is not Outcome.REFUSED:
                 self._data_path_port = request.data_path_port
                 self.watchdog.asked(request.next_within)
                 self.beacon.asked(request.alive_every)
+                self._heed(request, opened.kid)
+                report = report.model_copy(update={"controller_keys": self._trust.controller_ids})
             self._outbox.put(REPORT_TASK, report.model_dump_json())
 
     def ping(self) -> None:
         """The task `worker.ping`."""
         with self.watchdog.task():
             pass
+
+    def _heed(self, request: ReconcileRequest, kid: str) -> None:
+        """Take what a request says of keys."""
+        believed = self._trust.heed(request, kid)
+        self._memory.keep(set(self._trust.controller_ids))
+        if not believed and time.monotonic() >= self._introduce_at:
+            self._introduce_at = time.monotonic() + _INTRODUCTION_SECONDS
+            self._send_hello("the controllers do not believe this node's key yet")
+
+    def _notes(self) -> Sequence[str]:
+        """Say what this worker refused since it was last asked."""
+        count, newest = sum(refusals.counts.values()), refusals.newest
+        new, self._refused = count - self._refused, count
+        if not new or newest is None:
+            return ()
+        text = f"{new} message(s) to it were refused, the newest ({newest.reason}): {newest.detail}"
+        return (text[:MAX_TEXT],)
+
+    def _sign_of_life(self, node_id: str, sign: SignOfLife) -> None:
+        sealed = self._signer.seal(sign.model_dump_json(), audience=CONTROLLERS, task=ALIVE_TASK)
+        self._presence.write(node_id, sealed)
 
     def _send_drift(self, devices: Sequence[Identity]) -> None:
         drift = Drift(
@@ -183,6 +247,7 @@ class Agent:
             at=datetime.now(UTC),
             reason=reason,
             changed=changed,
+            introduction=self._trust.introduction(),
         )
         self._outbox.put(HELLO_TASK, hello.model_dump_json())
 
@@ -191,10 +256,12 @@ class Agent:
 
     def _publish(self, task: str, payload: str) -> None:
         queue = queue_for_controller()
+        # Signed now: it may have waited for the broker for a day.
+        sealed = self._signer.seal(payload, audience=CONTROLLERS, task=task)
         if task == REPORT_TASK:
             # There are no more than requests, and no request is sent without a controller.
-            self._app.send_task(task, args=[payload], queue=queue)
+            self._app.send_task(task, args=[sealed], queue=queue)
         elif (count := waiting(self._app, queue)) < MAX_WAITING:
-            self._app.send_task(task, args=[payload], queue=queue, expires=HINT_EXPIRES)
+            self._app.send_task(task, args=[sealed], queue=queue, expires=HINT_EXPIRES)
         else:
             log.warning("hint dropped: the controller's queue is full", waiting=count)

@@ -36,8 +36,12 @@ def allowance(
     mode: Mode,
     max_removals: int,
     journal_full: bool,
+    port_confirmed: bool = True,
 ) -> Allowance:
-    """Decide which orphans to remove; `mode` and `max_removals` are this node's own settings."""
+    """Decide which orphans to remove; `mode` and `max_removals` are this node's own settings.
+
+    `port_confirmed`: whether this node shows that the request's data path port is the Swarm's.
+    """
     if not orphans:
         return Allowance([], [])
     if Mode.OBSERVE in (mode, request.mode):
@@ -45,6 +49,13 @@ def allowance(
         limitation = f"{len(orphans)} {ORPHANS_LEFT} alone: {where} is observe"
         held = dict.fromkeys(orphans, HeldBack.WORKER_MODE) if mode is Mode.OBSERVE else {}
         return Allowance([], [limitation], held=held)
+
+    if not port_confirmed:
+        limitation = (
+            f"{len(orphans)} orphan(s) left alone: nothing on this node shows that UDP port "
+            f"{request.data_path_port} is the Swarm's data path port (VXLAN_OPERATOR_DATA_PATH_PORT does)"
+        )
+        return Allowance([], [limitation], held=dict.fromkeys(orphans, HeldBack.PORT))
 
     limitations = []
     # Another network may have the VNI too.

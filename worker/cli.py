@@ -13,9 +13,10 @@ _USAGE = """\
 usage: vxlan-worker run [OPTIONS]     serve this node until stopped
        vxlan-worker scan [OPTIONS]    look at this node once; --fix removes orphans
        vxlan-worker doctor [OPTIONS]  check what the worker on this node needs
+       vxlan-worker key [show|rotate] show this node's key, or make its next one
        vxlan-worker --version
 
-Options: vxlan-worker run --help, vxlan-worker scan --help, vxlan-worker doctor --help
+Options: vxlan-worker run --help, and so on for scan, doctor and key
 """
 
 
@@ -61,6 +62,10 @@ def _main(arguments: list[str]) -> int:
             from worker import doctor
 
             return doctor.doctor(doctor.parser().parse_args(options))
+        case ["key", *options]:
+            from worker import key_command
+
+            return key_command.key(key_command.parser().parse_args(options))
         case ["--version"]:
             sys.stdout.write(f"vxlan-worker {VERSION}\n")
             return ExitStatus.DONE

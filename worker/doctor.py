@@ -16,7 +16,7 @@ from contract.runtime.exit_status import ExitStatus
 from contract.runtime.logs import configure_logging
 from contract.runtime.settings import BrokerUrl, Settings
 from worker.options import Parser
-from worker.ownership import DEFAULT_DATA_PATH_PORT
+from worker.ports import DEFAULT_DATA_PATH_PORT
 
 _NET_BROADCAST: Final = 11
 _NET_ADMIN: Final = 12

@@ -16,8 +16,6 @@ from typing import Final
 
 from worker.kernel.model import Device, VxlanFlag
 
-DEFAULT_DATA_PATH_PORT: Final = 4789
-"""A Swarm's UDP port for VXLAN, unless it was made with another."""
 _HOST_NAME: Final = re.compile(r"vx-([0-9a-f]{6})-([0-9a-z]{5})")
 _SANDBOX_NAME: Final = re.compile(r"vxlan[0-9]{1,4}")
 _PROBE: Final = ("testvxlan", 1)

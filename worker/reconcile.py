@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -26,7 +26,9 @@ from worker.journal import Journal, JournalError, Record
 from worker.judge import Holding, Judgement, judge_minding_joins
 from worker.kernel.api import Kernel, KernelError
 from worker.kernel.model import Identity, VethPair, View
+from worker.memory import Memory
 from worker.networks import Networks
+from worker.ports import confirmed, live_ports
 from worker.proof import JOIN_PAUSE_SECONDS, Joins, RequestProver, Waits
 from worker.recheck import Recheck
 from worker.remove import remove, verify, was_removed
@@ -44,8 +46,9 @@ MAX_REQUEST_LIFETIME = timedelta(minutes=75)
 """From a request's date to its deadline: `RUN_TIMEOUT_SECONDS` is an hour at most. Else it is forged."""
 
 FENCE_HOLDS = timedelta(minutes=5)
-"""Time after a leader's last request in which earlier leaders are refused. Not for ever: a controller with a
-new database counts its leaders from the beginning."""
+"""Time after a leader's last request in which earlier leaders, and earlier requests of its own, are refused,
+also by a worker that was restarted. Not for ever: a controller with a new database, or one restored from a
+backup, counts its leaders from the beginning; and clocks are set back."""
 
 MISSING_FOR = timedelta(seconds=30)
 """Minimum time that a network lacks its device before that is reported: desired state may be old."""
@@ -63,6 +66,9 @@ class Reconciler:
     Attributes:
         mode, max_removals: this node's own limits of a run; a request can only be stricter.
         boot_id: distinguishes this boot's ifindexes from another's.
+        memory: what was heard before.
+        data_path_port: the Swarm's, by this node's own settings; 0: none is set.
+        notes: returns what a report should say besides, as limitations.
         reported: takes what a report shows of the devices.
     """
 
@@ -74,13 +80,13 @@ class Reconciler:
     mode: Mode
     max_removals: int
     boot_id: str
+    memory: Memory = field(default_factory=Memory)
+    data_path_port: int = 0
+    notes: Callable[[], Sequence[str]] = tuple
     reported: Callable[[Shown], None] = lambda _: None
     utcnow: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def __post_init__(self) -> None:
-        self._fence = 0
-        self._last_request_at: datetime | None = None
-        self._newest_issued_at: datetime | None = None
         self._detected: set[Identity] = set()
         self._pairs_since: dict[VethPair, float] = {}
         self._missing_since: dict[str, datetime] = {}
@@ -95,8 +101,8 @@ class Reconciler:
             if refusal is not None:
                 log.warning("request refused", reason=refusal)
                 return self._report(request, started, Outcome.REFUSED, error=refusal)
-            self._fence, self._last_request_at = request.fence, started
-            self._newest_issued_at = request.issued_at
+            # Before anything is done: whenever this process ends, the request is not run again.
+            self.memory.ran(request.fence, request.issued_at, started)
             try:
                 return self._reconcile(request, started)
             except KernelError as error:
@@ -114,16 +120,18 @@ class Reconciler:
         if request.issued_at - now > CLOCKS_MAY_DIFFER:
             ahead = (request.issued_at - now).total_seconds()
             return f"the request is dated {ahead:.0f} s ahead of this node's clock"
-        if self._last_request_at is not None and request.fence < self._fence:
-            if now - self._last_request_at < FENCE_HOLDS:
-                return (
-                    f"the request is from a controller that no longer leads (fence {request.fence}, "
-                    f"after {self._fence})"
-                )
+        memory = self.memory
+        # In either direction: this machine's clock may have been set back.
+        if memory.ran_at is None or abs(now - memory.ran_at) >= FENCE_HOLDS:
             return None
-        newest = self._newest_issued_at
+        if request.fence < memory.fence:
+            return (
+                f"the request is from a controller that no longer leads (fence {request.fence}, "
+                f"after {memory.fence})"
+            )
+        newest = memory.issued_at
         # Only among requests of one leader: two leaders have two clocks.
-        if request.fence == self._fence and newest is not None and request.issued_at < newest:
+        if request.fence == memory.fence and newest is not None and request.issued_at < newest:
             return "the request is older than one that was already run"
         return None
 
@@ -132,13 +140,14 @@ class Reconciler:
         self.kernel.check_capability()
         view = self.kernel.look()
         self.clock.saw(view.devices)
+        port_confirmed = self._confirmed(view, request.data_path_port)
         judgements, files = self._judge(view, request)
         orphans = [judged for judged in judgements if judged.verdict is Verdict.ORPHAN]
 
         outcomes: dict[Judgement, Record] = {}
         left: set[Identity] = set()
         allowed = Allowance([], [])
-        limitations, error = list(view.limitations), None
+        limitations, error = [*view.limitations, *self.notes()], None
         try:
             # Before acknowledging: a plan that was reported already would be forgotten without an outcome.
             self._conclude(view)
@@ -151,6 +160,7 @@ class Reconciler:
                 mode=self.mode,
                 max_removals=self.max_removals,
                 journal_full=self.journal.full,
+                port_confirmed=port_confirmed,
             )
             limitations += allowed.limitations
             if allowed.remove:
@@ -221,6 +231,14 @@ class Reconciler:
                 for judged in judgements
             ),
         )
+
+    def _confirmed(self, view: View, port: int) -> bool:
+        """Whether this node shows that a port is the Swarm's; note what it shows."""
+        live = live_ports(view.devices)
+        remembered = self.memory.port
+        if port in live and port != remembered:
+            self.memory.showed(port)
+        return confirmed(port, setting=self.data_path_port, live=live, remembered=remembered)
 
     def _judge(
         self, view: View, request: ReconcileRequest

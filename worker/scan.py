@@ -28,7 +28,8 @@ from worker.kernel.api import Kernel, KernelError
 from worker.kernel.model import Device, Identity, Netns, View
 from worker.networks import Networks
 from worker.options import Parser
-from worker.ownership import DEFAULT_DATA_PATH_PORT, why_foreign
+from worker.ownership import why_foreign
+from worker.ports import DEFAULT_DATA_PATH_PORT, is_dockers_on_any_port, live_ports
 from worker.recheck import Recheck
 from worker.remove import remove, verify
 from worker.scan_output import Progress, describe, print_json, print_records, print_table
@@ -145,21 +146,15 @@ def _data_path_port(given: int | None, docker: Dockerd, kernel: Kernel) -> tuple
     known = given or docker.port
     if known is not None:
         return known, False
-    ports = {
-        device.identity.port
-        for device in kernel.look().devices
-        if not device.identity.netns.is_host
-        and device.endpoints
-        and _is_dockers_on_any_port(device)
-    }
+    ports = live_ports(kernel.look().devices)
     if len(ports) == 1:
-        return ports.pop(), False
+        return min(ports), False
     return DEFAULT_DATA_PATH_PORT, True
 
 
 def _warn_of_other_ports(devices: Iterable[Device], port: int) -> bool:
     """Print an error if devices would be Docker's on another port than the assumed one; return whether so."""
-    ports = {device.identity.port for device in devices if _is_dockers_on_any_port(device)}
+    ports = {device.identity.port for device in devices if is_dockers_on_any_port(device)}
     others = sorted(ports - {port})
     if others:
         error = (
@@ -169,10 +164,6 @@ def _warn_of_other_ports(devices: Iterable[Device], port: int) -> bool:
         hint = "`docker info` on a manager shows it; run this again with --data-path-port"
         print_error(OperatorError(error, f"{hint} {others[0]}"))
     return bool(others)
-
-
-def _is_dockers_on_any_port(device: Device) -> bool:
-    return why_foreign(device, device.identity.port) is None
 
 
 def _settled(

@@ -1,11 +1,16 @@
 """The settings of `vxlan-worker run`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr, StringConstraints
 
-from contract.runtime.settings import BrokerUrl, LogLevel, RemovalSettings
+from contract.runtime.errors import UsageError
+from contract.runtime.settings import ONLY_VARIABLE, BrokerUrl, LogLevel, RemovalSettings
+from contract.signing.join import JoinToken
+from contract.signing.keys import PublicKey
+
+_MAX_TOKEN_BYTES: Final = 1000
 
 
 class WorkerSettings(RemovalSettings):
@@ -20,6 +25,26 @@ class WorkerSettings(RemovalSettings):
         description="dockerd's API on this node, asked for the node's Swarm id alone; may be missing",
     )
     broker_url: BrokerUrl = SecretStr("redis://127.0.0.1:6379/0")
+    join_token_file: str = Field(
+        "",
+        description="file with the join token (`vxctl node join-token create`), needed at the first start",
+    )
+    join_token: SecretStr = Field(
+        SecretStr(""),
+        description="the join token itself, where there is no file",
+        json_schema_extra=ONLY_VARIABLE,
+    )
+    controller_key: str = Field(
+        "",
+        description="the controllers' public key (`vxctl keys`) instead of a join token: then a person has "
+        "to vouch for this node's (`vxctl node trust`)",
+    )
+    data_path_port: int = Field(
+        0,
+        ge=0,
+        lt=2**16,
+        description="the Swarm's UDP port; by default 4789, or what devices of containers show",
+    )
     mode: Literal["observe", "enforce"] = Field(
         "enforce", description="observe: judge and report only, whatever the controller's mode"
     )
@@ -30,3 +55,47 @@ class WorkerSettings(RemovalSettings):
         60.0, ge=1, le=3600, description="seconds without a request before the broker is tested"
     )
     log_level: LogLevel = "info"
+
+    def keys(self) -> tuple[JoinToken | None, PublicKey | None]:
+        """Return the join token, and the key of the controllers, as far as either is given.
+
+        Raises:
+            UsageError: one is none, or both name different keys.
+        """
+        token = self._token()
+        if not self.controller_key:
+            return token, None if token is None else token.controllers
+        try:
+            key = PublicKey.from_text(self.controller_key)
+        except ValueError as error:
+            raise UsageError(
+                f"controller_key: {error}",
+                "set VXLAN_OPERATOR_CONTROLLER_KEY (or --controller-key) to what `vxctl keys` shows",
+            ) from None
+        if token is not None and token.controllers != key:
+            raise UsageError(
+                "the join token and VXLAN_OPERATOR_CONTROLLER_KEY name different keys of the controllers",
+                "unset VXLAN_OPERATOR_CONTROLLER_KEY (or --controller-key)",
+            )
+        return token, key
+
+    def _token(self) -> JoinToken | None:
+        text = self.join_token.get_secret_value()
+        if self.join_token_file:
+            try:
+                with Path(self.join_token_file).open("rb") as file:
+                    text = file.read(_MAX_TOKEN_BYTES).decode("utf-8", "replace")
+            except OSError as error:
+                raise UsageError(
+                    f"the join token's file {self.join_token_file} cannot be read: {error.strerror}",
+                    "set VXLAN_OPERATOR_JOIN_TOKEN_FILE (or --join-token-file) to a file with a join token",
+                ) from error
+        if not text.strip():
+            return None
+        try:
+            return JoinToken.parse(text.strip())
+        except ValueError as error:
+            raise UsageError(
+                f"the join token cannot be used: {error}",
+                "`vxctl node join-token create` prints a new one",
+            ) from None

@@ -1,8 +1,8 @@
 """What both programs share at run time.
 
 `broker` (how Celery is set up), `probe` (whether Redis takes messages), `presence` (signs of life),
-`transport` (what is let in from Redis), `consumer` (one task at a time),
-`selftest` and `restart` (a consumer that hangs), `settings`, `logs`, `outages` (what is logged while
-the broker is away), `throttle` (what repeats), `errors`, `exit_status`, `text` and `files` (replacing
-one), `dockerd` (questions to one), and `doctor` (local diagnosis).
+`transport` (what is let in from Redis), `refusals` (what is not), `key_file` (private keys), `consumer`
+(one task at a time), `selftest` and `restart` (a consumer that hangs), `settings`, `logs`, `outages` (what
+is logged while the broker is away), `throttle` (what repeats), `errors`, `exit_status`, `text` and `files`
+(replacing one), `dockerd` (questions to one), and `doctor` (local diagnosis).
 """

@@ -1,4 +1,4 @@
-"""Files: opening only regular ones, and replacing one atomically."""
+"""Files: opening only regular ones, creating one whole or not at all, and replacing one atomically."""
 
 import errno
 import os
@@ -38,10 +38,13 @@ def open_regular(path: Path, mode: Literal["rb", "ab", "xb"]) -> FileIO:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     """Open a file that replaces `path` at the end of the block: a crash leaves the old file or the new one.
 
     The file is `path` with `.new` until then; only its owner may read it.
+
+    Args:
+        sync: wait until it is on disk; without that, a power failure may leave neither.
 
     Raises:
         OSError: it cannot be written, or something other than a file of an earlier crash has its name.
@@ -53,8 +56,35 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     with BufferedWriter(open_regular(new, "xb")) as file:
         yield file
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
     new.replace(path)
+    if sync:
+        _sync_folder(path)
+
+
+def create(path: Path, content: bytes) -> None:
+    """Create a file that only its owner may read: whole and on disk, or not at all.
+
+    Raises:
+        FileExistsError: there is something at `path`, also if another process was quicker.
+        OSError: it cannot be written.
+    """
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    new.unlink(missing_ok=True)
+    try:
+        with BufferedWriter(open_regular(new, "xb")) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # Unlike a rename it fails where something is.
+        os.link(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+    _sync_folder(path)
+
+
+def _sync_folder(path: Path) -> None:
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

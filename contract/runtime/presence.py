@@ -1,20 +1,18 @@
 """Signs of life of workers: a key of Redis per node, which its worker writes and the leader reads.
 
-A message to the controllers' queue would cost the leader a millisecond; one MGET reads a thousand keys.
+Each is an envelope (`contract.signing`), signed as the task `controller.alive`. A message to the controllers'
+queue would cost the leader a millisecond; one MGET reads a thousand keys.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
 from celery import Celery
-from pydantic import ValidationError
 
-from contract.messages import SignOfLife
 from contract.runtime.probe import CommandConnection
 
 _EXPIRES_SECONDS: Final = 3600
 """A new leader sees for so long that a worker lived."""
-_MAX_BYTES: Final = 1000
 _BATCH: Final = 1000
 """Keys per command: Redis does nothing else meanwhile."""
 
@@ -32,15 +30,15 @@ class Presence:
     def __init__(self, app: Celery) -> None:
         self._connection = CommandConnection(app)
 
-    def write(self, node_id: str, sign: SignOfLife) -> None:
-        """Write the sign of a node's worker."""
+    def write(self, node_id: str, envelope: str) -> None:
+        """Write the signed `SignOfLife` of a node's worker."""
         with self._connection.pipeline() as pipeline:
             if pipeline is not None:
-                pipeline.set(_key(node_id), sign.model_dump_json(), ex=_EXPIRES_SECONDS)
+                pipeline.set(_key(node_id), envelope, ex=_EXPIRES_SECONDS)
                 pipeline.execute()
 
     def read(self, node_ids: Sequence[str]) -> list[bytes | None]:
-        """Return the newest signs of these nodes' workers, unread; None: there is none."""
+        """Return the newest envelopes of these nodes' workers, unopened; None: there is none."""
         with self._connection.pipeline() as pipeline:
             if pipeline is None:
                 return [None] * len(node_ids)
@@ -51,13 +49,3 @@ class Presence:
     def close(self) -> None:
         """Drop the connection."""
         self._connection.close()
-
-
-def parsed(raw: bytes) -> SignOfLife | None:
-    """Parse a sign of life; None: it is invalid."""
-    if len(raw) > _MAX_BYTES:
-        return None
-    try:
-        return SignOfLife.model_validate_json(raw)
-    except ValidationError:
-        return None

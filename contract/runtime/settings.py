@@ -37,6 +37,10 @@ LogLevel = Annotated[
 ]
 
 
+ONLY_VARIABLE: Final[dict[str, Any]] = {"option": False}
+"""`json_schema_extra` of a setting that is secret: an option would show it to everybody on the machine."""
+
+
 class Option(NamedTuple):
     """A setting as a command-line option; the help has its variable and its default."""
 
@@ -57,6 +61,8 @@ class Settings(BaseSettings):
     def options(cls) -> Iterator[Option]:
         """Yield the settings as command-line options, whose values `load` takes as text."""
         for name, field in cls.model_fields.items():
+            if field.json_schema_extra == ONLY_VARIABLE:
+                continue
             choices = get_args(field.annotation)
             metavar = name.partition("_per_")[0].rpartition("_")[2].upper()
             default = "required" if field.is_required() else f"default: {default_text(field)}"
@@ -80,7 +86,8 @@ class Settings(BaseSettings):
             problems, names = [], []
             for detail in error.errors(include_url=False):
                 name = str(detail["loc"][0])
-                names.append(f"{_variable(name)} (or {_flag(name)})")
+                option = cls.model_fields[name].json_schema_extra != ONLY_VARIABLE
+                names.append(_variable(name) + (f" (or {_flag(name)})" if option else ""))
                 hidden = (
                     cls.model_fields[name].annotation is SecretStr or detail["type"] == "missing"
                 )

@@ -10,12 +10,9 @@ The memory transport needs none of this: only this process can put anything ther
 
 import base64
 import json
-import time
-from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 from uuid import uuid4
 
-import structlog
 from kombu import Connection
 from kombu.transport import redis as kombu_redis
 from pydantic import (
@@ -31,11 +28,10 @@ from redis import Redis
 
 from contract.messages import Timestamp
 from contract.queues import tasks_of
-
-log = structlog.get_logger(__name__)
-
-MAX_MESSAGE_BYTES: Final = 32 * 2**20
-"""Bytes. A report of 20,000 devices, of networks with the longest of names, has 24 million."""
+from contract.runtime.refusals import refusals
+from contract.signing.bounds import BOUNDS, MAX_MESSAGE_BYTES
+from contract.signing.envelope import MARK
+from contract.signing.refusals import Reason, RefusedError
 
 _MAX_MARKS: Final = 1_000_000
 """Maximum number of values in a body, counted by commas and brackets; that report has 422,000.
@@ -45,12 +41,6 @@ A value of two bytes costs up to 100 bytes of memory.
 
 _MAX_ENVELOPE_MARKS: Final = 10_000
 """Maximum number of values around the body; ours have some sixty."""
-
-_LOG_SECONDS: Final = 10.0
-
-
-class RefusedError(Exception):
-    """A message that neither side would send; the text quotes nothing of it."""
 
 
 class _Part(BaseModel):
@@ -78,13 +68,12 @@ class _Envelope(_Part):
     properties: _Properties
 
 
-_BODY: Final = TypeAdapter[object](
-    tuple[
-        Annotated[list[Any], Field(max_length=1)],
-        Annotated[dict[str, Any], Field(max_length=0)],
-        dict[str, None],
-    ]
-)
+_Body = tuple[
+    Annotated[list[Any], Field(max_length=1)],
+    Annotated[dict[str, Any], Field(max_length=0)],
+    dict[str, None],
+]
+_BODY: Final = TypeAdapter[_Body](_Body)
 """Arguments (at most one), keyword arguments (none) and callbacks (none)."""
 
 
@@ -95,29 +84,46 @@ def checked(raw: bytes, queue: str) -> bytes:
         RefusedError: it is not one of ours.
     """
     if len(raw) > MAX_MESSAGE_BYTES:
-        raise RefusedError(f"it has {len(raw)} bytes, more than {MAX_MESSAGE_BYTES}")
+        raise RefusedError(
+            Reason.TOO_LARGE, f"it has {len(raw)} bytes, more than {MAX_MESSAGE_BYTES}"
+        )
     _bound(raw, _MAX_ENVELOPE_MARKS)
     try:
         envelope = _Envelope.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "message"
-        raise RefusedError(f"{where}: {first['msg']}") from None
+        raise RefusedError(Reason.MALFORMED, f"{where}: {first['msg']}") from None
     headers = envelope.headers
     if headers.task not in tasks_of(queue):
-        raise RefusedError("its task does not belong to this queue")
+        raise RefusedError(Reason.WRONG_TASK, "its task does not belong to this queue")
     _bound(envelope.body, _MAX_MARKS)
     try:
-        _BODY.validate_json(envelope.body)
+        arguments, _, _ = _BODY.validate_json(envelope.body)
     except ValidationError:
-        raise RefusedError("its body does not fit a task") from None
+        raise RefusedError(Reason.MALFORMED, "its body does not fit a task") from None
+    _check_signed(headers.task, arguments)
     return _written(envelope, queue)
+
+
+def _check_signed(task: str, arguments: list[Any]) -> None:
+    """Let in only what has an envelope, which is opened later; a ping says nothing, and has none."""
+    limits = BOUNDS.get(task)
+    if limits is None:
+        if arguments:
+            raise RefusedError(Reason.MALFORMED, "its task has no argument")
+        return
+    text = arguments[0] if arguments else None
+    if not isinstance(text, str) or not text.startswith(MARK):
+        raise RefusedError(Reason.UNSIGNED, "it is not signed")
+    if len(text) > limits.size:
+        raise RefusedError(Reason.TOO_LARGE, f"it has more than {limits.size} bytes")
 
 
 def _bound(text: bytes, limit: int) -> None:
     """Bound the memory that JSON takes once it is parsed: `[],[],` takes thirty times its length."""
     if sum(text.count(mark) for mark in (b",", b"[", b"{")) > limit:
-        raise RefusedError(f"it holds more than {limit} values")
+        raise RefusedError(Reason.TOO_LARGE, f"it holds more than {limit} values")
 
 
 def _written(envelope: _Envelope, queue: str) -> bytes:
@@ -146,37 +152,6 @@ def _written(envelope: _Envelope, queue: str) -> bytes:
     ).encode("ascii")
 
 
-class Refusals:
-    """Counts refused messages, and logs them in one line per ten seconds."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._count = 0
-        self._newest = ""
-        self._log_at = clock()
-
-    def add(self, reason: str) -> None:
-        self._count += 1
-        self._newest = reason
-
-    def flush(self) -> None:
-        """Log refusals, if it is time to; to be called at least every second."""
-        if not self._count or self._clock() < self._log_at:
-            return
-        log.warning(
-            "dropped invalid messages",
-            count=self._count,
-            newest_because=self._newest,
-            hint="something else than vxlan-operator, or another version of it, writes to this Redis",
-        )
-        self._count = 0
-        self._log_at = self._clock() + _LOG_SECONDS
-
-
-_refusals = Refusals()
-"""Per process: a connection that breaks takes its channel along."""
-
-
 class _Client(Redis):
     """kombu's client, with answers to BRPOP checked: consumers read by nothing else.
 
@@ -192,9 +167,9 @@ class _Client(Redis):
                 queue, raw = answer
                 answer = queue, checked(raw, queue.decode(errors="replace"))
         except RefusedError as refusal:
-            _refusals.add(str(refusal))
+            refusals.add(refusal)
             answer = None
-        _refusals.flush()
+        refusals.flush()
         return answer
 
 

@@ -14,12 +14,15 @@ from controller.api.representation import Representation
 from controller.api.routes import (
     audit,
     chain,
+    controller_keys,
     devices,
     diff,
     events,
     explain,
+    join_tokens,
     metrics,
     networks,
+    node_keys,
     nodes,
     openapi,
     problem_pages,
@@ -42,6 +45,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 _MODULES = (
     status, version, nodes, networks, devices, runs, requeue, safety, events, diff, chain, audit, explain,
     metrics, openapi, problem_pages, tokens,
+    controller_keys, node_keys, join_tokens,
 )  # fmt: skip
 
 

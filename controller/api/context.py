@@ -12,6 +12,7 @@ from controller.api.turns import Turns
 from controller.db.engine import Database
 from controller.health.live import Health
 from controller.safety.breaker import DEFAULTS, BreakerLimits
+from controller.trust.keyring import Keyring
 from controller.workqueue.queue import Notify
 from controller.workqueue.requeue import RequeueRequest
 
@@ -33,6 +34,7 @@ class Context:
         turns: how many requests of a kind are answered at a time.
         usage: remembers when each token was last used.
         proxy: whose headers name users; None: tokens alone count.
+        keys: of this process, to be read again once somebody decided about one; None: it has none.
     """
 
     database: Database
@@ -47,3 +49,4 @@ class Context:
     health: Health = field(default_factory=Health)
     usage: Usage = field(default_factory=Usage)
     proxy: TrustedProxy | None = None
+    keys: Keyring | None = None

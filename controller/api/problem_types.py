@@ -136,6 +136,14 @@ NAME_TAKEN: Final = ProblemType(
     "A valid API token has this name. Nothing was stored.",
     "choose another name, or revoke that token first",
 )
+KEY_STATE: Final = ProblemType(
+    "key-state",
+    409,
+    "Not with this key",
+    "A key is not in the state that this needs: it is trusted already, no rotation is under way, workers do "
+    "not know the next key yet, or the controller lacks the private key. Nothing was changed.",
+    "`vxctl keys` and `vxctl node keys` show all keys",
+)
 CONTRADICTION: Final = ProblemType(
     "contradiction",
     409,
@@ -264,8 +272,8 @@ NOT_READY: Final = ProblemType(
 
 TYPES: Final = (
     MALFORMED, UNAUTHENTICATED, LOGIN_AGAIN, FORBIDDEN, FOREIGN, UNKNOWN, NO_PAGE, METHOD, LATE,
-    TOO_SLOW, AMBIGUOUS, NO_CLUSTER, PAUSED, CONTRADICTION, NAME_TAKEN, TOKEN_TAKEN, PRUNED,
-    TOO_LARGE, LONG_URI, MEDIA_TYPE, INVALID, BUSY, FAILED_LOGINS, HEADERS, INTERNAL, CONNECTIONS,
+    TOO_SLOW, AMBIGUOUS, NO_CLUSTER, PAUSED, CONTRADICTION, NAME_TAKEN, KEY_STATE, TOKEN_TAKEN,
+    PRUNED, TOO_LARGE, LONG_URI, MEDIA_TYPE, INVALID, BUSY, FAILED_LOGINS, HEADERS, INTERNAL, CONNECTIONS,
     WATCHERS, STOPPING, DATABASE, NOT_READY,
 )  # fmt: skip
 """All, by status."""

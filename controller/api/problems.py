@@ -24,6 +24,7 @@ from controller.api.turns import RETRY_AFTER_SECONDS, BusyError, TooManyWatchers
 from controller.audit.export import PrunedError
 from controller.db.engine import database_message, is_away
 from controller.db.lookup import AmbiguousError, UnknownError
+from controller.trust.store import KeyStateError, NoKeyError
 from controller.views.queries import NoClusterError
 from controller.workqueue.requeue import PausedError, TokenTakenError
 
@@ -38,6 +39,8 @@ _PROBLEMS: Final[Mapping[type[Exception], ProblemType]] = {
     ForbiddenError: types.FORBIDDEN,
     NameTakenError: types.NAME_TAKEN,
     NoTokenError: types.UNKNOWN,
+    NoKeyError: types.UNKNOWN,
+    KeyStateError: types.KEY_STATE,
     ParameterError: types.INVALID,
     ContradictionError: types.CONTRADICTION,
     CursorError: types.NO_PAGE,

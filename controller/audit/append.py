@@ -5,12 +5,12 @@ the order of storing. The end is the last lock of a transaction, after any node,
 waits for no other lock, and holds it no longer than a commit takes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import reduce
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 from sqlalchemy import (
     ColumnElement,
@@ -40,7 +40,7 @@ _TABLE: Final = Base.metadata.tables[AuditRow.__tablename__]
 _UUID_PARTS: Final = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
 _HEAD: Final = Base.metadata.tables[AuditHead.__tablename__]
 _LOCK: Final = select(_HEAD).where(_HEAD.c.id == 1).with_for_update()
-_KNOWN: Final = select(_TABLE.c.entry_id).where(
+_KNOWN: Final = select(_TABLE.c.entry_id, _TABLE.c.node_id).where(
     _TABLE.c.entry_id.in_(bindparam("ids", expanding=True))
 )
 _MOVE: Final = (
@@ -60,6 +60,7 @@ class Entry:
         actor: the person or program behind it.
         claimed_name: for whom the actor said to act.
         node, network: the row keeps their present names.
+        key_id: of the node's key that vouches for it.
     """
 
     id: UUID | None = None
@@ -77,6 +78,7 @@ class Entry:
     evidence: str | None = None
     run_id: UUID | None = None
     worker_version: str | None = None
+    key_id: str | None = None
 
 
 _OWN_COLUMNS: Final = [field.name for field in fields(Entry) if field.name in CHAINED]
@@ -91,13 +93,12 @@ def append(session: Session, entries: Sequence[Entry], now: datetime) -> int:
         return 0
     # Pending writes wait for their locks now, not while the end of the chain is locked.
     session.flush()
-    rows = {entry.id or uuid4(): _values(entry) for entry in entries}
-    given = [entry.id for entry in entries if entry.id is not None]
+    rows = _rows(entries)
     head = _locked_head(session)
     # A clock that was set back must not put a row before its predecessor.
     stored_at = now if head.stored_at is None else max(now, head.stored_at)
-    if given:
-        for entry_id in session.scalars(_KNOWN, {"ids": given}):
+    if any(entry.id is not None for entry in entries):
+        for entry_id in _stored(session, rows):
             del rows[entry_id]
     position, digest = head.position, head.hash
     for entry_id, row in rows.items():
@@ -143,6 +144,40 @@ def _raw(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
         parts = [func.substr(raw, begin, size) for begin, size in _UUID_PARTS]
         return reduce(lambda left, right: left + "-" + right, parts[1:], parts[0])
     return raw if isinstance(column.type, Enum) else column
+
+
+def _rows(entries: Sequence[Entry]) -> dict[UUID, dict[str, Any]]:
+    """Return the values of entries by id, each node's apart."""
+    rows: dict[UUID, dict[str, Any]] = {}
+    for entry in entries:
+        id_, values = entry.id or uuid4(), _values(entry)
+        if rows.get(id_, values)["node_id"] != values["node_id"]:
+            id_ = _apart(id_, values)
+        rows[id_] = values
+    return rows
+
+
+def _stored(session: Session, rows: dict[UUID, dict[str, Any]]) -> Collection[UUID]:
+    """Return the ids of rows that are stored; those that another node has taken get ids of their own.
+
+    Otherwise a node that lies could keep out the rows of another, with entries of the same ids.
+    """
+    known = _known(session, rows)
+    taken = [id_ for id_, node_id in known.items() if rows[id_]["node_id"] != node_id]
+    if not taken:
+        return known
+    for id_ in taken:
+        values = rows.pop(id_)
+        rows[_apart(id_, values)] = values
+    return _known(session, rows)
+
+
+def _known(session: Session, ids: Collection[UUID]) -> Mapping[UUID, str | None]:
+    return {row.entry_id: row.node_id for row in session.execute(_KNOWN, {"ids": list(ids)})}
+
+
+def _apart(id_: UUID, values: Mapping[str, Any]) -> UUID:
+    return uuid5(id_, values["node_id"] or "")
 
 
 def _locked_head(session: Session) -> Row[int, int, bytes, datetime | None]:

@@ -14,6 +14,7 @@ from contract.runtime.errors import OperatorError
 from contract.runtime.files import replacing
 from controller.audit.chain import (
     CHAINED,
+    SINCE_0_1_0,
     START,
     ChainCheck,
     ChainPosition,
@@ -108,9 +109,7 @@ def _batches(path: Path) -> Iterator[list[ChainRow]]:
             if "rows" in found:
                 end = int(found["rows"])
                 continue
-            # Version 0.1.0 had no claimed names.
-            values = [found[name] for name in CHAINED if name != "claimed_name"]
-            values.insert(-1, found.get("claimed_name"))
+            values = [found.get(name) if name in SINCE_0_1_0 else found[name] for name in CHAINED]
             row = ChainRow(found["id"], bytes.fromhex(found["hash"]), values)
             int.__index__(row.position)  # Compared with numbers from here on.
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -2,7 +2,8 @@
 
 A row's hash is the SHA-256 of the hash before it (32 bytes; zeros before the first row) and a JSON list of
 the row's `CHAINED` values in that order, without spaces, in ASCII, times in UTC with microseconds. Version
-0.1.0 had no `claimed_name`: the list has no value for it where it is null.
+0.1.0 had neither `claimed_name` nor `key_id`: where one is null the list has no value for it. A key id stands
+there as `{"key_id":"..."}`, so that it cannot be taken for a claimed name.
 """
 
 import hashlib
@@ -18,9 +19,12 @@ from uuid import UUID
 CHAINED: Final = (
     "entry_id", "at", "stored_at", "stage", "actor", "node_id", "node_name", "network_id",
     "network_name", "netns", "ifindex", "name", "vni", "port", "verdict", "urgency", "reason",
-    "evidence", "run_id", "worker_version", "claimed_name", "position",
+    "evidence", "run_id", "worker_version", "claimed_name", "key_id", "position",
 )  # fmt: skip
 """Columns that a hash covers, in this order, for ever: all but the row's number in the database."""
+
+SINCE_0_1_0: Final = frozenset({"claimed_name", "key_id"})
+"""Columns that rows and archives of version 0.1.0 lack."""
 
 _encode: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
@@ -69,8 +73,11 @@ class ChainRow(NamedTuple):
 
 def link(before: bytes, values: Sequence[Any]) -> bytes:
     """The hash of a row with these values behind a row with the hash `before`."""
-    *others, claimed_name, position = values
-    covered = others if claimed_name is None else [*others, claimed_name]
+    *covered, claimed_name, key_id, position = values
+    if claimed_name is not None:
+        covered.append(claimed_name)
+    if key_id is not None:
+        covered.append({"key_id": key_id})
     return hashlib.sha256(before + _encode([*covered, position]).encode()).digest()
 
 

@@ -4,7 +4,8 @@ The id of an entry derives from its subject: a report that comes again makes the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from uuid import UUID, uuid5
 
 from sqlalchemy import select
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session, lazyload
 from contract.messages import DeviceReport, JournalEntry, ReconcileReport
 from contract.verdicts import Stage, Verdict
 from controller.audit.append import Entry
+from controller.audit.clocks import credible
 from controller.db.models import Network, NetworkVni, Node, Run
 from controller.db.states import CONTROLLER
 
@@ -21,9 +23,15 @@ VerdictChange = tuple[DeviceReport, str | None]
 
 
 def entries(
-    session: Session, node: Node, report: ReconcileReport, changes: Sequence[VerdictChange]
+    session: Session,
+    node: Node,
+    report: ReconcileReport,
+    changes: Sequence[VerdictChange],
+    *,
+    kid: str,
+    now: datetime,
 ) -> list[Entry]:
-    """The entries of a report; none if it has nothing new.
+    """The entries of a report; none if it has nothing new. `kid`: of the key that vouches for it.
 
     The request of a run precedes the findings of the run: the journal may also have those of earlier runs.
     """
@@ -42,13 +50,17 @@ def entries(
         if run is not None:
             found.append(_requested(node, run))
         if run_id == report.run_id:
-            found.extend(_changed(node, report, change, run, networks) for change in changes)
+            found.extend(
+                replace(_changed(node, report, change, run, networks, now), key_id=kid)
+                for change in changes
+            )
 
     for entry in report.entries:
         begin(entry.run_id)
-        found.append(
-            _happened(node, entry, runs.get(entry.run_id), networks, report.worker_version)
+        happened = _happened(
+            node, entry, runs.get(entry.run_id), networks, report.worker_version, now
         )
+        found.append(replace(happened, key_id=kid))
     if changes:
         begin(report.run_id)
     return found
@@ -108,17 +120,22 @@ def _requested(node: Node, run: Run) -> Entry:
 
 
 def _changed(
-    node: Node, report: ReconcileReport, change: VerdictChange, run: Run | None, networks: _Networks
+    node: Node,
+    report: ReconcileReport,
+    change: VerdictChange,
+    run: Run | None,
+    networks: _Networks,
+    now: datetime,
 ) -> Entry:
     device, was = change
     identity = device.identity
     before = "first seen" if was is None else f"was {was}"
-    now = device.verdict.value if device.urgency is None else f"{device.verdict}/{device.urgency}"
+    after = device.verdict.value if device.urgency is None else f"{device.verdict}/{device.urgency}"
     return Entry(
         id=uuid5(report.run_id, f"{device.verdict.value} {identity.model_dump_json()}"),
         stage=Stage.VERDICT_CHANGED,
-        at=report.started_at,
-        reason=f"{before}, now {now}: {device.reason}",
+        at=credible(report.started_at, now=now),
+        reason=f"{before}, now {after}: {device.reason}",
         actor=CONTROLLER if run is None else run.actor,
         node=node,
         network=networks.find(device.network_id, identity.vni),
@@ -133,12 +150,19 @@ def _changed(
 
 
 def _happened(
-    node: Node, entry: JournalEntry, run: Run | None, networks: _Networks, worker_version: str
+    node: Node,
+    entry: JournalEntry,
+    run: Run | None,
+    networks: _Networks,
+    worker_version: str,
+    now: datetime,
 ) -> Entry:
+    at = credible(entry.at, now=now)
+    dated = "" if at == entry.at else f" (its node dated this {entry.at:%Y-%m-%d %H:%M:%S} UTC)"
     return Entry(
         id=entry.id,
         stage=entry.stage,
-        at=entry.at,
+        at=at,
         reason=entry.reason,
         actor=CONTROLLER if run is None else run.actor,
         node=node,
@@ -147,7 +171,7 @@ def _happened(
         identity=entry.identity,
         verdict=Verdict.ORPHAN,
         urgency=entry.urgency,
-        evidence=entry.evidence,
+        evidence=entry.evidence + dated,
         run_id=entry.run_id,
         worker_version=worker_version,
     )

@@ -161,6 +161,56 @@ TREE: Final = Group(
                 "revoke": Verb("token:revoke", "Revoke an API token: it is refused from now on."),
             },
         ),
+        "node": Group(
+            "Say whose keys are believed: nodes' keys, and tokens for nodes to join with.",
+            {
+                "keys": Verb(
+                    "node_keys:keys", "List the keys that the workers of nodes have shown."
+                ),
+                "trust": Verb(
+                    "node_keys:trust",
+                    "Believe the key of a node's worker, in place of those before.",
+                    more="Compare it first with what `vxlan-worker key` shows on the node: anybody who can "
+                    "write to the broker can show a key for any node.",
+                ),
+                "revoke": Verb(
+                    "node_keys:revoke",
+                    "Believe a key of a node no more.",
+                    more="Its worker's messages then do nothing, and it does nothing new, until "
+                    "`vxctl node trust`.",
+                ),
+                "join-token": Group(
+                    "Create, list or revoke join tokens, which vouch for the first key of a node.",
+                    {
+                        "create": Verb(
+                            "join_token:create",
+                            "Create a join token, and show it this once.",
+                            more="Workers need it at their first start "
+                            "(VXLAN_OPERATOR_JOIN_TOKEN_FILE): it names the controllers' key, and "
+                            "vouches for the first key of each node.",
+                        ),
+                        "list": Verb(
+                            "join_token:list_", "List the join tokens, without their secrets."
+                        ),
+                        "revoke": Verb(
+                            "join_token:revoke",
+                            "Revoke a join token: it pins no more keys; nodes that joined with it stay.",
+                        ),
+                    },
+                ),
+            },
+        ),
+        "keys": Group(
+            "Show the controllers' keys, or rotate them.",
+            {
+                "rotate": Verb(
+                    "keys:rotate",
+                    "Make the controllers' next key and let the workers know it; with --finish, let it sign.",
+                    more="After that, make new join tokens: those of before name the former key.",
+                ),
+            },
+            alone=Verb("keys:keys", "Show the controllers' keys."),
+        ),
         "login": Verb(
             "login:login",
             "Check a token with a controller, and keep both as a context.",

@@ -42,12 +42,12 @@ def create(
 ) -> None:
     if file is not None and file.exists():
         raise UsageError(f"{file} exists", "name a file that does not exist")
-    seconds = None if expires is None else _seconds(expires)
+    life = None if expires is None else seconds(expires)
     if database_url is None:
-        body = decision(actor, None) | {"name": name, "role": role, "seconds": seconds}
+        body = decision(actor, None) | {"name": name, "role": role, "seconds": life}
         answer = Client(url).post("tokens", body=body)
     else:
-        answer = _store(database_url, name, role, seconds, decision(actor, None)["actor"])
+        answer = _store(database_url, name, role, life, decision(actor, None)["actor"])
     if file is not None:
         _write(file, answer.pop("token"))
     if output == "table":
@@ -92,21 +92,23 @@ def _show(rows: list[dict[str, Any]]) -> None:
         ("ID", lambda row: row["id"]),
         ("ROLE", lambda row: row["role"]),
         ("CREATED", lambda row: formats.ago(row["created_at"])),
-        ("LAST USED", lambda row: _ago(row["last_used_at"])),
+        ("LAST USED", lambda row: ago(row["last_used_at"])),
         (
             "EXPIRES",
             lambda row: "-" if row["expires_at"] is None else formats.clock(row["expires_at"]),
         ),
-        ("REVOKED", lambda row: _ago(row["revoked_at"])),
+        ("REVOKED", lambda row: ago(row["revoked_at"])),
     )
     table.table(columns, rows, empty="no tokens")
 
 
-def _ago(time: str | None) -> str:
+def ago(time: str | None) -> str:
+    """Return a time as an age, and none as `-`."""
     return "-" if time is None else formats.ago(time)
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Read the life of a token; raise `UsageError` for another text."""
     try:
         return parse_duration(text).total_seconds()
     except (ValueError, OverflowError) as error:

@@ -1,6 +1,6 @@
 """Derives the conditions of the cluster from facts and from the conditions of its nodes. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -21,6 +21,26 @@ from controller.conditions.model import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedFacts:
+    """What the leader refused of the messages that it received.
+
+    Attributes:
+        counts: since it started, by reason.
+        reason, detail: of the newest.
+        key: that the newest names; None: none.
+        owner: the node whose key that is, as it can be typed; None: nobody's here.
+        at: when the newest came.
+    """
+
+    counts: Mapping[str, int]
+    reason: str
+    detail: str
+    key: str | None
+    owner: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterFacts:
     """What the conditions of the cluster depend on.
 
@@ -31,6 +51,7 @@ class ClusterFacts:
         sync_error: the same as a sentence.
         holds: what holds removals back everywhere: a pause, the breaker, the mode.
         broker: why the leader cannot use the broker; None: it can.
+        refused: messages that did nothing lately; None: there were none.
     """
 
     synced_at: datetime
@@ -39,6 +60,7 @@ class ClusterFacts:
     sync_error: str | None = None
     holds: Sequence[Hold] = ()
     broker: Condition | None = None
+    refused: RefusedFacts | None = None
 
 
 def of_cluster(facts: ClusterFacts, nodes: Sequence[tuple[str, Conditions]]) -> Conditions:
@@ -49,6 +71,7 @@ def of_cluster(facts: ClusterFacts, nodes: Sequence[tuple[str, Conditions]]) -> 
         Type.WORKERS_PRESENT: _workers(nodes)
         if facts.broker is None
         else Condition(Status.UNKNOWN, facts.broker.reason, facts.broker.message),
+        Type.MESSAGES_BELIEVED: _messages(facts.refused),
     }
 
 
@@ -88,6 +111,21 @@ _HOLDS: Final = {
 }
 
 
+def _messages(refused: RefusedFacts | None) -> Condition:
+    if refused is None:
+        return Condition(Status.TRUE, Reason.NOTHING_REFUSED, "every message was believed")
+    counts = ", ".join(f"{reason} {count}" for reason, count in sorted(refused.counts.items()))
+    whose = ""
+    if refused.key is not None:
+        of = "which is no node's" if refused.owner is None else f"of node {refused.owner}"
+        whose = f", by the key {refused.key}, {of}"
+    message = (
+        f"messages were refused, and did nothing ({counts}); the newest{whose}, at "
+        f"{format_time(refused.at)}: {refused.detail}; `vxctl node keys` shows whose keys are believed"
+    )
+    return Condition(Status.FALSE, Reason.MESSAGES_REFUSED, message)
+
+
 def _workers(nodes: Sequence[tuple[str, Conditions]]) -> Condition:
     expected, away = 0, []
     for name, conditions in nodes:
@@ -95,7 +133,7 @@ def _workers(nodes: Sequence[tuple[str, Conditions]]) -> Condition:
         if conditions[Type.PAUSED].status == Status.TRUE or stalled == Reason.NODE_DOWN:
             continue
         expected += 1
-        if stalled in (Reason.NEVER_SEEN, Reason.WORKER_AWAY):
+        if stalled in (Reason.NEVER_SEEN, Reason.WORKER_AWAY, Reason.KEY_UNTRUSTED):
             away.append(name)
     if not away:
         message = "every node that is up and not paused has a worker that reports"

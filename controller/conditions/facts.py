@@ -8,13 +8,16 @@ from typing import Final
 from sqlalchemy import ColumnElement, and_, false, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from contract.runtime.refusals import Refused
 from contract.verdicts import HeldBack, Mode, Urgency, Verdict
 from controller.conditions import holds
-from controller.conditions.cluster import ClusterFacts
+from controller.conditions.cluster import ClusterFacts, RefusedFacts
 from controller.conditions.holds import Hold
 from controller.conditions.model import Condition, Reason, Stored, Type
 from controller.conditions.node import Holder, NodeFacts, Rejecting, Sign
+from controller.db.key_models import NodeKey
 from controller.db.models import Cluster, Device, DueNode, Network, Node, Rejection
+from controller.db.states import NodeKeyState
 
 SETTLES_WITHIN: Final = timedelta(seconds=30)
 """A settling device younger than this is no finding: most are removed before."""
@@ -48,6 +51,7 @@ def cluster_facts(
     max_silence: timedelta,
     *,
     broker: Condition | None = None,
+    refused: RefusedFacts | None = None,
 ) -> ClusterFacts:
     """Return the facts about the cluster.
 
@@ -63,6 +67,7 @@ def cluster_facts(
         sync_error=cluster.sync_error,
         holds=holds.of_cluster(cluster, mode),
         broker=broker,
+        refused=refused,
     )
 
 
@@ -91,6 +96,7 @@ def node_facts(
     rejecting = _rejecting(session)
     everywhere = holds.of_cluster(cluster, mode)
     names = node_names(session)
+    untrusted = _untrusted(session)
     stale_before = now - max_silence
     for row in session.execute(_NODES):
         stale = row.worker_seen_at is not None and row.worker_seen_at < stale_before
@@ -104,6 +110,8 @@ def node_facts(
             seen_at=row.worker_seen_at,
             broker=broker,
             sign=_news(sign_of(row.id), row.id, row.worker_seen_at, now),
+            untrusted=[key_id for key_id, _ in untrusted.get(row.id, ())],
+            revoked=any(is_revoked for _, is_revoked in untrusted.get(row.id, ())[:1]),
             stale=stale,
             silent=stale and listening_since < stale_before,
             failures=row.failures,
@@ -123,6 +131,47 @@ def node_facts(
             **devices[row.id],
         )
         yield row.id, row.hostname, row.conditions, facts
+
+
+def _untrusted(session: Session) -> Mapping[str, list[tuple[str, bool]]]:
+    """Return the keys of nodes of which none is believed, pending ones first, and whether each is revoked."""
+    rows = session.execute(
+        select(NodeKey.node_id, NodeKey.id, NodeKey.state)
+        .where(NodeKey.state != NodeKeyState.TRUSTED)
+        .order_by(NodeKey.state, NodeKey.created_at.desc(), NodeKey.id)
+    ).all()
+    found: defaultdict[str, list[tuple[str, bool]]] = defaultdict(list)
+    for node_id, key_id, state in rows:
+        found[node_id].append((key_id, state is NodeKeyState.REVOKED))
+    trusted = (
+        session.scalars(
+            select(NodeKey.node_id).where(
+                NodeKey.state == NodeKeyState.TRUSTED, NodeKey.node_id.in_(found)
+            )
+        ).all()
+        if found
+        else ()
+    )
+    for node_id in trusted:
+        # A key that was shown since may be that of a worker that was set up again.
+        found[node_id] = [key for key in found[node_id] if not key[1]]
+    return found
+
+
+def refused_facts(session: Session, refused: Refused, counts: Mapping[str, int]) -> RefusedFacts:
+    """Return what is known of refused messages, with the owner of the newest one's key."""
+    owner = None
+    if refused.kid is not None:
+        node_id = session.scalar(select(NodeKey.node_id).where(NodeKey.id == refused.kid))
+        owner = None if node_id is None else node_names(session).typed(node_id)
+    return RefusedFacts(
+        counts=counts,
+        reason=refused.reason,
+        detail=refused.detail,
+        key=refused.kid,
+        owner=owner,
+        at=refused.at,
+    )
 
 
 def _news(sign: Sign | None, node_id: str, seen_at: datetime | None, now: datetime) -> Sign | None:

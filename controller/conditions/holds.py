@@ -179,6 +179,11 @@ def of_worker(reason: HeldBack, node: str, typed: str, since: datetime | None) -
             "VXLAN_OPERATOR_MODE=enforce in the settings of vxlan-worker on the node, and its restart, "
             "end it"
         )
+    elif reason is HeldBack.PORT:
+        until = (
+            "a container of an overlay network on the node ends it, or VXLAN_OPERATOR_DATA_PATH_PORT in the "
+            "settings of its vxlan-worker"
+        )
     elif reason is HeldBack.LIMIT:
         until = "the next run goes on"
     elif reason is HeldBack.BREAKER:
@@ -210,6 +215,7 @@ def together(holds: Collection[Hold]) -> str:
 
 _WORKERS: Final[Mapping[HeldBack, str]] = {
     HeldBack.WORKER_MODE: "VXLAN_OPERATOR_MODE is observe there",
+    HeldBack.PORT: "nothing on the node shows that its UDP port is the Swarm's data path port",
     HeldBack.LIMIT: "more orphans than a run may remove (MAX_REMOVALS_PER_RUN)",
     HeldBack.BREAKER: "the breaker allows the node no more removals for now",
     HeldBack.JOURNAL: "its entries are not acknowledged, and nothing is removed without a record",

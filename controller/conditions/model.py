@@ -18,7 +18,7 @@ _MAX_QUOTED: Final = 500
 
 
 class Type(StrEnum):
-    """Four types for a node, three for the cluster, and two that each process knows by itself.
+    """Four types for a node, four for the cluster, and two that each process knows by itself.
 
     Answers show them in this order.
     """
@@ -38,6 +38,8 @@ class Type(StrEnum):
     """Workers are asked to remove orphans."""
     WORKERS_PRESENT = "WorkersPresent"
     """Every node that is up and not paused has a worker that reports."""
+    MESSAGES_BELIEVED = "MessagesBelieved"
+    """No message was refused lately: not signed, by an unknown key, repeated, or damaged."""
 
     BROKER_REACHABLE = "BrokerReachable"
     """The broker takes messages of the process that answers."""
@@ -66,6 +68,7 @@ class Reason(StrEnum):
     NODE_DOWN = "NodeDown"
     NEVER_SEEN = "NeverSeen"
     WORKER_AWAY = "WorkerAway"
+    KEY_UNTRUSTED = "KeyUntrusted"
     NOT_LOOKED_AT = "NotLookedAt"
     RUNS_LOST = "RunsLost"
     RUN_FAILED = "RunFailed"
@@ -90,6 +93,8 @@ class Reason(StrEnum):
     ALL_PRESENT = "AllPresent"
     WORKERS_AWAY = "WorkersAway"
     NO_WORKERS = "NoWorkers"
+    NOTHING_REFUSED = "NothingRefused"
+    MESSAGES_REFUSED = "MessagesRefused"
 
     BROKER_ANSWERS = "BrokerAnswers"
     BROKER_UNREACHABLE = "BrokerUnreachable"

@@ -93,6 +93,8 @@ class NodeFacts:
         seen_at: when its worker last reported; None: never.
         broker: why the leader cannot use the broker; None: it can.
         sign: the newest sign of life of its worker, where that shows a fault; None: it shows none.
+        untrusted: keys of its worker that nobody vouches for, the newest first; none while one is believed.
+        revoked: whether the newest of these was revoked.
         stale: whether that is too long ago to say anything of now.
         silent: whether that is too long ago, with a controller there to receive reports.
         failures: consecutive runs that failed or were lost.
@@ -115,6 +117,8 @@ class NodeFacts:
     seen_at: datetime | None
     broker: Condition | None = None
     sign: Sign | None = None
+    untrusted: Sequence[str] = ()
+    revoked: bool = False
     stale: bool = False
     silent: bool = False
     failures: int = 0
@@ -220,6 +224,8 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
         # The silence of a worker says nothing while nobody could hear it.
         message = f"nothing is known of the node now: {facts.broker.message}"
         yield _Finding(Reason(facts.broker.reason), message, Status.UNKNOWN)
+    elif facts.untrusted and _is_unheard(facts, lost=lost):
+        yield _Finding(Reason.KEY_UNTRUSTED, _key(facts), Status.UNKNOWN, stalled=True)
     elif facts.sign is not None and facts.sign.serves != facts.id:
         message = (
             f"a worker runs on this node and serves the id {facts.sign.serves}, which the node had before "
@@ -235,7 +241,7 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
             "and check in its log that it reaches the broker"
         )
         yield _Finding(Reason.NEVER_SEEN, message, Status.UNKNOWN, stalled=True)
-    elif facts.silent or (lost and facts.failures >= MAX_FAILURES):
+    elif _is_unheard(facts, lost=lost):
         silence = (
             f"{facts.failures} runs in a row brought no report"
             if lost and facts.failures >= MAX_FAILURES
@@ -256,6 +262,22 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
             "the last run brought no report by its deadline, and is tried again: nothing to do yet"
         )
         yield _Finding(Reason.RUNS_LOST, message, Status.UNKNOWN)
+
+
+def _is_unheard(facts: NodeFacts, *, lost: bool) -> bool:
+    """Whether nothing that counts has come from the node's worker for too long."""
+    in_vain = lost and facts.failures >= MAX_FAILURES
+    return facts.sign is not None or facts.seen_at is None or facts.silent or in_vain
+
+
+def _key(facts: NodeFacts) -> str:
+    key = facts.untrusted[0]
+    why = "which was revoked" if facts.revoked else "for which nobody vouches"
+    more = f" (and {len(facts.untrusted) - 1} more)" if len(facts.untrusted) > 1 else ""
+    return (
+        f"its worker signs with the key {key}, {why}{more}, so what it says does nothing: if "
+        f"`vxlan-worker key` on the node shows that key, `vxctl node trust {facts.typed} {key}`"
+    )
 
 
 def _silence(sign: Sign) -> str:

@@ -12,10 +12,11 @@ from typing import Final
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
+from contract.runtime.refusals import Refusals, refusals
 from contract.verdicts import Mode
 from controller.conditions.changes import Change, changes, record
-from controller.conditions.cluster import of_cluster
-from controller.conditions.facts import cluster_facts, node_facts
+from controller.conditions.cluster import RefusedFacts, of_cluster
+from controller.conditions.facts import cluster_facts, node_facts, refused_facts
 from controller.conditions.model import Condition, Conditions, Stored, dated, max_silence
 from controller.conditions.node import Sign, of_node
 from controller.db.engine import Database
@@ -30,6 +31,10 @@ _HOLD_SECONDS: Final = 15.0
 """For so long conditions hold unless they are derived again; for at least three periods."""
 
 
+_QUIET: Final = timedelta(minutes=10)
+"""So long after the last refused message nothing is said of it any more."""
+
+
 class ConditionStore:
     """Derives and stores the conditions; one thread of the leader runs it.
 
@@ -38,6 +43,7 @@ class ConditionStore:
         resync: the time between periodic runs of a node.
         broker: returns why the broker cannot be used; None: it can.
         sign_of: returns the newest sign of life of a node's worker, by node id.
+        refusals: what this process refused.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class ConditionStore:
         resync: timedelta,
         broker: Callable[[], Condition | None] = lambda: None,
         sign_of: Callable[[str], Sign | None] = lambda _: None,
+        refusals: Refusals = refusals,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -55,6 +62,7 @@ class ConditionStore:
         self._max_silence = max_silence(resync)
         self._broker = broker
         self._sign_of = sign_of
+        self._refusals = refusals
         self._utcnow = utcnow
         self._period = _MIN_PERIOD_SECONDS
         # Silence means nothing while no controller was there to receive reports.
@@ -90,7 +98,10 @@ class ConditionStore:
                 if stored != before:
                     changed[id_] = stored
                     events += changes(before, stored, now, node=(id_, hostname))
-        of_swarm = cluster_facts(cluster, self._mode, now, self._max_silence, broker=broker)
+            refused = self._refused(session, now)
+        of_swarm = cluster_facts(
+            cluster, self._mode, now, self._max_silence, broker=broker, refused=refused
+        )
         of_all = dated(of_cluster(of_swarm, nodes), cluster.conditions, now)
         if changed or of_all != cluster.conditions or self._is_old(cluster, now):
             events += changes(cluster.conditions, of_all, now)
@@ -103,6 +114,14 @@ class ConditionStore:
         elapsed = time.monotonic() - begin
         self._period = max(_MIN_PERIOD_SECONDS, elapsed / _MAX_SHARE)
         return self._period - elapsed if elapsed < self._period else 0.0
+
+    def _refused(self, session: Session, now: datetime) -> RefusedFacts | None:
+        """Return what was refused, unless that is some quiet minutes ago."""
+        newest = self._refusals.newest
+        if newest is None or now - newest.at > _QUIET:
+            return None
+        counts = {reason.value: count for reason, count in self._refusals.counts.items()}
+        return refused_facts(session, newest, counts)
 
     def _is_old(self, cluster: Cluster, now: datetime) -> bool:
         """Whether it is time to note that the conditions still hold."""

@@ -76,6 +76,8 @@ class AuditRow(Base):
     evidence: Mapped[str | None] = mapped_column(Text)
     run_id: Mapped[UUID | None]
     worker_version: Mapped[str | None] = mapped_column(String(64))
+    key_id: Mapped[str | None] = mapped_column(String(16))
+    """Of the node's key that signed the report; None: the controller's own row, or of version 0.1.0."""
     position: Mapped[int] = mapped_column(BigInteger, unique=True)
     """In the chain, from 1, without gaps."""
     hash: Mapped[bytes] = mapped_column(LargeBinary(32))

@@ -85,6 +85,8 @@ class Node(Base):
     journal_id: Mapped[UUID | None]
     journal_through: Mapped[int] = mapped_column(BigInteger, default=0)
     """Entries of that journal up to this number are stored, by the last report that had any."""
+    controller_keys: Mapped[list[str]] = mapped_column(default=list, server_default="[]")
+    """Ids of the controllers' keys that its worker believes."""
     last_error: Mapped[str | None] = mapped_column(Text)
     limitations: Mapped[list[str]] = mapped_column(default=list)
     missing: Mapped[list[str]] = mapped_column(default=list)
@@ -256,6 +258,9 @@ class Run(Base):
     devices: Mapped[int] = mapped_column(default=0)
     orphans: Mapped[int] = mapped_column(default=0)
     removed: Mapped[int] = mapped_column(default=0)
+    """Removals that its node's journal records, at most `max_removals`: the breakers count these."""
+    max_removals: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Removals that its request allowed; in mode observe 0."""
     error: Mapped[str | None] = mapped_column(Text)
 
 

@@ -18,11 +18,12 @@ from contract.runtime.errors import OperatorError
 from controller.db import (
     access_models,  # noqa: F401 -- its table
     audit_models,
+    key_models,  # noqa: F401 -- its tables
     models,
 )
 
 METADATA: Final = models.Node.metadata
-"""All tables: those of all three modules."""
+"""All tables: those of all four modules."""
 
 _UPGRADE_LOCK: Final = 0x7678_6C61_6E
 """PostgreSQL's advisory lock during an upgrade."""

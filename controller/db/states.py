@@ -1,4 +1,4 @@
-"""Words that the tables store: states of a run, roles, and the controller as an actor."""
+"""Words that the tables store: states of runs and keys, roles, and the controller as an actor."""
 
 from enum import StrEnum
 from typing import Final
@@ -36,4 +36,25 @@ class Role(StrEnum):
     OPERATE = "operate"
     """Also request runs, pause, resume, set modes and reset breakers."""
     ADMIN = "admin"
-    """Also create, list and revoke tokens."""
+    """Also create, list and revoke tokens; trust and revoke keys."""
+
+
+class ControllerKeyState(StrEnum):
+    """What a key of the controllers is for."""
+
+    SIGNING = "signing"
+    """Signs every request."""
+    NEXT = "next"
+    """Workers are told of it; it will sign once they know it."""
+    RETIRED = "retired"
+    """Signs nothing any more."""
+
+
+class NodeKeyState(StrEnum):
+    """What is thought of a node's key."""
+
+    TRUSTED = "trusted"
+    """Its messages count."""
+    PENDING = "pending"
+    """Shown, and trusted by nobody yet: its messages do nothing."""
+    REVOKED = "revoked"

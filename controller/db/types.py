@@ -23,7 +23,7 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import JSON
 
 from contract.verdicts import HeldBack, Mode, Proof, Stage, Urgency, Verdict
-from controller.db.states import Role, RunState
+from controller.db.states import ControllerKeyState, NodeKeyState, Role, RunState
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -53,7 +53,18 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def _enum(
-    kind: type[Verdict | Proof | HeldBack | Urgency | Stage | Mode | RunState | Role],
+    kind: type[
+        Verdict
+        | Proof
+        | HeldBack
+        | Urgency
+        | Stage
+        | Mode
+        | RunState
+        | Role
+        | ControllerKeyState
+        | NodeKeyState
+    ],
 ) -> Enum:
     # Stored as text: readable by a person, and a new member needs no migration.
     return Enum(
@@ -101,4 +112,6 @@ class Base(DeclarativeBase):
         Mode: _enum(Mode),
         RunState: _enum(RunState),
         Role: _enum(Role),
+        ControllerKeyState: _enum(ControllerKeyState),
+        NodeKeyState: _enum(NodeKeyState),
     }

@@ -3,14 +3,19 @@
 The one module that imports both sides; import-linter sees to that.
 """
 
+from datetime import UTC, datetime
+
 from celery import Celery
 
 from contract.runtime.broker import MEMORY_BROKER, queue_for_node
 from contract.runtime.errors import OperatorError
+from contract.signing.keys import PublicKey
+from controller.db.engine import Database
 from controller.process.controller import LocalWorker, run
 from controller.process.settings import LocalSettings
 from controller.swarm.manager import DockerSwarm
 from controller.swarm.model import SwarmError
+from controller.trust.store import pin
 
 
 def up(settings: LocalSettings) -> None:
@@ -29,8 +34,11 @@ def up(settings: LocalSettings) -> None:
     node_id = _node_id(settings.docker_host)
     shared = settings.model_dump(include={*WorkerSettings.model_fields})
 
-    def attach(app: Celery) -> LocalWorker:
-        agent = Agent.open(WorkerSettings.load(shared | {"node_id": node_id}), app)
+    def attach(app: Celery, database: Database, controllers: PublicKey) -> LocalWorker:
+        given = {"node_id": node_id, "controller_key": controllers.text}
+        agent = Agent.open(WorkerSettings.load(shared | given), app)
+        with database.write() as session:
+            pin(session, node_id, agent.key, datetime.now(UTC))
         return LocalWorker(queue_for_node(node_id), agent.start, agent.stop)
 
     run(settings, MEMORY_BROKER, attach)

@@ -28,7 +28,7 @@ class Consumer:
     def __init__(
         self,
         app: Celery,
-        tasks: Mapping[str, Callable[[str], None]],
+        tasks: Mapping[str, Callable[[object], None]],
         queues: Sequence[Queue],
         silence: float,
     ) -> None:
@@ -58,8 +58,8 @@ class Consumer:
         """
         return self._test.step()
 
-    def _tested(self, task: Callable[[str], None]) -> Callable[[str], None]:
-        def run(payload: str) -> None:
+    def _tested(self, task: Callable[[object], None]) -> Callable[[object], None]:
+        def run(payload: object) -> None:
             with self._test.task():
                 task(payload)
 

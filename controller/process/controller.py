@@ -20,6 +20,7 @@ from contract.runtime.broker import celery_app, check_broker, queue_for_controll
 from contract.runtime.errors import OperatorError
 from contract.runtime.logs import configure_logging
 from contract.runtime.restart import exit_for_restart
+from contract.signing.keys import PublicKey
 from contract.verdicts import Mode
 from controller.access import first_token
 from controller.access.token_file import first_token_file
@@ -43,6 +44,9 @@ from controller.process.settings import CoreSettings
 from controller.process.tls import Tls
 from controller.safety.breaker import BreakerLimits
 from controller.swarm.manager import DockerSwarm
+from controller.trust.keyring import Keyring
+from controller.trust.own_key import ensure as ensure_key
+from controller.trust.own_key import key_file
 
 log = structlog.get_logger(__name__)
 
@@ -61,13 +65,13 @@ class LocalWorker:
 def run(
     settings: CoreSettings,
     broker_url: str,
-    attach: Callable[[Celery], LocalWorker] | None = None,
+    attach: Callable[[Celery, Database, PublicKey], LocalWorker] | None = None,
     silence: float | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        attach: in the all-in-one process, builds the worker on the given app.
+        attach: in the all-in-one process, builds the worker, which believes the given key.
         silence: seconds without a message after which the consumer is tested; None: never.
 
     Raises:
@@ -87,7 +91,10 @@ def run(
     url = settings.database_url.get_secret_value()
     with only_one(url), closing(open_database(url)) as database:
         first_token.ensure(database, first_token_file(settings.api_token_file, url))
-        worker = None if attach is None else attach(app)
+        file = key_file(settings.signing_key, url)
+        key = ensure_key(database, file)
+        keys = Keyring(database, file, key)
+        worker = None if attach is None else attach(app, database, key.public)
         _serve(
             settings,
             listener,
@@ -95,6 +102,7 @@ def run(
             swarm,
             app,
             database,
+            keys=keys,
             proxy=proxy,
             worker=worker,
             silence=silence,
@@ -109,6 +117,7 @@ def _serve(
     app: Celery,
     database: Database,
     *,
+    keys: Keyring,
     proxy: TrustedProxy | None,
     worker: LocalWorker | None,
     silence: float | None,
@@ -129,6 +138,7 @@ def _serve(
         database=database,
         health=health,
         lease=lease,
+        keys=keys,
         queues=[queue_for_controller()] + ([] if worker is None else [worker.queue]),
         silence=silence,
     )
@@ -157,6 +167,7 @@ def _serve(
         health=health,
         usage=usage,
         proxy=proxy,
+        keys=keys,
     )
     api = build(context)
     server = HttpServer(api, ending=api.state.end_streams, tls=tls)

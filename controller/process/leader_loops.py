@@ -9,6 +9,7 @@ from typing import Final
 from celery import Celery
 from kombu import Queue
 
+from contract.messages import Drift, ReconcileReport
 from contract.queues import DRIFT_TASK, HELLO_TASK, REPORT_TASK
 from contract.runtime.presence import Presence
 from contract.verdicts import Mode
@@ -35,6 +36,8 @@ from controller.swarm.events import Events, Hints
 from controller.swarm.manager import DockerSwarm
 from controller.swarm.readings import Readings
 from controller.swarm.sync import Sync
+from controller.trust.keyring import Keyring
+from controller.trust.reception import Reception
 from controller.workqueue.priorities import BULK, URGENT, PriorityClass
 from controller.workqueue.retention import RunRetention
 
@@ -56,6 +59,7 @@ class LeaderLoops:
         database: not fenced.
         health: receives failures of publishing.
         lease: fences all writes.
+        keys: sign requests, and verify what workers send.
         queues: to consume.
         silence: seconds without a message after which the consumer is tested; None: never.
     """
@@ -70,6 +74,7 @@ class LeaderLoops:
         database: Database,
         health: Health,
         lease: Lease,
+        keys: Keyring,
         queues: Sequence[Queue],
         silence: float | None,
     ) -> None:
@@ -81,10 +86,12 @@ class LeaderLoops:
         self._sync_seconds = settings.sync_seconds
         self._hints = Hints()
         readings = Readings(self._hints)
-        presence = PresenceWatch(database, Presence(app).read, resync=resync)
+        of_signs = Reception(led, keys)
+        presence = PresenceWatch(database, Presence(app).read, of_signs.sign_of_life, resync=resync)
         self._dispatcher = Dispatcher(
             led,
             app,
+            keys,
             mode=mode,
             run_timeout=timedelta(seconds=settings.run_timeout_seconds),
             resync=resync,
@@ -135,7 +142,12 @@ class LeaderLoops:
         pauses = PauseExpiry(led, self.notify)
         hints = HintIntake(led, readings=readings, notify=self.notify)
         self._inbox = Inbox(intake.reports)
-        tasks = {REPORT_TASK: self._inbox.put, DRIFT_TASK: hints.drift, HELLO_TASK: hints.hello}
+        reception = Reception(led, keys)
+        tasks = {
+            REPORT_TASK: reception.handler(REPORT_TASK, ReconcileReport, self._inbox.put),
+            DRIFT_TASK: reception.handler(DRIFT_TASK, Drift, hints.drift),
+            HELLO_TASK: reception.hello(hints.hello),
+        }
         self._consumer = Consumer(app, tasks, queues, math.inf if silence is None else silence)
         self._work = Loops(
             {
@@ -148,6 +160,7 @@ class LeaderLoops:
                 "housekeeping": every(_RETENTION_SECONDS, keeper.step),
                 "conditions": conditions.step,
                 "presence": presence.step,
+                "keys": keys.step,
                 "suppressed": suppressed.step,
                 "pauses": every(_PAUSES_SECONDS, pauses.step),
                 "audit": Maintenance(led, audit_retention).step,

@@ -54,6 +54,11 @@ class CoreSettings(Settings):
         "",
         description="file of the first API token, made at the first start; none: beside the database",
     )
+    signing_key: str = Field(
+        "",
+        description="file of the controllers' private key, made at the first start; controllers of one "
+        "database share it; none: beside the database",
+    )
     allowed_hosts: Annotated[str, AfterValidator(_hosts)] = Field(
         "", description="additional host names of the HTTP API, separated by commas"
     )

@@ -1,6 +1,6 @@
 """One run from claim to stored report.
 
 `requests` (their contents), `dispatch` (sending them), `inbox` and `reports` (storing reports), `hints`,
-`devices` (storing what a report showed), `presence` (workers' signs of life),
-`counters` (what Prometheus counts).
+`devices` (storing what a report showed), `removals` (counting those recorded), `presence` (workers' signs of
+life), `counters` (what Prometheus counts).
 """

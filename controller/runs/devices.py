@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Row, bindparam, delete, insert, select, update
+from sqlalchemy import Row, bindparam, delete, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from contract.messages import DeviceReport, Drift, ReconcileReport
@@ -30,6 +30,11 @@ _NOT_OURS: Final = frozenset({Verdict.FOREIGN, Verdict.CONFLICT})
 _THE_ONE: Final = [_TABLE.c[name] == bindparam(f"the_{name}") for name in _KEY]
 _SELECT: Final = select(
     *(_TABLE.c[name] for name in (*_KEY, *_IDENTITY, *_SAID, "first_seen_at", "verdict_at"))
+)
+_HINTED: Final = select(_TABLE.c.netns, _TABLE.c.ifindex, _TABLE.c.evidence).where(
+    _TABLE.c.node_id == bindparam("node_id"),
+    (_TABLE.c.evidence == _BY_THE_WATCH)
+    | tuple_(_TABLE.c.netns, _TABLE.c.ifindex).in_(bindparam("keys", expanding=True)),
 )
 _UPDATE: Final = (
     update(_TABLE).where(*_THE_ONE).values({name: bindparam(name) for name in _WRITTEN})
@@ -84,9 +89,11 @@ def store_hint(session: Session, drift: Drift, now: datetime) -> None:
 
     At most `_MAX_HINTED` of a node at a time, however many hints come before the next report.
     """
-    stored = _stored(session, [drift.node_id])[drift.node_id]
-    room = _MAX_HINTED - sum(row.evidence == _BY_THE_WATCH for row in stored.values())
     new = {(identity.netns, identity.ifindex): identity for identity in drift.devices}
+    known = session.execute(_HINTED, {"node_id": drift.node_id, "keys": list(new)}).all()
+    room = _MAX_HINTED - sum(row.evidence == _BY_THE_WATCH for row in known)
+    for row in known:
+        new.pop((row.netns, row.ifindex), None)
     session.add_all(
         Device(
             node_id=drift.node_id,
@@ -102,7 +109,7 @@ def store_hint(session: Session, drift: Drift, now: datetime) -> None:
             verdict_at=now,
             judged_at=now,
         )
-        for key, identity in [item for item in new.items() if item[0] not in stored][: max(room, 0)]
+        for identity in list(new.values())[: max(room, 0)]
     )
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from contract.messages import ReconcileRequest, SwarmReading
 from contract.queues import RECONCILE_TASK, node_queue
 from contract.runtime.broker import impatient_producers, let_expire, queue_for_node
+from contract.signing.envelope import node_address
 from contract.verdicts import Mode
 from controller.audit.append import append
 from controller.db.engine import Database
@@ -29,6 +30,7 @@ from controller.leadership.lease import LeaseLostError
 from controller.runs import counters, requests
 from controller.runs.requests import Terms
 from controller.safety.breaker import DEFAULTS, BreakerLimits
+from controller.trust.keyring import Keyring
 from controller.workqueue import queue, requeue
 from controller.workqueue.priorities import (
     ALL_PRIORITIES,
@@ -60,6 +62,7 @@ class Dispatcher:
 
     Args:
         database: the leader's.
+        keys: sign the requests.
         run_timeout: until a run without a report is lost.
         resync: maximum time between runs of a node.
         reading: returns the newest reading of the Swarm for a node; by default there is none.
@@ -72,6 +75,7 @@ class Dispatcher:
         self,
         database: Database,
         app: Celery,
+        keys: Keyring,
         *,
         mode: Mode,
         run_timeout: timedelta,
@@ -85,6 +89,7 @@ class Dispatcher:
     ) -> None:
         self._database = database
         self._app = app
+        self._keys = keys
         self._impatient = impatient_producers(app)
         self._run_timeout = run_timeout
         self._resync = resync
@@ -93,6 +98,7 @@ class Dispatcher:
         self._terms = Terms(
             mode=mode,
             limits=limits,
+            keys=keys,
             fence=fence,
             reading=reading,
             alive_every=alive_every,
@@ -206,7 +212,7 @@ class Dispatcher:
                     for request in built:
                         self._app.send_task(
                             RECONCILE_TASK,
-                            args=[request.model_dump(mode="json")],
+                            args=[self._sealed(request)],
                             argsrepr=_NOT_LOGGED,
                             queue=queue_for_node(request.node_id),
                             declare=[],
@@ -232,6 +238,11 @@ class Dispatcher:
         for claim in claims:
             log.debug("request sent", run_id=str(claim.run_id), node_id=claim.node_id)
         return True
+
+    def _sealed(self, request: ReconcileRequest) -> str:
+        to = node_address(request.node_id)
+        payload = request.model_dump_json()
+        return self._keys.signer.seal(payload, audience=to, task=RECONCILE_TASK)
 
     def _unclaim(self, claims: Sequence[Claim]) -> None:
         with self._database.write() as session:

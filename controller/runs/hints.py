@@ -1,15 +1,15 @@
 """Workers' hints: a drift hint or a Hello makes its node due."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Final, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import structlog
-from pydantic import ValidationError
 
-from contract.messages import Drift, Hello, Message
+from contract.messages import Drift, Hello
+from contract.signing.envelope import Opened
 from controller.db.engine import Database
-from controller.db.models import Node
+from controller.db.models import DueNode, Node
 from controller.runs import devices
 from controller.swarm.readings import Readings
 from controller.workqueue import queue
@@ -21,11 +21,12 @@ log = structlog.get_logger(__name__)
 _MAX_REASON: Final = 200
 """Characters of a Hello's reason that become the run's."""
 
-_M = TypeVar("_M", bound=Message)
+_FRESH: Final = timedelta(seconds=5)
+"""Within it, a second Hello of a node that is due already says nothing new."""
 
 
 class HintIntake:
-    """Handles the tasks `controller.drift` and `controller.hello`; invalid messages are dropped."""
+    """Handles the tasks `controller.drift` and `controller.hello`."""
 
     def __init__(
         self,
@@ -40,16 +41,16 @@ class HintIntake:
         self._notify = notify
         self._utcnow = utcnow
 
-    def drift(self, payload: str) -> None:
+    def drift(self, opened: Opened[Drift]) -> None:
         """Make the node of idle devices due."""
-        drift = read(Drift, payload, "drift hint")
-        if drift is None:
-            return
+        drift = opened.payload
         self._readings.add_stamp(drift.node_id, drift.stamp)
         first = drift.devices[0]
         more = f" and {len(drift.devices) - 1} more" if len(drift.devices) > 1 else ""
         reason = f"drift: {first.name} in {first.netns}{more} is idle"
         now = self._utcnow()
+        if self._is_due(drift.node_id, Priority.DRIFT, now):
+            return  # The run that comes takes the full look: a flood of hints writes nothing.
         with self._database.write() as session:
             known = queue.request(
                 session, [drift.node_id], at=now, priority=Priority.DRIFT, reason=reason
@@ -60,14 +61,14 @@ class HintIntake:
             log.warning("drift of a node that is not in the Swarm", node_id=drift.node_id)
         self._notify(Priority.DRIFT)
 
-    def hello(self, payload: str) -> None:
+    def hello(self, opened: Opened[Hello]) -> None:
         """Make the node of a worker that started, misses requests, or sees other devices, due."""
-        hello = read(Hello, payload, "Hello")
-        if hello is None:
-            return
+        hello = opened.payload
         now = self._utcnow()
         # Devices change all day where containers come and go: that must not delay drift and rejections.
         priority = Priority.CHANGE if hello.changed else Priority.DRIFT
+        if self._is_due(hello.node_id, priority, now, seen=True):
+            return
         with self._database.write() as session:
             node = session.get(Node, hello.node_id, with_for_update={"key_share": True})
             if node is not None:
@@ -81,14 +82,16 @@ class HintIntake:
         )
         self._notify(priority)
 
+    def _is_due(
+        self, node_id: str, priority: Priority, now: datetime, *, seen: bool = False
+    ) -> bool:
+        """Whether a run of the node is due already, at least as urgently.
 
-def read(model: type[_M], payload: str, noun: str) -> _M | None:
-    """Parse a message; None, and a log line, if it is invalid."""
-    try:
-        return model.model_validate_json(payload)
-    except ValidationError as error:
-        log.error(  # noqa: TRY400 -- the message is at fault, not the code
-            f"dropped an invalid {noun}",  # noqa: G004 -- structlog has no lazy arguments
-            errors=error.errors(include_input=False, include_url=False),
-        )
-        return None
+        `seen`: and its worker was seen a moment ago.
+        """
+        with self._database.read() as session:
+            row = session.get(DueNode, node_id)
+            if row is None or row.due_at is None or row.due_at > now or row.priority < priority:
+                return False
+            at = row.node.worker_seen_at if seen else now
+        return at is not None and now - at < _FRESH

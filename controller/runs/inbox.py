@@ -7,11 +7,13 @@ their runs are repeated, and their journal entries come with the next reports.
 import queue
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import structlog
 
 log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
 
 MAX_BATCH: Final = 20
 """Reports per transaction: a requeue waits for the transaction in progress."""
@@ -25,7 +27,7 @@ KEPT_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 1.0
 
 
-class Inbox:
+class Inbox(Generic[_T]):
     """Hands reports from the consumer's thread to the one that stores them.
 
     Args:
@@ -34,18 +36,18 @@ class Inbox:
     """
 
     def __init__(
-        self, take: Callable[[Sequence[str]], None], *, clock: Callable[[], float] = time.monotonic
+        self, take: Callable[[Sequence[_T]], None], *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._take = take
         self._clock = clock
-        self._waiting: queue.Queue[str] = queue.Queue(MAX_WAITING)
-        self._batch: list[str] = []
+        self._waiting: queue.Queue[_T] = queue.Queue(MAX_WAITING)
+        self._batch: list[_T] = []
         self._since = 0.0
 
-    def put(self, payload: str) -> None:
+    def put(self, report: _T) -> None:
         """Add a report; while there is no room, wait up to `KEPT_SECONDS`, then drop it."""
         try:
-            self._waiting.put(payload, timeout=KEPT_SECONDS)
+            self._waiting.put(report, timeout=KEPT_SECONDS)
         except queue.Full:
             log.error(  # noqa: TRY400 -- the code is not at fault
                 "dropped a report: no room for it, because reports cannot be stored",

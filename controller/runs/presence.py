@@ -1,13 +1,13 @@
 """`PresenceWatch`: which workers give signs of life, in the leader's memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import select
 
 from contract.messages import SignOfLife
-from contract.runtime.presence import parsed
+from contract.signing.envelope import Opened
 from controller.conditions.node import Sign
 from controller.db.engine import Database
 from controller.db.models import Node
@@ -27,11 +27,33 @@ def pause(nodes: int, resync: timedelta) -> float:
     return max(MIN_EVERY_SECONDS, min(nodes * _PER_NODE_SECONDS, longest))
 
 
+class _Seen(NamedTuple):
+    """A sign, as it was read; `at` is when it came, None: before this process looked."""
+
+    raw: bytes
+    sign: SignOfLife
+    issued: datetime
+    at: datetime | None
+
+
+def _may_speak(
+    sign: SignOfLife, node_id: str, present: Collection[str], before: _Seen | None
+) -> bool:
+    """Whether a sign in the key of a node counts: its own, or of the id that it had before.
+
+    No other node of the Swarm has a say in it, and none that left, once the node speaks for itself.
+    """
+    if sign.node_id == node_id:
+        return True
+    return sign.node_id not in present and (before is None or before.sign.node_id != node_id)
+
+
 class PresenceWatch:
     """Reads the signs of all nodes' workers again and again; one thread of the leader runs it.
 
     Args:
         read: returns the newest signs of nodes, unread; raises the errors of the broker's client.
+        opened: opens a sign; None: it is refused.
         resync: maximum time between runs of a node.
     """
 
@@ -39,17 +61,21 @@ class PresenceWatch:
         self,
         database: Database,
         read: Callable[[Sequence[str]], Sequence[bytes | None]],
+        opened: Callable[[bytes], Opened[SignOfLife] | None],
         *,
         resync: timedelta,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._read = read
+        self._opened = opened
         self._resync = resync
         self._utcnow = utcnow
         self._every = MIN_EVERY_SECONDS
-        self._seen: dict[str, tuple[bytes, SignOfLife, datetime | None]] = {}
-        """Node id to its newest sign, and when it came; None: before this process looked."""
+        self._seen: dict[str, _Seen] = {}
+        """Node id to its newest sign."""
+        self._refused: dict[str, bytes] = {}
+        """Node id to what its key holds and is none: each is opened once."""
         self._listening_since: datetime | None = None
 
     def every(self) -> float:
@@ -73,15 +99,24 @@ class PresenceWatch:
         first = self._listening_since is None
         if first:
             self._listening_since = now
-        seen = {}
+        seen, refused, present = {}, {}, frozenset(nodes)
         for node_id, raw in zip(nodes, found, strict=True):
             before = self._seen.get(node_id)
-            if raw is None or (before is not None and before[0] == raw):
-                if before is not None:
-                    seen[node_id] = before
-            elif (sign := parsed(raw)) is not None:
-                seen[node_id] = raw, sign, (None if first and before is None else now)
-        self._seen = seen
+            if before is not None:
+                seen[node_id] = before
+            if raw is None or (before is not None and before.raw == raw):
+                continue
+            if self._refused.get(node_id) == raw:
+                refused[node_id] = raw
+                continue
+            sign = self._opened(raw)
+            if sign is None or not _may_speak(sign.payload, node_id, present, before):
+                refused[node_id] = raw
+            elif before is None or sign.issued > before.issued:
+                # One that was repeated is older.
+                at = None if first and before is None else now
+                seen[node_id] = _Seen(raw, sign.payload, sign.issued, at)
+        self._seen, self._refused = seen, refused
         return max(_POLL_SECONDS, self._every / 4)
 
     def of(self, node_id: str) -> Sign | None:
@@ -89,7 +124,7 @@ class PresenceWatch:
         found, since = self._seen.get(node_id), self._listening_since
         if found is None or since is None:
             return None
-        _, sign, at = found
+        sign, at = found.sign, found.at
         return Sign(
             at=at,
             since=since if at is None else max(since, at),

@@ -1,11 +1,11 @@
-"""Storing reports: each closes its run, and brings devices, audit rows and the journal's progress.
+"""Storing reports: one closes its run, and brings devices, audit rows and the journal's progress.
 
 All of a report is stored in one transaction, together with waiting reports of other nodes: a commit and a
 statement cost the same for one as for many. Storing a report twice changes nothing: a run closes once, a
 journal entry makes one audit row, devices are those of the newest report.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -15,22 +15,23 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from contract.messages import ReconcileReport
+from contract.signing.envelope import Opened
 from contract.verdicts import Outcome, Verdict
 from controller.audit import report_entries
 from controller.audit.append import Entry, append
+from controller.audit.clocks import credible
 from controller.db.engine import Database, is_away
 from controller.db.models import Network, Node, Run
 from controller.db.states import RunState
 from controller.leadership.lease import LeaseLostError
-from controller.runs import counters, devices
-from controller.runs.hints import read
+from controller.runs import counters, devices, removals
 from controller.safety import breaker
 from controller.safety.breaker import DEFAULTS, BreakerLimits
 from controller.swarm.readings import Readings
 from controller.swarm.rejections import settle_removed
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
-from controller.workqueue.queue import Notify
+from controller.workqueue.queue import Notify, OpenRun
 
 log = structlog.get_logger(__name__)
 
@@ -73,89 +74,97 @@ class ReportIntake:
         self._notify = notify
         self._utcnow = utcnow
 
-    def report(self, payload: str) -> None:
-        """Store one report; see `reports`."""
-        self.reports([payload])
-
-    def reports(self, payloads: Sequence[str]) -> None:
-        """Store reports, in one transaction where possible; invalid ones are dropped.
+    def reports(self, opened: Sequence[Opened[ReconcileReport]]) -> None:
+        """Store reports, in one transaction where possible.
 
         Raises:
             SQLAlchemyError, LeaseLostError: the database is away, or another controller leads: some were not
                 stored, and all may be given again.
         """
-        reports = []
-        for payload in payloads:
-            report = read(ReconcileReport, payload, "report")
-            if report is not None:
-                self._readings.add_stamp(report.node_id, report.stamp)
-                reports.append(report)
-        while reports:
-            # One of each node: the second is compared with the state that the first has left.
-            batch = {report.node_id: report for report in reversed(reports)}
-            reports = [report for report in reports if batch[report.node_id] is not report]
+        for one in opened:
+            self._readings.add_stamp(one.payload.node_id, one.payload.stamp)
+        while opened:
+            # One of one node: the second is compared with the state that the first has left.
+            batch = {one.payload.node_id: one for one in reversed(opened)}
+            opened = [one for one in opened if batch[one.payload.node_id] is not one]
             self._take(list(batch.values()))
 
-    def _take(self, batch: Sequence[ReconcileReport]) -> None:
+    def _take(self, batch: Sequence[Opened[ReconcileReport]]) -> None:
         """Store reports of different nodes; one that cannot be stored does not keep out the others."""
         try:
             with self._database.write() as session:
-                closed, soon = self._close(session, batch)
+                closed, removed, soon = self._close(session, batch)
         except Exception as error:
             if is_away(error) or isinstance(error, LeaseLostError):
                 raise
             if len(batch) == 1:
-                log.exception("dropped a report that cannot be stored", node_id=batch[0].node_id)
+                log.exception(
+                    "dropped a report that cannot be stored", node_id=batch[0].payload.node_id
+                )
                 return
             log.warning("reports cannot be stored together, going one by one", reports=len(batch))
-            for report in batch:
-                self._take([report])
+            for one in batch:
+                self._take([one])
             return
         for priority in soon:
             self._notify(priority)
-        for report in batch:
+        for one in batch:
+            report = one.payload
             if report.run_id in closed:
-                counters.count_run(_STATES[report.outcome], _removed(report))
+                counters.count_run(_STATES[report.outcome], closed[report.run_id])
                 self._expect(report.node_id, report.expects_rejection)
                 if report.wants_reading:
                     self._readings.request(report.node_id, then_run=report.then_run)
             else:
-                self._take_late(report)
-        if any(_removed(report) for report in batch):
+                removed += self._take_late(one)
+        if removed:
             with self._database.write() as session:
                 breaker.check(session, self._limits, self._utcnow())
 
-    def _take_late(self, report: ReconcileReport) -> None:
-        """Store a report whose run is not under way; drop it if it cannot be stored."""
+    def _take_late(self, late: Opened[ReconcileReport]) -> int:
+        """Store a report whose run is not under way; drop it if it cannot be stored.
+
+        Returns:
+            The number of removals that it adds to runs.
+        """
         try:
             with self._database.write() as session:
-                self._store_late(session, report)
+                return self._store_late(session, late.payload, late.kid)
         except Exception as error:
             if is_away(error) or isinstance(error, LeaseLostError):
                 raise
-            log.exception("dropped a late report that cannot be stored", node_id=report.node_id)
+            log.exception(
+                "dropped a late report that cannot be stored", node_id=late.payload.node_id
+            )
+            return 0
 
     def _close(
-        self, session: Session, batch: Sequence[ReconcileReport]
-    ) -> tuple[set[UUID], set[Priority]]:
+        self, session: Session, batch: Sequence[Opened[ReconcileReport]]
+    ) -> tuple[Mapping[UUID, int], int, set[Priority]]:
         """Store the reports whose runs are under way, and close these runs.
 
         Returns:
-            The closed runs, and the priorities of their nodes that are due before the dispatcher polls.
+            The closed runs with their removals; the removals that the reports add to these and earlier runs;
+            and the priorities of their nodes that are due before the dispatcher polls.
         """
         now = self._utcnow()
-        found = queue.open_runs(session, [report.run_id for report in batch])
+        reports = [one.payload for one in batch]
+        kids = {one.payload.node_id: one.kid for one in batch}
+        found = queue.open_runs(session, [report.run_id for report in reports])
         closing = [
             report
-            for report in batch
+            for report in reports
             if report.run_id in found and found[report.run_id].node.id == report.node_id
         ]
         looked = [report for report in closing if _has_looked(report)]
         changes = devices.store(session, looked, now)
         entries: list[Entry] = []
+        removed = 0
         for report in closing:
             open_run, seconds = found[report.run_id], report.recheck_after
-            _heard(open_run.node, report, now, asked=True)
+            _acknowledge(open_run.node, report, asked=True)
+            _heard(open_run.node, report, now)
+            removed += removals.note(session, open_run.node, report)
             queue.close(
                 open_run,
                 _STATES[report.outcome],
@@ -164,12 +173,17 @@ class ReportIntake:
                 recheck=None if seconds is None else timedelta(seconds=min(seconds, 3600.0)),
                 error=report.error,
             )
-            _note(session, open_run.node, open_run.run, report)
+            _note(session, open_run, report, now)
             gone = {device.identity.vni for device in report.devices if device.removed}
             if gone:
                 settle_removed(session, open_run.node.id, gone, now)
             entries += report_entries.entries(
-                session, open_run.node, report, changes.get(report.node_id, ())
+                session,
+                open_run.node,
+                report,
+                changes.get(report.node_id, ()),
+                kid=kids[report.node_id],
+                now=now,
             )
         # Last: other writers of audit rows wait for the end of the chain from here on.
         stored = append(session, entries, now)
@@ -191,28 +205,37 @@ class ReportIntake:
             log.info("audit rows stored", rows=stored)
         rows = [found[report.run_id].due for report in closing]
         due_soon = [row for row in rows if row.due_at is not None and row.due_at - now < _SOON]
-        return {report.run_id for report in closing}, {Priority(row.priority) for row in due_soon}
+        return (
+            {report.run_id: found[report.run_id].run.removed for report in closing},
+            removed,
+            {Priority(row.priority) for row in due_soon},
+        )
 
-    def _store_late(self, session: Session, report: ReconcileReport) -> None:
+    def _store_late(self, session: Session, report: ReconcileReport, kid: str) -> int:
         """Store what is still of use in a report whose run is not under way (any more)."""
         now = self._utcnow()
         # Without the key: neither this nor a transaction that inserts a run of the node waits for the other.
         node = session.get(Node, report.node_id, with_for_update={"key_share": True})
         if node is None:
             log.warning("report of a node that is not in the Swarm", node_id=report.node_id)
-            return
-        _heard(node, report, now, asked=False)
+            return 0
+        _acknowledge(node, report, asked=False)
         run = session.get(Run, report.run_id)
         if run is not None and run.node_id == node.id and run.state is RunState.LOST:
-            # What it removed is removed all the same: the breaker counts it.
-            run.removed = _removed(report)
-        stored = append(session, report_entries.entries(session, node, report, ()), now)
+            # Any other report says nothing of now: it may be about a run of long ago, or of another node.
+            _heard(node, report, now)
+        # What it removed is removed all the same: the breaker counts it.
+        removed = removals.note(session, node, report)
+        stored = append(
+            session, report_entries.entries(session, node, report, (), kid=kid, now=now), now
+        )
         log.info(
             "report of a run that is not under way",
             run_id=str(report.run_id),
             node_id=report.node_id,
             audit_rows=stored,
         )
+        return removed
 
 
 def _has_looked(report: ReconcileReport) -> bool:
@@ -222,21 +245,24 @@ def _has_looked(report: ReconcileReport) -> bool:
     )
 
 
-def _removed(report: ReconcileReport) -> int:
-    return sum(device.removed for device in report.devices)
-
-
-def _heard(node: Node, report: ReconcileReport, now: datetime, *, asked: bool) -> None:
-    """Store what any report says of its worker; `asked`: its run is under way."""
-    _acknowledge(node, report, asked=asked)
+def _heard(node: Node, report: ReconcileReport, now: datetime) -> None:
+    """Store that the node's worker lives."""
     node.worker_seen_at = now
     node.worker_version = report.worker_version
+    if node.controller_keys != list(report.controller_keys):
+        node.controller_keys = list(report.controller_keys)
 
 
-def _note(session: Session, node: Node, run: Run, report: ReconcileReport) -> None:
+def _note(session: Session, found: OpenRun, report: ReconcileReport, now: datetime) -> None:
     """Store what a report says of the run that it closed."""
-    run.started_at, run.finished_at = report.started_at, report.finished_at
-    node.attempted_generation = max(node.attempted_generation, report.generation)
+    node, _, run = found
+    run.started_at, run.finished_at = (
+        credible(at, now=now, earliest=run.requested_at)
+        for at in (report.started_at, report.finished_at)
+    )
+    # No later one than was asked for: a node cannot be reconciled with what is not yet known.
+    generation = min(report.generation, run.generation)
+    node.attempted_generation = max(node.attempted_generation, generation)
     node.last_error = report.error
     if report.outcome is Outcome.REFUSED:
         return
@@ -244,11 +270,10 @@ def _note(session: Session, node: Node, run: Run, report: ReconcileReport) -> No
         node.looked_at = run.closed_at
     run.devices = len(report.devices)
     run.orphans = sum(device.verdict is Verdict.ORPHAN for device in report.devices)
-    run.removed = _removed(report)
     node.limitations = list(report.limitations)
     node.missing = _names(session, report.missing)
     if report.outcome is Outcome.DONE:
-        node.converged_generation = max(node.converged_generation, report.generation)
+        node.converged_generation = max(node.converged_generation, generation)
 
 
 def _names(session: Session, networks: Sequence[str]) -> list[str]:
@@ -256,7 +281,8 @@ def _names(session: Session, networks: Sequence[str]) -> list[str]:
         return []
     rows = session.execute(select(Network.id, Network.name).where(Network.id.in_(networks)))
     names: dict[str, str] = {row.id: row.name for row in rows}
-    return [names.get(id_, id_) for id_ in networks]
+    # Others are not stored: a message has room for twenty thousand.
+    return [names[id_] for id_ in networks if id_ in names]
 
 
 def _acknowledge(node: Node, report: ReconcileReport, *, asked: bool) -> None:

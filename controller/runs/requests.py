@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import (
     BindParameter,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     select,
     true,
     union_all,
+    update,
 )
 from sqlalchemy.orm import Session, load_only
 
@@ -36,9 +38,20 @@ from contract.messages import (
 )
 from contract.verdicts import Mode
 from controller.conditions.facts import network_is_observed
-from controller.db.models import Attachment, Cluster, Device, Network, NetworkVni, Node, Rejection
+from controller.db.models import (
+    Attachment,
+    Cluster,
+    Device,
+    Network,
+    NetworkVni,
+    Node,
+    Rejection,
+    Run,
+)
+from controller.db.types import Base
 from controller.safety import breaker, modes
 from controller.safety.breaker import BreakerLimits
+from controller.trust.keyring import Keyring
 from controller.workqueue.queue import Claim
 
 CLOCKS_MAY_DIFFER: Final = timedelta(seconds=60)
@@ -122,7 +135,14 @@ _REJECTIONS: Final = (
     .order_by(Rejection.at.desc())
 )
 
+_RUNS: Final = Base.metadata.tables[Run.__tablename__]
+
 # Made once: making a statement takes longer than carrying it out.
+_ALLOW: Final = (
+    update(_RUNS)
+    .where(_RUNS.c.id.in_(bindparam("run_ids", expanding=True)))
+    .values(max_removals=bindparam("allowed"))
+)
 _NODES: Final = _nodes_statement()
 _NETWORKS: Final = _networks_statement()
 
@@ -134,6 +154,8 @@ class Terms:
     mode: Mode
     """Of the settings."""
     limits: BreakerLimits
+    keys: Keyring
+    """Of which each request tells the controllers' keys, and the node's own."""
     fence: Callable[[], int]
     """Returns the leader's fence, or raises LeaseLostError."""
     reading: Callable[[str], SwarmReading]
@@ -211,9 +233,22 @@ def build(
                 max_removals=terms.limits.left(removals),
                 reading=readings[node.id],
                 rejections=tuple(rejections[node.id][:MAX_REJECTIONS]),
+                controller_keys=tuple(terms.keys.controllers),
+                node_key=terms.keys.of_node(node.id),
             )
         )
+    _note_allowance(session, requests)
     return requests
+
+
+def _note_allowance(session: Session, requests: Sequence[ReconcileRequest]) -> None:
+    """Store how many removals each run is allowed: no report is believed to have made more."""
+    allowed: defaultdict[int, list[UUID]] = defaultdict(list)
+    for request in requests:
+        if request.mode is Mode.ENFORCE:
+            allowed[request.max_removals].append(request.run_id)
+    for removals, run_ids in allowed.items():
+        session.execute(_ALLOW, {"allowed": removals, "run_ids": run_ids})
 
 
 def _rejections(session: Session, ids: Collection[str]) -> Mapping[str, list[messages.Rejection]]:

@@ -23,6 +23,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from contract import VERSION
+from contract.runtime.refusals import refusals
+from contract.signing.refusals import Reason as RefusalReason
 from controller.conditions.model import Reason, Status, Stored, Type
 from controller.db.audit_models import AuditHead
 from controller.db.engine import Database
@@ -47,6 +49,7 @@ def registry(database: Database, leading: Callable[[], bool], health: Health) ->
     made = CollectorRegistry(auto_describe=False)
     for counter in (RUNS, REMOVALS, DATABASE_ERRORS):
         made.register(counter)
+    made.register(FromRefusals())
     made.register(FromDatabase(database, leading, health))
     ProcessCollector(registry=made)
     if not event.contains(database.engine, "handle_error", _count_error):
@@ -80,6 +83,21 @@ class Exposition:
 
 def _count_error(_context: Any) -> None:
     DATABASE_ERRORS.inc()
+
+
+class FromRefusals(Collector):
+    """Counts what this process refused of what it received."""
+
+    def collect(self) -> Iterator[Metric]:
+        counts = refusals.counts
+        family = CounterMetricFamily(
+            f"{PREFIX}messages_refused",
+            "Messages that this process refused, and that did nothing.",
+            labels=["reason"],
+        )
+        for reason in RefusalReason:
+            family.add_metric([reason.value], counts.get(reason, 0))
+        yield family
 
 
 class FromDatabase(Collector):

@@ -1,4 +1,4 @@
-"""Who set a mode, what holds removals back, audit rows by name, ends of pauses, events, and tokens.
+"""Who set a mode, what holds removals back, audit rows by name, ends of pauses, events, tokens, and keys.
 
 Revision ID: 0002
 Revises: 0001
@@ -17,6 +17,7 @@ depends_on = None
 
 _TIME: Final = sa.DateTime(timezone=True)
 _SWARM_ID: Final = sa.String(25)
+_KEY_ID: Final = sa.String(16)
 _BIG_ID: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -28,6 +29,7 @@ def upgrade() -> None:
     _date_conditions()
     _index_subnets()
     _add_tokens()
+    _add_keys()
     _parse_conditions()
 
 
@@ -44,6 +46,9 @@ def _hold_back() -> None:
         sa.Column("reason", sa.String(16), nullable=False),
         sa.Column("total", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("reason", name="pk_suppressed_totals"),
+    )
+    op.add_column(
+        "runs", sa.Column("max_removals", sa.Integer(), nullable=False, server_default="0")
     )
     op.create_index("ix_audit_node_name", "audit", ["node_name", "node_id"])
     op.create_index("ix_audit_network_name", "audit", ["network_name", "network_id"])
@@ -113,6 +118,46 @@ def _add_tokens() -> None:
         unique=True,
         postgresql_where=valid,
         sqlite_where=valid,
+    )
+
+
+def _add_keys() -> None:
+    op.add_column("audit", sa.Column("key_id", _KEY_ID, nullable=True))
+    op.add_column(
+        "nodes", sa.Column("controller_keys", sa.JSON(), nullable=False, server_default="[]")
+    )
+    op.create_table(
+        "controller_keys",
+        sa.Column("id", _KEY_ID, nullable=False),
+        sa.Column("public_key", sa.String(43), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("retired_at", _TIME, nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_controller_keys"),
+    )
+    op.create_table(
+        "node_keys",
+        sa.Column("id", _KEY_ID, nullable=False),
+        sa.Column("node_id", _SWARM_ID, nullable=False),
+        sa.Column("public_key", sa.String(43), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("decided_at", _TIME, nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_node_keys"),
+    )
+    op.create_index("ix_node_keys_node", "node_keys", ["node_id", "state"])
+    op.create_table(
+        "join_tokens",
+        sa.Column("id", _KEY_ID, nullable=False),
+        sa.Column("public_key", sa.String(43), nullable=False),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("expires_at", _TIME, nullable=True),
+        sa.Column("last_used_at", _TIME, nullable=True),
+        sa.Column("revoked_at", _TIME, nullable=True),
+        sa.Column("revoked_by", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_join_tokens"),
     )
 
 

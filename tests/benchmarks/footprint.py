@@ -14,6 +14,7 @@ from contract.queues import CONTROLLER_QUEUE, RECONCILE_TASK
 from contract.runtime.broker import celery_app, queue_for_node
 from contract.verdicts import Mode
 from tests.servers import RedisServer, await_true
+from tests.signed import CONTROLLERS_KEY, request_text
 
 NODE = "benchmark0000000000000000"
 RUNS = 10_000
@@ -55,7 +56,7 @@ def main() -> None:
             ["unshare", "--net", "--", "setpriv", "--pdeathsig", "KILL", "--",
              str(Path(sys.executable).parent / "vxlan-worker"), "run", "--node-id", NODE,
              "--broker-url", redis.url, "--journal", f"{folder}/journal.jsonl",
-             "--log-level", "error"],
+             "--controller-key", CONTROLLERS_KEY.public.text, "--log-level", "error"],
         )  # fmt: skip
         try:
             _measure(redis, Process(worker.pid))
@@ -84,9 +85,7 @@ def _measure(redis: RedisServer, process: Process) -> None:
                 max_removals=100,
                 next_within=3600.0,
             )
-            app.send_task(
-                RECONCILE_TASK, args=[request.model_dump(mode="json")], queue=queue_for_node(NODE)
-            )
+            app.send_task(RECONCILE_TASK, args=[request_text(request)], queue=queue_for_node(NODE))
         await_true(lambda: client.llen(CONTROLLER_QUEUE) >= times, f"{times} reports", 120.0)
         client.delete(CONTROLLER_QUEUE)
 

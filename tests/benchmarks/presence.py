@@ -10,15 +10,18 @@ from pathlib import Path
 from uuid import uuid4
 
 from contract.messages import SignOfLife
+from contract.queues import ALIVE_TASK
 from contract.runtime.broker import celery_app
 from contract.runtime.presence import Presence
 from controller.db.engine import open_database
 from controller.runs.presence import PresenceWatch, pause
+from controller.trust.reception import Reception
 from tests.benchmarks.footprint import Process
 from tests.controller_process import HTTP, ControllerProcess
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id
 from tests.servers import RedisServer, await_true
+from tests.signed import give_worker, keyring, message_text, pin
 from tests.stored import put
 
 RESYNC = timedelta(seconds=60)
@@ -43,7 +46,11 @@ def _cost(count: int) -> None:
     ):
         put(database, snapshot(*names))
         every = pause(count, RESYNC)
-        watch = PresenceWatch(database, Presence(app).read, resync=RESYNC)
+        keys = keyring(database)
+        opened = Reception(database, keys).sign_of_life
+        watch = PresenceWatch(database, Presence(app).read, opened, resync=RESYNC)
+        pin(database, *map(swarm_id, names))
+        keys.refresh()
         signs, session, writing, reading = Presence(app), uuid4(), 0.0, 0.0
         server = Process(redis.pid)
         before, moved = server.cpu_seconds(), _bytes(redis)
@@ -58,7 +65,7 @@ def _cost(count: int) -> None:
                     count=step + 1,
                     every=every,
                 )
-                signs.write(swarm_id(name), sign)
+                signs.write(swarm_id(name), message_text(ALIVE_TASK, sign))
             writing += time.thread_time() - began
             began = time.thread_time()
             period = watch.step()
@@ -97,13 +104,15 @@ def _deaths() -> None:
             options=("--resync-seconds=3600",),
         ) as controller,
     ):
+        journal = Path(folder) / "worker" / "journal.jsonl"
+        key = give_worker(journal, one)["CONTROLLER_KEY"]
         took = []
         for _ in range(DEATHS):
             worker = subprocess.Popen(
                 ["unshare", "--net", "--", "setpriv", "--pdeathsig", "KILL", "--",
                  str(Path(sys.executable).parent / "vxlan-worker"), "run", "--node-id", one,
-                 "--broker-url", redis.url, "--journal", f"{folder}/journal.jsonl",
-                 "--log-level", "error"],
+                 "--broker-url", redis.url, "--journal", str(journal),
+                 "--controller-key", key, "--log-level", "error"],
             )  # fmt: skip
             try:
                 await_true(lambda: _ready(controller) == "Converged", "the node is ready")

@@ -29,9 +29,11 @@ import redis
 import uvicorn
 from sqlalchemy import func, insert, select, update
 
+from contract.messages import ReconcileReport
 from contract.queues import REPORT_TASK, node_queue
 from contract.runtime.broker import celery_app, queue_for_controller
 from contract.runtime.logs import configure_logging
+from contract.signing.envelope import Opened
 from contract.verdicts import Mode, Verdict
 from controller.api.app import build
 from controller.api.context import Context
@@ -54,11 +56,14 @@ from controller.process.loops import Loops, every
 from controller.runs.dispatch import Dispatcher
 from controller.runs.inbox import Inbox
 from controller.runs.reports import ReportIntake
+from controller.trust.reception import Reception
 from controller.workqueue.priorities import PRIORITY_CLASSES, PriorityClass
+from tests import reports
 from tests.controller_process import free_port
 from tests.fake_swarm import swarm_id
-from tests.reports import device, report
+from tests.reports import device
 from tests.servers import PostgresServer, RedisServer, await_true
+from tests.signed import keyring, message_text, pin, request_of
 from tests.stored import wipe
 from tests.tokens import HEADERS, give_token
 
@@ -85,9 +90,15 @@ class Controller:
         lease = Lease(database, this_process())
         assert lease.take()
         led = FencedDatabase(database, lease)
+        keys = keyring(database)
+        with database.read() as session:
+            pin(database, *session.scalars(select(Node.id)))
+        keys.refresh()
+        reception = Reception(led, keys)
         self.dispatcher = Dispatcher(
             led,
             app,
+            keys,
             mode=Mode.ENFORCE,
             run_timeout=timedelta(seconds=60),
             resync=RESYNC,
@@ -97,7 +108,10 @@ class Controller:
         intake = ReportIntake(led, resync=RESYNC, notify=self.dispatcher.notify)
         inbox = Inbox(intake.reports)
         self._consumer = Consumer(
-            app, {REPORT_TASK: inbox.put}, [queue_for_controller()], silence=math.inf
+            app,
+            {REPORT_TASK: reception.handler(REPORT_TASK, ReconcileReport, inbox.put)},
+            [queue_for_controller()],
+            silence=math.inf,
         )
         self._stopping = threading.Event()
         self._threads = [
@@ -139,7 +153,7 @@ class Controller:
         for thread in self._threads:
             thread.join(10)
 
-    def _take_in(self, inbox: Inbox) -> None:
+    def _take_in(self, inbox: Inbox[Opened[ReconcileReport]]) -> None:
         while not self._stopping.is_set():
             inbox.step()
 
@@ -234,7 +248,7 @@ def answer_requests(pipe: Connection, broker_url: str, socket: str, queues: str)
         device(number, Verdict.IN_USE, vni=4096 + number)
         for number in range(1, NETWORKS_A_NODE + 1)
     ]
-    text = report(node="placeholder", devices=devices).model_dump(mode="json")
+    report = reports.report(node="placeholder", devices=devices)
     queue = queue_for_controller()
     pipe.send("ready")
     while not pipe.poll(_POLL_SECONDS):
@@ -244,10 +258,17 @@ def answer_requests(pipe: Connection, broker_url: str, socket: str, queues: str)
                 (request,), _options, _links = json.loads(
                     base64.b64decode(json.loads(message)["body"])
                 )
-                told = text | {each: request[each] for each in ("run_id", "node_id", "generation")}
+                asked = request_of(request)
+                told = report.model_copy(
+                    update={
+                        "run_id": asked.run_id,
+                        "node_id": asked.node_id,
+                        "generation": asked.generation,
+                    }
+                )
                 app.send_task(
                     REPORT_TASK,
-                    args=[json.dumps(told)],
+                    args=[message_text(REPORT_TASK, told)],
                     argsrepr="(...)",
                     queue=queue,
                     producer=producer,

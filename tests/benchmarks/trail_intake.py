@@ -25,7 +25,7 @@ from controller.runs.inbox import MAX_BATCH
 from controller.runs.reports import ReportIntake
 from tests.fake_clock import START as START_TIME
 from tests.fake_swarm import node, snapshot, swarm_id
-from tests.reports import device, entry, identity, report
+from tests.reports import believed, device, entry, identity, report
 from tests.servers import PostgresServer
 from tests.stored import RESYNC, claim, put
 
@@ -77,18 +77,20 @@ def _take_in(kind: str, database: Database, together: int) -> None:
     worst = 0.0
     while taken < SECONDS:
         payloads = [
-            report(
-                claimed.run_id,
-                node=names[node_id],
-                devices=[device(number, Verdict.IN_USE) for number in range(1, 6)],
-                entries=[
-                    entry(told + number + 1, stage=stages[number % 4]).model_copy(
-                        update={"run_id": claimed.run_id}
-                    )
-                    for number in range(ENTRIES)
-                ],
-                journal_id=journals[names[node_id]],
-            ).model_dump_json()
+            believed(
+                report(
+                    claimed.run_id,
+                    node=names[node_id],
+                    devices=[device(number, Verdict.IN_USE) for number in range(1, 6)],
+                    entries=[
+                        entry(told + number + 1, stage=stages[number % 4]).model_copy(
+                            update={"run_id": claimed.run_id}
+                        )
+                        for number in range(ENTRIES)
+                    ],
+                    journal_id=journals[names[node_id]],
+                )
+            )
             for node_id, claimed in claim(
                 database, now=START_TIME + timedelta(hours=1), limit=NODES
             ).items()

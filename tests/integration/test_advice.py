@@ -27,6 +27,7 @@ from tests.fake_swarm import snapshot, swarm_id, task
 from tests.integration.test_safety_cli import next_request, taken
 from tests.reports import device, report
 from tests.servers import RedisServer, await_true
+from tests.signed import message_text
 from tests.unit import test_conditions as facts
 from tests.unit.test_health import LIVE_REASONS
 
@@ -102,7 +103,9 @@ class World:
             request = next_request(self.redis)
         told = report(request.run_id, devices=devices, generation=request.generation)
         app = celery_app("worker", self.redis.url)
-        app.send_task(REPORT_TASK, args=[told.model_dump_json()], queue=queue_for_controller())
+        app.send_task(
+            REPORT_TASK, args=[message_text(REPORT_TASK, told)], queue=queue_for_controller()
+        )
         app.close()
 
         def is_stored() -> bool:

@@ -46,7 +46,7 @@ from controller.workqueue.priorities import Priority
 from tests.api_client import TestClient, assert_problem
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
-from tests.reports import device, entry, report
+from tests.reports import believed, device, entry, report
 from tests.stored import RESYNC, claim, contents, due_row, put
 
 ONE, TWO, OTHER = swarm_id("one"), swarm_id("two"), swarm_id("twofold")
@@ -108,7 +108,7 @@ def fill(database: Database) -> None:
         journal_id=uuid4(),
         limitations=("cannot see nsid 4",),
     )
-    intake.report(told.model_dump_json())
+    intake.reports([believed(told)])
 
 
 def looked_at(api: Api) -> str:
@@ -217,13 +217,14 @@ def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: 
         "DesiredStateKnown",
         "RemovalsAllowed",
         "WorkersPresent",
+        "MessagesBelieved",
         "BrokerReachable",
         "DatabaseWritable",
     ]
     name = answer["nodes"][0]["hostname"]
     run = claim_again(database, name)
     intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
-    intake.report(report(run, node=name, devices=[device(1)]).model_dump_json())
+    intake.reports([believed(report(run, node=name, devices=[device(1)]))])
     judge(database)
     answer = filled.get("/api/v1/status")
     assert answer["readiness"] == {"True": {"Converged": 1}, "Unknown": {"NeverSeen": 2}}
@@ -390,7 +391,7 @@ def test_a_run_that_failed_is_told_with_its_error(filled: Api, database: Databas
     run = claim_again(database, "one")
     intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
     told = report(run, outcome=Outcome.FAILED, error="no capability")
-    intake.report(told.model_dump_json())
+    intake.reports([believed(told)])
     last = filled.get("/api/v1/nodes/one")["last_run"]
     assert (last["state"], last["error"]) == ("failed", "no capability")
 

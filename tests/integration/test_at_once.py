@@ -30,6 +30,7 @@ from tests.fake_swarm import swarm_id
 from tests.proxy import Proxy
 from tests.sent import dispatcher, requests
 from tests.servers import RedisServer, await_true
+from tests.signed import keyring
 from tests.stored import RESYNC, TIMEOUT, ask, contents, due_row, put, wipe
 
 ONE = swarm_id("one")
@@ -116,6 +117,7 @@ def fenced_by(
     return Dispatcher(
         FencedDatabase(database, lease),
         celery_app("controller", broker_url),
+        keyring(database),
         mode=Mode.ENFORCE,
         run_timeout=TIMEOUT,
         resync=RESYNC,

@@ -18,7 +18,7 @@ from tests.api_client import TestClient, assert_problem
 from tests.audit_rows import add, row
 from tests.fake_clock import START
 from tests.fake_swarm import MAIL, SHOP, network, node, snapshot, swarm_id
-from tests.reports import device, entry, report
+from tests.reports import believed, device, entry, report
 from tests.stored import RESYNC, claim, put
 
 PATH = "/api/v1/audit"
@@ -84,6 +84,7 @@ def test_a_row(api: TestClient, database: Database) -> None:
         "evidence": "what",
         "run_id": str(run),
         "worker_version": "1.2.3",
+        "key_id": None,
         "position": 1,
     }
 
@@ -333,7 +334,7 @@ def test_the_story_of_a_run_is_in_the_order_in_which_it_was_stored(
         entries=entries,
         journal_id=uuid4(),
     )
-    intake.report(told.model_dump_json())
+    intake.reports([believed(told)])
     add(database, row(run_id=uuid4()))
 
     story = api.get(f"{PATH}/{claimed.run_id}/timeline").json()

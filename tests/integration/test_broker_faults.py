@@ -17,9 +17,10 @@ from typing import Any, Final
 import pytest
 
 from contract.messages import Hello, ReconcileReport
-from contract.queues import CONTROLLER_QUEUE, HELLO_TASK
+from contract.queues import CONTROLLER_QUEUE, HELLO_TASK, REPORT_TASK
 from contract.runtime.exit_status import ExitStatus
 from contract.verdicts import Outcome
+from tests import signed
 from tests.builders import NODE
 from tests.controller_process import ControllerProcess, controller_of
 from tests.fake_docker import FakeDocker
@@ -61,6 +62,7 @@ def worker_of(
         "BROKER_URL": broker_url,
         "JOURNAL": str(folder / "journal.jsonl"),
         "GRACE_SECONDS": "0.2",
+        **signed.give_worker(folder / "journal.jsonl", settings.get("NODE_ID") or NODE),
     }
     with (folder / "worker.log").open("ab") as log:
         process = subprocess.Popen(
@@ -96,7 +98,7 @@ def answers_again(controller: Controller, redis: RedisServer) -> ReconcileReport
                     return False
                 name, payload = parsed(popped[1])
                 if name == "controller.report":
-                    report = ReconcileReport.model_validate_json(payload)
+                    report = signed.message_of(payload, REPORT_TASK, ReconcileReport, NODE)
                     if report.run_id == run_id:
                         reports.append(report)
                         return True
@@ -118,7 +120,11 @@ def hellos(redis: RedisServer) -> list[Hello]:
     with redis.client() as client:
         waiting: Any = client.lrange(CONTROLLER_QUEUE, 0, -1)
     told = [parsed(each) for each in reversed(waiting)]
-    return [Hello.model_validate_json(payload) for name, payload in told if name == HELLO_TASK]
+    return [
+        signed.message_of(payload, HELLO_TASK, Hello, NODE)
+        for name, payload in told
+        if name == HELLO_TASK
+    ]
 
 
 def test_a_worker_says_hello_when_it_starts(worker: Worker, redis: RedisServer) -> None:

@@ -45,7 +45,7 @@ def what(finding: Finding | None) -> tuple[Fault, int] | None:
 
 
 def test_what_a_hash_covers_is_a_promise() -> None:
-    says = [str(UUID(int=1)), "2030-01-01T12:00:00.000000+00:00", *[None] * 19, 1]
+    says = [str(UUID(int=1)), "2030-01-01T12:00:00.000000+00:00", *[None] * 20, 1]
     assert len(says) == len(CHAINED)
     json = (
         '["00000000-0000-0000-0000-000000000001","2030-01-01T12:00:00.000000+00:00",'
@@ -55,9 +55,12 @@ def test_what_a_hash_covers_is_a_promise() -> None:
     assert link(START.hash, says) == hashlib.sha256(bytes(32) + json.encode()).digest(), (
         "as in 0.1.0"
     )
-    says[-2] = "alice"
-    json = json.replace(",1]", ',"alice",1]')
-    assert link(START.hash, says) == hashlib.sha256(bytes(32) + json.encode()).digest()
+    says[-3] = "alice"
+    claimed = json.replace(",1]", ',"alice",1]')
+    assert link(START.hash, says) == hashlib.sha256(bytes(32) + claimed.encode()).digest()
+    says[-3:-1] = None, "0123456789abcdef"
+    vouched = json.replace(",1]", ',{"key_id":"0123456789abcdef"},1]')
+    assert link(START.hash, says) == hashlib.sha256(bytes(32) + vouched.encode()).digest()
 
 
 def test_a_hash_covers_all_columns_but_the_rows_number() -> None:
@@ -302,7 +305,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 from controller.db.engine import open_database
 from controller.runs.reports import ReportIntake
-from tests.reports import entry, report
+from tests.reports import believed, entry, report
 from tests.stored import RESYNC
 import structlog, logging
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -317,8 +320,8 @@ for number in range(40):
         entries=[entry(number * 5 + each + 1) for each in range(5)],
         journal_id=journals[which],
     )
-    intake.report(told.model_dump_json())
-    intake.report(told.model_dump_json())
+    intake.reports([believed(told)])
+    intake.reports([believed(told)])
 print("done")
 """
 

@@ -41,7 +41,7 @@ from controller.swarm.store import note_failure
 from tests.controller_process import VXCTL, environment, free_port
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
-from tests.reports import device, report
+from tests.reports import believed, device, report
 from tests.stored import RESYNC, claim, put
 from tests.tokens import give_token
 
@@ -73,7 +73,7 @@ def url(database: Database) -> Iterator[str]:
 
     def tell(name: str, **told: Any) -> None:
         run = runs[swarm_id(name)].run_id
-        intake.report(report(run, node=name, **told).model_dump_json())
+        intake.reports([believed(report(run, node=name, **told))])
 
     tell("one", devices=[device(1), device(2, Verdict.ORPHAN)])
     tell("two", limitations=(f"cannot see {HOSTILE}",))

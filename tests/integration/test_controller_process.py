@@ -31,6 +31,7 @@ from tests.fake_docker import FakeDocker, Fault
 from tests.fake_swarm import snapshot, swarm_id
 from tests.reports import device, drift, entry, report
 from tests.servers import RedisServer, await_true
+from tests.signed import message_text, request_of
 from tests.stored import contents
 
 
@@ -42,14 +43,14 @@ def last_request(redis: RedisServer, node: str = "one") -> ReconcileRequest | No
         return None
     assert isinstance(raw, bytes)
     (payload,), _options, _links = json.loads(base64.b64decode(json.loads(raw)["body"]))
-    return ReconcileRequest.model_validate(payload)
+    return request_of(payload)
 
 
 def send(redis: RedisServer, message: ReconcileReport | Drift) -> None:
     """Say something as a worker does."""
     name = REPORT_TASK if isinstance(message, ReconcileReport) else DRIFT_TASK
     with closing(celery_app("worker", redis.url)) as app:
-        app.send_task(name, args=[message.model_dump_json()], queue=queue_for_controller())
+        app.send_task(name, args=[message_text(name, message)], queue=queue_for_controller())
 
 
 def answer_request(controller: ControllerProcess, redis: RedisServer) -> UUID:

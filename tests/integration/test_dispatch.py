@@ -39,6 +39,7 @@ from tests.fake_clock import START, Clock
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
 from tests.sent import dispatcher, raw_messages, requests
 from tests.servers import RedisServer
+from tests.signed import keyring
 from tests.stored import RESYNC, TIMEOUT, ask, contents, due_row, put, run_row
 
 ONE = swarm_id("one")
@@ -337,6 +338,7 @@ def test_the_fence_is_told(
     Dispatcher(
         database,
         celery_app("controller", broker_url),
+        keyring(database),
         mode=Mode.ENFORCE,
         run_timeout=TIMEOUT,
         resync=RESYNC,

@@ -32,7 +32,7 @@ from controller.workqueue.priorities import Priority
 from tests.api_client import TestClient
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
-from tests.reports import device, entry, report
+from tests.reports import believed, device, entry, report
 from tests.stored import RESYNC, claim, plans, put
 
 CREATING = "error creating vxlan interface: file exists"
@@ -56,7 +56,7 @@ def look(
     intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: at)
     told = report(run.run_id, node=on, devices=devices, entries=entries, journal_id=uuid4())
     told = told.model_copy(update={"started_at": at, "finished_at": at})
-    intake.report(told.model_dump_json())
+    intake.reports([believed(told)])
     judge(database, at)
 
 

@@ -26,6 +26,7 @@ from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id, task
 from tests.reports import report
 from tests.servers import PostgresServer, RedisServer, await_true
+from tests.signed import message_text, request_of
 
 TAKEN_OVER_WITHIN = 15.0
 NODES = ("one", "two", "three")
@@ -64,11 +65,13 @@ class Workers:
                     continue
                 raw = json.loads(found[1])
                 (payload,), _options, _links = json.loads(base64.b64decode(raw["body"]))
-                request = ReconcileRequest.model_validate(payload)
+                request = request_of(payload)
                 self.requests.append(request)
                 told = report(request.run_id, node=node_of(request), generation=request.generation)
                 app.send_task(
-                    REPORT_TASK, args=[told.model_dump_json()], queue=queue_for_controller()
+                    REPORT_TASK,
+                    args=[message_text(REPORT_TASK, told)],
+                    queue=queue_for_controller(),
                 )
 
 

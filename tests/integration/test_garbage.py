@@ -164,6 +164,6 @@ def test_garbage_costs_a_controller_no_more_time_than_good_messages(
         answer_request(controller, redis)
         return time.monotonic() - begin
 
-    good = answered(cycle([message(arguments(""), task=PING_TASK)]))
+    good = answered(cycle([message(arguments(), task=PING_TASK)]))
     bad = cycle(chain(garbage.no_messages(), garbage.odd_messages(REPORT_TASK)))
     assert answered(bad) < 5 * good + SLACK

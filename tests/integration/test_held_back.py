@@ -21,7 +21,7 @@ from controller.workqueue.priorities import Priority
 from tests.api_client import TestClient
 from tests.fake_clock import Clock
 from tests.fake_swarm import SHOP, node, snapshot, swarm_id, task
-from tests.reports import device, report
+from tests.reports import believed, device, report
 from tests.stored import RESYNC, claim, node_row, put
 
 ONE = swarm_id("one")
@@ -48,7 +48,7 @@ class Api:
         intake = ReportIntake(
             self.database, resync=RESYNC, notify=lambda *_: None, utcnow=self._clock
         )
-        intake.report(report(run.run_id, node=name, devices=devices, **told).model_dump_json())
+        intake.reports([believed(report(run.run_id, node=name, devices=devices, **told))])
 
     def get(self, path: str, **parameters: str) -> Any:
         """GET."""

@@ -8,21 +8,26 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from structlog.testing import capture_logs
 
-from contract.messages import MAX_ENTRIES, JournalEntry, ReconcileReport
+from contract.messages import MAX_ENTRIES, Drift, JournalEntry, ReconcileReport
+from contract.queues import DRIFT_TASK, REPORT_TASK
+from contract.runtime.refusals import Refusals
+from contract.signing.envelope import CONTROLLERS, Signer, node_address
+from contract.signing.refusals import Reason
 from contract.verdicts import Outcome, Stage, Urgency, Verdict
 from controller.db.engine import Database
 from controller.db.states import RunState
 from controller.db.types import Base
 from controller.runs.hints import HintIntake
 from controller.runs.reports import ReportIntake
+from controller.trust.reception import Reception
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 from tests.bell import Bell
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
-from tests.reports import device, drift, entry, report
+from tests.reports import believed, device, drift, entry, report
+from tests.signed import key_of, keyring, pin
 from tests.stored import (
     RESYNC,
     ask,
@@ -68,7 +73,7 @@ def hints(database: Database, bell: Bell, clock: Clock) -> HintIntake:
 
 def take_in(intake: ReportIntake, told: ReconcileReport) -> None:
     """Hand over a report as it comes from the queue."""
-    intake.report(told.model_dump_json())
+    intake.reports([believed(told)])
 
 
 def test_a_report_closes_its_run(
@@ -456,8 +461,7 @@ def test_a_report_after_its_deadline_stores_its_audit_rows_and_leaves_the_run_lo
 def test_the_node_is_due_again_when_the_worker_asks(
     database: Database, intake: ReportIntake, runs: dict[str, UUID], seconds: float
 ) -> None:
-    raw = json.loads(report(runs[ONE]).model_dump_json()) | {"recheck_after": seconds}
-    intake.report(json.dumps(raw))
+    take_in(intake, report(runs[ONE], recheck_after=seconds))
     assert due_row(database).due_at == START + timedelta(seconds=seconds)
 
 
@@ -465,8 +469,7 @@ def test_the_node_is_due_again_when_the_worker_asks(
 def test_no_worker_puts_the_resync_off(
     database: Database, intake: ReportIntake, runs: dict[str, UUID], seconds: float
 ) -> None:
-    raw = json.loads(report(runs[ONE]).model_dump_json()) | {"recheck_after": seconds}
-    intake.report(json.dumps(raw))
+    take_in(intake, report(runs[ONE], recheck_after=seconds))
     at = due_row(database).due_at
     assert at is not None
     assert at <= START + RESYNC * 1.1
@@ -475,7 +478,7 @@ def test_no_worker_puts_the_resync_off(
 def test_drift_makes_its_node_due_at_once(
     database: Database, hints: HintIntake, runs: dict[str, UUID], bell: Bell
 ) -> None:
-    hints.drift(drift(7, 8, 9).model_dump_json())
+    hints.drift(believed(drift(7, 8, 9)))
     row = due_row(database)
     assert (row.due_at, row.priority) == (START, Priority.DRIFT)
     assert row.reasons == ["drift: vx-001001-shopz in host and 2 more is idle"]
@@ -489,7 +492,7 @@ def test_drift_adds_the_devices_that_are_new_and_leaves_the_others(
     take_in(intake, report(runs[ONE], devices=[device(7)]))
     (known,) = devices(database)
     for _ in range(2):
-        hints.drift(drift(7, 8, 8).model_dump_json())
+        hints.drift(believed(drift(7, 8, 8)))
     first, second = devices(database)
     assert (first.ifindex, first.verdict, first.reason) == (7, Verdict.IN_USE, known.reason)
     assert (second.ifindex, second.verdict, second.vni) == (8, Verdict.SETTLING, 4097)
@@ -499,7 +502,7 @@ def test_drift_of_an_unknown_node_changes_nothing(
     database: Database, hints: HintIntake, runs: dict[str, UUID]
 ) -> None:
     before = contents(database)
-    hints.drift(drift(7, node="nosuch").model_dump_json())
+    hints.drift(believed(drift(7, node="nosuch")))
     assert contents(database) == before
 
 
@@ -560,16 +563,37 @@ HOSTILE = {
 }
 
 
+@pytest.fixture
+def refused() -> Refusals:
+    return Refusals()
+
+
+@pytest.fixture
+def reception(database: Database, clock: Clock, refused: Refusals) -> Reception:
+    """What opens messages, and believes the worker of node `one`."""
+    pin(database, ONE)
+    return Reception(database, keyring(database), refused=refused, utcnow=clock)
+
+
+def sealed(payload: str, task: str, clock: Clock) -> str:
+    """Anything, signed by the worker of node `one`."""
+    signer = Signer(key_of(ONE), node_address(ONE), now=clock)
+    return signer.seal(payload, audience=CONTROLLERS, task=task)
+
+
 @pytest.mark.parametrize("payload", [pytest.param(HOSTILE[name], id=name) for name in HOSTILE])
-def test_a_report_that_is_not_one_is_dropped_logged_and_changes_nothing(
-    database: Database, intake: ReportIntake, runs: dict[str, UUID], payload: str
+def test_a_signed_report_that_is_not_one_is_counted_and_does_nothing(
+    intake: ReportIntake,
+    runs: dict[str, UUID],
+    clock: Clock,
+    reception: Reception,
+    refused: Refusals,
+    payload: str,
 ) -> None:
-    before = contents(database)
-    with capture_logs() as logs:
-        intake.report(payload)
-    assert contents(database) == before
-    assert [each["log_level"] for each in logs] == ["error"]
-    assert "dropped an invalid report" in logs[0]["event"]
+    take = reception.handler(REPORT_TASK, ReconcileReport, lambda _: pytest.fail("it was believed"))
+    take(sealed(payload, REPORT_TASK, clock))
+    assert sum(refused.counts.values()) == 1
+    assert refused.counts.keys() <= {Reason.MALFORMED, Reason.WRONG_SENDER}
 
 
 @pytest.mark.parametrize(
@@ -586,20 +610,19 @@ def test_a_report_that_is_not_one_is_dropped_logged_and_changes_nothing(
         ),
     ],
 )
-def test_a_drift_hint_that_is_not_one_is_dropped_logged_and_changes_nothing(
-    database: Database, hints: HintIntake, runs: dict[str, UUID], payload: str
+def test_a_signed_hint_that_is_not_one_is_counted_and_does_nothing(
+    clock: Clock, reception: Reception, refused: Refusals, payload: str
 ) -> None:
-    before = contents(database)
-    with capture_logs() as logs:
-        hints.drift(payload)
-    assert contents(database) == before
-    assert "dropped an invalid drift hint" in logs[0]["event"]
+    take = reception.handler(DRIFT_TASK, Drift, lambda _: pytest.fail("it was believed"))
+    take(sealed(payload, DRIFT_TASK, clock))
+    assert refused.counts == {Reason.MALFORMED: 1}
 
 
 def test_a_newer_workers_additions_are_ignored(
     database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
-    intake.report(json.dumps(good() | {"run_id": str(runs[ONE]), "weather": "fine"}))
+    told = json.dumps(good() | {"run_id": str(runs[ONE]), "weather": "fine"})
+    take_in(intake, ReconcileReport.model_validate_json(told))
     assert run_row(database, runs[ONE]).state is RunState.SUCCEEDED
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from contract.messages import DeviceReport, ReconcileReport
+from contract.signing.envelope import Opened
 from contract.verdicts import Outcome, Verdict
 from controller.audit import report_entries
 from controller.db.engine import Database
@@ -24,7 +25,7 @@ from controller.workqueue.priorities import Priority
 from tests.bell import Bell
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
-from tests.reports import device, entry, report
+from tests.reports import believed, device, entry, report
 from tests.stored import RESYNC, audit, claim, contents, devices, due_row, node_row, put, run_row
 
 NODES = ("one", "two", "three")
@@ -50,10 +51,10 @@ def runs(intake: ReportIntake, database: Database) -> dict[str, UUID]:
     return {name: claims[swarm_id(name)].run_id for name in NODES}
 
 
-def told(runs: dict[str, UUID], **by_name: Sequence[DeviceReport]) -> list[str]:
+def told(runs: dict[str, UUID], **by_name: Sequence[DeviceReport]) -> list[Opened[ReconcileReport]]:
     """A report of each node, with these devices."""
     return [
-        report(runs[name], node=name, devices=list(by_name.get(name, ()))).model_dump_json()
+        believed(report(runs[name], node=name, devices=list(by_name.get(name, ()))))
         for name in runs
     ]
 
@@ -110,18 +111,18 @@ def fails_late_for_two(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Non
     """Let storing the entries of node `two` fail so."""
     entries = report_entries.entries
 
-    def fails(session: Session, node: Node, told: ReconcileReport, *more: Any) -> Any:
+    def fails(session: Session, node: Node, told: ReconcileReport, *more: Any, **named: Any) -> Any:
         if node.hostname == "two":
             raise error
-        return entries(session, node, told, *more)
+        return entries(session, node, told, *more, **named)
 
     monkeypatch.setattr("controller.runs.reports.report_entries.entries", fails)
 
 
-def late() -> list[str]:
+def late() -> list[Opened[ReconcileReport]]:
     """Reports of runs that are not under way, each with an entry."""
     return [
-        report(node=name, entries=[entry(1)], journal_id=uuid4()).model_dump_json()
+        believed(report(node=name, entries=[entry(1)], journal_id=uuid4()))
         for name in ("two", "three")
     ]
 
@@ -139,7 +140,7 @@ def test_a_late_report_that_cannot_be_stored_is_dropped_and_holds_up_no_other(
     fails_late_for_two(monkeypatch, error)
     first = report(runs["one"], devices=[device(1)])
     with capture_logs() as logs:
-        intake.reports([first.model_dump_json(), *late()])
+        intake.reports([believed(first), *late()])
     assert run_row(database, runs["one"]).state is RunState.SUCCEEDED
     assert [row.node_id for row in audit(database)] == [swarm_id("three")]
     dropped = [each for each in logs if each["log_level"] == "error"]
@@ -175,16 +176,16 @@ def test_two_reports_of_one_node_are_taken_in_in_their_order(
 ) -> None:
     first = report(runs["one"], devices=[device(1), device(2)])
     again = report(runs["one"], devices=[device(3)], entries=[entry(1)])
-    intake.reports([first.model_dump_json(), again.model_dump_json()])
+    intake.reports([believed(first), believed(again)])
     assert [each.ifindex for each in devices(database)] == [1, 2], "the first has closed the run"
     assert [row.node_id for row in audit(database)][-1] == swarm_id("one")
 
 
-def test_what_is_no_report_and_what_is_late_are_nobodys_trouble(
+def test_what_is_late_is_nobodys_trouble(
     database: Database, intake: ReportIntake, runs: dict[str, UUID]
 ) -> None:
     intake.reports(told(runs)[:1])
-    intake.reports(["garbage", *told(runs), "{}"])
+    intake.reports(told(runs))
     assert {run_row(database, run).state for run in runs.values()} == {RunState.SUCCEEDED}
 
 
@@ -220,7 +221,7 @@ def test_only_what_is_due_at_once_rings(
     intake.reports(told({"one": runs["one"]}))
     assert bell.rung == 0
     failed = report(runs["two"], node="two", outcome=Outcome.FAILED, error="reason")
-    intake.reports([failed.model_dump_json()])
+    intake.reports([believed(failed)])
     assert bell.priorities == [Priority.RETRY]
     assert node_row(database, "two").last_error == "reason"
 

@@ -25,7 +25,7 @@ from controller.workqueue.priorities import Priority
 from tests.api_client import TestClient, assert_problem
 from tests.fake_clock import START
 from tests.fake_swarm import node, snapshot, swarm_id
-from tests.reports import device, report
+from tests.reports import believed, device, report
 from tests.stored import RESYNC, claim, put
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -94,7 +94,7 @@ def fill(database: Database) -> None:
         node=name,
         devices=[device(1), device(2, Verdict.ORPHAN), device(3, Verdict.ORPHAN, removed=True)],
     )
-    intake.report(told.model_dump_json())
+    intake.reports([believed(told)])
     ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: START).step()
     with database.write() as session:
         session.execute(
@@ -164,9 +164,9 @@ def test_runs_and_removals_are_counted_when_they_are_taken_in(database: Database
         )
     run = claim(database)[swarm_id("one")].run_id
     intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: START)
-    told = report(run, outcome=Outcome.FAILED, error="no").model_dump_json()
+    told = believed(report(run, outcome=Outcome.FAILED, error="no"))
     for _ in range(2):
-        intake.report(told)
+        intake.reports([told])
     after = Scrape(database)
     assert more("runs_closed_total", state="failed") == 1
 

@@ -11,13 +11,16 @@ from uuid import UUID
 import pytest
 
 from contract.messages import SignOfLife
+from contract.queues import ALIVE_TASK
 from contract.runtime.broker import celery_app
 from contract.runtime.exit_status import ExitStatus
 from contract.runtime.presence import Presence
+from contract.signing.envelope import CONTROLLERS, Signer, node_address
 from contract.verdicts import Mode
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
 from controller.runs.presence import PresenceWatch, pause
+from controller.trust.reception import Reception
 from tests.controller_process import ControllerProcess, controller_of
 from tests.fake_clock import Clock
 from tests.fake_docker import FakeDocker
@@ -26,6 +29,7 @@ from tests.integration.namespaces import Namespace
 from tests.integration.test_broker_faults import worker_of
 from tests.integration.test_dependencies import RARELY, node_ready, status
 from tests.servers import RedisServer, await_true
+from tests.signed import key_of, keyring, pin
 from tests.stored import RESYNC, node_row, put
 
 ONE = swarm_id("one")
@@ -47,12 +51,17 @@ class Swarm:
         self.signs = Presence(self.app)
         self.restart()
         self._count = 0
+        self._signers: dict[str, Signer] = {}
         put(database)
 
     def restart(self) -> None:
         """Another leader takes over."""
         self.watch = PresenceWatch(
-            self.database, Presence(self.app).read, resync=RESYNC, utcnow=self.clock
+            self.database,
+            Presence(self.app).read,
+            Reception(self.database, keyring(self.database), utcnow=self.clock).sign_of_life,
+            resync=RESYNC,
+            utcnow=self.clock,
         )
         self.conditions = ConditionStore(
             self.database,
@@ -64,17 +73,22 @@ class Swarm:
 
     def give(self, *, serves: str = ONE, ended: bool = False) -> None:
         self._count += 1
-        self.signs.write(
-            ONE,
-            SignOfLife(
-                node_id=serves,
-                worker_version="1",
-                session=UUID(int=1),
-                count=self._count,
-                every=2.5,
-                ended=ended,
-            ),
+        told = SignOfLife(
+            node_id=serves,
+            worker_version="1",
+            session=UUID(int=1),
+            count=self._count,
+            every=2.5,
+            ended=ended,
         )
+        if serves not in self._signers:
+            pin(self.database, serves)
+            address = node_address(serves)
+            self._signers[serves] = Signer(key_of(serves), address, now=self.clock)
+        text = self._signers[serves].seal(
+            told.model_dump_json(), audience=CONTROLLERS, task=ALIVE_TASK
+        )
+        self.signs.write(ONE, text)
 
     def look(self, seconds: float = 0.0) -> tuple[str, str]:
         """Let time pass; return reason and message of the node's condition `Stalled`."""
@@ -127,7 +141,7 @@ def test_a_new_leader_gives_every_worker_its_time_and_knows_who_lived_before(swa
 
 
 def test_a_worker_that_serves_an_old_id_is_named_with_the_command(swarm: Swarm) -> None:
-    old = swarm_id("two")
+    old = swarm_id("left")
     swarm.look()
     swarm.give(serves=old)
     reason, message = swarm.look(1)
@@ -220,6 +234,7 @@ def test_a_worker_with_a_given_id_goes_on_and_the_status_names_the_command(
         worker_of(host, tmp_path, redis.url, **own) as worker,
     ):
         await_true(lambda: node_ready(controller) == "Unknown/NeverSeen", "nobody serves the node")
+        controller.believe(old)
         assert "no worker has ever reported" in message_of(controller)
         rejoin(dockerd, ONE)
         await_true(lambda: f"serves the id {old}" in message_of(controller), "it is said why")

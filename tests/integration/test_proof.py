@@ -37,7 +37,8 @@ from tests.fake_swarm import (
     swarm_id,
     task,
 )
-from tests.reports import device, drift, entry, report
+from tests.reports import believed, device, drift, entry, report
+from tests.signed import keyring
 from tests.stored import RESYNC, ask, claim, due_row
 
 FAULT = 'subnet sandbox join failed for "10.0.1.0/24": error creating vxlan interface: file exists'
@@ -77,11 +78,11 @@ class Whole:
     def request(self) -> ReconcileRequest:
         """What node `one` is asked now; what it was asked before is answered by then."""
         if self.open is not None:
-            self.intake.report(report(self.open).model_dump_json())
+            self.intake.reports([believed(report(self.open))])
         ask(self.database, "one", at=self.clock())
         terms = Terms(
             mode=Mode.ENFORCE, limits=BreakerLimits(), fence=lambda: 1, reading=self.readings.newest,
-            next_within=RESYNC,
+            next_within=RESYNC, keys=keyring(self.database),
         )  # fmt: skip
         claims = claim(self.database, now=self.clock())
         with self.database.write() as session:
@@ -93,7 +94,7 @@ class Whole:
         """Let its worker answer."""
         run_id = self.request().run_id
         self.open = None
-        self.intake.report(report(run_id, **told).model_dump_json())  # type: ignore[arg-type]
+        self.intake.reports([believed(report(run_id, **told))])  # type: ignore[arg-type]
 
     def rejections(self) -> list[Rejection]:
         """What is kept."""
@@ -299,7 +300,7 @@ def test_a_request_says_after_what_the_swarm_was_read(whole: Whole) -> None:
 
 def test_a_drift_hint_is_heard_too(whole: Whole) -> None:
     hint = drift(7).model_copy(update={"stamp": stamp(3.0)})
-    whole.drift(hint.model_dump_json())
+    whole.drift(believed(hint))
     whole.read()
     assert whole.request().reading.after == stamp(3.0)
 

@@ -14,7 +14,7 @@ from controller.runs.hints import HintIntake
 from controller.runs.reports import ReportIntake
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import SHOP, snapshot, swarm_id, task
-from tests.reports import device, drift, entry, identity, report
+from tests.reports import believed, device, drift, entry, identity, report
 from tests.stored import RESYNC, audit, claim, contents, put
 from tests.trail import check
 
@@ -41,7 +41,7 @@ def look(
 ) -> ReconcileReport:
     """Take in the report of a new run."""
     made = report(new_run(database, clock), devices=told)
-    intake.report(made.model_dump_json())
+    intake.reports([believed(made)])
     return made
 
 
@@ -69,8 +69,8 @@ def test_the_request_comes_before_what_its_run_found_once_and_with_who_asked(
     ]
     journal = uuid4()
     told = report(run_id, entries=entries[:2], journal_id=journal)
-    intake.report(told.model_dump_json())
-    intake.report(report(entries=entries, journal_id=journal).model_dump_json())
+    intake.reports([believed(told)])
+    intake.reports([believed(report(entries=entries, journal_id=journal))])
     assert stages(database) == [Stage.REQUESTED, Stage.DETECTED, Stage.PLANNED, Stage.APPLIED]
     first = audit(database)[0]
     with database.read() as session:
@@ -84,14 +84,14 @@ def test_entries_of_earlier_runs_are_told_of_under_their_own_requests(
     database: Database, intake: ReportIntake, clock: Clock
 ) -> None:
     first = new_run(database, clock, actor="ann")
-    intake.report(report(first, outcome=Outcome.FAILED, error="reason").model_dump_json())
+    intake.reports([believed(report(first, outcome=Outcome.FAILED, error="reason"))])
     second = new_run(database, clock, actor="bob")
     entries = [
         entry(number).model_copy(update={"run_id": run_id})
         for number, run_id in enumerate((first, first, second), 1)
     ]
     told = report(second, entries=entries, journal_id=uuid4())
-    intake.report(told.model_dump_json())
+    intake.reports([believed(told)])
     assert [(row.stage, row.actor, row.run_id) for row in audit(database)] == [
         (Stage.REQUESTED, "ann", first),
         (Stage.APPLIED, "ann", first),
@@ -107,7 +107,7 @@ def test_a_run_of_another_node_is_on_nobodys_word(
     runs = claim(database, now=clock.advance(100))
     other = next(each.run_id for node_id, each in runs.items() if node_id != ONE)
     told = report(entries=[entry(1).model_copy(update={"run_id": other})], journal_id=uuid4())
-    intake.report(told.model_dump_json())
+    intake.reports([believed(told)])
     assert stages(database) == [Stage.APPLIED]
 
 
@@ -195,7 +195,7 @@ def test_another_device_under_the_same_number_is_no_change(
 def test_a_hint_of_the_watch_is_no_verdict(
     database: Database, intake: ReportIntake, clock: Clock
 ) -> None:
-    HintIntake(database, notify=lambda *_: None, utcnow=clock).drift(drift(7).model_dump_json())
+    HintIntake(database, notify=lambda *_: None, utcnow=clock).drift(believed(drift(7)))
     look(database, intake, clock, device(7, Verdict.ORPHAN))
     assert stages(database) == []
 
@@ -207,7 +207,7 @@ def test_a_report_that_comes_again_and_one_that_is_late_change_nothing(
     second = look(database, intake, clock, device(7, Verdict.CONFLICT))
     before = contents(database)
     for told in (first, second, report(devices=[device(7, Verdict.IN_USE)])):
-        intake.report(told.model_dump_json())
+        intake.reports([believed(told)])
     assert contents(database) == before
     assert audit(database)[0].stored_at > START
 
@@ -231,7 +231,7 @@ def test_the_end_of_the_chain_is_locked_last(database: Database, clock: Clock) -
 
     event.listen(database.engine, "before_cursor_execute", note)
     try:
-        intake.report(told.model_dump_json())
+        intake.reports([believed(told)])
     finally:
         event.remove(database.engine, "before_cursor_execute", note)
     assert stages(database) == [

@@ -32,7 +32,7 @@ from tests.api_client import TestClient, assert_problem
 from tests.controller_process import free_port
 from tests.fake_clock import START
 from tests.fake_swarm import node, snapshot, swarm_id
-from tests.reports import device, entry, report
+from tests.reports import believed, device, entry, report
 from tests.servers import await_true
 from tests.stored import RESYNC, audit, claim, contents, due_row, put, run_row
 from tests.tokens import person
@@ -373,8 +373,8 @@ class Answering(threading.Thread):
                 entry(2, stage=Stage.DETECTED),
             ],
         )
-        ReportIntake(self._database, resync=RESYNC, notify=lambda *_: None).report(
-            told.model_dump_json()
+        ReportIntake(self._database, resync=RESYNC, notify=lambda *_: None).reports(
+            [believed(told)]
         )
 
 

@@ -35,6 +35,7 @@ from controller.workqueue.priorities import Priority
 from tests.api_client import TestClient, assert_problem
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
+from tests.signed import keyring
 from tests.stored import RESYNC, TIMEOUT, audit, contents, node_row, put
 from tests.tokens import person
 
@@ -378,6 +379,7 @@ def requests(
     dispatcher = Dispatcher(
         database,
         Celery(),
+        keyring(database),
         mode=mode,
         run_timeout=TIMEOUT,
         resync=RESYNC,

@@ -23,6 +23,7 @@ from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id
 from tests.reports import device, report
 from tests.servers import RedisServer, await_true
+from tests.signed import message_text, request_of
 
 ONE = swarm_id("one")
 NAME = f"node one ({ONE})"
@@ -35,7 +36,7 @@ def taken(redis: RedisServer) -> ReconcileRequest | None:
     if raw is None:
         return None
     (payload,), _options, _links = json.loads(base64.b64decode(json.loads(raw)["body"]))
-    return ReconcileRequest.model_validate(payload)
+    return request_of(payload)
 
 
 def next_request(redis: RedisServer) -> ReconcileRequest:
@@ -64,7 +65,9 @@ def answer(
     devices += [device(9_999, Verdict.ORPHAN, removed=removed > 0)]
     told = report(request.run_id, devices=devices, generation=request.generation)
     with closing(celery_app("worker", redis.url)) as app:
-        app.send_task(REPORT_TASK, args=[told.model_dump_json()], queue=queue_for_controller())
+        app.send_task(
+            REPORT_TASK, args=[message_text(REPORT_TASK, told)], queue=queue_for_controller()
+        )
 
     def taken_in() -> bool:
         run = next(each for each in runs(controller) if each["id"] == str(request.run_id))

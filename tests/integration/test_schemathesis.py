@@ -24,7 +24,7 @@ from controller.runs.reports import ReportIntake
 from tests.controller_process import HTTP, VXCTL, ControllerProcess, environment
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import MAIL, SHOP, snapshot, swarm_id, task
-from tests.reports import device, entry, report
+from tests.reports import believed, device, entry, report
 from tests.servers import RedisServer
 from tests.stored import RESYNC, claim, put
 from tests.tokens import HEADERS, give_token
@@ -131,7 +131,7 @@ def _fill(database: Database) -> None:
             journal_id=uuid4(),
             limitations=("cannot see nsid 4",),
         )
-        intake.report(told.model_dump_json())
+        intake.reports([believed(told)])
     with database.write() as session:
         session.add(
             Rejection(

@@ -18,7 +18,7 @@ from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 from tests.fake_clock import Clock
 from tests.fake_swarm import node, snapshot, swarm_id, task
-from tests.reports import device, report
+from tests.reports import believed, device, report
 from tests.stored import RESYNC, claim, node_row, put
 
 
@@ -51,7 +51,7 @@ def look(database: Database, clock: Clock, name: str = "one", **told: Any) -> No
         )
     run = claim(database, now=clock.now)[swarm_id(name)]
     intake = ReportIntake(database, resync=RESYNC, notify=lambda *_: None, utcnow=clock)
-    intake.report(report(run.run_id, node=name, **told).model_dump_json())
+    intake.reports([believed(report(run.run_id, node=name, **told))])
 
 
 def lose(database: Database, clock: Clock) -> None:
@@ -96,6 +96,7 @@ def test_they_follow_the_rows(database: Database, conditions: ConditionStore, cl
         "DesiredStateKnown": "True/SwarmRead",
         "RemovalsAllowed": "True/Enforcing",
         "WorkersPresent": "False/NoWorkers",
+        "MessagesBelieved": "True/NothingRefused",
     }
     look(database, clock)
     conditions.step()

@@ -40,7 +40,7 @@ from tests.answering import answering
 from tests.api_client import TestClient, assert_problem
 from tests.controller_process import assert_clear_error, free_port, vxctl
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
-from tests.reports import device, report
+from tests.reports import believed, device, report
 from tests.stored import RESYNC, ask, claim, put
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202egnp.exe[red]=1+1"
@@ -74,7 +74,7 @@ class Operator:
             self.database, resync=RESYNC, notify=lambda *_: None, utcnow=lambda: self.now
         )
         run = self.runs.pop(swarm_id(name)).run_id
-        intake.report(report(run, node=name, **told).model_dump_json())
+        intake.reports([believed(report(run, node=name, **told))])
 
     def judge(self) -> None:
         """Derive the conditions."""

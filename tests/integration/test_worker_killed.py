@@ -24,7 +24,9 @@ from tests.builders import NODE, VNI
 from tests.integration.namespaces import Namespace
 from tests.integration.test_worker_process import Controller, running, told_at_start
 from tests.killed_worker import POINTS
+from tests.reports import believed
 from tests.servers import RedisServer, await_true
+from tests.signed import give_key, key_of
 from tests.stored import audit
 from tests.trail import check
 from worker.remove import MIN_GROUP
@@ -113,7 +115,7 @@ class Records:
         """Take in the reports that are there."""
         reports = self._controller.reports()
         for report in reports:
-            self._intake.report(report.model_dump_json())
+            self._intake.reports([believed(report)])
         return reports
 
     def rows(self, *stages: Stage) -> list[AuditRow]:
@@ -195,6 +197,7 @@ def test_nothing_is_removed_while_the_journals_disk_is_full(
     disk = tmp_path / "disk"
     disk.mkdir()
     host.run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk))
+    host.run("cp", str(give_key(tmp_path / "node.key", key_of(NODE))), str(disk))
     with (
         Witness(host) as witness,
         running(host, tmp_path, redis_server.url, JOURNAL=str(disk / "journal")),

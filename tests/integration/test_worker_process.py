@@ -39,6 +39,7 @@ from contract.runtime.broker import celery_app, queue_for_node
 from contract.runtime.exit_status import ExitStatus
 from contract.runtime.settings import PREFIX
 from contract.verdicts import Mode, Outcome, Stage, Verdict
+from tests import signed
 from tests.builders import NAME, NODE, OTHER_NODE, PORT, VNI, network
 from tests.integration.namespaces import Namespace
 from tests.servers import RedisServer, await_true
@@ -79,8 +80,13 @@ class Controller:
             next_within=3600.0,
             reading=SwarmReading(after=self._heard, ready_seconds=3600),
         ).model_copy(update=fields)
-        self.send([request.model_dump(mode="json")])
+        self.send([signed.request_text(request)])
         return request.run_id
+
+    @property
+    def heard(self) -> Stamp | None:
+        """The newest stamp of the worker."""
+        return self._heard
 
     def send(self, arguments: Sequence[object], task: str = RECONCILE_TASK) -> None:
         """Send the node a task."""
@@ -89,7 +95,7 @@ class Controller:
     def report_on(self, run_id: UUID) -> ReconcileReport:
         """Wait for the report on a run; what comes before it is dropped."""
         while True:
-            report = ReconcileReport.model_validate_json(self._next(REPORT_TASK))
+            report = self._next(REPORT_TASK, ReconcileReport)
             self._heard = report.stamp
             if report.run_id == run_id:
                 return report
@@ -100,7 +106,7 @@ class Controller:
             popped: Any = client.lpop(CONTROLLER_QUEUE, 1_000) or []
         messages = [json.loads(each) for each in reversed(popped)]
         reports = [
-            ReconcileReport.model_validate_json(json.loads(base64.b64decode(each["body"]))[0][0])
+            signed.message_of(_argument(each), REPORT_TASK, ReconcileReport, NODE)
             for each in messages
             if each["headers"]["task"] == REPORT_TASK
         ]
@@ -110,13 +116,13 @@ class Controller:
 
     def drift(self) -> Drift:
         """Wait for a drift hint."""
-        drift = Drift.model_validate_json(self._next(DRIFT_TASK))
+        drift = self._next(DRIFT_TASK, Drift)
         self._heard = drift.stamp
         return drift
 
     def hello(self) -> Hello:
         """Wait for a Hello."""
-        return Hello.model_validate_json(self._next(HELLO_TASK))
+        return self._next(HELLO_TASK, Hello)
 
     def change(self) -> str:
         """Wait for a Hello that says that the devices changed; return what it says."""
@@ -124,15 +130,19 @@ class Controller:
             pass
         return hello.reason
 
-    def _next(self, task: str) -> str:
+    def _next(self, task: str, model: type[signed.Payload]) -> signed.Payload:
         with self._server.client() as client:
             while True:
                 popped: Any = client.brpop([CONTROLLER_QUEUE], timeout=60)
                 assert popped is not None, "the worker says nothing"
                 message = json.loads(popped[1])
                 if message["headers"]["task"] == task:
-                    arguments: Any = json.loads(base64.b64decode(message["body"]))[0]
-                    return str(arguments[0])
+                    return signed.message_of(_argument(message), task, model, NODE)
+
+
+def _argument(message: Any) -> str:
+    """The argument of a task, as Celery sends it."""
+    return str(json.loads(base64.b64decode(message["body"]))[0][0])
 
 
 class Worker:
@@ -183,6 +193,8 @@ def running(
         "JOURNAL": str(folder / "journal.jsonl"),
         "GRACE_SECONDS": "0.2",
     }
+    given = defaults | environment
+    defaults |= signed.give_worker(Path(given["JOURNAL"]), given["NODE_ID"] or NODE)
     with (folder / "worker.log").open("ab") as log:
         process = subprocess.Popen(
             host.command(*command), env=variables(defaults | environment), stderr=log
@@ -376,7 +388,7 @@ def test_a_message_that_is_no_request_is_dropped_and_the_next_is_answered(
     controller.send(["text"])
     controller.send([{"version": 7}])
     controller.send([None], task="worker.self_destruct")
-    worker.await_log("dropped an invalid request")
+    worker.await_log("dropped invalid messages")
     assert controller.report_on(controller.ask()).outcome is Outcome.DONE
     assert worker.process.poll() is None
 
@@ -403,9 +415,13 @@ def test_bytes_that_are_no_message_do_not_end_it(
 
 
 def test_a_request_for_another_node_is_refused(worker: Worker, controller: Controller) -> None:
-    report = controller.report_on(controller.ask(node_id=OTHER_NODE))
-    assert report.outcome is Outcome.REFUSED
-    assert report.node_id == NODE
+    controller.ask(node_id=OTHER_NODE)
+    report = controller.report_on(controller.ask())
+    assert report.outcome is Outcome.DONE
+    assert report.limitations == (
+        "1 message(s) to it were refused, the newest (wrong_audience): it is signed for another use",
+    )
+    assert controller.report_on(controller.ask()).limitations == ()
 
 
 def test_a_redis_that_went_away_is_found_again_and_gets_what_could_not_be_told(
@@ -499,13 +515,18 @@ def test_after_a_kill_the_journal_says_what_a_new_worker_found(
         ({"JOURNAL": "/"}, f"{PREFIX}JOURNAL"),
         ({"JOURNAL": "/dev/null/journal"}, f"{PREFIX}JOURNAL"),
         ({"JOURNAL": "/etc/passwd"}, "not a journal of ours"),
+        ({"CONTROLLER_KEY": ""}, "no key of the controllers is known here"),
+        ({"CONTROLLER_KEY": "x"}, "not 32 bytes of base64url"),
+        ({"JOIN_TOKEN": "vxj1_x"}, "not a join token"),
+        ({"JOIN_TOKEN_FILE": "/nowhere/token"}, "No such file"),
+        ({"JOIN_TOKEN": signed.OTHER_JOIN_TOKEN.text()}, "name different keys"),
     ],
     ids=lambda value: "=".join(*value.items()) if isinstance(value, dict) else "",
 )
 def test_what_is_missing_is_told_in_one_line(
     host: Namespace, broker_url: str, tmp_path: Path, settings: dict[str, str], words: str
 ) -> None:
-    is_usage = words.startswith("must begin with") or "NODE_ID" in settings
+    is_usage = not {"JOURNAL", "BROKER_URL"} & {*settings} or words.startswith("must begin with")
     status = ExitStatus.USAGE if is_usage else ExitStatus.ERROR
     line = told_at_start(host, broker_url, tmp_path, settings, status=status)
     assert words in line
@@ -527,7 +548,12 @@ def told_at_start(
     status: int = ExitStatus.ERROR,
 ) -> str:
     """Start a worker that cannot; return the line that it ends with."""
-    defaults = {"NODE_ID": NODE, "BROKER_URL": broker_url, "JOURNAL": str(folder / "journal")}
+    defaults = {
+        "NODE_ID": NODE,
+        "BROKER_URL": broker_url,
+        "JOURNAL": str(folder / "journal"),
+        "CONTROLLER_KEY": signed.CONTROLLERS_KEY.public.text,
+    }
     ended = subprocess.run(
         host.command(*prefix, PROGRAM, "run"),
         check=False,

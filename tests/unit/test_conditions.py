@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from contract.verdicts import HeldBack, Verdict
-from controller.conditions.cluster import ClusterFacts, of_cluster
+from controller.conditions.cluster import ClusterFacts, RefusedFacts, of_cluster
 from controller.conditions.holds import CLUSTER as EVERYWHERE
 from controller.conditions.holds import Hold
 from controller.conditions.model import (
@@ -41,6 +41,17 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "conditions.md"
 
 NO_BROKER = Condition(Status.FALSE, Reason.BROKER_UNREACHABLE, "no broker")
 
+KEY = "0123456789abcdef"
+UNTRUSTED: dict[str, Any] = {"seen_at": None, "untrusted": [KEY]}
+REFUSED = RefusedFacts(
+    counts={"replayed": 2, "unknown_key": 1},
+    reason="replayed",
+    detail="it came before",
+    key=KEY,
+    owner="one",
+    at=START,
+)
+
 NODES: list[tuple[str, dict[str, Any], str]] = [
     ("all is well", {}, "True/Converged False/NothingWrong False/Progressing False/NotPaused"),
     (
@@ -51,6 +62,21 @@ NODES: list[tuple[str, dict[str, Any], str]] = [
     (
         "the Swarm does not know, and the worker reports",
         {"state": "unknown"},
+        "True/Converged False/NothingWrong False/Progressing False/NotPaused",
+    ),
+    (
+        "its worker shows a key that nobody vouches for",
+        UNTRUSTED,
+        "Unknown/KeyUntrusted Unknown/KeyUntrusted True/KeyUntrusted False/NotPaused",
+    ),
+    (
+        "its worker's key was revoked",
+        {"silent": True, "untrusted": [KEY, "f" * 16], "revoked": True},
+        "Unknown/KeyUntrusted Unknown/KeyUntrusted True/KeyUntrusted False/NotPaused",
+    ),
+    (
+        "somebody shows another key, and its worker reports",
+        {"untrusted": [KEY]},
         "True/Converged False/NothingWrong False/Progressing False/NotPaused",
     ),
     (
@@ -224,35 +250,53 @@ CLUSTERS: list[tuple[str, dict[str, Any], str]] = [
     (
         "no worker can be heard",
         {"broker": NO_BROKER},
-        "True/SwarmRead True/Enforcing Unknown/BrokerUnreachable",
+        "True/SwarmRead True/Enforcing Unknown/BrokerUnreachable True/NothingRefused",
     ),
-    ("all is well", {}, "True/SwarmRead True/Enforcing True/AllPresent"),
+    ("all is well", {}, "True/SwarmRead True/Enforcing True/AllPresent True/NothingRefused"),
     (
         "the Swarm cannot be read",
         {"sync_error": "no leader"},
-        "False/SwarmUnreadable True/Enforcing True/AllPresent",
+        "False/SwarmUnreadable True/Enforcing True/AllPresent True/NothingRefused",
     ),
     (
         "another Swarm",
         {"sync_error": "another one", "sync_reason": "SwarmChanged"},
-        "False/SwarmChanged True/Enforcing True/AllPresent",
+        "False/SwarmChanged True/Enforcing True/AllPresent True/NothingRefused",
     ),
     (
         "a list that shrank",
         {"sync_error": "half is gone", "sync_reason": "ListShrunk"},
-        "False/ListShrunk True/Enforcing True/AllPresent",
+        "False/ListShrunk True/Enforcing True/AllPresent True/NothingRefused",
     ),
-    ("nobody reads", {"stale": True}, "Unknown/ReadingStale True/Enforcing True/AllPresent"),
-    ("observe", {"holds": [OBSERVED]}, "True/SwarmRead False/ObserveMode True/AllPresent"),
+    (
+        "nobody reads",
+        {"stale": True},
+        "Unknown/ReadingStale True/Enforcing True/AllPresent True/NothingRefused",
+    ),
+    (
+        "observe",
+        {"holds": [OBSERVED]},
+        "True/SwarmRead False/ObserveMode True/AllPresent True/NothingRefused",
+    ),
     (
         "the breaker tripped",
         {"holds": [OBSERVED, TRIPPED]},
-        "True/SwarmRead False/BreakerTripped True/AllPresent",
+        "True/SwarmRead False/BreakerTripped True/AllPresent True/NothingRefused",
     ),
     (
         "paused",
         {"holds": [TRIPPED, PAUSED_EVERYWHERE]},
-        "True/SwarmRead False/ClusterPaused True/AllPresent",
+        "True/SwarmRead False/ClusterPaused True/AllPresent True/NothingRefused",
+    ),
+    (
+        "a message was refused",
+        {"refused": REFUSED},
+        "True/SwarmRead True/Enforcing True/AllPresent False/MessagesRefused",
+    ),
+    (
+        "an unsigned message was refused",
+        {"refused": replace(REFUSED, key=None)},
+        "True/SwarmRead True/Enforcing True/AllPresent False/MessagesRefused",
     ),
 ]
 
@@ -260,6 +304,7 @@ WORKERS: list[tuple[str, list[dict[str, Any]], str]] = [
     ("no nodes", [], "True/AllPresent"),
     ("one of two is away", [{}, {"silent": True}], "False/WorkersAway"),
     ("one of two was never seen", [{}, {"seen_at": None}], "False/WorkersAway"),
+    ("one shows a key that nobody vouches for", [{}, UNTRUSTED], "False/WorkersAway"),
     ("all are away", [{"silent": True}, {"seen_at": None}], "False/NoWorkers"),
     ("who is down does not count", [{}, {"state": "down", "silent": True}], "True/AllPresent"),
     ("who is paused does not count", [{}, {"holds": [PAUSED], "silent": True}], "True/AllPresent"),
@@ -290,7 +335,12 @@ def test_conditions_of_a_node(changes: dict[str, Any], expected: str) -> None:
 @pytest.mark.parametrize(("changes", "expected"), [pytest.param(*c[1:], id=c[0]) for c in CLUSTERS])
 def test_conditions_of_the_cluster(changes: dict[str, Any], expected: str) -> None:
     found = of_cluster(replace(CLUSTER, **changes), [("one", of_node(GOOD))])
-    assert list(found) == ["DesiredStateKnown", "RemovalsAllowed", "WorkersPresent"]
+    assert list(found) == [
+        "DesiredStateKnown",
+        "RemovalsAllowed",
+        "WorkersPresent",
+        "MessagesBelieved",
+    ]
     assert short(found) == expected
 
 

@@ -10,17 +10,26 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.messages import MAX_DEVICES, ReconcileReport
-from contract.queues import CONTROLLER_QUEUE, PING_TASK, RECONCILE_TASK, REPORT_TASK, node_queue
-from contract.runtime.broker import MEMORY_BROKER, celery_app
-from contract.runtime.transport import (
-    MAX_MESSAGE_BYTES,
-    Refusals,
-    RefusedError,
-    checked,
+from contract.queues import (
+    CONTROLLER_QUEUE,
+    HELLO_TASK,
+    PING_TASK,
+    RECONCILE_TASK,
+    REPORT_TASK,
+    node_queue,
 )
+from contract.runtime.broker import MEMORY_BROKER, celery_app
+from contract.runtime.refusals import Refusals
+from contract.runtime.transport import checked
+from contract.signing.bounds import BOUNDS, MAX_MESSAGE_BYTES
+from contract.signing.envelope import MARK
+from contract.signing.refusals import Reason, RefusedError
 from contract.verdicts import Verdict
 from tests import garbage, reports
 from tests.garbage import arguments, message
+from tests.signed import message_text
+
+SEALED = arguments(f"{MARK}x")
 
 
 def seen(raw: bytes, queue: str = CONTROLLER_QUEUE) -> Any:
@@ -42,7 +51,7 @@ def test_nothing_of_the_envelope_but_what_counts_gets_through() -> None:
     for raw in garbage.harmless_messages(REPORT_TASK):
         got = seen(raw)
         tag = got["properties"].pop("delivery_tag")
-        assert got == seen(message(arguments("x"), task=REPORT_TASK)) | {
+        assert got == seen(message(SEALED, task=REPORT_TASK)) | {
             "properties": {
                 "body_encoding": "base64",
                 "delivery_info": {"exchange": "", "routing_key": CONTROLLER_QUEUE},
@@ -62,7 +71,7 @@ def test_nothing_of_the_envelope_but_what_counts_gets_through() -> None:
     ],
 )
 def test_a_task_is_taken_from_its_own_queue(task: str, queue: str, good: bool) -> None:
-    raw = message(arguments("x"), task=task)
+    raw = message(arguments() if task == PING_TASK else SEALED, task=task)
     if good:
         assert seen(raw, queue)["headers"]["task"] == task
     else:
@@ -70,18 +79,36 @@ def test_a_task_is_taken_from_its_own_queue(task: str, queue: str, good: bool) -
             checked(raw, queue)
 
 
+@pytest.mark.parametrize(
+    ("given", "task", "reason"),
+    [
+        ((), REPORT_TASK, Reason.UNSIGNED),
+        (({"version": 1},), REPORT_TASK, Reason.UNSIGNED),
+        ((["vxs1.x"],), REPORT_TASK, Reason.UNSIGNED),
+        (("{}",), REPORT_TASK, Reason.UNSIGNED),
+        ((MARK + "x" * BOUNDS[HELLO_TASK].size,), HELLO_TASK, Reason.TOO_LARGE),
+        (("x",), PING_TASK, Reason.MALFORMED),
+        ((1, 2), REPORT_TASK, Reason.MALFORMED),
+    ],
+)
+def test_nothing_unsigned_is_let_in(given: tuple[object, ...], task: str, reason: Reason) -> None:
+    with pytest.raises(RefusedError) as refused:
+        checked(message(arguments(*given), task=task), CONTROLLER_QUEUE)
+    assert refused.value.reason is reason
+
+
 def test_the_time_after_which_a_message_is_worth_nothing_is_kept() -> None:
     at = datetime.now(UTC) + timedelta(minutes=5)
-    raw = message(arguments("x"), task=REPORT_TASK, headers={"expires": at.isoformat()})
+    raw = message(SEALED, task=REPORT_TASK, headers={"expires": at.isoformat()})
     assert datetime.fromisoformat(seen(raw)["headers"]["expires"]) == at
 
 
 def test_the_largest_report_gets_through() -> None:
-    device = reports.device(verdict=Verdict.ORPHAN, removed=True).model_copy(
+    device = reports.device(verdict=Verdict.ORPHAN).model_copy(
         update={"reason": "x" * 500, "evidence": "a, " * 10}
     )
     report: ReconcileReport = reports.report(devices=[device] * MAX_DEVICES)
-    raw = message(arguments(report.model_dump_json()), task=REPORT_TASK)
+    raw = message(arguments(message_text(REPORT_TASK, report)), task=REPORT_TASK)
     assert len(raw) > MAX_MESSAGE_BYTES / 2
     assert seen(raw)["body"] == json.loads(raw)["body"]
 
@@ -103,15 +130,17 @@ def test_any_number_of_refusals_is_told_in_few_lines() -> None:
     refusals = Refusals(lambda: now)
     with capture_logs() as said:
         for _ in range(1_000):
-            refusals.add("reason")
-            refusals.flush()
+            refusals.add(RefusedError(Reason.UNSIGNED, "so it is", "0123456789abcdef"))
         now = 10.0
         refusals.flush()
         refusals.flush()
         now = 100.0
         refusals.flush()
     assert counts(said) == [1, 999]
-    assert said[0]["newest_because"] == "reason"
+    assert said[0]["newest_because"] == "so it is"
+    assert said[0]["key"] == "0123456789abcdef"
+    assert refusals.counts == {Reason.UNSIGNED: 1_000}
+    assert refusals.newest is not None
 
 
 def counts(said: list[MutableMapping[str, Any]]) -> list[int]:

@@ -97,5 +97,6 @@ _WIDE: Final[Columns] = (
     *plain("NETWORK ID", "VERDICT", "URGENCY"),
     ("RUN", value("run_id")),
     ("WORKER", value("worker_version")),
+    ("KEY", value("key_id")),
     *plain("EVIDENCE", "REASON"),
 )

@@ -16,6 +16,7 @@ _EXPECTED: Final = {
     "DesiredStateKnown": "True",
     "RemovalsAllowed": "True",
     "WorkersPresent": "True",
+    "MessagesBelieved": "True",
     "BrokerReachable": "True",
     "DatabaseWritable": "True",
 }

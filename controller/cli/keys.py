@@ -1,0 +1,76 @@
+"""The verbs about the controllers' keys: `vxctl keys` and `vxctl keys rotate`."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from contract.runtime.errors import UsageError
+from controller.cli.client import Client
+from controller.cli.options import DEFAULT_URL, Actor, Output, Url, decision
+from controller.cli.output import formats, table
+from controller.cli.output.structured import Kind
+
+_KIND: Final = Kind("key", lambda row: str(row["id"]), lambda row: str(row["id"]))
+_NEXT: Final = Path("/var/lib/vxlan-operator/controller.key.next")
+
+
+def keys(url: Url = DEFAULT_URL, output: Output = "table") -> None:
+    formats.show(Client(url).get("controller-keys")["items"], output, _show, kind=_KIND)
+
+
+def rotate(
+    file: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="File of the next private key, made if it is missing (mode 0600); every controller needs it "
+            "beside its own key, with `.next` at its end.",
+        ),
+    ] = _NEXT,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Let the next key sign, once all ready nodes know it.")
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="With --finish: also if nodes lack it, which then refuse all."
+        ),
+    ] = False,
+    actor: Actor = None,
+    url: Url = DEFAULT_URL,
+    output: Output = "table",
+) -> None:
+    if force and not finish:
+        raise UsageError("--force needs --finish", "vxctl keys rotate --finish --force")
+    client = Client(url)
+    if finish:
+        given = {**decision(actor, None), "force": force}
+        answer = client.post("controller-keys", "finish", body=given)
+    else:
+        from contract.runtime.key_file import make_key, read_key
+
+        key = read_key(file) or make_key(file)
+        body = decision(actor, None) | {"public_key": key.public.text}
+        answer = client.post("controller-keys", "next", body=body)
+
+    def shown(row: dict[str, Any]) -> None:
+        table.line(f"key {row['id']} is {row['state']}")
+        if row["lacking"]:
+            names = ", ".join(formats.short(name) for name in row["lacking"][:5])
+            more = len(row["lacking"]) - 5
+            table.line(f"not known yet to: {names}" + (f" and {more} more" if more > 0 else ""))
+        elif not finish:
+            table.line("all ready nodes know it: `vxctl keys rotate --finish` lets it sign")
+
+    formats.show(answer, output, shown, kind=_KIND)
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    columns = (
+        ("ID", lambda row: row["id"]),
+        ("STATE", lambda row: row["state"]),
+        ("SINCE", lambda row: formats.ago(row["retired_at"] or row["created_at"])),
+        ("PUBLIC KEY", lambda row: row["public_key"]),
+    )
+    table.table(columns, rows, empty="no keys")

@@ -1,0 +1,60 @@
+"""The tables of public keys: of the controllers, of nodes, and of join tokens. No secret is in any."""
+
+from datetime import datetime
+
+from sqlalchemy import Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from controller.db.states import ControllerKeyState, NodeKeyState
+from controller.db.types import SWARM_ID, Base
+
+KEY_ID = String(16)
+"""Hexadecimal digits of the SHA-256 of the public key."""
+KEY_TEXT = String(43)
+"""32 bytes in base64url."""
+
+
+class ControllerKey(Base):
+    """A public key of the controllers, which all of them share."""
+
+    __tablename__ = "controller_keys"
+
+    id: Mapped[str] = mapped_column(KEY_ID, primary_key=True)
+    public_key: Mapped[str] = mapped_column(KEY_TEXT)
+    state: Mapped[ControllerKeyState]
+    created_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]
+
+
+class NodeKey(Base):
+    """A public key that a node's worker has shown, and what became of it."""
+
+    __tablename__ = "node_keys"
+    __table_args__ = (Index("ix_node_keys_node", "node_id", "state"),)
+
+    id: Mapped[str] = mapped_column(KEY_ID, primary_key=True)
+    """One key is of one node: a node that shows another's is refused."""
+    node_id: Mapped[str] = mapped_column(SWARM_ID)
+    public_key: Mapped[str] = mapped_column(KEY_TEXT)
+    state: Mapped[NodeKeyState]
+    origin: Mapped[str] = mapped_column(Text)
+    """Why it has its state: a join token, a rotation, or a person."""
+    created_at: Mapped[datetime]
+    decided_at: Mapped[datetime | None]
+    """When it was trusted or revoked; None: it is pending."""
+
+
+class JoinToken(Base):
+    """The public key of a join token: who has the token can pin the first key of a node."""
+
+    __tablename__ = "join_tokens"
+
+    id: Mapped[str] = mapped_column(KEY_ID, primary_key=True)
+    public_key: Mapped[str] = mapped_column(KEY_TEXT)
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(Text)
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    """When it last pinned a key."""
+    revoked_at: Mapped[datetime | None]
+    revoked_by: Mapped[str | None] = mapped_column(Text)

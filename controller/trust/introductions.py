@@ -1,0 +1,118 @@
+"""Decides about a key that a node's worker introduces: believe it, or let a person decide.
+
+A node's first key is believed with a valid join token, a later one with its key before. Any other waits for
+`vxctl node trust`, and so does a second key with a join token: with that token alone anybody could
+otherwise speak for every node.
+"""
+
+from datetime import datetime
+from typing import Final
+
+import structlog
+from sqlalchemy.orm import Session
+
+from contract.messages import Hello, Introduction
+from contract.signing.join import changes_key, joins
+from contract.signing.keys import PublicKey
+from contract.verdicts import Stage
+from controller.access.store import By
+from controller.audit.append import append
+from controller.db.key_models import JoinToken, NodeKey
+from controller.db.models import Node
+from controller.db.states import CONTROLLER, NodeKeyState
+from controller.trust import store
+
+log = structlog.get_logger(__name__)
+
+_INTRODUCED: Final = "introduced by the worker; nobody vouches for it"
+
+
+def introduce(session: Session, hello: Hello, now: datetime) -> NodeKeyState | None:
+    """Store the key that a Hello introduces, whose signature was verified; return its state.
+
+    Returns:
+        None: the node is not in the Swarm, shows the key of another, or has too many pending ones: nothing
+        was stored.
+    """
+    introduction = hello.introduction
+    # Locked: of two keys that are introduced together one is the first.
+    node = session.get(Node, hello.node_id, with_for_update={"key_share": True})
+    if introduction is None or node is None or node.gone_at is not None:
+        return None
+    key = PublicKey.from_text(introduction.key)
+    row = session.get(NodeKey, key.id)
+    if row is not None and row.node_id != node.id:
+        row = _moved(session, row, node)
+        if row is None:
+            return None
+    if row is not None and row.state is not NodeKeyState.PENDING:
+        return row.state
+    others = [other for other in store.node_keys(session, node.id) if other is not row]
+    why = _vouched(session, node, introduction, key, others, now)
+    if row is None:
+        pending = sum(other.state is NodeKeyState.PENDING for other in others)
+        if why is None and pending >= store.MAX_PENDING:
+            return None
+        row = NodeKey(
+            id=key.id,
+            node_id=node.id,
+            public_key=key.text,
+            state=NodeKeyState.PENDING,
+            origin=_INTRODUCED,
+            created_at=now,
+        )
+        session.add(row)
+        log.info("a node's key is new", node=node.hostname, key=key.id, vouched_by=why)
+    if why is None:
+        return NodeKeyState.PENDING
+    by = By(CONTROLLER, None, now)
+    entries = []
+    for other in others:
+        if other.state is NodeKeyState.TRUSTED:
+            other.state, other.decided_at = NodeKeyState.REVOKED, now
+            other.origin = f"replaced by {key.id}"
+            entries.append(store.entry(Stage.KEY_REVOKED, node, other, by, other.origin))
+    row.state, row.decided_at, row.origin = NodeKeyState.TRUSTED, now, why
+    append(session, [*entries, store.entry(Stage.KEY_TRUSTED, node, row, by, why)], now)
+    return NodeKeyState.TRUSTED
+
+
+def _moved(session: Session, row: NodeKey, node: Node) -> NodeKey | None:
+    """Give a key to the id that its node has since it left and joined the Swarm again; None: it is another's.
+
+    It counts no more than one that is shown for the first time: a node that is told to leave could otherwise
+    come back as another.
+    """
+    former = session.get(Node, row.node_id)
+    if row.state is NodeKeyState.REVOKED or (former is not None and former.gone_at is None):
+        return None
+    row.node_id, row.state, row.decided_at = node.id, NodeKeyState.PENDING, None
+    row.origin = _INTRODUCED
+    return row
+
+
+def _vouched(
+    session: Session,
+    node: Node,
+    introduction: Introduction,
+    key: PublicKey,
+    others: list[NodeKey],
+    now: datetime,
+) -> str | None:
+    """Return who vouches for a key; None: nobody whose word counts."""
+    change, join = introduction.change, introduction.join
+    if change is not None:
+        for other in others:
+            previous = PublicKey.from_text(other.public_key)
+            if other.state is NodeKeyState.TRUSTED and changes_key(change, previous, node.id, key):
+                return f"its key before, {other.id}, vouches for it"
+    # Also where a key was revoked: then a person decides.
+    if join is None or any(other.state is not NodeKeyState.PENDING for other in others):
+        return None
+    token = session.get(JoinToken, join.token, with_for_update=True)
+    if token is None or not joins(join, PublicKey.from_text(token.public_key), node.id, key):
+        return None
+    if token.revoked_at is not None or (token.expires_at is not None and token.expires_at <= now):
+        return None
+    token.last_used_at = now
+    return f"the first of the node, by join token {token.id}"

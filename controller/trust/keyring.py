@@ -1,0 +1,153 @@
+"""`Keyring`: the keys that this process knows, read again from the database every few seconds."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from contract.runtime.errors import OperatorError
+from contract.signing.envelope import CONTROLLERS, KnownKey, Signer, node_address
+from contract.signing.keys import PublicKey, SigningKey
+from contract.signing.refusals import Reason
+from controller.db.engine import Database
+from controller.db.key_models import NodeKey
+from controller.db.states import ControllerKeyState, NodeKeyState
+from controller.trust import own_key, store
+
+log = structlog.get_logger(__name__)
+
+_MIN_AGE_SECONDS: Final = 1.0
+"""So old is what is known at least before an unknown key leads to another look."""
+_PERIOD_SECONDS: Final = 5.0
+_MAX_SHARE: Final = 0.02
+"""Of the time, spent on reading keys: with thousands of nodes that takes a while."""
+_REFUSED: Final = {
+    NodeKeyState.PENDING: Reason.UNTRUSTED_KEY,
+    NodeKeyState.REVOKED: Reason.REVOKED_KEY,
+}
+
+
+class _Known(NamedTuple):
+    keys: Mapping[str, KnownKey]
+    """By id."""
+    of_nodes: Mapping[str, str]
+    """Node id to the id of the key that counts."""
+    controllers: Sequence[str]
+    """Public keys that workers are to believe, as texts: the one that signs, and the next."""
+    signer: Signer
+
+
+class Keyring:
+    """Keys of the nodes, and the controllers' own. Thread-safe.
+
+    Args:
+        file: of the controllers' key; after a rotation the next is read from beside it.
+        key: the one that signs now.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        file: Path,
+        key: SigningKey,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._file = file
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._parsed: dict[str, PublicKey] = {}
+        self._known = _Known({}, {}, (key.public.text,), Signer(key, CONTROLLERS))
+        self._read_at = -math.inf
+
+    @property
+    def signer(self) -> Signer:
+        """Seals as the controllers."""
+        return self._known.signer
+
+    @property
+    def controllers(self) -> Sequence[str]:
+        """The controllers' public keys that workers are to believe, at most two."""
+        return self._known.controllers
+
+    def of_node(self, node_id: str) -> str | None:
+        """Return the id of the key that counts for a node; None: there is none."""
+        return self._known.of_nodes.get(node_id)
+
+    def find(self, kid: str) -> KnownKey | None:
+        """Find a node's key by its id; an unknown one leads to a look into the database, once a second."""
+        found = self._known.keys.get(kid)
+        if found is None and self._clock() - self._read_at > _MIN_AGE_SECONDS:
+            try:
+                self.refresh()
+            except SQLAlchemyError as error:
+                # Others are still believed: nobody can have decided anything meanwhile.
+                log.warning("keys cannot be read", error=str(error).partition("\n")[0])
+            found = self._known.keys.get(kid)
+        return found
+
+    def check(self, key_id: str) -> None:
+        """Check that this process has the private key of a controllers' key.
+
+        Raises:
+            KeyStateError: it has not, and could not sign with it.
+        """
+        try:
+            own_key.load(self._file, key_id)
+        except OperatorError as error:
+            following = own_key.next_file(self._file)
+            raise store.KeyStateError(
+                f"this controller has no private key {key_id}",
+                f"copy the file that `vxctl keys rotate` made to {following} on every controller",
+            ) from error
+
+    def step(self) -> float:
+        """Read all keys; return the seconds until that is due again.
+
+        Raises:
+            SQLAlchemyError, OperatorError: as `refresh` does.
+        """
+        begin = self._clock()
+        self.refresh()
+        return max(_PERIOD_SECONDS, (self._clock() - begin) / _MAX_SHARE)
+
+    def refresh(self) -> None:
+        """Read all keys.
+
+        Raises:
+            SQLAlchemyError: the database is away; what is known stays.
+            OperatorError: the controllers' key was rotated, and this process does not have the new one.
+        """
+        with self._lock:
+            self._read_at = self._clock()  # Also if it fails: not again for each message.
+            with self._database.read() as session:
+                rows = session.execute(
+                    select(NodeKey.id, NodeKey.node_id, NodeKey.public_key, NodeKey.state)
+                ).all()
+                controllers = store.controller_keys(session)
+            self._parsed = {
+                row.id: self._parsed.get(row.id) or PublicKey.from_text(row.public_key)
+                for row in rows
+            }
+            signer = self._known.signer
+            valid = [row for row in controllers if row.state is not ControllerKeyState.RETIRED]
+            if valid and valid[0].id != signer.public.id:
+                signer = Signer(own_key.load(self._file, valid[0].id), CONTROLLERS)
+            self._known = _Known(
+                {
+                    row.id: KnownKey(
+                        self._parsed[row.id], node_address(row.node_id), _REFUSED.get(row.state)
+                    )
+                    for row in rows
+                },
+                {row.node_id: row.id for row in rows if row.state is NodeKeyState.TRUSTED},
+                tuple(row.public_key for row in valid) or (signer.public.text,),
+                signer,
+            )
