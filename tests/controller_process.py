@@ -123,15 +123,15 @@ class ControllerProcess(Server):
         assert self._process.poll() is None, self.log()
         if not self.answers(200):
             return False
-        self._believe_workers()
+        if not self._believes:
+            self.believe(*map(swarm_id, _FAKE_WORKERS))
+            self._believes = True
         return True
 
-    def _believe_workers(self) -> None:
-        """Let it believe fake workers, once: they sign by `tests.signed`."""
-        if not self._believes:
-            with closing(open_database(self.database_url)) as database:
-                pin(database, *map(swarm_id, _FAKE_WORKERS))
-            self._believes = True
+    def believe(self, *node_ids: str) -> None:
+        """Let it believe workers of these nodes that sign by `tests.signed`."""
+        with closing(open_database(self.database_url)) as database:
+            pin(database, *node_ids)
 
     def supervise(self) -> None:
         """Start it again if it ended for that, as a supervisor would."""

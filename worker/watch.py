@@ -181,14 +181,16 @@ class LinkWatch:
             and (idle := self.clock.idle(device.identity)) is not None
         }
         dead = frozenset(device for device, seconds in ages.items() if seconds >= self.hint_after)
-        pauses = [self.hint_after - ages[device] for device in ages.keys() - dead]
+        # Bounded: without devices, or a difference, nothing else ends the pause.
+        pauses = [_REPEAT_SECONDS[-1]]
+        pauses += [self.hint_after - ages[device] for device in ages.keys() - dead]
         if dead:
             pauses += [self._hint(dead), _WHILE_IDLE_SECONDS]
         else:
             self._hinted = dead
         if self._reported is not None:
             pauses.append(self._tell_change(self._seen, self._reported))
-        return max(min(pauses, default=_REPEAT_SECONDS[-1]), 0.001)
+        return max(min(pauses), 0.001)
 
     def _matters(self, events: NetlinkSocket) -> bool:
         """Whether a datagram of events is a reason to look: of a VXLAN device, or in a sandbox any event.

@@ -71,7 +71,7 @@ def worker_of(
         "BROKER_URL": broker_url,
         "JOURNAL": str(folder / "journal.jsonl"),
         "GRACE_SECONDS": "0.2",
-        **signed.give_worker(folder / "journal.jsonl", NODE),
+        **signed.give_worker(folder / "journal.jsonl", settings.get("NODE_ID", NODE) or NODE),
     }
     with (folder / "worker.log").open("ab") as log:
         process = subprocess.Popen(

@@ -243,6 +243,7 @@ def test_a_worker_with_a_given_id_goes_on_and_the_status_names_the_command(
         worker_of(host, tmp_path, redis.url, **own) as worker,
     ):
         await_true(lambda: node_ready(controller) == "Unknown/NeverSeen", "nobody serves the node")
+        controller.believe(old)
         assert "no worker has ever reported" in message_of(controller)
         rejoin(dockerd, ONE)
         await_true(lambda: f"serves the id {old}" in message_of(controller), "it is said why")

@@ -193,7 +193,8 @@ def running(
         "JOURNAL": str(folder / "journal.jsonl"),
         "GRACE_SECONDS": "0.2",
     }
-    defaults |= signed.give_worker(Path((defaults | environment)["JOURNAL"]), NODE)
+    given = defaults | environment
+    defaults |= signed.give_worker(Path(given["JOURNAL"]), given["NODE_ID"] or NODE)
     with (folder / "worker.log").open("ab") as log:
         process = subprocess.Popen(
             host.command(*command), env=variables(defaults | environment), stderr=log
