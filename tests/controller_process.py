@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -126,6 +127,8 @@ class ControllerProcess(Server):
         if not self._believes:
             self.believe(*map(swarm_id, _FAKE_WORKERS))
             self._believes = True
+            # Until then it may not look again for a key that it does not know.
+            time.sleep(1.1)
         return True
 
     def believe(self, *node_ids: str) -> None:
