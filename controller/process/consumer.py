@@ -34,8 +34,9 @@ class Consumer:
     ) -> None:
         self._app = app
         self._test = SelfTest(silence=silence, ping=self._ping, hung=exit_for_restart)
-        for name, task in {**tasks, PING_TASK: lambda _: None}.items():
+        for name, task in tasks.items():
             app.task(name=name)(self._tested(task))
+        app.task(name=PING_TASK)(self._tested(_pong))
         app.conf.task_queues = list(queues)
         self._thread = threading.Thread(
             target=consume, args=(app, "controller@local"), name="consumer", daemon=True
@@ -58,14 +59,16 @@ class Consumer:
         """
         return self._test.step()
 
-    def _tested(self, task: Callable[[object], None]) -> Callable[[object], None]:
-        def run(payload: object) -> None:
+    def _tested(self, task: Callable[..., None]) -> Callable[..., None]:
+        def run(*arguments: object) -> None:
             with self._test.task():
-                task(payload)
+                task(*arguments)
 
         return run
 
     def _ping(self) -> None:
-        self._app.send_task(
-            PING_TASK, args=[""], queue=queue_for_controller(), expires=_PING_EXPIRES_SECONDS
-        )
+        self._app.send_task(PING_TASK, queue=queue_for_controller(), expires=_PING_EXPIRES_SECONDS)
+
+
+def _pong() -> None:
+    """Take a ping: that it arrived is all."""
