@@ -36,9 +36,15 @@ class Program:
 
     def start(self, *, lasting: bool = False) -> None:
         """Start it; with `lasting` it lives as long as the lab, else as long as this process."""
-        start = self._where.popen_lasting if lasting else self._where.popen
         with self.log.open("ab") as log:
-            self._process = start(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            if lasting:
+                self._where.start_lasting(
+                    self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                )
+                return
+            self._process = self._where.popen(
+                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, without waiting for what comes of it."""
@@ -115,6 +121,7 @@ class Stack:
                 f"worker-{node.name}", node.entry(),
                 [str(_BIN / "vxlan-worker"), "run", "--broker-url", broker,
                  "--node-id", node.swarm_id, "--grace-seconds", str(grace),
+                 "--docker-socket", node.docker_host.removeprefix("unix://"),
                  "--journal", str(folder / f"{node.name}.jsonl"), *worker_options],
                 folder,
             )

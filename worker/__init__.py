@@ -5,6 +5,6 @@ Swarm's, by VNI), `ownership`, `proof` and `judge` (pure: what it means), `allow
 may go), `remove` with `recheck`, `link_group` and `journal` (acting, with a record), `reconcile` (one run
 from request to report), `watch` (link events: look now), `outbox` (reports and hints until they are sent),
 `watchdog` (whether requests still come), `beacon` (signs of life), `agent` and `run` (the Celery side),
-`scan`, `doctor`, `by_hand`, `scan_output` and `docker_socket` (without Celery), `access`, `settings`,
-`options` and `cli` (how it is started).
+`scan`, `doctor`, `udp_port`, `by_hand`, `scan_output` and `docker_socket` (without Celery), `access`,
+`settings`, `options` and `cli` (how it is started).
 """

@@ -88,6 +88,9 @@ class NodeFacts:
         id: in the Swarm.
         typed: its hostname as it can be typed in a command, or its id.
         state: in the Swarm: `ready`, `down`, `unknown`, `disconnected`.
+        joined_again_as: where it is down: the id under which it joined the Swarm again; None: it did not.
+        served_as: the id that it had before it joined again, where its worker still serves that, as far as
+            the worker's signs of life under that id tell; None: none does.
         unread_since: when the Swarm was last read, if it cannot be read now; None: it can.
         reports: whether its worker has reported since the Swarm called it down.
         seen_at: when its worker last reported; None: never.
@@ -110,6 +113,8 @@ class NodeFacts:
     id: str = "NODE"
     typed: str = "NODE"
     state: str = "ready"
+    joined_again_as: str | None = None
+    served_as: str | None = None
     unread_since: datetime | None = None
     reports: bool = False
     seen_at: datetime | None
@@ -208,6 +213,10 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
             "the Swarm reported the node as down when it was last read "
             f"({format_time(facts.unread_since)}), and cannot be read now"
             if facts.unread_since is not None
+            else "the Swarm reports this id of the node as down, and a node with its hostname and address is "
+            f"there as {facts.joined_again_as}: it left the Swarm and joined again; remove the old id: "
+            f"`docker node rm {facts.id}`"
+            if facts.joined_again_as is not None
             else "the Swarm reports the node as down, but its worker still reports: the host is up and "
             "dockerd is not, so start dockerd there (`systemctl start docker`)"
             if facts.reports
@@ -220,9 +229,9 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
         # The silence of a worker says nothing while nobody could hear it.
         message = f"nothing is known of the node now: {facts.broker.message}"
         yield _Finding(Reason(facts.broker.reason), message, Status.UNKNOWN)
-    elif facts.sign is not None and facts.sign.serves != facts.id:
+    elif (served := _other_id(facts)) is not None:
         message = (
-            f"a worker runs on this node and serves the id {facts.sign.serves}, which the node had before "
+            f"a worker runs on this node and serves the id {served}, which the node had before "
             f"it left and joined the Swarm: restart that worker with VXLAN_OPERATOR_NODE_ID={facts.id}"
         )
         reason = Reason.NEVER_SEEN if facts.seen_at is None else Reason.WORKER_AWAY
@@ -256,6 +265,13 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
             "the last run brought no report by its deadline, and is tried again: nothing to do yet"
         )
         yield _Finding(Reason.RUNS_LOST, message, Status.UNKNOWN)
+
+
+def _other_id(facts: NodeFacts) -> str | None:
+    """Return the id that the worker on this node serves, if that is another than the node's."""
+    if facts.sign is not None:
+        return None if facts.sign.serves == facts.id else facts.sign.serves
+    return facts.served_as
 
 
 def _silence(sign: Sign) -> str:
