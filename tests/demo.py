@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from tests.lab import Lab, LabError, LabNetwork, Node, OrphanDevice, Task
+from tests.lab.folder import Folder
 from tests.servers import await_true
 from tests.stack import Stack
 
@@ -232,7 +233,8 @@ def _tell_how_to_look_around(story: Timeline, lab: Lab, folder: Path) -> None:
 
 
 def _stop(story: Timeline) -> int:
-    Lab.attach(NAME).destroy()
+    if Folder(NAME).is_alive():
+        Lab.attach(NAME).destroy()
     for folder in Path(tempfile.gettempdir()).glob("vxlan-operator-demo-*"):
         shutil.rmtree(folder)
     story.tell("the demo is stopped and removed")

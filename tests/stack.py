@@ -36,9 +36,15 @@ class Program:
 
     def start(self, *, lasting: bool = False) -> None:
         """Start it; with `lasting` it lives as long as the lab, else as long as this process."""
-        start = self._where.popen_lasting if lasting else self._where.popen
         with self.log.open("ab") as log:
-            self._process = start(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            if lasting:
+                self._where.start_lasting(
+                    self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                )
+                return
+            self._process = self._where.popen(
+                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, without waiting for what comes of it."""
@@ -118,6 +124,7 @@ class Stack:
                 [str(_BIN / "vxlan-worker"), "run", "--broker-url", broker,
                  "--join-token-file", str(self._join_token),
                  "--node-id", node.swarm_id, "--grace-seconds", str(grace),
+                 "--docker-socket", node.docker_host.removeprefix("unix://"),
                  "--journal", str(self.journal(node)), *worker_options],
                 folder,
             )

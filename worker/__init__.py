@@ -6,6 +6,6 @@ orphans may go), `trust` (whose requests, by which key), `memory` (what was hear
 `remove` with `recheck`, `link_group` and `journal` (acting, with a record), `reconcile` (one run from
 request to report), `watch` (link events: look now), `outbox` (reports and hints until they are sent),
 `watchdog` (whether requests still come), `beacon` (signs of life), `agent` and `run` (the Celery side),
-`scan`, `doctor`, `key_command`, `by_hand`, `scan_output` and `docker_socket` (without Celery), `access`,
-`settings`, `options` and `cli` (how it is started).
+`scan`, `doctor`, `udp_port`, `key_command`, `by_hand`, `scan_output` and `docker_socket` (without Celery),
+`access`, `settings`, `options` and `cli` (how it is started).
 """

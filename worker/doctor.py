@@ -3,6 +3,7 @@
 import argparse
 import platform
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from contract.runtime.logs import configure_logging
 from contract.runtime.settings import BrokerUrl, Settings
 from worker.options import Parser
 from worker.ports import DEFAULT_DATA_PATH_PORT
+from worker.udp_port import holders
 
 _NET_BROADCAST: Final = 11
 _NET_ADMIN: Final = 12
@@ -139,24 +141,37 @@ def _data_path(docker_host: str) -> Iterator[Result]:
     known = docker.data_path_port(docker_host)
     port = known or DEFAULT_DATA_PATH_PORT
     name = f"UDP {port}" if known else f"UDP {port} (assumed: only a manager knows it)"
-    if any(_holds(line, port) for line in _udp_sockets()):
-        message = f"a program of this machine has {name}: Docker can make no VXLAN device"
-        yield fail("data path", message, f"`ss -lunp sport = :{port}` shows which; stop it")
-        return
-    yield ok("data path", f"{name} is not held by another program")
-    if known and not Path("/sys/class/net/docker_gwbridge").exists():
+    found = holders(port)
+    if found.programs:
+        message = f"{', '.join(found.programs)} has {name}: Docker can make no VXLAN device"
+        yield fail("data path", message, f"`ss -lunp sport = :{port}` shows it; stop it")
+    elif found.bound and not found.all_seen and not _has_device(port):
+        message = (
+            f"{name} is in use, and whether by VXLAN devices or by a program cannot be seen here"
+        )
+        hint = f"run it as root outside a container, or look there: `ss -lunp sport = :{port}`"
+        yield warn("data path", message, f"{hint} names no process where all is well")
+    else:
+        by = "is used by VXLAN devices alone" if found.bound else "is not held by another program"
+        yield ok("data path", f"{name} {by}")
+    # Not from /sys, which shows the network namespace that it was mounted in.
+    if known and "docker_gwbridge" not in (name for _, name in socket.if_nameindex()):
         message = "there is no docker_gwbridge here: this is not the host's network namespace"
         yield warn("host network", message, "run the worker with --network host")
 
 
-def _udp_sockets() -> Iterator[str]:
-    for name in ("udp", "udp6"):
-        file = Path("/proc/net") / name
-        if file.exists():
-            yield from file.read_text().splitlines()[1:]
+def _has_device(port: int) -> bool:
+    """Whether a VXLAN device that is up has the port: the kernel shares it with no program."""
+    from contract.runtime.errors import OperatorError
+    from worker.access import open_kernel
+    from worker.kernel.api import KernelError
 
-
-def _holds(line: str, port: int) -> bool:
-    """Whether a line of /proc/net/udp is a program's socket with this port; the kernel's have no inode."""
-    fields = line.split()
-    return int(fields[1].rpartition(":")[2], 16) == port and fields[9] != "0"
+    try:
+        with closing(open_kernel()) as kernel:
+            devices = kernel.look().devices
+    except (OperatorError, KernelError):
+        return False
+    return any(
+        device.up and not device.born_elsewhere and device.identity.port == port
+        for device in devices
+    )

@@ -97,6 +97,7 @@ def node_facts(
     everywhere = holds.of_cluster(cluster, mode)
     names = node_names(session)
     untrusted = _untrusted(session)
+    before, after = _joined_again(session)
     stale_before = now - max_silence
     for row in session.execute(_NODES):
         stale = row.worker_seen_at is not None and row.worker_seen_at < stale_before
@@ -105,6 +106,10 @@ def node_facts(
             id=row.id,
             typed=typed,
             state=row.state,
+            joined_again_as=after.get(row.id),
+            served_as=None
+            if row.worker_seen_at is not None and not stale
+            else _served(row.id, before.get(row.id, ()), sign_of, now),
             unread_since=None if cluster.sync_error is None else cluster.synced_at,
             reports=_reports(row.conditions, row.worker_seen_at),
             seen_at=row.worker_seen_at,
@@ -184,6 +189,42 @@ def _news(sign: Sign | None, node_id: str, seen_at: datetime | None, now: dateti
         return None if seen_at is not None and sign.at is not None and seen_at > sign.at else sign
     heard = sign.since if seen_at is None else max(sign.since, seen_at)
     return sign if now - heard > sign.allowed else None
+
+
+def _joined_again(session: Session) -> tuple[Mapping[str, Sequence[str]], Mapping[str, str]]:
+    """Return each node's former ids, and each former id's new one.
+
+    A worker that cannot ask its dockerd does not know of the new id. A node is down under the former ones,
+    and has the hostname and address of one that is not.
+    """
+    rows = select(Node.id, Node.hostname, Node.address).where(Node.gone_at.is_(None))
+    down: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in session.execute(rows.where(Node.state == "down", Node.address != "")):
+        down[row.hostname, row.address].append(row.id)
+    if not down:
+        return {}, {}
+    before = {
+        row.id: down[row.hostname, row.address]
+        for row in session.execute(rows.where(Node.state != "down"))
+        if (row.hostname, row.address) in down
+    }
+    return before, {old: new for new, former in before.items() for old in former}
+
+
+def _served(
+    node_id: str, former: Sequence[str], sign_of: Callable[[str], Sign | None], now: datetime
+) -> str | None:
+    """Return the former id of a node that a worker serves now; None: none, or its own worker is there."""
+    own = sign_of(node_id)
+    if own is not None and own.serves == node_id:
+        return None
+    for other in former:
+        sign = sign_of(other)
+        if sign is None or sign.at is None or sign.ended or sign.serves != other:
+            continue
+        if now - sign.since <= sign.allowed:
+            return other
+    return None
 
 
 def _reports(conditions: Stored, seen_at: datetime | None) -> bool:

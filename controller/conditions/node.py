@@ -88,6 +88,9 @@ class NodeFacts:
         id: in the Swarm.
         typed: its hostname as it can be typed in a command, or its id.
         state: in the Swarm: `ready`, `down`, `unknown`, `disconnected`.
+        joined_again_as: where it is down: the id under which it joined the Swarm again; None: it did not.
+        served_as: the id that it had before it joined again, where its worker still serves that, as far as
+            the worker's signs of life under that id tell; None: none does.
         unread_since: when the Swarm was last read, if it cannot be read now; None: it can.
         reports: whether its worker has reported since the Swarm called it down.
         seen_at: when its worker last reported; None: never.
@@ -112,6 +115,8 @@ class NodeFacts:
     id: str = "NODE"
     typed: str = "NODE"
     state: str = "ready"
+    joined_again_as: str | None = None
+    served_as: str | None = None
     unread_since: datetime | None = None
     reports: bool = False
     seen_at: datetime | None
@@ -212,6 +217,10 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
             "the Swarm reported the node as down when it was last read "
             f"({format_time(facts.unread_since)}), and cannot be read now"
             if facts.unread_since is not None
+            else "the Swarm reports this id of the node as down, and a node with its hostname and address is "
+            f"there as {facts.joined_again_as}: it left the Swarm and joined again; remove the old id: "
+            f"`docker node rm {facts.id}`"
+            if facts.joined_again_as is not None
             else "the Swarm reports the node as down, but its worker still reports: the host is up and "
             "dockerd is not, so start dockerd there (`systemctl start docker`)"
             if facts.reports
@@ -226,9 +235,9 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
         yield _Finding(Reason(facts.broker.reason), message, Status.UNKNOWN)
     elif facts.untrusted and _is_unheard(facts, lost=lost):
         yield _Finding(Reason.KEY_UNTRUSTED, _key(facts), Status.UNKNOWN, stalled=True)
-    elif facts.sign is not None and facts.sign.serves != facts.id:
+    elif (served := _other_id(facts)) is not None:
         message = (
-            f"a worker runs on this node and serves the id {facts.sign.serves}, which the node had before "
+            f"a worker runs on this node and serves the id {served}, which the node had before "
             f"it left and joined the Swarm: restart that worker with VXLAN_OPERATOR_NODE_ID={facts.id}"
         )
         reason = Reason.NEVER_SEEN if facts.seen_at is None else Reason.WORKER_AWAY
@@ -278,6 +287,13 @@ def _key(facts: NodeFacts) -> str:
         f"its worker signs with the key {key}, {why}{more}, so what it says does nothing: if "
         f"`vxlan-worker key` on the node shows that key, `vxctl node trust {facts.typed} {key}`"
     )
+
+
+def _other_id(facts: NodeFacts) -> str | None:
+    """Return the id that the worker on this node serves, if that is another than the node's."""
+    if facts.sign is not None:
+        return None if facts.sign.serves == facts.id else facts.sign.serves
+    return facts.served_as
 
 
 def _silence(sign: Sign) -> str:

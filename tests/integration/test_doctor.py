@@ -19,7 +19,9 @@ from contract.runtime.doctor.checks import Level, Result
 from controller.db.engine import open_database
 from tests.answering import answering
 from tests.controller_process import VXCTL, environment, free_port
-from tests.servers import PostgresServer, RedisServer
+from tests.fake_docker import FakeDocker
+from tests.integration.namespaces import Namespace
+from tests.servers import PostgresServer, RedisServer, await_true
 
 WORKER = str(Path(sys.executable).parent / "vxlan-worker")
 NODE_ID = "n0de" * 6 + "0"
@@ -168,8 +170,58 @@ def test_a_worker_without_capabilities_and_with_a_taken_port(tmp_path: Path, han
             )  # fmt: skip
     assert done.returncode == 3, done.stderr
     assert "CAP_NET_ADMIN is missing" in done.stdout
-    assert "a program of this machine has UDP" in done.stdout
+    assert "is in use, and whether by VXLAN devices or by a program cannot be seen" in done.stdout
     assert "fail  broker" in done.stdout
+
+
+def data_path_in(host: Namespace, dockerd: str, *prefix: str) -> dict[str, Any]:
+    """What the worker's doctor says there of the UDP port."""
+    done = subprocess.run(
+        [*host.command(*prefix, WORKER, "doctor", "-o", "json"), "--docker-host", dockerd],
+        capture_output=True, text=True, timeout=60, env=environment(), check=False,
+    )  # fmt: skip
+    (found,) = (row for row in json.loads(done.stdout) if row["check"] == "data path")
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("prefix", [(), ("unshare", "--pid", "--fork", "--mount-proc")])
+def test_the_port_of_the_kernels_own_devices_is_no_programs(
+    in_empty_namespace: int, tmp_path: Path, prefix: tuple[str, ...]
+) -> None:
+    host = Namespace(in_empty_namespace)
+    with FakeDocker(tmp_path / "own.sock") as own:
+        own.info = {"Swarm": ACTIVE}
+        dockerd = f"unix://{tmp_path / 'own.sock'}"
+        assert data_path_in(host, dockerd, *prefix)["level"] == "ok"
+        host.add_vxlan("vx-001001-abcde", 4097)
+        host.ip("link set vx-001001-abcde up")
+        assert ":12B5 " in host.run("cat", "/proc/net/udp")
+        found = data_path_in(host, dockerd, *prefix)
+        assert (found["level"], "by VXLAN devices alone" in found["message"]) == ("ok", True)
+
+
+@pytest.mark.privileged
+def test_a_program_with_the_port_is_named(in_empty_namespace: int, tmp_path: Path) -> None:
+    host = Namespace(in_empty_namespace)
+    program = (
+        "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 4789)); input()"
+    )
+    with FakeDocker(tmp_path / "own.sock") as own:
+        own.info = {"Swarm": ACTIVE}
+        dockerd = f"unix://{tmp_path / 'own.sock'}"
+        taken = subprocess.Popen(host.command(sys.executable, "-c", program), stdin=subprocess.PIPE)
+        try:
+            await_true(lambda: ":12B5 " in host.run("cat", "/proc/net/udp"), "it is bound")
+            found = data_path_in(host, dockerd)
+            assert found["level"] == "fail"
+            assert f" (process {taken.pid}) has UDP 4789" in found["message"]
+            hidden = data_path_in(host, dockerd, "unshare", "--pid", "--fork", "--mount-proc")
+            assert (hidden["level"], "cannot be seen here" in hidden["message"]) == ("warn", True)
+        finally:
+            taken.kill()
+            taken.wait(60)
 
 
 @pytest.mark.parametrize(

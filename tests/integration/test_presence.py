@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -24,7 +25,7 @@ from controller.trust.reception import Reception
 from tests.controller_process import ControllerProcess, controller_of
 from tests.fake_clock import Clock
 from tests.fake_docker import FakeDocker
-from tests.fake_swarm import snapshot, swarm_id
+from tests.fake_swarm import node, snapshot, swarm_id
 from tests.integration.namespaces import Namespace
 from tests.integration.test_broker_faults import worker_of
 from tests.integration.test_dependencies import RARELY, node_ready, status
@@ -148,6 +149,39 @@ def test_a_worker_that_serves_an_old_id_is_named_with_the_command(swarm: Swarm) 
     assert reason == "NeverSeen"
     assert f"serves the id {old}" in message
     assert f"VXLAN_OPERATOR_NODE_ID={ONE}" in message
+
+
+def conditions_of(swarm: Swarm, name: str) -> tuple[str, str]:
+    """Reason and message of a node's condition `Ready`."""
+    ready = node_row(swarm.database, name).conditions["Ready"]
+    return ready["reason"], ready["message"]
+
+
+@pytest.mark.parametrize(
+    ("hostname", "address", "again"),
+    [("one", "192.0.2.1", True), ("one", "192.0.2.2", False), ("other", "192.0.2.1", False)],
+)
+def test_a_node_that_joined_again_is_known_where_its_worker_cannot_ask_for_its_id(
+    swarm: Swarm, hostname: str, address: str, again: bool
+) -> None:
+    new = swarm_id("new")
+    old = node("one", state="down")
+    joined = replace(node("new", address=address), hostname=hostname)
+    put(swarm.database, snapshot(old, joined))
+    swarm.look()
+    assert "no worker has ever reported" in conditions_of(swarm, "new")[1]
+    swarm.give()  # Under the old id, and serving that.
+    swarm.look(1)
+    reason, message = conditions_of(swarm, "new")
+    assert reason == "NeverSeen"
+    assert (f"serves the id {ONE}" in message) is again
+    assert (f"VXLAN_OPERATOR_NODE_ID={new}" in message) is again
+    reason, message = conditions_of(swarm, "one")
+    assert reason == "NodeDown"
+    assert (f"is there as {new}" in message) is again
+    assert f"`docker node rm {ONE}`" in message
+    swarm.look(60)
+    assert "no worker has ever reported" in conditions_of(swarm, "new")[1]
 
 
 def test_garbage_is_no_sign(swarm: Swarm, redis_server: RedisServer) -> None:

@@ -56,14 +56,15 @@ class Entry:
         self._started.append(process)
         return process
 
-    def popen_lasting(self, args: Sequence[Argument], **options: Any) -> subprocess.Popen[Any]:
-        """Start a long process that outlives ours and ends with the lab: it is in its PID namespace."""
-        process: subprocess.Popen[Any] = subprocess.Popen(
-            ["nsenter", f"--pid={self._pids}", "--", *self.command(args)],
-            start_new_session=True,
-            **options,
-        )
-        return process
+    def start_lasting(self, args: Sequence[Argument], **options: Any) -> None:
+        """Start a long process that outlives ours and ends with the lab: it is in its PID namespace.
+
+        It becomes a child of the lab's init at once. An `nsenter` outside as its parent would stop with it
+        at SIGSTOP, and stay so; then it would never collect it, and the kernel ends a PID namespace only
+        when all of its processes have been collected.
+        """
+        enter = ["nsenter", f"--pid={self._pids}", "--", "setsid", "--fork", *self.command(args)]
+        subprocess.run(enter, check=True, timeout=TIMEOUT, **options)
 
     def close(self) -> None:
         """End what `popen` started and what still runs, with SIGTERM first."""

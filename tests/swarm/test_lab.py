@@ -254,6 +254,17 @@ def test_destroy_leaves_nothing(name: str, engine: Path | None) -> None:
     lab.destroy()
 
 
+def test_a_lasting_process_that_is_stopped_does_not_keep_the_lab_from_ending(name: str) -> None:
+    lab = Lab.create(name, nodes=1)
+    before = family(lab.init_pid)
+    lab.hub.start_lasting(["sleep", "600"])
+    (process,) = family(lab.init_pid) - before
+    os.kill(process[0], signal.SIGSTOP)
+    processes = family(lab.init_pid)
+    lab.destroy()
+    assert not left_of(lab, processes)
+
+
 def test_nothing_is_left_when_the_owner_is_killed(name: str) -> None:
     program = f"""
         import time
