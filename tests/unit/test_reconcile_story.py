@@ -31,6 +31,7 @@ from worker.kernel.model import (
     VxlanFlag,
 )
 from worker.ownership import why_foreign
+from worker.ports import live_ports
 
 OUTCOMES = {Stage.APPLIED, Stage.VANISHED, Stage.REFUSED, Stage.FAILED, Stage.UNCERTAIN}
 
@@ -399,10 +400,13 @@ class NodeStory(RuleBasedStateMachine):
         if self.held is not None:
             self.dockerd_goes_on()
         self.wanted, self.rejections = frozenset(), []
+        live = live_ports(self.node.kernel.devices())
+        # A node that shows another port alone says that the request's is not the Swarm's.
+        denied = bool(live) and PORT not in live
         spared = {
             device.identity
             for device in self.node.kernel.devices()
-            if device.activity is not None or why_foreign(device, PORT) is not None
+            if denied or device.activity is not None or why_foreign(device, PORT) is not None
         }
         dead = len(self.node.kernel.devices()) - len(spared)
         self.node.outstay()
