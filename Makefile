@@ -45,6 +45,7 @@ test-engines: install ## Run the Swarm tests on Docker 20.10, 26.1 and 28.5 (dow
 bench: install ## Measure everything that docs/performance.md tells: takes half an hour
 	.venv/bin/python -m tests.benchmarks.view
 	.venv/bin/python -m tests.benchmarks.footprint
+	.venv/bin/python -m tests.benchmarks.signing
 	.venv/bin/python -m tests.benchmarks.latency
 	.venv/bin/python -m tests.benchmarks.throughput
 	.venv/bin/python -m tests.benchmarks.throughput --sqlite
