@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, StringConstraints
 
 from contract.runtime.settings import BrokerUrl, LogLevel, RemovalSettings
+from contract.runtime.startup import WaitAtStart
 
 
 class WorkerSettings(RemovalSettings):
@@ -30,3 +31,4 @@ class WorkerSettings(RemovalSettings):
         60.0, ge=1, le=3600, description="seconds without a request before the broker is tested"
     )
     log_level: LogLevel = "info"
+    wait_at_start: WaitAtStart = "auto"

@@ -3,10 +3,18 @@
 The one module that imports both sides; import-linter sees to that.
 """
 
+from functools import partial
+
 from celery import Celery
 
 from contract.runtime.broker import MEMORY_BROKER, queue_for_node
 from contract.runtime.errors import OperatorError
+from contract.runtime.logs import configure_logging
+from contract.runtime.startup import (
+    UnavailableError,
+    until_available,
+    waits_at_start,
+)
 from controller.process.controller import LocalWorker, run
 from controller.process.settings import LocalSettings
 from controller.swarm.manager import DockerSwarm
@@ -26,7 +34,10 @@ def up(settings: LocalSettings) -> None:
         raise OperatorError(
             f"the worker cannot be loaded: {error}", "pip install 'vxlan-operator[worker]'"
         ) from error
-    node_id = _node_id(settings.docker_host)
+    configure_logging(level=settings.log_level)
+    node_id = until_available(
+        partial(_node_id, settings.docker_host), waits=waits_at_start(settings.wait_at_start)
+    )
     shared = settings.model_dump(include={*WorkerSettings.model_fields})
 
     def attach(app: Celery) -> LocalWorker:
@@ -41,7 +52,7 @@ def _node_id(docker_host: str) -> str:
     try:
         return swarm.local_node_id()
     except SwarmError as error:
-        raise OperatorError(
+        raise UnavailableError(
             str(error),
             "run it on a Swarm manager, or set VXLAN_OPERATOR_DOCKER_HOST (or --docker-host)",
         ) from error
