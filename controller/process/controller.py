@@ -35,6 +35,7 @@ from controller.db.models import Cluster
 from controller.db.states import Role
 from controller.health.live import Health
 from controller.health.probes import BrokerTest, DatabaseTest
+from controller.health.trail import TrailTest
 from controller.leadership.election import Election
 from controller.leadership.lease import RENEW_SECONDS, Lease, this_process
 from controller.leadership.sqlite_lock import only_one
@@ -153,6 +154,7 @@ def _serve(
             "lease": every(RENEW_SECONDS, election.step),
             "broker test": BrokerTest(app, health.broker).step,
             "database test": DatabaseTest(database, health.database, process).step,
+            "audit trail test": TrailTest(database, health.trail).step,
             "last used": every(WRITE_SECONDS, partial(usage.write, database)),
         }
     )

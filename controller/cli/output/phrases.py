@@ -18,6 +18,7 @@ _EXPECTED: Final = {
     "WorkersPresent": "True",
     "BrokerReachable": "True",
     "DatabaseWritable": "True",
+    "AuditKept": "True",
 }
 
 
