@@ -221,16 +221,15 @@ class PostgresStandby(PostgresServer):
             "--dbname", f"host={self._primary.folder} user=test",
         )  # fmt: skip
 
-    def follows(self, database: str) -> bool:
-        """Whether it has a database of the primary already, with the tables of the operator."""
+    def holds(self, database: str, query: str) -> bool:
+        """Whether it has come so far that a query in a database of the primary finds a row."""
         try:
             with psycopg.connect(
                 host=str(self.folder), user="test", dbname=database, connect_timeout=5
             ) as connection:
-                found = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
-        except psycopg.OperationalError:
+                return connection.execute(query.encode()).fetchone() is not None
+        except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
             return False
-        return found is not None and found[0] is not None
 
 
 class PgBouncer(Server):

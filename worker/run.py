@@ -1,6 +1,7 @@
 """The worker's process: one Celery consumer in the main thread, until a signal ends it."""
 
 import signal
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -8,9 +9,13 @@ import structlog
 from contract import VERSION
 from contract.runtime.broker import celery_app, check_broker, queue_for_node
 from contract.runtime.consumer import consume, stop_consuming
-from contract.runtime.errors import UsageError
 from contract.runtime.logs import configure_logging
 from contract.runtime.restart import exit_for_restart
+from contract.runtime.startup import (
+    UnavailableError,
+    until_available,
+    waits_at_start,
+)
 from worker.agent import Agent
 from worker.docker_socket import node_id
 from worker.settings import WorkerSettings
@@ -25,12 +30,15 @@ def run(settings: WorkerSettings) -> None:
         OperatorError: something it needs is missing; nothing was changed.
     """
     configure_logging(level=settings.log_level)
+    waits = waits_at_start(settings.wait_at_start)
     given = bool(settings.node_id)
     if not given:
-        settings = settings.model_copy(update={"node_id": _asked(settings.docker_socket)})
+        asked = until_available(partial(_asked, settings.docker_socket), waits=waits)
+        settings = settings.model_copy(update={"node_id": asked})
     app = celery_app("worker", settings.broker_url.get_secret_value())
     app.conf.task_queues = [queue_for_node(settings.node_id)]
-    check_broker(app)
+    if not waits:  # Else the consumer, which copes with a broker that is away, waits for it.
+        check_broker(app)
     agent = Agent.open(settings, app, _moved if given else _follow)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop_consuming())
@@ -49,11 +57,11 @@ def _asked(docker_socket: Path) -> str:
     """Ask dockerd for this node's id.
 
     Raises:
-        UsageError: it is in no Swarm, or does not answer.
+        UnavailableError: it is in no Swarm, or does not answer.
     """
     found = node_id(docker_socket)
     if found is None:
-        raise UsageError(
+        raise UnavailableError(
             f"the Swarm id of this node is unknown: {docker_socket} does not answer, or is in no Swarm",
             "set VXLAN_OPERATOR_NODE_ID (or --node-id): docker info -f '{{.Swarm.NodeID}}' shows it",
         )

@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr, StringConstraints
 
 from contract.runtime.errors import UsageError
 from contract.runtime.settings import ONLY_VARIABLE, BrokerUrl, LogLevel, RemovalSettings
+from contract.runtime.startup import WaitAtStart
 from contract.signing.join import JoinToken
 from contract.signing.keys import PublicKey
 
@@ -55,6 +56,7 @@ class WorkerSettings(RemovalSettings):
         60.0, ge=1, le=3600, description="seconds without a request before the broker is tested"
     )
     log_level: LogLevel = "info"
+    wait_at_start: WaitAtStart = "auto"
 
     def keys(self) -> tuple[JoinToken | None, PublicKey | None]:
         """Return the join token, and the key of the controllers, as far as either is given.

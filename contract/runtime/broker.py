@@ -18,7 +18,7 @@ from kombu.transport.virtual import Channel
 from kombu.utils.url import maybe_sanitize_url
 
 from contract.queues import CONTROLLER_QUEUE, node_queue
-from contract.runtime.errors import OperatorError
+from contract.runtime.startup import UnavailableError
 from contract.runtime.transport import CheckedConnection
 
 NODE_QUEUE_EXPIRES: Final = 3600.0
@@ -140,14 +140,14 @@ def check_broker(app: Celery) -> None:
     """Connect once, so that a wrong URL or a dead broker is an error at start, not in a log later.
 
     Raises:
-        OperatorError: the broker cannot be reached.
+        UnavailableError: the broker cannot be reached.
     """
     connection: Connection
     try:
         with app.connection_for_write(connect_timeout=3) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
     except (OperationalError, KombuError, OSError, ValueError, KeyError, ImportError) as error:
-        raise OperatorError(
+        raise UnavailableError(
             f"the broker{_shown(app.conf.broker_url)} cannot be reached: {error}",
             "start Redis, or set VXLAN_OPERATOR_BROKER_URL (redis://HOST:6379/0)",
         ) from error

@@ -45,6 +45,8 @@ class Type(StrEnum):
     """The broker takes messages of the process that answers."""
     DATABASE_WRITABLE = "DatabaseWritable"
     """The database takes writes of the process that answers."""
+    AUDIT_KEPT = "AuditKept"
+    """The audit trail has the newest row that the process that answers saw there."""
 
 
 class Status(StrEnum):
@@ -104,6 +106,8 @@ class Reason(StrEnum):
     DATABASE_READ_ONLY = "DatabaseReadOnly"
     DATABASE_LOCKED = "DatabaseLocked"
     DATABASE_UNREACHABLE = "DatabaseUnreachable"
+    NO_ROWS_LOST = "NoRowsLost"
+    AUDIT_WENT_BACK = "AuditWentBack"
     NOT_PROBED = "NotProbed"
 
     CONDITIONS_STALE = "ConditionsStale"

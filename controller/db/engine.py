@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.orm import Session
 
 from contract.runtime.errors import OperatorError, UsageError
+from contract.runtime.startup import UnavailableError
 from controller.db.schema import upgrade
 
 log = structlog.get_logger(__name__)
@@ -156,7 +157,7 @@ def database_message(error: exc.SQLAlchemyError) -> str:
 
 @contextmanager
 def explained(url: URL) -> Iterator[None]:
-    """Turn errors of the database into `OperatorError`."""
+    """Turn errors of the database into `OperatorError`; `UnavailableError` if a retry may help."""
     try:
         yield
     except exc.SQLAlchemyError as error:
@@ -165,12 +166,13 @@ def explained(url: URL) -> Iterator[None]:
         if _POOLER in str(cause):
             raise _pooled(url, database_message(error)) from error
         if getattr(cause, "sqlstate", None) in _LOCKED or "is locked" in str(cause):
-            raise OperatorError(
+            raise UnavailableError(
                 f"the database {shown} is locked by another program, for over {LOCK_SECONDS} s; "
                 "nothing was changed",
                 "try again when that program (a backup, another upgrade) has ended",
             ) from error
-        raise OperatorError(
+        kind = UnavailableError if is_away(error) else OperatorError
+        raise kind(
             f"the database {shown} cannot be used: {database_message(error)}", _REMEDY
         ) from error
 

@@ -1,4 +1,4 @@
-"""`Health`: the conditions BrokerReachable and DatabaseWritable of this process."""
+"""`Health`: the conditions BrokerReachable, DatabaseWritable and AuditKept of this process."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ _LATE: Final = f"no answer for over {LATE_SECONDS:g} s"
 
 
 class Health:
-    """The monitors of this process's broker and database, and what they say."""
+    """The monitors of this process's broker, database and audit trail, and what they say."""
 
     def __init__(self, utcnow: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._utcnow = utcnow
@@ -33,6 +33,17 @@ class Health:
             utcnow=utcnow,
         )
 
+        self.trail = Monitor(
+            Type.AUDIT_KEPT,
+            Condition(
+                Status.TRUE,
+                Reason.NO_ROWS_LOST,
+                "the audit trail has every row that this process saw last",
+            ),
+            faults.silent(_LATE),
+            utcnow=utcnow,
+        )
+
     def broker_fault_that_stays(self) -> Condition | None:
         """Return why the broker cannot be used, once that has lasted; None: it can be."""
         seen = self.broker.observed()
@@ -40,14 +51,14 @@ class Health:
         return seen.condition if lasts and seen.condition.status is Status.FALSE else None
 
     def observed(self) -> list[Observed]:
-        """Return both conditions as of now."""
-        return [self.broker.observed(), self.database.observed()]
+        """Return the conditions as of now."""
+        return [self.broker.observed(), self.database.observed(), self.trail.observed()]
 
     def conditions(self) -> dict[str, dict[str, Any]]:
-        """Return both by type, in the form of stored conditions."""
+        """Return them by type, in the form of stored conditions."""
         return {seen.type.value: seen.stored() for seen in self.observed()}
 
     def faults(self) -> list[Fault]:
-        """Return what does not work."""
+        """Return what does not work; lost audit rows keep nothing from working."""
         found = (self.broker.fault, self.database.fault)
         return [fault for fault in found if fault is not None]

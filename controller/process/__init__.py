@@ -1,6 +1,6 @@
 """What runs in which process and thread.
 
-`controller` is the process: it serves the API by `http`, with the certificate of `tls`; `leader_loops` are
-the leader's threads, repeated by `loops`; `consumer` takes messages from the broker. `all_in_one` adds a
-worker. `settings` configure it.
+`controller` is the process: it serves the API by `http`, with the certificate of `tls`, and by `waiting`
+until it can start; `leader_loops` are the leader's threads, repeated by `loops`; `consumer` takes messages
+from the broker. `all_in_one` adds a worker. `settings` configure it.
 """

@@ -4,11 +4,18 @@ The one module that imports both sides; import-linter sees to that.
 """
 
 from datetime import UTC, datetime
+from functools import partial
 
 from celery import Celery
 
 from contract.runtime.broker import MEMORY_BROKER, queue_for_node
 from contract.runtime.errors import OperatorError
+from contract.runtime.logs import configure_logging
+from contract.runtime.startup import (
+    UnavailableError,
+    until_available,
+    waits_at_start,
+)
 from contract.signing.keys import PublicKey
 from controller.db.engine import Database
 from controller.process.controller import LocalWorker, run
@@ -31,7 +38,10 @@ def up(settings: LocalSettings) -> None:
         raise OperatorError(
             f"the worker cannot be loaded: {error}", "pip install 'vxlan-operator[worker]'"
         ) from error
-    node_id = _node_id(settings.docker_host)
+    configure_logging(level=settings.log_level)
+    node_id = until_available(
+        partial(_node_id, settings.docker_host), waits=waits_at_start(settings.wait_at_start)
+    )
     shared = settings.model_dump(include={*WorkerSettings.model_fields})
 
     def attach(app: Celery, database: Database, controllers: PublicKey) -> LocalWorker:
@@ -49,7 +59,7 @@ def _node_id(docker_host: str) -> str:
     try:
         return swarm.local_node_id()
     except SwarmError as error:
-        raise OperatorError(
+        raise UnavailableError(
             str(error),
             "run it on a Swarm manager, or set VXLAN_OPERATOR_DOCKER_HOST (or --docker-host)",
         ) from error

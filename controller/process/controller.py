@@ -4,7 +4,7 @@ import gc
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -20,6 +20,7 @@ from contract.runtime.broker import celery_app, check_broker, queue_for_controll
 from contract.runtime.errors import OperatorError
 from contract.runtime.logs import configure_logging
 from contract.runtime.restart import exit_for_restart
+from contract.runtime.startup import until_available, waits_at_start
 from contract.signing.keys import PublicKey
 from contract.verdicts import Mode
 from controller.access import first_token
@@ -31,9 +32,11 @@ from controller.api.context import Context
 from controller.api.same_site import Hosts
 from controller.conditions.model import max_silence
 from controller.db.engine import Database, open_database
+from controller.db.models import Cluster
 from controller.db.states import Role
 from controller.health.live import Health
 from controller.health.probes import BrokerTest, DatabaseTest
+from controller.health.trail import TrailTest
 from controller.leadership.election import Election
 from controller.leadership.lease import RENEW_SECONDS, Lease, this_process
 from controller.leadership.sqlite_lock import only_one
@@ -42,6 +45,7 @@ from controller.process.leader_loops import LeaderLoops
 from controller.process.loops import Loops, every
 from controller.process.settings import CoreSettings
 from controller.process.tls import Tls
+from controller.process.waiting import WaitingApi
 from controller.safety.breaker import BreakerLimits
 from controller.swarm.manager import DockerSwarm
 from controller.trust.keyring import Keyring
@@ -85,11 +89,19 @@ def run(
     if tls is None and settings.listen_plain == "false":
         _refuse_plain(listener, settings.listen)
     swarm = DockerSwarm(settings.docker_host)
-    swarm.check()
     app = celery_app("controller", broker_url)
-    check_broker(app)
+    waits = waits_at_start(settings.wait_at_start)
+    if not waits:
+        swarm.check()
+        check_broker(app)
     url = settings.database_url.get_secret_value()
-    with only_one(url), closing(open_database(url)) as database:
+    with only_one(url), ExitStack() as opened:
+        with WaitingApi(listener, tls) as waiting:
+            wait = partial(until_available, waits=waits, tell=waiting.tell)
+            database = opened.enter_context(closing(wait(partial(open_database, url))))
+            # A controller that has read the Swarm before shows what it knows, and what is away as conditions.
+            if not _has_read_a_swarm(database):
+                wait(swarm.check)
         first_token.ensure(database, first_token_file(settings.api_token_file, url))
         file = key_file(settings.signing_key, url)
         key = ensure_key(database, file)
@@ -152,6 +164,7 @@ def _serve(
             "lease": every(RENEW_SECONDS, election.step),
             "broker test": BrokerTest(app, health.broker).step,
             "database test": DatabaseTest(database, health.database, process).step,
+            "audit trail test": TrailTest(database, health.trail).step,
             "last used": every(WRITE_SECONDS, partial(usage.write, database)),
         }
     )
@@ -203,6 +216,11 @@ def freeze_objects() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def _has_read_a_swarm(database: Database) -> bool:
+    with database.read() as session:
+        return session.get(Cluster, 1) is not None
 
 
 def _proxy(settings: CoreSettings) -> TrustedProxy | None:

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, SecretStr
 
 from contract.runtime.settings import BrokerUrl, LogLevel, RemovalSettings, Settings
+from contract.runtime.startup import WaitAtStart
 
 _HOST: Final = r"[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]"
 _LISTEN: Final = r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]*):\d{1,5}"
@@ -119,6 +120,7 @@ class CoreSettings(Settings):
         description="directory for the archives of pruned audit rows",
     )
     log_level: LogLevel = "info"
+    wait_at_start: WaitAtStart = "auto"
 
 
 class ControllerSettings(CoreSettings):

@@ -13,7 +13,7 @@ import urllib3
 from docker.errors import APIError, DockerException
 
 from contract.runtime.doctor.docker import NO_QUORUM, STATE_REMEDIES
-from contract.runtime.errors import OperatorError
+from contract.runtime.startup import UnavailableError
 from contract.verdicts import Mode
 from controller.safety.labels import IGNORE_LABEL, MODE_LABEL
 from controller.swarm.model import (
@@ -74,11 +74,11 @@ class DockerSwarm:
         self._client: docker.APIClient | None = None
 
     def check(self) -> None:
-        """Raise an OperatorError if no manager answers."""
+        """Raise an UnavailableError if no manager answers."""
         try:
             self._manager()
         except SwarmError as error:
-            raise OperatorError(
+            raise UnavailableError(
                 str(error),
                 "set VXLAN_OPERATOR_DOCKER_HOST (or --docker-host) to the Docker API of a Swarm manager",
             ) from error

@@ -131,6 +131,8 @@ class FromDatabase(Collector):
         yield _value("broker_up", text, _up(self._health.broker))
         text = "Whether the database takes writes of this process (1 or 0); NaN: unknown."
         yield _value("database_writable", text, _up(self._health.database))
+        text = "Whether the audit trail has the newest row that this process saw there."
+        yield _value("audit_kept", text, _up(self._health.trail))
         begin = time.monotonic()
         found = self._ask()
         seconds = time.monotonic() - begin

@@ -138,6 +138,7 @@ def test_status_before_anything_is_known(api: Api) -> None:
     assert [(each["type"], each["reason"], each["looked_at"]) for each in own] == [
         ("BrokerReachable", "NotProbed", None),
         ("DatabaseWritable", "NotProbed", None),
+        ("AuditKept", "NotProbed", None),
     ]
     assert answer == {
         "conditions_at": None,
@@ -220,6 +221,7 @@ def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: 
         "MessagesBelieved",
         "BrokerReachable",
         "DatabaseWritable",
+        "AuditKept",
     ]
     name = answer["nodes"][0]["hostname"]
     run = claim_again(database, name)

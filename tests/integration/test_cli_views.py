@@ -135,6 +135,7 @@ def test_status(says: Callable[..., str]) -> None:
     assert lines[0] == (
         "Not well: DesiredStateKnown is False (SwarmUnreadable); WorkersPresent is False (WorkersAway); "
         "BrokerReachable is Unknown (NotProbed); DatabaseWritable is Unknown (NotProbed); "
+        "AuditKept is Unknown (NotProbed); "
         "2 of 6 nodes not ready (1 OrphansLeft, 1 RunFailed); "
         "3 of 6 nodes unknown (1 NeverSeen, 1 NodeDown, 1 Paused); "
         "something is left on 1 node that is ready (1 WorkerLimited)."

@@ -76,7 +76,7 @@ def test_before_anything_is_known(database: Database) -> None:
     assert said.one("audit_position") == 0
     assert said.all("cluster_conditions") == {
         frozenset({"type": type_, "status": "Unknown", "reason": "NotProbed"}.items()): 1
-        for type_ in ("BrokerReachable", "DatabaseWritable")
+        for type_ in ("BrokerReachable", "DatabaseWritable", "AuditKept")
     }
 
 

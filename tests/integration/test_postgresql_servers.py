@@ -15,12 +15,18 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from contract.runtime.errors import OperatorError
+from contract.verdicts import Stage
+from controller.audit.append import Entry, append, head_of
+from controller.conditions.model import Reason
 from controller.db import postgresql
-from controller.db.engine import is_away, open_database
+from controller.db.engine import Database, is_away, open_database
+from controller.health.live import Health
+from controller.health.trail import TrailTest
 from tests.controller_process import HTTP, ControllerProcess, controller_of
+from tests.fake_clock import START
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot
-from tests.integration.test_dependencies import RARELY, assert_quiet
+from tests.integration.test_dependencies import RARELY, assert_quiet, own
 from tests.servers import PgBouncer, PostgresServer, PostgresStandby, RedisServer, await_true
 
 
@@ -69,7 +75,9 @@ def test_a_standby_that_is_promoted_is_found_by_a_url_with_both_hosts(
         )
         with controller_of(tmp_path / "1", docker, redis.url, RARELY, database_url=url) as one:
             await_true(lambda: HTTP.get(f"{one.url}/api/v1/status").json()["leading"], "it leads")
-            await_true(lambda: standby.follows(name), "the standby has all")
+            await_true(
+                lambda: standby.holds(name, "SELECT 1 FROM alembic_version"), "the standby has all"
+            )
             primary.demote()
             await_true(lambda: says(one, "DatabaseUnreachable"), "it is known")
             assert says(one, "read-only")
@@ -79,6 +87,61 @@ def test_a_standby_that_is_promoted_is_found_by_a_url_with_both_hosts(
             with closing(open_database(url)) as database, database.read() as session:
                 found = session.scalar(text("SHOW unix_socket_directories"))
             assert found == str(standby.folder)
+
+
+def test_audit_rows_that_a_promoted_standby_lacks_are_told(
+    tmp_path: Path, redis: RedisServer, docker: FakeDocker
+) -> None:
+    with PostgresServer() as primary, PostgresStandby(primary) as standby:
+        name = name_of(primary.new_database())
+        url = (
+            f"postgresql+psycopg://test@/{name}?host={primary.folder}&host={standby.folder}"
+            "&target_session_attrs=read-write"
+        )
+        with controller_of(tmp_path / "1", docker, redis.url, RARELY, database_url=url) as one:
+            await_true(lambda: one.json("get", "nodes"), "the node is known")
+            one.vxctl("pause", "one", "--reason", "the standby gets this")
+            await_true(lambda: own(one, "AuditKept")["status"] == "True", "the trail is seen")
+            await_true(lambda: standby.holds(name, "SELECT 1 FROM audit"), "the standby has a row")
+            standby.stop()
+            one.vxctl("resume", "one", "--reason", "and never this")
+            with closing(open_database(url)) as database, database.read() as session:
+                newest = head_of(session)
+            # Two looks, so that it has been seen.
+            looked = own(one, "AuditKept")["looked_at"]
+            await_true(lambda: own(one, "AuditKept")["looked_at"] > looked, "seen")
+            looked = own(one, "AuditKept")["looked_at"]
+            await_true(lambda: own(one, "AuditKept")["looked_at"] > looked, "seen again")
+            primary.stop(signal.SIGKILL)
+            standby.start()
+            standby.promote()
+            await_true(lambda: one.answers(200), "the promoted server is used")
+            await_true(lambda: own(one, "AuditKept")["reason"] == "AuditWentBack", "it is told")
+            assert f"it ended at {newest}" in own(one, "AuditKept")["message"]
+            assert "AuditWentBack" in one.vxctl("status")
+            metrics = HTTP.get(f"{one.url}/metrics").text
+            assert "vxlan_operator_audit_kept 0.0" in metrics
+
+
+def test_rows_that_stand_in_the_place_of_others_are_told(tmp_path: Path) -> None:
+    def grown(name: str) -> Database:
+        database = open_database(f"sqlite:///{tmp_path / name}.db")
+        entry = Entry(stage=Stage.PAUSED, at=START, reason=name, actor="test")
+        with database.write() as session:
+            append(session, [entry, entry], START)
+        return database
+
+    monitor = Health().trail
+    with closing(grown("one")) as one, closing(grown("other")) as other:
+        test = TrailTest(one, monitor)
+        test.step()
+        assert monitor.observed().condition.reason == Reason.NO_ROWS_LOST
+        test._database = other
+        test.step()
+        test._database = one
+        test.step()
+    assert monitor.observed().condition.reason == Reason.AUDIT_WENT_BACK
+    assert "its newest rows were replaced" in monitor.observed().condition.message
 
 
 def test_a_server_that_hangs_is_known_and_holds_nothing_up_for_long(

@@ -61,7 +61,8 @@ DATABASE = [
     (DBAPIError("x", {}, pg.OperationalError("refused")), Reason.DATABASE_UNREACHABLE),
 ]
 LIVE_REASONS = {reason for _, reason in BROKER + DATABASE} | {
-    Reason.BROKER_ANSWERS, Reason.DATABASE_WRITTEN, Reason.NOT_PROBED, Reason.CONDITIONS_STALE,
+    Reason.BROKER_ANSWERS, Reason.DATABASE_WRITTEN, Reason.NO_ROWS_LOST,
+    Reason.AUDIT_WENT_BACK, Reason.NOT_PROBED, Reason.CONDITIONS_STALE,
 }  # fmt: skip
 """Those that are not derived from rows."""
 

@@ -19,6 +19,7 @@ _EXPECTED: Final = {
     "MessagesBelieved": "True",
     "BrokerReachable": "True",
     "DatabaseWritable": "True",
+    "AuditKept": "True",
 }
 
 

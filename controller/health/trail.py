@@ -1,0 +1,63 @@
+"""`TrailTest`: whether the audit trail still has the newest row that this process saw there.
+
+A database that is restored from a backup, or a standby that is promoted before it has all, forgets rows, and
+its chain is consistent all the same. What was there once is known to the processes that saw it, in memory:
+every controller looks, and a restart of all of them forgets it.
+"""
+
+from contextlib import suppress
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from controller.audit.append import head_of
+from controller.audit.chain import ChainPosition
+from controller.conditions.model import Reason
+from controller.db.audit_models import AuditRow
+from controller.db.engine import Database
+from controller.health.faults import Fault
+from controller.health.monitor import Monitor
+
+_SECONDS: Final = 2.0
+"""Between looks."""
+
+
+class TrailTest:
+    """Remembers the end of the chain, and notes in a monitor whether it is still part of it."""
+
+    def __init__(self, database: Database, monitor: Monitor) -> None:
+        self._database = database
+        self._monitor = monitor
+        self._kept: ChainPosition | None = None
+        self._fault: Fault | None = None
+
+    def step(self) -> float:
+        """Look once; return the seconds until the next look."""
+        if self._fault is None:
+            # While the database is away nothing new is known of the trail; DatabaseWritable says that.
+            with suppress(SQLAlchemyError):
+                self._look()
+        if self._fault is None:
+            self._monitor.succeeded()
+        else:
+            self._monitor.failed(self._fault)
+        return _SECONDS
+
+    def _look(self) -> None:
+        with self._database.read() as session:
+            head = head_of(session)
+            kept = self._kept or head
+            there = session.scalar(select(AuditRow.hash).where(AuditRow.position == kept.position))
+        if head.position < kept.position:
+            lost = f"{kept.position - head.position} row(s) are gone: it ended at {kept}, and now at {head}"
+        elif there is not None and there != kept.hash:
+            lost = f"its newest rows were replaced: {kept} was part of it, and is not any more"
+        else:
+            self._kept = head
+            return
+        self._fault = Fault(
+            Reason.AUDIT_WENT_BACK,
+            f"the audit trail went back: {lost}; a standby that was promoted too early or a backup does "
+            "that: compare with the old server and the log, then restart the controllers",
+        )
