@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import signed
 from tests.controller_process import HTTP, ControllerProcess, vxctl
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id
@@ -86,6 +87,7 @@ def test_a_worker_waits_for_dockerd_and_redis(in_empty_namespace: int, tmp_path:
         "DOCKER_SOCKET": str(tmp_path / "docker.sock"),
         "BROKER_URL": redis.url,
         "JOURNAL": str(tmp_path / "journal.jsonl"),
+        **signed.give_worker(tmp_path / "journal.jsonl", swarm_id("one")),
     }
     log = tmp_path / "worker.log"
     with log.open("ab") as file:
