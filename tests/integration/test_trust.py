@@ -1,4 +1,4 @@
-"""Keys: made once, pinned by a join token, shown to a person, revoked, rotated; and what forged messages do."""
+"""Keys: made once, pinned by a join token, shown to a person, revoked and rotated."""
 
 from datetime import timedelta
 from pathlib import Path
