@@ -21,10 +21,10 @@ from controller.conditions import holds
 from controller.conditions.cluster import of_cluster
 from controller.conditions.model import Reason
 from controller.conditions.node import of_node
-from tests.controller_process import HTTP, ControllerProcess, controller_of, vxctl
 from controller.db.engine import open_database
 from controller.db.key_models import NodeKey
 from controller.db.states import NodeKeyState
+from tests.controller_process import HTTP, ControllerProcess, controller_of, vxctl
 from tests.fake_clock import START
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id, task
