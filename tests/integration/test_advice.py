@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from controller.conditions import holds
 from controller.conditions.cluster import of_cluster
 from controller.conditions.model import Reason
 from controller.conditions.node import of_node
+from controller.db.engine import open_database
+from controller.db.key_models import NodeKey
+from controller.db.states import NodeKeyState
 from tests.controller_process import HTTP, ControllerProcess, controller_of, vxctl
 from tests.fake_clock import START
 from tests.fake_docker import FakeDocker
@@ -27,7 +31,7 @@ from tests.fake_swarm import snapshot, swarm_id, task
 from tests.integration.test_safety_cli import next_request, taken
 from tests.reports import device, report
 from tests.servers import RedisServer, await_true
-from tests.signed import message_text
+from tests.signed import key_of, message_text
 from tests.unit import test_conditions as facts
 from tests.unit.test_health import LIVE_REASONS
 
@@ -172,8 +176,27 @@ def test_each_command_of_a_condition_or_hold_can_be_typed_as_it_stands(world: Wo
     texts = [*all_holds(), *(text for texts in all_messages().values() for text in texts)]
     advised = sorted({command for text in texts for command in commands(text)})
     assert len(advised) > 10
+    show_key(world.controller, facts.KEY)
     for command in advised:
         try_out(world, command)
+    # The worker of these tests has another key.
+    world.controller.believe(ONE)
+    world.type(f"vxctl node revoke one {facts.KEY}")
+
+
+def show_key(controller: ControllerProcess, key_id: str) -> None:
+    """Let a worker of node one have shown a key."""
+    with closing(open_database(controller.database_url)) as database, database.write() as session:
+        session.add(
+            NodeKey(
+                id=key_id,
+                node_id=ONE,
+                public_key=key_of(key_id).public.text,
+                state=NodeKeyState.PENDING,
+                origin="introduced by the worker",
+                created_at=START,
+            )
+        )
 
 
 def try_out(world: World, command: str) -> None:
@@ -280,7 +303,7 @@ def test_no_message_or_hint_advises_a_verb_that_vxctl_has_not() -> None:
     advised = {
         match[1]
         for path in SOURCES
-        for match in re.finditer(r"`vxctl ([a-z][a-z ]*)", path.read_text())
+        for match in re.finditer(r"`vxctl ((?:[a-z]+(?:-[a-z]+)* ?)+)", path.read_text())
     }
     assert len(advised) > 20
     for text in sorted(advised):

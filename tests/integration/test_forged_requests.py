@@ -152,13 +152,15 @@ def test_an_old_request_is_run_once_whatever_is_killed(
         for _ in range(3):
             controller.send([text])
         assert controller.report_on(old.run_id).outcome is Outcome.DONE
+        again = controller.report_on(controller.ask(mode=Mode.OBSERVE))
+        assert "2 message(s) to it were refused, the newest (replayed)" in str(again.limitations)
         assert worker.end(signal.SIGKILL) == -signal.SIGKILL
     with running(host, tmp_path, redis_server.url) as worker:
         known_orphan(host, controller)
         controller.send([text])
         report = controller.report_on(controller.ask(mode=Mode.OBSERVE))
         assert not report.devices[0].removed
-        assert "(replayed)" in " ".join(report.limitations)
+        assert "1 message(s) to it were refused, the newest (replayed)" in str(report.limitations)
         assert worker.stages() == [Stage.DETECTED]
 
 

@@ -174,7 +174,7 @@ def test_the_breaker_is_shown_and_reset(controller: ControllerProcess, redis: Re
     assert said == "The breaker of node one is reset.\n"
     request = next_request(redis)
     assert (request.mode, request.max_removals) == (Mode.ENFORCE, 200)
-    rows = controller_audit(controller)
+    rows = controller.json("audit", "--stage", "breaker_tripped", "--stage", "breaker_reset")
     stages = [(row["stage"], row["actor"], row["claimed_name"]) for row in rows]
     assert ("breaker_tripped", "controller", None) in stages
     assert stages[0] == ("breaker_reset", "admin", "alice")

@@ -1,0 +1,252 @@
+"""Keys: made once, pinned by a join token, shown to a person, revoked and rotated."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from contract.messages import Hello, Introduction
+from contract.queues import HELLO_TASK
+from contract.runtime.errors import OperatorError
+from contract.runtime.refusals import Refusals
+from contract.signing.envelope import CONTROLLERS, Opened, Signer, node_address
+from contract.signing.join import JoinToken, change_key
+from contract.signing.keys import SigningKey
+from contract.signing.refusals import Reason
+from contract.verdicts import Stage
+from controller.access.store import By
+from controller.db.engine import Database
+from controller.db.key_models import NodeKey
+from controller.db.models import Node
+from controller.db.states import ControllerKeyState, NodeKeyState
+from controller.trust import own_key, store
+from controller.trust.keyring import Keyring
+from controller.trust.reception import Reception
+from tests.fake_clock import START, Clock
+from tests.fake_swarm import snapshot, swarm_id
+from tests.signed import CONTROLLERS_KEY, JOIN_TOKEN, key_of, keyring, pin
+from tests.stored import audit, contents, put
+
+ONE, TWO = swarm_id("one"), swarm_id("two")
+ANN = By("ann", None, START)
+
+
+class Door:
+    """A controller's reception of Hellos."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self.database = database
+        self.clock = clock
+        self.refused = Refusals()
+        self.keys = keyring(database)
+        self.believed: list[Opened[Hello]] = []
+        self.reception = Reception(database, self.keys, refused=self.refused, utcnow=clock)
+        put(database)
+        with database.write() as session:
+            store.create_join_token(session, JOIN_TOKEN.public, ANN, None)
+
+    def hello(
+        self,
+        key: SigningKey,
+        node_id: str = ONE,
+        *,
+        token: JoinToken | None = None,
+        previous: SigningKey | None = None,
+        joins_as: str | None = None,
+    ) -> Reason | None:
+        """Let a worker introduce its key; return why that is refused."""
+        introduction = Introduction(
+            key=key.public.text,
+            join=None if token is None else token.prove(joins_as or node_id, key.public),
+            change=None if previous is None else change_key(previous, node_id, key.public),
+        )
+        message = Hello(
+            node_id=node_id,
+            worker_version="1",
+            at=self.clock(),
+            reason="x",
+            introduction=introduction,
+        )
+        signer = Signer(key, node_address(node_id), now=self.clock)
+        before = len(self.believed), dict(self.refused.counts)
+        self.clock.advance(2)
+        text = signer.seal(message.model_dump_json(), audience=CONTROLLERS, task=HELLO_TASK)
+        self.reception.hello(self.believed.append)(text)
+        if len(self.believed) > before[0]:
+            return None
+        (reason,) = [
+            reason
+            for reason, count in self.refused.counts.items()
+            if count > before[1].get(reason, 0)
+        ]
+        return reason
+
+    def states(self, node_id: str = ONE) -> dict[str, NodeKeyState]:
+        """Key id to state, of a node."""
+        with self.database.read() as session:
+            return {row.id: row.state for row in store.node_keys(session, node_id)}
+
+
+@pytest.fixture
+def door(database: Database, clock: Clock) -> Door:
+    return Door(database, clock)
+
+
+A, B, C = (key_of(f"a key {letter}") for letter in "abc")
+
+
+def test_a_first_key_is_pinned_by_a_join_token_and_recorded(door: Door, database: Database) -> None:
+    assert door.hello(A, token=JOIN_TOKEN) is None
+    assert door.states() == {A.public.id: NodeKeyState.TRUSTED}
+    assert door.hello(A, token=JOIN_TOKEN) is None, "and from then on it is believed"
+    (row,) = [row for row in audit(database) if row.stage is Stage.KEY_TRUSTED]
+    assert A.public.id in row.reason
+    assert JOIN_TOKEN.public.id in row.reason
+    with database.read() as session:
+        (token,) = store.join_tokens(session, revoked=False)
+        assert token.last_used_at is not None
+
+
+def test_a_second_key_is_not_pinned_by_a_join_token(door: Door) -> None:
+    door.hello(A, token=JOIN_TOKEN)
+    assert door.hello(B, token=JOIN_TOKEN) is Reason.UNTRUSTED_KEY
+    assert door.states() == {A.public.id: NodeKeyState.TRUSTED, B.public.id: NodeKeyState.PENDING}
+    assert door.hello(A) is None, "the first is believed as before"
+
+
+@pytest.mark.parametrize("fault", ["none", "unknown", "for another node", "revoked", "expired"])
+def test_a_key_without_a_valid_join_token_waits_for_a_person(
+    door: Door, database: Database, fault: str
+) -> None:
+    token: JoinToken | None = JOIN_TOKEN
+    if fault == "none":
+        token = None
+    elif fault == "unknown":
+        token = JoinToken.create(CONTROLLERS_KEY.public)
+    elif fault == "revoked":
+        with database.write() as session:
+            store.revoke_join_token(session, JOIN_TOKEN.public.id, ANN)
+    elif fault == "expired":
+        token = JoinToken.create(CONTROLLERS_KEY.public)
+        with database.write() as session:
+            store.create_join_token(session, token.public, ANN, START - timedelta(seconds=1))
+    joins_as = TWO if fault == "for another node" else None
+    assert door.hello(A, token=token, joins_as=joins_as) is Reason.UNTRUSTED_KEY
+    assert door.hello(A) is Reason.UNTRUSTED_KEY
+    assert door.states() == {A.public.id: NodeKeyState.PENDING}
+    with database.write() as session:
+        store.trust(session, session.get_one(Node, ONE), A.public.id, ANN)
+    door.keys.refresh()
+    assert door.hello(A) is None
+    assert [row.actor for row in audit(database) if row.stage is Stage.KEY_TRUSTED] == ["ann"]
+
+
+def test_pending_keys_are_few_and_change_nothing_else(door: Door, database: Database) -> None:
+    for number in range(9):
+        door.hello(key_of(f"flood {number}"))
+    assert list(door.states().values()) == [NodeKeyState.PENDING] * store.MAX_PENDING
+    before = contents(database)
+    for number in range(200):
+        door.clock.advance(-2)
+        assert door.hello(key_of(f"more {number}")) is Reason.UNTRUSTED_KEY
+        assert door.hello(key_of(f"more {number}"), swarm_id("nosuch")) is Reason.UNTRUSTED_KEY
+    assert contents(database) == before
+
+
+def test_a_revoked_key_is_refused_and_does_not_come_back_by_a_token(
+    door: Door, database: Database
+) -> None:
+    door.hello(A, token=JOIN_TOKEN)
+    with database.write() as session:
+        store.revoke(session, session.get_one(Node, ONE), None, ANN)
+    door.keys.refresh()
+    assert door.hello(A, token=JOIN_TOKEN) is Reason.REVOKED_KEY
+    assert door.hello(B, token=JOIN_TOKEN) is Reason.UNTRUSTED_KEY, "a person decides from now on"
+
+
+def test_a_node_rotates_its_key_by_its_key_before(door: Door) -> None:
+    door.hello(A, token=JOIN_TOKEN)
+    assert door.hello(B, previous=C) is Reason.UNTRUSTED_KEY
+    assert door.hello(B, previous=A) is None
+    assert door.states() == {A.public.id: NodeKeyState.REVOKED, B.public.id: NodeKeyState.TRUSTED}
+    assert door.hello(A) is Reason.REVOKED_KEY
+
+
+def test_a_key_belongs_to_one_node(door: Door) -> None:
+    door.hello(A, token=JOIN_TOKEN)
+    assert door.hello(A, TWO, token=JOIN_TOKEN) is not None
+    assert door.states(TWO) == {}
+
+
+def test_a_node_that_joined_the_swarm_again_has_its_key_with_a_token(
+    door: Door, database: Database
+) -> None:
+    door.hello(A, token=JOIN_TOKEN)
+    put(database, snapshot("two"))
+    assert door.hello(A, TWO) is Reason.UNTRUSTED_KEY
+    assert door.hello(A, TWO, token=JOIN_TOKEN) is None
+    assert door.states(TWO) == {A.public.id: NodeKeyState.TRUSTED}
+
+
+def test_the_controllers_key_is_made_once_and_a_second_one_is_refused(
+    database: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "controller.key"
+    made = own_key.ensure(database, file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert own_key.ensure(database, file).public == made.public
+    with pytest.raises(OperatorError, match="is missing") as caught:
+        own_key.ensure(database, tmp_path / "other.key")
+    assert "VXLAN_OPERATOR_SIGNING_KEY" in caught.value.hint
+    assert not (tmp_path / "other.key").exists(), "two controllers with two keys would be a split"
+    file.rename(tmp_path / "mine.key")
+    file.write_bytes(A.pem())
+    with pytest.raises(OperatorError, match=f"is the key {A.public.id}"):
+        own_key.ensure(database, file)
+
+
+def test_a_rotation_waits_for_the_nodes_and_then_signs_by_the_next_key(
+    database: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "controller.key"
+    first = own_key.ensure(database, file)
+    keys = Keyring(database, file, first)
+    put(database)
+    with database.write() as session:
+        store.announce(session, A.public, ANN)
+    keys.refresh()
+    assert list(keys.controllers) == [first.public.text, A.public.text]
+    assert keys.signer.public == first.public
+    with database.write() as session, pytest.raises(store.KeyStateError, match="one, two"):
+        store.finish(session, ANN, force=False)
+    with pytest.raises(store.KeyStateError, match="no private key"):
+        keys.check(A.public.id)
+    own_key.next_file(file).write_bytes(A.pem())
+    keys.check(A.public.id)
+    with database.write() as session:
+        for node in session.scalars(select(Node)):
+            node.controller_keys = [first.public.id, A.public.id]
+    with database.write() as session:
+        store.finish(session, ANN, force=False)
+    keys.refresh()
+    assert keys.signer.public == A.public
+    assert list(keys.controllers) == [A.public.text]
+    with database.read() as session:
+        assert [row.state for row in store.controller_keys(session)] == [
+            ControllerKeyState.SIGNING,
+            ControllerKeyState.RETIRED,
+        ]
+    assert own_key.ensure(database, file).public == A.public, "also after a restart"
+
+
+def test_a_key_that_is_gone_is_forgotten(database: Database) -> None:
+    keys = keyring(database)
+    pin(database, ONE)
+    known = key_of(ONE).public.id
+    assert keys.find(known) is not None
+    with database.write() as session:
+        session.delete(session.get_one(NodeKey, known))
+    assert keys.find(known) is not None, "for some seconds"
+    keys.refresh()
+    assert keys.find(known) is None
