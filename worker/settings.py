@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, StringConstraints
 
-from contract.runtime.settings import BrokerUrl, LogLevel, RemovalSettings
+from contract.runtime.settings import BrokerUrl, LogFormat, LogLevel, RemovalSettings
 from contract.runtime.startup import WaitAtStart
 
 
@@ -31,4 +31,5 @@ class WorkerSettings(RemovalSettings):
         60.0, ge=1, le=3600, description="seconds without a request before the broker is tested"
     )
     log_level: LogLevel = "info"
+    log_format: LogFormat = "auto"
     wait_at_start: WaitAtStart = "auto"

@@ -35,6 +35,10 @@ BrokerUrl = Annotated[
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"], Field(description="minimum level of log messages")
 ]
+LogFormat = Annotated[
+    Literal["auto", "text", "json"],
+    Field(description="form of log lines; auto: text on a terminal, JSON elsewhere"),
+]
 
 
 class Option(NamedTuple):

@@ -37,6 +37,7 @@ NAMES: Final = frozenset(
         "LISTEN_CERT",
         "LISTEN_KEY",
         "LISTEN_PLAIN",
+        "LOG_FORMAT",
         "LOG_LEVEL",
         "MAX_REMOVALS_PER_RUN",
         "MODE",
