@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from contract.messages import NetworkRef
 from contract.runtime import dockerd
+from contract.runtime.text import printable
 
 _VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
 _ENDED: Final = frozenset({"exited", "dead", "removing"})
@@ -40,13 +41,14 @@ class Dockerd:
         self._path = path
         self.networks: Sequence[NetworkRef] = ()
         self.port: int | None = None
-        if not path.exists():
-            return
         try:
             self.networks = self._get(f"/networks?{_filter('driver', 'overlay')}", _references)
             self.port = self._get("/info", dockerd.data_path_port)
         except OSError as error:
-            sys.stderr.write(f"note: no network names: {error}\n")
+            sys.stderr.write(
+                printable(f"warning: dockerd was not asked: {error}")
+                + "; networks have no names here, and none of their containers is known\n"
+            )
 
     def attached(self, network: NetworkRef) -> Sequence[str] | str:
         """Return the names of containers that use a network or are about to, or the error as text."""

@@ -29,7 +29,7 @@ def run(settings: WorkerSettings) -> None:
     Raises:
         OperatorError: something it needs is missing; nothing was changed.
     """
-    configure_logging(level=settings.log_level)
+    configure_logging(level=settings.log_level, form=settings.log_format)
     waits = waits_at_start(settings.wait_at_start)
     given = bool(settings.node_id)
     if not given:

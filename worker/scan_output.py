@@ -21,6 +21,9 @@ _COLUMNS: Final = (
     "REASON",
 )
 
+_WORTH_A_LINE_SECONDS: Final = 1.0
+"""A shorter wait needs no line in a log."""
+
 
 def print_records(records: Iterable[Record]) -> None:
     """Print removals to standard error."""
@@ -31,24 +34,26 @@ def print_records(records: Iterable[Record]) -> None:
 
 
 class Progress:
-    """A line about what a scan waits for, on a terminal; nothing elsewhere."""
+    """A line about what a scan waits for: kept up to date on a terminal, printed once elsewhere."""
 
     def __init__(self) -> None:
+        self._on_terminal = sys.stderr.isatty()
         self._shown = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._shown:
+        if self._shown and self._on_terminal:
             sys.stderr.write("\r\033[K")
             sys.stderr.flush()
 
     def show(self, devices: Sequence[Identity], left: float) -> None:
-        if not sys.stderr.isatty():
+        if not self._on_terminal and (self._shown or left < _WORTH_A_LINE_SECONDS):
             return
         names = printable(some([f"{device.name} in {device.netns}" for device in devices]))
-        sys.stderr.write(f"\r\033[Kwaiting up to {left:.0f} s more, to rule out a join: {names}")
+        line = f"waiting up to {left:.0f} s more, to rule out a join: {names}"
+        sys.stderr.write(f"\r\033[K{line}" if self._on_terminal else f"{line}\n")
         sys.stderr.flush()
         self._shown = True
 

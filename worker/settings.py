@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, SecretStr, StringConstraints
 
 from contract.runtime.errors import UsageError
-from contract.runtime.settings import ONLY_VARIABLE, BrokerUrl, LogLevel, RemovalSettings
+from contract.runtime.settings import ONLY_VARIABLE, BrokerUrl, LogFormat, LogLevel, RemovalSettings
 from contract.runtime.startup import WaitAtStart
 from contract.signing.join import JoinToken
 from contract.signing.keys import PublicKey
@@ -56,6 +56,7 @@ class WorkerSettings(RemovalSettings):
         60.0, ge=1, le=3600, description="seconds without a request before the broker is tested"
     )
     log_level: LogLevel = "info"
+    log_format: LogFormat = "auto"
     wait_at_start: WaitAtStart = "auto"
 
     def keys(self) -> tuple[JoinToken | None, PublicKey | None]:

@@ -1,7 +1,8 @@
-"""Log lines on standard error: key=value on a terminal, JSON otherwise."""
+"""Log lines on standard error: text on a terminal, JSON otherwise, or as asked."""
 
 import logging
 import sys
+from typing import Literal
 
 import structlog
 
@@ -16,8 +17,14 @@ _NOISY = ["celery", "kombu", "amqp", "docker", "urllib3", "httpx", "alembic", "u
 """Libraries that log every task and connection at INFO."""
 
 
-def configure_logging(*, level: str = "info") -> None:
-    """Set up structlog with a minimum level, and route the standard library's log records through it."""
+def configure_logging(
+    *, level: str = "info", form: Literal["auto", "text", "json"] = "auto"
+) -> None:
+    """Set up structlog with a minimum level, and route the standard library's log records through it.
+
+    Args:
+        form: `text` has colours on a terminal alone; auto: text on a terminal, JSON elsewhere.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -36,9 +43,10 @@ def configure_logging(*, level: str = "info") -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    on_terminal = sys.stderr.isatty()
     renderers: list[structlog.typing.Processor] = (
-        [_made_printable, structlog.dev.ConsoleRenderer()]
-        if sys.stderr.isatty()
+        [_made_printable, structlog.dev.ConsoleRenderer(colors=on_terminal)]
+        if form == "text" or (form == "auto" and on_terminal)
         else [structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -48,6 +56,7 @@ def configure_logging(*, level: str = "info") -> None:
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _without_colours,
                 _cut,
                 *renderers,
             ],
@@ -58,6 +67,14 @@ def configure_logging(*, level: str = "info") -> None:
     root.setLevel(level.upper())
     for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def _without_colours(
+    _logger: object, _method: str, event_dict: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Remove uvicorn's second copy of its messages, with escape codes."""
+    event_dict.pop("color_message", None)
+    return event_dict
 
 
 def _cut(

@@ -9,8 +9,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.runtime.errors import UsageError
+from contract.runtime.variables import PREFIX, refuse_unknown
 
-PREFIX = "VXLAN_OPERATOR_"
 _MIN_UNCLAIMED_SECONDS: Final = 60.0
 
 
@@ -34,6 +34,10 @@ BrokerUrl = Annotated[
 ]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"], Field(description="minimum level of log messages")
+]
+LogFormat = Annotated[
+    Literal["auto", "text", "json"],
+    Field(description="form of log lines; auto: text on a terminal, JSON elsewhere"),
 ]
 
 
@@ -78,8 +82,10 @@ class Settings(BaseSettings):
         """Read the settings: the given options that are not None, the environment, the defaults.
 
         Raises:
-            UsageError: a value is missing or wrong; names the variable and the option.
+            UsageError: a value is missing or wrong, or a variable is none of ours; names the variable and
+                the option.
         """
+        refuse_unknown()
         try:
             return cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:

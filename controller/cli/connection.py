@@ -17,15 +17,15 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from contract.runtime.errors import UsageError
+from contract.runtime.variables import PREFIX, refuse_unknown
 from controller.access.token_file import first_token_file, read_token
 from controller.access.tokens import Secret
 from controller.cli import contexts, options
 
-_PREFIX: Final = "VXLAN_OPERATOR_"
-_URL: Final = f"{_PREFIX}URL"
-_CONTEXT: Final = f"{_PREFIX}CONTEXT"
-_TOKEN: Final = f"{_PREFIX}TOKEN"
-_CA: Final = f"{_PREFIX}CA"
+_URL: Final = f"{PREFIX}URL"
+_CONTEXT: Final = f"{PREFIX}CONTEXT"
+_TOKEN: Final = f"{PREFIX}TOKEN"
+_CA: Final = f"{PREFIX}CA"
 
 
 class Token(NamedTuple):
@@ -113,8 +113,8 @@ class Connection:
         if not is_loopback(self.url):
             return None
         file = first_token_file(
-            os.environ.get(f"{_PREFIX}API_TOKEN_FILE", ""),
-            os.environ.get(f"{_PREFIX}DATABASE_URL", ""),
+            os.environ.get(f"{PREFIX}API_TOKEN_FILE", ""),
+            os.environ.get(f"{PREFIX}DATABASE_URL", ""),
         )
         if not os.access(file, os.R_OK):
             return None
@@ -146,8 +146,9 @@ def resolve(
     A context is used only where no URL was given at its level or above: its token goes to its own URL alone.
 
     Raises:
-        OperatorError: the context is unknown, or two things name a controller.
+        OperatorError: the context is unknown, two things name a controller, or a variable is misspelt.
     """
+    refuse_unknown()
     if url is not None and context is not None:
         raise UsageError("--url and --context both name a controller", "leave one of them out")
     by_option = context is not None

@@ -49,6 +49,8 @@ def check(database_url: Database = None) -> None:
 
 def _url(given: str | None) -> str:
     from contract.runtime.settings import default_text
+    from contract.runtime.variables import refuse_unknown
     from controller.process.settings import CoreSettings
 
+    refuse_unknown()
     return given or default_text(CoreSettings.model_fields["database_url"])

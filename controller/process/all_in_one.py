@@ -38,7 +38,7 @@ def up(settings: LocalSettings) -> None:
         raise OperatorError(
             f"the worker cannot be loaded: {error}", "pip install 'vxlan-operator[worker]'"
         ) from error
-    configure_logging(level=settings.log_level)
+    configure_logging(level=settings.log_level, form=settings.log_format)
     node_id = until_available(
         partial(_node_id, settings.docker_host), waits=waits_at_start(settings.wait_at_start)
     )

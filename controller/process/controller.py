@@ -81,7 +81,7 @@ def run(
     Raises:
         OperatorError: something it needs is missing; nothing was changed.
     """
-    configure_logging(level=settings.log_level)
+    configure_logging(level=settings.log_level, form=settings.log_format)
     raise_descriptor_limit()
     proxy = _proxy(settings)
     tls = Tls.of(settings.listen_cert, settings.listen_key)

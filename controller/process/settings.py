@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from contract.runtime.settings import BrokerUrl, LogLevel, RemovalSettings, Settings
+from contract.runtime.settings import BrokerUrl, LogFormat, LogLevel, RemovalSettings, Settings
 from contract.runtime.startup import WaitAtStart
 
 _HOST: Final = r"[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]"
@@ -120,6 +120,7 @@ class CoreSettings(Settings):
         description="directory for the archives of pruned audit rows",
     )
     log_level: LogLevel = "info"
+    log_format: LogFormat = "auto"
     wait_at_start: WaitAtStart = "auto"
 
 

@@ -37,7 +37,7 @@ from contract.queues import (
 )
 from contract.runtime.broker import celery_app, queue_for_node
 from contract.runtime.exit_status import ExitStatus
-from contract.runtime.settings import PREFIX
+from contract.runtime.variables import PREFIX
 from contract.verdicts import Mode, Outcome, Stage, Verdict
 from tests import signed
 from tests.builders import NAME, NODE, OTHER_NODE, PORT, VNI, network

@@ -7,7 +7,8 @@ from typing import Final
 import pytest
 import typer
 
-from contract.runtime.settings import ONLY_VARIABLE, PREFIX, Settings, default_text
+from contract.runtime.settings import ONLY_VARIABLE, Settings, default_text
+from contract.runtime.variables import PREFIX
 from contract.verdicts import Stage
 from controller.api.answers.audit import AuditAnswer
 from controller.api.audit_parameters import AuditFilters

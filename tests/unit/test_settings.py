@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from contract.runtime.errors import OperatorError, print_error
-from contract.runtime.settings import PREFIX
+from contract.runtime.variables import PREFIX
 from tests.builders import NODE, OTHER_NODE
 from worker.cli import main
 from worker.options import Parser
