@@ -29,6 +29,7 @@ TAGS: Final[Mapping[str, str]] = {
     "explain": "What an error line of Docker means.",
     "metrics": "Metrics for Prometheus.",
     "tokens": "Tokens of the API, and who the caller is.",
+    "keys": "Whose messages are believed: keys of controllers and nodes, and join tokens.",
     "problems": "The pages of problem types.",
 }
 """Tags and their descriptions, in the order in which they are shown."""

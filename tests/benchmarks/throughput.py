@@ -90,10 +90,7 @@ class Controller:
         lease = Lease(database, this_process())
         assert lease.take()
         led = FencedDatabase(database, lease)
-        keys = keyring(database)
-        with database.read() as session:
-            pin(database, *session.scalars(select(Node.id)))
-        keys.refresh()
+        keys = self.keys = keyring(database)
         reception = Reception(led, keys)
         self.dispatcher = Dispatcher(
             led,
@@ -323,6 +320,8 @@ def measure_runs(controller: Controller, broker: RedisServer, size: int) -> floa
     """Claim, send and take in the runs of so many nodes; return seconds a node."""
     database, nodes = controller.database, names(size)
     fill(database, nodes)
+    pin(database, *nodes)
+    controller.keys.refresh()
     rounds = max(1, min(20, 1_000 // size))
     socket = broker.url.partition("//")[2]
     with process(answer_requests, broker.url, socket, node_queue("n*")):
@@ -346,6 +345,8 @@ def measure_requeues(controller: Controller, broker: RedisServer, count: int, pa
     busy, idle = names(SIZES[-1]), names(count, "idle")
     database = controller.database
     fill(database, [*busy, *idle])
+    pin(database, *busy, *idle)
+    controller.keys.refresh()
     socket = broker.url.partition("//")[2]
     with (
         process(answer_requests, broker.url, socket, node_queue("n*")),
