@@ -181,10 +181,18 @@ def controller_keys(session: Session) -> Sequence[ControllerKey]:
 
 
 def signing_key(session: Session) -> ControllerKey:
-    """Return the key that signs."""
-    return session.scalars(
-        select(ControllerKey).where(ControllerKey.state == ControllerKeyState.SIGNING)
-    ).one()
+    """Return the key that signs.
+
+    Raises:
+        KeyStateError: there is none: no controller has started with this database.
+    """
+    query = select(ControllerKey).where(ControllerKey.state == ControllerKeyState.SIGNING)
+    found = session.scalar(query)
+    if found is None:
+        raise KeyStateError(
+            "the controllers have no key yet", "start a controller: vxctl controller"
+        )
+    return found
 
 
 def announce(session: Session, public: PublicKey, by: By) -> ControllerKey:
