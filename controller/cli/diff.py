@@ -39,17 +39,13 @@ def diff(
 
 
 def _show_diff(found: list[dict[str, Any]]) -> None:
-    rows = [
-        difference | {"node_name": row["node_name"]}
-        for row in phrases.with_ids(found)
-        for difference in row["differences"]
-    ]
+    rows = [row | difference for row in found for difference in row["differences"]]
     same = [row for row in found if row["state"] == "same"]
     if rows:
         table.table(columns.DIFFERENCES, rows, empty="", prose=True)
-    for row in phrases.with_ids(found):
+    for row in found:
         if row["state"] == "unknown":
-            name = formats.short(row["node_name"])
+            name = phrases.on_node(row)
             what = "; the above is what was seen last" if row["differences"] else ""
             table.line(f"{name}: unknown: {'; '.join(row['why_unknown'])}{what}")
     if not found:

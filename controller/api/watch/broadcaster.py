@@ -215,7 +215,7 @@ class Broadcaster:
                 raise
             except Exception as error:  # noqa: BLE001 -- as in `_look`
                 with self._changes:
-                    self._topics.pop(question, None)  # Who comes back gets all rows anew.
+                    self._topics.pop(question, None)  # Who comes back gets all rows again.
                     self._broke(error, self._of(topic))
                 continue
             if news:
@@ -252,7 +252,7 @@ class Broadcaster:
     def _broke(self, error: Exception, streams: set[Stream]) -> None:
         """Tell of an error that is no error of the database, and end these streams; the lock is held."""
         WATCH_ERRORS.inc()
-        if self._throttle.is_due(type(error)):
+        if self._throttle.is_due(type(error).__name__):
             log.error("a list cannot be read for the clients that follow it", exc_info=error)
         self._end(streams, _BROKEN)
 
