@@ -231,6 +231,7 @@ def _heard(node: Node, report: ReconcileReport, now: datetime, *, asked: bool) -
     _acknowledge(node, report, asked=asked)
     node.worker_seen_at = now
     node.worker_version = report.worker_version
+    node.max_removals = report.max_removals
 
 
 def _note(session: Session, node: Node, run: Run, report: ReconcileReport) -> None:
