@@ -174,6 +174,17 @@ def left_on_ready(found: Sequence[NodeReady], *, stale: bool = False) -> Mapping
     return {} if stale else Counter(node.left for node in found if node.left is not None)
 
 
+def oldest_look(session: Session) -> datetime | None:
+    """Return when the node was looked at that nobody has looked at for longest; None: no node yet.
+
+    Without the nodes that a label takes out, and those that were never looked at.
+    """
+    query = select(func.min(Node.worker_seen_at)).where(
+        Node.gone_at.is_(None), Node.label_ignore.is_(False)
+    )
+    return session.scalar(query)
+
+
 def worker_versions(session: Session) -> Sequence[tuple[str | None, int]]:
     """Return the number of nodes by the version of their worker, the most frequent first."""
     count = func.count()

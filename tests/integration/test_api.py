@@ -154,6 +154,7 @@ def test_status_before_anything_is_known(api: Api) -> None:
         "cluster": None,
         "readiness": {},
         "left_on_ready": {},
+        "oldest_look_at": None,
         "nodes": [],
     }
 
@@ -232,6 +233,8 @@ def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: 
     answer = filled.get("/api/v1/status")
     assert answer["readiness"] == {"True": {"Converged": 1}, "Unknown": {"NeverSeen": 2}}
     assert answer["nodes"][-1]["hostname"] == name
+    looks = [each["worker_seen_at"] for each in answer["nodes"] if each["worker_seen_at"]]
+    assert answer["oldest_look_at"] == min(looks)
     assert len(filled.get("/api/v1/status", limit=2)["nodes"]) == 2
     assert [each["hostname"] for each in filled.rows("/api/v1/nodes", ready="True")] == [name]
     assert len(filled.rows("/api/v1/nodes", ready="Unknown")) == 2
