@@ -150,6 +150,9 @@ def _show_run(request: dict[str, Any]) -> None:
     run = request["run"]
     if run is None:
         return
+    if run["state"] == "running":
+        table.line(f"run {run['id']}: no report has come yet")
+        return
     table.line(f"run {run['id']}: {run['state']}, {phrases.run_counts(run)}")
     if run["error"]:
         table.line(f"  {run['error']}")

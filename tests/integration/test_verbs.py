@@ -376,6 +376,7 @@ def test_a_plan_says_what_goes_what_waits_and_what_is_in_the_way(operator: Opera
     operator.client.post("/api/v1/networks/shop/mode", json={"mode": "observe", "reason": "4711"})
     operator.client.post("/api/v1/nodes/one/pause", json={"reason": "disk"})
     held = operator.get("nodes/one/plan")
+    assert held["next_run_at"] is None, "nobody asks for one while it is paused"
     assert [hold["reason"] for hold in held["holds"]] == ["pause"]
     assert "vxctl resume one" in held["holds"][0]["until"]
     step = held["steps"][0]
