@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, StringConstraints
+from pydantic import Field, StringConstraints
 
-from contract.runtime.settings import BrokerUrl, LogFormat, LogLevel, RemovalSettings
+from contract.runtime.broker_settings import BrokerSettings
+from contract.runtime.settings import LogFormat, LogLevel, RemovalSettings
 from contract.runtime.startup import WaitAtStart
 
 
-class WorkerSettings(RemovalSettings):
+class WorkerSettings(RemovalSettings, BrokerSettings):
     """Settings of `vxlan-worker run`."""
 
     node_id: Annotated[str, StringConstraints(pattern=r"^([0-9a-z]{25})?$")] = Field(
@@ -20,7 +21,6 @@ class WorkerSettings(RemovalSettings):
         Path("/var/run/docker.sock"),
         description="dockerd's API on this node, asked for the node's Swarm id alone; may be missing",
     )
-    broker_url: BrokerUrl = SecretStr("redis://127.0.0.1:6379/0")
     mode: Literal["observe", "enforce"] = Field(
         "enforce", description="observe: judge and report only, whatever the controller's mode"
     )
