@@ -81,7 +81,7 @@ def _client(broker: Broker) -> Any:
     }
     url, tls = broker.url, broker.tls or {}
     if broker.sentinel:
-        parts = [urlsplit(each) for each in url.split(";")]
+        parts = [urlsplit(text) for text in url.split(";")]
         first = parts[0]
         if first.username or first.password:
             options |= {"username": first.username, "password": unquote(first.password or "")}
