@@ -237,6 +237,8 @@ class ReconcileReport(Message):
     node_id: SwarmId
     generation: Generation
     worker_version: Version
+    max_removals: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    """Removals that the worker's own settings allow a run; None: the worker is older than this field."""
     started_at: Timestamp
     finished_at: Timestamp
     outcome: Outcome

@@ -9,13 +9,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field, SecretStr, StringConstraints
+from pydantic import Field, StringConstraints
 
+from contract.runtime.broker_settings import BrokerSettings
 from contract.runtime.doctor import broker, checks, docker, machine
 from contract.runtime.doctor.checks import Result, fail, ok, warn
 from contract.runtime.exit_status import ExitStatus
 from contract.runtime.logs import configure_logging
-from contract.runtime.settings import BrokerUrl, Settings
 from worker.options import Parser
 from worker.ports import DEFAULT_DATA_PATH_PORT
 from worker.udp_port import holders
@@ -27,13 +27,12 @@ _MIN_KERNEL: Final = (3, 16)
 """Overlay networks need it (moby libnetwork drivers/overlay)."""
 
 
-class DoctorSettings(Settings):
+class DoctorSettings(BrokerSettings):
     """The settings of `vxlan-worker run` that can be checked; none is required."""
 
     node_id: Annotated[str, StringConstraints(pattern=r"^([0-9a-z]{25})?$")] = Field(
         "", description="Swarm id of this node; compared with dockerd's"
     )
-    broker_url: BrokerUrl = SecretStr("redis://127.0.0.1:6379/0")
     journal: Path = Field(
         Path("/var/lib/vxlan-operator/journal.jsonl"), description="the worker's journal"
     )
@@ -69,7 +68,7 @@ def doctor(options: argparse.Namespace) -> ExitStatus:
             "namespaces": _namespaces,
             "docker": lambda: docker.check(host, manager=False, node_id=settings.node_id or None),
             "data path": lambda: _data_path(host),
-            "broker": lambda: broker.check(settings.broker_url.get_secret_value()),
+            "broker": lambda: broker.check(settings.broker()),
             "journal": lambda: machine.folder("journal", settings.journal, private=True),
         }
     )

@@ -344,6 +344,7 @@ class Reconciler:
             node_id=self.node_id,
             generation=request.generation,
             worker_version=VERSION,
+            max_removals=self.max_removals,
             started_at=started,
             finished_at=self.utcnow(),
             outcome=outcome,

@@ -35,7 +35,7 @@ def run(settings: WorkerSettings) -> None:
     if not given:
         asked = until_available(partial(_asked, settings.docker_socket), waits=waits)
         settings = settings.model_copy(update={"node_id": asked})
-    app = celery_app("worker", settings.broker_url.get_secret_value())
+    app = celery_app("worker", settings.broker())
     app.conf.task_queues = [queue_for_node(settings.node_id)]
     if not waits:  # Else the consumer, which copes with a broker that is away, waits for it.
         check_broker(app)

@@ -5,8 +5,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr, StringConstraints
 
+from contract.runtime.broker_settings import BrokerSettings
 from contract.runtime.errors import UsageError
-from contract.runtime.settings import ONLY_VARIABLE, BrokerUrl, LogFormat, LogLevel, RemovalSettings
+from contract.runtime.settings import ONLY_VARIABLE, LogFormat, LogLevel, RemovalSettings
 from contract.runtime.startup import WaitAtStart
 from contract.signing.join import JoinToken
 from contract.signing.keys import PublicKey
@@ -14,7 +15,7 @@ from contract.signing.keys import PublicKey
 _MAX_TOKEN_BYTES: Final = 1000
 
 
-class WorkerSettings(RemovalSettings):
+class WorkerSettings(RemovalSettings, BrokerSettings):
     """Settings of `vxlan-worker run`."""
 
     node_id: Annotated[str, StringConstraints(pattern=r"^([0-9a-z]{25})?$")] = Field(
@@ -25,7 +26,6 @@ class WorkerSettings(RemovalSettings):
         Path("/var/run/docker.sock"),
         description="dockerd's API on this node, asked for the node's Swarm id alone; may be missing",
     )
-    broker_url: BrokerUrl = SecretStr("redis://127.0.0.1:6379/0")
     join_token_file: str = Field(
         "",
         description="file with the join token (`vxctl node join-token create`), needed at the first start",

@@ -18,6 +18,7 @@ from kombu.transport.virtual import Channel
 from kombu.utils.url import maybe_sanitize_url
 
 from contract.queues import CONTROLLER_QUEUE, node_queue
+from contract.runtime.broker_settings import Broker
 from contract.runtime.startup import UnavailableError
 from contract.runtime.transport import CheckedConnection
 
@@ -90,8 +91,11 @@ def queue_for_controller() -> Queue:
     return _direct(CONTROLLER_QUEUE)
 
 
-def celery_app(name: str, broker_url: str) -> Celery:
-    """Build a Celery app for the broker at `broker_url`."""
+def celery_app(name: str, broker: Broker | str) -> Celery:
+    """Build a Celery app for a broker, or for one without TLS and Sentinel by its URL alone."""
+    if isinstance(broker, str):
+        broker = Broker(broker)
+    broker_url = broker.url
     app = Celery(name, broker=broker_url, amqp=_Amqp, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
@@ -113,8 +117,12 @@ def celery_app(name: str, broker_url: str) -> Celery:
         broker_connection_max_retries=None,
         broker_connection_timeout=3,
         broker_transport_options=(
-            {"polling_interval": 0.02} if broker_url == MEMORY_BROKER else _REDIS_OPTIONS
+            {"polling_interval": 0.02}
+            if broker_url == MEMORY_BROKER
+            else _REDIS_OPTIONS | broker.sentinel
         ),
+        # Without options kombu would take the certificate of anybody.
+        broker_use_ssl=broker.tls or False,
         # One quick retry: the caller has its own, from the database or the journal.
         task_publish_retry=True,
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0.1, "interval_max": 0.1},

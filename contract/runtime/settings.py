@@ -14,12 +14,6 @@ from contract.runtime.variables import PREFIX, refuse_unknown
 _MIN_UNCLAIMED_SECONDS: Final = 60.0
 
 
-def _redis(url: SecretStr) -> SecretStr:
-    if not url.get_secret_value().startswith(("redis://", "rediss://", "redis+socket://")):
-        raise ValueError("must begin with redis://, rediss:// or redis+socket://")
-    return url
-
-
 def _unclaimed(seconds: float) -> float:
     """A shorter time would take living devices."""
     if seconds != 0 and seconds < _MIN_UNCLAIMED_SECONDS:
@@ -27,11 +21,6 @@ def _unclaimed(seconds: float) -> float:
     return seconds
 
 
-BrokerUrl = Annotated[
-    SecretStr,
-    AfterValidator(_redis),
-    Field(description="Redis of the operator: redis://, rediss:// or redis+socket://"),
-]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"], Field(description="minimum level of log messages")
 ]

@@ -182,9 +182,24 @@ class _Transport(kombu_redis.Transport):  # type: ignore[misc] # kombu has no ty
     Channel = _Channel
 
 
+class _SentinelChannel(kombu_redis.SentinelChannel):  # type: ignore[misc] # kombu has no types
+    def _get_client(self) -> type[Redis]:
+        return _Client
+
+
+class _SentinelTransport(kombu_redis.SentinelTransport):  # type: ignore[misc] # kombu has no types
+    Channel = _SentinelChannel
+
+
+_CHECKED: Final = {
+    kombu_redis.Transport: _Transport,
+    kombu_redis.SentinelTransport: _SentinelTransport,
+}
+
+
 class CheckedConnection(Connection):  # type: ignore[misc] # kombu has no types
     """A connection of kombu, on Redis with the checks of this module."""
 
     def get_transport_cls(self) -> Any:
         found = super().get_transport_cls()
-        return _Transport if found is kombu_redis.Transport else found
+        return _CHECKED.get(found, found)

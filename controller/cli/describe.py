@@ -35,7 +35,7 @@ def network(name: NetworkArgument, url: Url = DEFAULT_URL, output: Output = "tab
 def _show_history(client: Client, about: dict[str, str]) -> None:
     """Print the last events, and the last audit rows."""
     found, _ = events.read(client, about, limit=_EVENTS, examined=_EXAMINED)
-    table.section("Last events", columns.EVENTS, phrases.with_ids(found))
+    table.section("Last events", columns.EVENTS, found)
     rows = client.get("audit", **about, limit=_AUDIT_ROWS)["items"]
     table.section("Last audit rows", columns.AUDIT, rows[::-1])
 
@@ -72,8 +72,7 @@ def _network(found: dict[str, Any]) -> None:
         ]
     )
     table.section(f"Attachments: {found['nodes']}", columns.NETWORK_NODES, found["carriers"])
-    seen = phrases.with_ids(found["seen"])
-    table.section("Devices, as last seen", columns.DEVICES, seen)
+    table.section("Devices, as last seen", columns.DEVICES, found["seen"])
 
 
 def _next_run(found: dict[str, Any]) -> str:

@@ -13,10 +13,7 @@ from controller.cli.output.structured import Kind
 
 _LIMIT: Final = 100_000
 _NODE: Final = Kind.of("node", "node_name", "node_id")
-_REST: Final = (
-    "A forecast: at the time of a removal the worker reads the kernel and judges again. A run removes no "
-    "more than MAX_REMOVALS_PER_RUN of the worker's settings, which it has not told; the next run goes on."
-)
+_REST: Final = "A forecast: at the time of a removal the worker reads the kernel and judges again."
 
 
 def _located(row: Mapping[str, Any]) -> str:
@@ -39,17 +36,13 @@ def diff(
 
 
 def _show_diff(found: list[dict[str, Any]]) -> None:
-    rows = [
-        difference | {"node_name": row["node_name"]}
-        for row in phrases.with_ids(found)
-        for difference in row["differences"]
-    ]
+    rows = [row | difference for row in found for difference in row["differences"]]
     same = [row for row in found if row["state"] == "same"]
     if rows:
         table.table(columns.DIFFERENCES, rows, empty="", prose=True)
-    for row in phrases.with_ids(found):
+    for row in found:
         if row["state"] == "unknown":
-            name = formats.short(row["node_name"])
+            name = phrases.on_node(row)
             what = "; the above is what was seen last" if row["differences"] else ""
             table.line(f"{name}: unknown: {'; '.join(row['why_unknown'])}{what}")
     if not found:
@@ -93,7 +86,17 @@ def _show_plan(found: dict[str, Any]) -> None:
         own = [hold for hold in step["holds"] if hold not in found["holds"]]
         for hold in own:
             table.line(f"{step['device']} in {step['netns']}: {_hold(hold)}")
-    table.line("", _REST)
+    table.line("", _REST, _limit(found.get("max_removals")))
+
+
+def _limit(removals: int | None) -> str:
+    """Return what a run removes at most; None: the worker has not said so."""
+    most = "no more than its worker's MAX_REMOVALS_PER_RUN, which it has not reported"
+    if removals is not None:
+        most = (
+            f"at most {removals} {'device' if removals == 1 else 'devices'} (MAX_REMOVALS_PER_RUN)"
+        )
+    return f"A run removes {most}; the next run goes on."
 
 
 def _hold(hold: dict[str, Any]) -> str:

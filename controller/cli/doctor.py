@@ -53,7 +53,7 @@ def doctor(
         {
             "version": lambda: machine.versions("vxctl"),
             "docker": lambda: docker.check(settings.docker_host, manager=True),
-            "broker": lambda: broker.check(settings.broker_url.get_secret_value()),
+            "broker": lambda: broker.check(settings.broker()),
             _DATABASE: lambda: _database(database),
             "archive": lambda: _archive(settings.audit_archive_directory),
             _API: lambda: _controller(url),

@@ -8,7 +8,7 @@ from contract.runtime.errors import UsageError
 from controller.cli import live
 from controller.cli.client import PAGE_ROWS, Client
 from controller.cli.options import DEFAULT_URL, ListOutput, Since, Url, Watch, rows_limit
-from controller.cli.output import columns, folding, formats, phrases, table
+from controller.cli.output import columns, folding, formats, table
 from controller.cli.output.structured import Kind
 from controller.cli.period import as_time, with_zone
 
@@ -62,7 +62,7 @@ def read(
 
 def show(found: list[dict[str, Any]]) -> None:
     """Print events as a table."""
-    table.table(columns.EVENTS, phrases.with_ids(found), empty="no events", prose=True)
+    table.table(columns.EVENTS, found, empty="no events", prose=True)
 
 
 def _filters(words: list[str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from controller.cli.options import (
     Watch,
     only_these,
 )
-from controller.cli.output import columns, formats, phrases, structured, table
+from controller.cli.output import columns, formats, structured, table
 from controller.cli.output.structured import Kind
 from controller.cli.output.table import Columns, Row
 from controller.cli.output.watch import watch as redraw_view
@@ -169,8 +169,7 @@ def _list(
         formats.show(rows, output, as_text, kind=listing.kind)
 
     def as_text(rows: list[Row]) -> None:
-        named = phrases.with_ids(rows) if what in ("devices", "runs") else rows
-        table.table(shown, named, empty=f"no such {what}", fold=output != "wide")
+        table.table(shown, rows, empty=f"no such {what}", fold=output != "wide")
 
     def draw(most: int) -> bool:
         """Print up to `most` rows; return whether there are more."""

@@ -52,13 +52,18 @@ def requeue(
     client = Client(url)
     body = decision(actor, reason) | {"token": token or str(uuid4())}
     request = client.post("nodes", node, "requeue", body=body)
+
+    def announce(request: dict[str, Any]) -> None:
+        table.line(_announce(request, _unknown(client, request)))
+        sys.stdout.flush()
+
     if not wait:
-        formats.show(request, output, _show_request, kind=REQUEST)
+        formats.show(request, output, announce, kind=REQUEST)
         if request.get("not_sent_because"):
             raise typer.Exit(ExitStatus.NO)
         return
     if output in formats.TEXT:
-        _show_request(request)
+        announce(request)
     request, status, problem = _follow(client, request, seconds)
     formats.show(request, output, _show_run, kind=REQUEST)
     if problem is not None:
@@ -100,6 +105,21 @@ def _follow(
     return request, ExitStatus.ERROR, f"the run {_ENDS.get(run['state'], run['state'])}"
 
 
+def _unknown(client: Client, request: dict[str, Any]) -> str:
+    """Return why nothing is known of the node now, so that no run may answer; empty: it is known."""
+    if _is_closed(request) or request.get("not_sent_because"):
+        return ""
+    try:
+        conditions = client.get("nodes", request["node_id"])["conditions"]
+    except OperatorError as error:
+        return error.problem
+    return "".join(
+        phrases.sentences(
+            row for row in conditions if row["type"] == "Ready" and row["status"] == "Unknown"
+        )
+    )
+
+
 def _trouble(client: Client, request: dict[str, Any]) -> str:
     """Return what is wrong with the node, which may be why no run has answered."""
     try:
@@ -109,29 +129,29 @@ def _trouble(client: Client, request: dict[str, Any]) -> str:
     return "".join(f"; {sentence}" for sentence in phrases.sentences(phrases.abnormal(found)))
 
 
-def _show_request(request: dict[str, Any]) -> None:
-    table.line(_announce(request))
-    sys.stdout.flush()
-
-
 def _is_closed(request: dict[str, Any]) -> bool:
     return request["run"] is not None and request["run"]["state"] != "running"
 
 
-def _announce(request: dict[str, Any]) -> str:
+def _announce(request: dict[str, Any], unknown: str) -> str:
     name = f"{request['node_name']} ({request['node_id']})"
     if _is_closed(request):
         return f"{name}: run {request['run']['id']} already answered this request"
-    if request["waits_for_run"]:
-        return f"{name}: a run is under way; another one follows"
     if request.get("not_sent_because"):
         return f"{name}: the request is stored, but not sent: {request['not_sent_because']}"
+    if unknown:
+        return f"{name}: the request is stored, but nothing is known of the node now: {unknown}"
+    if request["waits_for_run"]:
+        return f"{name}: a run is under way; another one follows"
     return f"{name}: the run starts now"
 
 
 def _show_run(request: dict[str, Any]) -> None:
     run = request["run"]
     if run is None:
+        return
+    if run["state"] == "running":
+        table.line(f"run {run['id']}: no report has come yet")
         return
     table.line(f"run {run['id']}: {run['state']}, {phrases.run_counts(run)}")
     if run["error"]:

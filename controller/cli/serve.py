@@ -42,7 +42,7 @@ def _with_options(run: Callable[[Any], None]) -> Callable[..., None]:
 def controller(settings: ControllerSettings) -> None:
     from controller.process.controller import run
 
-    run(settings, settings.broker_url.get_secret_value(), silence=settings.silence_seconds)
+    run(settings, settings.broker(), silence=settings.silence_seconds)
 
 
 @_with_options

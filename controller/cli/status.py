@@ -85,7 +85,9 @@ def _show(answer: dict[str, Any], output: str) -> None:
         table.painted_line(colours.bad("Not well:"), f" {'; '.join(found)}.")
     else:
         ready = sum(readiness.get("True", {}).values())
-        table.painted_line(colours.good("All is well:"), f" {ready} of {total} nodes are ready.")
+        table.painted_line(
+            colours.good("All is well"), f"{_as_seen(answer)}: {ready} of {total} nodes are ready."
+        )
     _show_problems(answer)
     _show_cluster(answer)
     every = output == "wide" or not table.is_narrow()
@@ -93,6 +95,18 @@ def _show(answer: dict[str, Any], output: str) -> None:
     table.table(shown, nodes, empty="no nodes yet", fold=output != "wide")
     if total > len(nodes):
         table.line(f"and {total - len(nodes)} more: `vxctl get nodes`, or --limit")
+
+
+def _as_seen(answer: dict[str, Any]) -> str:
+    """Return the age of the oldest look on which the verdict rests: a death since then does not show."""
+    cluster = answer["cluster"]
+    looks = (
+        answer.get("oldest_look_at"),
+        answer["conditions_at"],
+        cluster and cluster["synced_at"],
+    )
+    oldest = max((formats.seconds_ago(look) for look in looks if look), default=None)
+    return "" if oldest is None else f", as seen up to {formats.age_of(max(oldest, 0))} ago"
 
 
 def _show_problems(answer: dict[str, Any]) -> None:

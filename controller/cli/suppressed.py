@@ -8,7 +8,7 @@ import typer
 from contract.verdicts import HeldBack
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Limit, ListOutput, NetworkOption, NodeOption, Url
-from controller.cli.output import columns, formats, phrases, structured, table
+from controller.cli.output import columns, formats, structured, table
 from controller.cli.output.table import Row
 
 _MAX_HOLDS: Final = 20
@@ -38,7 +38,7 @@ def suppressed(
 def _show(rows: list[Row], *, wide: bool) -> None:
     """Print a row per device, and below them once what holds back, and what ends it."""
     shown = [*columns.SUPPRESSED, *(columns.SUPPRESSED_WIDE if wide else ())]
-    table.table(shown, phrases.with_ids(rows), empty="nothing is held back", fold=not wide)
+    table.table(shown, rows, empty="nothing is held back", fold=not wide)
     holds = {hold["text"]: hold for row in rows for hold in row["held_back"]}
     if not rows or wide:
         return

@@ -37,7 +37,8 @@ def node(
         typer.Option(
             "--for",
             metavar="CONDITION[=STATUS]",
-            help="Condition of the node, as Ready or Degraded=False; the default status is True.",
+            help="Condition of the node, as Ready (nothing is blocked there) or Degraded=False (nothing is "
+            "left there either); the default status is True.",
         ),
     ] = "Ready",
     timeout: Timeout = "2m",

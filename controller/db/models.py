@@ -81,6 +81,8 @@ class Node(Base):
     converged_generation: Mapped[int] = mapped_column(default=0)
 
     worker_version: Mapped[str | None] = mapped_column(String(64))
+    max_removals: Mapped[int | None]
+    """Removals that its worker's settings allow a run; None: the worker has not said so."""
     worker_seen_at: Mapped[datetime | None]
     journal_id: Mapped[UUID | None]
     journal_through: Mapped[int] = mapped_column(BigInteger, default=0)

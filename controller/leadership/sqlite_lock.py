@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from contract.runtime.errors import OperatorError
 from controller.db.engine import sqlite_file
@@ -22,23 +22,23 @@ def only_one(database_url: str) -> Iterator[None]:
         return
     path = file.with_name(f"{file.name}.lock")
     remedy = "end it, or give this one another VXLAN_OPERATOR_DATABASE_URL (two need PostgreSQL)"
-    try:
-        lock = path.open("a+")
-    except OSError as error:
-        raise OperatorError(
-            f"the file {path} cannot be written: {error.strerror}",
-            "set VXLAN_OPERATOR_DATABASE_URL to a file in a folder that this program may write",
-        ) from error
-    with lock:
+    with ExitStack() as held:
         try:
+            # Without Python's buffer, which a full disk would break once more at the end.
+            lock = held.enter_context(path.open("ab+", buffering=0))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n".encode())
         except BlockingIOError:
             lock.seek(0)
-            holder = lock.read(20).strip() or "unknown"
+            holder = lock.read(20).decode(errors="replace").strip() or "unknown"
             raise OperatorError(
                 f"the database {file} is in use by another controller, process {holder}", remedy
             ) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+        except OSError as error:
+            raise OperatorError(
+                f"the file {path} cannot be written: {error.strerror}",
+                "make room there, or set VXLAN_OPERATOR_DATABASE_URL to a file in a folder that this "
+                "program may write",
+            ) from error
         yield

@@ -17,6 +17,7 @@ from kombu import Queue
 
 from contract import VERSION
 from contract.runtime.broker import celery_app, check_broker, queue_for_controller
+from contract.runtime.broker_settings import Broker
 from contract.runtime.errors import OperatorError
 from contract.runtime.logs import configure_logging
 from contract.runtime.restart import exit_for_restart
@@ -68,7 +69,7 @@ class LocalWorker:
 
 def run(
     settings: CoreSettings,
-    broker_url: str,
+    broker: Broker | str,
     attach: Callable[[Celery, Database, PublicKey], LocalWorker] | None = None,
     silence: float | None = None,
 ) -> None:
@@ -89,7 +90,7 @@ def run(
     if tls is None and settings.listen_plain == "false":
         _refuse_plain(listener, settings.listen)
     swarm = DockerSwarm(settings.docker_host)
-    app = celery_app("controller", broker_url)
+    app = celery_app("controller", broker)
     waits = waits_at_start(settings.wait_at_start)
     if not waits:
         swarm.check()

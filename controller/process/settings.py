@@ -6,7 +6,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from contract.runtime.settings import BrokerUrl, LogFormat, LogLevel, RemovalSettings, Settings
+from contract.runtime.broker_settings import BrokerSettings
+from contract.runtime.settings import LogFormat, LogLevel, RemovalSettings, Settings
 from contract.runtime.startup import WaitAtStart
 
 _HOST: Final = r"[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]"
@@ -124,10 +125,9 @@ class CoreSettings(Settings):
     wait_at_start: WaitAtStart = "auto"
 
 
-class ControllerSettings(CoreSettings):
+class ControllerSettings(CoreSettings, BrokerSettings):
     """Settings of `vxctl controller`."""
 
-    broker_url: BrokerUrl = SecretStr("redis://127.0.0.1:6379/0")
     silence_seconds: float = Field(
         20.0,
         ge=1,

@@ -17,6 +17,11 @@ REMOVALS: Final = Counter(
 DATABASE_ERRORS: Final = Counter(
     f"{PREFIX}database_errors", "Database errors in this process.", registry=None
 )
+WATCH_ERRORS: Final = Counter(
+    f"{PREFIX}watch_errors",
+    "Errors, but for those of the database, in reading lists that clients follow.",
+    registry=None,
+)
 for _state in RunState:
     if _state is not RunState.RUNNING:
         RUNS.labels(_state.value)

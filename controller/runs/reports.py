@@ -249,6 +249,7 @@ def _heard(node: Node, report: ReconcileReport, now: datetime) -> None:
     """Store that the node's worker lives."""
     node.worker_seen_at = now
     node.worker_version = report.worker_version
+    node.max_removals = report.max_removals
     if node.controller_keys != list(report.controller_keys):
         node.controller_keys = list(report.controller_keys)
 

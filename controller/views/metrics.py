@@ -31,7 +31,7 @@ from controller.db.engine import Database
 from controller.db.models import Cluster, Device, DueNode, Lease, Node
 from controller.health.live import Health
 from controller.health.monitor import Monitor
-from controller.runs.counters import DATABASE_ERRORS, PREFIX, REMOVALS, RUNS
+from controller.runs.counters import DATABASE_ERRORS, PREFIX, REMOVALS, RUNS, WATCH_ERRORS
 from controller.safety import suppressed
 from controller.views import queries
 from controller.workqueue import queue
@@ -47,7 +47,7 @@ _NODE_TYPES: Final = (Type.READY, Type.DEGRADED, Type.STALLED, Type.PAUSED)
 def registry(database: Database, leading: Callable[[], bool], health: Health) -> CollectorRegistry:
     """Return all metrics of this process; `leading`: whether it leads."""
     made = CollectorRegistry(auto_describe=False)
-    for counter in (RUNS, REMOVALS, DATABASE_ERRORS):
+    for counter in (RUNS, REMOVALS, DATABASE_ERRORS, WATCH_ERRORS):
         made.register(counter)
     made.register(FromRefusals())
     made.register(FromDatabase(database, leading, health))

@@ -49,7 +49,7 @@ class Plan(NamedTuple):
 
     Attributes:
         looked_at: when the devices were last looked at.
-        next_run_at: when the node is due; None: no run is requested.
+        next_run_at: when the node is due; None: it is down or paused, so no run is requested.
         removals_left: what the breaker lets the node remove before it trips.
         holds: what holds back every removal on the node.
     """
@@ -111,7 +111,9 @@ def plan(
         else:
             removals += 1
             steps.append(Step(device, Action.REMOVE, name, None, ()))
-    return Plan(node, node.looked_at, node.due.due_at, left, everywhere, steps)
+    asked = node.state != "down" and all(hold.reason is not HeldBack.PAUSE for hold in everywhere)
+    due_at = node.due.due_at if asked else None
+    return Plan(node, node.looked_at, due_at, left, everywhere, steps)
 
 
 def _networks(session: Session, vnis: set[int]) -> dict[int, list[Network]]:

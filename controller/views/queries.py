@@ -1,7 +1,7 @@
 """Questions about the cluster, nodes, networks, devices and runs, answered from the database."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -174,6 +174,17 @@ def left_on_ready(found: Sequence[NodeReady], *, stale: bool = False) -> Mapping
     return {} if stale else Counter(node.left for node in found if node.left is not None)
 
 
+def oldest_look(session: Session) -> datetime | None:
+    """Return when the node was looked at that nobody has looked at for longest; None: no node yet.
+
+    Without the nodes that a label takes out, and those that were never looked at.
+    """
+    query = select(func.min(Node.worker_seen_at)).where(
+        Node.gone_at.is_(None), Node.label_ignore.is_(False)
+    )
+    return session.scalar(query)
+
+
 def worker_versions(session: Session) -> Sequence[tuple[str | None, int]]:
     """Return the number of nodes by the version of their worker, the most frequent first."""
     count = func.count()
@@ -182,11 +193,11 @@ def worker_versions(session: Session) -> Sequence[tuple[str | None, int]]:
     return session.execute(by_version).all()
 
 
-def shared_hostnames(session: Session, nodes: Sequence[Node]) -> set[str]:
-    """Return the hostnames of these nodes that several nodes of the Swarm have."""
+def shared_hostnames(session: Session, hostnames: Iterable[str], *, gone: bool = False) -> set[str]:
+    """Return those of these hostnames that several nodes of the Swarm have; with `gone`, or had."""
     query = (
         select(Node.hostname)
-        .where(Node.gone_at.is_(None), Node.hostname.in_({node.hostname for node in nodes}))
+        .where(Node.hostname.in_({*hostnames}), true() if gone else Node.gone_at.is_(None))
         .group_by(Node.hostname)
         .having(func.count() > 1)
     )

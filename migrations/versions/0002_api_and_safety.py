@@ -39,6 +39,7 @@ def _hold_back() -> None:
         op.add_column(table, sa.Column("mode_by", sa.Text(), nullable=True))
         op.add_column(table, sa.Column("mode_reason", sa.Text(), nullable=True))
     op.add_column("nodes", sa.Column("looked_at", _TIME, nullable=True))
+    op.add_column("nodes", sa.Column("max_removals", sa.Integer(), nullable=True))
     op.add_column("devices", sa.Column("held_back", sa.String(16), nullable=True))
     op.add_column("devices", sa.Column("counted_holds", sa.String(128), nullable=True))
     op.create_table(

@@ -38,12 +38,14 @@ from controller.cli.status import wrong
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database, open_database
 from controller.db.models import Device, Network, Node, Run
+from controller.db.states import RunState
 from controller.db.types import Base
 from controller.runs.reports import ReportIntake
 from controller.swarm.store import note_failure
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 from tests.api_client import TestClient, assert_problem
+from tests.audit_rows import add, row
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
 from tests.reports import believed, device, entry, report
@@ -152,6 +154,7 @@ def test_status_before_anything_is_known(api: Api) -> None:
         "cluster": None,
         "readiness": {},
         "left_on_ready": {},
+        "oldest_look_at": None,
         "nodes": [],
     }
 
@@ -231,6 +234,8 @@ def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: 
     answer = filled.get("/api/v1/status")
     assert answer["readiness"] == {"True": {"Converged": 1}, "Unknown": {"NeverSeen": 2}}
     assert answer["nodes"][-1]["hostname"] == name
+    looks = [each["worker_seen_at"] for each in answer["nodes"] if each["worker_seen_at"]]
+    assert answer["oldest_look_at"] == min(looks)
     assert len(filled.get("/api/v1/status", limit=2)["nodes"]) == 2
     assert [each["hostname"] for each in filled.rows("/api/v1/nodes", ready="True")] == [name]
     assert len(filled.rows("/api/v1/nodes", ready="Unknown")) == 2
@@ -822,3 +827,46 @@ def test_no_request_is_an_internal_error(
     name = quote(str(text), safe="", errors="surrogatepass")
     answer = lasting(method, template.replace("{}", name))
     assert answer.status_code in (200, 202, 307, 404, 405, 409, 422)
+
+
+def test_rows_of_nodes_that_share_a_hostname_say_so_even_if_the_other_has_no_row(
+    api: Api, database: Database
+) -> None:
+    put(database, snapshot("one", "two", replace(node("again"), hostname="one")))
+    with database.write() as session:
+        for number, name in enumerate(("one", "two"), 1):
+            session.add(
+                Device(
+                    node_id=swarm_id(name),
+                    netns="host",
+                    ifindex=number,
+                    name="vx-001001-abcde",
+                    vni=1,
+                    port=4789,
+                    verdict=Verdict.ORPHAN,
+                    reason="r",
+                    evidence="e",
+                    first_seen_at=START,
+                    judged_at=START,
+                    verdict_at=START,
+                )
+            )
+            session.add(
+                Run(
+                    id=uuid4(), node_id=swarm_id(name), state=RunState.LOST, priority=0, reasons=[],
+                    generation=1, requested_at=START, deadline=START, closed_at=START,
+                )
+            )  # fmt: skip
+    add(database, *(row(START, node=name) for name in ("one", "two")))
+
+    def shared(path: str) -> dict[str, bool]:
+        rows = api.rows(f"/api/v1/{path}", limit=100)
+        return {each["node_id"]: each["node_name_is_shared"] for each in rows if each["node_id"]}
+
+    for path in ("devices", "suppressed", "runs", "events", "audit"):
+        assert shared(path) == {ONE: True, TWO: False}, path
+    assert shared("diff") == {ONE: True, TWO: False, swarm_id("again"): True}
+    # The record knows of nodes that are gone; a list of what is there does not ask them.
+    put(database, snapshot("one", "two"))
+    for path, is_history in (("devices", False), ("runs", True), ("events", True), ("audit", True)):
+        assert shared(path)[ONE] is is_history, path

@@ -71,6 +71,7 @@ def test_a_row(api: TestClient, database: Database) -> None:
         "claimed_name": None,
         "node_id": swarm_id("one"),
         "node_name": "one",
+        "node_name_is_shared": False,
         "network_id": swarm_id("shop"),
         "network_name": "shop",
         "netns": "host",

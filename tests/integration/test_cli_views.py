@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from controller.api.app import build
 from controller.api.context import Context
 from controller.cli import main
 from controller.cli.output.widths import cells
+from controller.cli.status import _show as show_status
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
 from controller.db.models import Node
@@ -161,6 +163,22 @@ def test_status(says: Callable[..., str]) -> None:
     troubles = lines[3:header]
     assert any(line.startswith("one: OrphansLeft: not removed: 1 orphan") for line in troubles)
     assert any(line.startswith("two: WorkerLimited: ") for line in troubles)
+
+
+@pytest.mark.parametrize("oldest", ["oldest_look_at", "conditions_at", "synced_at"])
+def test_all_is_well_says_how_old_that_is(oldest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    now = datetime.now(UTC)
+    looks = dict.fromkeys(["oldest_look_at", "conditions_at", "synced_at"], now.isoformat())
+    looks[oldest] = (now - timedelta(seconds=42)).isoformat()
+    cluster = {"conditions": [], "swarm_id": "s", "data_path_port": 4789} | looks
+    answer = {
+        "cluster": cluster, "readiness": {"True": {"Converged": 3}}, "left_on_ready": {}, "nodes": [],
+        "paused": False, "effective_mode": "enforce", "mode_reasons": [],
+    }  # fmt: skip
+    show_status(answer | looks, "table")
+    assert re.match(
+        r"All is well, as seen up to 4\ds ago: 3 of 3 nodes are ready\.\n", capsys.readouterr().out
+    )
 
 
 def test_status_of_many_says_how_many_more(says: Callable[..., str]) -> None:

@@ -426,6 +426,25 @@ def test_the_lock_goes_with_the_process_however_that_ends(tmp_path: Path) -> Non
         pass
 
 
+@pytest.mark.privileged
+def test_a_full_disk_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    code = (
+        "import sys; from contract.runtime.errors import OperatorError\n"
+        "from controller.leadership.sqlite_lock import only_one\n"
+        "try:\n    with only_one(sys.argv[1]): pass\n"
+        "except OperatorError as error: print(error)"
+    )
+    script = 'mount -t tmpfs -o size=4k t "$1"; head -c 4096 /dev/zero >"$1/f"; shift; exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", tmp_path,
+         sys.executable, "-c", code, f"sqlite:///{tmp_path}/c.db"],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    problem, _, hint = done.stdout.partition("; ")
+    assert problem == f"the file {tmp_path}/c.db.lock cannot be written: No space left on device"
+    assert hint.startswith("make room there")
+
+
 def test_any_number_may_be_on_postgresql() -> None:
     with only_one("postgresql://u@127.0.0.1:1/n"), only_one("postgresql://u@127.0.0.1:1/n"):
         pass

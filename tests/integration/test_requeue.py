@@ -19,6 +19,7 @@ from controller.api.app import build
 from controller.api.context import Context
 from controller.audit.append import append
 from controller.cli import main
+from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
 from controller.db.models import Cluster, Node, Requeue
 from controller.db.states import RunState
@@ -485,6 +486,24 @@ def test_without_waiting_it_says_what_comes(
     arguments = ("one", "--token", "c", "--url", url)
     assert vxctl(*arguments, monkeypatch=monkeypatch) == 3, "it is stored, and not sent"
     assert "stored, but not sent: the Swarm reports the node as down" in capsys.readouterr().out
+
+
+def test_where_no_worker_answers_it_says_so_at_once_and_at_the_end(
+    database: Database,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC).step()
+    arguments = ("one", "--wait", "--timeout", "0.1s", "--url", url)
+    for _ in range(2):
+        assert vxctl(*arguments, monkeypatch=monkeypatch) == 3
+        said = capsys.readouterr()
+        for words in (said.out, said.err):
+            assert "NeverSeen: no worker has ever reported from this node" in words
+        assert "starts now" not in said.out
+        assert "under way" not in said.out
+        claim(database, now=far_ahead())  # A run that nobody answers.
 
 
 @pytest.mark.parametrize("given", ["0", "-1s", "25h", "2d", "soon", "", "1e3", "9" * 30])

@@ -81,6 +81,10 @@ class Operator:
         ConditionStore(
             self.database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=lambda: self.now
         ).step()
+        with self.database.write() as session:
+            # No controller derives them again here, however long a busy machine takes for the rest.
+            tomorrow = self.now + timedelta(days=1)
+            session.execute(update(Cluster).values(conditions_until=tomorrow))
 
     def get(self, path: str, **parameters: Any) -> Any:
         """GET an answer."""
@@ -372,6 +376,7 @@ def test_a_plan_says_what_goes_what_waits_and_what_is_in_the_way(operator: Opera
     operator.client.post("/api/v1/networks/shop/mode", json={"mode": "observe", "reason": "4711"})
     operator.client.post("/api/v1/nodes/one/pause", json={"reason": "disk"})
     held = operator.get("nodes/one/plan")
+    assert held["next_run_at"] is None, "nobody asks for one while it is paused"
     assert [hold["reason"] for hold in held["holds"]] == ["pause"]
     assert "vxctl resume one" in held["holds"][0]["until"]
     step = held["steps"][0]
@@ -418,6 +423,9 @@ def test_the_verbs_print_what_a_person_needs(listening: Operator) -> None:
     assert "unknown: no run has looked" in operator.says("diff", status=ExitStatus.NO)
     assert "remove  vx-001001-shopz#2 in host" in operator.says("plan", "two")
     assert "judges again" in operator.says("plan", "two")
+    assert "which it has not reported" in operator.says("plan", "two")
+    operator.run("two", devices=[device(2, Verdict.ORPHAN)], max_removals=7)
+    assert "at most 7 devices (MAX_REMOVALS_PER_RUN)" in operator.says("plan", "two")
     assert "nothing to remove" in operator.says("plan", "one")
     assert "nothing to remove" not in operator.says("plan", swarm_id("long"))
     assert "OrphansLeft" in operator.says("events", "for", "node", "two")

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import delete, update
+from structlog.testing import capture_logs
 
 from contract.verdicts import Mode, Stage, Verdict
 from controller.access.tokens import Secret
@@ -22,10 +23,12 @@ from controller.api.watch import broadcaster as broadcasting
 from controller.api.watch import history
 from controller.api.watch import topic as topics
 from controller.api.watch.changes import ChangeMarker
+from controller.api.watch.sources import DeviceSource
 from controller.db.access_models import ApiToken
 from controller.db.engine import Database, open_database
 from controller.db.models import Cluster, Device, Event, Node, Rejection, Run
 from controller.db.states import Role, RunState
+from controller.runs import counters
 from tests.api_client import TestClient, assert_problem
 from tests.audit_rows import add, row
 from tests.fake_clock import START
@@ -448,6 +451,53 @@ def test_streams_end_when_the_database_is_away(
         assert (end.event, end.data["status"]) == ("end", 503)
         assert follower.ends()
     database.close()
+
+
+@pytest.mark.parametrize("broken", ["a list", "the thread"])
+def test_an_unforeseen_error_ends_the_streams_and_no_more(
+    app: FastAPI, database: Database, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    refresh, changed = topics.Topic.refresh, ChangeMarker.changed
+    failing = [False]
+
+    def fail_once(it_is: bool) -> None:
+        if it_is and failing[0]:
+            failing[0] = False
+            raise TypeError("unforeseen")
+
+    def failing_refresh(self: topics.Topic, *arguments: Any, **more: Any) -> bool:
+        fail_once(broken == "a list" and isinstance(self.source, DeviceSource))
+        return refresh(self, *arguments, **more)
+
+    def failing_changed(self: ChangeMarker) -> bool:
+        fail_once(broken == "the thread")
+        return changed(self)
+
+    monkeypatch.setattr(topics.Topic, "refresh", failing_refresh)
+    monkeypatch.setattr(ChangeMarker, "changed", failing_changed)
+    errors = counters.WATCH_ERRORS
+    before = errors._value.get()
+    with serving(app) as url, Follower(url, "nodes") as nodes:
+        nodes.until("synced")
+        with Follower(url, "devices") as devices, capture_logs() as logs:
+            (row,) = devices.until("synced")
+            failing[0] = True
+            set_node(database, "one", last_error="x")
+            end = devices.next()
+            assert (end.event, end.data["type"]) == ("end", "/problems/internal")
+            assert devices.ends()
+        assert errors._value.get() == before + 1
+        (line,) = [line for line in logs if line["log_level"] == "error"]
+        assert "unforeseen" in str(line["exc_info"])
+        if broken == "a list":
+            assert nodes.next().data["last_error"] == "x"
+        else:
+            assert nodes.next().event == "end"
+        with Follower(url, "devices", row.id) as devices:
+            assert len(devices.until("synced")) == 1
+            with database.write() as session:
+                session.add(a_device(2))
+            assert devices.next().data["ifindex"] == 2
 
 
 @pytest.mark.parametrize(

@@ -45,15 +45,14 @@ def test_an_error_of_ours_is_not_taken_for_the_controllers() -> None:
 
 
 def test_nodes_that_share_a_name_show_the_beginnings_of_their_ids() -> None:
-    def row(name: str | None, id_: str | None) -> dict[str, str | None]:
-        return {"node_name": name, "node_id": id_}
+    def name(name: str | None, *, shared: bool) -> str:
+        row = {"node_name": name, "node_id": name and "1" * 25, "node_name_is_shared": shared}
+        return phrases.on_node(row)
 
-    rows = [row("a", "1" * 25), row("b", "2" * 25), row("a", "3" * 25), row(None, None)]
-    names = [each["node_name"] for each in phrases.with_ids([*rows, row("a", "1" * 25)])]
-    assert names == [f"a ({'1' * 12})", "b", f"a ({'3' * 12})", None, f"a ({'1' * 12})"]
-    (long, _) = phrases.with_ids([row("x" * 255, "1" * 25), row("x" * 255, "2" * 25)])
-    assert long["node_name"] == f"{'x' * 14}… ({'1' * 12})"
-    assert [*phrases.with_ids(rows[:2])] == rows[:2]
+    assert name("a", shared=False) == "a"
+    assert name("a", shared=True) == f"a ({'1' * 12})"
+    assert name("x" * 255, shared=True) == f"{'x' * 14}… ({'1' * 12})"
+    assert name(None, shared=False) == "-"
 
 
 @pytest.mark.parametrize(

@@ -567,6 +567,7 @@ def test_the_controllers_budget_of_removals_is_kept(tmp_path: Path) -> None:
     node.run()
     node.seconds += GRACE
     report = node.run(max_removals=2)
+    assert report.max_removals == 3, "its own limit, not that of the request"
     assert len(node.kernel.hits) == 2
     (limit,) = report.limitations
     assert "2 orphan(s) left alone: the breaker allows this node 2 more removal(s)" in limit

@@ -3,10 +3,12 @@
 import time
 from collections.abc import Iterator
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 from kombu.utils.url import maybe_sanitize_url
 
 from contract.queues import CONTROLLER_QUEUE, PROBE_KEY
+from contract.runtime.broker_settings import Broker
 from contract.runtime.doctor.checks import Result, fail, ok, warn
 
 _TIMEOUT_SECONDS: Final = 4.0
@@ -17,13 +19,13 @@ _BAD_SKEW_SECONDS: Final = 60.0
 _MAX_WAITING: Final = 1_000
 
 
-def check(url: str) -> Iterator[Result]:
-    """Check the Redis at a broker URL."""
+def check(broker: Broker) -> Iterator[Result]:
+    """Check a Redis."""
     import redis
 
-    shown = maybe_sanitize_url(url)
+    shown = maybe_sanitize_url(broker.url)
     try:
-        client = _client(url)
+        client = _client(broker)
     except ValueError as error:
         yield fail(_CHECK, f"{shown} is not a broker URL: {error}", "set VXLAN_OPERATOR_BROKER_URL")
         return
@@ -69,17 +71,30 @@ def clock(check: str, ahead: float, of: str) -> Result:
     return ok(check, f"agrees with {of}")
 
 
-def _client(url: str) -> Any:
+def _client(broker: Broker) -> Any:
     import redis
+    from redis import sentinel
 
     options: dict[str, Any] = {
         "socket_timeout": _TIMEOUT_SECONDS,
         "socket_connect_timeout": _TIMEOUT_SECONDS,
     }
+    url, tls = broker.url, broker.tls or {}
+    if broker.sentinel:
+        parts = [urlsplit(text) for text in url.split(";")]
+        first = parts[0]
+        if first.username or first.password:
+            options |= {"username": first.username, "password": unquote(first.password or "")}
+        if broker.tls is not None:
+            options["ssl"] = True
+        sentinels = [(str(part.hostname), part.port or 26379) for part in parts]
+        client: Any = sentinel
+        found = client.Sentinel(sentinels, sentinel_kwargs=broker.sentinel["sentinel_kwargs"])
+        return found.master_for(broker.sentinel["master_name"], **options, **tls)
     scheme, _, rest = url.partition("://")
     if scheme == "redis+socket":
         return redis.Redis.from_url(f"unix://{rest}", **options)
-    return redis.Redis.from_url(url, **options)
+    return redis.Redis.from_url(url, **options, **tls)
 
 
 def _version(client: Any) -> str:

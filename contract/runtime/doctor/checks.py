@@ -92,8 +92,9 @@ def run(checks: Mapping[str, Check], timeout: float = TIMEOUT_SECONDS) -> list[R
         hangs = name not in ended
         results += list(found[name])
         if hangs:
-            message = f"no answer within {timeout:g} s: it accepts connections, but hangs"
-            results.append(fail(name, message, "look at its log, and restart it"))
+            message = f"no answer within {timeout:g} s: it hangs, or this machine is very busy"
+            hint = "run it again; if this stays, look at its log, and restart it"
+            results.append(fail(name, message, hint))
     return results
 
 

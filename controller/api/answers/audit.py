@@ -1,12 +1,14 @@
 """Answers about the audit trail: rows, timelines and counts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Final, Self, get_args, get_type_hints
 
 from pydantic import create_model
+from sqlalchemy.orm import Session
 
 from controller.api.answers.base import Answer, ListAnswer
+from controller.api.answers.on_node import OnNode, with_shared_names
 from controller.api.answers.runs import RunAnswer
 from controller.audit.queries.timeline import Timeline
 from controller.db.audit_models import AuditRow
@@ -15,13 +17,13 @@ _TYPES: Final = get_type_hints(AuditRow)
 
 if TYPE_CHECKING:
 
-    class AuditAnswer(Answer):
+    class AuditAnswer(OnNode):
         """An audit row."""
 
 else:
     AuditAnswer = create_model(
         "AuditAnswer",
-        __base__=Answer,
+        __base__=OnNode,
         __doc__="An audit row.",
         **{
             column.name: get_args(_TYPES[column.name])[0]  # Of Mapped[...].
@@ -29,6 +31,12 @@ else:
             if column.name != "hash"
         },
     )
+
+
+def audit_answers(session: Session, rows: Iterable[AuditRow]) -> list[AuditAnswer]:
+    """Return the answers about audit rows."""
+    answers = [AuditAnswer.model_validate(row) for row in rows]
+    return [*with_shared_names(session, answers, history=True)]
 
 
 class AuditPage(ListAnswer[AuditAnswer]):
@@ -45,6 +53,7 @@ class AuditPage(ListAnswer[AuditAnswer]):
     @classmethod
     def of(
         cls,
+        session: Session,
         rows: Sequence[AuditRow],
         after: int,
         next_: str | None = None,
@@ -52,7 +61,7 @@ class AuditPage(ListAnswer[AuditAnswer]):
         *,
         notes: Sequence[str],
     ) -> Self:
-        items = [AuditAnswer.model_validate(row) for row in rows]
+        items = audit_answers(session, rows)
         return cls(items=items, next=next_, searched_to=searched_to, after=after, notes=list(notes))
 
 
@@ -65,11 +74,13 @@ class TimelineAnswer(Answer):
     """In the order in which they were stored."""
 
     @classmethod
-    def of(cls, timeline: Timeline) -> Self:
+    def of(cls, session: Session, timeline: Timeline) -> Self:
         run = None
         if timeline.run is not None and timeline.node is not None:
-            run = RunAnswer.of(timeline.run, timeline.node)
-        return cls(run=run, rows=[AuditAnswer.model_validate(row) for row in timeline.rows])
+            (run,) = with_shared_names(
+                session, [RunAnswer.of(timeline.run, timeline.node)], history=True
+            )
+        return cls(run=run, rows=audit_answers(session, timeline.rows))
 
 
 class CountAnswer(Answer):

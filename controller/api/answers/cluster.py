@@ -69,5 +69,7 @@ class StatusAnswer(Answer):
     """The number of nodes by status and reason of `Ready`."""
     left_on_ready: Mapping[str, int]
     """The number of nodes that are ready and yet degraded, stalled or paused, by reason."""
+    oldest_look_at: datetime | None
+    """When the node was looked at that nobody has looked at for longest; null: none yet."""
     nodes: list[NodeAnswer]
     """Some of the nodes: not ready, then ready with something left, then the others."""

@@ -6,6 +6,7 @@ from typing import Self
 
 from contract.verdicts import HeldBack, Proof, Urgency, Verdict
 from controller.api.answers.base import Answer
+from controller.api.answers.on_node import OnNode
 from controller.conditions.holds import Hold
 from controller.db.models import Device, Node
 
@@ -46,7 +47,7 @@ class HoldAnswer(Answer):
         )
 
 
-class DeviceAnswer(Answer):
+class DeviceAnswer(OnNode):
     """A VXLAN device of a node."""
 
     node_id: str

@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import Field
 
 from controller.api.answers.base import Answer
+from controller.api.answers.on_node import OnNode
 from controller.views.diff import Kind, NodeDiff, State
 
 
@@ -26,7 +27,7 @@ class DifferenceAnswer(Answer):
     reason: str
 
 
-class NodeDiffAnswer(Answer):
+class NodeDiffAnswer(OnNode):
     """A node's desired state against what its last run saw."""
 
     node_id: str

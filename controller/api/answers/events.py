@@ -5,10 +5,10 @@ from uuid import UUID
 
 from pydantic import Field
 
-from controller.api.answers.base import Answer
+from controller.api.answers.on_node import OnNode
 
 
-class EventAnswer(Answer):
+class EventAnswer(OnNode):
     """Something that happened."""
 
     id: str = Field(description="unique; `audit/ID` is the audit row with that id")

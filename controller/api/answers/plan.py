@@ -66,6 +66,9 @@ class PlanAnswer(Answer):
     next_run_at: datetime | None
     running: bool = Field(description="a run is under way")
     removals_left: int = Field(description="removals before the breaker of the node trips")
+    max_removals: int | None = Field(
+        description="removals that its worker allows a run (MAX_REMOVALS_PER_RUN); null: not reported"
+    )
     holds: list[PlanHoldAnswer] = Field(description="what holds back every removal on the node")
     steps: list[PlanStepAnswer]
 
@@ -79,6 +82,7 @@ class PlanAnswer(Answer):
             next_run_at=found.next_run_at,
             running=found.node.due.run_id is not None,
             removals_left=found.removals_left,
+            max_removals=found.node.max_removals,
             holds=[PlanHoldAnswer.of(hold) for hold in found.holds],
             steps=[PlanStepAnswer.of(step) for step in found.steps],
         )

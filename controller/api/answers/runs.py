@@ -5,11 +5,12 @@ from typing import Self
 from uuid import UUID
 
 from controller.api.answers.base import Answer
+from controller.api.answers.on_node import OnNode
 from controller.db.models import Node, Run
 from controller.db.states import RunState
 
 
-class RunAnswer(Answer):
+class RunAnswer(OnNode):
     """A run: one reconcile of a node."""
 
     id: UUID

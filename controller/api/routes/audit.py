@@ -6,7 +6,13 @@ from typing import Annotated, Final, NamedTuple
 from fastapi import APIRouter, Depends, Path, Query, Request
 
 from controller.api.access import READ
-from controller.api.answers.audit import AuditAnswer, AuditPage, AuditStats, TimelineAnswer
+from controller.api.answers.audit import (
+    AuditAnswer,
+    AuditPage,
+    AuditStats,
+    TimelineAnswer,
+    audit_answers,
+)
 from controller.api.audit_parameters import AuditListing, Period
 from controller.api.context import Context
 from controller.api.cursor import Cursors, question
@@ -47,7 +53,7 @@ def routes(context: Context) -> APIRouter:
             if listing.after is not None:
                 filters = listing.filters(session)
                 rows, after = pages.arrivals(session, filters, listing.after, listing.limit)
-                return AuditPage.of(rows, after, notes=listing.notes)
+                return AuditPage.of(session, rows, after, notes=listing.notes)
             if key is not None:
                 listing.since, listing.until = key.since, key.until
             # Read first: rows stored from now on are left to those who follow.
@@ -55,11 +61,11 @@ def routes(context: Context) -> APIRouter:
             start = None if key is None else RowKey(key.at, key.id)
             page = pages.page(session, listing.filters(session), start, listing.limit)
             if page.next is None:
-                return AuditPage.of(page.rows, newest, notes=listing.notes)
+                return AuditPage.of(session, page.rows, newest, notes=listing.notes)
             following = AuditKey(*page.next, listing.since, listing.until)
             next_ = _CURSORS.encode(following, question(request))
             searched_to = page.next.at if page.short else None
-            return AuditPage.of(page.rows, newest, next_, searched_to, notes=listing.notes)
+            return AuditPage.of(session, page.rows, newest, next_, searched_to, notes=listing.notes)
 
     @router.get("/stats", dependencies=[READ, Depends(context.turns.stats)])
     def get_audit_stats(period: Annotated[Period, Query()]) -> AuditStats:
@@ -75,7 +81,7 @@ def routes(context: Context) -> APIRouter:
     ) -> AuditAnswer:
         """Return an audit row."""
         with database.read() as session:
-            return AuditAnswer.model_validate(timeline.row(session, id))
+            return audit_answers(session, [timeline.row(session, id)])[0]
 
     @router.get(
         "/{id}/timeline", dependencies=[READ, *in_turn], responses=may_answer(UNKNOWN, AMBIGUOUS)
@@ -87,6 +93,6 @@ def routes(context: Context) -> APIRouter:
     ) -> TimelineAnswer:
         """Return all rows of a run in the order in which they were stored, or the row of no run."""
         with database.read() as session:
-            return TimelineAnswer.of(timeline.timeline(session, id))
+            return TimelineAnswer.of(session, timeline.timeline(session, id))
 
     return router

@@ -13,6 +13,7 @@ from contract.verdicts import HeldBack, Mode, Verdict
 from controller.api.access import READ
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.devices import DeviceAnswer
+from controller.api.answers.on_node import with_shared_names
 from controller.api.context import Context
 from controller.api.cursor import Cursors
 from controller.api.parameters import STREAM, Followed, Listing, NetworkFilter, NodeFilter
@@ -89,7 +90,8 @@ def routes(context: Context) -> APIRouter:
             )
             rows = [*islice(found, listing.limit + 1)]
             page, next_ = _CURSORS.page(request, listing, rows, _key)
-            return ListAnswer(items=[DeviceAnswer.of(*row) for row in page], next=next_)
+            answers = [DeviceAnswer.of(*row) for row in page]
+            return ListAnswer(items=[*with_shared_names(session, answers)], next=next_)
 
     return router
 
@@ -107,4 +109,5 @@ def device_answers(
     `mode`: of the controller's settings.
     """
     holding = Holding(session, mode, datetime.now(UTC))
-    return [DeviceAnswer.of(device, node, holding.of(device, node)) for device, node in rows]
+    answers = [DeviceAnswer.of(device, node, holding.of(device, node)) for device, node in rows]
+    return [*with_shared_names(session, answers)]

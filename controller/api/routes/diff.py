@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from controller.api.access import READ
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.diff import NodeDiffAnswer
+from controller.api.answers.on_node import with_shared_names
 from controller.api.answers.plan import PlanAnswer
 from controller.api.context import Context
 from controller.api.cursor import Cursors
@@ -53,7 +54,8 @@ def routes(context: Context) -> APIRouter:
             found = diff.diff(
                 session, cluster, page, now=datetime.now(UTC), stale_after=context.stale_after
             )
-            return ListAnswer(items=[NodeDiffAnswer.of(row) for row in found], next=next_)
+            answers = [NodeDiffAnswer.of(row) for row in found]
+            return ListAnswer(items=[*with_shared_names(session, answers)], next=next_)
 
     @router.get(
         "/api/v1/nodes/{node}/plan",

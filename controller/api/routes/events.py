@@ -1,13 +1,16 @@
 """The route that lists events."""
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
+from sqlalchemy.orm import Session
 
 from controller.api.access import READ
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.events import EventAnswer
+from controller.api.answers.on_node import with_shared_names
 from controller.api.audit_parameters import Since
 from controller.api.context import Context
 from controller.api.cursor import CursorError, Cursors
@@ -73,17 +76,21 @@ def routes(context: Context) -> APIRouter:
             page, next_ = _CURSORS.page(
                 request, listing, rows, lambda row: EventKey(row.at, row.source, row.id)
             )
-            return ListAnswer(items=[event_answer(row) for row in page], next=next_)
+            return ListAnswer(items=event_answers(session, page), next=next_)
 
     return router
 
 
-def event_answer(row: Happening) -> EventAnswer:
-    """Return the answer about an event."""
-    return EventAnswer(
-        **row._asdict()
-        | {
-            "id": f"{_SOURCES[row.source]}/{row.id}",
-            "type": "Warning" if row.warning else "Normal",
-        }
-    )
+def event_answers(session: Session, rows: Sequence[Happening]) -> list[EventAnswer]:
+    """Return the answers about events."""
+    answers = [
+        EventAnswer(
+            **row._asdict()
+            | {
+                "id": f"{_SOURCES[row.source]}/{row.id}",
+                "type": "Warning" if row.warning else "Normal",
+            }
+        )
+        for row in rows
+    ]
+    return [*with_shared_names(session, answers, history=True)]

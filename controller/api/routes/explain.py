@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from controller.api.access import READ
 from controller.api.answers.explain import ExplanationAnswer
+from controller.api.answers.on_node import with_shared_names
 from controller.api.context import Context
 from controller.api.problem_types import BUSY, may_answer
 from controller.explain.text import MAX_TEXT
@@ -42,7 +43,9 @@ def routes(context: Context) -> APIRouter:
     def explained(text: str) -> ExplanationAnswer:
         situation = Situation(datetime.now(UTC), context.mode, context.stale_after)
         with context.database.read() as session:
-            return ExplanationAnswer.of(explain(session, text, situation))
+            answer = ExplanationAnswer.of(explain(session, text, situation))
+            with_shared_names(session, [*answer.now, *answer.lately], history=True)
+            return answer
 
     @router.get(
         "/api/v1/explain",

@@ -80,7 +80,7 @@ def node_answers(session: Session, nodes: Sequence[Node]) -> list[NodeAnswer]:
     age, now = queries.age(session.get(Cluster, 1)), datetime.now(UTC)
     verdicts = queries.verdicts(session, nodes)
     errors = queries.last_errors(session, nodes)
-    shared = queries.shared_hostnames(session, nodes)
+    shared = queries.shared_hostnames(session, (node.hostname for node in nodes))
     return [
         NodeAnswer.of(
             node,

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path
 from sqlalchemy.orm import Session
 
 from controller.api.access import OPERATE, READ, Caller
+from controller.api.answers.on_node import with_shared_names
 from controller.api.answers.runs import RequeueAnswer, RunAnswer
 from controller.api.context import Context
 from controller.api.parameters import ActorAndReason, NodeName, Token
@@ -77,12 +78,14 @@ def _store(context: Context, request: RequeueRequest) -> None:
 def _answer(context: Context, session: Session, request: Requeue) -> RequeueAnswer:
     node = session.get_one(Node, request.node_id)
     run = None if request.run_id is None else session.get(Run, request.run_id)
+    answers = [] if run is None else [RunAnswer.of(run, node)]
+    with_shared_names(session, answers, history=True)
     return RequeueAnswer.from_row(
         request,
         node_name=node.hostname,
         node_state=node.state,
         waits_for_run=node.due.run_id if request.run_id is None else None,
-        run=None if run is None else RunAnswer.of(run, node),
+        run=next(iter(answers), None),
         not_sent_because=_not_sent(context, session, node) if run is None else None,
     )
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from controller.api.access import READ
 from controller.api.answers.base import ListAnswer
+from controller.api.answers.on_node import with_shared_names
 from controller.api.answers.runs import RunAnswer
 from controller.api.context import Context
 from controller.api.cursor import Cursors
@@ -55,6 +56,8 @@ def routes(context: Context) -> APIRouter:
             page, next_ = _CURSORS.page(
                 request, listing, rows, lambda row: RunKey(row[0].requested_at, row[0].id)
             )
-            return ListAnswer(items=[RunAnswer.of(*row) for row in page], next=next_)
+            answers = [RunAnswer.of(*row) for row in page]
+            items = [*with_shared_names(session, answers, history=True)]
+            return ListAnswer(items=items, next=next_)
 
     return router

@@ -86,6 +86,7 @@ def routes(context: Context) -> APIRouter:
                 else ClusterAnswer.of(cluster, age.as_of(cluster.conditions, now) | own),
                 readiness=queries.readiness(ready, stale=age.is_stale(now)),
                 left_on_ready=queries.left_on_ready(ready, stale=age.is_stale(now)),
+                oldest_look_at=queries.oldest_look(session),
                 nodes=node_answers(session, queries.worst_first(session, ready, limit)),
             )
 

@@ -19,6 +19,7 @@ from controller.api.watch.changes import ChangeMarker
 from controller.api.watch.stream import Stream
 from controller.api.watch.topic import MAX_ROWS, Ended, Source, TooManyRowsError, Topic
 from controller.db.engine import Database, database_message
+from controller.runs.counters import WATCH_ERRORS
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +45,9 @@ _LOG_SECONDS: Final = 60.0
 
 _TOO_MANY_ROWS: Final = f"the list has over {MAX_ROWS} rows, which cannot be followed"
 _NARROW: Final = "narrow it down: by node, network or verdict"
+_BROKEN: Final = Ended(
+    types.INTERNAL, "this list could not be read for the clients that follow it: connect again"
+)
 
 
 class _Spent:
@@ -118,7 +122,7 @@ class Broadcaster:
             stream = Stream(topic, last_event_id, limit)
             topic.clients += 1
             self._streams[stream] = check
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
                 self._thread.start()
             self._changes.notify_all()
@@ -171,17 +175,25 @@ class Broadcaster:
                 topics = {
                     question: topic for question, topic in self._topics.items() if topic.clients
                 }
+            self._stopped.wait(self._look(marker, topics))
+
+    def _look(self, marker: ChangeMarker, topics: dict[Hashable, Topic]) -> float:
+        """Check the clients, read what changed, and return for how many seconds to rest."""
+        spent = _Spent()
+        try:
+            self._check_clients(time.monotonic())
             spent = _Spent()
-            try:
-                self._check_clients(time.monotonic())
-                spent = _Spent()
-                self._refresh(marker, topics)
-                self._away_since = None
-            except (SQLAlchemyError, sqlite3.Error) as error:
-                self._failed(error)
-                with suppress(SQLAlchemyError, sqlite3.Error):
-                    marker.close()
-            self._stopped.wait(spent.rest())
+            self._refresh(marker, topics)
+            self._away_since = None
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            self._failed(error)
+            with suppress(SQLAlchemyError, sqlite3.Error):
+                marker.close()
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the other lists are still followed
+            with self._changes:
+                self._broke(error, set(self._streams))
+            return _MAX_REST_SECONDS
+        return spent.rest()
 
     def _refresh(self, marker: ChangeMarker, topics: dict[Hashable, Topic]) -> None:
         # Asked before anything is read: what is committed meanwhile is seen the next time.
@@ -198,6 +210,13 @@ class Broadcaster:
                 with self._changes:
                     self._topics.pop(question, None)
                     self._end(self._of(topic), Ended(types.INVALID, f"watch: {_TOO_MANY_ROWS}"))
+                continue
+            except (SQLAlchemyError, sqlite3.Error):
+                raise
+            except Exception as error:  # noqa: BLE001 -- as in `_look`
+                with self._changes:
+                    self._topics.pop(question, None)  # Who comes back gets all rows again.
+                    self._broke(error, self._of(topic))
                 continue
             if news:
                 with self._changes:
@@ -229,6 +248,13 @@ class Broadcaster:
                     set(self._streams),
                     Ended(types.DATABASE, f"the controller's database cannot be used: {message}"),
                 )
+
+    def _broke(self, error: Exception, streams: set[Stream]) -> None:
+        """Tell of an error that is no error of the database, and end these streams; the lock is held."""
+        WATCH_ERRORS.inc()
+        if self._throttle.is_due(type(error).__name__):
+            log.error("a list cannot be read for the clients that follow it", exc_info=error)
+        self._end(streams, _BROKEN)
 
     def _forget(self) -> None:
         """Forget lists that nobody followed for a while; the lock is held."""

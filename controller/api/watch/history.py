@@ -9,10 +9,11 @@ from sqlalchemy import Text, func, select
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
-from controller.api.answers.audit import AuditAnswer
+from controller.api.answers.audit import audit_answers
 from controller.api.answers.base import Answer
+from controller.api.answers.on_node import with_shared_names
 from controller.api.answers.runs import RunAnswer
-from controller.api.routes.events import event_answer
+from controller.api.routes.events import event_answers
 from controller.api.watch.sources import chunks
 from controller.api.watch.topic import KEPT_EVENTS, MAX_ROWS, Source
 from controller.audit.queries import pages
@@ -59,8 +60,9 @@ class RunSource(Source):
         found: dict[Hashable, Answer] = {}
         for chunk in chunks(cast("Sequence[RunKey]", keys)):
             query = self._all.where(Run.id.in_([key.id for key in chunk]))
-            for run, node in session.execute(query):
-                found[RunKey(run.requested_at, run.id)] = RunAnswer.of(run, node)
+            answers = [RunAnswer.of(run, node) for run, node in session.execute(query)]
+            for answer in with_shared_names(session, answers, history=True):
+                found[RunKey(answer.requested_at, answer.id)] = answer
         return found
 
     def is_history(self, key: Hashable) -> bool:
@@ -122,15 +124,19 @@ class AuditSource(Source):
     def items(self, session: Session, keys: Sequence[Hashable]) -> Mapping[Hashable, Answer]:
         found: dict[Hashable, Answer] = {}
         for chunk in chunks(keys):
-            for row in session.scalars(select(AuditRow).where(AuditRow.id.in_(chunk))):
-                found[row.id] = AuditAnswer.model_validate(row)
+            rows = session.scalars(select(AuditRow).where(AuditRow.id.in_(chunk))).all()
+            answers = audit_answers(session, rows)
+            found.update(zip((row.id for row in rows), answers, strict=True))
         return found
 
     def stored_after(self, number: int) -> tuple[list[tuple[int, str]], int | None]:
         """Return numbers and items of matching rows stored after a row, and where to go on; None: the end."""
         with self._database.read() as session:
             rows, through = pages.arrivals(session, self._filters, number, NEWEST)
-            items = [(row.id, AuditAnswer.model_validate(row).model_dump_json()) for row in rows]
+            answers = audit_answers(session, rows)
+        items = [
+            (row.id, answer.model_dump_json()) for row, answer in zip(rows, answers, strict=True)
+        ]
         return items, None if through == number else through
 
     def is_history(self, key: Hashable) -> bool:  # noqa: ARG002
@@ -165,9 +171,10 @@ class EventSource:
             self._since = rows[-1].at
         return dict.fromkeys(self._found, 0)
 
-    def items(self, session: Session, keys: Sequence[Hashable]) -> Mapping[Hashable, Answer]:  # noqa: ARG002
+    def items(self, session: Session, keys: Sequence[Hashable]) -> Mapping[Hashable, Answer]:
         """See `Source`."""
-        return {key: event_answer(self._found[key]) for key in keys}
+        rows = [self._found[cast("EventKey", key)] for key in keys]
+        return dict(zip(keys, event_answers(session, rows), strict=True))
 
     def is_history(self, key: Hashable) -> bool:  # noqa: ARG002
         """See `Source`: events are deleted as they get old."""

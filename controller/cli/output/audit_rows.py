@@ -30,9 +30,7 @@ class Writer:
     def write(self, rows: Sequence[Row]) -> None:
         """Print rows."""
         if self._is_table:
-            # `-o wide` shows ids anyway.
-            named = phrases.with_ids(rows) if self._output == "table" else rows
-            self._table.print(list(map(self._table.cells, named)))
+            self._table.print(list(map(self._table.cells, rows)))
         else:
             for row in rows:
                 self._write_row(row)
@@ -70,7 +68,7 @@ def _network(row: Row) -> str:
 
 _TABLE: Final[Columns] = (
     ("TIME", lambda row: formats.clock(row["at"])),
-    ("NODE", value("node_name")),
+    ("NODE", phrases.on_node),
     *plain("STAGE"),
     ("DEVICE", formats.device),
     *plain("NETNS", "VNI"),
@@ -79,7 +77,7 @@ _TABLE: Final[Columns] = (
 )
 _NARROW: Final[Columns] = (
     ("TIME", lambda row: formats.clock(row["at"])[5:-4]),
-    ("NODE", value("node_name")),
+    ("NODE", phrases.on_node),
     *plain("STAGE"),
     ("DEVICE", formats.device),
     *plain("REASON"),

@@ -92,7 +92,7 @@ NETWORKS: Final[Columns] = (
 )
 NETWORKS_WIDE: Final[Columns] = (("INGRESS", _flag("ingress")), *plain("PAUSED BY"))
 DEVICES: Final[Columns] = (
-    ("NODE", value("node_name")),
+    ("NODE", phrases.on_node),
     ("DEVICE", formats.device),
     ("NETNS", netns),
     *plain("VNI"),
@@ -109,7 +109,7 @@ DEVICES_WIDE: Final[Columns] = (
     *plain("EVIDENCE"),
 )
 SUPPRESSED: Final[Columns] = (
-    ("NODE", value("node_name")),
+    ("NODE", phrases.on_node),
     ("DEVICE", formats.device),
     ("NETNS", netns),
     ("NETWORK", network),
@@ -129,7 +129,7 @@ SUPPRESSED_WIDE: Final[Columns] = (
 _REASONS: Final = ("REASONS", _joined("reasons", "; "))
 RUNS: Final[Columns] = (
     ("RUN", phrases.run_id),
-    ("NODE", value("node_name")),
+    ("NODE", phrases.on_node),
     *plain("STATE"),
     ("AGE", _age("requested_at")),
     ("TOOK", phrases.took),
@@ -156,7 +156,8 @@ NETWORK_NODES: Final[Columns] = (("NODE", value("node_name")), ("ID", value("nod
 def _object(row: Row) -> str:
     """Return what an event is about: `node/one`, `network/shop` or `cluster`."""
     if row["node_id"] is not None:
-        return f"node/{formats.short(row['node_name'] or row['node_id'])}"
+        name = formats.short(row["node_id"]) if row["node_name"] is None else phrases.on_node(row)
+        return f"node/{name}"
     if row["network_id"] is not None:
         return f"network/{formats.short(row['network_name'] or row['network_id'])}"
     return "cluster"
@@ -188,7 +189,7 @@ def _located(row: Row) -> str:
 
 
 DIFFERENCES: Final[Columns] = (
-    ("NODE", value("node_name")),
+    ("NODE", phrases.on_node),
     ("DIFFERENCE", value("kind")),
     ("NETWORK", lambda row: row["network_name"] or "-"),
     *plain("VNI"),

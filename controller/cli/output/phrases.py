@@ -1,6 +1,6 @@
 """Phrases for nodes, networks, devices and runs, from rows of the API. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from controller.cli.output import colours, formats
@@ -43,16 +43,13 @@ def node_name(row: dict[str, Any]) -> str:
     return formats.short(row["hostname"])
 
 
-def with_ids(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield rows with a node's name; where nodes among them share it, with the start of the id, too."""
-    found = [*rows]
-    owners: dict[str, set[str]] = {}
-    for row in found:
-        owners.setdefault(row["node_name"], set()).add(row["node_id"])
-    for row in found:
-        name = row["node_name"]
-        shared = name is not None and len(owners[name]) > 1
-        yield row | {"node_name": formats.short_with_id(name, row["node_id"])} if shared else row
+def on_node(row: Mapping[str, Any]) -> str:
+    """Return the name of the node of a row, with the start of its id where others have the name, too."""
+    if row["node_name"] is None:
+        return "-"
+    if row.get("node_name_is_shared"):
+        return formats.short_with_id(row["node_name"], row["node_id"])
+    return str(row["node_name"])
 
 
 def ready(row: dict[str, Any]) -> str:

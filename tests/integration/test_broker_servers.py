@@ -1,0 +1,149 @@
+"""Redis as it is run in production: TLS with certificates that are checked, and Sentinel with a fail-over."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contract.runtime.broker import celery_app, check_broker
+from contract.runtime.broker_settings import BrokerSettings
+from contract.runtime.doctor import broker as doctor
+from contract.runtime.errors import OperatorError, UsageError
+from contract.runtime.transport import _Client
+from tests.controller_process import controller_of
+from tests.fake_docker import FakeDocker
+from tests.fake_swarm import snapshot
+from tests.integration.test_controller_process import answer_request
+from tests.integration.test_dependencies import RARELY, assert_quiet, node_ready, own
+from tests.servers import await_true
+from tests.tls_redis import MASTER, Authority, TlsRedis, Watched
+
+
+@pytest.fixture
+def docker(tmp_path: Path) -> Iterator[FakeDocker]:
+    with FakeDocker(tmp_path / "docker.sock", snapshot("one")) as docker:
+        yield docker
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "ours")
+
+
+def refusal(settings: BrokerSettings) -> str:
+    """Why the broker cannot be used: both by kombu and by the doctor."""
+    with pytest.raises(OperatorError) as raised:
+        check_broker(celery_app("test", settings.broker()))
+    (found,) = doctor.check(settings.broker())
+    assert found.level == "fail"
+    return str(raised.value)
+
+
+def test_tls_with_certificates_of_both_sides_carries_a_run(
+    tmp_path: Path, docker: FakeDocker, authority: Authority
+) -> None:
+    server, ours = authority.sign("server"), authority.sign("controller")
+    with TlsRedis(tmp_path / "redis", authority, server) as redis:
+        options = (
+            RARELY, "--broker-ca", str(authority.certificate),
+            "--broker-cert", str(ours.certificate), "--broker-key", str(ours.key),
+        )  # fmt: skip
+        with controller_of(tmp_path / "1", docker, redis.tls_url, *options) as controller:
+            answer_request(controller, redis)
+            await_true(lambda: node_ready(controller) == "True/Converged", "the node is ready")
+
+
+@pytest.mark.parametrize(
+    ("address", "days", "signer", "words"),
+    [
+        ("127.0.0.1", 90, "theirs", "certificate verify failed"),
+        ("127.0.0.9", 90, "ours", "IP address mismatch"),
+        ("127.0.0.1", -1, "ours", "certificate has expired"),
+    ],
+)
+def test_tls_with_a_wrong_server_is_refused(
+    tmp_path: Path, authority: Authority, address: str, days: int, signer: str, words: str
+) -> None:
+    signs = authority if signer == "ours" else Authority(tmp_path, "theirs")
+    server, ours = signs.sign("server", address=address, days=days), authority.sign("controller")
+    with TlsRedis(tmp_path / "redis", authority, server) as redis:
+        settings = BrokerSettings.load(
+            {
+                "broker_url": redis.tls_url,
+                "broker_ca": str(authority.certificate),
+                "broker_cert": str(ours.certificate),
+                "broker_key": str(ours.key),
+            }
+        )
+        assert words in refusal(settings)
+
+
+def test_tls_is_verified_if_nothing_is_said_about_it(tmp_path: Path, authority: Authority) -> None:
+    with TlsRedis(tmp_path / "redis", authority, authority.sign("server")) as redis:
+        settings = BrokerSettings.load({"broker_url": redis.tls_url})
+        assert "certificate verify failed" in refusal(settings)
+
+
+def test_certificates_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+    given = {"broker_url": "rediss://127.0.0.1/0", "broker_ca": str(tmp_path / "none.crt")}
+    with pytest.raises(UsageError, match="certificates for the broker cannot be used: "):
+        BrokerSettings.load(given).broker()
+    given["broker_url"] = "redis://127.0.0.1/0"
+    with pytest.raises(UsageError, match="for a broker without TLS"):
+        BrokerSettings.load(given).broker()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("redis://:pa@s3cr3t@host/0", "must be quoted"),
+        ("redis://:pa/s3cr3t@host/0", "must be quoted"),
+        ("redis://:pa#s3cr3t@host/0", "must be quoted"),
+        ("redis://:pa?s3cr3t@host/0", "before the host"),
+        ("redis://host/0?password=s3cr3t", "before the host"),
+        ("redis://us:s3cr3t:host/0", "port is not a number"),
+        ("rediss://:s3cr3t@host/0?ssl_cert_reqs=none", "not in the URL"),
+        ("amqp://us:s3cr3t@host//", "AMQP (RabbitMQ) is not supported"),
+        ("redis+cluster://:s3cr3t@host", "Redis Cluster is not supported"),
+        ("http://:s3cr3t@host", "must begin with"),
+    ],
+)
+def test_a_url_that_cannot_be_right_is_told_and_no_part_of_it_shown(url: str, words: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        BrokerSettings.load({"broker_url": url})
+    text = f"{raised.value} {raised.value.hint}"
+    assert words in text
+    assert "s3cr3t" not in text
+    assert "host/0" not in text
+
+
+def test_sentinel_needs_the_name_of_the_master() -> None:
+    with pytest.raises(UsageError, match="the name of the master belong together"):
+        BrokerSettings.load({"broker_url": "sentinel://127.0.0.1:26379"}).broker()
+
+
+def test_a_fail_over_by_sentinel_needs_nobody(tmp_path: Path, docker: FakeDocker) -> None:
+    with Watched(tmp_path / "watched") as watched:
+        options = (
+            RARELY, "--broker-sentinel-master", MASTER,
+            "--broker-sentinel-password", "of-the-sentinels",
+        )  # fmt: skip
+        settings = BrokerSettings.load(
+            {
+                "broker_url": watched.url,
+                "broker_sentinel_master": MASTER,
+                "broker_sentinel_password": "of-the-sentinels",
+            }
+        )
+        with celery_app("test", settings.broker()).connection_for_write() as connection:
+            assert connection.channel()._get_client() is _Client  # with its checks of messages
+        assert next(doctor.check(settings.broker())).level == "ok"
+        with controller_of(tmp_path / "1", docker, watched.url, *options) as controller:
+            answer_request(controller, watched.master)
+            watched.master.stop(signal.SIGKILL)
+            await_true(lambda: own(controller, "BrokerReachable")["status"] == "False", "known")
+            await_true(lambda: own(controller, "BrokerReachable")["status"] == "True", "over")
+            controller.ask_for_run("one")
+            answer_request(controller, watched.replica)
+            assert_quiet(controller)
