@@ -282,7 +282,7 @@ def test_what_is_wrong_at_the_start_is_one_clear_line_and_changes_nothing(
     [
         pytest.param("--broker-url", "garbage", "broker_url: .*must begin", id="garbage"),
         pytest.param("--broker-url", "memory://", "broker_url: .*must begin", id="no Redis"),
-        pytest.param("--broker-url", "redis://h:port/0", "the broker.* cannot be", id="no port"),
+        pytest.param("--broker-url", "redis://h:port/0", "port is not a number", id="no port"),
         pytest.param("--broker-url", "redis+socket:///no", "the broker.* cannot", id="no socket"),
         pytest.param("--docker-host", "garbage", "does not answer", id="no URL of a Docker"),
         pytest.param("--database-url", "mysql://h/n", "mysql are not supported", id="MySQL"),

@@ -506,7 +506,7 @@ def test_after_a_kill_the_journal_says_what_a_new_worker_found(
     [
         ({"BROKER_URL": "redis+socket:///nowhere/redis.sock"}, "cannot be reached"),
         ({"BROKER_URL": "redis://127.0.0.1:1/0"}, "cannot be reached"),
-        ({"BROKER_URL": "redis://127.0.0.1:port/0"}, "cannot be reached"),
+        ({"BROKER_URL": "redis://127.0.0.1:port/0"}, "port is not a number"),
         ({"BROKER_URL": "http://127.0.0.1:1"}, "must begin with redis://"),
         ({"BROKER_URL": "nonsense"}, "must begin with redis://"),
         ({"NODE_ID": ""}, f"{PREFIX}NODE_ID"),
@@ -528,7 +528,7 @@ def test_what_is_missing_is_told_in_one_line(
 ) -> None:
     # Without an id dockerd is asked, which may answer later: no wrong usage.
     is_missing = {"JOURNAL", "BROKER_URL"} & {*settings} or settings.get("NODE_ID") == ""
-    is_usage = words.startswith("must begin with") or not is_missing
+    is_usage = words.startswith(("must begin with", "port is not")) or not is_missing
     status = ExitStatus.USAGE if is_usage else ExitStatus.ERROR
     line = told_at_start(host, broker_url, tmp_path, settings, status=status)
     assert words in line
