@@ -50,8 +50,8 @@ Timestamp = Annotated[
 
 KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 """Names a public key: 16 hex digits of its SHA-256 (`contract.signing.keys`)."""
-KeyText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
-"""A public key of Ed25519: 32 bytes in base64url."""
+KeyText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$")]
+"""A public key of Ed25519: 32 bytes in base64url, of whose last digit two bits are unused and 0."""
 SignatureText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{86}$")]
 """A signature of Ed25519: 64 bytes in base64url."""
 
