@@ -467,7 +467,7 @@ class TestJoining:
         [(FOREIGN.public.text, Reason.BAD_SIGNATURE), ("A" * 42 + "B", Reason.MALFORMED)],
     )
     def test_nobody_introduces_another_key(self, key: str, reason: Reason) -> None:
-        text = sealed(hello(introduction=Introduction(key=key)).model_dump_json())
+        text = sealed(hello(introduction=Introduction.model_construct(key=key)).model_dump_json())
         assert refused(lambda: opener(known={}).introduction(text)) is reason
 
     def test_nobody_introduces_another_node(self) -> None:
