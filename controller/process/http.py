@@ -232,6 +232,8 @@ class BoundedProtocol(H11Protocol):
         self.is_connected = True
         super().connection_made(transport)
         self._waits_for = self._waiting()
+        if len(self.connections) <= self._max_connections:
+            return  # Nearly always, and without a look at each of a thousand connections.
         others = [
             other
             for other in self.connections

@@ -236,3 +236,9 @@ def test_before_the_first_report_there_is_nothing_to_differ_from(time: Time) -> 
     for _ in range(20):
         time.now += watched.watch.look()
     assert changes == []
+
+
+def test_after_a_report_of_no_devices_it_waits_for_a_time_that_poll_takes(time: Time) -> None:
+    watched = Watched(time)
+    watched.watch.reported(shown_by([]))
+    assert 0 < watched.watch.look() <= 3600
