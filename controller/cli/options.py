@@ -118,7 +118,11 @@ NodeOption = Annotated[str | None, only("node")]
 NetworkOption = Annotated[str | None, only("network")]
 Actor = Annotated[
     str | None,
-    typer.Option("--as", metavar="NAME", help="Actor in the audit trail (default: USER@HOST)."),
+    typer.Option(
+        "--as",
+        metavar="NAME",
+        help="For whom you act: unchecked, beside the token's name in the audit trail (default: USER@HOST).",
+    ),
 ]
 Reason = Annotated[
     str | None, typer.Option("--reason", metavar="TEXT", help="Reason in the audit trail.")
