@@ -118,7 +118,8 @@ def _messages(refused: RefusedFacts | None) -> Condition:
     whose = ""
     if refused.key is not None:
         of = "which is no node's" if refused.owner is None else f"of node {refused.owner}"
-        whose = f", by the key {refused.key}, {of}"
+        # Of what is no valid signature anybody can write whose it is.
+        whose = f", naming the key {refused.key}, {of}"
     message = (
         f"messages were refused, and did nothing ({counts}); the newest{whose}, at "
         f"{format_time(refused.at)}: {refused.detail}; `vxctl node keys` shows whose keys are believed"

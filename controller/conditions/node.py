@@ -281,11 +281,17 @@ def _is_unheard(facts: NodeFacts, *, lost: bool) -> bool:
 
 def _key(facts: NodeFacts) -> str:
     key = facts.untrusted[0]
-    why = "which was revoked" if facts.revoked else "for which nobody vouches"
     more = f" (and {len(facts.untrusted) - 1} more)" if len(facts.untrusted) > 1 else ""
+    trust = f"`vxctl node trust {facts.typed} {key}`"
+    if facts.revoked:
+        return (
+            f"what calls itself this node's worker signs with the key {key}, which was revoked{more}, so "
+            "what it says does nothing: if that key may be in other hands, remove node.key on the node, "
+            f"restart its worker, and trust the new key; if it was revoked by mistake: {trust}"
+        )
     return (
-        f"its worker signs with the key {key}, {why}{more}, so what it says does nothing: if "
-        f"`vxlan-worker key` on the node shows that key, `vxctl node trust {facts.typed} {key}`"
+        f"what calls itself this node's worker signs with the key {key}, for which nobody vouches{more}, "
+        f"so what it says does nothing: if `vxlan-worker key` on the node shows that key, {trust}"
     )
 
 
