@@ -84,7 +84,9 @@ def _moved(session: Session, row: NodeKey, node: Node) -> NodeKey | None:
     come back as another.
     """
     former = session.get(Node, row.node_id)
-    if row.state is NodeKeyState.REVOKED or (former is not None and former.gone_at is None):
+    # Docker lists the former id as down until a person removes it.
+    lives = former is not None and former.gone_at is None and former.state != "down"
+    if row.state is NodeKeyState.REVOKED or lives:
         return None
     row.node_id, row.state, row.decided_at = node.id, NodeKeyState.PENDING, None
     row.origin = _INTRODUCED

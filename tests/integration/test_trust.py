@@ -250,3 +250,18 @@ def test_a_key_that_is_gone_is_forgotten(database: Database) -> None:
     assert keys.find(known) is not None, "for some seconds"
     keys.refresh()
     assert keys.find(known) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "kept"), [("ready", NodeKeyState.TRUSTED), ("down", None)], ids=["lives", "is down"]
+)
+def test_a_node_that_joined_again_keeps_its_key_though_docker_lists_its_former_id(
+    door: Door, database: Database, state: str, kept: NodeKeyState | None
+) -> None:
+    door.hello(A, token=JOIN_TOKEN)
+    with database.write() as session:
+        session.get_one(Node, ONE).state = state
+    taken = door.hello(A, TWO, token=JOIN_TOKEN) is None
+    assert taken is (kept is None)
+    assert door.states().get(A.public.id) == kept
+    assert door.states(TWO) == ({A.public.id: NodeKeyState.TRUSTED} if taken else {})
