@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, create_engine, insert
+from sqlalchemy import ColumnDefault, Connection, column, create_engine, insert, inspect, table
 
 import migrations
 from contract.verdicts import Stage, Verdict
@@ -63,11 +63,19 @@ def node_name(number: int) -> str:
 
 
 def _add(connection: Connection, kind: type[Base], rows: list[dict[str, Any]]) -> None:
-    """Insert rows; columns that are not given are not named, as 0.1.0 does not have all."""
+    """Insert rows with the defaults of today's columns, as far as 0.1.0 has these columns."""
+    had = {found["name"] for found in inspect(connection).get_columns(kind.__tablename__)}
+    columns = [
+        found for found in Base.metadata.tables[kind.__tablename__].columns if found.name in had
+    ]
+    given = {
+        found.name: default.arg(None) if default.is_callable else default.arg
+        for found in columns
+        if isinstance(default := found.default, ColumnDefault)
+    }
+    old = table(kind.__tablename__, *(column(found.name, found.type) for found in columns))
     for first in range(0, len(rows), _BATCH):
-        connection.execute(
-            insert(Base.metadata.tables[kind.__tablename__]), rows[first : first + _BATCH]
-        )
+        connection.execute(insert(old), [given | row for row in rows[first : first + _BATCH]])
 
 
 def _fill_swarm(connection: Connection, nodes: int, networks: int) -> None:

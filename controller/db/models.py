@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, select
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, select
 from sqlalchemy.orm import Mapped, MappedColumn, column_property, mapped_column, relationship
 
 from contract.verdicts import HeldBack, Mode, Proof, Urgency, Verdict
@@ -87,8 +87,8 @@ class Node(Base):
     journal_id: Mapped[UUID | None]
     journal_through: Mapped[int] = mapped_column(BigInteger, default=0)
     """Entries of that journal up to this number are stored, by the last report that had any."""
-    controller_keys: Mapped[list[str]] = mapped_column(default=list, server_default="[]")
-    """Ids of the controllers' keys that its worker believes."""
+    controller_keys: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    """Ids of the controllers' keys that its worker believes; None: it has not said so."""
     last_error: Mapped[str | None] = mapped_column(Text)
     limitations: Mapped[list[str]] = mapped_column(default=list)
     missing: Mapped[list[str]] = mapped_column(default=list)

@@ -229,7 +229,7 @@ def lacking(session: Session, key_id: str) -> Sequence[str]:
         .where(Node.gone_at.is_(None), Node.state == "ready")
         .order_by(Node.hostname)
     )
-    return [hostname for hostname, keys in rows if key_id not in keys]
+    return [hostname for hostname, keys in rows if key_id not in (keys or ())]
 
 
 def finish(session: Session, by: By, *, force: bool) -> ControllerKey:

@@ -124,9 +124,7 @@ def _add_tokens() -> None:
 
 def _add_keys() -> None:
     op.add_column("audit", sa.Column("key_id", _KEY_ID, nullable=True))
-    op.add_column(
-        "nodes", sa.Column("controller_keys", sa.JSON(), nullable=False, server_default="[]")
-    )
+    op.add_column("nodes", sa.Column("controller_keys", sa.JSON(none_as_null=True), nullable=True))
     op.create_table(
         "controller_keys",
         sa.Column("id", _KEY_ID, nullable=False),
