@@ -140,6 +140,7 @@ class Keyring:
             valid = [row for row in controllers if row.state is not ControllerKeyState.RETIRED]
             if valid and valid[0].id != signer.public.id:
                 signer = Signer(own_key.load(self._file, valid[0].id), CONTROLLERS)
+                own_key.promote(self._file, valid[0].id)
             self._known = _Known(
                 {
                     row.id: KnownKey(

@@ -18,6 +18,13 @@ from controller.db.states import CONTROLLER, ControllerKeyState, NodeKeyState
 
 MAX_PENDING: Final = 3
 """Pending keys of a node; further ones are not stored."""
+_NOT_NEXT: Final = {
+    ControllerKeyState.SIGNING: "keep its file, `vxctl keys` shows that it signs: put it in the place of "
+    "every controller's own key (VXLAN_OPERATOR_SIGNING_KEY), then `vxctl keys rotate` makes another",
+    ControllerKeyState.RETIRED: "`vxctl keys` shows that another key signs: move this one's file away, "
+    "then `vxctl keys rotate` makes another",
+}
+"""What to do with a key that cannot be the next one: without the file of the one that signs, none can."""
 
 
 class NoKeyError(Exception):
@@ -203,9 +210,7 @@ def announce(session: Session, public: PublicKey, by: By) -> ControllerKey:
     """
     row = session.get(ControllerKey, public.id)
     if row is not None and row.state is not ControllerKeyState.NEXT:
-        raise KeyStateError(
-            f"the key {public.id} is {row.state} already", "make another: `vxctl keys rotate`"
-        )
+        raise KeyStateError(f"the key {public.id} is {row.state} already", _NOT_NEXT[row.state])
     for other in controller_keys(session):
         if other.state is ControllerKeyState.NEXT and other is not row:
             other.state, other.retired_at = ControllerKeyState.RETIRED, by.at

@@ -9,10 +9,11 @@ from sqlalchemy import select
 from contract.messages import Hello, Introduction
 from contract.queues import HELLO_TASK
 from contract.runtime.errors import OperatorError
+from contract.runtime.key_file import make_key, read_key
 from contract.runtime.refusals import Refusals
 from contract.signing.envelope import CONTROLLERS, Opened, Signer, node_address
 from contract.signing.join import JoinToken, change_key
-from contract.signing.keys import SigningKey
+from contract.signing.keys import PublicKey, SigningKey
 from contract.signing.refusals import Reason
 from contract.verdicts import Stage
 from controller.access.store import By
@@ -238,6 +239,69 @@ def test_a_rotation_waits_for_the_nodes_and_then_signs_by_the_next_key(
             ControllerKeyState.RETIRED,
         ]
     assert own_key.ensure(database, file).public == A.public, "also after a restart"
+
+
+def held(file: Path) -> PublicKey | None:
+    key = read_key(file)
+    return None if key is None else key.public
+
+
+def test_a_second_rotation_follows_the_first(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "controller.key"
+    following, retired = own_key.next_file(file), tmp_path / "controller.key.retired"
+    signing = own_key.ensure(database, file)
+    for _ in range(2):
+        keys = Keyring(database, file, signing)
+        made = make_key(following)
+        before, signing = signing, made
+        with database.write() as session:
+            store.announce(session, made.public, ANN)
+        keys.refresh()
+        with database.write() as session:
+            store.finish(session, ANN, force=True)
+            keys.check(made.public.id)
+        assert held(file) == before.public, "not before that is certain"
+        keys.refresh()
+        assert keys.signer.public == made.public
+        assert not following.exists(), "there is room for the next one"
+        assert held(retired) == before.public
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert own_key.ensure(database, file).public == made.public, "also after a restart"
+        assert held(file) == made.public
+
+
+def test_a_start_puts_the_key_of_a_rotation_in_its_place(
+    database: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "controller.key"
+    first = own_key.ensure(database, file)
+    own_key.next_file(file).write_bytes(A.pem())
+    assert own_key.ensure(database, file).public == first.public
+    assert own_key.next_file(file).exists(), "it does not sign yet"
+    with database.write() as session:
+        store.announce(session, A.public, ANN)
+        store.finish(session, ANN, force=True)
+    assert own_key.ensure(database, file).public == A.public
+    assert held(file) == A.public
+    own_key.next_file(file).write_bytes(b"no key")
+    assert own_key.ensure(database, file).public == A.public, (
+        "what lies beside it keeps nobody from starting"
+    )
+
+
+def test_the_file_of_the_key_that_signs_is_not_to_be_moved_away(
+    database: Database, tmp_path: Path
+) -> None:
+    first = own_key.ensure(database, tmp_path / "controller.key")
+    with database.write() as session, pytest.raises(store.KeyStateError) as caught:
+        store.announce(session, first.public, ANN)
+    assert "keep its file" in caught.value.hint
+    with database.write() as session:
+        store.announce(session, A.public, ANN)
+        store.finish(session, ANN, force=True)
+    with database.write() as session, pytest.raises(store.KeyStateError) as caught:
+        store.announce(session, first.public, ANN)
+    assert "move this one's file away" in caught.value.hint
 
 
 def test_a_key_that_is_gone_is_forgotten(database: Database) -> None:
