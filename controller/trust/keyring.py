@@ -85,11 +85,7 @@ class Keyring:
         """Find a node's key by its id; an unknown one leads to a look into the database, once a second."""
         found = self._known.keys.get(kid)
         if found is None and self._clock() - self._read_at > _MIN_AGE_SECONDS:
-            try:
-                self.refresh()
-            except SQLAlchemyError as error:
-                # Others are still believed: nobody can have decided anything meanwhile.
-                log.warning("keys cannot be read", error=str(error).partition("\n")[0])
+            self.look()
             found = self._known.keys.get(kid)
         return found
 
@@ -118,12 +114,21 @@ class Keyring:
         self.refresh()
         return max(_PERIOD_SECONDS, (self._clock() - begin) / _MAX_SHARE)
 
+    def look(self) -> None:
+        """Read all keys, as far as that is possible now; `step` tries again, and tells why it is not."""
+        try:
+            self.refresh()
+        except (OperatorError, SQLAlchemyError) as error:
+            # Others are still believed: nobody can have decided anything meanwhile.
+            log.warning("keys cannot be read", error=str(error).partition("\n")[0])
+
     def refresh(self) -> None:
         """Read all keys.
 
         Raises:
             SQLAlchemyError: the database is away; what is known stays.
-            OperatorError: the controllers' key was rotated, and this process does not have the new one.
+            OperatorError: the controllers' key was rotated, and this process does not have the new one;
+                the nodes' keys were read all the same, and it signs as before, which no worker believes.
         """
         with self._lock:
             self._read_at = self._clock()  # Also if it fails: not again for each message.
@@ -136,11 +141,14 @@ class Keyring:
                 row.id: self._parsed.get(row.id) or PublicKey.from_text(row.public_key)
                 for row in rows
             }
-            signer = self._known.signer
+            signer, failure = self._known.signer, None
             valid = [row for row in controllers if row.state is not ControllerKeyState.RETIRED]
             if valid and valid[0].id != signer.public.id:
-                signer = Signer(own_key.load(self._file, valid[0].id), CONTROLLERS)
-                own_key.promote(self._file, valid[0].id)
+                try:
+                    signer = Signer(own_key.load(self._file, valid[0].id), CONTROLLERS)
+                    own_key.promote(self._file, valid[0].id)
+                except OperatorError as error:
+                    failure = error
             self._known = _Known(
                 {
                     row.id: KnownKey(
@@ -152,3 +160,5 @@ class Keyring:
                 tuple(row.public_key for row in valid) or (signer.public.text,),
                 signer,
             )
+        if failure is not None:
+            raise failure

@@ -26,7 +26,7 @@ from controller.trust.keyring import Keyring
 from controller.trust.reception import Reception
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
-from tests.signed import CONTROLLERS_KEY, JOIN_TOKEN, key_of, keyring, pin
+from tests.signed import CONTROLLERS_KEY, JOIN_TOKEN, give_key, key_of, keyring, pin
 from tests.stored import audit, contents, put
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
@@ -302,6 +302,28 @@ def test_the_file_of_the_key_that_signs_is_not_to_be_moved_away(
     with database.write() as session, pytest.raises(store.KeyStateError) as caught:
         store.announce(session, first.public, ANN)
     assert "move this one's file away" in caught.value.hint
+
+
+def test_a_controller_without_the_new_key_heeds_what_people_decide(
+    door: Door, database: Database, tmp_path: Path
+) -> None:
+    own_key.ensure(database, give_key(tmp_path / "controller.key", CONTROLLERS_KEY))
+    pin(database, ONE)
+    door.keys.refresh()
+    with database.write() as session:
+        store.announce(session, A.public, ANN)
+        store.finish(session, ANN, force=True)
+        store.revoke(session, session.get_one(Node, ONE), None, ANN)
+    with pytest.raises(OperatorError, match=f"sign with the key {A.public.id}, and .* is missing"):
+        door.keys.refresh()
+    assert door.keys.signer.public == CONTROLLERS_KEY.public
+    assert door.hello(key_of(ONE)) is Reason.REVOKED_KEY
+    assert door.hello(B, TWO, token=JOIN_TOKEN) is None, "a node joins"
+    assert door.hello(C, ONE) is Reason.UNTRUSTED_KEY
+    with database.write() as session:
+        store.trust(session, session.get_one(Node, ONE), C.public.id, ANN)
+    door.keys.look()
+    assert door.hello(C, ONE) is None
 
 
 def test_a_key_that_is_gone_is_forgotten(database: Database) -> None:
