@@ -39,7 +39,7 @@ class _Known(NamedTuple):
     of_nodes: Mapping[str, str]
     """Node id to the id of the key that counts."""
     controllers: Sequence[str]
-    """Public keys that workers are to believe, as texts: the one that signs, and the next."""
+    """Public keys, as texts, that workers are to believe: what signs, and the next; none: as before."""
     signer: Signer
 
 
@@ -64,7 +64,7 @@ class Keyring:
         self._clock = clock
         self._lock = threading.Lock()
         self._parsed: dict[str, PublicKey] = {}
-        self._known = _Known({}, {}, (key.public.text,), Signer(key, CONTROLLERS))
+        self._known = _Known({}, {}, (), Signer(key, CONTROLLERS))
         self._read_at = -math.inf
 
     @property
@@ -74,7 +74,10 @@ class Keyring:
 
     @property
     def controllers(self) -> Sequence[str]:
-        """The controllers' public keys that workers are to believe, at most two."""
+        """The controllers' public keys that workers are to believe, at most two; none: those as before.
+
+        None until all keys were read: the one that signs alone would take the next from the workers.
+        """
         return self._known.controllers
 
     def of_node(self, node_id: str) -> str | None:
@@ -143,10 +146,11 @@ class Keyring:
             }
             signer, failure = self._known.signer, None
             valid = [row for row in controllers if row.state is not ControllerKeyState.RETIRED]
-            if valid and valid[0].id != signer.public.id:
+            signing = [row.id for row in valid if row.state is ControllerKeyState.SIGNING]
+            if signing and signing[0] != signer.public.id:
                 try:
-                    signer = Signer(own_key.load(self._file, valid[0].id), CONTROLLERS)
-                    own_key.promote(self._file, valid[0].id)
+                    signer = Signer(own_key.load(self._file, signing[0]), CONTROLLERS)
+                    own_key.promote(self._file, signing[0])
                 except OperatorError as error:
                     failure = error
             self._known = _Known(
@@ -157,7 +161,7 @@ class Keyring:
                     for row in rows
                 },
                 {row.node_id: row.id for row in rows if row.state is NodeKeyState.TRUSTED},
-                tuple(row.public_key for row in valid) or (signer.public.text,),
+                tuple(row.public_key for row in valid) if signing == [signer.public.id] else (),
                 signer,
             )
         if failure is not None:

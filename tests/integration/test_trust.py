@@ -304,6 +304,19 @@ def test_the_file_of_the_key_that_signs_is_not_to_be_moved_away(
     assert "move this one's file away" in caught.value.hint
 
 
+def test_a_controller_that_has_read_no_keys_yet_takes_no_next_one_from_the_workers(
+    database: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "controller.key"
+    first = own_key.ensure(database, file)
+    with database.write() as session:
+        store.announce(session, A.public, ANN)
+    keys = Keyring(database, file, first)
+    assert list(keys.controllers) == [], "the workers' are to stay"
+    keys.refresh()
+    assert list(keys.controllers) == [first.public.text, A.public.text]
+
+
 def test_a_controller_without_the_new_key_heeds_what_people_decide(
     door: Door, database: Database, tmp_path: Path
 ) -> None:
@@ -317,6 +330,7 @@ def test_a_controller_without_the_new_key_heeds_what_people_decide(
     with pytest.raises(OperatorError, match=f"sign with the key {A.public.id}, and .* is missing"):
         door.keys.refresh()
     assert door.keys.signer.public == CONTROLLERS_KEY.public
+    assert list(door.keys.controllers) == [], "no worker would take them from the key before"
     assert door.hello(key_of(ONE)) is Reason.REVOKED_KEY
     assert door.hello(B, TWO, token=JOIN_TOKEN) is None, "a node joins"
     assert door.hello(C, ONE) is Reason.UNTRUSTED_KEY
