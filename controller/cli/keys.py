@@ -13,10 +13,15 @@ from controller.cli.output.structured import Kind
 
 _KIND: Final = Kind("key", lambda row: str(row["id"]), lambda row: str(row["id"]))
 _NEXT: Final = Path("/var/lib/vxlan-operator/controller.key.next")
+_JOIN_TOKENS: Final = (
+    "join tokens made before name the retired key: create new ones (`vxctl node join-token create`), "
+    "and revoke the old (`vxctl node join-token list`)"
+)
 
 
-def keys(url: Url = DEFAULT_URL, output: Output = "table") -> None:
-    formats.show(Client(url).get("controller-keys")["items"], output, _show, kind=_KIND)
+def keys(context: typer.Context, url: Url = DEFAULT_URL, output: Output = "table") -> None:
+    if context.invoked_subcommand is None:
+        formats.show(Client(url).get("controller-keys")["items"], output, _show, kind=_KIND)
 
 
 def rotate(
@@ -62,6 +67,8 @@ def rotate(
             table.line(f"not known yet to: {names}" + (f" and {more} more" if more > 0 else ""))
         elif not finish:
             table.line("all ready nodes know it: `vxctl keys rotate --finish` lets it sign")
+        if finish:
+            table.line(_JOIN_TOKENS)
 
     formats.show(answer, output, shown, kind=_KIND)
 
