@@ -50,7 +50,8 @@ def ensure(database: Database, file: Path) -> SigningKey:
     refused by every node. So a key is made once a database.
 
     Raises:
-        OperatorError: the file is missing, holds another key than the database knows, or cannot be read.
+        OperatorError: the file is missing, holds another key than the database knows or a retired one, or
+            cannot be read.
     """
     with database.write() as session:
         if database.engine.dialect.name == "postgresql":
@@ -63,6 +64,11 @@ def ensure(database: Database, file: Path) -> SigningKey:
             promote(file, signing.id)
             return known
         key = read_key(file)
+        if key is not None and session.get(ControllerKey, key.public.id) is not None:
+            raise OperatorError(
+                f"the controllers' key {key.public.id} in {file} is retired",
+                f"move it away, and the next start makes another: mv {file} {file}.retired",
+            )
         made = key is None
         key = key or make_key(file)
         _store(session, key, ControllerKeyState.SIGNING)
@@ -89,7 +95,7 @@ def load(file: Path, key_id: str) -> SigningKey:
     raise OperatorError(
         f"the controllers sign with the key {key_id}, and {file} {wrong}",
         "copy that file from a controller that runs, or from a backup; all controllers of a database "
-        "share one key (VXLAN_OPERATOR_SIGNING_KEY)",
+        "share one key (VXLAN_OPERATOR_SIGNING_KEY); if it is lost for good, `vxctl keys replace`",
     )
 
 

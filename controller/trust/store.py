@@ -206,8 +206,9 @@ def announce(session: Session, public: PublicKey, by: By) -> ControllerKey:
     """Make the controllers' next key known to the workers, in place of another next one.
 
     Raises:
-        KeyStateError: it signs already, or is retired.
+        KeyStateError: it signs already, or is retired; or none signs.
     """
+    signing_key(session)
     row = session.get(ControllerKey, public.id)
     if row is not None and row.state is not ControllerKeyState.NEXT:
         raise KeyStateError(f"the key {public.id} is {row.state} already", _NOT_NEXT[row.state])
@@ -255,13 +256,30 @@ def finish(session: Session, by: By, *, force: bool) -> ControllerKey:
             "and would refuse every request",
             "wait for their next runs; or with --force, and set them up again with a join token",
         )
-    present = keys[ControllerKeyState.SIGNING]
+    present = signing_key(session)
     present.state, present.retired_at = ControllerKeyState.RETIRED, by.at
     session.flush()
     following.state = ControllerKeyState.SIGNING
     words = f"controllers' key {following.id} signs in place of {present.id}"
     append(session, [_about(Stage.KEYS_ROTATED, words, by)], by.at)
     return following
+
+
+def replace(session: Session, by: By) -> ControllerKey:
+    """Retire all keys of the controllers: the next start makes another, and knows the former no more.
+
+    Raises:
+        KeyStateError: there is none.
+    """
+    present = signing_key(session)
+    for row in controller_keys(session):
+        if row.state is not ControllerKeyState.RETIRED:
+            row.state, row.retired_at = ControllerKeyState.RETIRED, by.at
+    words = (
+        f"controllers' key {present.id} is retired: the next start of a controller brings another"
+    )
+    append(session, [_about(Stage.KEYS_ROTATED, words, by)], by.at)
+    return present
 
 
 def _about(stage: Stage, words: str, by: By) -> Entry:

@@ -1,10 +1,12 @@
 """Keys: made once, pinned by a join token, shown to a person, revoked and rotated."""
 
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
+from typer.testing import CliRunner, Result
 
 from contract.messages import Hello, Introduction
 from contract.queues import HELLO_TASK
@@ -17,10 +19,12 @@ from contract.signing.keys import PublicKey, SigningKey
 from contract.signing.refusals import Reason
 from contract.verdicts import Stage
 from controller.access.store import By
-from controller.db.engine import Database
+from controller.cli.commands import app
+from controller.db.engine import Database, open_database
 from controller.db.key_models import NodeKey
 from controller.db.models import Node
 from controller.db.states import ControllerKeyState, NodeKeyState
+from controller.leadership.sqlite_lock import only_one
 from controller.trust import own_key, store
 from controller.trust.keyring import Keyring
 from controller.trust.reception import Reception
@@ -302,6 +306,44 @@ def test_the_file_of_the_key_that_signs_is_not_to_be_moved_away(
     with database.write() as session, pytest.raises(store.KeyStateError) as caught:
         store.announce(session, first.public, ANN)
     assert "move this one's file away" in caught.value.hint
+
+
+def test_a_lost_key_of_the_controllers_is_replaced(tmp_path: Path) -> None:
+    file, url = tmp_path / "controller.key", f"sqlite:///{tmp_path / 'controller.db'}"
+
+    def replace() -> Result:
+        return CliRunner().invoke(app, ["keys", "replace", "--database-url", url, "--as", "ann"])
+
+    with closing(open_database(url)) as database:
+        assert isinstance(replace().exception, OperatorError), "there is none yet"
+        lost = own_key.ensure(database, file)
+        with database.write() as session:
+            store.announce(session, A.public, ANN)
+        file.rename(tmp_path / "lost.key")
+        with pytest.raises(OperatorError, match="is missing") as caught:
+            own_key.ensure(database, file)
+        assert "`vxctl keys replace`" in caught.value.hint
+        with only_one(url):
+            assert isinstance(replace().exception, OperatorError), "a controller runs: it has it"
+        result = replace()
+        assert result.exit_code == 0, result.exception
+        assert lost.public.id in result.output
+        assert "join-token create" in result.output
+        row = [row for row in audit(database) if row.stage is Stage.KEYS_ROTATED][-1]
+        assert (row.actor, row.claimed_name) == ("system", "ann")
+        assert lost.public.id in row.reason
+        with database.write() as session, pytest.raises(store.KeyStateError, match="no key yet"):
+            store.announce(session, B.public, ANN)
+        file.write_bytes(lost.pem())
+        with pytest.raises(OperatorError, match=f"{lost.public.id} in .* is retired"):
+            own_key.ensure(database, file)
+        file.unlink()
+        made = own_key.ensure(database, file)
+        assert made.public not in {lost.public, A.public}
+        with database.read() as session:
+            assert store.signing_key(session).id == made.public.id
+            states = [row.state for row in store.controller_keys(session)]
+        assert states == [ControllerKeyState.SIGNING, *[ControllerKeyState.RETIRED] * 2]
 
 
 def test_a_controller_that_has_read_no_keys_yet_takes_no_next_one_from_the_workers(
