@@ -201,12 +201,18 @@ TREE: Final = Group(
             },
         ),
         "keys": Group(
-            "Show the controllers' keys, or rotate them.",
+            "Show the controllers' keys, rotate them, or replace one that is lost.",
             {
                 "rotate": Verb(
                     "keys:rotate",
                     "Make the controllers' next key and let the workers know it; with --finish, let it sign.",
                     more="After that, make new join tokens: those of before name the former key.",
+                ),
+                "replace": Verb(
+                    "keys:replace",
+                    "Retire the controllers' key, which is lost, in the database, while no controller runs: "
+                    "the next start makes another.",
+                    more="Then every worker needs a new join token.",
                 ),
             },
             alone=Verb("keys:keys", "Show the controllers' keys."),

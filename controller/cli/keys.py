@@ -1,11 +1,13 @@
-"""The verbs about the controllers' keys: `vxctl keys` and `vxctl keys rotate`."""
+"""The verbs about the controllers' keys: `vxctl keys`, `vxctl keys rotate` and `vxctl keys replace`."""
 
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from contract.runtime.errors import UsageError
+from contract.runtime.errors import OperatorError, UsageError
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Actor, Output, Url, decision
 from controller.cli.output import formats, table
@@ -13,10 +15,15 @@ from controller.cli.output.structured import Kind
 
 _KIND: Final = Kind("key", lambda row: str(row["id"]), lambda row: str(row["id"]))
 _NEXT: Final = Path("/var/lib/vxlan-operator/controller.key.next")
+_JOIN_TOKENS: Final = (
+    "join tokens made before name the retired key: create new ones (`vxctl node join-token create`), "
+    "and revoke the old (`vxctl node join-token list`)"
+)
 
 
-def keys(url: Url = DEFAULT_URL, output: Output = "table") -> None:
-    formats.show(Client(url).get("controller-keys")["items"], output, _show, kind=_KIND)
+def keys(context: typer.Context, url: Url = DEFAULT_URL, output: Output = "table") -> None:
+    if context.invoked_subcommand is None:
+        formats.show(Client(url).get("controller-keys")["items"], output, _show, kind=_KIND)
 
 
 def rotate(
@@ -62,8 +69,43 @@ def rotate(
             table.line(f"not known yet to: {names}" + (f" and {more} more" if more > 0 else ""))
         elif not finish:
             table.line("all ready nodes know it: `vxctl keys rotate --finish` lets it sign")
+        if finish:
+            table.line(_JOIN_TOKENS)
 
     formats.show(answer, output, shown, kind=_KIND)
+
+
+def replace(
+    database_url: Annotated[
+        str,
+        typer.Option(
+            metavar="URL", help="The controllers' database; who may write it may do this."
+        ),
+    ],
+    actor: Actor = None,
+) -> None:
+    from controller.access.store import By
+    from controller.access.tokens import SYSTEM
+    from controller.db.engine import open_database
+    from controller.leadership.sqlite_lock import only_one
+    from controller.trust import store
+
+    by = By(SYSTEM, decision(actor, None)["actor"], datetime.now(UTC))
+    try:
+        with (
+            only_one(database_url),
+            closing(open_database(database_url)) as database,
+            database.write() as session,
+        ):
+            lost = store.replace(session, by).id
+    except store.KeyStateError as error:
+        raise OperatorError(str(error), error.hint) from error
+    table.line(
+        f"key {lost} is retired: start one controller, and copy the key that it makes to the others"
+    )
+    table.line(
+        "no worker believes that key: give each a new join token (`vxctl node join-token create`)"
+    )
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

@@ -166,6 +166,8 @@ def _serve(
             "broker test": BrokerTest(app, health.broker).step,
             "database test": DatabaseTest(database, health.database, process).step,
             "audit trail test": TrailTest(database, health.trail).step,
+            # A controller that does not lead, too, puts the key of a rotation in its place.
+            "keys": keys.step,
             "last used": every(WRITE_SECONDS, partial(usage.write, database)),
         }
     )

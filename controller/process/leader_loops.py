@@ -83,6 +83,7 @@ class LeaderLoops:
 
         led = FencedDatabase(database, lease)
         self._lease = lease
+        self._keys = keys
         self._sync_seconds = settings.sync_seconds
         self._hints = Hints()
         readings = Readings(self._hints)
@@ -160,7 +161,6 @@ class LeaderLoops:
                 "housekeeping": every(_RETENTION_SECONDS, keeper.step),
                 "conditions": conditions.step,
                 "presence": presence.step,
-                "keys": keys.step,
                 "suppressed": suppressed.step,
                 "pauses": every(_PAUSES_SECONDS, pauses.step),
                 "audit": Maintenance(led, audit_retention).step,
@@ -171,6 +171,7 @@ class LeaderLoops:
 
     def start(self) -> None:
         """Start, once this process leads."""
+        self._keys.look()  # Before the first request: it names the keys, and another may sign by now.
         self._consumer.start()
         self._work.start()
         self._hearing.start()

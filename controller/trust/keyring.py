@@ -39,7 +39,7 @@ class _Known(NamedTuple):
     of_nodes: Mapping[str, str]
     """Node id to the id of the key that counts."""
     controllers: Sequence[str]
-    """Public keys that workers are to believe, as texts: the one that signs, and the next."""
+    """Public keys, as texts, that workers are to believe: what signs, and the next; none: as before."""
     signer: Signer
 
 
@@ -64,7 +64,7 @@ class Keyring:
         self._clock = clock
         self._lock = threading.Lock()
         self._parsed: dict[str, PublicKey] = {}
-        self._known = _Known({}, {}, (key.public.text,), Signer(key, CONTROLLERS))
+        self._known = _Known({}, {}, (), Signer(key, CONTROLLERS))
         self._read_at = -math.inf
 
     @property
@@ -74,7 +74,10 @@ class Keyring:
 
     @property
     def controllers(self) -> Sequence[str]:
-        """The controllers' public keys that workers are to believe, at most two."""
+        """The controllers' public keys that workers are to believe, at most two; none: those as before.
+
+        None until all keys were read: the one that signs alone would take the next from the workers.
+        """
         return self._known.controllers
 
     def of_node(self, node_id: str) -> str | None:
@@ -85,11 +88,7 @@ class Keyring:
         """Find a node's key by its id; an unknown one leads to a look into the database, once a second."""
         found = self._known.keys.get(kid)
         if found is None and self._clock() - self._read_at > _MIN_AGE_SECONDS:
-            try:
-                self.refresh()
-            except SQLAlchemyError as error:
-                # Others are still believed: nobody can have decided anything meanwhile.
-                log.warning("keys cannot be read", error=str(error).partition("\n")[0])
+            self.look()
             found = self._known.keys.get(kid)
         return found
 
@@ -118,12 +117,21 @@ class Keyring:
         self.refresh()
         return max(_PERIOD_SECONDS, (self._clock() - begin) / _MAX_SHARE)
 
+    def look(self) -> None:
+        """Read all keys, as far as that is possible now; `step` tries again, and tells why it is not."""
+        try:
+            self.refresh()
+        except (OperatorError, SQLAlchemyError) as error:
+            # Others are still believed: nobody can have decided anything meanwhile.
+            log.warning("keys cannot be read", error=str(error).partition("\n")[0])
+
     def refresh(self) -> None:
         """Read all keys.
 
         Raises:
             SQLAlchemyError: the database is away; what is known stays.
-            OperatorError: the controllers' key was rotated, and this process does not have the new one.
+            OperatorError: the controllers' key was rotated, and this process does not have the new one;
+                the nodes' keys were read all the same, and it signs as before, which no worker believes.
         """
         with self._lock:
             self._read_at = self._clock()  # Also if it fails: not again for each message.
@@ -136,10 +144,15 @@ class Keyring:
                 row.id: self._parsed.get(row.id) or PublicKey.from_text(row.public_key)
                 for row in rows
             }
-            signer = self._known.signer
+            signer, failure = self._known.signer, None
             valid = [row for row in controllers if row.state is not ControllerKeyState.RETIRED]
-            if valid and valid[0].id != signer.public.id:
-                signer = Signer(own_key.load(self._file, valid[0].id), CONTROLLERS)
+            signing = [row.id for row in valid if row.state is ControllerKeyState.SIGNING]
+            if signing and signing[0] != signer.public.id:
+                try:
+                    signer = Signer(own_key.load(self._file, signing[0]), CONTROLLERS)
+                    own_key.promote(self._file, signing[0])
+                except OperatorError as error:
+                    failure = error
             self._known = _Known(
                 {
                     row.id: KnownKey(
@@ -148,6 +161,8 @@ class Keyring:
                     for row in rows
                 },
                 {row.node_id: row.id for row in rows if row.state is NodeKeyState.TRUSTED},
-                tuple(row.public_key for row in valid) or (signer.public.text,),
+                tuple(row.public_key for row in valid) if signing == [signer.public.id] else (),
                 signer,
             )
+        if failure is not None:
+            raise failure

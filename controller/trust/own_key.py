@@ -1,5 +1,6 @@
 """The controllers' private key: made at the first start, and from then on the one that the database knows."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -49,7 +50,8 @@ def ensure(database: Database, file: Path) -> SigningKey:
     refused by every node. So a key is made once a database.
 
     Raises:
-        OperatorError: the file is missing, holds another key than the database knows, or cannot be read.
+        OperatorError: the file is missing, holds another key than the database knows or a retired one, or
+            cannot be read.
     """
     with database.write() as session:
         if database.engine.dialect.name == "postgresql":
@@ -58,8 +60,15 @@ def ensure(database: Database, file: Path) -> SigningKey:
             select(ControllerKey).where(ControllerKey.state == ControllerKeyState.SIGNING)
         )
         if signing is not None:
-            return load(file, signing.id)
+            known = load(file, signing.id)
+            promote(file, signing.id)
+            return known
         key = read_key(file)
+        if key is not None and session.get(ControllerKey, key.public.id) is not None:
+            raise OperatorError(
+                f"the controllers' key {key.public.id} in {file} is retired",
+                f"move it away, and the next start makes another: mv {file} {file}.retired",
+            )
         made = key is None
         key = key or make_key(file)
         _store(session, key, ControllerKeyState.SIGNING)
@@ -77,18 +86,43 @@ def load(file: Path, key_id: str) -> SigningKey:
     Raises:
         OperatorError: neither has it.
     """
-    found = read_key(file)
-    if found is not None and found.public.id == key_id:
-        return found
-    rotated = read_key(next_file(file))
-    if rotated is not None and rotated.public.id == key_id:
-        return rotated
+    # The first again: another controller that has the same files may be in the middle of `promote`.
+    for path in (file, next_file(file), file):
+        found = read_key(path)
+        if found is not None and found.public.id == key_id:
+            return found
     wrong = "is missing" if found is None else f"is the key {found.public.id}"
     raise OperatorError(
         f"the controllers sign with the key {key_id}, and {file} {wrong}",
         "copy that file from a controller that runs, or from a backup; all controllers of a database "
-        "share one key (VXLAN_OPERATOR_SIGNING_KEY)",
+        "share one key (VXLAN_OPERATOR_SIGNING_KEY); if it is lost for good, `vxctl keys replace`",
     )
+
+
+def promote(file: Path, key_id: str) -> None:
+    """Put the key of a finished rotation in the place of the one before, which is kept as `.retired`.
+
+    Then there is room for the next one. What cannot be moved, such as a secret, is left to a person.
+    """
+    following = next_file(file)
+    try:
+        rotated, present = read_key(following), read_key(file)
+        if rotated is None or rotated.public.id != key_id:
+            return
+        if present is not None and present.public.id != key_id:
+            retired = file.with_name(f"{file.name}.retired")
+            retired.unlink(missing_ok=True)
+            os.link(file, retired)
+        following.replace(file)
+    except (OperatorError, OSError) as error:
+        log.warning(
+            "the controllers' key is not moved to its place; do that before the next rotation",
+            file=str(following),
+            to=str(file),
+            error=str(error),
+        )
+        return
+    log.info("the controllers' key was moved to its place", file=str(file), key=key_id)
 
 
 def _store(session: Session, key: SigningKey, state: ControllerKeyState) -> None:

@@ -1,6 +1,7 @@
 """`Reception`: opens what arrives from workers, hands on what is to be believed, and counts the rest."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
@@ -8,6 +9,7 @@ from pydantic import BaseModel
 
 from contract.messages import Hello, SignOfLife
 from contract.queues import ALIVE_TASK, HELLO_TASK
+from contract.runtime.errors import OperatorError
 from contract.runtime.refusals import Refusals, refusals
 from contract.signing.envelope import CONTROLLERS, Opened, Opener
 from contract.signing.refusals import Reason, RefusedError
@@ -109,7 +111,8 @@ class Reception:
         if state is not NodeKeyState.TRUSTED:
             detail = "nobody vouches for its key: `vxctl node keys` shows it"
             raise RefusedError(Reason.UNTRUSTED_KEY, detail, opened.kid)
-        self._keyring.refresh()
+        with suppress(OperatorError):  # It knows the nodes' keys all the same.
+            self._keyring.refresh()
 
     def _may_store(self) -> bool:
         """Whether to look at one more key now: anybody who can write to the broker can make them."""

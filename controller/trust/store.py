@@ -18,6 +18,13 @@ from controller.db.states import CONTROLLER, ControllerKeyState, NodeKeyState
 
 MAX_PENDING: Final = 3
 """Pending keys of a node; further ones are not stored."""
+_NOT_NEXT: Final = {
+    ControllerKeyState.SIGNING: "keep its file, `vxctl keys` shows that it signs: put it in the place of "
+    "every controller's own key (VXLAN_OPERATOR_SIGNING_KEY), then `vxctl keys rotate` makes another",
+    ControllerKeyState.RETIRED: "`vxctl keys` shows that another key signs: move this one's file away, "
+    "then `vxctl keys rotate` makes another",
+}
+"""What to do with a key that cannot be the next one: without the file of the one that signs, none can."""
 
 
 class NoKeyError(Exception):
@@ -199,13 +206,12 @@ def announce(session: Session, public: PublicKey, by: By) -> ControllerKey:
     """Make the controllers' next key known to the workers, in place of another next one.
 
     Raises:
-        KeyStateError: it signs already, or is retired.
+        KeyStateError: it signs already, or is retired; or none signs.
     """
+    signing_key(session)
     row = session.get(ControllerKey, public.id)
     if row is not None and row.state is not ControllerKeyState.NEXT:
-        raise KeyStateError(
-            f"the key {public.id} is {row.state} already", "make another: `vxctl keys rotate`"
-        )
+        raise KeyStateError(f"the key {public.id} is {row.state} already", _NOT_NEXT[row.state])
     for other in controller_keys(session):
         if other.state is ControllerKeyState.NEXT and other is not row:
             other.state, other.retired_at = ControllerKeyState.RETIRED, by.at
@@ -250,13 +256,30 @@ def finish(session: Session, by: By, *, force: bool) -> ControllerKey:
             "and would refuse every request",
             "wait for their next runs; or with --force, and set them up again with a join token",
         )
-    present = keys[ControllerKeyState.SIGNING]
+    present = signing_key(session)
     present.state, present.retired_at = ControllerKeyState.RETIRED, by.at
     session.flush()
     following.state = ControllerKeyState.SIGNING
     words = f"controllers' key {following.id} signs in place of {present.id}"
     append(session, [_about(Stage.KEYS_ROTATED, words, by)], by.at)
     return following
+
+
+def replace(session: Session, by: By) -> ControllerKey:
+    """Retire all keys of the controllers: the next start makes another, and knows the former no more.
+
+    Raises:
+        KeyStateError: there is none.
+    """
+    present = signing_key(session)
+    for row in controller_keys(session):
+        if row.state is not ControllerKeyState.RETIRED:
+            row.state, row.retired_at = ControllerKeyState.RETIRED, by.at
+    words = (
+        f"controllers' key {present.id} is retired: the next start of a controller brings another"
+    )
+    append(session, [_about(Stage.KEYS_ROTATED, words, by)], by.at)
+    return present
 
 
 def _about(stage: Stage, words: str, by: By) -> Entry:

@@ -39,7 +39,7 @@ from tests.fake_clock import START, Clock
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
 from tests.sent import dispatcher, raw_messages, requests
 from tests.servers import RedisServer
-from tests.signed import CONTROLLERS_KEY, keyring
+from tests.signed import keyring
 from tests.stored import RESYNC, TIMEOUT, ask, contents, due_row, put, run_row
 
 ONE = swarm_id("one")
@@ -107,7 +107,7 @@ def test_each_due_node_gets_its_request_on_its_own_queue(
         next_within=queue.MAX_BACKOFF.total_seconds() + TIMEOUT.total_seconds(),
         max_removals=DEFAULTS.node_removals,
         reading=SwarmReading(),
-        controller_keys=(CONTROLLERS_KEY.public.text,),
+        controller_keys=(),
     )
     assert set(request.desired) == {desired(INGRESS), desired(SHOP, running=True)}
     assert due_row(database).run_id == request.run_id

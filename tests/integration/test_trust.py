@@ -1,31 +1,36 @@
 """Keys: made once, pinned by a join token, shown to a person, revoked and rotated."""
 
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
+from typer.testing import CliRunner, Result
 
 from contract.messages import Hello, Introduction
 from contract.queues import HELLO_TASK
 from contract.runtime.errors import OperatorError
+from contract.runtime.key_file import make_key, read_key
 from contract.runtime.refusals import Refusals
 from contract.signing.envelope import CONTROLLERS, Opened, Signer, node_address
 from contract.signing.join import JoinToken, change_key
-from contract.signing.keys import SigningKey
+from contract.signing.keys import PublicKey, SigningKey
 from contract.signing.refusals import Reason
 from contract.verdicts import Stage
 from controller.access.store import By
-from controller.db.engine import Database
+from controller.cli.commands import app
+from controller.db.engine import Database, open_database
 from controller.db.key_models import NodeKey
 from controller.db.models import Node
 from controller.db.states import ControllerKeyState, NodeKeyState
+from controller.leadership.sqlite_lock import only_one
 from controller.trust import own_key, store
 from controller.trust.keyring import Keyring
 from controller.trust.reception import Reception
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
-from tests.signed import CONTROLLERS_KEY, JOIN_TOKEN, key_of, keyring, pin
+from tests.signed import CONTROLLERS_KEY, JOIN_TOKEN, give_key, key_of, keyring, pin
 from tests.stored import audit, contents, put
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
@@ -238,6 +243,143 @@ def test_a_rotation_waits_for_the_nodes_and_then_signs_by_the_next_key(
             ControllerKeyState.RETIRED,
         ]
     assert own_key.ensure(database, file).public == A.public, "also after a restart"
+
+
+def held(file: Path) -> PublicKey | None:
+    key = read_key(file)
+    return None if key is None else key.public
+
+
+def test_a_second_rotation_follows_the_first(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "controller.key"
+    following, retired = own_key.next_file(file), tmp_path / "controller.key.retired"
+    signing = own_key.ensure(database, file)
+    for _ in range(2):
+        keys = Keyring(database, file, signing)
+        made = make_key(following)
+        before, signing = signing, made
+        with database.write() as session:
+            store.announce(session, made.public, ANN)
+        keys.refresh()
+        with database.write() as session:
+            store.finish(session, ANN, force=True)
+            keys.check(made.public.id)
+        assert held(file) == before.public, "not before that is certain"
+        keys.refresh()
+        assert keys.signer.public == made.public
+        assert not following.exists(), "there is room for the next one"
+        assert held(retired) == before.public
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert own_key.ensure(database, file).public == made.public, "also after a restart"
+        assert held(file) == made.public
+
+
+def test_a_start_puts_the_key_of_a_rotation_in_its_place(
+    database: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "controller.key"
+    first = own_key.ensure(database, file)
+    own_key.next_file(file).write_bytes(A.pem())
+    assert own_key.ensure(database, file).public == first.public
+    assert own_key.next_file(file).exists(), "it does not sign yet"
+    with database.write() as session:
+        store.announce(session, A.public, ANN)
+        store.finish(session, ANN, force=True)
+    assert own_key.ensure(database, file).public == A.public
+    assert held(file) == A.public
+    own_key.next_file(file).write_bytes(b"no key")
+    assert own_key.ensure(database, file).public == A.public, (
+        "what lies beside it keeps nobody from starting"
+    )
+
+
+def test_the_file_of_the_key_that_signs_is_not_to_be_moved_away(
+    database: Database, tmp_path: Path
+) -> None:
+    first = own_key.ensure(database, tmp_path / "controller.key")
+    with database.write() as session, pytest.raises(store.KeyStateError) as caught:
+        store.announce(session, first.public, ANN)
+    assert "keep its file" in caught.value.hint
+    with database.write() as session:
+        store.announce(session, A.public, ANN)
+        store.finish(session, ANN, force=True)
+    with database.write() as session, pytest.raises(store.KeyStateError) as caught:
+        store.announce(session, first.public, ANN)
+    assert "move this one's file away" in caught.value.hint
+
+
+def test_a_lost_key_of_the_controllers_is_replaced(tmp_path: Path) -> None:
+    file, url = tmp_path / "controller.key", f"sqlite:///{tmp_path / 'controller.db'}"
+
+    def replace() -> Result:
+        return CliRunner().invoke(app, ["keys", "replace", "--database-url", url, "--as", "ann"])
+
+    with closing(open_database(url)) as database:
+        assert isinstance(replace().exception, OperatorError), "there is none yet"
+        lost = own_key.ensure(database, file)
+        with database.write() as session:
+            store.announce(session, A.public, ANN)
+        file.rename(tmp_path / "lost.key")
+        with pytest.raises(OperatorError, match="is missing") as caught:
+            own_key.ensure(database, file)
+        assert "`vxctl keys replace`" in caught.value.hint
+        with only_one(url):
+            assert isinstance(replace().exception, OperatorError), "a controller runs: it has it"
+        result = replace()
+        assert result.exit_code == 0, result.exception
+        assert lost.public.id in result.output
+        assert "join-token create" in result.output
+        row = [row for row in audit(database) if row.stage is Stage.KEYS_ROTATED][-1]
+        assert (row.actor, row.claimed_name) == ("system", "ann")
+        assert lost.public.id in row.reason
+        with database.write() as session, pytest.raises(store.KeyStateError, match="no key yet"):
+            store.announce(session, B.public, ANN)
+        file.write_bytes(lost.pem())
+        with pytest.raises(OperatorError, match=f"{lost.public.id} in .* is retired"):
+            own_key.ensure(database, file)
+        file.unlink()
+        made = own_key.ensure(database, file)
+        assert made.public not in {lost.public, A.public}
+        with database.read() as session:
+            assert store.signing_key(session).id == made.public.id
+            states = [row.state for row in store.controller_keys(session)]
+        assert states == [ControllerKeyState.SIGNING, *[ControllerKeyState.RETIRED] * 2]
+
+
+def test_a_controller_that_has_read_no_keys_yet_takes_no_next_one_from_the_workers(
+    database: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "controller.key"
+    first = own_key.ensure(database, file)
+    with database.write() as session:
+        store.announce(session, A.public, ANN)
+    keys = Keyring(database, file, first)
+    assert list(keys.controllers) == [], "the workers' are to stay"
+    keys.refresh()
+    assert list(keys.controllers) == [first.public.text, A.public.text]
+
+
+def test_a_controller_without_the_new_key_heeds_what_people_decide(
+    door: Door, database: Database, tmp_path: Path
+) -> None:
+    own_key.ensure(database, give_key(tmp_path / "controller.key", CONTROLLERS_KEY))
+    pin(database, ONE)
+    door.keys.refresh()
+    with database.write() as session:
+        store.announce(session, A.public, ANN)
+        store.finish(session, ANN, force=True)
+        store.revoke(session, session.get_one(Node, ONE), None, ANN)
+    with pytest.raises(OperatorError, match=f"sign with the key {A.public.id}, and .* is missing"):
+        door.keys.refresh()
+    assert door.keys.signer.public == CONTROLLERS_KEY.public
+    assert list(door.keys.controllers) == [], "no worker would take them from the key before"
+    assert door.hello(key_of(ONE)) is Reason.REVOKED_KEY
+    assert door.hello(B, TWO, token=JOIN_TOKEN) is None, "a node joins"
+    assert door.hello(C, ONE) is Reason.UNTRUSTED_KEY
+    with database.write() as session:
+        store.trust(session, session.get_one(Node, ONE), C.public.id, ANN)
+    door.keys.look()
+    assert door.hello(C, ONE) is None
 
 
 def test_a_key_that_is_gone_is_forgotten(database: Database) -> None:

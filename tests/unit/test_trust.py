@@ -59,6 +59,8 @@ class TestControllers:
         trust = opened(paths)
         trust.heed(saying(CONTROLLERS_KEY, NEXT), KID)
         assert ids(opened(paths)) == {KID, NEXT.public.id}
+        trust.heed(saying(), KID)
+        assert ids(trust) == {KID, NEXT.public.id}, "who says nothing has not read them yet"
         trust.heed(saying(NEXT), NEXT.public.id)
         assert ids(opened(paths)) == {NEXT.public.id} == ids(trust)
 

@@ -45,7 +45,7 @@ def routes(context: Context) -> APIRouter:
     def decided() -> None:
         """Let this process know at once; others read the keys every few seconds."""
         if context.keys is not None:
-            context.keys.refresh()
+            context.keys.look()
 
     @router.get("/controller-keys", dependencies=[READ])
     def list_controller_keys() -> ListAnswer[ControllerKeyAnswer]:

@@ -34,7 +34,7 @@ def routes(context: Context) -> APIRouter:
     def decided() -> None:
         """Let this process know at once; others read the keys every few seconds."""
         if context.keys is not None:
-            context.keys.refresh()
+            context.keys.look()
 
     @router.get("/node-keys", responses=may_answer(UNKNOWN, AMBIGUOUS), dependencies=[READ])
     def list_node_keys(
