@@ -122,6 +122,21 @@ def test_a_worker_that_gives_no_sign_is_away_within_ten_seconds(swarm: Swarm) ->
     assert swarm.look(1)[0] == "NeverSeen"
 
 
+def test_a_node_whose_clock_was_ahead_and_was_put_right_is_heard_again(swarm: Swarm) -> None:
+    """The controller's was ahead as well, so it believed the sign."""
+    swarm.look()
+    swarm.clock.advance(3600)
+    swarm.give()
+    assert swarm.look(1)[0] == "NeverSeen"
+    swarm.clock.advance(-3600)
+    swarm.look()
+    swarm.give()
+    swarm.look(1)
+    sign = swarm.watch.of(ONE)
+    assert sign is not None
+    assert sign.at == swarm.clock()
+
+
 def test_a_worker_that_was_stopped_says_so_itself(swarm: Swarm) -> None:
     swarm.look()
     swarm.give(ended=True)
