@@ -124,6 +124,16 @@ class Controller:
         """Wait for a Hello."""
         return self._next(HELLO_TASK, Hello)
 
+    def hellos(self) -> list[str]:
+        """What the Hellos say that are there; waits for none."""
+        with self._server.client() as client:
+            popped: Any = client.lpop(CONTROLLER_QUEUE, 1_000) or []
+        return [
+            signed.message_of(_argument(each), HELLO_TASK, Hello, NODE).reason
+            for each in map(json.loads, reversed(popped))
+            if each["headers"]["task"] == HELLO_TASK
+        ]
+
     def change(self) -> str:
         """Wait for a Hello that says that the devices changed; return what it says."""
         while not (hello := self.hello()).changed:
