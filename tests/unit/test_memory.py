@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from contract.verdicts import Outcome
@@ -37,6 +38,24 @@ def test_a_restart_does_not_let_an_earlier_leader_in(tmp_path: Path) -> None:
     assert node.run(fence=6).outcome is Outcome.REFUSED
     node.seconds += 1
     assert node.run(fence=6).outcome is Outcome.DONE, "a controller restored from a backup"
+
+
+@pytest.mark.parametrize("fence", [6, 7])
+def test_a_request_that_is_good_for_an_hour_does_not_outlast_the_fence(
+    tmp_path: Path, fence: int
+) -> None:
+    """Whoever owns the broker keeps it back until then."""
+    node = WorkerNode(tmp_path)
+    node.seconds = 1e6
+    lifetime = timedelta(hours=1)
+    old = request(issued_at=node.now, fence=fence, lifetime=lifetime)
+    node.seconds += 1
+    node.run(fence=7)
+    restarted(node)
+    node.seconds += FENCE_HOLDS.total_seconds()
+    assert node.reconciler.run(old).outcome is Outcome.REFUSED
+    node.seconds = 1e6 + lifetime.total_seconds()
+    assert node.reconciler.run(old).outcome is Outcome.REFUSED
 
 
 def test_a_clock_that_was_set_back_does_not_shut_the_controllers_out(tmp_path: Path) -> None:
