@@ -1,8 +1,8 @@
 """Signs of life of workers: a key of Redis per node, which its worker writes and the leader reads.
 
 Each is an envelope (`contract.signing`), signed as the task `controller.alive`. A message to the controllers'
-queue would cost the leader a millisecond; one pipeline reads a thousand keys. Of each no more is read than a sign can have: any node
-can write to Redis whatever it likes.
+queue would cost the leader a millisecond; one pipeline reads a thousand keys. Of each no more is read than a
+sign can have: any node can write to Redis whatever it likes.
 """
 
 from collections.abc import Sequence
