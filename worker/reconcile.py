@@ -101,6 +101,8 @@ class Reconciler:
             refusal = self._refusal(request, started)
             if refusal is not None:
                 log.warning("request refused", reason=refusal)
+                # Or it could come again after a restart, when another clock lets it in.
+                self.memory.refused()
                 return self._report(request, started, Outcome.REFUSED, error=refusal)
             # Before anything is done: whenever this process ends, the request is not run again.
             self.memory.ran(request.fence, request.issued_at, started)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from contract.runtime.errors import OperatorError
 from contract.verdicts import Outcome
 from tests.builders import EPOCH, request
 from tests.worker_node import WorkerNode
@@ -90,6 +91,26 @@ def test_a_file_that_cannot_be_read_is_begun_again(tmp_path: Path) -> None:
         with capture_logs() as said:
             assert Memory.open(path).fence == 0
         assert len(said) == 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_what_is_no_file_is_told_with_what_to_do(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "heard.json"
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path)
+    with pytest.raises(OperatorError, match=r"heard\.json") as caught:
+        Memory.open(path)
+    assert f"mv {path} {path}.bad" in caught.value.hint
+
+
+def test_a_request_that_was_refused_is_remembered_too(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path)
+    node.reconciler.memory.replays.add(KID, "n" * 22, 1)
+    old = request(issued_at=node.now - timedelta(days=1))
+    assert node.reconciler.run(old).outcome is Outcome.REFUSED
+    assert "n" * 22 in Memory.open(tmp_path / "heard.json").replays.state()[KID].seen
 
 
 def test_a_disk_that_takes_nothing_is_told_once(tmp_path: Path) -> None:
