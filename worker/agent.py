@@ -160,7 +160,13 @@ class Agent:
             raise OperatorError(str(error), hint) from error
         try:
             paths = Paths(settings.journal)
-            trust = Trust.open(paths, settings.node_id, token=token, given=given)
+            trust = Trust.open(
+                paths,
+                settings.node_id,
+                token=token,
+                given=given,
+                token_file=settings.join_token_file,
+            )
             memory = Memory.open(paths.heard)
             return cls(settings, app, journal, trust, memory, moved)
         except BaseException:
