@@ -59,6 +59,8 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """The kernel's random id of this boot (man 4 random)."""
 _INTRODUCTION_SECONDS = 60.0
 """Minimum seconds from a Hello with this node's key to the next, while the controllers do not believe it."""
+_COMPLAINT_SECONDS = 60.0
+"""Minimum seconds from a Hello that says what was refused to the next."""
 _BELIEVED_GAP_SECONDS = 10.0
 """Beyond the grace period: a look may come late on a busy node."""
 
@@ -84,6 +86,7 @@ class Agent:
         self._signer = Signer(trust.key, me)
         self._opener = Opener(me=me, lookup=trust.lookup, replays=memory.replays)
         self._introduce_at = time.monotonic() + _INTRODUCTION_SECONDS
+        self._complain_at = time.monotonic()
         self._refused = 0
         self._data_path_port = DEFAULT_DATA_PATH_PORT
         self._clock = clock = IdleClock(settings.grace_seconds + _BELIEVED_GAP_SECONDS)
@@ -157,7 +160,13 @@ class Agent:
             raise OperatorError(str(error), hint) from error
         try:
             paths = Paths(settings.journal)
-            trust = Trust.open(paths, settings.node_id, token=token, given=given)
+            trust = Trust.open(
+                paths,
+                settings.node_id,
+                token=token,
+                given=given,
+                token_file=settings.join_token_file,
+            )
             memory = Memory.open(paths.heard)
             return cls(settings, app, journal, trust, memory, moved)
         except BaseException:
@@ -191,6 +200,7 @@ class Agent:
                 opened = self._opener.open(payload, RECONCILE_TASK, ReconcileRequest)
             except RefusedError as error:
                 refusals.add(error)
+                self._complain(error)
                 return
             request = opened.payload
             report = self._reconciler.run(request)
@@ -214,6 +224,12 @@ class Agent:
         if not believed and time.monotonic() >= self._introduce_at:
             self._introduce_at = time.monotonic() + _INTRODUCTION_SECONDS
             self._send_hello("the controllers do not believe this node's key yet")
+
+    def _complain(self, error: RefusedError) -> None:
+        """Say that a message was refused: a worker that refuses all of them makes no report to say it in."""
+        if time.monotonic() >= self._complain_at:
+            self._complain_at = time.monotonic() + _COMPLAINT_SECONDS
+            self._send_hello(f"it refuses what it is sent ({error.reason}): {error}"[:MAX_TEXT])
 
     def _notes(self) -> Sequence[str]:
         """Say what this worker refused since it was last asked."""

@@ -14,6 +14,7 @@ import structlog
 from pydantic import BaseModel, Field, ValidationError
 
 from contract.messages import KeyId, Timestamp, UdpPort
+from contract.runtime.errors import OperatorError
 from contract.runtime.files import open_regular, replacing
 from contract.signing.replays import Replays, Window
 
@@ -62,18 +63,27 @@ class Memory:
         """Read the file, if it is there; what it cannot be read from is begun again, with a line in the log.
 
         Raises:
-            OSError: the file cannot be read, or is something else than a file.
+            OperatorError: the file cannot be read, or is something else than a file.
         """
         try:
             with open_regular(path, "rb") as file:
                 content = file.read(_MAX_BYTES)
         except FileNotFoundError:
             return cls(path)
+        except OSError as error:
+            raise OperatorError(
+                f"what was heard before cannot be read from {path}: {error.strerror}",
+                f"move it away: mv {path} {path}.bad",
+            ) from error
         try:
             return cls(path, _Heard.model_validate_json(content))
         except ValidationError:
             log.warning("what was heard before cannot be read, and is begun again", file=str(path))
             return cls(path)
+
+    def refused(self) -> None:
+        """Note that a request was opened and is not run."""
+        self._save()
 
     def ran(self, fence: int, issued_at: datetime, now: datetime) -> None:
         """Note a request that is about to be run."""

@@ -46,9 +46,10 @@ MAX_REQUEST_LIFETIME = timedelta(minutes=75)
 """From a request's date to its deadline: `RUN_TIMEOUT_SECONDS` is an hour at most. Else it is forged."""
 
 FENCE_HOLDS = timedelta(minutes=5)
-"""Time after a leader's last request in which earlier leaders, and earlier requests of its own, are refused,
-also by a worker that was restarted. Not for ever: a controller with a new database, or one restored from a
-backup, counts its leaders from the beginning; and clocks are set back."""
+"""Minimum time after a leader's last request in which earlier leaders, and earlier requests of its own, are
+refused, also by a worker that was restarted; longer for requests that are good for longer. Not for ever: a
+controller with a new database, or one restored from a backup, counts its leaders from the beginning; and
+clocks are set back."""
 
 MISSING_FOR = timedelta(seconds=30)
 """Minimum time that a network lacks its device before that is reported: desired state may be old."""
@@ -100,6 +101,8 @@ class Reconciler:
             refusal = self._refusal(request, started)
             if refusal is not None:
                 log.warning("request refused", reason=refusal)
+                # Or it could come again after a restart, when another clock lets it in.
+                self.memory.refused()
                 return self._report(request, started, Outcome.REFUSED, error=refusal)
             # Before anything is done: whenever this process ends, the request is not run again.
             self.memory.ran(request.fence, request.issued_at, started)
@@ -120,9 +123,20 @@ class Reconciler:
         if request.issued_at - now > CLOCKS_MAY_DIFFER:
             ahead = (request.issued_at - now).total_seconds()
             return f"the request is dated {ahead:.0f} s ahead of this node's clock"
+        return self._overtaken(request, now)
+
+    def _overtaken(self, request: ReconcileRequest, now: datetime) -> str | None:
+        """Return why a request comes too late after another; None: it does not."""
         memory = self.memory
+        if memory.ran_at is None:
+            return None
+        since = now - memory.ran_at
         # In either direction: this machine's clock may have been set back.
-        if memory.ran_at is None or abs(now - memory.ran_at) >= FENCE_HOLDS:
+        hold = FENCE_HOLDS
+        if since >= timedelta(0):
+            # As long as the older one is good for, or it could be kept back until the fence is down.
+            hold = max(hold, request.deadline - request.issued_at)
+        if abs(since) >= hold:
             return None
         if request.fence < memory.fence:
             return (

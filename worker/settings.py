@@ -62,6 +62,8 @@ class WorkerSettings(RemovalSettings, BrokerSettings):
     def keys(self) -> tuple[JoinToken | None, PublicKey | None]:
         """Return the join token, and the key of the controllers, as far as either is given.
 
+        A token's file that is missing gives none.
+
         Raises:
             UsageError: one is none, or both name different keys.
         """
@@ -88,6 +90,9 @@ class WorkerSettings(RemovalSettings, BrokerSettings):
             try:
                 with Path(self.join_token_file).open("rb") as file:
                     text = file.read(_MAX_TOKEN_BYTES).decode("utf-8", "replace")
+            except FileNotFoundError:
+                # A node that has joined needs the token no more, and may start without.
+                pass
             except OSError as error:
                 raise UsageError(
                     f"the join token's file {self.join_token_file} cannot be read: {error.strerror}",

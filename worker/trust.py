@@ -7,6 +7,7 @@ key rotate` until the controllers have said that they believe the new key.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -46,7 +47,7 @@ class Paths:
 
 
 class Trust:
-    """A node's key and the controllers' keys. Not thread-safe but for `key`.
+    """A node's key and the controllers' keys. Not thread-safe but for `key` and `introduction`.
 
     Args:
         node_id: of this node.
@@ -76,13 +77,20 @@ class Trust:
 
     @classmethod
     def open(
-        cls, paths: Paths, node_id: str, *, token: JoinToken | None, given: PublicKey | None
+        cls,
+        paths: Paths,
+        node_id: str,
+        *,
+        token: JoinToken | None,
+        given: PublicKey | None,
+        token_file: str = "",
     ) -> Self:
         """Read the keys; make this node's at the first start. Nobody else may have the folder open.
 
         Args:
             given: the controllers' key by the settings, or by the join token; None: neither is set. It is
                 believed instead of all others when it is another than at the last start.
+            token_file: where a token should be; shown if one would be needed.
 
         Raises:
             OperatorError: a file cannot be read or written, or no key of the controllers is known.
@@ -92,10 +100,15 @@ class Trust:
             stored = _Stored(controllers=(given.text,), given=given.text)
             _write(paths, stored)
         if not stored.controllers:
+            missing = f", and there is no join token in {token_file}" if token_file else ""
             raise UsageError(
-                "no key of the controllers is known here: this worker would believe nobody",
+                f"no key of the controllers is known here{missing}: this worker would believe nobody",
                 "set VXLAN_OPERATOR_JOIN_TOKEN_FILE (or --join-token-file) to a file with a join token: "
                 "`vxctl node join-token create` prints one",
+            )
+        if token_file and token is None:
+            log.warning(
+                "went on without a join token: its file is missing or empty", file=token_file
             )
         key = read_key(paths.key) or make_key(paths.key)
         return cls(paths, node_id, key, stored, token)
@@ -116,7 +129,8 @@ class Trust:
         self._believed = request.node_key == self.key.public.id
         if self._believed and self._previous is not None:
             self._previous = None
-            self._paths.previous.unlink(missing_ok=True)
+            with suppress(OSError):  # It is of no use to anybody, and removed after a later start.
+                self._paths.previous.unlink(missing_ok=True)
             log.info("the controllers believe the new key of this node", key=request.node_key)
         self._pin(request.controller_keys, kid)
         return self._believed
@@ -125,13 +139,12 @@ class Trust:
         """Return what makes this node's key known; None: the controllers said that they believe it."""
         if self._believed:
             return None
-        public = self.key.public
+        # Taken once: `heed` may set it to None meanwhile, in another thread.
+        public, previous = self.key.public, self._previous
         return Introduction(
             key=public.text,
             join=None if self._token is None else self._token.prove(self._node_id, public),
-            change=None
-            if self._previous is None
-            else change_key(self._previous, self._node_id, public),
+            change=None if previous is None else change_key(previous, self._node_id, public),
         )
 
     @property

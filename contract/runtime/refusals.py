@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 _LOG_SECONDS: Final = 10.0
 _OF_KEYS: Final = frozenset({Reason.UNKNOWN_KEY, Reason.UNTRUSTED_KEY, Reason.REVOKED_KEY})
-_OF_CLOCKS: Final = frozenset({Reason.EXPIRED, Reason.FROM_THE_FUTURE})
+_OF_CLOCKS: Final = frozenset({Reason.EXPIRED, Reason.FROM_THE_FUTURE, Reason.REPLAYED})
 
 
 class Refused(NamedTuple):

@@ -48,6 +48,9 @@ CONTROLLERS: Final = "controllers"
 MAX_SKEW: Final = timedelta(minutes=5)
 """A message dated further ahead of our clock is refused."""
 
+_PUT_RIGHT: Final = timedelta(minutes=1)
+"""A clock that goes back by more was wrong before."""
+
 _KID: Final = slice(len(MARK), len(MARK) + 16)
 _SIGNATURE: Final = slice(_KID.stop + 1, _KID.stop + 1 + SIGNATURE_CHARACTERS)
 _SIGNED: Final = _SIGNATURE.stop + 1
@@ -133,8 +136,11 @@ class Signer:
             task: one of `BOUNDS`.
         """
         with self._lock:
+            now = _microseconds(self._now())
             # No two of one signer are issued at the same time, nor in another order than they were sealed.
-            issued = self._newest = max(_microseconds(self._now()), self._newest + 1)
+            # But a clock that was ahead and was put right is followed: later dates would be refused.
+            put_right = self._newest - now > _whole(_PUT_RIGHT)
+            issued = self._newest = now if put_right else max(now, self._newest + 1)
         header = _Header(
             audience=audience,
             sender=self._sender,
@@ -240,7 +246,8 @@ class Opener:
                 raise RefusedError(reason, "it is signed for another use", kid)
         self._check_times(header, task, kid)
         if once:
-            self._replays.check(kid, header.nonce, header.issued)
+            latest = _microseconds(self._now() + MAX_SKEW)
+            self._replays.check(kid, header.nonce, header.issued, latest)
         payload = envelope.payload(model)
         node = header.audience if header.sender == CONTROLLERS else header.sender
         if node_address(str(getattr(payload, "node_id", ""))) != node:

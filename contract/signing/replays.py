@@ -1,7 +1,8 @@
 """`Replays`: each message once, with a bounded memory that survives any clock.
 
 For each key it keeps the newest messages' nonces. When it has to forget one, it takes the oldest, and from
-then on refuses whatever was issued no later: so nothing comes a second time, also when a clock goes back.
+then on refuses whatever was issued no later: so nothing comes a second time. Only a clock that was minutes
+ahead and was put right makes it forget that bound: what it forgot before is then refused by its end alone.
 """
 
 from collections.abc import Mapping
@@ -41,8 +42,12 @@ class Replays:
             kid: window.model_copy(deep=True) for kid, window in (stored or {}).items()
         }
 
-    def check(self, kid: str, nonce: str, issued: int) -> None:
-        """Refuse a message that came before, or may have; remembers nothing.
+    def check(self, kid: str, nonce: str, issued: int, latest: int) -> None:
+        """Refuse a message that came before, or may have; remembers nothing of it.
+
+        Args:
+            latest: the newest date that any message can have now. What was forgotten until a later one was
+                taken by a clock that was ahead: by it all messages would be refused, until that time comes.
 
         Raises:
             RefusedError: with the reason REPLAYED.
@@ -52,6 +57,8 @@ class Replays:
             return
         if nonce in window.seen:
             raise RefusedError(Reason.REPLAYED, "it came before", kid)
+        if window.floor is not None and window.floor > latest:
+            window.floor = None
         if window.floor is not None and issued <= window.floor:
             older = "it is older than messages that are no longer remembered one by one"
             raise RefusedError(Reason.REPLAYED, older, kid)

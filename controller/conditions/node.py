@@ -257,7 +257,8 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
             else f"its worker has reported nothing since {format_time(facts.seen_at)}"
         )
         message = (
-            f"{silence}: check that vxlan-worker runs on the node, and that the broker answers"
+            f"{silence}: check that vxlan-worker runs on the node, that its clock is right, that the "
+            "broker answers, and that `vxlan-worker key` there shows the controllers' key of `vxctl keys`"
         )
         yield _Finding(Reason.WORKER_AWAY, message, Status.UNKNOWN, stalled=True)
     elif facts.stale:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import select
 
 from contract.messages import SignOfLife
-from contract.signing.envelope import Opened
+from contract.signing.envelope import MAX_SKEW, Opened
 from controller.conditions.node import Sign
 from controller.db.engine import Database
 from controller.db.models import Node
@@ -112,8 +112,13 @@ class PresenceWatch:
             sign = self._opened(raw)
             if sign is None or not _may_speak(sign.payload, node_id, present, before):
                 refused[node_id] = raw
-            elif before is None or sign.issued > before.issued:
+            elif (
+                before is None
                 # One that was repeated is older.
+                or sign.issued > before.issued
+                # By a clock that was ahead and was put right.
+                or before.issued > now + MAX_SKEW
+            ):
                 at = None if first and before is None else now
                 seen[node_id] = _Seen(raw, sign.payload, sign.issued, at)
         self._seen, self._refused = seen, refused

@@ -368,7 +368,8 @@ def _trouble(node: Node, situation: Situation) -> str | None:
     if situation.now - node.worker_seen_at > situation.stale_after:
         return (
             f"its worker has reported nothing since {format_time(node.worker_seen_at)}: check that "
-            "vxlan-worker runs there, and that the broker answers"
+            "vxlan-worker runs there, that its clock is right, that the broker answers, and that "
+            "`vxlan-worker key` there shows the controllers' key of `vxctl keys`"
         )
     return None
 

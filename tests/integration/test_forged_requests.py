@@ -202,6 +202,24 @@ def test_no_request_says_alone_which_devices_are_dockers(
     assert NAME in host.ip("-o link show type vxlan")
 
 
+def test_a_worker_that_refuses_all_says_so_once_a_minute(
+    worker: Worker, controller: Controller
+) -> None:
+    """As one that believes another key does: it makes no report to say it in."""
+    while "started" not in controller.hello().reason:
+        pass
+    for _ in range(20):
+        controller.send([sealed(deadly(controller), key=signed.key_of("eve"))])
+    assert controller.hello().reason == (
+        "it refuses what it is sent (unknown_key): its key is not known here"
+    )
+    report = controller.report_on(controller.ask())
+    assert "20 message(s) to it were refused" in " ".join(report.limitations)
+    controller.send(["x"])
+    controller.report_on(controller.ask())
+    assert controller.hellos() == []
+
+
 def test_a_flood_of_forgeries_costs_a_line_of_the_log_and_little_time(
     worker: Worker, controller: Controller
 ) -> None:

@@ -122,6 +122,38 @@ def test_a_worker_that_gives_no_sign_is_away_within_ten_seconds(swarm: Swarm) ->
     assert swarm.look(1)[0] == "NeverSeen"
 
 
+def test_a_node_whose_clock_was_ahead_and_was_put_right_is_heard_again(swarm: Swarm) -> None:
+    """The controller's was ahead as well, so it believed the sign."""
+    swarm.look()
+    swarm.clock.advance(3600)
+    swarm.give()
+    assert swarm.look(1)[0] == "NeverSeen"
+    swarm.clock.advance(-3600)
+    swarm.look()
+    swarm.give()
+    swarm.look(1)
+    sign = swarm.watch.of(ONE)
+    assert sign is not None
+    assert sign.at == swarm.clock()
+
+
+def test_a_node_that_makes_its_sign_huge_or_none_keeps_no_other_from_being_read(
+    swarm: Swarm, redis_server: RedisServer
+) -> None:
+    swarm.give()
+    two, three, four = map(swarm_id, ("two", "three", "four"))
+    with redis_server.client() as client:
+        client.set(f"node.{two}.alive", b"x" * 2**20)
+        client.lpush(f"node.{three}.alive", b"x")
+        one, huge, listed, none = swarm.signs.read([ONE, two, three, four])
+    assert one is not None
+    assert huge is not None
+    assert 2**12 < len(huge) <= 2**12 + 1, "and refused as too large"
+    assert (listed, none) == (None, None)
+    swarm.look()
+    assert swarm.watch.of(ONE) is not None
+
+
 def test_a_worker_that_was_stopped_says_so_itself(swarm: Swarm) -> None:
     swarm.look()
     swarm.give(ended=True)

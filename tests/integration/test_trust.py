@@ -172,10 +172,25 @@ def test_a_revoked_key_is_refused_and_does_not_come_back_by_a_token(
 
 def test_a_node_rotates_its_key_by_its_key_before(door: Door) -> None:
     door.hello(A, token=JOIN_TOKEN)
+    door.clock.advance(600)
     assert door.hello(B, previous=C) is Reason.UNTRUSTED_KEY
     assert door.hello(B, previous=A) is None
     assert door.states() == {A.public.id: NodeKeyState.REVOKED, B.public.id: NodeKeyState.TRUSTED}
     assert door.hello(A) is Reason.REVOKED_KEY
+
+
+def test_a_node_rotates_its_key_every_ten_minutes_at_most(door: Door, database: Database) -> None:
+    """The owner of a node could else fill the database, and the audit trail, by two rows a key."""
+    door.hello(A, token=JOIN_TOKEN)
+    keys = [key_of(f"the next, {number}") for number in range(3)]
+    for key in keys:
+        assert door.hello(key, previous=A) is Reason.UNTRUSTED_KEY
+    assert door.hello(A) is None, "which is believed meanwhile"
+    assert len([row for row in audit(database) if row.stage is Stage.KEY_TRUSTED]) == 1
+    door.clock.advance(600)
+    assert door.hello(keys[0], previous=A) is None, "it says so again and again"
+    assert door.hello(keys[1], previous=keys[0]) is Reason.UNTRUSTED_KEY
+    assert door.states()[keys[0].public.id] is NodeKeyState.TRUSTED
 
 
 def test_a_key_belongs_to_one_node(door: Door) -> None:

@@ -124,6 +124,16 @@ class Controller:
         """Wait for a Hello."""
         return self._next(HELLO_TASK, Hello)
 
+    def hellos(self) -> list[str]:
+        """What the Hellos say that are there; waits for none."""
+        with self._server.client() as client:
+            popped: Any = client.lpop(CONTROLLER_QUEUE, 1_000) or []
+        return [
+            signed.message_of(_argument(each), HELLO_TASK, Hello, NODE).reason
+            for each in map(json.loads, reversed(popped))
+            if each["headers"]["task"] == HELLO_TASK
+        ]
+
     def change(self) -> str:
         """Wait for a Hello that says that the devices changed; return what it says."""
         while not (hello := self.hello()).changed:
@@ -501,6 +511,16 @@ def test_after_a_kill_the_journal_says_what_a_new_worker_found(
 # What is wrong at the start.
 
 
+def test_a_worker_that_has_joined_starts_without_the_file_of_its_token(
+    host: Namespace, redis_server: RedisServer, tmp_path: Path, controller: Controller
+) -> None:
+    """Whoever removes the secret does not have the workers fail at the next start."""
+    settings = {"JOIN_TOKEN_FILE": "/nowhere/token"}
+    with running(host, tmp_path, redis_server.url, **settings) as worker:
+        assert worker.log.count("went on without a join token: its file is missing") == 1
+        assert controller.report_on(controller.ask()).outcome is Outcome.DONE
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -518,10 +538,11 @@ def test_after_a_kill_the_journal_says_what_a_new_worker_found(
         ({"CONTROLLER_KEY": ""}, "no key of the controllers is known here"),
         ({"CONTROLLER_KEY": "x"}, "controller_key: not base64url"),
         ({"JOIN_TOKEN": "vxj1_x"}, "not a join token"),
-        ({"JOIN_TOKEN_FILE": "/nowhere/token"}, "No such file"),
+        ({"JOIN_TOKEN_FILE": "/nowhere/token", "CONTROLLER_KEY": ""}, "no join token in /nowhere/"),
+        ({"JOIN_TOKEN_FILE": "/"}, "Is a directory"),
         ({"JOIN_TOKEN": signed.OTHER_JOIN_TOKEN.text()}, "name different keys"),
     ],
-    ids=lambda value: "=".join(*value.items()) if isinstance(value, dict) else "",
+    ids=lambda value: " ".join(map("=".join, value.items())) if isinstance(value, dict) else "",
 )
 def test_what_is_missing_is_told_in_one_line(
     host: Namespace, broker_url: str, tmp_path: Path, settings: dict[str, str], words: str

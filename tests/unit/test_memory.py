@@ -3,8 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
+from contract.runtime.errors import OperatorError
 from contract.verdicts import Outcome
 from tests.builders import EPOCH, request
 from tests.worker_node import WorkerNode
@@ -39,6 +41,24 @@ def test_a_restart_does_not_let_an_earlier_leader_in(tmp_path: Path) -> None:
     assert node.run(fence=6).outcome is Outcome.DONE, "a controller restored from a backup"
 
 
+@pytest.mark.parametrize("fence", [6, 7])
+def test_a_request_that_is_good_for_an_hour_does_not_outlast_the_fence(
+    tmp_path: Path, fence: int
+) -> None:
+    """Whoever owns the broker keeps it back until then."""
+    node = WorkerNode(tmp_path)
+    node.seconds = 1e6
+    lifetime = timedelta(hours=1)
+    old = request(issued_at=node.now, fence=fence, lifetime=lifetime)
+    node.seconds += 1
+    node.run(fence=7)
+    restarted(node)
+    node.seconds += FENCE_HOLDS.total_seconds()
+    assert node.reconciler.run(old).outcome is Outcome.REFUSED
+    node.seconds = 1e6 + lifetime.total_seconds()
+    assert node.reconciler.run(old).outcome is Outcome.REFUSED
+
+
 def test_a_clock_that_was_set_back_does_not_shut_the_controllers_out(tmp_path: Path) -> None:
     """Both the controller's and the node's: as after a wrong time at boot."""
     node = WorkerNode(tmp_path)
@@ -71,6 +91,26 @@ def test_a_file_that_cannot_be_read_is_begun_again(tmp_path: Path) -> None:
         with capture_logs() as said:
             assert Memory.open(path).fence == 0
         assert len(said) == 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_what_is_no_file_is_told_with_what_to_do(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "heard.json"
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path)
+    with pytest.raises(OperatorError, match=r"heard\.json") as caught:
+        Memory.open(path)
+    assert f"mv {path} {path}.bad" in caught.value.hint
+
+
+def test_a_request_that_was_refused_is_remembered_too(tmp_path: Path) -> None:
+    node = WorkerNode(tmp_path)
+    node.reconciler.memory.replays.add(KID, "n" * 22, 1)
+    old = request(issued_at=node.now - timedelta(days=1))
+    assert node.reconciler.run(old).outcome is Outcome.REFUSED
+    assert "n" * 22 in Memory.open(tmp_path / "heard.json").replays.state()[KID].seen
 
 
 def test_a_disk_that_takes_nothing_is_told_once(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from contract.messages import Hello, Introduction, KeyChange, ReconcileReport
 from contract.queues import DRIFT_TASK, HELLO_TASK, RECONCILE_TASK, REPORT_TASK
+from contract.runtime.refusals import Refusals
 from contract.signing.bounds import BOUNDS
 from contract.signing.envelope import (
     CONTROLLERS,
@@ -248,6 +250,23 @@ class TestTimes:
         assert issued == sorted({*issued}, key=str)
         assert len({*issued}) == 5
 
+    @pytest.mark.parametrize("ahead", [timedelta(minutes=10), timedelta(days=365)])
+    def test_a_signer_follows_a_clock_that_was_put_right(self, ahead: timedelta) -> None:
+        clock = [NOW + ahead]
+        one = Signer(KEY, node_address(NODE), now=lambda: clock[0])
+        sealed(by=one)
+        clock[0] = NOW
+        at_once = opener(NOW)
+        for _ in range(3):
+            at_once.open(sealed(by=one), HELLO_TASK, Hello)
+
+    def test_a_signer_does_not_follow_a_clock_that_is_slewed(self) -> None:
+        clock = [NOW]
+        one = Signer(KEY, node_address(NODE), now=lambda: clock[0])
+        before = header_of(sealed(by=one))["issued"]
+        clock[0] = NOW - timedelta(seconds=60)
+        assert int(str(header_of(sealed(by=one))["issued"])) == int(str(before)) + 1
+
 
 class TestReplays:
     def test_a_message_opens_once(self) -> None:
@@ -274,7 +293,7 @@ class TestReplays:
         taken = []
         for number in [*order, *order, *reversed(order)]:
             try:
-                replays.check("k", str(number), number)
+                replays.check("k", str(number), number, 10**6)
             except RefusedError:
                 continue
             replays.add("k", str(number), number)
@@ -287,9 +306,9 @@ class TestReplays:
         replays.add("a", "old", 1)
         for number in range(100):
             replays.add("b", str(number), 1000 + number)
-        replays.check("a", "other", 2)
+        replays.check("a", "other", 2, 10**6)
         with pytest.raises(RefusedError):
-            replays.check("a", "old", 1)
+            replays.check("a", "old", 1, 10**6)
 
     def test_it_survives_its_process(self) -> None:
         before = Replays(2)
@@ -302,10 +321,37 @@ class TestReplays:
         after = Replays(2, stored)
         for number in (1, 2, 3):
             with pytest.raises(RefusedError):
-                after.check("k", f"n{number}", number)
-        after.check("k", "n4", 4)
+                after.check("k", f"n{number}", number, 10**6)
+        after.check("k", "n4", 4, 10**6)
         after.keep(set())
         assert after.state() == {}
+
+    def test_clocks_that_were_ahead_and_are_put_right_shut_nobody_out(self) -> None:
+        """This machine's and the sender's were; also what was stored does not, after a restart."""
+        ahead = NOW + timedelta(days=30)
+        replays = Replays(2)
+        wrong, by = opener(ahead, replays=replays), signer(now=ahead)
+        early = [sealed(by=by) for _ in range(5)]
+        for text in early:
+            wrong.open(text, HELLO_TASK, Hello)
+        replays = Replays(2, replays.state())
+        after = opener(NOW, replays=replays)
+        by = signer()
+        for text in [sealed(by=by) for _ in range(5)]:
+            after.open(text, HELLO_TASK, Hello)
+            with pytest.raises(RefusedError, match=r"came before|older than"):
+                after.open(text, HELLO_TASK, Hello)
+        assert refused(lambda: after.open(early[-1], HELLO_TASK, Hello)) is Reason.FROM_THE_FUTURE
+        later = opener(ahead, replays=Replays(2, replays.state()))
+        assert refused(lambda: later.open(early[-1], HELLO_TASK, Hello)) is Reason.REPLAYED
+
+    def test_a_bound_within_the_difference_of_clocks_stays(self) -> None:
+        replays = Replays(1)
+        for number in (100, 101):
+            replays.add("k", str(number), number)
+        with pytest.raises(RefusedError):
+            replays.check("k", "x", 99, 100)
+        replays.check("k", "x", 99, 99)
 
 
 class TestHostileContent:
@@ -497,6 +543,13 @@ def test_a_report_of_the_largest_size_opens() -> None:
     text = sealed(compact(report), task=REPORT_TASK)
     reason = refused(lambda: opener().open(text, REPORT_TASK, ReconcileReport))
     assert reason is Reason.MALFORMED
+
+
+@pytest.mark.parametrize("reason", [Reason.REPLAYED, Reason.EXPIRED, Reason.FROM_THE_FUTURE])
+def test_what_a_clock_may_have_caused_is_said_to_be(reason: Reason) -> None:
+    with capture_logs() as said:
+        Refusals().add(RefusedError(reason, "x"))
+    assert "compare the clocks of controllers and nodes" in said[0]["hint"]
 
 
 def test_every_task_with_a_message_has_bounds() -> None:

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from contract.messages import Introduction, ReconcileRequest
 from contract.runtime.errors import OperatorError
+from contract.runtime.key_file import read_key
 from contract.signing.join import changes_key, joins
 from contract.signing.keys import PublicKey, SigningKey
 from tests.builders import NODE, request
@@ -138,6 +139,31 @@ class TestOwnKey:
         trust.heed(saying(node_key=made.public.id), KID)
         assert not paths.previous.exists()
         rotate(paths)
+
+    def test_a_previous_key_that_cannot_be_removed_stops_nothing(
+        self, paths: Paths, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened(paths)
+        rotate(paths)
+        trust = opened(paths)
+
+        def fails(*_: object, **__: object) -> None:
+            raise OSError(30, "read-only")
+
+        monkeypatch.setattr(Path, "unlink", fails)
+        assert trust.heed(saying(node_key=trust.key.public.id), KID)
+
+    def test_a_request_may_come_while_it_introduces_itself(
+        self, paths: Paths, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It does so in other threads: what it looked at may be gone when it looks again."""
+        opened(paths)
+        rotate(paths)
+        trust = opened(paths)
+        looks = iter([read_key(paths.previous)])
+        gone = property(lambda _: next(looks, None))
+        monkeypatch.setattr(Trust, "_previous", gone, raising=False)
+        assert introduced(trust).change is not None
 
     @pytest.mark.parametrize("done", [0, 1, 2])
     def test_a_rotation_that_is_cut_short_loses_no_key(
