@@ -59,6 +59,12 @@ def _without_quorum(lab: Lab, stack: Stack, second: Node) -> None:
     """One of two managers is gone, so the other one has no majority."""
     lab.manager.docker("node", "promote", second.name)
     wait_until(lambda: "Reachable" in _managers(lab), 60.0, "the second manager is one")
+    # One that is killed before it knows that itself comes back as a worker, and the quorum never does.
+    wait_until(
+        lambda: second.docker("info", "--format", "{{.Swarm.ControlAvailable}}").strip() == "true",
+        60.0,
+        "the second manager knows that it is one",
+    )
     second.kill_dockerd()
     try:
         await_true(
