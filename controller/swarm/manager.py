@@ -55,6 +55,8 @@ _REFUSED: Final = frozenset({"failed", "rejected"})
 _TO_END: Final = frozenset({"shutdown", "remove"})
 """Desired states of a task that is to end (`complete` is a job's: it ends by itself)."""
 
+_NO_LEADER: Final = "does not have a leader"
+"""swarmkit's words where managers have lost their quorum (manager/state/raft)."""
 _BROKEN: Final = (DockerException, requests.RequestException, OSError, ValueError)
 """Raised by the SDK without an answer (KeyError and TypeError: an error answer that is not Docker's)."""
 
@@ -223,8 +225,9 @@ class DockerSwarm:
             return getattr(self._connected(), method)(**arguments)
         except APIError as error:
             kind = SwarmMovedError if error.status_code == requests.codes.not_found else SwarmError
-            problem = f"{self._api} refused to list {method}: {error.explanation or error}"
-            raise kind(problem) from error
+            words = str(error.explanation or error)
+            remedy = f"; {NO_QUORUM}" if _NO_LEADER in words else ""
+            raise kind(f"{self._api} refused to list {method}: {words}{remedy}") from error
         except _BROKEN as error:
             # A new connection may work.
             self.close()

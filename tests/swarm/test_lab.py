@@ -258,8 +258,12 @@ def test_a_lasting_process_that_is_stopped_does_not_keep_the_lab_from_ending(nam
     lab = Lab.create(name, nodes=1)
     before = family(lab.init_pid)
     lab.hub.start_lasting(["sleep", "600"])
-    (process,) = family(lab.init_pid) - before
-    os.kill(process[0], signal.SIGSTOP)
+    (pid,) = (
+        pid
+        for pid, _ in family(lab.init_pid) - before
+        if Path(f"/proc/{pid}/comm").read_text().strip() == "sleep"
+    )
+    os.kill(pid, signal.SIGSTOP)
     processes = family(lab.init_pid)
     lab.destroy()
     assert not left_of(lab, processes)
