@@ -33,7 +33,7 @@ def create(
     body = decision(actor, None) | {"seconds": None if expires is None else seconds(expires)}
     answer = Client(url).post("join-tokens", body=body)
     if file is not None:
-        _write(file, answer.pop("token"))
+        _write(file, answer.pop("token"), answer["id"])
     if output != "table":
         formats.show(answer, output, lambda _: None, kind=_KIND)
         return
@@ -81,11 +81,11 @@ def _show(rows: list[dict[str, Any]]) -> None:
     table.table(columns, rows, empty="no join tokens")
 
 
-def _write(file: Path, token: str) -> None:
+def _write(file: Path, token: str, id_: str) -> None:
     try:
         create_file(file, f"{token}\n".encode())
     except OSError as error:
         raise OperatorError(
             f"the join token was created, and {file} cannot be written: {error.strerror or error}",
-            "revoke it, and name another file",
+            f"`vxctl node join-token revoke {id_}`, and name another file",
         ) from error
