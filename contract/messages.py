@@ -38,6 +38,9 @@ Version = Annotated[str, StringConstraints(max_length=64, pattern=_NO_NUL)]
 InterfaceName = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=_NO_NUL)]
 """At most 15 bytes (IFNAMSIZ less the NUL), each of which may be shown as an escape of four characters."""
 
+UserName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_NO_NUL)]
+"""Of an account on a node."""
+
 NetnsName = Annotated[str, StringConstraints(pattern=r"^(host|nsid:[0-9]{1,10})$")]
 """`host`, or `nsid:N`: the peer namespace N as the host namespace numbers it."""
 
@@ -54,6 +57,9 @@ KeyText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{42}[AEIMQUYc
 """A public key of Ed25519: 32 bytes in base64url, of whose last digit two bits are unused and 0."""
 SignatureText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{86}$")]
 """A signature of Ed25519: 64 bytes in base64url."""
+
+PasswordDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""The SHA-256 of a password in hexadecimal, as Redis stores it."""
 
 MAX_NETWORKS = 20_000
 MAX_DEVICES = 20_000
@@ -205,7 +211,7 @@ class DeviceReport(Message):
 
 
 class JournalEntry(Message):
-    """One line of a worker's journal: what it was about to do to a device, or what came of it."""
+    """One line of a worker's journal: what it, or a scan, was about to do to a device, or what came of it."""
 
     id: UUID
     sequence: Annotated[int, Field(gt=0, lt=2**63)]
@@ -217,6 +223,8 @@ class JournalEntry(Message):
     network_id: SwarmId | None = None
     reason: Text
     evidence: Text
+    scanned_by: UserName | None = None
+    """Who ran the `vxlan-worker scan` that did it, as that machine says; None: a run did."""
 
     @model_validator(mode="after")
     def _only_what_happens_to_devices(self) -> Self:
@@ -312,6 +320,8 @@ class Hello(Message):
     """Its devices are not those of its last report: less urgent than drift."""
     introduction: Introduction | None = None
     """The key that it signs with; None: the controllers said that they believe it."""
+    broker_password: PasswordDigest | None = None
+    """Of the node's own user of the broker; None: it has none."""
 
 
 class SignOfLife(Message):

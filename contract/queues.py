@@ -28,6 +28,11 @@ def node_queue(node_id: str) -> str:
     return f"node.{node_id}"
 
 
+def alive_key(node_id: str) -> str:
+    """Return the key of Redis that holds the sign of life of a node's worker."""
+    return f"node.{node_id}.alive"
+
+
 def tasks_of(queue: str) -> frozenset[str]:
     """The tasks that are sent to a queue."""
     return _CONTROLLER_TASKS if queue == CONTROLLER_QUEUE else _NODE_TASKS

@@ -92,6 +92,8 @@ class Stage(StrEnum):
     """A run was requested, which then found something: by whom, and why."""
     VERDICT_CHANGED = "verdict_changed"
     """A device has another verdict than in the report before."""
+    LEFT_OUT = "left_out"
+    """Changed verdicts of a node were not recorded, for they were too many: how many."""
     DETECTED = "detected"
     """First judged an orphan."""
     PLANNED = "planned"
@@ -131,9 +133,42 @@ class Stage(StrEnum):
     JOIN_REVOKED = "join_revoked"
     KEYS_ROTATED = "keys_rotated"
     """The controllers' keys: another is made known, or signs from now on."""
+    NOTIFY_CHANGED = "notify_changed"
+    """A notification target was added, removed, muted, tested, or has another secret."""
     PRUNED = "pruned"
     """Rows older than the retention were archived and deleted; says which."""
 
+
+STAGE_WORDS: Final = {
+    Stage.REQUESTED: "requested",
+    Stage.VERDICT_CHANGED: "verdict changed",
+    Stage.LEFT_OUT: "changed verdicts not recorded: they were too many",
+    Stage.DETECTED: "found to be an orphan",
+    Stage.PLANNED: "removal written to the journal",
+    Stage.REFUSED: "left alone: it had changed when it was read again",
+    Stage.APPLIED: "removed, as the kernel confirmed",
+    Stage.VANISHED: "gone before it could be removed",
+    Stage.FAILED: "not removed: the kernel refused",
+    Stage.VERIFIED: "verified: gone at a second look",
+    Stage.LINGERING: "still there at a second look, after its removal",
+    Stage.UNCERTAIN: "outcome unknown: the worker stopped meanwhile, or the kernel did not answer",
+    Stage.REQUEUED: "run requested by a person",
+    Stage.PAUSED: "paused",
+    Stage.RESUMED: "resumed",
+    Stage.MODE_CHANGED: "mode changed",
+    Stage.BREAKER_TRIPPED: "breaker tripped: nothing is removed until it is reset",
+    Stage.BREAKER_RESET: "breaker reset",
+    Stage.TOKEN_CREATED: "token created",
+    Stage.TOKEN_REVOKED: "token revoked",
+    Stage.KEY_TRUSTED: "key trusted",
+    Stage.KEY_REVOKED: "key revoked",
+    Stage.JOIN_CREATED: "join token created",
+    Stage.JOIN_REVOKED: "join token revoked",
+    Stage.KEYS_ROTATED: "keys of the controllers rotated",
+    Stage.NOTIFY_CHANGED: "notification targets changed",
+    Stage.PRUNED: "old rows archived and deleted",
+}
+"""Each stage in the words of a timeline."""
 
 DEVICE_STAGES: Final = frozenset(
     {

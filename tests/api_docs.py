@@ -16,6 +16,7 @@ from controller.api.context import Context
 from controller.api.problem_types import TYPES
 from controller.db.engine import open_database
 from controller.db.states import Role
+from controller.web.app import Served
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 
@@ -33,6 +34,10 @@ _ROUTES: Final = (
     "<!-- routes: made from the code by `make api-docs` -->\n",
     "<!-- end of routes -->\n",
 )
+_PAGES: Final = (
+    "<!-- pages: made from the code by `make api-docs` -->\n",
+    "<!-- end of pages -->\n",
+)
 
 
 def app(folder: Path) -> FastAPI:
@@ -48,13 +53,17 @@ def openapi(folder: Path) -> dict[str, Any]:
 
 def security(folder: Path, text: str) -> str:
     """docs/security.md, from its text, with the routes as they are declared now."""
-    before, rest = text.split(_ROUTES[0])
-    _, after = rest.split(_ROUTES[1])
-    return "".join((before, _ROUTES[0], routes(app(folder)), _ROUTES[1], after))
+    with closing(open_database(f"sqlite:///{folder / 'controller.db'}")) as database:
+        served = Served(Context(database, mode=Mode.OBSERVE, notify=lambda *_: None))
+    for (begin, end), found in ((_ROUTES, served.api), (_PAGES, served.pages)):
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = "".join((before, begin, routes(found), end, after))
+    return text
 
 
 def routes(api: FastAPI) -> str:
-    """A table of every route of an API with the role that it needs, the lowest role first."""
+    """A table of every route of an app with the role that it needs, the lowest role first."""
     order = [None, Role.METRICS, Role.READ, Role.OPERATE, Role.ADMIN]
     # A list that can be followed is two routes at one path, each of which declares its role.
     found = {

@@ -15,7 +15,8 @@ from tests.fake_clock import START
 from tests.fake_swarm import swarm_id
 
 SHOP_VNI = 4097
-_positions = itertools.count(1)
+_positions = itertools.count(1_000_000)
+"""Far from those of rows that the program itself appends in the same test."""
 
 
 def row(at: datetime = START, **others: Any) -> dict[str, Any]:

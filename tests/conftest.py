@@ -4,12 +4,13 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from tests.servers import PostgresServer, RedisServer, ServerMissingError
+from tests.servers import REDIS, PostgresServer, RedisServer, ServerMissingError, of_root
 from tests.side_by_side import Lanes
 
 IN_CI = os.environ.get("CI") == "true"
@@ -36,6 +37,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--engine", type=Path, help="root folder of the engine (python -m tests.lab engine)"
     )
     parser.addoption(
+        "--valkey", type=Path, help="root folder whose valkey-server takes the place of Redis"
+    )
+    parser.addoption(
         "--churn",
         type=int,
         default=2,
@@ -54,6 +58,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Valkey instead of Redis, if asked for."""
+    root: Path | None = config.getoption("--valkey")
+    if root is not None:
+        command = of_root(root, "usr/bin/valkey-server")
+        if command is None:
+            raise pytest.UsageError(f"{root} has no usr/bin/valkey-server")
+        REDIS[:] = command
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests on a Swarm come first: side by side, nothing that takes minutes is left for the end."""
     items.sort(key=lambda item: item.get_closest_marker("swarm") is None)
@@ -64,7 +78,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
     return Lanes(config, log)
 
 
-def cannot(reason: str) -> None:
+def cannot(reason: str) -> NoReturn:
     """Skip on a person's machine; fail where a test that did not run would pass for one that did."""
     if IN_CI:
         pytest.fail(reason, pytrace=False)
@@ -121,6 +135,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def in_empty_namespace() -> Iterator[int]:
     """A process that holds an empty network namespace; its pid, for nsenter."""
+    with empty_namespace() as pid:
+        yield pid
+
+
+@contextmanager
+def empty_namespace() -> Iterator[int]:
+    """The same, for tests that share one."""
     holder = subprocess.Popen(
         ["unshare", "--net", "--mount", "sh", "-c", "echo ready; exec sleep 600"],
         stdout=subprocess.PIPE,

@@ -18,6 +18,7 @@ import httpx
 
 from contract.runtime.exit_status import ExitStatus
 from controller.db.engine import open_database
+from tests import forked_vxctl
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import swarm_id
 from tests.servers import Server
@@ -62,13 +63,8 @@ def free_port() -> int:
 def vxctl(*arguments: str, url: str | None = None) -> "subprocess.CompletedProcess[str]":
     """Run `vxctl` to its end."""
     extra = {} if url is None else {"VXLAN_OPERATOR_URL": url}
-    return subprocess.run(
-        ["setpriv", "--pdeathsig", "KILL", "--", VXCTL, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_SECONDS,
-        env=environment() | extra,
-        check=False,
+    return forked_vxctl.as_text(
+        forked_vxctl.run(list(arguments), environment() | extra, _TIMEOUT_SECONDS)
     )
 
 

@@ -225,6 +225,8 @@ def _tell_how_to_look_around(story: Timeline, lab: Lab, folder: Path) -> None:
         f"{python} -m tests.lab docker {lab.manager.name} node ls\n"
         f"{python} -m tests.lab exec hub env VXLAN_OPERATOR_TOKEN_FILE={folder / 'api-token'} "
         f"{python.parent}/vxctl status\n"
+        f"{python} -m tests.lab forward 8479\n"
+        f"    ... and the dashboard is at http://127.0.0.1:8479; its token: {folder / 'api-token'}\n"
         f"{python} -m tests.lab leak {lab.nodes[2].name} {NETWORK}\n"
         f"{python} -m tests.lab --help\n"
         f"logs, database and journals: {folder}\n"

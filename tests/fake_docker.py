@@ -4,6 +4,7 @@ It takes raw JSON, as Docker writes it, or a `Snapshot` that it writes out as Do
 """
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -106,6 +107,8 @@ class FakeDocker:
         faults: the last word of a path (`info`, `nodes`, ...) to how asking for it fails.
         spared: how often asking for it works before it fails.
         asked: the last words of the paths asked for, with their filters.
+        versions: the same words, with the version of the API in the path; None: without.
+        newest, oldest: versions of the API that it speaks, as `dockerd --version` 28.5 does.
         listeners: how many listen to events now.
     """
 
@@ -119,6 +122,8 @@ class FakeDocker:
         self.faults: dict[str, Fault] = {}
         self.spared: dict[str, int] = {}
         self.asked: list[tuple[str, Json]] = []
+        self.versions: list[tuple[str, str | None]] = []
+        self.newest, self.oldest = "1.51", "1.24"
         self.listeners = 0
         self.stopping = threading.Event()
         self._events: list[Json] = []
@@ -209,7 +214,9 @@ class FakeDocker:
         self.asked.append((what, filters))
         match what:
             case "version":
-                return {"ApiVersion": "1.51"}
+                return {"ApiVersion": self.newest, "MinAPIVersion": self.oldest}
+            case "_ping":
+                return b"OK"
             case "nodes":
                 return _matching(self.nodes, filters, {"id": "ID"})
             case "networks":
@@ -307,6 +314,11 @@ class _Handler(BaseHTTPRequestHandler):
         docker = self.server.docker
         url = urlsplit(self.path)
         what = url.path.rpartition("/")[2]
+        versioned = re.match(r"/(v1\.\d+)/", url.path)
+        docker.versions.append((what, versioned and versioned[1]))
+        if (refused := self._refused(url.path)) and what != "_ping":
+            self._say(400, json.dumps({"message": refused}).encode())
+            return
         filters: Json = json.loads(parse_qs(url.query).get("filters", ["{}"])[0])
         fault = docker.fault(what)
         if what == "events" and fault is None:
@@ -344,6 +356,21 @@ class _Handler(BaseHTTPRequestHandler):
             case Fault.GONE:
                 self._say(404, b'{"message": "not found"}')
 
+    def _refused(self, path: str) -> str | None:
+        """Why this version of the API is not spoken, in the words of moby's version middleware."""
+        docker, found = self.server.docker, re.match(r"/v1\.(\d+)/", path)
+        if found is None:
+            return "page not found"  # In a time to come: the paths are deprecated.
+        minor, wanted = int(found[1]), f"client version 1.{found[1]}"
+        if minor > int(docker.newest[2:]):
+            return f"{wanted} is too new. Maximum supported API version is {docker.newest}"
+        if minor < int(docker.oldest[2:]):
+            return (
+                f"{wanted} is too old. Minimum supported API version is {docker.oldest}, "
+                "please upgrade your client to a newer version"
+            )
+        return None
+
     def _stream(self, since: int) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -361,6 +388,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _say(self, status: int, body: bytes, *, length: int | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
+        self.send_header("Api-Version", self.server.docker.newest)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         self.wfile.write(body)

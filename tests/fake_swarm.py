@@ -103,6 +103,7 @@ def task(
     service: str = "",
     since: datetime | None = START,
     ending: bool = False,
+    slot: int = 0,
 ) -> SwarmTask:
     """A task on a node, attached to networks, all given by name; one that is not live has ended."""
     return SwarmTask(
@@ -117,6 +118,7 @@ def task(
         since=since,
         ending=ending,
         refused=bool(error) and not live,
+        slot=slot,
     )
 
 
@@ -155,6 +157,7 @@ class FakeSwarm(DockerSwarm):
     """
 
     def __init__(self, answer: Snapshot | SwarmError) -> None:
+        super().__init__("unix:///values")
         self.answer = answer
         self.waiting: set[str] = set()
         self.asked: list[tuple[str, tuple[str, ...]]] = []

@@ -42,7 +42,7 @@ def at_record(stage: Stage, *, after: bool) -> None:
 
 def in_record(stage: Stage) -> None:
     """When half of a line of this stage is on disk."""
-    write = journal._write_whole
+    write = journal.write_whole
 
     def wrapped(file: FileIO, data: bytes) -> None:
         if b'"stage":"%s"' % stage.value.encode() in data:
@@ -51,7 +51,7 @@ def in_record(stage: Stage) -> None:
             die()
         write(file, data)
 
-    journal._write_whole = wrapped
+    journal.write_whole = wrapped
 
 
 def at_deletion(*, after: bool) -> None:

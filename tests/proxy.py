@@ -1,4 +1,4 @@
-"""A proxy before a Redis whose connections can go half-open: still there, and nothing comes through."""
+"""A proxy before a server whose connections can go half-open: still there, and nothing comes through."""
 
 import contextlib
 import socket
@@ -29,15 +29,16 @@ class Proxy:
     """Listens on a TCP port of the loopback address, or on a Unix socket.
 
     Args:
-        target: the Unix socket of the Redis.
+        target: the Unix socket of a Redis, or a port of the loopback address.
         path: the Unix socket to listen on; None: TCP.
     """
 
-    def __init__(self, target: Path, path: Path | None = None) -> None:
-        self._target = str(target)
+    def __init__(self, target: Path | int, path: Path | None = None) -> None:
+        self._target = target
         if path is None:
             self._listener = socket.create_server(("127.0.0.1", 0))
-            self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+            self.port = self._listener.getsockname()[1]
+            self.url = f"redis://127.0.0.1:{self.port}/0"
         else:
             self._listener = socket.socket(socket.AF_UNIX)
             self._listener.bind(str(path))
@@ -88,9 +89,8 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.socket(socket.AF_UNIX)
             try:
-                server.connect(self._target)
+                server = self._connect()
             except OSError:
                 client.close()
                 continue
@@ -101,6 +101,17 @@ class Proxy:
                 threading.Thread(
                     target=self._pump, args=(connection, source, sink), daemon=True
                 ).start()
+
+    def _connect(self) -> socket.socket:
+        if isinstance(self._target, int):
+            return socket.create_connection(("127.0.0.1", self._target))
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(str(self._target))
+        except OSError:
+            server.close()
+            raise
+        return server
 
     def _pump(self, connection: _Connection, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):

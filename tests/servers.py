@@ -26,6 +26,19 @@ class ServerMissingError(Exception):
     """The server is not installed."""
 
 
+def of_root(root: Path, program: str) -> tuple[str, ...] | None:
+    """The command of a program in another root folder, with its libraries; None: it is not there."""
+    loader = next(root.glob("usr/lib*/ld-linux*.so.*"), None)
+    if loader is None or not (root / program).exists():
+        return None
+    folders = ":".join(str(each) for each in root.glob("usr/lib/*-linux-gnu"))
+    return (str(loader), "--library-path", folders, str(root / program))
+
+
+REDIS: list[str] = ["redis-server"]
+"""The command of every Redis; `--valkey` replaces it."""
+
+
 class Server:
     """A child process that the kernel kills when its parent dies, however that dies."""
 
@@ -88,7 +101,7 @@ class RedisServer(Server):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        if shutil.which("redis-server") is None:
+        if shutil.which(REDIS[0]) is None:
             raise ServerMissingError("redis-server is missing: apt-get install redis-server")
         self._socket = folder / "redis.sock"
         self.url = f"redis+socket://{self._socket}"
@@ -96,7 +109,7 @@ class RedisServer(Server):
     def command(self) -> Sequence[str]:
         """See `Server.command`."""
         return (
-            "redis-server", "--port", "0", "--unixsocket", str(self._socket),
+            *REDIS, "--port", "0", "--unixsocket", str(self._socket),
             "--save", "", "--appendonly", "no", "--dir", str(self.folder),
         )  # fmt: skip
 
@@ -182,11 +195,12 @@ class PostgresServer(Server):
         with self._connect() as connection:
             connection.execute("SELECT pg_promote()")
 
-    def new_database(self) -> str:
+    def new_database(self, encoding: str = "UTF8") -> str:
         """The URL of a new, empty database."""
         name = f"test_{secrets.token_hex(6)}"
+        options = f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
         with self._connect() as connection:
-            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+            connection.execute(f'CREATE DATABASE "{name}" {options}'.encode())
         return self.url(name)
 
     def ready(self) -> bool:

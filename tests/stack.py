@@ -46,6 +46,12 @@ class Program:
                 self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
 
+    @property
+    def pid(self) -> int:
+        """Of a program that runs and does not last."""
+        assert self._process is not None
+        return self._process.pid
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal, without waiting for what comes of it."""
         if self._process is not None:

@@ -4,13 +4,13 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import redis
 
 from tests.certificates import Pair
 from tests.controller_process import free_port
-from tests.servers import RedisServer, Server, await_true
+from tests.servers import REDIS, RedisServer, Server, await_true
 
 MASTER = "vxlan-operator"
 
@@ -80,24 +80,31 @@ class TlsRedis(NetworkRedis):
 
 
 class Sentinel(Server):
-    """One of three that watch a master."""
+    """One of three that watch a master; `tls`: more lines of its file, and how clients connect."""
 
-    def __init__(self, folder: Path, master: NetworkRedis) -> None:
+    def __init__(
+        self, folder: Path, master_port: int, tls: "Tls | None" = None, lines: str = ""
+    ) -> None:
         folder.mkdir(parents=True)
         super().__init__(folder)
         self.port = free_port()
         self._file = folder / "sentinel.conf"
+        self._tls = tls
+        port = (
+            f"port {self.port}\n" if tls is None else f"port 0\ntls-port {self.port}\n{tls.lines}"
+        )
         self._file.write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n"
-            f"sentinel monitor {MASTER} 127.0.0.1 {master.port} 2\n"
+            f"{port}bind 127.0.0.1\ndir {folder}\n"
+            f"sentinel monitor {MASTER} 127.0.0.1 {master_port} 2\n"
             f"sentinel down-after-milliseconds {MASTER} 2000\n"
             f"sentinel failover-timeout {MASTER} 10000\n"
             "requirepass of-the-sentinels\nsentinel sentinel-pass of-the-sentinels\n"
+            f"{lines}"
         )
 
     def command(self) -> Sequence[str]:
         """See `Server.command`."""
-        return ("redis-server", str(self._file), "--sentinel")
+        return (*REDIS, str(self._file), "--sentinel")
 
     def ready(self) -> bool:
         """See `Server.ready`."""
@@ -108,26 +115,72 @@ class Sentinel(Server):
 
     def knows_all(self, others: int = 0) -> bool:
         """Whether it knows the replica and so many other Sentinels."""
-        with redis.Redis(port=self.port, password="of-the-sentinels") as client:
+        tls = {} if self._tls is None else self._tls.client
+        with redis.Redis("127.0.0.1", self.port, password="of-the-sentinels", **tls) as client:
             state = client.sentinel_master(MASTER)
         return bool(state["num-slaves"] >= 1 and state["num-other-sentinels"] >= others)
 
 
-class Watched:
-    """A master, its replica, and three Sentinels with a password."""
+class Tls:
+    """TLS among servers that are all masters, replicas or Sentinels: only certificates of the authority."""
 
-    def __init__(self, folder: Path) -> None:
-        self.master = NetworkRedis(folder / "master")
-        self.replica = NetworkRedis(
-            folder / "replica", "--replicaof", f"127.0.0.1 {self.master.port}"
+    def __init__(self, authority: Authority, pair: Pair) -> None:
+        self._files = {
+            "tls-cert-file": pair.certificate,
+            "tls-key-file": pair.key,
+            "tls-ca-cert-file": authority.certificate,
+        }
+        settings = {"tls-replication": "yes", **self._files}
+        self.lines = "".join(f"{name} {value}\n" for name, value in settings.items())
+        self.options = [
+            part for name, value in settings.items() for part in (f"--{name}", str(value))
+        ]
+        self.client: dict[str, Any] = {
+            "ssl": True,
+            "ssl_ca_certs": str(authority.certificate),
+            "ssl_certfile": str(pair.certificate),
+            "ssl_keyfile": str(pair.key),
+        }
+
+
+class ReplicatedRedis(NetworkRedis):
+    """A Redis that has, with `tls`, no other port than one with TLS."""
+
+    def __init__(self, folder: Path, tls: Tls | None, *options: str) -> None:
+        super().__init__(folder, *options)
+        self._tls = tls
+
+    def command(self) -> Sequence[str]:
+        """See `Server.command`."""
+        given = list(super().command())
+        if self._tls is None:
+            return given
+        given[given.index(str(self.port)) - 1] = "--tls-port"
+        return [*given, *self._tls.options]
+
+
+class Watched:
+    """A master, its replica, and three Sentinels with a password; with `tls`, none speaks without."""
+
+    def __init__(self, folder: Path, tls: Tls | None = None) -> None:
+        self.master = ReplicatedRedis(folder / "master", tls)
+        self.replica = ReplicatedRedis(
+            folder / "replica", tls, "--replicaof", f"127.0.0.1 {self.master.port}"
         )
-        self.sentinels = [Sentinel(folder / f"sentinel{n}", self.master) for n in range(3)]
+        self.sentinels = [
+            Sentinel(folder / f"sentinel{n}", self.master.port, tls) for n in range(3)
+        ]
         self._running = ExitStack()
 
     @property
     def url(self) -> str:
         """The broker's URL."""
         return ";".join(f"sentinel://127.0.0.1:{each.port}/0" for each in self.sentinels)
+
+    @property
+    def ports(self) -> list[int]:
+        """Of all servers, on the loopback address."""
+        return [self.master.port, self.replica.port, *(each.port for each in self.sentinels)]
 
     def __enter__(self) -> Self:
         with ExitStack() as running:

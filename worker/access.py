@@ -1,6 +1,7 @@
 """Opening the kernel, or an `OperatorError` that says why it cannot be opened."""
 
 from contract.runtime.errors import OperatorError
+from worker import capabilities
 from worker.kernel.api import KernelError, NotPermittedError
 from worker.kernel.rtnetlink import RouteNetlink
 
@@ -21,7 +22,7 @@ def open_kernel() -> RouteNetlink:
         kernel.close()
         hint = "try again; see the kernel's log"
         if isinstance(error, NotPermittedError):
-            hint = (
+            hint = capabilities.why_missing() or (
                 "run it as root, or give it CAP_NET_ADMIN and the host's network "
                 "(docker run --network host --cap-add NET_ADMIN ...)"
             )

@@ -1,7 +1,8 @@
 """The worker put together: kernel, clock, journal, keys, watch and outbox around one Reconciler."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,17 +24,19 @@ from contract.queues import (
 from contract.runtime.broker import (
     HINT_EXPIRES,
     MAX_WAITING,
+    let_expire,
     queue_for_controller,
     queue_for_node,
     waiting,
 )
 from contract.runtime.errors import OperatorError
+from contract.runtime.files import why_not_ours
 from contract.runtime.presence import Presence
 from contract.runtime.refusals import refusals
 from contract.runtime.restart import exit_for_restart
-from contract.signing.envelope import CONTROLLERS, Opener, Signer, node_address
+from contract.signing.envelope import CONTROLLERS, Opened, Opener, Signer, node_address
 from contract.signing.keys import PublicKey
-from contract.signing.refusals import RefusedError
+from contract.signing.refusals import Reason, RefusedError
 from contract.verdicts import Mode, Outcome
 from worker.access import open_kernel
 from worker.beacon import Beacon
@@ -42,11 +45,14 @@ from worker.idle import HINT_SECONDS, IdleClock
 from worker.journal import Journal, JournalError
 from worker.judge import SANDBOX_GRACE_SECONDS
 from worker.kernel.model import Identity
+from worker.login import Login
 from worker.memory import Memory
+from worker.metrics import Facts
 from worker.outbox import Outbox
 from worker.ports import DEFAULT_DATA_PATH_PORT
 from worker.proof import Waits
 from worker.reconcile import Reconciler
+from worker.second_worker import SecondWorker
 from worker.settings import WorkerSettings
 from worker.trust import Paths, Trust
 from worker.watch import LinkWatch
@@ -75,19 +81,25 @@ class Agent:
         journal: Journal,
         trust: Trust,
         memory: Memory,
+        *,
         moved: Callable[[str], object],
+        login: Login | None,
     ) -> None:
         self._node_id = settings.node_id
         self._app = app
         self._journal = journal
         self._trust = trust
         self._memory = memory
+        self._login = login
         me = node_address(settings.node_id)
         self._signer = Signer(trust.key, me)
         self._opener = Opener(me=me, lookup=trust.lookup, replays=memory.replays)
         self._introduce_at = time.monotonic() + _INTRODUCTION_SECONDS
         self._complain_at = time.monotonic()
         self._refused = 0
+        self._runs: Counter[Outcome] = Counter()
+        self._mode = settings.mode
+        self._second_worker = SecondWorker(settings.node_id)
         self._data_path_port = DEFAULT_DATA_PATH_PORT
         self._clock = clock = IdleClock(settings.grace_seconds + _BELIEVED_GAP_SECONDS)
         self._kernels = (open_kernel(), open_kernel())
@@ -117,6 +129,7 @@ class Agent:
             data_path_port=settings.data_path_port,
             notes=self._notes,
             reported=self._watch.reported,
+            other_id=lambda: self.beacon.other_id,
         )
         self.watchdog = Watchdog(
             silence=settings.silence_seconds,
@@ -142,11 +155,13 @@ class Agent:
         settings: WorkerSettings,
         app: Celery,
         moved: Callable[[str], object] = lambda _: None,
+        login: Login | None = None,
     ) -> Self:
         """Check what the worker needs, and put it together.
 
         Args:
             moved: called when the node has another id in the Swarm than the settings say.
+            login: this node's own user of the broker, which `app` has; None: it has none.
 
         Raises:
             OperatorError: it may not look at the kernel, cannot write its journal or keys, or knows no key of
@@ -156,7 +171,10 @@ class Agent:
         try:
             journal = Journal.open(settings.journal)
         except JournalError as error:
-            hint = "set VXLAN_OPERATOR_JOURNAL (or --journal) to a file of its own, on a disk with room"
+            hint = (
+                why_not_ours(settings.journal)
+                or "set VXLAN_OPERATOR_JOURNAL (or --journal) to a file of its own, on a disk with room"
+            )
             raise OperatorError(str(error), hint) from error
         try:
             paths = Paths(settings.journal)
@@ -168,7 +186,7 @@ class Agent:
                 token_file=settings.join_token_file,
             )
             memory = Memory.open(paths.heard)
-            return cls(settings, app, journal, trust, memory, moved)
+            return cls(settings, app, journal, trust, memory, moved=moved, login=login)
         except BaseException:
             journal.close()
             raise
@@ -178,32 +196,74 @@ class Agent:
         """The key by which this node's messages are verified."""
         return self._trust.key.public
 
+    def log_in(self, patience: float) -> None:
+        """Wait until this node's own user of the broker works, if it has one.
+
+        Args:
+            patience: seconds.
+
+        Raises:
+            UnavailableError: it does not work yet.
+        """
+        if self._login is not None:
+            self._login.enter(self._sealed_hello, patience=patience)
+
     def start(self) -> None:
         self._outbox.start()
         self._watch.start()
+        self._second_worker.start()
 
     def stop(self) -> None:
         """Stop watching, send what can be sent at once, and close everything."""
         self.watchdog.stop()
         self.beacon.stop()
         self._presence.close()
+        self._second_worker.stop()
         self._watch.stop()
         self._outbox.stop()
         self._journal.close()
         for kernel in self._kernels:
             kernel.close()
 
-    def reconcile(self, payload: object) -> None:
-        """The task `worker.reconcile`."""
+    def stalled(self) -> list[str]:
+        """Return the names of loops that do not go on, of a worker with a process of its own."""
+        return [name for name, stalled in self._loops().items() if stalled]
+
+    def _loops(self) -> Mapping[str, bool]:
+        return {
+            "link watch": self._watch.stalled,
+            "outbox": self._outbox.stalled,
+            "watchdog": self.watchdog.stalled,
+            "beacon": self.beacon.stalled,
+        }
+
+    def facts(self) -> Facts:
+        """Return what the metrics show, of a worker with a process of its own. From any thread."""
+        age, overdue = self.watchdog.request_times()
+        return Facts(
+            mode=self._mode,
+            journal_backlog=self._journal.backlog,
+            outbox=self._outbox.waiting,
+            outbox_dropped=self._outbox.dropped,
+            request_age=age,
+            request_overdue=overdue,
+            runs=self._runs.copy(),
+            loops=self._loops(),
+            second_worker=self._second_worker.seen,
+        )
+
+    def reconcile(self, payload: object, succession: object = "") -> None:
+        """The task `worker.reconcile`; `succession`: of the controllers' keys, after a rotation."""
         with self.watchdog.task():
             try:
-                opened = self._opener.open(payload, RECONCILE_TASK, ReconcileRequest)
+                opened = self._opened(payload, succession)
             except RefusedError as error:
                 refusals.add(error)
                 self._complain(error)
                 return
             request = opened.payload
             report = self._reconciler.run(request)
+            self._runs[report.outcome] += 1
             if report.outcome is not Outcome.REFUSED:
                 self._data_path_port = request.data_path_port
                 self.watchdog.asked(request.next_within)
@@ -216,6 +276,16 @@ class Agent:
         """The task `worker.ping`."""
         with self.watchdog.task():
             pass
+
+    def _opened(self, payload: object, succession: object) -> Opened[ReconcileRequest]:
+        """Open a request, also of a key that the one believed here vouches for; raise `RefusedError`."""
+        try:
+            return self._opener.open(payload, RECONCILE_TASK, ReconcileRequest)
+        except RefusedError as error:
+            known = error.reason is Reason.UNKNOWN_KEY and error.kid is not None
+            if not known or not self._trust.follow(succession, str(error.kid)):
+                raise
+        return self._opener.open(payload, RECONCILE_TASK, ReconcileRequest)
 
     def _heed(self, request: ReconcileRequest, kid: str) -> None:
         """Take what a request says of keys."""
@@ -242,7 +312,12 @@ class Agent:
 
     def _sign_of_life(self, node_id: str, sign: SignOfLife) -> None:
         sealed = self._signer.seal(sign.model_dump_json(), audience=CONTROLLERS, task=ALIVE_TASK)
-        self._presence.write(node_id, sealed)
+        try:
+            self._presence.write(node_id, sealed)
+        except Exception as error:
+            if self._login is not None:
+                self._login.refused(error, self._sealed_hello)
+            raise
 
     def _send_drift(self, devices: Sequence[Identity]) -> None:
         drift = Drift(
@@ -257,18 +332,27 @@ class Agent:
         self._send_hello(f"its devices changed: {difference}"[:MAX_TEXT], changed=True)
 
     def _send_hello(self, reason: str, *, changed: bool = False) -> None:
-        hello = Hello(
+        self._outbox.put(HELLO_TASK, self._hello(reason, changed=changed))
+
+    def _hello(self, reason: str, *, changed: bool = False) -> str:
+        return Hello(
             node_id=self._node_id,
             worker_version=VERSION,
             at=datetime.now(UTC),
             reason=reason,
             changed=changed,
             introduction=self._trust.introduction(),
-        )
-        self._outbox.put(HELLO_TASK, hello.model_dump_json())
+            broker_password=None if self._login is None else self._login.password,
+        ).model_dump_json()
+
+    def _sealed_hello(self, reason: str) -> str:
+        return self._signer.seal(self._hello(reason), audience=CONTROLLERS, task=HELLO_TASK)
 
     def _ping(self) -> None:
-        self._app.send_task(WORKER_PING_TASK, queue=queue_for_node(self._node_id))
+        with self._app.producer_or_acquire() as producer:
+            queue = queue_for_node(self._node_id)
+            self._app.send_task(WORKER_PING_TASK, queue=queue, declare=[], producer=producer)
+            let_expire(producer.channel, [self._node_id])
 
     def _publish(self, task: str, payload: str) -> None:
         queue = queue_for_controller()

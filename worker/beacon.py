@@ -13,6 +13,7 @@ import structlog
 
 from contract import VERSION
 from contract.messages import SignOfLife
+from contract.runtime.broker_errors import advice
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +68,17 @@ class Beacon:
         if self._thread.is_alive():
             self._thread.join(timeout)
 
+    @property
+    def other_id(self) -> str | None:
+        """The id that dockerd has for this node, if it is another than the one served. From any thread."""
+        key = self._key
+        return None if key == self._node_id else key
+
+    @property
+    def stalled(self) -> bool:
+        """Whether its thread has ended by itself."""
+        return not self._thread.is_alive()
+
     def asked(self, every: float | None) -> None:
         """Note the seconds between signs that a controller asks for; None: it reads none."""
         self._every = ASK_SECONDS if every is None else every
@@ -80,7 +92,11 @@ class Beacon:
             self._give(ended=False)
         except Exception as error:  # noqa: BLE001 -- whatever the broker's client raises: try again
             if not self._away:
-                log.warning("no sign of life can be given", error=str(error))
+                log.warning(
+                    "no sign of life can be given",
+                    error=str(error),
+                    hint=advice(error) or "start Redis, or check its address and the network",
+                )
             self._away = True
         else:
             if self._away:

@@ -1,7 +1,8 @@
 """The command `vxlan-worker`. Imports lazily: a wrong option is an error at once."""
 
 import sys
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
 
 from contract.runtime.errors import OperatorError, UsageError, print_error
 from contract.runtime.exit_status import ExitStatus
@@ -19,6 +20,9 @@ usage: vxlan-worker run [OPTIONS]     serve this node until stopped
 Options: vxlan-worker run --help, and so on for scan, doctor and key
 """
 
+_LOOKS: Final = ("run", "scan", "doctor")
+"""Commands that look at the kernel."""
+
 
 def main() -> None:
     """Entry point of the command."""
@@ -28,10 +32,20 @@ def main() -> None:
         print_error(error)
         sys.exit(error.status)
     except ImportError as error:
-        print_error(UsageError(str(error), "pip install 'vxlan-operator[worker]'"))
+        print_error(_missing(error))
         sys.exit(ExitStatus.USAGE)
     except KeyboardInterrupt:
         sys.exit(ExitStatus.INTERRUPTED)
+
+
+def _missing(error: ImportError) -> UsageError:
+    # Set by PyInstaller; the package's program has everything (packaging/bundle.spec).
+    if hasattr(sys, "frozen") and find_spec("celery") is None:
+        return UsageError(
+            "this single file has `scan` alone: it is for a node with nothing installed",
+            "install the package vxlan-operator-worker for the other commands",
+        )
+    return UsageError(str(error), "pip install 'vxlan-operator[worker]'")
 
 
 def run_parser() -> "Parser":
@@ -47,6 +61,10 @@ def run_parser() -> "Parser":
 def _main(arguments: list[str]) -> int:
     from contract import VERSION
 
+    if arguments[:1] and arguments[0] in _LOOKS:
+        from worker.capabilities import raise_permitted
+
+        raise_permitted()
     match arguments:
         case ["run", *options]:
             from worker.run import run

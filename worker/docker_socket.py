@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from contract.messages import NetworkRef
 from contract.runtime import dockerd
+from contract.runtime.dockerd import Docker
 from contract.runtime.text import printable
 
 _VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
@@ -64,7 +65,7 @@ class Dockerd:
 def _get(socket_path: Path, path: str, read: Callable[[Any], _T]) -> _T:
     """Return what `read` makes of an answer; OSError: it is none of dockerd's."""
     try:
-        return read(dockerd.get(f"unix://{socket_path}", path))
+        return read(dockerd.get(Docker(f"unix://{socket_path}"), path))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OSError(f"{socket_path} does not answer as dockerd does: {error}") from error
 

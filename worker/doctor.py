@@ -11,18 +11,21 @@ from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
+from contract.runtime.acl import node_user
 from contract.runtime.broker_settings import BrokerSettings
+from contract.runtime.dockerd import Docker
 from contract.runtime.doctor import broker, checks, docker, machine
 from contract.runtime.doctor.checks import Result, fail, ok, warn
 from contract.runtime.exit_status import ExitStatus
 from contract.runtime.logs import configure_logging
+from contract.runtime.password_file import read_password
+from worker import capabilities
+from worker.journal_path import BY_DEFAULT, given_journal, journal_path
 from worker.options import Parser
 from worker.ports import DEFAULT_DATA_PATH_PORT
+from worker.trust import Paths
 from worker.udp_port import holders
 
-_NET_BROADCAST: Final = 11
-_NET_ADMIN: Final = 12
-"""Bits of a capability set (linux/capability.h)."""
 _MIN_KERNEL: Final = (3, 16)
 """Overlay networks need it (moby libnetwork drivers/overlay)."""
 
@@ -33,9 +36,7 @@ class DoctorSettings(BrokerSettings):
     node_id: Annotated[str, StringConstraints(pattern=r"^([0-9a-z]{25})?$")] = Field(
         "", description="Swarm id of this node; compared with dockerd's"
     )
-    journal: Path = Field(
-        Path("/var/lib/vxlan-operator/journal.jsonl"), description="the worker's journal"
-    )
+    journal: Path = Field(BY_DEFAULT, description="the worker's journal")
 
 
 def parser() -> Parser:
@@ -59,7 +60,8 @@ def doctor(options: argparse.Namespace) -> ExitStatus:
         name: value for name, value in vars(options).items() if name in DoctorSettings.model_fields
     }
     settings = DoctorSettings.load(given)
-    host = options.docker_host
+    host = Docker(options.docker_host)
+    journal = journal_path(given_journal(settings))
     results = checks.run(
         {
             "version": lambda: machine.versions("vxlan-worker"),
@@ -68,23 +70,37 @@ def doctor(options: argparse.Namespace) -> ExitStatus:
             "namespaces": _namespaces,
             "docker": lambda: docker.check(host, manager=False, node_id=settings.node_id or None),
             "data path": lambda: _data_path(host),
-            "broker": lambda: broker.check(settings.broker()),
-            "journal": lambda: machine.folder("journal", settings.journal, private=True),
+            "broker": lambda: _broker(settings),
+            "keys": lambda: _keys(settings.journal),
+            "journal": lambda: machine.folder("journal", journal, private=True),
         }
     )
     (checks.show_json if options.output == "json" else checks.show)(results)
     return checks.status(results)
 
 
+def _broker(settings: DoctorSettings) -> Iterator[Result]:
+    """Check the broker, by this node's own user where it should have one."""
+    given = settings.broker()
+    if not given.acl:
+        yield from broker.check(given)
+        return
+    password = read_password(Paths(settings.journal).password)
+    if password is None or not settings.node_id:
+        yield from broker.check(given, probe=False)
+        hint = "start the worker; set VXLAN_OPERATOR_NODE_ID (or --node-id) for this check"
+        yield warn("broker user", "whether this node's own user of Redis works is unknown", hint)
+        return
+    yield from broker.check(given.of(node_user(settings.node_id), password), probe=False)
+
+
 def _capabilities() -> Iterator[Result]:
-    status = Path("/proc/self/status").read_text()
-    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    held = int(found[1], 16) if found else 0
+    held = capabilities.effective()
     hint = "run it as root, or with --cap-add NET_ADMIN --cap-add NET_BROADCAST"
-    if not held >> _NET_ADMIN & 1:
+    if not held >> capabilities.NET_ADMIN & 1:
         message = "CAP_NET_ADMIN is missing: no device can be read in full, or removed"
-        yield fail("capability", message, hint)
-    elif not held >> _NET_BROADCAST & 1:
+        yield fail("capability", message, capabilities.why_missing() or hint)
+    elif not held >> capabilities.NET_BROADCAST & 1:
         message = "CAP_NET_BROADCAST is missing: changes in other namespaces are seen only by runs"
         yield warn("capability", message, hint)
     else:
@@ -135,9 +151,37 @@ def _namespaces() -> Iterator[Result]:
         yield ok("namespaces", message)
 
 
-def _data_path(docker_host: str) -> Iterator[Result]:
+def _keys(journal: Path) -> Iterator[Result]:
+    """Check the files of keys beside the journal."""
+    from contract.runtime.errors import OperatorError
+    from contract.runtime.key_file import read_key
+    from contract.signing.keys import PublicKey
+    from worker.trust import Paths, read_trust
+
+    paths = Paths(journal)
+    try:
+        own, trusted = read_key(paths.key), read_trust(paths).controllers
+    except OperatorError as error:
+        yield fail("keys", error.problem, error.hint)
+        return
+    if own is None:
+        yield ok("keys", "none yet: the first start makes one, and needs a join token")
+        return
+    if not trusted:
+        hint = "set VXLAN_OPERATOR_JOIN_TOKEN_FILE: `vxctl node join-token create` prints a token"
+        yield fail("keys", "no key of the controllers is known here", hint)
+    for file in (paths.key, paths.previous, paths.trust, paths.heard):
+        yield from machine.private("keys", file)
+    if paths.previous.exists():
+        message = "the controllers have not said that they believe the key of the last rotation"
+        yield warn("keys", message, "restart the worker; `vxctl node keys` shows what waits")
+    controllers = ", ".join(PublicKey.from_text(text).id for text in trusted)
+    yield ok("keys", f"this node's is {own.public.id}, the controllers' {controllers or 'unknown'}")
+
+
+def _data_path(dockerd: Docker) -> Iterator[Result]:
     """Check that no program has the UDP port of the Swarm's VXLAN devices, and that this is the host."""
-    known = docker.data_path_port(docker_host)
+    known = docker.data_path_port(dockerd)
     port = known or DEFAULT_DATA_PATH_PORT
     name = f"UDP {port}" if known else f"UDP {port} (assumed: only a manager knows it)"
     found = holders(port)

@@ -44,7 +44,7 @@ class JournalError(Exception):
 
 
 class Record(NamedTuple):
-    """An entry before it has a number and a time. `id` is new unless it is given."""
+    """An entry before it has a number. `id` is new, and `at` is now, unless they are given."""
 
     run_id: UUID
     stage: Stage
@@ -54,6 +54,8 @@ class Record(NamedTuple):
     reason: str
     evidence: str
     id: UUID | None = None
+    at: datetime | None = None
+    scanned_by: str | None = None
 
     @classmethod
     def of(cls, orphan: Judgement, run_id: UUID, stage: Stage, reason: str) -> Self:
@@ -68,11 +70,18 @@ class Record(NamedTuple):
     def read(cls, entry: JournalEntry) -> Self:
         """Make the record that an entry was written from."""
         fields = {name: getattr(entry, name) for name in cls._fields}
-        return cls(**fields | {"identity": Identity.of(entry.identity), "id": None})
+        return cls(**fields | {"identity": Identity.of(entry.identity)})
 
     def followed_by(self, stage: Stage, reason: str) -> Self:
         """Make the record of the same removal at a later stage."""
-        return self._replace(stage=stage, reason=reason, id=None)
+        return self._replace(stage=stage, reason=reason, id=None, at=None)
+
+    def entry(self, sequence: int) -> JournalEntry:
+        """Make the entry with this number."""
+        given = {"identity": self.identity.message(), "id": self.id or uuid4()}
+        return JournalEntry(
+            **self._asdict() | given | {"at": self.at or datetime.now(UTC)}, sequence=sequence
+        )
 
 
 class _Header(BaseModel):
@@ -96,7 +105,7 @@ class Journal:
 
     def __init__(self, path: Path, lock: FileIO, stored: _Stored) -> None:
         self.id, self._entries, self._last, _ = stored
-        self._path = path
+        self.path = path
         self._lock = lock
         self._trimmable = 0
         self._file, self._size = _for_appending(path)
@@ -138,9 +147,14 @@ class Journal:
         self._lock.close()
 
     @property
+    def backlog(self) -> int:
+        """Number of entries that are not acknowledged. From any thread."""
+        return len(self._entries)
+
+    @property
     def full(self) -> bool:
         """Whether nothing more may be removed: too many entries are unacknowledged."""
-        return len(self._entries) >= MAX_PENDING
+        return self.backlog >= MAX_PENDING
 
     def pending(self, limit: int) -> Sequence[JournalEntry]:
         """The oldest entries that are not acknowledged, in order."""
@@ -155,7 +169,7 @@ class Journal:
                 found[key] = entry
             elif entry.stage is not Stage.DETECTED:
                 found.pop(key, None)
-        return [Record.read(entry) for entry in found.values()]
+        return [Record.read(entry)._replace(id=None, at=None) for entry in found.values()]
 
     def append(self, records: Iterable[Record]) -> None:
         """Write records and make sure they are on disk, all in one fsync.
@@ -164,25 +178,19 @@ class Journal:
             JournalError: they could not be written; then none of them counts.
         """
         entries = [
-            JournalEntry(
-                **record._asdict()
-                | {"id": record.id or uuid4(), "identity": record.identity.message()},
-                sequence=sequence,
-                at=datetime.now(UTC),
-            )
-            for sequence, record in enumerate(records, self._last + 1)
+            record.entry(sequence) for sequence, record in enumerate(records, self._last + 1)
         ]
         if not entries:
             return
-        data = b"".join(entry.model_dump_json().encode() + b"\n" for entry in entries)
+        data = as_lines(entries)
         try:
             # Half a line, left by a write that failed, must not meet the next one.
             self._file.truncate(self._size)
-            _write_whole(self._file, data)
+            write_whole(self._file, data)
         except OSError as error:
             with contextlib.suppress(OSError):  # Else the next append does it.
                 self._file.truncate(self._size)
-            raise _failure(self._path, "written", error) from error
+            raise _failure(self.path, "written", error) from error
         self._size += len(data)
         self._entries.extend(entries)
         self._last = entries[-1].sequence
@@ -210,14 +218,14 @@ class Journal:
         if self._trimmable >= _TRIM_AFTER or (self._trimmable and not kept):
             try:
                 try:
-                    _replace_file(self._path, self.id, kept, self._last)
+                    _replace_file(self.path, self.id, kept, self._last)
                 finally:
                     # Even if that failed: the name may be the new file's already.
                     old = self._file
-                    self._file, self._size = _for_appending(self._path)
+                    self._file, self._size = _for_appending(self.path)
                     old.close()
             except OSError as error:
-                raise _failure(self._path, "trimmed", error) from error
+                raise _failure(self.path, "trimmed", error) from error
             self._trimmable = 0
 
 
@@ -264,7 +272,13 @@ def _for_appending(path: Path) -> tuple[FileIO, int]:
     return file, file.seek(0, os.SEEK_END)
 
 
-def _write_whole(file: FileIO, data: bytes) -> None:
+def as_lines(entries: Iterable[JournalEntry]) -> bytes:
+    """Return entries as lines of JSON."""
+    return b"".join(entry.model_dump_json().encode() + b"\n" for entry in entries)
+
+
+def write_whole(file: FileIO, data: bytes) -> None:
+    """Append to a file, all of it, and wait until it is on disk; raises OSError."""
     if file.write(data) != len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.fsync(file.fileno())
@@ -272,6 +286,5 @@ def _write_whole(file: FileIO, data: bytes) -> None:
 
 def _replace_file(path: Path, journal_id: UUID, entries: Iterable[JournalEntry], last: int) -> None:
     header = _Header(journal=journal_id, last=last).model_dump_json()
-    lines = [header, *(entry.model_dump_json() for entry in entries), ""]
     with replacing(path) as file:
-        file.write("\n".join(lines).encode())
+        file.write(header.encode() + b"\n" + as_lines(entries))

@@ -11,6 +11,7 @@ from contract.runtime.exit_status import ExitStatus
 from contract.runtime.key_file import read_key
 from contract.runtime.settings import Settings
 from contract.signing.keys import PublicKey
+from worker.journal_path import BY_DEFAULT, given_journal, journal_path
 from worker.options import Parser
 from worker.trust import Paths, read_trust, rotate
 
@@ -18,10 +19,7 @@ from worker.trust import Paths, read_trust, rotate
 class KeySettings(Settings):
     """The settings of `vxlan-worker run` that say where the keys are."""
 
-    journal: Path = Field(
-        Path("/var/lib/vxlan-operator/journal.jsonl"),
-        description="the worker's journal; the keys are beside it",
-    )
+    journal: Path = Field(BY_DEFAULT, description="the worker's journal; the keys are beside it")
 
 
 def parser() -> Parser:
@@ -39,12 +37,13 @@ def parser() -> Parser:
 def key(options: argparse.Namespace) -> ExitStatus:
     """Do it, and print the keys; raises OperatorError."""
     settings = KeySettings.load({"journal": options.journal})
-    paths = Paths(settings.journal)
+    paths = Paths(journal_path(given_journal(settings)))
     if options.action == "rotate":
         made = rotate(paths)
         _print("next key", made.public)
         sys.stdout.write(
-            "restart the worker: its Hello is signed by both keys, and the controllers take the new one\n"
+            "restart the worker: its Hello is signed by both keys, and the controllers take the new one "
+            "(within ten minutes of another rotation, once these are over)\n"
         )
         return ExitStatus.DONE
     found = read_key(paths.key)

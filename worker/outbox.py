@@ -11,6 +11,8 @@ from typing import Final
 
 import structlog
 
+from contract.runtime.broker_errors import advice
+
 log = structlog.get_logger(__name__)
 
 CAPACITY: Final = 64
@@ -28,6 +30,8 @@ class Outbox:
         self._box: deque[tuple[str, str]] = deque(maxlen=CAPACITY)
         self._changed = threading.Condition()
         self._dropped = 0
+        self.dropped = 0
+        """Messages that were lost since the start."""
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
@@ -40,6 +44,18 @@ class Outbox:
             self._stopping = True
             self._changed.notify_all()
         self._thread.join(timeout)
+        if self._box:
+            log.warning("messages were not sent before the end", messages=len(self._box))
+
+    @property
+    def stalled(self) -> bool:
+        """Whether its thread has ended by itself."""
+        return not self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """Number of messages that are not sent yet. From any thread."""
+        return len(self._box)
 
     def put(self, task: str, payload: str) -> None:
         """Queue a message; a full box drops its oldest."""
@@ -49,6 +65,7 @@ class Outbox:
                 if not self._dropped:
                     log.warning("outbox full, dropping its oldest messages")
                 self._dropped += 1
+                self.dropped += 1
             self._box.append((task, payload))
             self._changed.notify_all()
 
@@ -64,7 +81,11 @@ class Outbox:
                 self._publish(*message)
             except Exception as error:  # noqa: BLE001 -- whatever the broker's client raises: retry
                 if not failures:
-                    log.warning("broker unreachable, will keep trying", error=str(error))
+                    log.warning(
+                        "broker unreachable, will keep trying",
+                        error=str(error),
+                        hint=advice(error) or "start Redis, or check its address and the network",
+                    )
                 delay = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
                 failures += 1
                 with self._changed:

@@ -52,7 +52,7 @@ _REJECTED_JOIN_SECONDS: Final = 2 * LATE_SECONDS
 """As `LEFT_OVER_SECONDS`, against a rejection: only the time of that may have been written late."""
 
 Joins = Mapping[VethPair, float]
-"""The veth pairs of which Docker has not moved an end yet, with the seconds since the first sight."""
+"""The veth pairs of which Docker has not moved both ends yet, with the seconds since the first sight."""
 
 
 def minds_joins(proof: Proof | None, identity: Identity) -> bool:
@@ -251,10 +251,15 @@ def _wanted(idle: Idle, name: str) -> str:
 def join_under_way(joins: Joins) -> Finding:
     """Return the finding while Docker may be joining a container to a network."""
     pair = min(joins, key=joins.__getitem__)
+    what = (
+        f"the veth pair {pair.one}, {pair.other} is in the host namespace, both ends, without a master"
+        if pair.other
+        else f"{pair.one}, an end of a veth pair, is in the host namespace without a master, and the other "
+        "end in a sandbox"
+    )
     return Finding(
         None,
-        f"a container may be joining a network: the veth pair {pair.one}, {pair.other} is in the host "
-        "namespace, both ends, without a master (if it stays, a dockerd that died left it: "
+        f"a container may be joining a network: {what} (if it stays, a dockerd that died left it: "
         f"`ip link delete {pair.one}`)",
         min(max(JOIN_PAUSE_SECONDS, joins[pair]), _MAX_JOIN_PAUSE_SECONDS),
     )

@@ -41,7 +41,7 @@ class Recheck:
         """List joins under way, if one of these proofs minds them.
 
         To be called before the devices are read for the last time: a pair that was made by then is seen here,
-        or, once one end has been moved, in the device's sandbox.
+        or, once one end is in the container, the other is an endpoint in the device's sandbox.
         """
         if any(minds_joins(orphan.proof, orphan.device.identity) for orphan in orphans):
             return self._ages(self._kernel.joins_under_way())
@@ -61,7 +61,8 @@ class Recheck:
         foreign = why_foreign(now, self._port)
         if foreign is not None:
             return f"it is no longer Docker's: {foreign}"
-        if orphan.proof is Proof.BY_HAND and not judged.looks_dead:
+        named = not judged.looks_dead or judged.set_up_by_others
+        if orphan.proof is Proof.BY_HAND and named:
             return None  # A person has named just this one, in use or not.
         under_way = blocking(joins, orphan.proof, judged.identity) if orphan.proof else {}
         if under_way:

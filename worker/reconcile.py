@@ -32,6 +32,7 @@ from worker.ports import confirmed, live_ports
 from worker.proof import JOIN_PAUSE_SECONDS, Joins, RequestProver, Waits
 from worker.recheck import Recheck
 from worker.remove import remove, verify, was_removed
+from worker.scan_journal import take_over
 from worker.watch import Shown, shown_by
 
 log = structlog.get_logger(__name__)
@@ -71,6 +72,7 @@ class Reconciler:
         data_path_port: the Swarm's, by this node's own settings; 0: none is set.
         notes: returns what a report should say besides, as limitations.
         reported: takes what a report shows of the devices.
+        other_id: returns the id that this node has in its Swarm, if it is another than the one served.
     """
 
     node_id: str
@@ -85,6 +87,7 @@ class Reconciler:
     data_path_port: int = 0
     notes: Callable[[], Sequence[str]] = tuple
     reported: Callable[[Shown], None] = lambda _: None
+    other_id: Callable[[], str | None] = lambda: None
     utcnow: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def __post_init__(self) -> None:
@@ -115,6 +118,12 @@ class Reconciler:
     def _refusal(self, request: ReconcileRequest, now: datetime) -> str | None:
         if request.node_id != self.node_id:
             return f"the request is for node {request.node_id}, this is {self.node_id}"
+        # What its former Swarm wants on it says nothing of the devices that are here now.
+        if (other := self.other_id()) is not None:
+            return (
+                f"this node left the Swarm, and has the id {other} in the one it joined; set "
+                "VXLAN_OPERATOR_NODE_ID to that id, or to nothing, and restart its worker"
+            )
         if now > request.deadline:
             late = (now - request.deadline).total_seconds()
             return f"the request came {late:.1f} s after its deadline, or the clocks differ"
@@ -152,6 +161,8 @@ class Reconciler:
     def _reconcile(self, request: ReconcileRequest, started: datetime) -> ReconcileReport:
         # Without the capability an empty view would mean nothing.
         self.kernel.check_capability()
+        # Before the look that their plans are compared with.
+        unrecorded = take_over(self.journal)
         view = self.kernel.look()
         self.clock.saw(view.devices)
         port_confirmed = self._confirmed(view, request.data_path_port)
@@ -161,7 +172,7 @@ class Reconciler:
         outcomes: dict[Judgement, Record] = {}
         left: set[Identity] = set()
         allowed = Allowance([], [])
-        limitations, error = [*view.limitations, *self.notes()], None
+        limitations, error = [*view.limitations, *self.notes(), *unrecorded[:1]], None
         try:
             # Before acknowledging: a plan that was reported already would be forgotten without an outcome.
             self._conclude(view)

@@ -3,6 +3,7 @@
 import signal
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -16,11 +17,19 @@ from contract.runtime.startup import (
     until_available,
     waits_at_start,
 )
+from worker import metrics
 from worker.agent import Agent
 from worker.docker_socket import node_id
+from worker.login import Login
+from worker.metrics_server import MetricsServer
+from worker.pulse import Pulse
 from worker.settings import WorkerSettings
+from worker.trust import Paths
 
 log = structlog.get_logger(__name__)
+
+_PATIENCE_SECONDS: Final = 30.0
+"""For a controller to make this node's user of the broker, where a person waits."""
 
 
 def run(settings: WorkerSettings) -> None:
@@ -31,24 +40,40 @@ def run(settings: WorkerSettings) -> None:
     """
     configure_logging(level=settings.log_level, form=settings.log_format)
     waits = waits_at_start(settings.wait_at_start)
+    pulse = Pulse(Path(settings.alive_file) if settings.alive_file else None)
+    pulse.start()
     given = bool(settings.node_id)
     if not given:
         asked = until_available(partial(_asked, settings.docker_socket), waits=waits)
         settings = settings.model_copy(update={"node_id": asked})
-    app = celery_app("worker", settings.broker())
+    broker, login = settings.broker(), None
+    if broker.acl:
+        login = Login.open(broker, settings.node_id, Paths(settings.journal).password)
+    app = celery_app("worker", broker) if login is None else login.app
     app.conf.task_queues = [queue_for_node(settings.node_id)]
-    if not waits:  # Else the consumer, which copes with a broker that is away, waits for it.
+    # Else the consumer, which copes with a broker that is away, waits for it; or the login does.
+    if not waits and login is None:
         check_broker(app)
-    agent = Agent.open(settings, app, _moved if given else _follow)
+    agent = Agent.open(settings, app, _moved if given else _follow, login)
+    until_available(partial(agent.log_in, 0.0 if waits else _PATIENCE_SECONDS), waits=waits)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop_consuming())
+    served = None
+    if settings.metrics_listen:
+        served = MetricsServer(settings.metrics_listen, lambda: metrics.text(agent.facts()))
     agent.start()
     agent.watchdog.start()
     agent.beacon.start()
+    pulse.watch(agent.stalled)
+    if served is not None:
+        served.start()
     log.info("worker started", node_id=settings.node_id, version=VERSION, mode=settings.mode)
     try:
         consume(app, f"worker@{settings.node_id}")
     finally:
+        pulse.stop()
+        if served is not None:
+            served.stop()
         agent.stop()
         log.info("worker stopped", node_id=settings.node_id)
 

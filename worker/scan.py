@@ -23,6 +23,7 @@ from worker.access import open_kernel
 from worker.by_hand import ByHand, as_joins
 from worker.docker_socket import Dockerd
 from worker.idle import IdleClock
+from worker.journal_path import journal_path
 from worker.judge import Judgement, judge_minding_joins
 from worker.kernel.api import Kernel, KernelError
 from worker.kernel.model import Device, Identity, Netns, View
@@ -32,7 +33,8 @@ from worker.ownership import why_foreign
 from worker.ports import DEFAULT_DATA_PATH_PORT, is_dockers_on_any_port, live_ports
 from worker.recheck import Recheck
 from worker.remove import remove, verify
-from worker.scan_output import Progress, describe, print_json, print_records, print_table
+from worker.scan_journal import MAX_REMOVALS
+from worker.scan_output import Progress, Recorder, describe, print_json, print_table
 
 _GRACE_SECONDS: Final = 5.0
 _SANDBOX_GRACE_SECONDS: Final = 60.0
@@ -43,7 +45,7 @@ _MAX_WAIT_FACTOR: Final = 2.0
 
 
 def parser() -> Parser:
-    """Make the parser of the options. None comes from the environment: a removal must be asked for here."""
+    """Make the parser of the options. None that removes comes from the environment: it is asked for here."""
     options = Parser(
         prog="vxlan-worker scan",
         description="Look at every VXLAN device of this node, once. Needs CAP_NET_ADMIN in the host's "
@@ -78,6 +80,12 @@ def parser() -> Parser:
         type=_port,
         help="the Swarm's UDP port (default: from dockerd or a live sandbox, else 4789)",
     )
+    add(
+        "--journal",
+        type=Path,
+        help="the worker's journal, beside which removals are left for it; may be missing (default: "
+        "VXLAN_OPERATOR_JOURNAL, or where the worker of this machine has it)",
+    )
     return options
 
 
@@ -87,7 +95,7 @@ def scan(options: argparse.Namespace) -> int:
     with closing(open_kernel()) as kernel:
         try:
             named = options.remove
-            return _scan(options, kernel) if named is None else _remove_one(kernel, *named)
+            return _scan(options, kernel) if named is None else _remove_one(options, kernel, *named)
         except KernelError as error:
             hint = "run it again; if it fails again, see the kernel's log"
             raise OperatorError(str(error), hint) from error
@@ -101,7 +109,8 @@ def _scan(options: argparse.Namespace, kernel: Kernel) -> int:
     orphans = [judged for judged in judgements if judged.verdict is Verdict.ORPHAN]
     gone: set[Identity] = set()
     if orphans and options.fix:
-        gone = {orphan.device.identity for orphan in orphans} - _remove(orphans, kernel, port)
+        found = {orphan.device.identity for orphan in orphans}
+        gone = found - _remove(orphans, kernel, port, options.journal)
     files = kernel.sandbox_files()
     rows = [describe(judged, judged.device.identity in gone, files) for judged in judgements]
     (print_json if options.output == "json" else print_table)(view, rows)
@@ -112,15 +121,20 @@ def _scan(options: argparse.Namespace, kernel: Kernel) -> int:
     return ExitStatus.NO if left else ExitStatus.DONE
 
 
-def _remove(orphans: Sequence[Judgement], kernel: Kernel, port: int) -> set[Identity]:
-    """Remove orphans; return the devices that a second look shows."""
-    outcomes = remove(orphans, kernel, print_records, uuid4(), Recheck(kernel, port, as_joins))
-    devices = kernel.look().devices
-    print_records(verify(outcomes.values(), devices))
+def _remove(
+    orphans: Sequence[Judgement], kernel: Kernel, port: int, journal: Path | None
+) -> set[Identity]:
+    """Remove orphans, as many as can be recorded; return the devices that a second look shows."""
+    run_id = uuid4()
+    with closing(Recorder(journal_path(journal), run_id, named=journal is not None)) as record:
+        now = orphans[:MAX_REMOVALS] if record.kept else orphans
+        outcomes = remove(now, kernel, record, run_id, Recheck(kernel, port, as_joins))
+        devices = kernel.look().devices
+        record(verify(outcomes.values(), devices))
     return {device.identity for device in devices}
 
 
-def _remove_one(kernel: Kernel, netns: Netns, ifindex: int) -> int:
+def _remove_one(options: argparse.Namespace, kernel: Kernel, netns: Netns, ifindex: int) -> int:
     """Remove the device that a person has named."""
     device = kernel.read(netns, ifindex)
     if device is None:
@@ -134,7 +148,7 @@ def _remove_one(kernel: Kernel, netns: Netns, ifindex: int) -> int:
         raise OperatorError(error, "remove it with the software that made it")
     reason = f"a person has named it ({device.activity or 'idle'})"
     named = Judgement(device, Verdict.ORPHAN, reason, Urgency.UNKNOWN, proof=Proof.BY_HAND)
-    left = _remove([named], kernel, device.identity.port)
+    left = _remove([named], kernel, device.identity.port, options.journal)
     return ExitStatus.NO if device.identity in left else ExitStatus.DONE
 
 

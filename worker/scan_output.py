@@ -1,14 +1,18 @@
 """What `vxlan-worker scan` prints: the table, JSON, its record of removals, and its progress."""
 
 import json
+import stat
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Final, Self
+from uuid import UUID
 
 from contract.runtime.text import printable, with_file
 from worker.journal import Record
 from worker.judge import Judgement
 from worker.kernel.model import Identity, View, some
+from worker.scan_journal import ScanJournal
 
 _COLUMNS: Final = (
     "DEVICE",
@@ -25,12 +29,57 @@ _WORTH_A_LINE_SECONDS: Final = 1.0
 """A shorter wait needs no line in a log."""
 
 
-def print_records(records: Iterable[Record]) -> None:
-    """Print removals to standard error."""
-    for record in records:
-        line = f"{record.stage}: {record.identity}: {record.reason}"
-        sys.stderr.write(printable(line) + "\n")
-    sys.stderr.flush()
+class Recorder:
+    """Prints the removals of a scan, and leaves them for the worker's journal, if there is one.
+
+    Args:
+        journal: where the journal should be.
+        run_id: names the scan.
+        named: a person has named the journal, so it is told if there is none.
+
+    Attributes:
+        kept: they are left there.
+    """
+
+    def __init__(self, journal: Path, run_id: UUID, *, named: bool) -> None:
+        self._file = ScanJournal(journal, run_id)
+        self.kept = False
+        try:
+            self.kept = stat.S_ISREG(journal.lstat().st_mode)
+            if not self.kept:
+                _say_unkept(f"the journal {journal} is not a regular file")
+        except FileNotFoundError:
+            if named:
+                _say_unkept(f"there is no journal {journal}")
+        except OSError as error:
+            _say_unkept(f"the journal {journal} cannot be reached: {error.strerror}")
+
+    def __call__(self, records: Iterable[Record]) -> None:
+        """Take records in; when this returns, they are on disk, or it was said why not."""
+        given = list(records)
+        if self.kept and given:
+            try:
+                self._file.append(given)
+            except OSError as error:
+                self.kept = False
+                _say_unkept(f"{self._file.path} cannot be written: {error.strerror}")
+        for record in given:
+            _say(f"{record.stage}: {record.identity}: {record.reason}")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Let the worker have what is there."""
+        self._file.close()
+        if self.kept:
+            _say(f"recorded: the worker takes {self._file.path} over at its next run")
+
+
+def _say_unkept(why: str) -> None:
+    _say(f"warning: {why}; the audit trail will lack these removals, so keep what is printed here")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(printable(line) + "\n")
 
 
 class Progress:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
 from contract.runtime.broker_settings import BrokerSettings
 from contract.runtime.errors import UsageError
@@ -11,6 +11,7 @@ from contract.runtime.settings import ONLY_VARIABLE, LogFormat, LogLevel, Remova
 from contract.runtime.startup import WaitAtStart
 from contract.signing.join import JoinToken
 from contract.signing.keys import PublicKey
+from worker.metrics_server import checked_listen
 
 _MAX_TOKEN_BYTES: Final = 1000
 
@@ -54,6 +55,16 @@ class WorkerSettings(RemovalSettings, BrokerSettings):
     )
     silence_seconds: float = Field(
         60.0, ge=1, le=3600, description="seconds without a request before the broker is tested"
+    )
+    alive_file: str = Field(
+        "",
+        description="file that is written every five seconds, with the loops that have stalled: for the "
+        "health check of the image",
+    )
+    metrics_listen: Annotated[str, AfterValidator(checked_listen)] = Field(
+        "",
+        description="PORT (on loopback), ADDRESS:PORT, or path of a socket for Prometheus's metrics, "
+        "without a token; none: they are not served",
     )
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"

@@ -21,6 +21,7 @@ from contract.runtime.key_file import make_key, read_key
 from contract.signing.envelope import CONTROLLERS, KnownKey
 from contract.signing.join import JoinToken, change_key
 from contract.signing.keys import PublicKey, SigningKey
+from contract.signing.succession import follow
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +45,7 @@ class Paths:
         self.next = folder / "node.key.next"
         self.trust = folder / "trust.json"
         self.heard = folder / "heard.json"
+        self.password = folder / "broker.password"
 
 
 class Trust:
@@ -135,6 +137,18 @@ class Trust:
         self._pin(request.controller_keys, kid)
         return self._believed
 
+    def follow(self, succession: object, kid: str) -> bool:
+        """Believe a key that the controllers' keys before vouch for; return whether it is believed now.
+
+        This worker was away during a rotation, or its join token was made before.
+
+        Args:
+            succession: what came beside a message: `contract.signing.succession`.
+            kid: id of the key that signed it.
+        """
+        key = follow(succession, self.controllers, kid)
+        return key is not None and self._store((key,))
+
     def introduction(self) -> Introduction | None:
         """Return what makes this node's key known; None: the controllers said that they believe it."""
         if self._believed:
@@ -165,15 +179,20 @@ class Trust:
                 "ignored keys of the controllers: the one that signed them is not among them"
             )
             return
-        stored = _Stored(controllers=tuple(texts), given=self._given)
+        self._store(keys)
+
+    def _store(self, keys: tuple[PublicKey, ...]) -> bool:
+        """Believe these keys of the controllers from now on; return whether that is on disk."""
+        stored = _Stored(controllers=tuple(key.text for key in keys), given=self._given)
         try:
             _write(self._paths, stored)
         except OperatorError as error:
             # The controllers wait until this worker says that it has the key.
             log.error("the controllers' next key cannot be stored", error=error.problem)  # noqa: TRY400
-            return
+            return False
         log.info("the controllers' keys changed", keys=[key.id for key in keys])
         self.controllers = keys
+        return True
 
 
 def read_trust(paths: Paths) -> _Stored:
@@ -229,7 +248,8 @@ def _previous(paths: Paths, present: SigningKey) -> SigningKey | None:
     """Read the key that the present one replaces; None: there is none, or the rotation was cut short."""
     previous = read_key(paths.previous)
     if previous is not None and previous.public == present.public:
-        paths.previous.unlink(missing_ok=True)
+        with suppress(OSError):  # `rotate` says why it is in the way.
+            paths.previous.unlink(missing_ok=True)
         return None
     return previous
 

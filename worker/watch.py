@@ -50,6 +50,9 @@ _CHANGE_EVERY_SECONDS: Final = 15.0
 _REPEAT_SECONDS: Final = (5.0, 15.0, 60.0)
 """Pauses after a drift hint until the next, while the devices stay."""
 
+_STALLED_SECONDS: Final = 60.0
+"""Seconds that a look and what follows may take; more is a hang."""
+
 
 def hear_links() -> NetlinkSocket:
     """Open a socket for the link events of every numbered namespace, or at least of the host.
@@ -90,6 +93,7 @@ class LinkWatch:
         self._stopping = threading.Event()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="link-watch", daemon=True)
+        self._due_at = time.monotonic()
         self._sandboxes: set[int | None] = set()
         self._hinted: frozenset[Identity] = frozenset()
         self._hinted_at = -math.inf
@@ -108,6 +112,11 @@ class LinkWatch:
         self._thread.join(timeout)
         if not self._thread.is_alive():
             os.close(self._wake)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether its thread has ended by itself, or is long overdue."""
+        return not self._thread.is_alive() or time.monotonic() > self._due_at + _STALLED_SECONDS
 
     def reported(self, shown: Shown) -> None:
         """Take in what a report shows; the next look tells what differs from that."""
@@ -151,6 +160,7 @@ class LinkWatch:
 
     def _wait(self, seconds: float, events: NetlinkSocket | None = None) -> bool:
         """Wait for events, the stop, or `seconds`; return False if the time passed."""
+        self._due_at = time.monotonic() + seconds
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
         if events is not None:

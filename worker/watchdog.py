@@ -43,7 +43,7 @@ class Watchdog:
         self._test = SelfTest(silence=silence, ping=ping, hung=hung, clock=clock)
         self._lock = threading.Lock()
         self._asked_at = clock()
-        self._overdue_at = clock() + silence
+        self._overdue_at = self._promised_at = clock() + silence
         self._hellos = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
@@ -59,6 +59,17 @@ class Watchdog:
         if self._thread.is_alive():
             self._thread.join(timeout)
 
+    @property
+    def stalled(self) -> bool:
+        """Whether its thread has ended by itself."""
+        return not self._thread.is_alive()
+
+    def request_times(self) -> tuple[float, float]:
+        """Return the seconds since the last request (or the start), and those by which the next is late."""
+        with self._lock:
+            now = self._clock()
+            return now - self._asked_at, max(now - self._promised_at, 0.0)
+
     def task(self) -> AbstractContextManager[None]:
         """Around each task that the consumer runs."""
         return self._test.task()
@@ -67,7 +78,7 @@ class Watchdog:
         """Note a request; the next is promised within `next_within` seconds."""
         with self._lock:
             self._asked_at = self._clock()
-            self._overdue_at = self._asked_at + next_within
+            self._overdue_at = self._promised_at = self._asked_at + next_within
             self._hellos = 0
 
     def step(self) -> float:

@@ -18,7 +18,9 @@ from kombu.transport.virtual import Channel
 from kombu.utils.url import maybe_sanitize_url
 
 from contract.queues import CONTROLLER_QUEUE, node_queue
+from contract.runtime.broker_errors import CLUSTER, CLUSTER_REMEDY, advice, is_cluster
 from contract.runtime.broker_settings import Broker
+from contract.runtime.errors import OperatorError
 from contract.runtime.startup import UnavailableError
 from contract.runtime.transport import CheckedConnection
 
@@ -61,16 +63,19 @@ class _Connection(CheckedConnection):
 
 class _Amqp(AMQP):  # type: ignore[misc] # Celery has no types
     Connection = _Connection
+    default_exchange = Exchange("", type="direct")
+    """Of a queue that has none, which would be bound to `celery`, in a key that all share."""
 
 
-def _direct(name: str, expires: float | None = None) -> Queue:
-    # An exchange of its own: Queue(name) alone binds the set that all of Celery shares.
-    return Queue(name, Exchange(name, type="direct"), routing_key=name, expires=expires)
+def _direct(name: str) -> Queue:
+    # The nameless exchange needs no binding, so a queue is its list in Redis and nothing more. Expiring by
+    # kombu would need scripts on a key that all share, hence `let_expire`.
+    return Queue(name, Exchange("", type="direct"), routing_key=name)
 
 
 def queue_for_node(node_id: str) -> Queue:
     """The queue that carries `worker.reconcile` to one node."""
-    return _direct(node_queue(node_id), NODE_QUEUE_EXPIRES)
+    return _direct(node_queue(node_id))
 
 
 def let_expire(channel: Channel, node_ids: Iterable[str]) -> None:
@@ -117,9 +122,7 @@ def celery_app(name: str, broker: Broker | str) -> Celery:
         broker_connection_max_retries=None,
         broker_connection_timeout=3,
         broker_transport_options=(
-            {"polling_interval": 0.02}
-            if broker_url == MEMORY_BROKER
-            else _REDIS_OPTIONS | broker.sentinel
+            {} if broker_url == MEMORY_BROKER else _REDIS_OPTIONS | broker.sentinel
         ),
         # Without options kombu would take the certificate of anybody.
         broker_use_ssl=broker.tls or False,
@@ -149,15 +152,23 @@ def check_broker(app: Celery) -> None:
 
     Raises:
         UnavailableError: the broker cannot be reached.
+        OperatorError: it is a Redis Cluster.
     """
     connection: Connection
     try:
         with app.connection_for_write(connect_timeout=3) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
+            channel = connection.default_channel
+            if isinstance(channel, RedisChannel) and is_cluster(channel.client):
+                raise OperatorError(
+                    f"{CLUSTER} (found{_shown(app.conf.broker_url)})", CLUSTER_REMEDY
+                )
     except (OperationalError, KombuError, OSError, ValueError, KeyError, ImportError) as error:
+        advised = advice(error)
+        what = "cannot be reached" if advised is None else "refuses the login"
         raise UnavailableError(
-            f"the broker{_shown(app.conf.broker_url)} cannot be reached: {error}",
-            "start Redis, or set VXLAN_OPERATOR_BROKER_URL (redis://HOST:6379/0)",
+            f"the broker{_shown(app.conf.broker_url)} {what}: {error}",
+            advised or "start Redis, or set VXLAN_OPERATOR_BROKER_URL (redis://HOST:6379/0)",
         ) from error
 
 

@@ -1,14 +1,14 @@
 """Settings of the broker: its URL, TLS that is always verified, and Redis Sentinel."""
 
-import ssl
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from contract.runtime.client_tls import check_files
 from contract.runtime.errors import UsageError
-from contract.runtime.settings import Settings
+from contract.runtime.settings import Settings, file_of
 
 _PLAIN: Final = ("redis://", "redis+socket://")
 _TLS: Final = "rediss://"
@@ -71,28 +71,60 @@ class Broker:
         url: for kombu.
         tls: keyword arguments of a TLS connection of the Redis client; None: no TLS.
         sentinel: kombu's options for Sentinel.
+        acl: whether each node has a user of its own.
     """
 
     url: str
     tls: dict[str, Any] | None = None
     sentinel: dict[str, Any] = field(default_factory=dict)
+    acl: bool = False
+
+    @property
+    def user(self) -> str | None:
+        """Whom the URL logs in; None: Redis' user `default`, or nobody."""
+        return unquote(urlsplit(self.url.partition(";")[0]).username or "") or None
+
+    def of(self, user: str, password: str) -> "Broker":
+        """Return the same broker with the login of another user."""
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+        parts = (part.partition("://") for part in self.url.split(";"))
+        # A checked URL has one @ at most.
+        url = ";".join(f"{scheme}://{login}@{rest.rpartition('@')[2]}" for scheme, _, rest in parts)
+        return replace(self, url=url)
+
+
+def _database(url: str) -> str:
+    """Return the number of Redis' database in a URL, as kombu finds it; "": none is named."""
+    parts = urlsplit(url)
+    if parts.scheme == "redis+socket":
+        return parse_qs(parts.query).get("virtual_host", [""])[-1]
+    return parts.path.strip("/")
 
 
 class BrokerSettings(Settings):
     """Settings of every program that has a broker."""
 
     broker_url: BrokerUrl = SecretStr("redis://127.0.0.1:6379/0")
+    broker_url_file: str = file_of("broker_url", "the URL of Redis")
     broker_ca: str = Field(
         "",
         description="PEM file of the CAs that may have signed Redis' certificate; none: those of the system",
     )
     broker_cert: str = Field("", description="PEM file of this program's certificate for Redis")
     broker_key: str = Field("", description="PEM file of that certificate's key")
+    broker_acl: Literal["false", "true"] = Field(
+        "false",
+        description="true: each node has a user of its own at Redis, which the leader keeps; a worker needs "
+        "the URL's user until it has that",
+    )
     broker_sentinel_master: str = Field(
         "", description="name of the master, for sentinel://HOST:26379;sentinel://HOST:26379"
     )
     broker_sentinel_password: SecretStr = Field(
         SecretStr(""), description="password of the Sentinels themselves, if they have one"
+    )
+    broker_sentinel_password_file: str = file_of(
+        "broker_sentinel_password", "the password of the Sentinels"
     )
 
     def broker(self) -> Broker:
@@ -115,9 +147,15 @@ class BrokerSettings(Settings):
                 "set VXLAN_OPERATOR_BROKER_SENTINEL_MASTER to the name in `sentinel monitor NAME ...`, and "
                 "VXLAN_OPERATOR_BROKER_URL to sentinel://HOST:26379;sentinel://HOST:26379",
             )
+        acl = self.broker_acl == "true"
+        if acl and any(_database(part) not in ("", "0") for part in url.split(";")):
+            raise UsageError(
+                "with BROKER_ACL only database 0 of Redis can be used, and the broker's URL names another",
+                "end VXLAN_OPERATOR_BROKER_URL with /0",
+            )
         tls = self._tls() if files or url.startswith(_TLS) else None
         if not by_sentinel:
-            return Broker(url, tls)
+            return Broker(url, tls, acl=acl)
         of_sentinels: dict[str, Any] = {
             "socket_connect_timeout": 1,
             "socket_timeout": 1,
@@ -126,20 +164,10 @@ class BrokerSettings(Settings):
         if password := self.broker_sentinel_password.get_secret_value():
             of_sentinels["password"] = password
         options = {"master_name": self.broker_sentinel_master, "sentinel_kwargs": of_sentinels}
-        return Broker(url, tls, options)
+        return Broker(url, tls, options, acl)
 
     def _tls(self) -> dict[str, Any]:
-        try:
-            context = ssl.create_default_context(cafile=self.broker_ca or None)
-            if self.broker_cert or self.broker_key:
-                # Without a question on the terminal for a key with a passphrase.
-                context.load_cert_chain(self.broker_cert, self.broker_key or None, password="")
-        except (OSError, ssl.SSLError, ValueError) as error:
-            raise UsageError(
-                f"the certificates for the broker cannot be used: {error}",
-                "set VXLAN_OPERATOR_BROKER_CA, VXLAN_OPERATOR_BROKER_CERT and VXLAN_OPERATOR_BROKER_KEY to "
-                "PEM files that this user may read",
-            ) from None
+        check_files("the broker", "BROKER", self.broker_ca, self.broker_cert, self.broker_key)
         return {
             "ssl_cert_reqs": "required",
             "ssl_check_hostname": True,

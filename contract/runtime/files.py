@@ -13,13 +13,26 @@ from typing import BinaryIO, Literal
 def open_regular(path: Path, mode: Literal["rb", "ab", "xb"]) -> FileIO:
     """Open a regular file, or create one that only its owner may read.
 
+    What root creates in another user's folder is that user's: a person makes a key, and the service, which
+    has a user of its own, must read it.
+
     Raises:
         OSError: it is something else: writing to that, or replacing it, would harm others.
     """
 
     def opener(name: str, flags: int) -> int:
         # O_NONBLOCK: else opening a pipe waits for its other end.
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        flags |= os.O_NOFOLLOW | os.O_NONBLOCK
+        if flags & os.O_CREAT and os.geteuid() == 0:
+            try:
+                file = os.open(name, flags | os.O_EXCL, 0o600)
+            except FileExistsError:
+                if flags & os.O_EXCL:
+                    raise
+            else:
+                _give_to_owner(file, path.parent)
+                return file
+        return os.open(name, flags, 0o600)
 
     irregular = OSError(errno.EINVAL, f"{path} is not a regular file")
     try:
@@ -35,6 +48,13 @@ def open_regular(path: Path, mode: Literal["rb", "ab", "xb"]) -> FileIO:
         file.close()
         raise irregular
     return file
+
+
+def _give_to_owner(file: int, folder: Path) -> None:
+    owner = folder.stat()
+    if owner.st_uid != 0:
+        with suppress(PermissionError):  # Root of a container, which may not do that.
+            os.fchown(file, owner.st_uid, owner.st_gid)
 
 
 @contextmanager
@@ -82,6 +102,21 @@ def create(path: Path, content: bytes) -> None:
     finally:
         new.unlink(missing_ok=True)
     _sync_folder(path)
+
+
+def why_not_ours(file: Path) -> str | None:
+    """Return a hint if this process may not write into the folder of a file of its own; None: it may.
+
+    So it is in a container whose volume an older image made, as root.
+    """
+    folder, uid = file.parent, os.geteuid()
+    if not folder.is_dir() or os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        return None
+    owner = folder.stat().st_uid
+    return (
+        f"{folder} belongs to uid {owner}, and this process is uid {uid}; as root: "
+        f"chown -R {uid}:{os.getegid()} {folder}"
+    )
 
 
 def _sync_folder(path: Path) -> None:

@@ -5,9 +5,6 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
-
 from contract.runtime.text import redacted
 from contract.runtime.throttle import Throttle
 
@@ -35,9 +32,15 @@ class OutageFilter(logging.Filter):
         text = record.msg.get("event", "") if isinstance(record.msg, dict) else record.msg
         key = record.name, str(text)[:200]
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, RedisError | KombuError | OSError):
+        if error is not None and _is_the_brokers(error):
             record.exc_info = record.exc_text = None
             if isinstance(record.msg, str):
                 record.msg = f"{record.getMessage()}: {redacted(str(error))}"
                 record.args = None
         return self._throttle.is_due(key)
+
+
+def _is_the_brokers(error: BaseException) -> bool:
+    """Whether it is an OSError or an error of Redis or kombu, which a scan does not import for that."""
+    packages = {base.__module__.partition(".")[0] for base in type(error).__mro__}
+    return isinstance(error, OSError) or not packages.isdisjoint({"kombu", "redis"})

@@ -10,7 +10,7 @@ from typing import Final
 
 from celery import Celery
 
-from contract.queues import ALIVE_TASK
+from contract.queues import ALIVE_TASK, alive_key
 from contract.runtime.probe import CommandConnection
 from contract.signing.bounds import BOUNDS
 
@@ -18,10 +18,6 @@ _EXPIRES_SECONDS: Final = 3600
 """A new leader sees for so long that a worker lived."""
 _BATCH: Final = 1000
 """Keys per pipeline: so many answers are in memory at once."""
-
-
-def _key(node_id: str) -> str:
-    return f"node.{node_id}.alive"
 
 
 def _sign(answer: bytes | Exception) -> bytes | None:
@@ -46,7 +42,7 @@ class Presence:
         """Write the signed `SignOfLife` of a node's worker."""
         with self._connection.pipeline() as pipeline:
             if pipeline is not None:
-                pipeline.set(_key(node_id), envelope, ex=_EXPIRES_SECONDS)
+                pipeline.set(alive_key(node_id), envelope, ex=_EXPIRES_SECONDS)
                 pipeline.execute()
 
     def read(self, node_ids: Sequence[str]) -> list[bytes | None]:
@@ -57,7 +53,7 @@ class Presence:
             found: list[bytes | None] = []
             for start in range(0, len(node_ids), _BATCH):
                 for node_id in node_ids[start : start + _BATCH]:
-                    pipeline.getrange(_key(node_id), 0, BOUNDS[ALIVE_TASK].size)
+                    pipeline.getrange(alive_key(node_id), 0, BOUNDS[ALIVE_TASK].size)
                 found += map(_sign, pipeline.execute(raise_on_error=False))
             return found
 

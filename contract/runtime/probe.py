@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from celery import Celery
 from kombu import Connection
 from kombu.transport.redis import Channel as RedisChannel
+from redis import Redis
 from redis.client import Pipeline
 
 from contract.queues import PROBE_KEY
@@ -20,27 +21,28 @@ class CommandConnection:
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._connection: Connection | None = None
-        self._channel: Any = None
+        self._client: Redis | None = None
 
     @contextmanager
     def pipeline(self) -> Iterator["Pipeline | None"]:
         """Yield a pipeline; None: the broker is in this process. An error drops the connection."""
         try:
-            if self._channel is None:
+            if self._connection is None:
                 timeouts = dict.fromkeys(
                     ("socket_connect_timeout", "socket_timeout"), _TIMEOUT_SECONDS
                 )
                 self._connection = self._app.connection_for_write(
                     connect_timeout=_TIMEOUT_SECONDS, transport_options=timeouts
                 )
-                self._channel = self._connection.channel()
-            if not isinstance(self._channel, RedisChannel):
+                channel = self._connection.channel()
+                if isinstance(channel, RedisChannel):
+                    # Kept: kombu makes one each time, which takes longer than to ask it something.
+                    with channel.conn_or_acquire() as client:
+                        self._client = client
+            if self._client is None:
                 yield None
                 return
-            with (
-                self._channel.conn_or_acquire() as client,
-                client.pipeline(transaction=False) as pipeline,
-            ):
+            with self._client.pipeline(transaction=False) as pipeline:
                 yield pipeline
         except Exception:
             self.close()
@@ -48,7 +50,7 @@ class CommandConnection:
 
     def close(self) -> None:
         """Drop the connection; the next pipeline makes a new one."""
-        connection, self._connection, self._channel = self._connection, None, None
+        connection, self._connection, self._client = self._connection, None, None
         if connection is not None:
             connection.release()
 

@@ -55,10 +55,14 @@ class Refusals:
             self._newest = Refused(error.reason, str(error), error.kid, datetime.now(UTC))
         self.flush()
 
-    def flush(self) -> None:
-        """Log what was not logged yet, if it is time to; to be called at least every second."""
+    def flush(self, *, last: bool = False) -> None:
+        """Log what was not logged yet, if it is time to or this is the last call.
+
+        To be called at least every second.
+        """
         with self._lock:
-            if self._newest is None or not self._unlogged or self._clock() < self._log_at:
+            early = self._clock() < self._log_at and not last
+            if self._newest is None or not self._unlogged or early:
                 return
             count, newest, self._unlogged = self._unlogged, self._newest, 0
             self._log_at = self._clock() + _LOG_SECONDS

@@ -1,5 +1,6 @@
 """Settings from command-line options, over the environment, over defaults; common settings."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
@@ -9,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.runtime.errors import UsageError
+from contract.runtime.secret_file import read_secret
 from contract.runtime.variables import PREFIX, refuse_unknown
 
 _MIN_UNCLAIMED_SECONDS: Final = 60.0
@@ -32,6 +34,20 @@ LogFormat = Annotated[
 
 ONLY_VARIABLE: Final[dict[str, Any]] = {"option": False}
 """`json_schema_extra` of a setting that is secret: an option would show it to everybody on the machine."""
+
+
+def file_of(secret: str, what: str) -> Any:
+    """Return the field of a setting that names a file with another, secret one.
+
+    Args:
+        secret: the other setting; the field must be called that and `_file`.
+        what: what the file holds.
+    """
+    return Field(
+        "",
+        description=f"file with {what}, such as a secret of Docker's",
+        json_schema_extra={"file_of": secret},
+    )
 
 
 class Option(NamedTuple):
@@ -71,12 +87,14 @@ class Settings(BaseSettings):
         """Read the settings: the given options that are not None, the environment, the defaults.
 
         Raises:
-            UsageError: a value is missing or wrong, or a variable is none of ours; names the variable and
-                the option.
+            UsageError: a value is missing or wrong, a file with one cannot be read, or a variable is none of
+                ours; names the variable and the option.
         """
         refuse_unknown()
+        values = {name: value for name, value in given.items() if value is not None}
+        values |= cls._from_files(values)
         try:
-            return cls(**{name: value for name, value in given.items() if value is not None})
+            return cls(**values)
         except ValidationError as error:
             problems, names = [], []
             for detail in error.errors(include_url=False):
@@ -89,6 +107,30 @@ class Settings(BaseSettings):
                 got = "" if hidden else f", got {detail['input']!r}"
                 problems.append(f"{name}: {detail['msg']}{got}")
             raise UsageError("; ".join(problems), "set " + " and ".join(names)) from None
+
+    @classmethod
+    def _from_files(cls, options: Mapping[str, Any]) -> dict[str, str]:
+        """Read the secret settings that a file is named for.
+
+        Raises:
+            UsageError: a file cannot be read, or the setting is there, too.
+        """
+        variables = {name.upper(): value for name, value in os.environ.items() if value}
+        found = {}
+        for name, field in cls.model_fields.items():
+            if not isinstance(field.json_schema_extra, dict):
+                continue
+            secret = field.json_schema_extra.get("file_of")
+            file = options.get(name) or variables.get(_variable(name))
+            if not isinstance(secret, str) or not file or options.get(secret):
+                continue
+            if name not in options and _variable(secret) in variables:
+                raise UsageError(
+                    f"both {_variable(secret)} and {_variable(name)} are set",
+                    f"unset {_variable(secret)}",
+                )
+            found[secret] = read_secret(str(file), f"{_variable(name)} (or {_flag(name)})")
+        return found
 
 
 class RemovalSettings(Settings):

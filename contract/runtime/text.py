@@ -1,11 +1,14 @@
-"""Text for people: names made printable, passwords taken out, and a network namespace with its file."""
+"""Text for people: made printable, passwords taken out; a netns with its file; cells of CSV."""
 
+import json
 import re
 from typing import Final
 
 _PASSWORD: Final = re.compile(
     r"(?<=://)[^\s/]*(?=@)|(?<=password=)('[^']*'|[^\s&]+)", re.IGNORECASE
 )
+
+_FORMULA: Final = ("=", "+", "-", "@")
 
 
 def printable(text: str) -> str:
@@ -30,3 +33,13 @@ def redacted(text: str) -> str:
 def with_file(netns: object, file: object) -> str:
     """Return a network namespace, with the path of its file if that is known."""
     return str(netns) if file is None else f"{netns} ({file})"
+
+
+def csv_cell(value: object) -> object:
+    """Return a value that no spreadsheet takes for a formula; what has parts as JSON."""
+    if isinstance(value, (list, dict)):
+        return json.dumps(value)
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -2,5 +2,6 @@
 
 Read in this order: `refusals` (why a message does nothing), `keys` (Ed25519, by `cryptography`), `bounds`
 (bytes and lifetime of each task's messages), `replays` (each message once), `envelope` (`Signer` seals,
-`Opener` opens), `join` (a node's first key, and its next). Pure: no files, no broker, no log.
+`Opener` opens), `join` (a node's first key, and its next), `succession` (the controllers' next). Pure: no
+files, no broker, no log.
 """

@@ -33,6 +33,7 @@ from contract.signing.bounds import BOUNDS
 from contract.signing.keys import SIGNATURE_CHARACTERS, PublicKey, SigningKey, encoded
 from contract.signing.refusals import Reason, RefusedError
 from contract.signing.replays import Microseconds, Replays
+from contract.signing.succession import vouch
 
 Payload = TypeVar("Payload", bound=BaseModel)
 
@@ -103,6 +104,13 @@ class Opened(NamedTuple, Generic[Payload]):
     sender: str
     issued: datetime
 
+    def alive_at(self, now: datetime) -> datetime:
+        """Return when its sender was alive for sure: now, unless it is older than clocks may differ.
+
+        A broker may keep messages back: old ones must not make a dead sender look alive.
+        """
+        return now if now - self.issued <= MAX_SKEW else self.issued
+
 
 def _now() -> datetime:
     return datetime.now(UTC)
@@ -126,6 +134,10 @@ class Signer:
     def public(self) -> PublicKey:
         """The key by which the messages are verified."""
         return self._key.public
+
+    def vouch(self, key: PublicKey) -> str:
+        """Vouch for the controllers' next key, as those who sign now."""
+        return vouch(self._key, key)
 
     def seal(self, payload: str, *, audience: str, task: str) -> str:
         """Seal a message, valid from now for the lifetime of its task (`BOUNDS`).

@@ -74,7 +74,11 @@ class SigningKey:
 
     @classmethod
     def generate(cls) -> Self:
-        return cls(Ed25519PrivateKey.generate())
+        """Make a key. The text of its public key begins not with `-`, as an option of a command does."""
+        while True:
+            key = cls(Ed25519PrivateKey.generate())
+            if not key.public.text.startswith("-"):
+                return key
 
     @classmethod
     def from_seed(cls, seed: bytes) -> Self:

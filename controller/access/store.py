@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
@@ -39,11 +40,16 @@ class NoTokenError(Exception):
 
 
 class By(NamedTuple):
-    """The actor, the name that it claims to act for, and the time of a change."""
+    """The actor, the name that it claims to act for, and the time of a change.
+
+    Attributes:
+        id: of its audit row, where the change must not be made twice.
+    """
 
     actor: str
     claimed_name: str | None
     at: datetime
+    id: UUID | None = None
 
 
 class Identified(NamedTuple):
@@ -66,11 +72,20 @@ def identify(session: Session, text: str, now: datetime) -> Identified:
     if not hmac.compare_digest(given, expected) or row is None:
         raise UnauthenticatedError("the token is not valid")
     # From here on the caller has proved to own the token, and may know what became of it.
+    return Identified(row.id, valid(row, now))
+
+
+def valid(row: ApiToken, now: datetime) -> Identity:
+    """Return the owner of a token.
+
+    Raises:
+        UnauthenticatedError: it is revoked or has expired.
+    """
     if row.revoked_at is not None:
         raise UnauthenticatedError(f"the token {row.name!r} was revoked")
     if row.expires_at is not None and row.expires_at <= now:
         raise UnauthenticatedError(f"the token {row.name!r} has expired")
-    return Identified(row.id, Identity(row.name, row.role, row.expires_at))
+    return Identity(row.name, row.role, row.expires_at)
 
 
 def create(

@@ -5,7 +5,7 @@ import re
 import secrets
 from typing import Final, NamedTuple
 
-from controller.db.states import CONTROLLER
+from controller.db.states import CONTROLLER, SCAN
 
 _FORM: Final = re.compile(r"vxo_([0-9a-f]{8})_[0-9A-Za-z_-]{43}", re.ASCII)
 _LENGTH: Final = 56
@@ -13,7 +13,7 @@ NAME_PATTERN: Final = r"^[0-9A-Za-z][0-9A-Za-z._@-]{0,63}$"
 """Of a token's name: it stands in the audit trail, in paths and on command lines."""
 SYSTEM: Final = "system"
 """The actor of what a controller does with tokens by itself."""
-RESERVED: Final = frozenset({CONTROLLER, SYSTEM, "anonymous", "operator", "worker"})
+RESERVED: Final = frozenset({CONTROLLER, SYSTEM, SCAN, "anonymous", "operator", "worker"})
 """Names that no token and no claimed name may have: they are the program's own actors, or look like them."""
 
 

@@ -34,11 +34,13 @@ from controller.api import SAFE_METHODS, problems
 from controller.api.problem_types import FAILED_LOGINS, FORBIDDEN, UNAUTHENTICATED
 from controller.db.engine import Database, is_away
 from controller.db.states import Role
+from controller.runs import counters
 
-_IDENTITY: Final = "vxlan_operator.identity"
+IDENTITY: Final = "vxlan_operator.identity"
+"""Under this key of the ASGI scope stands the caller, once known."""
 _REALM: Final = 'Bearer realm="vxlan-operator"'
-_READ_BY_POST: Final = frozenset({"/api/v1/explain"})
-"""A body is the only place for what these are given; they change nothing."""
+_READ_BY_POST: Final = frozenset({"/api/v1/explain", "/explain", "/logout", "/sessions/{id}/end"})
+"""They change nothing, but for the caller's own login; a body is the only place for what they are given."""
 _KNOWN_SECONDS: Final = 3600.0
 _MAX_KNOWN: Final = 1000
 
@@ -61,6 +63,7 @@ def authorise(
     caller = identity(request)
     for role in needed.scopes:
         if not caller.has(Role(role)):
+            counters.TOKENS_REFUSED.labels(counters.INSUFFICIENT_ROLE).inc()
             raise ForbiddenError(caller, Role(role))
 
 
@@ -78,7 +81,12 @@ OPEN: Final = Security(public)
 
 def identity(request: Request) -> Identity:
     """Return the caller of a request."""
-    return cast("Identity", request.scope[_IDENTITY])
+    return cast("Identity", request.scope[IDENTITY])
+
+
+def maybe_identity(request: Request) -> Identity | None:
+    """Return the caller of a request; None: not known, as at a route that is open."""
+    return cast("Identity | None", request.scope.get(IDENTITY))
 
 
 Caller = Annotated[Identity, Depends(identity)]
@@ -220,7 +228,7 @@ class Authenticated:
         else:
             self._known.remember(token, found)
             self._usage.note(found.id, now)
-        scope[_IDENTITY] = found.identity
+        scope[IDENTITY] = found.identity
         return None
 
     def _take_from_proxy(self, scope: Scope) -> Response | None:
@@ -228,19 +236,20 @@ class Authenticated:
         caller = None
         try:
             if self._proxy is not None:
-                caller = self._proxy.identify(_address(scope), Headers(scope=scope).getlist)
+                caller = self._proxy.identify(client_address(scope), Headers(scope=scope).getlist)
         except ProxyHeadersError as error:
             return _unauthenticated(str(error), hint=error.hint)
         except NoRoleError as error:
             return problems.problem(FORBIDDEN, str(error), error.hint)
         if caller is None:
             return _unauthenticated("this needs a token, and the request has none")
-        scope[_IDENTITY] = caller
+        scope[IDENTITY] = caller
         return None
 
     def _refused(self, scope: Scope, detail: str) -> Response:
         """Answer a request with an invalid token: 401, or 429 if too many came from the client's address."""
-        address = _address(scope)
+        counters.TOKENS_REFUSED.labels(counters.INVALID_TOKEN).inc()
+        address = client_address(scope)
         seconds = self._failed.wait(address)
         if not seconds:
             return _unauthenticated(detail, ', error="invalid_token"')
@@ -256,7 +265,7 @@ class Authenticated:
             return store.identify(session, token, now)
 
 
-def _address(scope: Scope) -> str:
+def client_address(scope: Scope) -> str:
     """Return the address of the connection's other end; "": not known.
 
     The server takes it from no header (`controller.process.http`): a client could choose it.

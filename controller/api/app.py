@@ -24,6 +24,7 @@ from controller.api.routes import (
     networks,
     node_keys,
     nodes,
+    notifications,
     openapi,
     problem_pages,
     requeue,
@@ -45,7 +46,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 _MODULES = (
     status, version, nodes, networks, devices, runs, requeue, safety, events, diff, chain, audit, explain,
     metrics, openapi, problem_pages, tokens,
-    controller_keys, node_keys, join_tokens,
+    controller_keys, node_keys, join_tokens, notifications,
 )  # fmt: skip
 
 
@@ -69,6 +70,7 @@ def build(context: Context) -> FastAPI:
     problems.install(app)
     app.add_middleware(Representation)
     broadcaster = Broadcaster(context.database)
+    app.state.broadcaster = broadcaster
     app.state.end_streams = broadcaster.close
     app.include_router(watch.routes(context, broadcaster))
     for module in _MODULES:

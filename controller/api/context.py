@@ -11,6 +11,7 @@ from controller.api.same_site import LOOPBACK, Hosts
 from controller.api.turns import Turns
 from controller.db.engine import Database
 from controller.health.live import Health
+from controller.notifications.send import Outgoing
 from controller.safety.breaker import DEFAULTS, BreakerLimits
 from controller.trust.keyring import Keyring
 from controller.workqueue.queue import Notify
@@ -34,7 +35,9 @@ class Context:
         turns: how many requests of a kind are answered at a time.
         usage: remembers when each token was last used.
         proxy: whose headers name users; None: tokens alone count.
+        outgoing: how notifications leave.
         keys: of this process, to be read again once somebody decided about one; None: it has none.
+        trace_url: pattern of the URL of a run's trace; empty: traces have none.
     """
 
     database: Database
@@ -49,4 +52,6 @@ class Context:
     health: Health = field(default_factory=Health)
     usage: Usage = field(default_factory=Usage)
     proxy: TrustedProxy | None = None
+    outgoing: Outgoing = field(default_factory=Outgoing)
     keys: Keyring | None = None
+    trace_url: str = ""

@@ -133,8 +133,17 @@ NAME_TAKEN: Final = ProblemType(
     "name-taken",
     409,
     "Name taken",
-    "A valid API token has this name. Nothing was stored.",
-    "choose another name, or revoke that token first",
+    "A valid API token, or a notification target, has this name. Nothing was stored.",
+    "choose another name, or revoke or remove what has it first",
+)
+TARGET_REFUSED: Final = ProblemType(
+    "target-refused",
+    409,
+    "Not with this target",
+    "A notification target cannot be as it was given, or not on this controller: its address is none, its "
+    "template names what there is not, there is no SMTP server, a heartbeat cannot be muted. Nothing was "
+    "changed.",
+    "`vxctl notify list` shows all targets",
 )
 KEY_STATE: Final = ProblemType(
     "key-state",
@@ -272,9 +281,9 @@ NOT_READY: Final = ProblemType(
 
 TYPES: Final = (
     MALFORMED, UNAUTHENTICATED, LOGIN_AGAIN, FORBIDDEN, FOREIGN, UNKNOWN, NO_PAGE, METHOD, LATE,
-    TOO_SLOW, AMBIGUOUS, NO_CLUSTER, PAUSED, CONTRADICTION, NAME_TAKEN, KEY_STATE, TOKEN_TAKEN,
-    PRUNED, TOO_LARGE, LONG_URI, MEDIA_TYPE, INVALID, BUSY, FAILED_LOGINS, HEADERS, INTERNAL, CONNECTIONS,
-    WATCHERS, STOPPING, DATABASE, NOT_READY,
+    TOO_SLOW, AMBIGUOUS, NO_CLUSTER, PAUSED, CONTRADICTION, NAME_TAKEN, TARGET_REFUSED, KEY_STATE,
+    TOKEN_TAKEN, PRUNED, TOO_LARGE, LONG_URI, MEDIA_TYPE, INVALID, BUSY, FAILED_LOGINS, HEADERS, INTERNAL,
+    CONNECTIONS, WATCHERS, STOPPING, DATABASE, NOT_READY,
 )  # fmt: skip
 """All, by status."""
 

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contract.runtime.throttle import Throttle
 from controller.access.roles import ForbiddenError
+from controller.access.sessions import NoSessionError
 from controller.access.store import NameTakenError, NoTokenError
 from controller.api import problem_types as types
 from controller.api.cursor import CursorError
@@ -24,6 +25,8 @@ from controller.api.turns import RETRY_AFTER_SECONDS, BusyError, TooManyWatchers
 from controller.audit.export import PrunedError
 from controller.db.engine import database_message, is_away
 from controller.db.lookup import AmbiguousError, UnknownError
+from controller.notifications.errors import TargetError
+from controller.notifications.targets import NoTargetError, TargetTakenError
 from controller.trust.store import KeyStateError, NoKeyError
 from controller.views.queries import NoClusterError
 from controller.workqueue.requeue import PausedError, TokenTakenError
@@ -39,6 +42,10 @@ _PROBLEMS: Final[Mapping[type[Exception], ProblemType]] = {
     ForbiddenError: types.FORBIDDEN,
     NameTakenError: types.NAME_TAKEN,
     NoTokenError: types.UNKNOWN,
+    NoTargetError: types.UNKNOWN,
+    TargetTakenError: types.NAME_TAKEN,
+    TargetError: types.TARGET_REFUSED,
+    NoSessionError: types.UNKNOWN,
     NoKeyError: types.UNKNOWN,
     KeyStateError: types.KEY_STATE,
     ParameterError: types.INVALID,

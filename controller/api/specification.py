@@ -30,6 +30,7 @@ TAGS: Final[Mapping[str, str]] = {
     "metrics": "Metrics for Prometheus.",
     "tokens": "Tokens of the API, and who the caller is.",
     "keys": "Whose messages are believed: keys of controllers and nodes, and join tokens.",
+    "notifications": "Who is told of problems and removals, and by which way.",
     "problems": "The pages of problem types.",
 }
 """Tags and their descriptions, in the order in which they are shown."""

@@ -89,4 +89,5 @@ class Turns:
         self.export = Turn("export")
         self.stats = Turn("count of removals")
         self.explain = Turn("explanation", waiting=16)
+        self.notify = Turn("tests of notifications", at_once=2)
         self.metrics = Turn("scrape", waiting=16)

@@ -111,6 +111,15 @@ def append(session: Session, entries: Sequence[Entry], now: datetime) -> int:
     return len(rows)
 
 
+def recorded(session: Session, node_id: str, ids: Sequence[UUID]) -> Collection[UUID]:
+    """Return which of these ids of a node's entries have a row already."""
+    if not ids:
+        return ()
+    by_row = {id_: id_ for id_ in ids} | {uuid5(id_, node_id): id_ for id_ in ids}
+    known = _known(session, by_row)
+    return {by_row[id_] for id_, of_node in known.items() if of_node == node_id}
+
+
 def head_of(session: Session) -> ChainPosition:
     """The end of the chain."""
     head = session.execute(select(AuditHead.position, AuditHead.hash)).one_or_none()

@@ -3,9 +3,10 @@
 The id of an entry derives from its subject: a report that comes again makes the same entries.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 from uuid import UUID, uuid5
 
 from sqlalchemy import select
@@ -16,8 +17,9 @@ from contract.verdicts import Stage, Verdict
 from controller.audit.append import Entry
 from controller.audit.clocks import credible
 from controller.db.models import Network, NetworkVni, Node, Run
-from controller.db.states import CONTROLLER
+from controller.db.states import CONTROLLER, SCAN
 
+_FEW: Final = 3
 VerdictChange = tuple[DeviceReport, str | None]
 """A device as reported, and the verdict (`orphan/stale`) of the report before; None: the device is new."""
 
@@ -38,7 +40,7 @@ def entries(
     if not report.entries and not changes:
         return []
     networks = _networks(session, report, changes)
-    runs = _runs(session, node, report)
+    runs = own_runs(session, node, {report.run_id, *(entry.run_id for entry in report.entries)})
     found: list[Entry] = []
     begun: set[UUID] = set()
 
@@ -99,11 +101,14 @@ def _networks(
     )
 
 
-def _runs(session: Session, node: Node, report: ReconcileReport) -> Mapping[UUID, Run]:
-    """Runs of the report and its journal entries, if they are this node's and still stored."""
-    ids = {report.run_id, *(entry.run_id for entry in report.entries)}
-    # One by one: nearly always it is the run that was just closed, which the session has.
-    found = (session.get(Run, run_id) for run_id in ids)
+def own_runs(session: Session, node: Node, ids: Collection[UUID]) -> Mapping[UUID, Run]:
+    """Return those of these runs that are this node's and still stored."""
+    # Nearly always it is the run that was just closed, which the session has. A node can name 2,000.
+    found = (
+        [session.get(Run, run_id) for run_id in ids]
+        if len(ids) < _FEW
+        else session.scalars(select(Run).where(Run.id.in_(ids), Run.node_id == node.id))
+    )
     return {run.id: run for run in found if run is not None and run.node_id == node.id}
 
 
@@ -158,13 +163,17 @@ def _happened(
     now: datetime,
 ) -> Entry:
     at = credible(entry.at, now=now)
+    # A run that is known was no person's scan, whatever its node says.
+    scanned_by = entry.scanned_by if run is None else None
+    actor = CONTROLLER if run is None else run.actor
     dated = "" if at == entry.at else f" (its node dated this {entry.at:%Y-%m-%d %H:%M:%S} UTC)"
     return Entry(
         id=entry.id,
         stage=entry.stage,
         at=at,
         reason=entry.reason,
-        actor=CONTROLLER if run is None else run.actor,
+        actor=actor if scanned_by is None else SCAN,
+        claimed_name=scanned_by,
         node=node,
         network=networks.find(entry.network_id, entry.identity.vni),
         network_id=entry.network_id,

@@ -1,10 +1,10 @@
 """The command `vxctl`, one module per verb group; `main` is the entry point.
 
-`commands` has the tree of `verbs`: `serve`, `status`, `get` (`live` follows lists), `describe`,
-`explain`, `events`, `suppressed`, `tree`, `diff`, `wait`, `version`, `doctor`, `completion`, `requeue`,
-`safety`, `audit`, `chain`, `token`, `node_keys`, `join_token`, `keys`, `login`, `config` and `db`. They share
-`options`, those that `common` adds, `period`, the `contexts`, the `connection` and the `client`, and print
-by `output`.
+`commands` has the tree of `verbs`: `serve`, `status`, `get` (`live` follows lists), `describe`, `explain`,
+`events`, `suppressed`, `tree`, `diff`, `wait`, `version`, `doctor`, `completion`, `requeue`, `safety`,
+`audit`, `chain`, `notify`, `token`, `node_keys`, `join_token`, `keys`, `broker`, `stack` (by `authority`),
+`login`, `config` and `db`. They share `options`, those that `common` adds, `period`, the `contexts`, the
+`connection` and the `client`, and print by `output`.
 
 Imports lazily: a verb's module is imported when the verb is used, and what it needs with it.
 """

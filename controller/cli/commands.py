@@ -153,6 +153,35 @@ TREE: Final = Group(
                 "Show what was found, done and decided, the newest first; also of past nodes and networks.",
             ),
         ),
+        "notify": Group(
+            "Say who is told of problems and removals: targets of notifications.",
+            {
+                "add": Verb(
+                    "notify:add",
+                    "Add a target: a webhook, a chat, mail, a service of apprise, or a heartbeat.",
+                    more="Events: orphan_removed, removal_failed, tasks_rejected, node_silent, node_stalled, "
+                    "clock, breaker_tripped, desired_state_unknown, broker_unreachable, messages_refused, "
+                    "certificate.",
+                ),
+                "list": Verb("notify:list_", "List the targets, and how they fare."),
+                "test": Verb(
+                    "notify:try_",
+                    "Send a test, and show the answer. Exit status 3: it was not taken.",
+                ),
+                "mute": Verb(
+                    "notify:mute",
+                    "Send nothing to a target for a while.",
+                    more="Problems that are still there at the end are told then; removals are not.",
+                ),
+                "unmute": Verb("notify:unmute", "End a mute."),
+                "rotate": Verb(
+                    "notify:rotate",
+                    "Give a webhook another secret, and show it this once.",
+                    more="The former secret signs beside it for a day.",
+                ),
+                "remove": Verb("notify:remove", "Remove a target, and what waits for it."),
+            },
+        ),
         "token": Group(
             "Create, list and revoke tokens of the API.",
             {
@@ -217,6 +246,18 @@ TREE: Final = Group(
             },
             alone=Verb("keys:keys", "Show the controllers' keys."),
         ),
+        "broker": Group(
+            "Make the users of the broker, Redis.",
+            {
+                "acl": Verb(
+                    "broker:acl_",
+                    "Print Redis' users as an aclfile: each may do what it needs, and nothing else.",
+                    more="With --bootstrap, makes the users and passwords of a new Redis, without a "
+                    "controller. With --passwords, adds the users of all nodes that are believed; the "
+                    "leader keeps those by itself where VXLAN_OPERATOR_BROKER_ACL is true.",
+                ),
+            },
+        ),
         "login": Verb(
             "login:login",
             "Check a token with a controller, and keep both as a context.",
@@ -230,6 +271,16 @@ TREE: Final = Group(
                 "set": Verb("config:set_", "Create a context, or change it."),
                 "remove": Verb("config:remove", "Remove a context."),
                 "path": Verb("config:path", "Print the path of the file with the contexts."),
+            },
+        ),
+        "stack": Group(
+            "Make what the Swarm stack (compose.yml) needs.",
+            {
+                "secrets": Verb(
+                    "stack:secrets",
+                    "Make keys, certificates, passwords and tokens for packaging/stack/install.",
+                    more="What is there already stays. Needs no controller.",
+                ),
             },
         ),
         "db": Group(

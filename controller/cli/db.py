@@ -1,5 +1,6 @@
 """The verbs about the schema of the database: `vxctl db`; they need no controller."""
 
+import os
 from contextlib import closing
 from typing import Annotated
 
@@ -13,7 +14,7 @@ Database = Annotated[
     typer.Option(
         envvar="VXLAN_OPERATOR_DATABASE_URL",
         metavar="URL",
-        help="Database (default: the controller's).",
+        help="Database (default: that of VXLAN_OPERATOR_DATABASE_URL_FILE, or the controller's).",
     ),
 ]
 
@@ -49,8 +50,13 @@ def check(database_url: Database = None) -> None:
 
 def _url(given: str | None) -> str:
     from contract.runtime.settings import default_text
-    from contract.runtime.variables import refuse_unknown
+    from contract.runtime.variables import PREFIX, refuse_unknown
     from controller.process.settings import CoreSettings
 
     refuse_unknown()
+    variable = f"{PREFIX}DATABASE_URL_FILE"
+    if not given and (file := os.environ.get(variable)):
+        from contract.runtime.secret_file import read_secret
+
+        return read_secret(file, variable)
     return given or default_text(CoreSettings.model_fields["database_url"])

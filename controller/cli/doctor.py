@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from email.utils import parsedate_to_datetime
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from contract import VERSION
+from contract.runtime.dockerd import Docker
 from contract.runtime.doctor import broker, checks, docker, machine
 from contract.runtime.doctor.checks import Result, fail, ok, warn
 from contract.runtime.errors import OperatorError
@@ -39,7 +40,7 @@ def doctor(
     ] = None,
     docker_host: Annotated[
         str | None,
-        typer.Option(metavar="HOST", help="Docker API of a manager (default: the controller's)."),
+        typer.Option(metavar="HOST", help="Docker APIs of managers (default: the controller's)."),
     ] = None,
     url: Url = DEFAULT_URL,
     output: Output = "table",
@@ -52,9 +53,11 @@ def doctor(
     results = checks.run(
         {
             "version": lambda: machine.versions("vxctl"),
-            "docker": lambda: docker.check(settings.docker_host, manager=True),
+            "docker": lambda: _managers(settings.dockers()),
             "broker": lambda: broker.check(settings.broker()),
             _DATABASE: lambda: _database(database),
+            "notifications": lambda: _notifications(database),
+            "keys": lambda: _keys(settings.signing_key, database),
             "archive": lambda: _archive(settings.audit_archive_directory),
             _API: lambda: _controller(url),
         }
@@ -63,6 +66,15 @@ def doctor(
         [asdict(result) for result in results], output, lambda _: checks.show(results), kind=_CHECK
     )
     raise typer.Exit(checks.status(results))
+
+
+def _managers(dockers: Sequence[Docker]) -> Iterator[Result]:
+    for manager in dockers:
+        yield from docker.check(manager, manager=True)
+    swarms = {id_ for manager in dockers if (id_ := docker.swarm_id(manager))}
+    if len(swarms) > 1:
+        message = f"the managers are of {len(swarms)} Swarms: {', '.join(sorted(swarms))}"
+        yield fail("swarm", message, "name managers of one Swarm in VXLAN_OPERATOR_DOCKER_HOST")
 
 
 def _database(url: str) -> Iterator[Result]:
@@ -124,6 +136,75 @@ def _postgresql(connection: "Connection") -> Iterator[Result]:
     else:
         yield ok(_DATABASE, "it can be written")
     yield broker.clock("clock of database", float(now) - time.time(), "the database")
+
+
+def _keys(given: str, url: str) -> Iterator[Result]:
+    """Check the controllers' private key against the database, and say what waits for a person."""
+    from sqlalchemy import func, select
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    from controller.db.engine import open_to_look
+    from controller.db.key_models import ControllerKey, NodeKey
+    from controller.db.states import ControllerKeyState, NodeKeyState
+    from controller.trust import own_key
+
+    file = own_key.key_file(given, url)
+    yield from machine.private("keys", file)
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        return
+    try:
+        with open_to_look(url) as connection:
+            rows = connection.execute(select(ControllerKey.id, ControllerKey.state)).all()
+            waiting = connection.scalar(
+                select(func.count()).where(NodeKey.state == NodeKeyState.PENDING)
+            )
+    except (OperatorError, ArgumentError, SQLAlchemyError):
+        return  # What is wrong with the database is said with it.
+    states = {row.state: row.id for row in rows}
+    signing = states.get(ControllerKeyState.SIGNING)
+    if signing is None:
+        yield ok("keys", "none yet: the first start of a controller makes one")
+    else:
+        try:
+            own_key.load(file, signing)
+        except OperatorError as error:
+            yield fail("keys", error.problem, error.hint)
+        else:
+            yield ok("keys", f"the controllers sign with {signing}, which {file} holds")
+    if following := states.get(ControllerKeyState.NEXT):
+        message = f"a rotation to the key {following} is not finished"
+        yield warn("keys", message, "`vxctl keys rotate --finish`")
+    if waiting:
+        message = f"{waiting} key(s) of nodes wait for a person"
+        yield warn("keys", message, "`vxctl node keys` shows them, `vxctl node trust` takes one")
+
+
+def _notifications(url: str) -> Iterator[Result]:
+    """Say which targets of notifications fail, as the controller stored it."""
+    from sqlalchemy import select
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    from controller.db.engine import open_to_look
+    from controller.db.notification_models import NotificationTarget
+
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        return
+    target = NotificationTarget
+    try:
+        with open_to_look(url) as connection:
+            rows = connection.execute(
+                select(target.name, target.failing_since, target.error).order_by(target.name)
+            ).all()
+    except (OperatorError, ArgumentError, SQLAlchemyError):
+        return  # What is wrong with the database is said with it.
+    for row in rows:
+        if row.failing_since is not None:
+            message = (
+                f"target {row.name} fails since {row.failing_since:%Y-%m-%d %H:%M} UTC: {row.error}"
+            )
+            yield warn("notifications", message, f"`vxctl notify test {row.name}` shows its answer")
+    if all(row.failing_since is None for row in rows):
+        yield ok("notifications", f"{len(rows)} target(s), and none fails")
 
 
 def _takes_writes(file: Path) -> Iterator[Result]:

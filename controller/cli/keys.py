@@ -1,5 +1,6 @@
 """The verbs about the controllers' keys: `vxctl keys`, `vxctl keys rotate` and `vxctl keys replace`."""
 
+import os
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from contract.runtime.errors import OperatorError, UsageError
+from contract.runtime.variables import PREFIX
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Actor, Output, Url, decision
 from controller.cli.output import formats, table
@@ -16,8 +18,8 @@ from controller.cli.output.structured import Kind
 _KIND: Final = Kind("key", lambda row: str(row["id"]), lambda row: str(row["id"]))
 _NEXT: Final = Path("/var/lib/vxlan-operator/controller.key.next")
 _JOIN_TOKENS: Final = (
-    "join tokens made before name the retired key: create new ones (`vxctl node join-token create`), "
-    "and revoke the old (`vxctl node join-token list`)"
+    "join tokens made before still serve, for the former key vouches for this one; if the former is in other "
+    "hands, revoke them (`vxctl node join-token list`), and give every worker a new one"
 )
 
 
@@ -41,7 +43,8 @@ def rotate(
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="With --finish: also if nodes lack it, which then refuse all."
+            "--force",
+            help="With --finish: also if nodes lack it: they follow by their next request.",
         ),
     ] = False,
     actor: Actor = None,
@@ -64,11 +67,17 @@ def rotate(
     def shown(row: dict[str, Any]) -> None:
         table.line(f"key {row['id']} is {row['state']}")
         if row["lacking"]:
-            names = ", ".join(formats.short(name) for name in row["lacking"][:5])
-            more = len(row["lacking"]) - 5
-            table.line(f"not known yet to: {names}" + (f" and {more} more" if more > 0 else ""))
-        elif not finish:
-            table.line("all ready nodes know it: `vxctl keys rotate --finish` lets it sign")
+            table.line(f"not known yet to: {_names(row['lacking'])}")
+        if row["later"]:
+            table.line(f"paused, ignored or not ready, told later: {_names(row['later'])}")
+        if not row["lacking"] and not finish:
+            table.line("all others know it" if row["later"] else "all nodes know it")
+            table.line("`vxctl keys rotate --finish` lets it sign")
+        if not finish and (fixed := _read_only_file()):
+            table.line(
+                f"before --finish, give all controllers {file} as {fixed}.next: a secret, in whose folder "
+                "no controller can put it itself"
+            )
         if finish:
             table.line(_JOIN_TOKENS)
 
@@ -106,6 +115,17 @@ def replace(
     table.line(
         "no worker believes that key: give each a new join token (`vxctl node join-token create`)"
     )
+
+
+def _read_only_file() -> str | None:
+    """Return the file of the controllers' key if it is in a folder that cannot be written, as a secret is."""
+    given = os.environ.get(f"{PREFIX}SIGNING_KEY", "")
+    return given if given and not os.access(Path(given).parent, os.W_OK) else None
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(formats.short(name) for name in names[:5]) + more
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

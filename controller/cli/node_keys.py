@@ -19,11 +19,12 @@ from controller.cli.output import formats, table
 from controller.cli.output.structured import Kind
 
 KIND: Final = Kind("key", lambda row: str(row["id"]), lambda row: str(row["id"]))
-Key = Annotated[
+KeyOrText = Annotated[
     str,
     typer.Argument(
         metavar="KEY",
-        help="Id of a key: `vxctl node keys` lists them, `vxlan-worker key` on the node shows its own.",
+        help="Id of a key that the worker has shown (`vxctl node keys`), or a public key of 43 characters "
+        "(`vxlan-worker key` on the node shows both).",
         callback=without_kind("key"),
     ),
 ]
@@ -43,7 +44,7 @@ def keys(node: MaybeNode = None, url: Url = DEFAULT_URL, output: Output = "table
 
 def trust(
     node: NodeArgument,
-    key: Key,
+    key: KeyOrText,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
     output: Output = "table",

@@ -42,7 +42,12 @@ def _with_options(run: Callable[[Any], None]) -> Callable[..., None]:
 def controller(settings: ControllerSettings) -> None:
     from controller.process.controller import run
 
-    run(settings, settings.broker(), silence=settings.silence_seconds)
+    run(
+        settings,
+        settings.broker(),
+        silence=settings.silence_seconds,
+        join_token_file=settings.join_token_file,
+    )
 
 
 @_with_options

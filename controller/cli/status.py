@@ -1,6 +1,5 @@
 """The verb `vxctl status`: whether all is well, what is not, the cluster and its nodes."""
 
-from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
 import typer
@@ -11,11 +10,10 @@ from controller.cli.options import DEFAULT_URL, Output, Redraw, Url
 from controller.cli.output import colours, columns, formats, phrases, table
 from controller.cli.output.structured import NODE
 from controller.cli.output.watch import watch
+from controller.conditions import summary
 
 _MAX_PROBLEMS: Final = 20
 _WIDE_ONLY: Final = ("GENERATION", "LAST RUN", "MODE")
-_CHOSEN: Final = frozenset({"ObserveMode", "IgnoredByLabel"})
-"""Reasons that somebody chose for good: the cluster observes, a node is not ours."""
 
 
 def status(
@@ -35,52 +33,14 @@ def status(
 
     if redraw:
         watch(draw)
-    elif any(wrong(draw(limit))):
+    elif any(summary.wrong(draw(limit))):
         raise typer.Exit(ExitStatus.NO)
-
-
-def wrong(answer: dict[str, Any]) -> Iterator[str]:
-    """Yield what is not as it should be, in a few words each.
-
-    Observing instead of removing, and nodes that a label takes out, are choices: they are shown,
-    and not wrong by themselves.
-    """
-    cluster, readiness = answer["cluster"], answer["readiness"]
-    if cluster is None:
-        yield "the Swarm has not been read yet"
-    if answer["paused"]:
-        yield "the cluster is paused"
-    for row in _conditions(answer):
-        if row["reason"] not in _CHOSEN:
-            yield f"{row['type']} is {row['status']} ({row['reason']})"
-    total = sum(sum(reasons.values()) for reasons in readiness.values())
-    for state, verb in (("False", "not ready"), ("Unknown", "unknown")):
-        # A blocked node is one, also where observing was chosen.
-        chosen = _CHOSEN if state == "Unknown" else frozenset[str]()
-        reasons = {why: n for why, n in readiness.get(state, {}).items() if why not in chosen}
-        if reasons:
-            yield f"{sum(reasons.values())} of {total} nodes {verb} ({_counted(reasons)})"
-    left = answer["left_on_ready"]
-    if left:
-        count = sum(left.values())
-        nodes = "1 node that is" if count == 1 else f"{count} nodes that are"
-        yield f"something is left on {nodes} ready ({_counted(left)})"
-
-
-def _counted(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-
-
-def _conditions(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the unexpected conditions of the cluster, or of the process alone before it is known."""
-    known = answer["cluster"] or {"conditions": answer.get("conditions", [])}
-    return phrases.abnormal(known)
 
 
 def _show(answer: dict[str, Any], output: str) -> None:
     nodes, readiness = answer["nodes"], answer["readiness"]
     total = sum(sum(reasons.values()) for reasons in readiness.values())
-    found = [*wrong(answer)]
+    found = [*summary.wrong(answer)]
     if found:
         table.painted_line(colours.bad("Not well:"), f" {'; '.join(found)}.")
     else:
@@ -111,7 +71,7 @@ def _as_seen(answer: dict[str, Any]) -> str:
 
 def _show_problems(answer: dict[str, Any]) -> None:
     problems = [
-        *phrases.sentences(_conditions(answer)),
+        *phrases.sentences(summary.of_cluster(answer)),
         *(
             f"{phrases.node_name(node)}: {sentence}"
             for node in answer["nodes"]
@@ -132,9 +92,12 @@ def _show_cluster(answer: dict[str, Any]) -> None:
         (row["status"] for row in cluster["conditions"] if row["type"] == "DesiredStateKnown"), None
     )
     stale = "" if known in (None, "True") else " (stale)"
+    by = f" by {cluster['sync_manager']}" if cluster.get("sync_manager") else ""
+    if cluster.get("managers_away"):
+        table.line(f"Of the other managers: {cluster['managers_away']}")
     table.line(
         f"Swarm {cluster['swarm_id']}, {_mode(answer)}, "
-        f"read {formats.ago(cluster['synced_at'])}{stale}, data path port {cluster['data_path_port']}"
+        f"read {formats.ago(cluster['synced_at'])}{by}{stale}, data path port {cluster['data_path_port']}"
     )
 
 

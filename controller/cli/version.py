@@ -50,4 +50,4 @@ def _show(found: dict[str, Any]) -> None:
     table.line(f"workers: {', '.join(versions) or 'none'}")
     different = {row["version"] for row in controller["workers"]} - {None, controller["version"]}
     if different:
-        table.line("Versions differ: finish the upgrade of the workers (docs/failures.md).")
+        table.line("Versions differ: finish the upgrade of the workers (docs/upgrade.md).")

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from contract.verdicts import HeldBack
-from controller.conditions.holds import Hold, ordered, together
+from controller.conditions.holds import Hold, listed, ordered
 from controller.conditions.model import (
     Condition,
     Conditions,
@@ -18,6 +18,9 @@ from controller.conditions.model import (
     named,
     quoted,
 )
+
+_MAX_TARGETS: Final = 3
+"""Of notifications, in a message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,18 +52,24 @@ class ClusterFacts:
         stale: whether that is too long ago.
         sync_reason: why the last reading failed, as a CamelCase reason; None: it succeeded.
         sync_error: the same as a sentence.
+        manager: of several, the one that was asked.
+        away: why others could not be asked; None: they could, or there are none.
         holds: what holds removals back everywhere: a pause, the breaker, the mode.
         broker: why the leader cannot use the broker; None: it can.
         refused: messages that did nothing lately; None: there were none.
+        untaken: targets that do not take notifications, and why, a sentence each.
     """
 
     synced_at: datetime
     stale: bool = False
     sync_reason: str | None = None
     sync_error: str | None = None
+    manager: str | None = None
+    away: str | None = None
     holds: Sequence[Hold] = ()
     broker: Condition | None = None
     refused: RefusedFacts | None = None
+    untaken: Sequence[str] = ()
 
 
 def of_cluster(facts: ClusterFacts, nodes: Sequence[tuple[str, Conditions]]) -> Conditions:
@@ -72,6 +81,7 @@ def of_cluster(facts: ClusterFacts, nodes: Sequence[tuple[str, Conditions]]) -> 
         if facts.broker is None
         else Condition(Status.UNKNOWN, facts.broker.reason, facts.broker.message),
         Type.MESSAGES_BELIEVED: _messages(facts.refused),
+        Type.NOTIFICATIONS_TAKEN: _notifications(facts.untaken),
     }
 
 
@@ -85,7 +95,9 @@ def desired_state(facts: ClusterFacts) -> Condition:
         at = format_time(facts.synced_at)
         message = f"the Swarm was last read in full at {at}: look at the controller's log"
         return Condition(Status.UNKNOWN, Reason.READING_STALE, message)
-    return Condition(Status.TRUE, Reason.SWARM_READ, "the Swarm was read in full")
+    by = f", by {facts.manager}" if facts.manager else ""
+    away = f"; of the other managers: {quoted(facts.away)}" if facts.away else ""
+    return Condition(Status.TRUE, Reason.SWARM_READ, f"the Swarm was read in full{by}{away}")
 
 
 def _removals(facts: ClusterFacts) -> Condition:
@@ -93,15 +105,10 @@ def _removals(facts: ClusterFacts) -> Condition:
     if not holds:
         return Condition(Status.TRUE, Reason.ENFORCING, "orphans are removed")
     reason = _HOLDS[holds[0].reason]
-    why = quoted("; ".join(map(str, holds)))
     what = (
         "no runs" if holds[0].reason is HeldBack.PAUSE else "orphans are reported and not removed"
     )
-    audit = ""
-    if any(hold.reason is HeldBack.BREAKER for hold in holds):
-        audit = "find out why so much leaks (`vxctl audit`), then: "
-    message = f"{what}: {why}; {audit}{together(holds)}"
-    return Condition(Status.FALSE, reason, message)
+    return Condition(Status.FALSE, reason, what + listed([("", hold) for hold in holds]))
 
 
 _HOLDS: Final = {
@@ -127,11 +134,24 @@ def _messages(refused: RefusedFacts | None) -> Condition:
     return Condition(Status.FALSE, Reason.MESSAGES_REFUSED, message)
 
 
+def _notifications(untaken: Sequence[str]) -> Condition:
+    if not untaken:
+        message = "no target refuses notifications, and none was given up within a day"
+        return Condition(Status.TRUE, Reason.ALL_TAKEN, message)
+    more = len(untaken) - _MAX_TARGETS
+    found = "; ".join(map(quoted, untaken[:_MAX_TARGETS])) + (
+        f"; and {more} more" if more > 0 else ""
+    )
+    message = f"{found}; `vxctl notify list` shows all, and what each answered last"
+    return Condition(Status.FALSE, Reason.TARGETS_FAIL, message)
+
+
 def _workers(nodes: Sequence[tuple[str, Conditions]]) -> Condition:
     expected, away = 0, []
     for name, conditions in nodes:
         stalled = conditions[Type.STALLED].reason
-        if conditions[Type.PAUSED].status == Status.TRUE or stalled == Reason.NODE_DOWN:
+        down = conditions[Type.READY].reason == Reason.NODE_DOWN
+        if conditions[Type.PAUSED].status == Status.TRUE or down:
             continue
         expected += 1
         if stalled in (Reason.NEVER_SEEN, Reason.WORKER_AWAY, Reason.KEY_UNTRUSTED):

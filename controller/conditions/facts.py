@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, and_, false, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, bindparam, false, func, not_, or_, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from contract.runtime.refusals import Refused
@@ -13,10 +13,12 @@ from contract.verdicts import HeldBack, Mode, Urgency, Verdict
 from controller.conditions import holds
 from controller.conditions.cluster import ClusterFacts, RefusedFacts
 from controller.conditions.holds import Hold
-from controller.conditions.model import Condition, Reason, Stored, Type
-from controller.conditions.node import Holder, NodeFacts, Rejecting, Sign
+from controller.conditions.instant import Instant
+from controller.conditions.model import Condition, Reason, Stored, Type, format_time
+from controller.conditions.node_facts import Holder, NodeFacts, Rejecting, Sign
 from controller.db.key_models import NodeKey
-from controller.db.models import Cluster, Device, DueNode, Network, Node, Rejection
+from controller.db.models import NOT_IN_USE, Cluster, Device, DueNode, Network, Node, Rejection
+from controller.db.notification_models import NotificationTarget
 from controller.db.states import NodeKeyState
 
 SETTLES_WITHIN: Final = timedelta(seconds=30)
@@ -44,14 +46,80 @@ _NODES: Final = (
 )  # fmt: skip
 
 
+def network_is_observed() -> ColumnElement[bool]:
+    """Return the SQL condition that a network is in the Swarm and its own mode is observe."""
+    return and_(
+        Network.gone_at.is_(None),
+        or_(
+            Network.paused_at.is_not(None),
+            Network.label_ignore != false(),
+            Network.label_mode == Mode.OBSERVE,
+            Network.mode == Mode.OBSERVE,
+        ),
+    )
+
+
+# Statements are made once: to make them again in each step took longer than to carry them out.
+_UNTRUSTED: Final = (
+    select(NodeKey.node_id, NodeKey.id, NodeKey.state)
+    .where(NodeKey.state != NodeKeyState.TRUSTED)
+    .order_by(NodeKey.state, NodeKey.created_at.desc(), NodeKey.id)
+)
+_NODE_NAMES: Final = select(Node.id, Node.hostname).where(Node.gone_at.is_(None))
+_ADDRESSES: Final = select(Node.id, Node.hostname, Node.address).where(Node.gone_at.is_(None))
+_DOWN: Final = _ADDRESSES.where(Node.state == "down", Node.address != "")
+_NOT_DOWN: Final = _ADDRESSES.where(Node.state != "down")
+_RESTRICTED: Final = select(Network).where(network_is_observed())
+_ORPHANS: Final = (
+    select(Device.node_id, Device.vni, Device.held_back, func.count())
+    .where(text(NOT_IN_USE), Device.verdict == Verdict.ORPHAN)
+    .group_by(Device.node_id, Device.vni, Device.held_back)
+)
+_SETTLES: Final = and_(
+    Device.verdict == Verdict.SETTLING, Device.verdict_at >= bindparam("settled")
+)
+_FINDINGS: Final = (
+    select(
+        Device.node_id,
+        Device.verdict,
+        Device.urgency,
+        func.count().filter(not_(_SETTLES)).label("count"),
+        func.min(Device.verdict_at).filter(_SETTLES).label("settles"),
+    )
+    .where(
+        text(NOT_IN_USE),
+        Device.verdict.in_((Verdict.CONFLICT, Verdict.ORPHAN, Verdict.SETTLING)),
+    )
+    .group_by(Device.node_id, Device.verdict, Device.urgency)
+)
+_FAILING: Final = (
+    select(NotificationTarget)
+    .where(
+        or_(
+            NotificationTarget.failing_since.is_not(None),
+            NotificationTarget.given_up_at.is_not(None),
+        )
+    )
+    .order_by(NotificationTarget.name)
+)
+_UNSETTLED: Final = (
+    select(Rejection, Network.name)
+    .outerjoin(Network, Network.id == Rejection.network_id)
+    .where(Rejection.settled_at.is_(None))
+    # A node has a few for a VNI (controller.swarm.rejections).
+    .order_by(Rejection.at.desc(), Rejection.task_id)
+)
+
+
 def cluster_facts(
     cluster: Cluster,
     mode: Mode,
-    now: datetime,
+    instant: Instant,
     max_silence: timedelta,
     *,
     broker: Condition | None = None,
     refused: RefusedFacts | None = None,
+    untaken: Sequence[str] = (),
 ) -> ClusterFacts:
     """Return the facts about the cluster.
 
@@ -62,12 +130,15 @@ def cluster_facts(
     """
     return ClusterFacts(
         synced_at=cluster.synced_at,
-        stale=now - cluster.synced_at > max_silence,
+        stale=instant.is_past(cluster.synced_at + max_silence),
         sync_reason=cluster.sync_reason if cluster.sync_error is not None else None,
         sync_error=cluster.sync_error,
+        manager=cluster.sync_manager,
+        away=cluster.managers_away,
         holds=holds.of_cluster(cluster, mode),
         broker=broker,
         refused=refused,
+        untaken=untaken,
     )
 
 
@@ -76,7 +147,7 @@ def node_facts(
     cluster: Cluster,
     *,
     mode: Mode,
-    now: datetime,
+    instant: Instant,
     max_silence: timedelta,
     listening_since: datetime,
     broker: Condition | None = None,
@@ -91,16 +162,17 @@ def node_facts(
         broker: why the leader cannot use the broker; None: it can.
         sign_of: returns the newest sign of life of a node's worker, by node id.
     """
-    devices = _devices(session, now)
+    devices = _devices(session, instant)
     held = orphan_holds(session)
     rejecting = _rejecting(session)
     everywhere = holds.of_cluster(cluster, mode)
     names = node_names(session)
     untrusted = _untrusted(session)
     before, after = _joined_again(session)
-    stale_before = now - max_silence
+    heard_for_long = instant.is_past(listening_since + max_silence)
     for row in session.execute(_NODES):
-        stale = row.worker_seen_at is not None and row.worker_seen_at < stale_before
+        seen_at = row.worker_seen_at
+        stale = seen_at is not None and instant.is_past(seen_at + max_silence)
         typed = names.typed(row.id)
         facts = NodeFacts(
             id=row.id,
@@ -108,17 +180,17 @@ def node_facts(
             state=row.state,
             joined_again_as=after.get(row.id),
             served_as=None
-            if row.worker_seen_at is not None and not stale
-            else _served(row.id, before.get(row.id, ()), sign_of, now),
+            if seen_at is not None and not stale
+            else _served(row.id, before.get(row.id, ()), sign_of, instant),
             unread_since=None if cluster.sync_error is None else cluster.synced_at,
-            reports=_reports(row.conditions, row.worker_seen_at),
-            seen_at=row.worker_seen_at,
+            reports=_reports(row.conditions, seen_at),
+            seen_at=seen_at,
             broker=broker,
-            sign=_news(sign_of(row.id), row.id, row.worker_seen_at, now),
+            sign=_news(sign_of(row.id), row.id, seen_at, instant),
             untrusted=[key_id for key_id, _ in untrusted.get(row.id, ())],
             revoked=any(is_revoked for _, is_revoked in untrusted.get(row.id, ())[:1]),
             stale=stale,
-            silent=stale and listening_since < stale_before,
+            silent=stale and heard_for_long,
             failures=row.failures,
             last_run=row.last_run_state,
             last_error=row.last_error,
@@ -140,11 +212,7 @@ def node_facts(
 
 def _untrusted(session: Session) -> Mapping[str, list[tuple[str, bool]]]:
     """Return the keys of nodes of which none is believed, pending ones first, and whether each is revoked."""
-    rows = session.execute(
-        select(NodeKey.node_id, NodeKey.id, NodeKey.state)
-        .where(NodeKey.state != NodeKeyState.TRUSTED)
-        .order_by(NodeKey.state, NodeKey.created_at.desc(), NodeKey.id)
-    ).all()
+    rows = session.execute(_UNTRUSTED).all()
     found: defaultdict[str, list[tuple[str, bool]]] = defaultdict(list)
     for node_id, key_id, state in rows:
         found[node_id].append((key_id, state is NodeKeyState.REVOKED))
@@ -179,7 +247,32 @@ def refused_facts(session: Session, refused: Refused, counts: Mapping[str, int])
     )
 
 
-def _news(sign: Sign | None, node_id: str, seen_at: datetime | None, now: datetime) -> Sign | None:
+def untaken(session: Session, instant: Instant) -> Sequence[str]:
+    """Return which targets do not take notifications, or have not taken one within a day."""
+    found = []
+    for row in session.scalars(_FAILING):
+        since, given_up = row.failing_since, row.given_up_at
+        fails = since is not None and instant.is_past(since + _FAILS_FOR)
+        lately = given_up is not None and not instant.is_past(given_up + _GIVEN_UP_FOR)
+        if not (fails or lately):
+            continue
+        parts = []
+        if since is not None:
+            parts.append(f"fails since {format_time(since)}: {row.error}")
+        if given_up is not None and lately:
+            at = format_time(given_up)
+            parts.append(f"did not take a notification for a day, which was given up at {at}")
+        found.append(f"notification target {row.name} {', and '.join(parts)}")
+    return found
+
+
+_FAILS_FOR: Final = timedelta(seconds=60)
+_GIVEN_UP_FOR: Final = timedelta(days=1)
+
+
+def _news(
+    sign: Sign | None, node_id: str, seen_at: datetime | None, instant: Instant
+) -> Sign | None:
     """Return a sign of life that is news: the worker ended, is silent, or serves another id."""
     if sign is None:
         return None
@@ -188,7 +281,7 @@ def _news(sign: Sign | None, node_id: str, seen_at: datetime | None, now: dateti
     if sign.ended:
         return None if seen_at is not None and sign.at is not None and seen_at > sign.at else sign
     heard = sign.since if seen_at is None else max(sign.since, seen_at)
-    return sign if now - heard > sign.allowed else None
+    return sign if instant.is_past(heard + sign.allowed) else None
 
 
 def _joined_again(session: Session) -> tuple[Mapping[str, Sequence[str]], Mapping[str, str]]:
@@ -197,22 +290,24 @@ def _joined_again(session: Session) -> tuple[Mapping[str, Sequence[str]], Mappin
     A worker that cannot ask its dockerd does not know of the new id. A node is down under the former ones,
     and has the hostname and address of one that is not.
     """
-    rows = select(Node.id, Node.hostname, Node.address).where(Node.gone_at.is_(None))
     down: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-    for row in session.execute(rows.where(Node.state == "down", Node.address != "")):
+    for row in session.execute(_DOWN):
         down[row.hostname, row.address].append(row.id)
     if not down:
         return {}, {}
     before = {
         row.id: down[row.hostname, row.address]
-        for row in session.execute(rows.where(Node.state != "down"))
+        for row in session.execute(_NOT_DOWN)
         if (row.hostname, row.address) in down
     }
     return before, {old: new for new, former in before.items() for old in former}
 
 
 def _served(
-    node_id: str, former: Sequence[str], sign_of: Callable[[str], Sign | None], now: datetime
+    node_id: str,
+    former: Sequence[str],
+    sign_of: Callable[[str], Sign | None],
+    instant: Instant,
 ) -> str | None:
     """Return the former id of a node that a worker serves now; None: none, or its own worker is there."""
     own = sign_of(node_id)
@@ -222,7 +317,7 @@ def _served(
         sign = sign_of(other)
         if sign is None or sign.at is None or sign.ended or sign.serves != other:
             continue
-        if now - sign.since <= sign.allowed:
+        if not instant.is_past(sign.since + sign.allowed):
             return other
     return None
 
@@ -237,26 +332,12 @@ def _reports(conditions: Stored, seen_at: datetime | None) -> bool:
 
 def node_names(session: Session) -> holds.Names:
     """Return the names of the Swarm's nodes as they can be typed."""
-    rows = session.execute(select(Node.id, Node.hostname).where(Node.gone_at.is_(None)))
-    return holds.Names((row.id, row.hostname) for row in rows)
-
-
-def network_is_observed() -> ColumnElement[bool]:
-    """Return the SQL condition that a network is in the Swarm and its own mode is observe."""
-    return and_(
-        Network.gone_at.is_(None),
-        or_(
-            Network.paused_at.is_not(None),
-            Network.label_ignore != false(),
-            Network.label_mode == Mode.OBSERVE,
-            Network.mode == Mode.OBSERVE,
-        ),
-    )
+    return holds.Names((row.id, row.hostname) for row in session.execute(_NODE_NAMES))
 
 
 def network_holds(session: Session) -> Mapping[int, list[Hold]]:
     """VNI to what holds back removals of devices with this VNI, for the networks that restrict any."""
-    restricted = session.scalars(select(Network).where(network_is_observed())).all()
+    restricted = session.scalars(_RESTRICTED).all()
     found: defaultdict[int, list[Hold]] = defaultdict(list)
     if not restricted:
         return found
@@ -273,12 +354,7 @@ def orphan_holds(session: Session) -> Mapping[str, Counter[Hold | HeldBack]]:
     """Node id to what holds some of its orphans back, by network or as its worker says, and how many."""
     networks = network_holds(session)
     found: defaultdict[str, Counter[Hold | HeldBack]] = defaultdict(Counter)
-    query = (
-        select(Device.node_id, Device.vni, Device.held_back, func.count())
-        .where(Device.verdict == Verdict.ORPHAN)
-        .group_by(Device.node_id, Device.vni, Device.held_back)
-    )
-    for node_id, vni, reason, count in session.execute(query):
+    for node_id, vni, reason, count in session.execute(_ORPHANS):
         for hold in networks.get(vni, ()):
             found[node_id][hold] += count
         if reason is not None:
@@ -290,17 +366,13 @@ def _of_some(cause: Hold | HeldBack, hostname: str, typed: str) -> Hold:
     return cause if isinstance(cause, Hold) else holds.of_worker(cause, hostname, typed, None)
 
 
-def _devices(session: Session, now: datetime) -> Mapping[str, Mapping[str, int]]:
+def _devices(session: Session, instant: Instant) -> Mapping[str, Mapping[str, int]]:
     """Count each node's conflicts, orphans, blocking orphans and long-settling devices."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for node_id, verdict, urgency, count in session.execute(
-        select(Device.node_id, Device.verdict, Device.urgency, func.count())
-        .where(
-            Device.verdict.in_((Verdict.CONFLICT, Verdict.ORPHAN))
-            | ((Device.verdict == Verdict.SETTLING) & (Device.verdict_at < now - SETTLES_WITHIN))
-        )
-        .group_by(Device.node_id, Device.verdict, Device.urgency)
-    ):
+    settled = {"settled": instant.now - SETTLES_WITHIN}
+    for node_id, verdict, urgency, count, settles in session.execute(_FINDINGS, settled):
+        if settles is not None:
+            instant.is_past(settles + SETTLES_WITHIN)
         counts[node_id][_COUNTED[verdict]] += count
         if urgency is Urgency.BLOCKING:
             counts[node_id]["blocking"] += count
@@ -330,13 +402,7 @@ def _is_made_again(devices: Sequence[Device], rejected: datetime) -> bool:
 def _rejecting(session: Session) -> Mapping[str, list[Rejecting]]:
     """Return each node's networks whose tasks it rejects now, with the devices that have the VNI."""
     newest: dict[tuple[str, int | str | None], tuple[Rejection, str | None]] = {}
-    for rejection, name in session.execute(
-        select(Rejection, Network.name)
-        .outerjoin(Network, Network.id == Rejection.network_id)
-        .where(Rejection.settled_at.is_(None))
-        # A node has a few for a VNI (controller.swarm.rejections).
-        .order_by(Rejection.at.desc(), Rejection.task_id)
-    ):
+    for rejection, name in session.execute(_UNSETTLED):
         key = rejection.cidr if rejection.vni is None else rejection.vni
         newest.setdefault((rejection.node_id, key), (rejection, name))
     keys = [(row.node_id, row.vni) for row, _ in newest.values() if row.vni is not None]

@@ -6,7 +6,7 @@ Several holds may apply to one device; it is removed when the last one has ended
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -78,7 +78,7 @@ class Hold:
 
     def __str__(self) -> str:
         """`mode observe of network shop, set by ann at 2026-01-01 12:00:00 UTC: leak 4711`."""
-        what, by, when = _WORDS.get(self.reason, ("{}", None, "since"))
+        what, by, when = _OF_WORKER if self.by == _WORKER else _WORDS[self.reason]
         who = "" if by is None or self.by is None else f"{by} {self.by}"
         at = "" if self.since is None else f" {when} {format_time(self.since)}"
         why = "" if self.why is None else f": {quoted(self.why)}"
@@ -91,7 +91,9 @@ _WORDS: Final = {
     HeldBack.MODE: ("mode observe of {}", ", set by", "at"),
     HeldBack.PROOF: ("no proof yet on {}", None, "since"),
 }
-"""What holds back, who set it, and the time: other holds are what a worker says of a node."""
+"""What holds back, who set it, and the time."""
+_WORKER: Final = "its worker"
+_OF_WORKER: Final = ("the worker of {}", None, "since")
 
 
 class Names:
@@ -124,12 +126,12 @@ def typed_name(id_: str, name: str) -> str:
 def of_cluster(cluster: "ClusterRow", configured: Mode) -> list[Hold]:
     """Return what holds removals back everywhere; `configured`: the mode in the controller's settings."""
     holds = [*_pauses(cluster, CLUSTER, "vxctl resume --cluster")]
-    holds += _breakers(cluster, CLUSTER, "vxctl breaker reset")
+    holds += _breakers(cluster, CLUSTER)
     if cluster.mode is Mode.OBSERVE:
         holds.append(_mode(cluster, CLUSTER, "--cluster"))
     elif cluster.mode is None and configured is Mode.OBSERVE:
         command = "vxctl mode enforce --cluster"
-        by = "the controller's settings (VXLAN_OPERATOR_MODE)"
+        by = "VXLAN_OPERATOR_MODE in the controller's settings"
         until = f"`{command}` ends it"
         holds.append(Hold(HeldBack.MODE, CLUSTER, by, None, None, command, until))
     return holds
@@ -142,7 +144,7 @@ def of_node(node: "NodeRow", typed: str) -> list[Hold]:
     if node.label_ignore:
         command = f"docker node update --label-rm vxlan-operator.ignore {typed}"
         holds.append(_label(HeldBack.PAUSE, where, "vxlan-operator.ignore", command))
-    holds += _breakers(node, where, f"vxctl breaker reset {typed}")
+    holds += _breakers(node, where, typed)
     if node.label_mode is Mode.OBSERVE:
         command = f"docker node update --label-rm vxlan-operator.mode {typed}"
         holds.append(_label(HeldBack.MODE, where, "vxlan-operator.mode", command))
@@ -193,7 +195,7 @@ def of_worker(reason: HeldBack, node: str, typed: str, since: datetime | None) -
         until = f"the next run tries again; `vxctl audit --node {typed} --stage {stage}` shows the error"
     elif reason is HeldBack.JOURNAL:
         until = "it ends when the controller has stored the journal's entries, with the next runs"
-    return Hold(reason, where, "its worker", since, why, command, until)
+    return Hold(reason, where, _WORKER, since, why, command, until)
 
 
 def without_proof(node: str, typed: str, since: datetime, why: str) -> Hold:
@@ -202,21 +204,35 @@ def without_proof(node: str, typed: str, since: datetime, why: str) -> Hold:
     return Hold(HeldBack.PROOF, f"node {quoted(node)}", CONTROLLER, since, why, None, until)
 
 
-def together(holds: Collection[Hold]) -> str:
-    """Return what ends all of these, as one phrase that can be acted on."""
-    commands = list(dict.fromkeys(hold.command for hold in holds if hold.command))
-    others = list(dict.fromkeys(hold.until for hold in holds if not hold.command))
-    ends = []
-    if commands:
-        verb = "ends" if len(commands) == 1 else "end"
-        ends = [" and ".join(f"`{command}`" for command in commands) + f" {verb} it"]
-    return "; ".join([*ends, *others])
+def listed(causes: Sequence[tuple[str, Hold]]) -> str:
+    """Return the end of a sentence: each cause, and directly behind it, in brackets, what ends that one.
+
+    Args:
+        causes: at least one; each with what it applies to (`2 of them`), or nothing.
+    """
+    shown = causes[:_MAX_LISTED]
+    room = _MAX_SHOWN // len(shown)
+    texts = [
+        f"{scope}{': ' if scope else ''}{quoted(str(hold), room)} ({hold.until})"
+        for scope, hold in shown
+    ]
+    if len(texts) == 1:
+        return f": {texts[0]}"
+    numbered = "; ".join(f"{number}) {text}" for number, text in enumerate(texts, start=1))
+    more = len(causes) - len(shown)
+    rest = "" if more <= 0 else f"; and {more} more: `vxctl suppressed` shows all"
+    return f", for {len(causes)} reasons: {numbered}{rest}"
+
+
+_MAX_LISTED: Final = 4
+_MAX_SHOWN: Final = 480
+"""Characters of all causes, besides what ends them: a notification has a thousand for the whole message."""
 
 
 _WORKERS: Final[Mapping[HeldBack, str]] = {
     HeldBack.WORKER_MODE: "VXLAN_OPERATOR_MODE is observe there",
     HeldBack.PORT: "nothing on the node shows that its UDP port is the Swarm's data path port",
-    HeldBack.LIMIT: "more orphans than a run may remove (MAX_REMOVALS_PER_RUN)",
+    HeldBack.LIMIT: "more orphans than a run may remove, as MAX_REMOVALS_PER_RUN says",
     HeldBack.BREAKER: "the breaker allows the node no more removals for now",
     HeldBack.JOURNAL: "its entries are not acknowledged, and nothing is removed without a record",
     HeldBack.CHANGED: "the device was not any more what had been judged",
@@ -234,9 +250,11 @@ def _pauses(row: Pausable, where: str, command: str) -> Iterator[Hold]:
         yield Hold(HeldBack.PAUSE, where, by, row.paused_at, why, command, until)
 
 
-def _breakers(row: Breakable, where: str, command: str) -> Iterator[Hold]:
+def _breakers(row: Breakable, where: str, node: str = "") -> Iterator[Hold]:
     if row.breaker_tripped_at is not None:
-        until = f"find out why so much leaks (`vxctl audit`), then `{command}`"
+        audit = f"vxctl audit --node {node}" if node else "vxctl audit"
+        command = f"vxctl breaker reset {node}".strip()
+        until = f"find out with `{audit}` why so much leaks, then `{command}`"
         why = row.breaker_reason or "too much was removed at once"
         yield Hold(HeldBack.BREAKER, where, None, row.breaker_tripped_at, why, command, until)
 
@@ -274,7 +292,7 @@ class NetworkRow(Labelled, Protocol):
     def name(self) -> str: ...
 
 
-def ordered(holds: Iterable[Hold]) -> Sequence[Hold]:
+def ordered(holds: Iterable[Hold]) -> list[Hold]:
     """Return holds in the order in which a person meets them: pause, breaker, mode, what workers say."""
     order = list(HeldBack)
     return sorted(holds, key=lambda hold: order.index(hold.reason))

@@ -2,7 +2,7 @@
 
 A condition has a type, a status, a reason that programs can match, a message that says what to do, and the
 time at which the status last changed. What is not known is `Unknown`, never `True`.
-docs/conditions.md lists every reason.
+docs/runbook.md has a section for every reason that asks for something.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _MAX_QUOTED: Final = 500
 
 
 class Type(StrEnum):
-    """Four types for a node, four for the cluster, and two that each process knows by itself.
+    """Four types for a node, five for the cluster, and those that each process knows by itself.
 
     Answers show them in this order.
     """
@@ -40,6 +40,8 @@ class Type(StrEnum):
     """Every node that is up and not paused has a worker that reports."""
     MESSAGES_BELIEVED = "MessagesBelieved"
     """No message was refused lately: not signed, by an unknown key, repeated, or damaged."""
+    NOTIFICATIONS_TAKEN = "NotificationsTaken"
+    """Every target of notifications took the last one, and none was given up lately."""
 
     BROKER_REACHABLE = "BrokerReachable"
     """The broker takes messages of the process that answers."""
@@ -47,6 +49,8 @@ class Type(StrEnum):
     """The database takes writes of the process that answers."""
     AUDIT_KEPT = "AuditKept"
     """The audit trail has the newest row that the process that answers saw there."""
+    BROKER_USERS_KEPT = "BrokerUsersKept"
+    """Redis has a user for each believed node, and no others; only of the leader, with BROKER_ACL."""
 
 
 class Status(StrEnum):
@@ -58,7 +62,7 @@ class Status(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a condition has its status; docs/conditions.md says what to do about each."""
+    """Why a condition has its status; docs/runbook.md says what to do about each."""
 
     CONVERGED = "Converged"
     NOTHING_WRONG = "NothingWrong"
@@ -97,6 +101,8 @@ class Reason(StrEnum):
     NO_WORKERS = "NoWorkers"
     NOTHING_REFUSED = "NothingRefused"
     MESSAGES_REFUSED = "MessagesRefused"
+    ALL_TAKEN = "AllTaken"
+    TARGETS_FAIL = "TargetsFail"
 
     BROKER_ANSWERS = "BrokerAnswers"
     BROKER_UNREACHABLE = "BrokerUnreachable"
@@ -108,6 +114,8 @@ class Reason(StrEnum):
     DATABASE_UNREACHABLE = "DatabaseUnreachable"
     NO_ROWS_LOST = "NoRowsLost"
     AUDIT_WENT_BACK = "AuditWentBack"
+    USERS_KEPT = "UsersKept"
+    USERS_REFUSED = "UsersRefused"
     NOT_PROBED = "NotProbed"
 
     CONDITIONS_STALE = "ConditionsStale"
@@ -147,9 +155,9 @@ def listed(stored: Stored) -> list[dict[str, Any]]:
     return [{"type": type_, **stored[type_]} for type_ in Type if type_ in stored]
 
 
-def quoted(text: str) -> str:
+def quoted(text: str, longest: int = _MAX_QUOTED) -> str:
     """Shorten an error or a name to what a message may contain."""
-    return text if len(text) <= _MAX_QUOTED else text[: _MAX_QUOTED - 3] + "..."
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def named(names: Sequence[str]) -> str:

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Final
 
 from contract.verdicts import HeldBack, Verdict
-from controller.conditions.holds import CLUSTER, LABEL, Hold, ordered, together
+from controller.conditions.holds import CLUSTER, LABEL, Hold, listed, ordered
 from controller.conditions.model import (
     Condition,
     Conditions,
@@ -18,129 +17,11 @@ from controller.conditions.model import (
     named,
     quoted,
 )
+from controller.conditions.node_facts import NodeFacts, Sign
 from controller.db.states import RunState
 
 MAX_FAILURES: Final = 3
 """Consecutive lost or failed runs after which repeating them is not expected to help."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sign:
-    """The newest sign of life of a node's worker.
-
-    Attributes:
-        at: when it came; None: before this controller listened.
-        since: the time from which silence counts.
-        allowed: the longest silence.
-        every: seconds between signs.
-        ended: whether the worker said that it ends.
-        serves: the node id that the worker serves.
-    """
-
-    at: datetime | None
-    since: datetime
-    allowed: timedelta
-    every: float
-    ended: bool
-    serves: str
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A device that has the VNI which dockerd found taken.
-
-    Attributes:
-        device: its name and netns, as a person finds it.
-        verdict, reason: its worker's judgement.
-        in_the_way: whether that is why Docker cannot make its own, as far as the worker knows.
-    """
-
-    device: str
-    verdict: Verdict
-    reason: str
-    in_the_way: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Rejecting:
-    """A network whose tasks the node rejects with the error of the fault.
-
-    Attributes:
-        network: its name, or the subnet if the network is unknown.
-        vni: None: unknown.
-        at: when the last task was rejected, by the node's clock.
-        doubt: why the rejection proves nothing about a device; None: no doubt.
-        holders: the devices with the VNI in the node's last report.
-    """
-
-    network: str
-    vni: int | None
-    at: datetime
-    doubt: str | None = None
-    holders: Sequence[Holder] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeFacts:
-    """What the conditions of a node depend on.
-
-    Attributes:
-        id: in the Swarm.
-        typed: its hostname as it can be typed in a command, or its id.
-        state: in the Swarm: `ready`, `down`, `unknown`, `disconnected`.
-        joined_again_as: where it is down: the id under which it joined the Swarm again; None: it did not.
-        served_as: the id that it had before it joined again, where its worker still serves that, as far as
-            the worker's signs of life under that id tell; None: none does.
-        unread_since: when the Swarm was last read, if it cannot be read now; None: it can.
-        reports: whether its worker has reported since the Swarm called it down.
-        seen_at: when its worker last reported; None: never.
-        broker: why the leader cannot use the broker; None: it can.
-        sign: the newest sign of life of its worker, where that shows a fault; None: it shows none.
-        untrusted: keys of its worker that nobody vouches for, the newest first; none while one is believed.
-        revoked: whether the newest of these was revoked.
-        stale: whether that is too long ago to say anything of now.
-        silent: whether that is too long ago, with a controller there to receive reports.
-        failures: consecutive runs that failed or were lost.
-        last_run: state of the last closed run; None: there was none.
-        running: whether a run is under way.
-        missing: networks that should have a device there and have none.
-        limitations: what its worker could not look at.
-        holds: what holds removals back on the node or everywhere: pauses, breakers, modes.
-        held: what holds some of its orphans back besides, and how many.
-        conflicts, blocking, orphans: devices with that verdict; `orphans` includes the blocking ones.
-        lookalikes: devices that have looked dead for a while, without proof.
-        rejecting: networks whose tasks the node rejects with the error of the fault.
-    """
-
-    id: str = "NODE"
-    typed: str = "NODE"
-    state: str = "ready"
-    joined_again_as: str | None = None
-    served_as: str | None = None
-    unread_since: datetime | None = None
-    reports: bool = False
-    seen_at: datetime | None
-    broker: Condition | None = None
-    sign: Sign | None = None
-    untrusted: Sequence[str] = ()
-    revoked: bool = False
-    stale: bool = False
-    silent: bool = False
-    failures: int = 0
-    last_run: RunState | None = RunState.SUCCEEDED
-    last_error: str | None = None
-    running: bool = False
-    generation: int = 1
-    converged_generation: int = 1
-    missing: Sequence[str] = ()
-    limitations: Sequence[str] = ()
-    holds: Sequence[Hold] = ()
-    held: Sequence[tuple[Hold, int]] = ()
-    conflicts: int = 0
-    blocking: int = 0
-    orphans: int = 0
-    lookalikes: int = 0
-    rejecting: Sequence[Rejecting] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +108,9 @@ def _unreachable(facts: NodeFacts) -> Iterator[_Finding]:
             else "the Swarm reports the node as down: start it, or dockerd on it; only if it never comes "
             f"back: `docker node rm {facts.id}`"
         )
-        yield _Finding(Reason.NODE_DOWN, message, Status.UNKNOWN, stalled=True)
+        # A former id waits for nothing: the node is there under its new one.
+        stalled = facts.joined_again_as is None
+        yield _Finding(Reason.NODE_DOWN, message, Status.UNKNOWN, stalled=stalled)
     lost = facts.last_run is RunState.LOST
     if facts.broker is not None:
         # The silence of a worker says nothing while nobody could hear it.
@@ -292,7 +175,8 @@ def _key(facts: NodeFacts) -> str:
         )
     return (
         f"what calls itself this node's worker signs with the key {key}, for which nobody vouches{more}, "
-        f"so what it says does nothing: if `vxlan-worker key` on the node shows that key, {trust}"
+        f"so what it says does nothing: if `vxlan-worker key` on the node shows that key, {trust}; the key "
+        "of a second `vxlan-worker key rotate` within ten minutes is taken by itself once they are over"
     )
 
 
@@ -311,7 +195,8 @@ def _silence(sign: Sign) -> str:
     last = f"the last came{at}" if at else f"none has come since {format_time(sign.since)}"
     return (
         f"its worker gives no sign of life, which is due every {sign.every:g} s; {last}: "
-        "look on the node whether vxlan-worker runs, and in its log whether it reaches the broker"
+        "look on the node whether vxlan-worker runs, whether the clock is right, and in the log whether it "
+        "reaches the broker"
     )
 
 
@@ -369,25 +254,22 @@ def _left(facts: NodeFacts) -> Iterator[_Finding]:
     tripped = [hold for hold in facts.holds if hold.reason is HeldBack.BREAKER]
     if not facts.orphans and not tripped:
         return
-    left = f"{counted(facts.orphans, 'orphan')} ({facts.blocking} blocking)"
-    by_all = [str(hold) for hold in facts.holds]
-    by_some = [f"{count} for {hold}" for hold, count in facts.held]
-    why = quoted("; ".join([*by_all, *by_some]))
-    ends = together(ordered([*facts.holds, *(hold for hold, _ in facts.held)]))
-    if tripped:
-        reason = Reason.BREAKER_TRIPPED
-        audit = "" if tripped[0].where == CLUSTER else f" --node {facts.typed}"
-        message = (
-            f"not removed: {left}, " if facts.orphans else "nothing is removed here, "
-        ) + f"because of {why}; find out why so much leaks (`vxctl audit{audit}`), then: {ends}"
+    left = f"not removed: {counted(facts.orphans, 'orphan')} ({facts.blocking} blocking)"
+    if not facts.orphans:
+        left = "nothing is removed here"
+    causes = [(hold, facts.orphans) for hold in facts.holds] + list(facts.held)
+    if causes:
+        message = left + listed(_scoped(causes, facts.orphans))
     else:
-        observe = any(hold.reason is HeldBack.MODE for hold in facts.holds)
-        reason = Reason.OBSERVE_MODE if observe else Reason.ORPHANS_LEFT
-        message = (
-            f"not removed: {left}: {why}; {ends}"
-            if why
-            else f"not removed: {left}: nothing forbids it; `vxctl requeue {facts.typed}` starts a run now"
-        )
+        message = f"{left}: nothing forbids it; `vxctl requeue {facts.typed}` starts a run now"
+    observe = any(hold.reason is HeldBack.MODE for hold in facts.holds)
+    reason = (
+        Reason.BREAKER_TRIPPED
+        if tripped
+        else Reason.OBSERVE_MODE
+        if observe
+        else Reason.ORPHANS_LEFT
+    )
     yield _Finding(
         reason,
         message,
@@ -396,6 +278,20 @@ def _left(facts: NodeFacts) -> Iterator[_Finding]:
         degraded=facts.orphans > 0,
         stalled=bool(tripped),
     )
+
+
+def _scoped(causes: Sequence[tuple[Hold, int]], orphans: int) -> list[tuple[str, Hold]]:
+    """Return causes in the order in which a person meets them, each with what it applies to.
+
+    Args:
+        causes: each with how many of the orphans it holds back.
+    """
+    for_all = all(count >= orphans for _, count in causes)
+    counts = dict(causes)
+    return [
+        ("" if for_all else "all" if counts[hold] >= orphans else f"{counts[hold]} of them", hold)
+        for hold in ordered(counts)
+    ]
 
 
 def _held(facts: NodeFacts) -> Iterator[_Finding]:
@@ -410,14 +306,23 @@ def _held(facts: NodeFacts) -> Iterator[_Finding]:
                 yield _Finding(Reason.VNI_HELD, message, Status.FALSE, degraded=True, stalled=True)
 
 
+_WHAT_NEXT: Final = {
+    Verdict.SETTLING: "; a rejection from after it went idle proves it dead, and then it is removed: "
+    "`vxctl describe node {typed}` shows what is missing",
+    Verdict.ORPHAN: "; the next run removes it, unless `vxctl suppressed` names it",
+}
+"""By the verdict about the device that is in the way; `typed`: the node, as it can be typed."""
+
+
 def _rejecting(facts: NodeFacts) -> Iterator[_Finding]:
     """Yield networks whose tasks are rejected, with the device that has the VNI."""
     for rejecting in facts.rejecting:
         if rejecting.holders:
             holder = rejecting.holders[0]
+            next_ = _WHAT_NEXT.get(holder.verdict, "")
             found = (
                 f"VNI {rejecting.vni} is held by {holder.device}, {holder.verdict}: "
-                f"{quoted(holder.reason)}"
+                f"{quoted(holder.reason)}{next_.format(typed=facts.typed)}"
             )
         elif rejecting.vni is None:
             found = f"the VNI is unknown: {quoted(rejecting.doubt or '')}"

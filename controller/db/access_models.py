@@ -1,8 +1,8 @@
-"""The table of API tokens."""
+"""The tables of API tokens, and of logins to the dashboard."""
 
 from datetime import datetime
 
-from sqlalchemy import Index, LargeBinary, String, Text, text
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from controller.db.states import Role
@@ -33,3 +33,24 @@ class ApiToken(Base):
     """To the minute or so: `controller.access.usage`."""
     revoked_at: Mapped[datetime | None]
     revoked_by: Mapped[str | None] = mapped_column(Text)
+
+
+class WebSession(Base):
+    """A login to the dashboard: it ends with its token, or by `controller.access.sessions`' bounds."""
+
+    __tablename__ = "web_sessions"
+
+    id: Mapped[str] = mapped_column(String(8), primary_key=True)
+    """Public: what the list of sessions shows."""
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    """SHA-256 of the secret, which only the browser has."""
+    token_id: Mapped[str] = mapped_column(ForeignKey("tokens.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    """However much it is used."""
+    seen_at: Mapped[datetime]
+    """To the minute or so: `controller.access.usage`."""
+    address: Mapped[str] = mapped_column(Text)
+    """From where the login came: the address of the connection's other end."""
+    browser: Mapped[str] = mapped_column(Text)
+    """What the browser says it is."""

@@ -1,5 +1,6 @@
 """The database: opening it, and sessions that read or write."""
 
+import itertools
 import os
 import sqlite3
 import stat
@@ -37,20 +38,49 @@ _POOLER: Final = "unsupported startup parameter"
 _REMEDY: Final = "start it, or set VXLAN_OPERATOR_DATABASE_URL to one that this program may write"
 
 
+class News:
+    """Counts what this process has committed and is worth another look. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._counter = itertools.count(1)
+        self.count = 0
+
+    def add(self) -> None:
+        """Count a commit."""
+        # Of two threads the first may be the last to store its number: that is another one all the same.
+        self.count = next(self._counter)
+
+
 class Database:
-    """An open database with the schema of this version."""
+    """An open database with the schema of this version.
+
+    Attributes:
+        news: of all sessions that write.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.news = News()
         self.writers = threading.Lock()
         """Held by this process's writer of an SQLite database."""
         self._reader = engine.execution_options(**{_READ_ONLY: True})
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes write to it, too: SQLite has one controller."""
+        return self.engine.dialect.name != "sqlite"
+
     @contextmanager
-    def write(self) -> Iterator[Session]:
-        """A session that commits at the end, or rolls everything back on an error."""
+    def write(self, *, news: bool = True) -> Iterator[Session]:
+        """A session that commits at the end, or rolls everything back on an error.
+
+        Args:
+            news: whether conditions may depend on what is written.
+        """
         with self._turn(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
+        if news:
+            self.news.add()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -65,7 +95,7 @@ class Database:
         SQLite itself polls for its lock, up to ten times a second: a requeue would miss every gap between
         two batches of reports.
         """
-        locked = self.engine.dialect.name == "sqlite" and self.writers.acquire(timeout=LOCK_SECONDS)
+        locked = not self.is_shared and self.writers.acquire(timeout=LOCK_SECONDS)
         try:
             yield
         finally:
@@ -266,7 +296,11 @@ def _engine(url: URL, *, read_only: bool = False, patient: bool = False) -> Engi
     """Make an engine; `patient`: PostgreSQL may take any time for a statement."""
     if url.drivername == "sqlite":
         engine = create_engine(
-            url, connect_args={"timeout": LOCK_SECONDS}, max_overflow=_MAX_OVERFLOW
+            url,
+            connect_args={"timeout": LOCK_SECONDS},
+            max_overflow=_MAX_OVERFLOW,
+            # Errors are logged, and parameters may be secrets.
+            hide_parameters=True,
         )
         if not read_only:
             event.listen(engine, "connect", _on_sqlite_connect)
@@ -282,6 +316,7 @@ def _engine(url: URL, *, read_only: bool = False, patient: bool = False) -> Engi
     engine = create_engine(
         url,
         pool_pre_ping=True,
+        hide_parameters=True,
         max_overflow=_MAX_OVERFLOW,
         # The last used connection has its statements prepared, and the server's memory warm.
         pool_use_lifo=True,

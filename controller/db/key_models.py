@@ -24,6 +24,10 @@ class ControllerKey(Base):
     state: Mapped[ControllerKeyState]
     created_at: Mapped[datetime]
     retired_at: Mapped[datetime | None]
+    previous: Mapped[str | None] = mapped_column(KEY_ID)
+    """The key that signed before it; None: it was the first, or the one before was lost."""
+    vouched: Mapped[str | None] = mapped_column(String(86))
+    """The signature of that key over this one (`contract.signing.succession`)."""
 
 
 class NodeKey(Base):
@@ -40,6 +44,8 @@ class NodeKey(Base):
     origin: Mapped[str] = mapped_column(Text)
     """Why it has its state: a join token, a rotation, or a person."""
     created_at: Mapped[datetime]
+    broker_password: Mapped[str | None] = mapped_column(String(64))
+    """SHA-256 of the password of the node's user at the broker, in hexadecimal; None: it has none."""
     decided_at: Mapped[datetime | None]
     """When it was trusted or revoked; None: it is pending."""
 

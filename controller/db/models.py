@@ -1,7 +1,7 @@
 """All tables but those of the audit trail, which are in `audit_models`."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, select
@@ -37,6 +37,10 @@ class Cluster(Base):
     """Duration of the requests of the last full reading."""
     sync_share: Mapped[float | None]
     """Recent share of time spent on requests to the manager: 0 to 1."""
+    sync_manager: Mapped[str | None] = mapped_column(Text)
+    """Docker API of the manager that the last full reading asked; None: there is only one."""
+    managers_away: Mapped[str | None] = mapped_column(Text)
+    """Why others could not be asked; None: they could, or there are none."""
 
     mode: Mapped[Mode | None]
     """Set by a person, over the settings; None: as the settings say."""
@@ -89,6 +93,11 @@ class Node(Base):
     """Entries of that journal up to this number are stored, by the last report that had any."""
     controller_keys: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     """Ids of the controllers' keys that its worker believes; None: it has not said so."""
+    audit_spent: Mapped[float] = mapped_column(default=0, server_default="0")
+    """Audit rows that it caused, less what it may by now (`controller.audit.budget`)."""
+    audit_spent_at: Mapped[datetime | None]
+    audit_left_out: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Rows that were left out, and of which no row says so yet."""
     last_error: Mapped[str | None] = mapped_column(Text)
     limitations: Mapped[list[str]] = mapped_column(default=list)
     missing: Mapped[list[str]] = mapped_column(default=list)
@@ -149,6 +158,8 @@ class DueNode(Base):
     run_priority: Mapped[int] = mapped_column(default=0)
     run_reasons: Mapped[list[str]] = mapped_column(default=list)
     """Reasons of the open run."""
+    run_due_at: Mapped[datetime | None]
+    """Since when that was due."""
 
     node: Mapped[Node] = relationship(back_populates="due")
 
@@ -201,6 +212,12 @@ class Rejection(Base):
         Index("ix_rejections_cidr", "cidr", "node_id", "network_id", "at"),
         # What still counts is a handful, however many there were.
         partial_index("ix_rejections_open", "node_id", "vni", where="settled_at IS NULL"),
+        # Whose task does not run again yet: looked for at each reading.
+        partial_index(
+            "ix_rejections_awaited",
+            "seen_at",
+            where="removed_at IS NOT NULL AND running_at IS NULL",
+        ),
     )
 
     task_id: Mapped[str] = mapped_column(SWARM_ID, primary_key=True)
@@ -218,6 +235,30 @@ class Rejection(Base):
     error: Mapped[str] = mapped_column(Text)
     settled_at: Mapped[datetime | None]
     """Since when it is no evidence of the present."""
+    service_id: Mapped[str | None] = mapped_column(SWARM_ID)
+    slot: Mapped[int | None]
+    """Of the replica: a task of that service and slot is its successor; None: one on the same node."""
+    first_at: Mapped[datetime | None]
+    """`at` of the first rejection in a row for this VNI; None: it was over when it was read."""
+    removed_at: Mapped[datetime | None]
+    """When a run removed the device that it is about, by the node's clock; None: none did."""
+    run_id: Mapped[UUID | None]
+    """That run."""
+    running_at: Mapped[datetime | None]
+    """Since when a successor of the task runs, by the clock of its node; only after a removal."""
+
+
+class HealingTime(Base):
+    """How long a step of healing took, ever: a histogram that restarts do not reset."""
+
+    __tablename__ = "healing_times"
+
+    step: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """`controller.swarm.healing.Step`."""
+    buckets: Mapped[dict[str, Any]]
+    """Upper bounds in seconds, as text, to the number of healings within that, and above the bound before."""
+    seconds: Mapped[float]
+    """Of all together."""
 
 
 class Attachment(Base):
@@ -251,6 +292,8 @@ class Run(Base):
     actor: Mapped[str] = mapped_column(Text, default=CONTROLLER)
     """`controller`, or the name of a person or token."""
     generation: Mapped[int]
+    due_at: Mapped[datetime | None]
+    """Since when its node was due; None: a run of version 0.1.0."""
     requested_at: Mapped[datetime]
     deadline: Mapped[datetime]
     started_at: Mapped[datetime | None]
@@ -266,10 +309,20 @@ class Run(Base):
     error: Mapped[str | None] = mapped_column(Text)
 
 
+NOT_IN_USE: Final = "verdict <> 'in_use'"
+"""SQL for devices that are not in use; a query that contains it reads them by their index."""
+
+
 class Device(Base):
     """A VXLAN device that a node's last report showed."""
 
     __tablename__ = "devices"
+    __table_args__ = (
+        # What is not as it should be, and next to nothing of the whole: the dashboard asks all the time.
+        partial_index(
+            "ix_devices_not_in_use", "verdict", "verdict_at", "judged_at", where=NOT_IN_USE
+        ),
+    )
 
     node_id: Mapped[str] = _id_of("nodes", primary_key=True)
     netns: Mapped[str] = mapped_column(String(16), primary_key=True)

@@ -50,6 +50,8 @@ def connect_args(
         "keepalives_count": 3,
         "tcp_user_timeout": 10_000,
         "application_name": "vxlan-operator",
+        # Else a database of the encoding SQL_ASCII, which initdb makes without a language, answers in bytes.
+        "client_encoding": "utf8",
         "options": f"-c lock_timeout={lock_seconds}s -c statement_timeout={STATEMENT_SECONDS}s "
         f"-c idle_in_transaction_session_timeout={idle_seconds}s "
         f"-c default_transaction_read_only={'on' if read_only else 'off'}",

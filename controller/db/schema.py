@@ -20,6 +20,7 @@ from controller.db import (
     audit_models,
     key_models,  # noqa: F401 -- its tables
     models,
+    notification_models,  # noqa: F401 -- its tables
 )
 
 METADATA: Final = models.Node.metadata

@@ -1,10 +1,13 @@
-"""Words that the tables store: states of runs and keys, roles, and the controller as an actor."""
+"""Words that the tables store: states of runs, keys and deliveries, roles, and the controller as an actor."""
 
 from enum import StrEnum
 from typing import Final
 
 CONTROLLER: Final = "controller"
 """The actor of what no person asked for."""
+
+SCAN: Final = "scan"
+"""The actor of what a person did on a node with `vxlan-worker scan`."""
 
 
 def with_claim(actor: str, claimed_name: str | None) -> str:
@@ -13,7 +16,7 @@ def with_claim(actor: str, claimed_name: str | None) -> str:
 
 
 class RunState(StrEnum):
-    """RUNNING becomes exactly one of the others, once."""
+    """RUNNING becomes exactly one of the others, once; LOST what a report says that comes a little late."""
 
     RUNNING = "running"
     """Sent to the node's queue; its report is awaited until its deadline."""
@@ -58,3 +61,30 @@ class NodeKeyState(StrEnum):
     PENDING = "pending"
     """Shown, and trusted by nobody yet: its messages do nothing."""
     REVOKED = "revoked"
+
+
+class TargetKind(StrEnum):
+    """How a notification target is spoken to."""
+
+    WEBHOOK = "webhook"
+    """JSON by HTTP, signed by Standard Webhooks."""
+    SLACK = "slack"
+    """A Slack-compatible incoming webhook: also Mattermost's, Rocket.Chat's, and Discord's with `/slack`."""
+    EMAIL = "email"
+    """Mail by the SMTP server of the settings."""
+    APPRISE = "apprise"
+    """A service of the library apprise, by its URL."""
+    HEARTBEAT = "heartbeat"
+    """A URL that is asked at regular times while all works, and whose owner calls when it is not."""
+
+
+class DeliveryState(StrEnum):
+    """PENDING and HELD become one of the others, once."""
+
+    PENDING = "pending"
+    """To be sent, or sent in vain so far."""
+    HELD = "held"
+    """Of a muted target: a problem that is told after the mute, if it is not over by then."""
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"
+    """The target did not take it for a day."""

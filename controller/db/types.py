@@ -1,6 +1,8 @@
 """Column types, and the base of all tables."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +25,14 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import JSON
 
 from contract.verdicts import HeldBack, Mode, Proof, Stage, Urgency, Verdict
-from controller.db.states import ControllerKeyState, NodeKeyState, Role, RunState
+from controller.db.states import (
+    ControllerKeyState,
+    DeliveryState,
+    NodeKeyState,
+    Role,
+    RunState,
+    TargetKind,
+)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -40,6 +49,11 @@ class UtcDateTime(TypeDecorator[datetime]):
             raise ValueError("a time without a zone")
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], Any] | None:
+        """Convert a time once: a transaction writes the same one into thousands of rows."""
+        process = super().bind_processor(dialect)
+        return None if process is None else lru_cache(maxsize=64)(process)
 
     def process_result_value(  # the name is the base class's
         self,
@@ -64,6 +78,8 @@ def _enum(
         | Role
         | ControllerKeyState
         | NodeKeyState
+        | TargetKind
+        | DeliveryState
     ],
 ) -> Enum:
     # Stored as text: readable by a person, and a new member needs no migration.
@@ -114,4 +130,6 @@ class Base(DeclarativeBase):
         Role: _enum(Role),
         ControllerKeyState: _enum(ControllerKeyState),
         NodeKeyState: _enum(NodeKeyState),
+        TargetKind: _enum(TargetKind),
+        DeliveryState: _enum(DeliveryState),
     }

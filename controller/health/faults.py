@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from redis.exceptions import AuthenticationError, ResponseError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from contract.runtime.broker_errors import advice, causes
 from contract.runtime.text import redacted
 from controller.conditions.model import Reason
 from controller.db.engine import database_message
@@ -14,8 +15,6 @@ _FULL: Final = frozenset({"53100"})
 _READ_ONLY: Final = frozenset({"25006"})
 _LOCKED: Final = frozenset({"55P03"})
 """SQLSTATEs of PostgreSQL (appendix A): disk_full, read_only_sql_transaction, lock_not_available."""
-
-_MAX_CAUSES: Final = 5
 
 
 class Fault(NamedTuple):
@@ -30,15 +29,30 @@ class Fault(NamedTuple):
 def of_broker(error: BaseException) -> Fault:
     """Put an error of the broker's client into words."""
     words = _words(str(error) or type(error).__name__)
-    if any(isinstance(cause, AuthenticationError | ResponseError) for cause in _causes(error)):
+    if any(isinstance(cause, AuthenticationError | ResponseError) for cause in causes(error)):
         return Fault(
             Reason.BROKER_REFUSES,
-            f"the broker answers and takes no messages: {words}; put that right in Redis",
+            f"the broker answers and takes no messages: {words}; "
+            + (advice(error) or "put that right in Redis"),
         )
     return Fault(
         Reason.BROKER_UNREACHABLE,
         f"the broker cannot be reached: {words}; start Redis, or check its address and the network",
     )
+
+
+def of_broker_users(error: BaseException) -> Fault:
+    """Put an error of keeping the nodes' users at the broker into words."""
+    if isinstance(error, SQLAlchemyError):
+        return of_database(error)
+    if any(isinstance(cause, ResponseError) for cause in causes(error)):
+        words = _words(str(error))
+        advised = "give the user of VXLAN_OPERATOR_BROKER_URL the rights of `controller` (`vxctl broker acl`)"
+        return Fault(
+            Reason.USERS_REFUSED,
+            f"the leader cannot keep the nodes' users of Redis, and no node can join: {words}; {advised}",
+        )
+    return of_broker(error)
 
 
 def of_database(error: BaseException) -> Fault:
@@ -77,10 +91,3 @@ def _words(text: str) -> str:
     """Shorten the words of a dependency to one line, without passwords."""
     line = redacted(" ".join(text.split()))
     return line if len(line) <= 200 else line[:197] + "..."
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    found = [error]
-    while len(found) < _MAX_CAUSES and (cause := found[-1].__cause__ or found[-1].__context__):
-        found.append(cause)
-    return found

@@ -1,4 +1,4 @@
-"""`Health`: the conditions BrokerReachable, DatabaseWritable and AuditKept of this process."""
+"""`Health`: the conditions of this process's broker, its users, the database and the audit trail."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -44,6 +44,14 @@ class Health:
             utcnow=utcnow,
         )
 
+        self.users = Monitor(
+            Type.BROKER_USERS_KEPT,
+            Condition(Status.TRUE, Reason.USERS_KEPT, "Redis has the users of all believed nodes"),
+            faults.of_broker(TimeoutError(_LATE)),
+            utcnow=utcnow,
+        )
+        """Of the leader alone, and where nodes have users of their own."""
+
     def broker_fault_that_stays(self) -> Condition | None:
         """Return why the broker cannot be used, once that has lasted; None: it can be."""
         seen = self.broker.observed()
@@ -52,13 +60,15 @@ class Health:
 
     def observed(self) -> list[Observed]:
         """Return the conditions as of now."""
-        return [self.broker.observed(), self.database.observed(), self.trail.observed()]
+        found = [self.broker.observed(), self.database.observed(), self.trail.observed()]
+        users = self.users.observed()
+        return found if users.looked_at is None else [*found, users]
 
     def conditions(self) -> dict[str, dict[str, Any]]:
         """Return them by type, in the form of stored conditions."""
         return {seen.type.value: seen.stored() for seen in self.observed()}
 
     def faults(self) -> list[Fault]:
-        """Return what does not work; lost audit rows keep nothing from working."""
+        """Return what does not work; lost audit rows and users keep not all from working."""
         found = (self.broker.fault, self.database.fault)
         return [fault for fault in found if fault is not None]

@@ -149,7 +149,11 @@ class Monitor:
         if self._begun is not None and now - self._begun > LATE_SECONDS:
             return Condition(Status.FALSE, *self._late)
         if self._looked is None:
-            return Condition(Status.UNKNOWN, Reason.NOT_PROBED, "not tested yet: wait a moment")
+            return Condition(
+                Status.UNKNOWN,
+                Reason.NOT_PROBED,
+                "this controller has just started, and has not tested it yet: look again in ten seconds",
+            )
         if now - self._looked[0] > STALE_SECONDS:
             message = "not tested lately: this controller hangs; restart it"
             return Condition(Status.UNKNOWN, Reason.NOT_PROBED, message)

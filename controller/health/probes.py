@@ -13,6 +13,7 @@ from contract.runtime.probe import BrokerProbe
 from controller.conditions.model import Reason
 from controller.db.engine import Database
 from controller.db.models import Heartbeat
+from controller.db.types import Base
 from controller.health import faults
 from controller.health.monitor import Monitor
 
@@ -24,6 +25,14 @@ _HOLD_SECONDS: Final = 10.0
 
 _HELD: Final = frozenset({Reason.DATABASE_FULL, Reason.DATABASE_READ_ONLY})
 _FORGOTTEN_AFTER: Final = timedelta(hours=1)
+_HEARTBEATS: Final = Base.metadata.tables[Heartbeat.__tablename__]
+_WRITE: Final = {
+    dialect: (row := into(_HEARTBEATS)).on_conflict_do_update(
+        index_elements=["process"], set_={"at": row.excluded.at}
+    )
+    for dialect, into in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
+}
+"""By dialect."""
 
 
 class BrokerTest:
@@ -73,11 +82,9 @@ class DatabaseTest:
 
     def _write(self) -> None:
         now = self._utcnow()
-        with self._database.write() as session:
+        with self._database.write(news=False) as session:
             dialect = session.get_bind().dialect.name
-            into = postgresql.insert if dialect == "postgresql" else sqlite.insert
-            row = into(Heartbeat).values(process=self._process, at=now)
-            session.execute(row.on_conflict_do_update(index_elements=["process"], set_={"at": now}))
+            session.execute(_WRITE[dialect], {"process": self._process, "at": now})
             if not self._forgotten:
                 old = Heartbeat.at < now - _FORGOTTEN_AFTER
                 session.execute(delete(Heartbeat).where(old))

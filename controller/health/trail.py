@@ -8,19 +8,29 @@ every controller looks, and a restart of all of them forgets it.
 from contextlib import suppress
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import BigInteger, bindparam, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from controller.audit.append import head_of
-from controller.audit.chain import ChainPosition
+from controller.audit.chain import START, ChainPosition
 from controller.conditions.model import Reason
-from controller.db.audit_models import AuditRow
+from controller.db.audit_models import AuditHead, AuditRow
 from controller.db.engine import Database
+from controller.db.types import Base
 from controller.health.faults import Fault
 from controller.health.monitor import Monitor
 
 _SECONDS: Final = 2.0
 """Between looks."""
+_ROWS: Final = Base.metadata.tables[AuditRow.__tablename__]
+_HEAD: Final = Base.metadata.tables[AuditHead.__tablename__]
+_LOOK: Final = select(
+    _HEAD.c.position,
+    _HEAD.c.hash,
+    select(_ROWS.c.hash)
+    .where(_ROWS.c.position == bindparam("kept", type_=BigInteger))
+    .scalar_subquery(),
+)
+"""The end of the chain, and the hash of the row that was the end before."""
 
 
 class TrailTest:
@@ -45,10 +55,12 @@ class TrailTest:
         return _SECONDS
 
     def _look(self) -> None:
+        known = self._kept and self._kept.position
         with self._database.read() as session:
-            head = head_of(session)
-            kept = self._kept or head
-            there = session.scalar(select(AuditRow.hash).where(AuditRow.position == kept.position))
+            found = session.execute(_LOOK, {"kept": known}).one_or_none()
+        position, hash_, there = found or (*START, None)
+        head = ChainPosition(position, hash_)
+        kept = self._kept or head
         if head.position < kept.position:
             lost = f"{kept.position - head.position} row(s) are gone: it ended at {kept}, and now at {head}"
         elif there is not None and there != kept.hash:

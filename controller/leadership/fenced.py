@@ -14,16 +14,16 @@ class FencedDatabase(Database):
 
     def __init__(self, database: Database, lease: Lease) -> None:
         super().__init__(database.engine)
-        self.writers = database.writers
+        self.news, self.writers = database.news, database.writers
         self._lease = lease
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self, *, news: bool = True) -> Iterator[Session]:
         """See `Database.write`.
 
         Raises:
             LeaseLostError: another leads; nothing was changed.
         """
-        with super().write() as session:
+        with super().write(news=news) as session:
             self._lease.hold(session)
             yield session

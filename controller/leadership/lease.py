@@ -41,9 +41,11 @@ from sqlalchemy import Interval, bindparam, func, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from controller.db import models
 from controller.db.engine import LOCK_SECONDS, Database
+from controller.db.types import Base
 
 log = structlog.get_logger(__name__)
 
@@ -53,12 +55,29 @@ LEASE_SECONDS: Final = 6.0
 RENEW_SECONDS: Final = 2.0
 """Between renewals, and between the other controllers' attempts to take over."""
 
+_LONE_RENEW_SECONDS: Final = 10.0
+_LONE_LEASE_SECONDS: Final = 30.0
+"""On SQLite, where nobody else leads: they only say who does, and each renewal is a commit."""
+
 _MARGIN_SECONDS: Final = 1.0
 """A leader that could not renew stops publishing earlier by this: its clock may be slow."""
 
 _NAME: Final = "controller"
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+_SHARED_EXPIRY: Final = func.clock_timestamp() + literal(timedelta(seconds=LEASE_SECONDS), Interval)
+_LEASES: Final = Base.metadata.tables[models.Lease.__tablename__]
+_MINE: Final = (
+    _LEASES.c.name == _NAME,
+    _LEASES.c.holder == bindparam("its_holder"),
+    _LEASES.c.fence == bindparam("its_fence"),
+)
+_RENEW: Final = (
+    update(_LEASES).where(*_MINE).values(expires_at=_SHARED_EXPIRY).returning(_LEASES.c.fence)
+)
+_SET: Final = (
+    update(_LEASES).where(*_MINE).values(expires_at=bindparam("expiry")).returning(_LEASES.c.fence)
+)
 _HOLD_ALONE: Final = select(models.Lease.fence).where(
     models.Lease.name == _NAME,
     models.Lease.holder == bindparam("holder"),
@@ -96,7 +115,7 @@ class Lease:
         self._database = database
         self._holder = holder
         self._boottime = boottime
-        self._alone = database.engine.dialect.name == "sqlite"
+        self._alone = not database.is_shared
         self._fence: int | None = None
         self._until = 0.0
 
@@ -104,6 +123,11 @@ class Lease:
     def held(self) -> bool:
         """Whether this process has taken the lease; see `still_leads`."""
         return self._fence is not None
+
+    @property
+    def renew_seconds(self) -> float:
+        """Between renewals, and between attempts to take it."""
+        return _LONE_RENEW_SECONDS if self._alone else RENEW_SECONDS
 
     def still_leads(self) -> bool:
         """Whether this process leads, by its own clock."""
@@ -147,7 +171,8 @@ class Lease:
             LeaseLostError: another controller has.
         """
         asked = self._boottime()
-        if not self._update(expires_at=self._expiry()):
+        alone = self._alone
+        if not (self._update(_SET, expiry=self._expiry()) if alone else self._update(_RENEW)):
             self._until = 0.0
             raise LeaseLostError("another controller has taken over")
         self._until = asked + LEASE_SECONDS - _MARGIN_SECONDS
@@ -158,7 +183,7 @@ class Lease:
             return
         self._until = 0.0
         try:
-            self._update(expires_at=_LONG_AGO)
+            self._update(_SET, expiry=_LONG_AGO)
         except SQLAlchemyError as error:
             log.warning("the lease could not be given back", error=str(error))
 
@@ -173,18 +198,17 @@ class Lease:
             self._until = 0.0
             raise LeaseLostError("another controller leads; nothing was changed")
 
-    def _update(self, **values: Any) -> bool:
-        with self._database.write() as session:
-            lease = models.Lease
-            mine = lease.name == _NAME, lease.holder == self._holder, lease.fence == self._fence
-            statement = update(lease).where(*mine).values(values).returning(lease.fence)
-            return session.execute(statement).first() is not None
+    def _update(self, statement: ReturningUpdate[tuple[int]], **values: Any) -> bool:
+        """Change when the lease expires; return whether this process has it."""
+        mine = {"its_holder": self._holder, "its_fence": self._fence}
+        with self._database.write(news=False) as session:
+            return session.execute(statement, mine | values).first() is not None
 
     def _expiry(self) -> Any:
         """The expiry of a lease that is renewed now, by the clock that all controllers share."""
         if self._alone:
-            return datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)
-        return func.clock_timestamp() + literal(timedelta(seconds=LEASE_SECONDS), Interval)
+            return datetime.now(UTC) + timedelta(seconds=_LONE_LEASE_SECONDS)
+        return _SHARED_EXPIRY
 
 
 def _taken_over(holder: str, before: str, fence: int) -> models.Event:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from contract.runtime.errors import OperatorError
+from contract.runtime.files import why_not_ours
 from controller.db.engine import sqlite_file
 
 
@@ -38,7 +39,8 @@ def only_one(database_url: str) -> Iterator[None]:
         except OSError as error:
             raise OperatorError(
                 f"the file {path} cannot be written: {error.strerror}",
-                "make room there, or set VXLAN_OPERATOR_DATABASE_URL to a file in a folder that this "
+                why_not_ours(path)
+                or "make room there, or set VXLAN_OPERATOR_DATABASE_URL to a file in a folder that this "
                 "program may write",
             ) from error
         yield

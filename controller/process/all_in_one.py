@@ -9,7 +9,8 @@ from functools import partial
 from celery import Celery
 
 from contract.runtime.broker import MEMORY_BROKER, queue_for_node
-from contract.runtime.errors import OperatorError
+from contract.runtime.dockerd import Docker
+from contract.runtime.errors import OperatorError, UsageError
 from contract.runtime.logs import configure_logging
 from contract.runtime.startup import (
     UnavailableError,
@@ -21,6 +22,7 @@ from controller.db.engine import Database
 from controller.process.controller import LocalWorker, run
 from controller.process.settings import LocalSettings
 from controller.swarm.manager import DockerSwarm
+from controller.swarm.managers import Managers
 from controller.swarm.model import SwarmError
 from controller.trust.store import pin
 
@@ -39,8 +41,14 @@ def up(settings: LocalSettings) -> None:
             f"the worker cannot be loaded: {error}", "pip install 'vxlan-operator[worker]'"
         ) from error
     configure_logging(level=settings.log_level, form=settings.log_format)
+    docker, *others = settings.dockers()
+    if others:
+        raise UsageError(
+            "vxctl up is about this machine alone, and several managers are given",
+            f"set VXLAN_OPERATOR_DOCKER_HOST={docker.url}",
+        )
     node_id = until_available(
-        partial(_node_id, settings.docker_host), waits=waits_at_start(settings.wait_at_start)
+        partial(_node_id, docker), waits=waits_at_start(settings.wait_at_start)
     )
     shared = settings.model_dump(include={*WorkerSettings.model_fields})
 
@@ -54,8 +62,8 @@ def up(settings: LocalSettings) -> None:
     run(settings, MEMORY_BROKER, attach)
 
 
-def _node_id(docker_host: str) -> str:
-    swarm = DockerSwarm(docker_host)
+def _node_id(docker: Docker) -> str:
+    swarm = DockerSwarm(Managers([docker]))
     try:
         return swarm.local_node_id()
     except SwarmError as error:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from celery import Celery
@@ -10,9 +11,10 @@ from kombu import Queue
 
 from contract.queues import PING_TASK
 from contract.runtime.broker import queue_for_controller
-from contract.runtime.consumer import consume, stop_consuming
+from contract.runtime.consumer import at_once, consume, stop_consuming
 from contract.runtime.restart import exit_for_restart
 from contract.runtime.selftest import SelfTest
+from controller.runs import counters
 
 _PING_EXPIRES_SECONDS: Final = 60.0
 
@@ -34,9 +36,10 @@ class Consumer:
     ) -> None:
         self._app = app
         self._test = SelfTest(silence=silence, ping=self._ping, hung=exit_for_restart)
+        strategy = staticmethod(partial(at_once, counters.count_dropped))
         for name, task in tasks.items():
-            app.task(name=name)(self._tested(task))
-        app.task(name=PING_TASK)(self._tested(_pong))
+            app.task(name=name, Strategy=strategy)(self._tested(task))
+        app.task(name=PING_TASK, Strategy=strategy)(self._tested(_pong))
         app.conf.task_queues = list(queues)
         self._thread = threading.Thread(
             target=consume, args=(app, "controller@local"), name="consumer", daemon=True

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 from celery import Celery
 from kombu import Queue
+from sqlalchemy import select
 
 from contract import VERSION
 from contract.runtime.broker import celery_app, check_broker, queue_for_controller
@@ -28,7 +29,6 @@ from controller.access import first_token
 from controller.access.token_file import first_token_file
 from controller.access.trusted_proxy import TrustedProxy
 from controller.access.usage import WRITE_SECONDS, Usage
-from controller.api.app import build
 from controller.api.context import Context
 from controller.api.same_site import Hosts
 from controller.conditions.model import max_silence
@@ -39,7 +39,7 @@ from controller.health.live import Health
 from controller.health.probes import BrokerTest, DatabaseTest
 from controller.health.trail import TrailTest
 from controller.leadership.election import Election
-from controller.leadership.lease import RENEW_SECONDS, Lease, this_process
+from controller.leadership.lease import Lease, this_process
 from controller.leadership.sqlite_lock import only_one
 from controller.process.http import HttpServer, raise_descriptor_limit
 from controller.process.leader_loops import LeaderLoops
@@ -49,9 +49,13 @@ from controller.process.tls import Tls
 from controller.process.waiting import WaitingApi
 from controller.safety.breaker import BreakerLimits
 from controller.swarm.manager import DockerSwarm
+from controller.swarm.managers import Managers
+from controller.traces.collector import Collector
+from controller.trust import given_token
 from controller.trust.keyring import Keyring
 from controller.trust.own_key import ensure as ensure_key
 from controller.trust.own_key import key_file
+from controller.web.app import Served
 
 log = structlog.get_logger(__name__)
 
@@ -72,12 +76,14 @@ def run(
     broker: Broker | str,
     attach: Callable[[Celery, Database, PublicKey], LocalWorker] | None = None,
     silence: float | None = None,
+    join_token_file: str = "",
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         attach: in the all-in-one process, builds the worker, which believes the given key.
         silence: seconds without a message after which the consumer is tested; None: never.
+        join_token_file: file with a join token to store; empty: none.
 
     Raises:
         OperatorError: something it needs is missing; nothing was changed.
@@ -85,11 +91,14 @@ def run(
     configure_logging(level=settings.log_level, form=settings.log_format)
     raise_descriptor_limit()
     proxy = _proxy(settings)
+    settings.outgoing()  # A contradiction in them is an error at once.
     tls = Tls.of(settings.listen_cert, settings.listen_key)
     listener = listen(settings.listen)
     if tls is None and settings.listen_plain == "false":
         _refuse_plain(listener, settings.listen)
-    swarm = DockerSwarm(settings.docker_host)
+    address = settings.collector()
+    collector = None if address is None else Collector(address)
+    swarm = DockerSwarm(Managers(settings.dockers()))
     app = celery_app("controller", broker)
     waits = waits_at_start(settings.wait_at_start)
     if not waits:
@@ -101,12 +110,15 @@ def run(
             wait = partial(until_available, waits=waits, tell=waiting.tell)
             database = opened.enter_context(closing(wait(partial(open_database, url))))
             # A controller that has read the Swarm before shows what it knows, and what is away as conditions.
-            if not _has_read_a_swarm(database):
+            swarm.managers.swarm_id = _swarm_read_before(database)
+            if swarm.managers.swarm_id is None:
                 wait(swarm.check)
         first_token.ensure(database, first_token_file(settings.api_token_file, url))
         file = key_file(settings.signing_key, url)
         key = ensure_key(database, file)
         keys = Keyring(database, file, key)
+        if join_token_file:
+            given_token.ensure(database, join_token_file, key.public)
         worker = None if attach is None else attach(app, database, key.public)
         _serve(
             settings,
@@ -119,6 +131,8 @@ def run(
             proxy=proxy,
             worker=worker,
             silence=silence,
+            keeps_users=isinstance(broker, Broker) and broker.acl,
+            collector=collector,
         )
 
 
@@ -134,6 +148,8 @@ def _serve(
     proxy: TrustedProxy | None,
     worker: LocalWorker | None,
     silence: float | None,
+    keeps_users: bool,
+    collector: Collector | None,
 ) -> None:
     limits = BreakerLimits(
         window=timedelta(seconds=settings.breaker_window_seconds),
@@ -154,6 +170,8 @@ def _serve(
         keys=keys,
         queues=[queue_for_controller()] + ([] if worker is None else [worker.queue]),
         silence=silence,
+        keeps_users=keeps_users,
+        collector=collector,
     )
     election = Election(
         lease, won=leading.start, lost=partial(exit_for_restart, "the lease is lost")
@@ -162,7 +180,7 @@ def _serve(
     # Apart from each other, and from the leader's work: what hangs must not keep these from being known.
     alone = Loops(
         {
-            "lease": every(RENEW_SECONDS, election.step),
+            "lease": every(lease.renew_seconds, election.step),
             "broker test": BrokerTest(app, health.broker).step,
             "database test": DatabaseTest(database, health.database, process).step,
             "audit trail test": TrailTest(database, health.trail).step,
@@ -183,10 +201,12 @@ def _serve(
         health=health,
         usage=usage,
         proxy=proxy,
+        outgoing=settings.outgoing(),
         keys=keys,
+        trace_url=settings.trace_url,
     )
-    api = build(context)
-    server = HttpServer(api, ending=api.state.end_streams, tls=tls)
+    served = Served(context)
+    server = HttpServer(served, ending=served.end_streams, tls=tls)
     # uvicorn stops at these, and then raises them again for the previous handlers.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -221,9 +241,10 @@ def freeze_objects() -> None:
     gc.freeze()
 
 
-def _has_read_a_swarm(database: Database) -> bool:
+def _swarm_read_before(database: Database) -> str | None:
+    """Return the id of the Swarm that the database is about; None: none was read yet."""
     with database.read() as session:
-        return session.get(Cluster, 1) is not None
+        return session.scalar(select(Cluster.swarm_id))
 
 
 def _proxy(settings: CoreSettings) -> TrustedProxy | None:

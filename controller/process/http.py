@@ -7,6 +7,8 @@ import socket
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
 from typing import Any, Final, cast
 
 import structlog
@@ -21,6 +23,7 @@ from controller.api import IDENTITY_HEADER, problems
 from controller.api import problem_types as types
 from controller.api.problem_types import ProblemType
 from controller.process.tls import Tls
+from controller.web.headers import DefaultHeaders
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +48,6 @@ _PENDING: Final = 1024
 _MAX_HEAD_BYTES: Final = 64 * 1024
 """Of an incomplete request head; `controller.api.bounds` bounds complete ones."""
 _MAX_DESCRIPTORS: Final = 4096
-_TICKS_PER_SECOND: Final = 10
 _GRACEFUL_SECONDS: Final = 5
 
 
@@ -62,13 +64,13 @@ _BUSY: Final = _raw(types.CONNECTIONS, "retry-after: 5")
 _LATE: Final = _raw(types.LATE)
 
 
-_HEADERS: Final = [
-    (IDENTITY_HEADER, VERSION),
-    ("X-Content-Type-Options", "nosniff"),
-    ("Cache-Control", "private, no-cache"),
-    ("Referrer-Policy", "no-referrer"),
-]
-"""Of every answer of the app: no cache shows one person's answer to another, or a new token again."""
+_HEADERS: Final = {
+    IDENTITY_HEADER: VERSION,
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "private, no-cache",
+    "Referrer-Policy": "no-referrer",
+}
+"""Of every answer that has none of its own: no cache shows one person's answer to another, or a new token."""
 
 
 class HttpConfig(uvicorn.Config):
@@ -86,10 +88,9 @@ class HttpConfig(uvicorn.Config):
         self, app: ASGIApp, http: type[asyncio.Protocol] | HTTPProtocolType, **more: Any
     ) -> None:
         super().__init__(
-            app,
+            DefaultHeaders(app, _HEADERS),
             http=http,
             ws="none",
-            headers=_HEADERS,
             server_header=False,
             log_config=None,
             lifespan="off",
@@ -124,6 +125,8 @@ class HttpServer(uvicorn.Server):
         super().__init__(HttpConfig(app, BoundedProtocol, **more))
         self._ending = ending
         self._tls = tls
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._signalled = asyncio.Event()
         self._handshakes: weakref.WeakSet[BoundedProtocol] = weakref.WeakSet()
         self._reported: tuple[int, int] = (0, 0)
         self._reported_at = -LOG_SECONDS
@@ -175,16 +178,28 @@ class HttpServer(uvicorn.Server):
         self._handshakes.add(accepted)
         return accepted
 
+    async def main_loop(self) -> None:
+        """Tick once a second, and at a signal; uvicorn's own ticks ten times a second."""
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._signalled.wait(), 1.0)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop, at a signal."""
+        super().handle_exit(sig, frame)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._signalled.set)
+
     async def on_tick(self, counter: int) -> bool:
-        """End what is slow, once a second."""
-        if counter % _TICKS_PER_SECOND == 0:
-            now = time.monotonic()
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, BoundedProtocol):
-                    connection.check(now)
-            if self._tls is not None:
-                self._tls.refresh()
-            self._report(now)
+        """End what is slow; of uvicorn's ticks it is always one of those at which something is done."""
+        now = time.monotonic()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, BoundedProtocol):
+                connection.check(now)
+        if self._tls is not None:
+            self._tls.refresh()
+        self._report(now)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: Any = None) -> None:

@@ -7,8 +7,19 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, SecretStr
 
 from contract.runtime.broker_settings import BrokerSettings
-from contract.runtime.settings import LogFormat, LogLevel, RemovalSettings, Settings
+from contract.runtime.errors import UsageError
+from contract.runtime.settings import (
+    ONLY_VARIABLE,
+    LogFormat,
+    LogLevel,
+    RemovalSettings,
+    file_of,
+)
 from contract.runtime.startup import WaitAtStart
+from controller.process.docker_settings import DockerSettings
+from controller.process.notify_settings import NotifySettings
+from controller.traces.collector import Address, checked_url, headers_of
+from controller.traces.link import checked_pattern
 
 _HOST: Final = r"[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]"
 _LISTEN: Final = r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]*):\d{1,5}"
@@ -26,19 +37,25 @@ def _hosts(value: str) -> str:
     return value
 
 
+def _endpoint(value: SecretStr) -> SecretStr:
+    return SecretStr(checked_url(value.get_secret_value()))
+
+
+def _headers(value: SecretStr) -> SecretStr:
+    headers_of(value.get_secret_value())
+    return value
+
+
 DatabaseUrl = Annotated[
     SecretStr, Field(description="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME")
 ]
 
 
-class CoreSettings(Settings):
+class CoreSettings(DockerSettings, NotifySettings):
     """Settings of every controller."""
 
     database_url: DatabaseUrl = SecretStr("sqlite:////var/lib/vxlan-operator/controller.db")
-    docker_host: str = Field(
-        "unix:///var/run/docker.sock",
-        description="Docker API of a Swarm manager: unix:///PATH or tcp://HOST:PORT",
-    )
+    database_url_file: str = file_of("database_url", "the URL of the database")
     listen: Annotated[str, AfterValidator(_listen)] = Field(
         "127.0.0.1:8479", description="HOST:PORT of the HTTP API"
     )
@@ -120,14 +137,55 @@ class CoreSettings(Settings):
         Path("/var/lib/vxlan-operator/audit"),
         description="directory for the archives of pruned audit rows",
     )
+    # Not shown in errors: somebody may have put a password into it.
+    traces_endpoint: Annotated[SecretStr, AfterValidator(_endpoint)] = Field(
+        SecretStr(""),
+        description="URL of a collector of traces, by OTLP over HTTP: http://HOST:4318/v1/traces; none: no "
+        "traces",
+    )
+    traces_headers: Annotated[SecretStr, AfterValidator(_headers)] = Field(
+        SecretStr(""),
+        description="headers for that collector: NAME=VALUE, several separated by commas",
+        json_schema_extra=ONLY_VARIABLE,
+    )
+    traces_headers_file: str = file_of("traces_headers", "headers for the collector of traces")
+    traces_ca: str = Field(
+        "",
+        description="PEM file of the CAs that may have signed the collector's certificate; none: those of "
+        "the system",
+    )
+    trace_url: Annotated[str, AfterValidator(checked_pattern)] = Field(
+        "",
+        description="URL of a run's trace, with {trace_id}: https://jaeger.example/trace/{trace_id}",
+    )
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
     wait_at_start: WaitAtStart = "auto"
+
+    def collector(self) -> Address | None:
+        """Return the collector of traces; None: there is none.
+
+        Raises:
+            UsageError: headers or a CA are given for no collector.
+        """
+        headers = headers_of(self.traces_headers.get_secret_value())
+        if endpoint := self.traces_endpoint.get_secret_value():
+            return Address(endpoint, headers, self.traces_ca)
+        if headers or self.traces_ca:
+            raise UsageError(
+                "headers or a CA are given for a collector of traces, and no collector",
+                "set VXLAN_OPERATOR_TRACES_ENDPOINT to http://HOST:4318/v1/traces",
+            )
+        return None
 
 
 class ControllerSettings(CoreSettings, BrokerSettings):
     """Settings of `vxctl controller`."""
 
+    join_token_file: str = Field(
+        "",
+        description="file with a join token to let nodes join by, which is stored at the first start with it",
+    )
     silence_seconds: float = Field(
         20.0,
         ge=1,

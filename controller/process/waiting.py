@@ -1,11 +1,12 @@
-"""`WaitingApi`: answers 503 at the API's address, with the reason, while the controller waits to start."""
+"""`WaitingApi`: answers 503, with the reason, while the controller waits to start; a browser, by a page."""
 
 import socket
 import threading
 from types import TracebackType
 from typing import Final, Self
 
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from contract.runtime.errors import OperatorError
@@ -14,8 +15,10 @@ from controller.api import problems
 from controller.api.problem_types import NOT_READY
 from controller.process.http import HttpServer
 from controller.process.tls import Tls
+from controller.web import waiting
 
 _STOP_SECONDS: Final = 10.0
+_RETRY_SECONDS: Final = 2
 
 
 class WaitingApi:
@@ -58,9 +61,15 @@ class WaitingApi:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = self._error
+        answer: Response | None
         if scope["path"] == "/healthz" or error is None:
             answer = JSONResponse({"status": "ok"})
         else:
-            detail = f"the controller waits to start: {error.problem}"
-            answer = problems.problem(NOT_READY, detail, error.hint, headers={"Retry-After": "2"})
+            answer = waiting.answer(Request(scope), error.problem, error.hint, _RETRY_SECONDS)
+            answer = answer or problems.problem(
+                NOT_READY,
+                f"the controller waits to start: {error.problem}",
+                error.hint,
+                headers={"Retry-After": str(_RETRY_SECONDS)},
+            )
         await answer(scope, receive, send)

@@ -6,6 +6,7 @@ Nearly always nothing has: then nothing is written, however many devices there a
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Row, bindparam, delete, insert, select, tuple_, update
@@ -25,6 +26,7 @@ _IDENTITY: Final = ("name", "vni", "port")
 _SAID: Final = (
     "verdict", "urgency", "network_id", "reason", "evidence", "proof", "netns_file", "held_back",
 )  # fmt: skip
+_said: Final = attrgetter(*_SAID)
 _WRITTEN: Final = (*_IDENTITY, *_SAID, "first_seen_at", "verdict_at", "judged_at")
 _NOT_OURS: Final = frozenset({Verdict.FOREIGN, Verdict.CONFLICT})
 _THE_ONE: Final = [_TABLE.c[name] == bindparam(f"the_{name}") for name in _KEY]
@@ -172,10 +174,6 @@ def _is_change(device: DeviceReport, before: Row[Any] | None) -> bool:
 
 def _identity(device: DeviceReport) -> tuple[object, ...]:
     return device.identity.name, device.identity.vni, device.identity.port
-
-
-def _said(device: DeviceReport) -> tuple[object, ...]:
-    return tuple(getattr(device, name) for name in _SAID)
 
 
 def _the(node_id: str, netns: str, ifindex: int) -> dict[str, Any]:

@@ -6,9 +6,10 @@ worker never has more than one message, and a worker that comes back gets one ru
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 import structlog
 from celery import Celery
@@ -17,7 +18,8 @@ from sqlalchemy.orm import Session
 
 from contract.messages import ReconcileRequest, SwarmReading
 from contract.queues import RECONCILE_TASK, node_queue
-from contract.runtime.broker import impatient_producers, let_expire, queue_for_node
+from contract.runtime.broker import impatient_producers, let_expire
+from contract.runtime.transport import publish
 from contract.signing.envelope import node_address
 from contract.verdicts import Mode
 from controller.audit.append import append
@@ -34,6 +36,7 @@ from controller.trust.keyring import Keyring
 from controller.workqueue import queue, requeue
 from controller.workqueue.priorities import (
     ALL_PRIORITIES,
+    BULK,
     PRIORITY_CLASSES,
     URGENT,
     Priority,
@@ -46,11 +49,13 @@ log = structlog.get_logger(__name__)
 
 _BATCH: Final = 40
 """Claims per transaction and round trip to the broker: a requeue waits for the transaction in progress."""
-_NOT_LOGGED: Final = "(...)"
-"""Otherwise Celery writes the arguments out a second time, for logs."""
 
 _MAX_WAIT_SECONDS: Final = 1.0
-"""Between polls of the database, where another process may have made a node due."""
+"""Between polls of the database, where another process may have made a node due, for a person."""
+_BULK_WAIT_SECONDS: Final = 2.0
+"""The same for what no person asked for."""
+_LONE_WAIT_SECONDS: Final = 5.0
+"""The same where this process alone makes nodes due."""
 _BROKER_HOLD_SECONDS: Final = 2.0
 """For so long a failure to publish counts more than a test that succeeded."""
 _BROKER_RETRY_SECONDS: Final = 1.0
@@ -69,6 +74,8 @@ class Dispatcher:
         broker: receives the results of publishing.
         alive_every: returns the seconds between signs of life that workers are asked for.
         fence: returns the leader's fence, or raises LeaseLostError.
+        sent: called with claims whose requests the broker has taken.
+        lost: called with runs that were closed because no report came.
     """
 
     def __init__(
@@ -85,6 +92,8 @@ class Dispatcher:
         broker: Monitor | None = None,
         alive_every: Callable[[], float] | None = None,
         limits: BreakerLimits = DEFAULTS,
+        sent: Callable[[Sequence[Claim]], None] = lambda _: None,
+        lost: Callable[[Collection[UUID]], None] = lambda _: None,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -104,9 +113,16 @@ class Dispatcher:
             alive_every=alive_every,
             next_within=max(resync * 1.1, queue.MAX_BACKOFF) + run_timeout,
         )
+        self._sent, self._lost = sent, lost
         self._utcnow = utcnow
         classes = (ALL_PRIORITIES, *PRIORITY_CLASSES)
         self._wakeups = {priority_class: threading.Event() for priority_class in classes}
+        self._behind: set[PriorityClass] = set()
+        """Classes whose last claim was a full batch: more may be due, which need not be asked first."""
+        self._known: dict[PriorityClass, datetime | None] = {}
+        """The next time of a class for which the last step found nothing to do."""
+        # Else this process alone makes nodes due, and it notifies.
+        self._alone = not database.is_shared
         self._away = False
         """Whether the last publish failed."""
         self._unsure: set[str] = set()
@@ -137,12 +153,20 @@ class Dispatcher:
         self._send(claims, built, self._impatient)
 
     def wait(self, priority_class: PriorityClass = ALL_PRIORITIES) -> None:
-        """Wait for a notification, the next due time of the class, or a second, whichever is first."""
+        """Wait for a notification, the next due time of the class, or the next poll, whichever is first.
+
+        Not at all if the last step left something.
+        """
         wakeup = self._wakeups[priority_class]
-        if wakeup.is_set():
+        if wakeup.is_set() or priority_class in self._behind:
             return
-        next_time = self._next_time(priority_class)
-        left = _MAX_WAIT_SECONDS
+        if priority_class in self._known:
+            next_time = self._known[priority_class]
+        else:
+            next_time = self._next_time(priority_class)
+        left = _LONE_WAIT_SECONDS if self._alone else _MAX_WAIT_SECONDS
+        if priority_class is BULK:
+            left = max(left, _BULK_WAIT_SECONDS)
         if next_time is not None:
             left = min(left, (next_time - self._utcnow()).total_seconds())
         if left > 0:
@@ -157,16 +181,23 @@ class Dispatcher:
         now = self._utcnow()
         notified = self._wakeups[priority_class].is_set()
         self._wakeups[priority_class].clear()
-        if not (priority_class is URGENT and notified):
+        self._known.pop(priority_class, None)
+        if not (priority_class in self._behind or (priority_class is URGENT and notified)):
             next_time = self._next_time(priority_class)
             if next_time is None or next_time > now:
+                self._known[priority_class] = next_time
                 return 0.0  # Most steps end here, without a write transaction.
-        lost = 0
+        lost: Collection[UUID] = ()
         with self._database.write() as session:
             if priority_class.expires_runs:
                 lost = queue.expire(session, now=now, resync=self._resync)
             claims, built = self._claim(session, priority_class, now)
-        counters.RUNS.labels(RunState.LOST.value).inc(lost)
+        if len(claims) == _BATCH:
+            self._behind.add(priority_class)
+        else:
+            self._behind.discard(priority_class)
+        counters.RUNS.labels(RunState.LOST.value).inc(len(lost))
+        self._lost(lost)
         # Committed first: the report must find its run, however fast the worker is.
         sent = self._send(claims, built, self._app.producer_pool)
         return 0.0 if sent else _BROKER_RETRY_SECONDS
@@ -203,6 +234,7 @@ class Dispatcher:
         if not built:
             return True
         nodes = {claim.node_id for claim in claims}
+        succession = [self._keys.succession] if self._keys.succession else []
         leftover = {claim.node_id for claim in claims if claim.leftover} | (nodes & self._unsure)
         try:
             with producers.acquire(block=True, timeout=_BROKER_RETRY_SECONDS) as producer:
@@ -210,14 +242,13 @@ class Dispatcher:
                     producer.channel.queue_purge(node_queue(node_id))
                 with producer.batch():
                     for request in built:
-                        self._app.send_task(
+                        publish(
+                            producer,
                             RECONCILE_TASK,
-                            args=[self._sealed(request)],
-                            argsrepr=_NOT_LOGGED,
-                            queue=queue_for_node(request.node_id),
-                            declare=[],
+                            self._sealed(request),
+                            *succession,
+                            queue=node_queue(request.node_id),
                             expires=request.deadline,
-                            producer=producer,
                         )
                     self._fence()  # Raises if another may lead by now; then none of these is sent.
                 let_expire(producer.channel, nodes)
@@ -235,6 +266,7 @@ class Dispatcher:
         self._broker.succeeded(release=True)
         self._away = False
         self._unsure -= nodes
+        self._sent(claims)
         for claim in claims:
             log.debug("request sent", run_id=str(claim.run_id), node_id=claim.node_id)
         return True

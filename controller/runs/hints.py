@@ -10,7 +10,7 @@ from contract.messages import Drift, Hello
 from contract.signing.envelope import Opened
 from controller.db.engine import Database
 from controller.db.models import DueNode, Node
-from controller.runs import devices
+from controller.runs import devices, seen
 from controller.swarm.readings import Readings
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
@@ -72,7 +72,8 @@ class HintIntake:
         with self._database.write() as session:
             node = session.get(Node, hello.node_id, with_for_update={"key_share": True})
             if node is not None:
-                node.worker_seen_at, node.worker_version = now, hello.worker_version
+                seen.note(node, opened, now)
+                node.worker_version = hello.worker_version
                 reason = f"its worker says: {hello.reason[:_MAX_REASON]}"
                 queue.request(session, [node.id], at=now, priority=priority, reason=reason)
         log.info(

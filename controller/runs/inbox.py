@@ -1,6 +1,6 @@
 """Reports between consumer and storage: those that wait are stored in one transaction.
 
-A lone report is stored at once. Reports that wait here when the process ends are lost, as in the broker:
+A lone report is stored at once. Reports that wait here when the process is killed are lost, as in the broker:
 their runs are repeated, and their journal entries come with the next reports.
 """
 
@@ -11,6 +11,8 @@ from typing import Final, Generic, TypeVar
 
 import structlog
 
+from controller.runs import counters
+
 log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
@@ -18,8 +20,8 @@ _T = TypeVar("_T")
 MAX_BATCH: Final = 20
 """Reports per transaction: a requeue waits for the transaction in progress."""
 
-MAX_WAITING: Final = 500
-"""Reports that wait here; further ones wait in the broker."""
+MAX_WAITING: Final = 2 * MAX_BATCH
+"""Reports that wait here; further ones wait in the broker, and outlive this process."""
 
 KEPT_SECONDS: Final = 60.0
 """Reports that cannot be stored are dropped after this time: by then their runs are lost."""
@@ -49,6 +51,7 @@ class Inbox(Generic[_T]):
         try:
             self._waiting.put(report, timeout=KEPT_SECONDS)
         except queue.Full:
+            counters.count_dropped(counters.NO_ROOM)
             log.error(  # noqa: TRY400 -- the code is not at fault
                 "dropped a report: no room for it, because reports cannot be stored",
                 seconds=KEPT_SECONDS,
@@ -72,7 +75,9 @@ class Inbox(Generic[_T]):
             while self._batch or not self._waiting.empty():
                 self.step()
         except Exception:
-            log.exception("dropped waiting reports")
+            left = len(self._batch) + self._waiting.qsize()
+            counters.count_dropped(counters.NOT_STORED, left)
+            log.exception("dropped waiting reports", reports=left)
 
     def _gather(self) -> None:
         try:
@@ -89,5 +94,6 @@ class Inbox(Generic[_T]):
         except Exception:
             if self._clock() - self._since < KEPT_SECONDS:
                 raise
+            counters.count_dropped(counters.NOT_STORED, len(self._batch))
             log.exception("dropped reports that could not be stored", reports=len(self._batch))
         self._batch = []

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from contract.messages import SignOfLife
 from contract.signing.envelope import MAX_SKEW, Opened
-from controller.conditions.node import Sign
+from controller.conditions.node_facts import Sign
 from controller.db.engine import Database
 from controller.db.models import Node
 
@@ -19,6 +19,7 @@ _MISSED: Final = 3
 """Signs that fail to come before a worker counts as away."""
 _SLACK_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 2.0
+_PRESENT: Final = select(Node.id).where(Node.gone_at.is_(None))
 
 
 def pause(nodes: int, resync: timedelta) -> float:
@@ -28,7 +29,7 @@ def pause(nodes: int, resync: timedelta) -> float:
 
 
 class _Seen(NamedTuple):
-    """A sign, as it was read; `at` is when it came, None: before this process looked."""
+    """A sign, as it was read; `at` is when it showed life, None: before this process looked."""
 
     raw: bytes
     sign: SignOfLife
@@ -77,6 +78,14 @@ class PresenceWatch:
         self._refused: dict[str, bytes] = {}
         """Node id to what its key holds and is none: each is opened once."""
         self._listening_since: datetime | None = None
+        self._changes = 0
+        self._nodes: Sequence[str] = ()
+        self._read_at: int | None = None
+        """The count of the database's news before they were read."""
+
+    def changes(self) -> int:
+        """Return how often what `of` tells changed, beyond that a worker which was heard is heard again."""
+        return self._changes
 
     def every(self) -> float:
         """Return the seconds between signs that workers are asked for."""
@@ -87,19 +96,21 @@ class PresenceWatch:
 
         Where that fails nothing is known of any worker; `controller.health` has the error.
         """
-        with self._database.read() as session:
-            nodes = session.scalars(select(Node.id).where(Node.gone_at.is_(None))).all()
+        nodes = self._present()
         self._every = pause(len(nodes), self._resync)
         try:
             found = self._read(nodes) if nodes else []
         except Exception:  # noqa: BLE001 -- whatever the broker's client raises
-            self._listening_since = None
+            if self._listening_since is not None:
+                self._listening_since = None
+                self._changes += 1
             return _POLL_SECONDS
         now = self._utcnow()
         first = self._listening_since is None
         if first:
             self._listening_since = now
         seen, refused, present = {}, {}, frozenset(nodes)
+        changed = first
         for node_id, raw in zip(nodes, found, strict=True):
             before = self._seen.get(node_id)
             if before is not None:
@@ -119,10 +130,33 @@ class PresenceWatch:
                 # By a clock that was ahead and was put right.
                 or before.issued > now + MAX_SKEW
             ):
-                at = None if first and before is None else now
+                at = None if first and before is None else sign.alive_at(now)
                 seen[node_id] = _Seen(raw, sign.payload, sign.issued, at)
+                changed |= self._is_news(node_id, sign.payload, now)
         self._seen, self._refused = seen, refused
+        self._changes += changed
         return max(_POLL_SECONDS, self._every / 4)
+
+    def _present(self) -> Sequence[str]:
+        """Return the ids of the Swarm's nodes, which are read when they may be others."""
+        count = self._database.news.count
+        if self._database.is_shared or count != self._read_at:
+            with self._database.read() as session:
+                self._nodes = session.scalars(_PRESENT).all()
+            self._read_at = count
+        return self._nodes
+
+    def _is_news(self, node_id: str, sign: SignOfLife, now: datetime) -> bool:
+        """Whether a new sign tells more than that a worker which was heard still lives."""
+        known = self.of(node_id)
+        if known is None or now - known.since > known.allowed:
+            return True
+        before = self._seen[node_id].sign
+        return (sign.ended, sign.node_id, sign.every) != (
+            before.ended,
+            before.node_id,
+            before.every,
+        )
 
     def of(self, node_id: str) -> Sign | None:
         """Return what is known of a node's worker; None: nothing, or not now."""

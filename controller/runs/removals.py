@@ -13,17 +13,18 @@ from sqlalchemy.orm import Session
 
 from contract.messages import DeviceIdentity, ReconcileReport
 from contract.verdicts import Stage
+from controller.audit.report_entries import own_runs
 from controller.db.audit_models import AuditRow
 from controller.db.models import Node, Run
 
-_GONE: Final = (Stage.APPLIED, Stage.VERIFIED)
+GONE: Final = (Stage.APPLIED, Stage.VERIFIED)
 """A removal whose answer was lost is uncertain first, and then verified."""
 _RECORDED: Final = select(
     AuditRow.netns, AuditRow.ifindex, AuditRow.name, AuditRow.vni, AuditRow.port
 ).where(
     AuditRow.run_id == bindparam("run_id"),
     AuditRow.node_id == bindparam("node_id"),
-    AuditRow.stage.in_(_GONE),
+    AuditRow.stage.in_(GONE),
 )
 _Identities = set[tuple[object, ...]]
 
@@ -33,29 +34,30 @@ def note(session: Session, node: Node, report: ReconcileReport) -> int:
 
     To be called before the entries are stored.
     """
-    return sum(
-        _note(session, node, run_id, identities) for run_id, identities in _recorded(report).items()
-    )
+    recorded = _recorded(report)
+    # A node speaks only of its own runs; the history may have lost some since.
+    runs = own_runs(session, node, recorded)
+    return sum(_note(session, run, recorded[run_id]) for run_id, run in runs.items())
 
 
 def _recorded(report: ReconcileReport) -> Mapping[UUID, _Identities]:
     """Run id to the devices that its entries say were removed."""
     found: defaultdict[UUID, _Identities] = defaultdict(set)
     for entry in report.entries:
-        if entry.stage in _GONE:
+        if entry.stage in GONE:
             found[entry.run_id].add(_key(entry.identity))
     return found
 
 
-def _note(session: Session, node: Node, run_id: UUID, identities: _Identities) -> int:
-    run = session.get(Run, run_id)
-    # A node speaks only of its own runs; the history may have lost the run since.
-    if run is None or run.node_id != node.id or not run.max_removals:
+def _note(session: Session, run: Run, identities: _Identities) -> int:
+    if not run.max_removals:
         return 0
     before = run.removed
     # Entries that come again, or the rest of a run whose first entries came before.
-    stored = session.execute(_RECORDED, {"run_id": run_id, "node_id": node.id})
-    run.removed = min(len(identities | {tuple(row) for row in stored}), run.max_removals)
+    stored = session.execute(_RECORDED, {"run_id": run.id, "node_id": run.node_id})
+    recorded = len(identities | {tuple(row) for row in stored})
+    # Of a storm the entries come in several reports, and some before they are stored.
+    run.removed = max(before, min(recorded, run.max_removals))
     return run.removed - before
 
 

@@ -7,7 +7,7 @@ journal entry makes one audit row, devices are those of the newest report.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -17,18 +17,18 @@ from sqlalchemy.orm import Session
 from contract.messages import ReconcileReport
 from contract.signing.envelope import Opened
 from contract.verdicts import Outcome, Verdict
-from controller.audit import report_entries
+from controller.audit import budget, report_entries
 from controller.audit.append import Entry, append
 from controller.audit.clocks import credible
 from controller.db.engine import Database, is_away
 from controller.db.models import Network, Node, Run
 from controller.db.states import RunState
 from controller.leadership.lease import LeaseLostError
-from controller.runs import counters, devices, removals
+from controller.runs import counters, devices, removals, seen
 from controller.safety import breaker
 from controller.safety.breaker import DEFAULTS, BreakerLimits
+from controller.swarm.healing import note_removed
 from controller.swarm.readings import Readings
-from controller.swarm.rejections import settle_removed
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 from controller.workqueue.queue import Notify, OpenRun
@@ -45,6 +45,20 @@ _SOON: Final = timedelta(seconds=2)
 """The dispatcher finds later due times by its own polling; a notification costs it some statements."""
 
 
+class _Closed(NamedTuple):
+    """A run that was closed.
+
+    Attributes:
+        removed: removals that count.
+        seconds: since its request.
+        recorded: whether the audit trail has rows of it.
+    """
+
+    removed: int
+    seconds: float
+    recorded: bool
+
+
 class ReportIntake:
     """Stores reports from the queue `controller`.
 
@@ -53,6 +67,7 @@ class ReportIntake:
         readings: receives the workers' stamps, and the nodes for which the Swarm is to be read.
         expect: called with a node and whether a rejected task is expected there.
         notify: called when a node became due.
+        taken: called with a report that is stored, and whether the audit trail has rows of it.
     """
 
     def __init__(
@@ -64,6 +79,7 @@ class ReportIntake:
         expect: Callable[[str, bool], None] = lambda *_: None,
         limits: BreakerLimits = DEFAULTS,
         notify: Notify,
+        taken: Callable[[ReconcileReport, bool], None] = lambda *_: None,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -72,6 +88,7 @@ class ReportIntake:
         self._resync = resync
         self._limits = limits
         self._notify = notify
+        self._taken = taken
         self._utcnow = utcnow
 
     def reports(self, opened: Sequence[Opened[ReconcileReport]]) -> None:
@@ -98,6 +115,7 @@ class ReportIntake:
             if is_away(error) or isinstance(error, LeaseLostError):
                 raise
             if len(batch) == 1:
+                counters.count_dropped(counters.NOT_STORED)
                 log.exception(
                     "dropped a report that cannot be stored", node_id=batch[0].payload.node_id
                 )
@@ -111,7 +129,9 @@ class ReportIntake:
         for one in batch:
             report = one.payload
             if report.run_id in closed:
-                counters.count_run(_STATES[report.outcome], closed[report.run_id])
+                run = closed[report.run_id]
+                counters.count_run(_STATES[report.outcome], run.removed, run.seconds)
+                self._taken(report, run.recorded)
                 self._expect(report.node_id, report.expects_rejection)
                 if report.wants_reading:
                     self._readings.request(report.node_id, then_run=report.then_run)
@@ -129,28 +149,34 @@ class ReportIntake:
         """
         try:
             with self._database.write() as session:
-                return self._store_late(session, late.payload, late.kid)
+                removed, stored = self._store_late(session, late)
         except Exception as error:
             if is_away(error) or isinstance(error, LeaseLostError):
                 raise
+            counters.count_dropped(counters.NOT_STORED)
             log.exception(
                 "dropped a late report that cannot be stored", node_id=late.payload.node_id
             )
             return 0
+        if stored:
+            self._taken(late.payload, True)
+        return removed
 
     def _close(
         self, session: Session, batch: Sequence[Opened[ReconcileReport]]
-    ) -> tuple[Mapping[UUID, int], int, set[Priority]]:
+    ) -> tuple[Mapping[UUID, _Closed], int, set[Priority]]:
         """Store the reports whose runs are under way, and close these runs.
 
         Returns:
-            The closed runs with their removals; the removals that the reports add to these and earlier runs;
-            and the priorities of their nodes that are due before the dispatcher polls.
+            The closed runs; the removals that the reports add to these and earlier runs; and the priorities
+            of their nodes that are due before the dispatcher polls.
         """
         now = self._utcnow()
         reports = [one.payload for one in batch]
-        kids = {one.payload.node_id: one.kid for one in batch}
-        found = queue.open_runs(session, [report.run_id for report in reports])
+        given = {one.payload.node_id: one for one in batch}
+        found = queue.open_runs(
+            session, [report.run_id for report in reports], given_up_after=now - queue.LATE
+        )
         closing = [
             report
             for report in reports
@@ -162,9 +188,21 @@ class ReportIntake:
         removed = 0
         for report in closing:
             open_run, seconds = found[report.run_id], report.recheck_after
-            _acknowledge(open_run.node, report, asked=True)
-            _heard(open_run.node, report, now)
+            if open_run.run.state is RunState.LOST:
+                log.warning(
+                    "a report came late: its run had been given up",
+                    run_id=str(report.run_id),
+                    node_id=report.node_id,
+                    seconds=round((now - open_run.run.requested_at).total_seconds(), 1),
+                    hint="find out why the node or the broker is slow, or raise "
+                    "VXLAN_OPERATOR_RUN_TIMEOUT_SECONDS",
+                )
+            _heard(open_run.node, given[report.node_id], now)
             removed += removals.note(session, open_run.node, report)
+            allowed = budget.allow(
+                session, open_run.node, report, changes.get(report.node_id, ()), now
+            )
+            _acknowledge(open_run.node, allowed.report, asked=True)
             queue.close(
                 open_run,
                 _STATES[report.outcome],
@@ -174,17 +212,17 @@ class ReportIntake:
                 error=report.error,
             )
             _note(session, open_run, report, now)
-            gone = {device.identity.vni for device in report.devices if device.removed}
-            if gone:
-                settle_removed(session, open_run.node.id, gone, now)
+            if gone := _removal_times(report, open_run.run, now):
+                note_removed(session, open_run.node.id, open_run.run.id, gone, now)
             entries += report_entries.entries(
                 session,
                 open_run.node,
-                report,
-                changes.get(report.node_id, ()),
-                kid=kids[report.node_id],
+                allowed.report,
+                allowed.changes,
+                kid=given[report.node_id].kid,
                 now=now,
             )
+            entries += allowed.left_out
         # Last: other writers of audit rows wait for the end of the chain from here on.
         stored = append(session, entries, now)
         for report in closing:
@@ -203,31 +241,42 @@ class ReportIntake:
             )
         if stored:
             log.info("audit rows stored", rows=stored)
+        closed = {}
+        for report in closing:
+            run = found[report.run_id].run
+            recorded = bool(report.entries or changes.get(report.node_id))
+            seconds_taken = (now - run.requested_at).total_seconds()
+            closed[run.id] = _Closed(run.removed, seconds_taken, recorded)
         rows = [found[report.run_id].due for report in closing]
         due_soon = [row for row in rows if row.due_at is not None and row.due_at - now < _SOON]
         return (
-            {report.run_id: found[report.run_id].run.removed for report in closing},
+            closed,
             removed,
             {Priority(row.priority) for row in due_soon},
         )
 
-    def _store_late(self, session: Session, report: ReconcileReport, kid: str) -> int:
-        """Store what is still of use in a report whose run is not under way (any more)."""
-        now = self._utcnow()
+    def _store_late(self, session: Session, late: Opened[ReconcileReport]) -> tuple[int, int]:
+        """Store what is still of use in a report whose run is not under way (any more).
+
+        Returns:
+            The number of removals that it adds to runs, and of its audit rows.
+        """
+        now, report = self._utcnow(), late.payload
         # Without the key: neither this nor a transaction that inserts a run of the node waits for the other.
         node = session.get(Node, report.node_id, with_for_update={"key_share": True})
         if node is None:
             log.warning("report of a node that is not in the Swarm", node_id=report.node_id)
-            return 0
-        _acknowledge(node, report, asked=False)
+            return 0, 0
         run = session.get(Run, report.run_id)
         if run is not None and run.node_id == node.id and run.state is RunState.LOST:
             # Any other report says nothing of now: it may be about a run of long ago, or of another node.
-            _heard(node, report, now)
+            _heard(node, late, now)
         # What it removed is removed all the same: the breaker counts it.
         removed = removals.note(session, node, report)
+        report = budget.allow(session, node, report, (), now).report
+        _acknowledge(node, report, asked=False)
         stored = append(
-            session, report_entries.entries(session, node, report, (), kid=kid, now=now), now
+            session, report_entries.entries(session, node, report, (), kid=late.kid, now=now), now
         )
         log.info(
             "report of a run that is not under way",
@@ -235,7 +284,7 @@ class ReportIntake:
             node_id=report.node_id,
             audit_rows=stored,
         )
-        return removed
+        return removed, stored
 
 
 def _has_looked(report: ReconcileReport) -> bool:
@@ -245,9 +294,10 @@ def _has_looked(report: ReconcileReport) -> bool:
     )
 
 
-def _heard(node: Node, report: ReconcileReport, now: datetime) -> None:
+def _heard(node: Node, opened: Opened[ReconcileReport], now: datetime) -> None:
     """Store that the node's worker lives."""
-    node.worker_seen_at = now
+    report = opened.payload
+    seen.note(node, opened, now)
     node.worker_version = report.worker_version
     node.max_removals = report.max_removals
     if node.controller_keys != list(report.controller_keys):
@@ -277,6 +327,19 @@ def _note(session: Session, found: OpenRun, report: ReconcileReport, now: dateti
         node.converged_generation = max(node.converged_generation, generation)
 
 
+def _removal_times(report: ReconcileReport, run: Run, now: datetime) -> Mapping[int, datetime]:
+    """VNIs of the devices that a report's run removed, to the times that its journal has."""
+    # The first counts: a removal is verified after it.
+    gone = [entry for entry in report.entries if entry.stage in removals.GONE]
+    times = {entry.identity: entry.at for entry in reversed(gone)}
+    return {
+        identity.vni: credible(
+            times.get(identity, report.finished_at), now=now, earliest=run.requested_at
+        )
+        for identity in (device.identity for device in report.devices if device.removed)
+    }
+
+
 def _names(session: Session, networks: Sequence[str]) -> list[str]:
     if not networks:
         return []
@@ -293,9 +356,11 @@ def _acknowledge(node: Node, report: ReconcileReport, *, asked: bool) -> None:
     the stored one: repeated entries are stored once, and a forged number does not last. Its first entry may
     follow a gap: what lay before was acknowledged, and this database was restored from a backup since. That
     is believed only of a run that is under way (`asked`), or anybody could make a worker forget entries that
-    are stored nowhere.
+    are stored nowhere. Any other report, which may be one of long ago, takes nothing back.
     """
     if report.journal_id is None:
+        return
+    if not asked and node.journal_id not in (None, report.journal_id):
         return
     if node.journal_id != report.journal_id:
         # A new journal begins at 1; what an old one still held is lost with its file.
@@ -308,4 +373,4 @@ def _acknowledge(node: Node, report: ReconcileReport, *, asked: bool) -> None:
         if number != through + 1:
             break
         through = number
-    node.journal_through = through
+    node.journal_through = through if asked else max(through, node.journal_through)

@@ -10,7 +10,9 @@ node had left.
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import Final, NamedTuple, TypeVar
+from uuid import UUID, uuid5
 
 import structlog
 from sqlalchemy import BindParameter, Select, func, select
@@ -21,7 +23,7 @@ from controller.audit.append import Entry, append
 from controller.conditions.holds import typed_name
 from controller.db.models import Cluster, Node, Run
 from controller.db.states import CONTROLLER
-from controller.safety.decisions import Decision, describe, lock
+from controller.safety.decisions import Decision, describe, is_recorded, lock
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 
@@ -118,8 +120,11 @@ def check(session: Session, limits: BreakerLimits, now: datetime) -> None:
 def reset(session: Session, node: Node | None, decision: Decision) -> list[str]:
     """Reset the breaker of a node, or with None all breakers; return the names of those that had tripped.
 
-    Resets are recorded, and the nodes concerned are made due.
+    Resets are recorded, and the nodes concerned are made due. A decision that was carried out before resets
+    nothing more. `rows_of` finds the rows of one.
     """
+    if is_recorded(session, decision):
+        return []
     cluster = session.scalar(_tripped(Cluster)) if node is None else None
     query = _tripped(Node) if node is None else _tripped(Node).where(Node.id == node.id)
     nodes = session.scalars(query).all()
@@ -129,16 +134,22 @@ def reset(session: Session, node: Node | None, decision: Decision) -> list[str]:
         else list(session.scalars(select(Node.id).where(Node.gone_at.is_(None))))
     )
     tripped: list[Cluster | Node] = [*nodes] if cluster is None else [cluster, *nodes]
+    ids = repeat(None) if decision.id is None else rows_of(decision.id, len(tripped))
     entries = []
-    for row in tripped:
+    for row, id_ in zip(tripped, ids, strict=False):
         change = f"{describe(row)}: tripped ({row.breaker_reason}) -> reset"
-        entries.append(_entry(row, Stage.BREAKER_RESET, decision, change))
+        entries.append(_entry(row, Stage.BREAKER_RESET, decision._replace(id=id_), change))
         row.breaker_tripped_at = row.breaker_reason = None
         row.breaker_reset_at = decision.at
     reason = f"breaker reset by {decision.who}"
     queue.request(session, concerned, at=decision.at, priority=Priority.CHANGE, reason=reason)
     append(session, entries, decision.at)
     return [describe(row) for row in tripped]
+
+
+def rows_of(decision_id: UUID, limit: int) -> list[UUID]:
+    """Return the ids of the first audit rows of a reset, if it makes as many."""
+    return [decision_id, *(uuid5(decision_id, str(number)) for number in range(1, limit))]
 
 
 def state(session: Session, limits: BreakerLimits, now: datetime) -> BreakerState:
@@ -194,6 +205,7 @@ def _trip(session: Session, row: Cluster | Node, reason: str, now: datetime) -> 
 
 def _entry(row: Cluster | Node, stage: Stage, decision: Decision, change: str) -> Entry:
     return Entry(
+        id=decision.id,
         stage=stage,
         at=decision.at,
         actor=decision.actor,

@@ -6,12 +6,14 @@ A decision that changes nothing is not recorded.
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple, TypeVar
+from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode, Stage
 from controller.audit.append import Entry, append
+from controller.db.audit_models import AuditRow
 from controller.db.models import Cluster, Device, Network, Node
 from controller.db.pauses import describe_pause, format_end
 from controller.db.sql_functions import database_time
@@ -27,12 +29,18 @@ _DEFAULT: Final = "default"
 
 
 class Decision(NamedTuple):
-    """Who decides, the reason, and when; `claimed_name` is for whom the actor says to act."""
+    """Who decides, the reason, and when.
+
+    Attributes:
+        claimed_name: for whom the actor says to act.
+        id: of its audit row; the same decision twice changes and records nothing more. None: it comes once.
+    """
 
     actor: str
     reason: str | None
     at: datetime
     claimed_name: str | None = None
+    id: UUID | None = None
 
     @property
     def who(self) -> str:
@@ -47,13 +55,16 @@ class Decision(NamedTuple):
 def pause(
     session: Session, target: Target, decision: Decision, *, until: datetime | None = None
 ) -> bool:
-    """Pause a node, a network or the cluster; return False if it was paused with the same end.
+    """Pause a node, a network or the cluster; return False if nothing changes.
+
+    Nothing does if it was paused with the same end, or the decision was carried out before.
 
     Args:
         until: when the pause ends by itself; None: a person ends it.
     """
     lock(session, target)
-    if target.paused_at is not None and target.paused_until == until:
+    same = target.paused_at is not None and target.paused_until == until
+    if same or is_recorded(session, decision):
         return False
     before = describe_pause(target) or "not paused"
     if target.paused_at is None:
@@ -66,10 +77,10 @@ def pause(
 
 
 def resume(session: Session, target: Target, decision: Decision) -> bool:
-    """End a pause, and make the nodes concerned due; return False if there was none."""
+    """End a pause, and make the nodes concerned due; return False if nothing changes, as `pause` does."""
     lock(session, target)
     pause = describe_pause(target)
-    if pause is None:
+    if pause is None or is_recorded(session, decision):
         return False
     _clear_pause(target)
     _make_due(session, target, f"resumed by {decision.who}", decision)
@@ -97,9 +108,9 @@ def end_pause(session: Session) -> bool:
 
 
 def set_mode(session: Session, target: Target, decision: Decision, *, mode: Mode | None) -> bool:
-    """Set a mode (None: remove it), and make the nodes concerned due; return False if it was set."""
+    """Set a mode (None: remove it), and make the nodes concerned due; return False if nothing changes."""
     lock(session, target)
-    if target.mode is mode:
+    if target.mode is mode or is_recorded(session, decision):
         return False
     change = f"mode {target.mode or _DEFAULT} -> {mode or _DEFAULT}"
     target.mode = mode
@@ -122,6 +133,14 @@ def lock(session: Session, target: Target) -> None:
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     ).one()
+
+
+def is_recorded(session: Session, decision: Decision) -> bool:
+    """Whether the decision was carried out before; to be asked while its target is locked."""
+    if decision.id is None:
+        return False
+    row = select(AuditRow.id).where(AuditRow.entry_id == decision.id)
+    return session.scalar(row) is not None
 
 
 def describe(target: Target) -> str:
@@ -165,6 +184,7 @@ def _record(
     session: Session, target: Target, stage: Stage, change: str, decision: Decision
 ) -> None:
     entry = Entry(
+        id=decision.id,
         stage=stage,
         at=decision.at,
         actor=decision.actor,

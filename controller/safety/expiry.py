@@ -3,7 +3,7 @@
 from typing import Final
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import bindparam, exists, or_, select
 
 from controller.db.engine import Database
 from controller.db.models import Cluster, Network, Node
@@ -15,6 +15,15 @@ log = structlog.get_logger(__name__)
 
 _MAX_ENDED: Final = 100
 """Pauses that one step ends."""
+
+_IS_ANY_OVER: Final = select(
+    or_(
+        *(
+            exists().where(kind.paused_until <= bindparam("now"))
+            for kind in (Cluster, Node, Network)
+        )
+    )
+)
 
 
 class PauseExpiry:
@@ -39,7 +48,4 @@ class PauseExpiry:
     def _is_any_over(self) -> bool:
         with self._database.read() as session:
             now = database_time(session)
-            return any(
-                session.scalar(select(kind.id).where(kind.paused_until <= now).limit(1)) is not None
-                for kind in (Cluster, Node, Network)
-            )
+            return bool(session.scalar(_IS_ANY_OVER, {"now": now}))

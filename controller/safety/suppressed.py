@@ -1,26 +1,25 @@
-"""Removals that something holds back: by what, for each device now, and how often ever."""
+"""Removals that something holds back: which they are now, and how many there were ever."""
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, bindparam, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from contract.verdicts import HELD_BY_WORKER, HeldBack, Mode, Verdict
-from controller.conditions import holds
-from controller.conditions.facts import SETTLES_WITHIN, network_holds, node_names
+from controller.conditions.facts import SETTLES_WITHIN
 from controller.conditions.holds import Hold
 from controller.db.engine import Database
-from controller.db.models import Cluster, Device, Network, Node, SuppressedTotal
+from controller.db.models import Device, Network, Node, SuppressedTotal
 from controller.db.types import Base
+from controller.safety.holding import Holding
 
 _READ: Final = 500
 """Devices that one query reads."""
-_PERIOD_SECONDS: Final = 1.0
+_PERIOD_SECONDS: Final = 5.0
 _MAX_SHARE: Final = 0.1
 """Share of the time spent on counting: with very many devices held back, a step takes a while."""
 _TABLE: Final = Base.metadata.tables[Device.__tablename__]
@@ -39,54 +38,6 @@ class DeviceKey(NamedTuple):
     node_id: str
     netns: str
     ifindex: int
-
-
-class Holding:
-    """What holds back the removal of devices, by the rows of one session.
-
-    Args:
-        configured: the mode in the controller's settings.
-    """
-
-    def __init__(self, session: Session, configured: Mode, now: datetime) -> None:
-        self._session = session
-        self._configured = configured
-        self._now = now
-
-    def of(self, device: Device, node: Node) -> Sequence[Hold]:
-        """Return what holds a device's removal back; none: it is not to be removed, or about to be."""
-        if device.verdict is Verdict.SETTLING and device.verdict_at < self._now - SETTLES_WITHIN:
-            typed = self._names.typed(node.id)
-            return [holds.without_proof(node.hostname, typed, device.verdict_at, device.reason)]
-        if device.verdict is not Verdict.ORPHAN:
-            return []
-        found = [*self._everywhere, *self._on(node), *self._networks.get(device.vni, ())]
-        if device.held_back is not None:
-            typed, since = self._names.typed(node.id), device.judged_at
-            found.append(holds.of_worker(device.held_back, node.hostname, typed, since))
-        return holds.ordered(found)
-
-    def _on(self, node: Node) -> list[Hold]:
-        if node.id not in self._nodes:
-            self._nodes[node.id] = holds.of_node(node, self._names.typed(node.id))
-        return self._nodes[node.id]
-
-    @cached_property
-    def _nodes(self) -> dict[str, list[Hold]]:
-        return {}
-
-    @cached_property
-    def _everywhere(self) -> list[Hold]:
-        cluster = self._session.get(Cluster, 1)
-        return [] if cluster is None else holds.of_cluster(cluster, self._configured)
-
-    @cached_property
-    def _networks(self) -> Mapping[int, list[Hold]]:
-        return network_holds(self._session)
-
-    @cached_property
-    def _names(self) -> holds.Names:
-        return node_names(self._session)
 
 
 def suppressed(
@@ -133,6 +84,20 @@ def _may_be_held(now: datetime, reason: HeldBack | None = None) -> ColumnElement
         return and_(Device.verdict == Verdict.ORPHAN, Device.held_back == reason)
     orphan = Device.verdict == Verdict.ORPHAN
     return orphan if reason is not None else or_(orphan, settling)
+
+
+_CANDIDATES: Final = (
+    select(Device, Node)
+    .join(Node, Node.id == Device.node_id)
+    .where(
+        Node.gone_at.is_(None),
+        or_(
+            Device.verdict == Verdict.ORPHAN,
+            and_(Device.verdict == Verdict.SETTLING, Device.verdict_at < bindparam("settled")),
+            Device.counted_holds.is_not(None),
+        ),
+    )
+)
 
 
 def totals(session: Session) -> dict[HeldBack, int]:
@@ -216,11 +181,7 @@ def _candidates(
     session: Session, now: datetime
 ) -> Iterator[tuple[DeviceKey, Device, Node, frozenset[str]]]:
     """Yield the devices that may be held back, or were, with the reasons that are counted."""
-    rows = session.execute(
-        select(Device, Node)
-        .join(Node, Node.id == Device.node_id)
-        .where(Node.gone_at.is_(None), or_(_may_be_held(now), Device.counted_holds.is_not(None)))
-    )
+    rows = session.execute(_CANDIDATES, {"settled": now - SETTLES_WITHIN})
     for device, node in rows:
         before = frozenset(device.counted_holds.split(",") if device.counted_holds else ())
         yield DeviceKey(device.node_id, device.netns, device.ifindex), device, node, before

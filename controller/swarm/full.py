@@ -1,8 +1,9 @@
 """A full reading: asks for everything in the Swarm, checks that it is plausible, and stores it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -15,6 +16,12 @@ from controller.swarm.incremental import IncrementalReading
 from controller.swarm.model import SwarmError, SwarmTask
 from controller.swarm.reader import NODES_PER_QUESTION, Reader, View
 from controller.swarm.shrink_guard import ShrinkGuard, is_suspicious_loss
+
+_NODES: Final = select(Node.id)
+_PRESENT: Final = {
+    model: select(model.id).where(model.gone_at.is_(None)) for model in (Node, Network)
+}
+_ATTACHMENTS: Final = select(func.count()).select_from(Attachment)
 
 
 @dataclass
@@ -42,20 +49,28 @@ class FullReading(Reader):
         now = self.utcnow()
         with self.database.read() as session:
             self._check_plausible(session, view, tasks.desired, now)
-            for gone in session.scalars(select(Node.id)):
+            for gone in session.scalars(_NODES):
                 tasks.desired.setdefault(gone, PackedAttachments.of({}))
-        with self.database.write() as session:
-            store.store_nodes(session, view.nodes.values(), now, whole=True)
-        with self.database.write() as session:
-            store.store_networks(session, [*view.networks.values()], now, whole=True)
+            networks = [*view.networks.values()]
+            is_news = store.is_news(session, view.nodes.values(), networks)
+        if is_news:  # It seldom is, and a transaction that writes is dear.
+            with self.database.write() as session:
+                store.store_nodes(session, view.nodes.values(), now, whole=True)
+            with self.database.write() as session:
+                store.store_networks(session, networks, now, whole=True)
         self.rejections.record(rejected, view.networks)
         store.store_desired(self.database, tasks.desired, self.utcnow)
         self.end_reading(start, [view.nodes[id_] for id_ in tasks.complete])
         self.readings.keep_only(view.nodes)
+        managers = self.swarm.read_in_full(identity)
         share = min(1.0, self.budget.average_share() + incremental.budget.average_share())
-        with self.database.write() as session:
+        with self.database.write(news=False) as session:
             # The last step: nothing is dispatched before the first one.
-            store.store_cluster(session, identity, now, seconds=seconds, share=share)
+            is_news = store.store_cluster(
+                session, identity, now, seconds=seconds, share=share, managers=managers
+            )
+        if is_news:
+            self.database.news.add()
         incremental.view = view
         return seconds
 
@@ -81,10 +96,14 @@ class FullReading(Reader):
         self, session: Session, view: View, desired: DesiredState, now: datetime
     ) -> None:
         losses = []
-        for model, listed in ((Node, view.nodes), (Network, view.networks)):
-            before = set(session.scalars(select(model.id).where(model.gone_at.is_(None))))
-            losses.append((model.__tablename__, len(before - listed.keys()), len(before)))
-        attachments = session.scalar(select(func.count()).select_from(Attachment)) or 0
+        lists: tuple[tuple[type[Node | Network], Collection[str]], ...] = (
+            (Node, view.nodes.keys()),
+            (Network, view.networks.keys()),
+        )
+        for model, listed in lists:
+            before = set(session.scalars(_PRESENT[model]))
+            losses.append((model.__tablename__, len(before.difference(listed)), len(before)))
+        attachments = session.scalar(_ATTACHMENTS) or 0
         after = sum(packed.count for packed in desired.values())
         losses.append(("attachments", attachments - after, attachments))
         suspicious = [

@@ -52,6 +52,8 @@ class IncrementalReading(Reader):
         self._restarting: frozenset[str] = frozenset()
         self._unsettled: dict[str, _Unsettled] = {}
         self._incomplete = False
+        self.may_have_changed = False
+        """Whether the last reading read more than rejected tasks."""
 
     def read(self, hint: Hint) -> bool:
         """Read and store what changed; return whether a full reading is needed."""
@@ -61,7 +63,8 @@ class IncrementalReading(Reader):
             nodes = self._read_restarting() | hint.nodes
             for service in hint.services:
                 self._unsettled[service] = _Unsettled()
-            if nodes or hint.networks or self._unsettled:
+            self.may_have_changed = bool(nodes or hint.networks or self._unsettled)
+            if self.may_have_changed:
                 identity = self.budget.ask(self.swarm.identity)
                 with self.database.read() as session:
                     store.check_identity(session, identity)
@@ -106,6 +109,7 @@ class IncrementalReading(Reader):
     def _tasks_of_service(self, service: str) -> Sequence[SwarmTask]:
         tasks = self.budget.ask(self.swarm.tasks_of_service, service)
         self.rejections.record(tasks, self.view.networks)
+        self.rejections.note_running(tasks)
         return tasks
 
     def _read_nodes(self, ids: frozenset[str]) -> None:

@@ -1,23 +1,22 @@
-"""Reads the Swarm from a manager's Docker API: the only user of Docker's SDK."""
+"""Reads the Swarm from the Docker API of a manager, or of the next one: the only user of Docker's SDK."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from functools import lru_cache
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import docker
 import requests
-import structlog
 import urllib3
 from docker.errors import APIError, DockerException
+from docker.tls import TLSConfig
 
+from contract.runtime.dockerd import Docker, DockerError, api_version, version_refused
 from contract.runtime.doctor.docker import NO_QUORUM, STATE_REMEDIES
 from contract.runtime.startup import UnavailableError
-from contract.verdicts import Mode
-from controller.safety.labels import IGNORE_LABEL, MODE_LABEL
+from controller.conditions.model import Reason
+from controller.swarm.managers import Managers
 from controller.swarm.model import (
-    Subnet,
     SwarmError,
     SwarmEvent,
     SwarmIdentity,
@@ -25,65 +24,84 @@ from controller.swarm.model import (
     SwarmNetwork,
     SwarmNode,
     SwarmTask,
-    normal_cidr,
 )
-
-log = structlog.get_logger(__name__)
+from controller.swarm.parsing import (
+    MAX_ERROR,
+    parse_network,
+    parse_node,
+    parse_task,
+    stored_text,
+)
 
 T = TypeVar("T")
 
-_VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
-"""Decimal VNIs, comma separated, one per subnet (moby libnetwork/drivers/overlay/ovmanager)."""
+_REMEDY: Final = (
+    "set VXLAN_OPERATOR_DOCKER_HOST (or --docker-host) to the Docker API of a Swarm manager"
+)
 
 _DEFAULT_DATA_PATH_PORT: Final = 4789
 _TIMEOUT_SECONDS: Final = 15
 _SILENCE_SECONDS: Final = 60
 """Without an event, after which the stream is reopened: a dead one is silent too."""
 
+_MAX_PREPARED: Final = 100
 _EVENT_FILTERS: Final = {"scope": ["swarm"], "type": ["service", "network", "node"]}
 _ANY_RUNTIME: Final[Mapping[str, list[str]]] = {"runtime": []}
 """An empty list keeps Docker from adding a runtime, by which swarmkit would search *all* tasks (its ListTasks
 prefers that index to those of nodes and desired states)."""
 
-_TRUE: Final = frozenset({"", "1", "true", "yes"})
-_FALSE: Final = frozenset({"0", "false", "no"})
-_ENDED: Final = frozenset({"complete", "shutdown", "failed", "rejected"})
-"""Final task states, written by the task's own node (swarmkit api/types.proto). Not `remove`, which is only
-desired, and not `orphaned`, which a manager writes after a day without contact: such a task may run."""
-
-_REFUSED: Final = frozenset({"failed", "rejected"})
-_TO_END: Final = frozenset({"shutdown", "remove"})
-"""Desired states of a task that is to end (`complete` is a job's: it ends by itself)."""
-
 _NO_LEADER: Final = "does not have a leader"
 """swarmkit's words where managers have lost their quorum (manager/state/raft)."""
+_OTHER_VERSION: Final = "supported API version"
+"""In dockerd's refusal of a version that it does not speak (any more, or yet)."""
 _BROKEN: Final = (DockerException, requests.RequestException, OSError, ValueError)
 """Raised by the SDK without an answer (KeyError and TypeError: an error answer that is not Docker's)."""
 
-MAX_ERROR: Final = 4_000
-"""Characters of a task's error, which its node writes; Docker's have a few hundred."""
-
 
 class DockerSwarm:
-    """The Swarm behind a manager's Docker API, for one thread. Without a complete answer: SwarmError.
+    """The Swarm behind the Docker API of its managers, for one thread. Without a complete answer: SwarmError.
 
-    `url`: unix:///PATH or tcp://HOST:PORT.
+    Args:
+        managers: or the URL of one.
+        only: the manager to ask, whichever is in use; None: that one.
+
+    Attributes:
+        managers: which of them is asked; shared with others.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._api = f"the Docker API at {url}"
+    def __init__(self, managers: Managers | str, only: Docker | None = None) -> None:
+        self.managers = Managers([Docker(managers)]) if isinstance(managers, str) else managers
+        self._only = only
+        self._docker = only or self.managers.current
         self._client: docker.APIClient | None = None
+
+    @property
+    def _url(self) -> str:
+        return self._docker.url
+
+    @property
+    def _api(self) -> str:
+        return f"the Docker API at {self._url}"
 
     def check(self) -> None:
         """Raise an UnavailableError if no manager answers."""
-        try:
-            self._manager()
-        except SwarmError as error:
-            raise UnavailableError(
-                str(error),
-                "set VXLAN_OPERATOR_DOCKER_HOST (or --docker-host) to the Docker API of a Swarm manager",
-            ) from error
+        while True:
+            try:
+                self._manager()
+            except SwarmError as error:
+                if not error.elsewhere:
+                    raise UnavailableError(str(error), _REMEDY) from error
+            else:
+                return
+
+    def read_in_full(self, identity: SwarmIdentity) -> tuple[str | None, str | None]:
+        """Note that all questions were answered, by a manager of the right Swarm.
+
+        Returns the URL of the manager, and the problems of the others; None: there are none.
+        """
+        self.managers.swarm_id = identity.swarm_id
+        self.managers.answered(self._docker)
+        return (self._url, self.managers.away()) if self.managers.are_several else (None, None)
 
     def local_node_id(self) -> str:
         """The Swarm id of the manager's node."""
@@ -99,22 +117,22 @@ class DockerSwarm:
             port = cluster.get("DataPathPort") or _DEFAULT_DATA_PATH_PORT
             found = SwarmIdentity(cluster["ID"], port)
         if not found.swarm_id:  # So it answers without a quorum, with its words in `Error`.
-            raise SwarmError(
+            raise self._failed(
                 f"the manager at {self._url} cannot read its Swarm: {_words(swarm)}; {NO_QUORUM}"
             )
         return found
 
     def nodes(self, ids: Sequence[str] = ()) -> Sequence[SwarmNode]:
         """All nodes; given ids, the existing ones of these."""
-        found = self._list("nodes", _node, {"id": list(ids)} if ids else None)
+        found = self._list("nodes", parse_node, {"id": list(ids)} if ids else None)
         if not found and not ids:
-            raise SwarmError(f"{self._api} listed no nodes, which cannot be")
+            raise self._failed(f"{self._api} listed no nodes, which cannot be")
         return found
 
     def networks(self, ids: Sequence[str] = ()) -> Sequence[SwarmNetwork]:
         """All overlay networks; given ids, the existing ones of these."""
         filters = {"driver": ["overlay"], "scope": ["swarm"], **({"id": list(ids)} if ids else {})}
-        return self._list("networks", _network, filters)
+        return self._list("networks", parse_network, filters)
 
     def tasks_of_nodes(self, ids: Sequence[str]) -> Sequence[SwarmTask]:
         """All tasks on these nodes, ended ones too, and attached containers; SwarmMovedError: one is gone."""
@@ -123,11 +141,11 @@ class DockerSwarm:
         found = {
             task.id: task
             for runtime in (_ANY_RUNTIME, {"runtime": ["attachment"]})
-            for task in self._list("tasks", _task, {"node": list(ids), **runtime})
+            for task in self._list("tasks", parse_task, {"node": list(ids), **runtime})
         }
         others = {task.node_id for task in found.values()}.difference(ids)
         if others:
-            raise SwarmError(
+            raise self._failed(
                 f"{self._api} was asked for the tasks of some nodes, and listed those of others: "
                 + ", ".join(sorted(others)[:3])
             )
@@ -136,13 +154,13 @@ class DockerSwarm:
     def tasks_of_service(self, service_id: str) -> Sequence[SwarmTask]:
         """All tasks of a service that have a node; none if the service is gone."""
         try:
-            return self._list("tasks", _task, {"service": [service_id], **_ANY_RUNTIME})
+            return self._list("tasks", parse_task, {"service": [service_id], **_ANY_RUNTIME})
         except SwarmMovedError:
             return []
 
     def restarting(self) -> Sequence[SwarmTask]:
         """The tasks that wait to replace an ended or ending task."""
-        return self._list("tasks", _task, {"desired-state": ["ready"], **_ANY_RUNTIME})
+        return self._list("tasks", parse_task, {"desired-state": ["ready"], **_ANY_RUNTIME})
 
     def clock(self) -> str:
         """The manager's time, in the form that `events` takes."""
@@ -169,10 +187,10 @@ class DockerSwarm:
         except (requests.Timeout, urllib3.exceptions.ReadTimeoutError):
             return
         except (*_BROKEN, urllib3.exceptions.HTTPError, KeyError, TypeError) as error:
-            raise SwarmError(f"the events of {self._api} broke: {error}") from error
+            raise self._failed(f"the events of {self._api} broke: {error}") from error
         finally:
             self.close()
-        raise SwarmError(f"{self._api} ended its events")
+        raise self._failed(f"{self._api} ended its events")
 
     def close(self) -> None:
         """Close the connection."""
@@ -187,15 +205,15 @@ class DockerSwarm:
             swarm: Mapping[str, Any] = info.get("Swarm") or {}
             state = str(swarm.get("LocalNodeState") or "inactive")
         if state == "inactive":
-            raise SwarmError(f"the Docker at {self._url} is in no Swarm")
+            raise self._failed(f"the Docker at {self._url} is in no Swarm")
         if state != "active":
             remedy = STATE_REMEDIES.get(state, "look at dockerd's log")
-            raise SwarmError(
+            raise self._failed(
                 f"the Swarm of the Docker at {self._url} is in the state {state!r}: "
                 f"{_words(swarm)}; {remedy}"
             )
         if not swarm.get("ControlAvailable") or not swarm.get("Cluster"):
-            raise SwarmError(f"the Docker at {self._url} is not a manager of its Swarm")
+            raise self._failed(f"the Docker at {self._url} is not a manager of its Swarm")
         return swarm
 
     def _list(self, kind: str, parse: Callable[[Any], T | None], filters: Any = None) -> list[T]:
@@ -211,45 +229,136 @@ class DockerSwarm:
         try:
             yield
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SwarmError(
+            raise self._failed(
                 f"{self._api} gave an answer that cannot be understood: {type(error).__name__}: {error}"
             ) from error
 
     def _connected(self) -> docker.APIClient:
+        chosen = self._only or self.managers.current
+        if chosen != self._docker:
+            self.close()
+            self._docker = chosen
         if self._client is None:
-            self._client = _Client(base_url=self._url, timeout=_TIMEOUT_SECONDS)
+            client = _Client(
+                base_url=self._url,
+                version=api_version(chosen, _TIMEOUT_SECONDS),
+                timeout=_TIMEOUT_SECONDS,
+                tls=_sdk_tls(chosen),
+            )
+            try:
+                self._check_swarm(client)
+            except Exception:
+                client.close()
+                raise
+            self._client = client
         return self._client
+
+    def _check_swarm(self, client: docker.APIClient) -> None:
+        """Refuse a manager of another Swarm, whatever it is asked."""
+        expected = self.managers.swarm_id
+        if expected is None:
+            return
+        with self._parsing():
+            cluster = (client.info().get("Swarm") or {}).get("Cluster") or {}
+            found = cluster.get("ID") or expected  # None without a quorum: `identity` tells that.
+        if found != expected:
+            raise self._failed(
+                f"the manager at {self._url} is of Swarm {stored_text(found)}, and this database is about "
+                f"Swarm {expected}: use a database of its own for each Swarm",
+                Reason.SWARM_CHANGED,
+            )
 
     def _ask(self, method: str, **arguments: Any) -> Any:
         try:
-            return getattr(self._connected(), method)(**arguments)
+            try:
+                return getattr(self._connected(), method)(**arguments)
+            except APIError as error:
+                if _OTHER_VERSION not in str(error.explanation):
+                    raise
+                # Another engine than the one that the version was negotiated with: it was upgraded.
+                self.close()
+                return getattr(self._connected(), method)(**arguments)
         except APIError as error:
-            kind = SwarmMovedError if error.status_code == requests.codes.not_found else SwarmError
             words = str(error.explanation or error)
+            problem = f"{self._api} refused to list {method}: {words}"
+            if error.status_code == requests.codes.not_found:
+                raise SwarmMovedError(problem) from error
             remedy = f"; {NO_QUORUM}" if _NO_LEADER in words else ""
-            raise kind(f"{self._api} refused to list {method}: {words}{remedy}") from error
+            raise self._failed(version_refused(self._url, words) or problem + remedy) from error
         except _BROKEN as error:
             # A new connection may work.
             self.close()
-            raise SwarmError(f"{self._api} does not answer: {_plain(error)}") from error
+            answered = isinstance(error, DockerError) and error.__cause__ is None
+            problem = str(error) if answered else f"{self._api} does not answer: {_plain(error)}"
+            raise self._failed(problem) from error
         except (KeyError, TypeError) as error:
-            raise SwarmError(f"{self._api} gave an error that is not Docker's: {error}") from error
+            raise self._failed(
+                f"{self._api} gave an error that is not Docker's: {error}"
+            ) from error
+
+    def _failed(self, problem: str, reason: Reason = Reason.SWARM_UNREADABLE) -> SwarmError:
+        """Note the failure of the manager that was asked; return it as an error."""
+        failure = self.managers.failed(self._docker, problem)
+        return SwarmError(failure.problem, reason, elsewhere=failure.elsewhere)
+
+
+def look_at_others(managers: Managers) -> None:
+    """Ask each manager that is not in use, so that it is known whether it could be."""
+    for other in managers.others():
+        swarm = DockerSwarm(managers, other)
+        try:
+            swarm.identity()
+        except SwarmError:
+            continue  # It is noted.
+        finally:
+            swarm.close()
+        managers.answered(other)
 
 
 class _Client(docker.APIClient):  # type: ignore[misc] # the SDK has no types
-    """Docker's client, with a time-out for events: its own waits for ever."""
+    """Docker's client, with a time-out for events: its own waits for ever.
 
-    def get(self, url: str, **arguments: Any) -> Any:
-        if arguments.get("timeout", ...) is None:
-            arguments["timeout"] = (_TIMEOUT_SECONDS, _SILENCE_SECONDS)
-        return super().get(url, **arguments)
+    It takes no proxy and no CA from variables that are meant for other programs.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.trust_env = False
+        self._prepared: dict[str, requests.PreparedRequest] = {}
+
+    def get(
+        self,
+        url: str,
+        *,
+        params: Any = None,
+        headers: Any = None,
+        timeout: Any = _TIMEOUT_SECONDS,
+        **options: Any,
+    ) -> Any:
+        if timeout is None:
+            timeout = (_TIMEOUT_SECONDS, _SILENCE_SECONDS)
+        # The questions are always the same, and to prepare one takes half as long as to ask it.
+        key = f"{url} {params} {headers}"
+        if key not in self._prepared:
+            if len(self._prepared) >= _MAX_PREPARED:
+                self._prepared.clear()
+            question = requests.Request("GET", url, params=params, headers=headers)
+            self._prepared[key] = self.prepare_request(question)
+        return self.send(self._prepared[key], timeout=timeout, **options)
+
+
+def _sdk_tls(chosen: Docker) -> TLSConfig | bool:
+    if chosen.tls is None:
+        return False
+    pair = (chosen.tls.cert, chosen.tls.key) if chosen.tls.cert else None
+    return TLSConfig(client_cert=pair, ca_cert=chosen.tls.ca, verify=True)
 
 
 def _plain(error: Exception) -> str:
     """Why dockerd gave no answer, in the system's words, and what to do; not in those of three libraries."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, requests.Timeout):
+        if isinstance(cause, requests.Timeout | TimeoutError):
             return f"nothing came for {_TIMEOUT_SECONDS} s: look at dockerd's log, restart it if it hangs"
         if isinstance(cause, OSError) and cause.strerror:
             return f"{cause.strerror}: start dockerd there (`systemctl start docker`)"
@@ -259,106 +368,8 @@ def _plain(error: Exception) -> str:
 
 def _words(swarm: Mapping[str, Any]) -> str:
     """What Docker says about its Swarm, without the period."""
-    return _text(swarm.get("Error") or "it does not say why", MAX_ERROR).strip().removesuffix(".")
-
-
-def _labels(labels: Mapping[str, str] | None, owner: str) -> tuple[Mode | None, bool]:
-    """The mode and the ignore label; an unknown value errs on the side of no removal."""
-    labels = labels or {}
-    mode = labels.get(MODE_LABEL)
-    if mode not in (None, *Mode):
-        _warn(owner, MODE_LABEL, mode, "counts as observe")
-        mode = Mode.OBSERVE
-    ignore = labels.get(IGNORE_LABEL, "no").strip().lower()
-    if ignore not in _TRUE | _FALSE:
-        _warn(owner, IGNORE_LABEL, ignore, "counts as yes")
-    return Mode(mode) if mode else None, ignore not in _FALSE
-
-
-@lru_cache(maxsize=1000)  # labels are read again and again
-def _warn(owner: str, label: str, value: str, meaning: str) -> None:
-    log.warning("a label's value is not known", owner=owner, label=label, value=value, so=meaning)
-
-
-def _text(raw: Any, max_length: int = 255) -> str:
-    """Text that any database can store (PostgreSQL takes no NUL)."""
-    return str(raw)[:max_length].replace("\0", "\ufffd")
-
-
-def _node(raw: Mapping[str, Any]) -> SwarmNode:
-    hostname = _text(raw["Description"].get("Hostname") or raw["ID"])
-    mode, ignore = _labels(raw["Spec"].get("Labels"), f"node {hostname}")
-    return SwarmNode(
-        id=raw["ID"],
-        hostname=hostname,
-        role=raw["Spec"]["Role"],
-        availability=raw["Spec"]["Availability"],
-        state=raw["Status"]["State"],
-        address=_text(raw["Status"].get("Addr") or ""),
-        label_mode=mode,
-        label_ignore=ignore,
+    return (
+        stored_text(swarm.get("Error") or "it does not say why", MAX_ERROR)
+        .strip()
+        .removesuffix(".")
     )
-
-
-def _network(raw: Mapping[str, Any]) -> SwarmNetwork:
-    name = _text(raw["Name"])
-    listed = (raw.get("Options") or {}).get(_VNI_OPTION) or ""
-    vnis = dict.fromkeys(int(vni) for vni in listed.split(",") if vni)
-    if not all(0 <= vni < 2**24 for vni in vnis):
-        raise ValueError(f"network {name} has a VNI of more than 24 bits: {listed[:100]}")
-    subnets = _subnets(list(vnis), (raw.get("IPAM") or {}).get("Config") or ())
-    labels = _labels(raw.get("Labels"), f"network {name}")
-    return SwarmNetwork(raw["Id"], name, bool(raw.get("Ingress")), subnets, *labels)
-
-
-def _subnets(vnis: Sequence[int], configs: Sequence[Mapping[str, Any]]) -> tuple[Subnet, ...]:
-    """A network's VNIs with their subnets.
-
-    VNIs are given to the IPv4 subnets, in their order (swarmkit networkallocator, allocateDriverState; moby
-    ovmanager, NetworkAllocate). Where the counts differ, the subnets stay unknown.
-    """
-    cidrs = [normal_cidr(config.get("Subnet")) for config in configs]
-    ipv4 = [cidr for cidr in cidrs if cidr and ":" not in cidr]
-    return tuple(map(Subnet, vnis, ipv4 if len(ipv4) == len(vnis) else [None] * len(vnis)))
-
-
-def _task(raw: Mapping[str, Any]) -> SwarmTask | None:
-    """A task; None if it has no node yet."""
-    node_id = raw.get("NodeID")
-    if not node_id:
-        return None
-    networks = [
-        network["ID"]
-        for network in (item["Network"] for item in raw.get("NetworksAttachments") or ())
-        # `--network host` and the like are listed too.
-        if (network.get("DriverState") or {}).get("Name") in (None, "", "overlay")
-    ]
-    status = raw["Status"]
-    desired, state = raw["DesiredState"], status["State"]
-    # Wanted until the node reports the end: dockerd may be held up while it starts a task. And a refused task
-    # keeps its desired state until its successor's turn, for the whole restart delay: were it not wanted, the
-    # network would seem unwanted just when the fault is there.
-    refused = state in _REFUSED
-    wanted = state not in _ENDED or (refused and desired not in _ENDED | _TO_END)
-    return SwarmTask(
-        id=raw["ID"],
-        node_id=node_id,
-        networks=tuple(networks),
-        attachment="NetworkAttachmentSpec" in raw["Spec"],
-        wanted=wanted,
-        running=state == "running",
-        error=_text(status.get("Err") or "", MAX_ERROR),
-        service_id=raw.get("ServiceID") or "",
-        since=_since(status.get("Timestamp")),
-        ending=desired in _TO_END and state not in _ENDED,
-        refused=refused,
-    )
-
-
-def _since(timestamp: object) -> datetime | None:
-    """A time of a node's clock; None if it is not plausible."""
-    try:
-        at = datetime.fromisoformat(str(timestamp)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    return at if 1970 <= at.year < 9000 else None

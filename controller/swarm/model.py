@@ -13,11 +13,22 @@ READY: Final = "ready"
 
 
 class SwarmError(Exception):
-    """The Swarm could not be read, or the reading is not plausible: desired state must not change."""
+    """The Swarm could not be read, or the reading is not plausible: desired state must not change.
 
-    def __init__(self, problem: str, reason: Reason = Reason.SWARM_UNREADABLE) -> None:
+    Attributes:
+        elsewhere: whether another manager is asked next, of which no failure is known.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        reason: Reason = Reason.SWARM_UNREADABLE,
+        *,
+        elsewhere: bool = False,
+    ) -> None:
         super().__init__(problem)
         self.reason = reason
+        self.elsewhere = elsewhere
 
 
 class SwarmMovedError(SwarmError):
@@ -86,6 +97,7 @@ class SwarmTask:
         since: start of its state, by its node's clock; None: not a plausible time.
         ending: it is to end, and has not ended yet.
         refused: its node rejected or failed it.
+        slot: number of the replica, which its successors keep; 0: of a global service, or of none.
     """
 
     id: str
@@ -99,6 +111,7 @@ class SwarmTask:
     since: datetime | None = None
     ending: bool = False
     refused: bool = False
+    slot: int = 0
 
 
 class SwarmEvent(NamedTuple):

@@ -16,6 +16,7 @@ from contract.verdicts import Stage
 from controller.db.audit_models import AuditRow
 from controller.db.engine import Database
 from controller.db.models import Node, Rejection
+from controller.swarm import healing
 from controller.swarm.faults import cause_of, is_leak
 from controller.swarm.model import SwarmNetwork, SwarmTask
 from controller.workqueue import queue
@@ -41,10 +42,21 @@ _BETWEEN_TASKS: Final = timedelta(seconds=60)
 
 
 class Rejections:
-    """Records rejections of several threads' readings."""
+    """Records rejections of several threads' readings.
 
-    def __init__(self, database: Database, notify: Notify, utcnow: Callable[[], datetime]) -> None:
+    Args:
+        recovered: called with rejected tasks that run again.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        notify: Notify,
+        utcnow: Callable[[], datetime],
+        recovered: Callable[[Collection[str]], None] = lambda _: None,
+    ) -> None:
         self._database, self._notify, self._utcnow = database, notify, utcnow
+        self._recovered = recovered
         self._lock = threading.Lock()
         self._recorded: dict[str, None] = {}
         """Task ids, the oldest first: Swarm lists rejected tasks for long."""
@@ -100,6 +112,9 @@ class Rejections:
                 at=at,
                 seen_at=now,
                 error=task.error[:_MAX_ERROR],
+                service_id=task.service_id or None,
+                slot=task.slot or None,
+                first_at=None if over else self._first_at(session, task.node_id, cause.vni, at),
                 settled_at=now if over else None,
                 **cause._asdict(),
             )
@@ -107,6 +122,17 @@ class Rejections:
         if not over:
             reason = f"task {task.id} was rejected: {task.error}"[:_MAX_REASON]
             queue.request(session, [task.node_id], at=now, priority=Priority.DRIFT, reason=reason)
+
+    @staticmethod
+    def _first_at(session: Session, node_id: str, vni: int | None, at: datetime) -> datetime:
+        """The time of the first of the rejections in a row that this one continues."""
+        if vni is None:
+            return at
+        earlier = select(func.min(Rejection.first_at)).where(
+            Rejection.settled_at.is_(None), Rejection.node_id == node_id, Rejection.vni == vni
+        )
+        first: datetime | None = session.scalar(earlier)
+        return at if first is None else min(first, at)
 
     def _settle_superseded(self, session: Session, nodes: Collection[str]) -> None:
         """Leave the newest few of each node and VNI open: more add nothing."""
@@ -144,11 +170,11 @@ class Rejections:
         if settled:
             with self._database.write() as session:
                 _settle(session, now, Rejection.task_id.in_(settled))
+        self.note_running(tasks)
 
-
-def settle_removed(session: Session, node_id: str, vnis: Collection[int], now: datetime) -> None:
-    """Settle the rejections about these VNIs of a node: their devices are gone."""
-    _settle(session, now, Rejection.node_id == node_id, Rejection.vni.in_(vnis))
+    def note_running(self, tasks: Sequence[SwarmTask]) -> None:
+        """Store which of the tasks whose rejection led to a removal run again."""
+        self._recovered(healing.note_running(self._database, tasks, self._utcnow()))
 
 
 def _removed_since(session: Session, node_id: str, vni: int | None, at: datetime) -> bool:

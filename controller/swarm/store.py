@@ -30,12 +30,14 @@ _MAX_IDS: Final = 500
 _MAX_NODES: Final = 200
 """In one transaction."""
 
+_SWARM: Final = select(Cluster.swarm_id)
+
 T = TypeVar("T")
 
 
 def check_identity(session: Session, identity: SwarmIdentity) -> None:
     """Raise a SwarmError if the database belongs to another Swarm."""
-    known = session.scalar(select(Cluster.swarm_id))
+    known = session.scalar(_SWARM)
     if known is not None and known != identity.swarm_id:
         raise SwarmError(
             f"this database is about Swarm {known}, but the manager is of Swarm "
@@ -51,12 +53,31 @@ def store_cluster(
     *,
     seconds: float | None = None,
     share: float | None = None,
-) -> None:
-    """Record a full reading, the seconds it kept the manager busy, and the share of the last minutes."""
+    managers: tuple[str | None, str | None] = (None, None),
+) -> bool:
+    """Record a full reading.
+
+    Args:
+        seconds: for which it kept the manager busy.
+        share: of the last minutes.
+        managers: of several, the one that was asked, and the problems of the others.
+
+    Returns:
+        Whether more changed than when it was, and how long it took.
+    """
     check_identity(session, identity)
     reading = {"synced_at": now, "sync_seconds": seconds, "sync_share": share}
+    asked = dict(zip(("sync_manager", "managers_away"), managers, strict=True))
     no_failure = dict.fromkeys(("sync_error", "sync_error_at", "sync_reason"))
-    session.merge(Cluster(id=1, **identity._asdict(), **reading, **no_failure))
+    lasting = {**identity._asdict(), **asked, **no_failure}
+    row = session.get(Cluster, 1)
+    if row is None:
+        session.add(Cluster(id=1, **lasting, **reading))
+        return True
+    changed = any(getattr(row, name) != value for name, value in lasting.items())
+    for name, value in (lasting | reading).items():
+        setattr(row, name, value)
+    return changed
 
 
 def note_failure(
@@ -100,10 +121,7 @@ def store_networks(
     If the labels of a network changed, the nodes that should carry it are due at once.
     """
     changes = _upsert(session, Network, _NETWORK_COLUMNS, networks, now, whole=whole)
-    subnets: defaultdict[str, set[Subnet]] = defaultdict(set)
-    for row in session.execute(select(NetworkVni.network_id, NetworkVni.vni, NetworkVni.cidr)):
-        subnets[row.network_id].add(Subnet(row.vni, row.cidr))
-    changed = [network for network in networks if subnets[network.id] != set(network.subnets)]
+    changed = _with_other_subnets(session, networks)
     for batch in batches(changed, _MAX_IDS):
         ids = [network.id for network in batch]
         session.execute(delete(NetworkVni).where(NetworkVni.network_id.in_(ids)))
@@ -117,25 +135,48 @@ def store_networks(
         _request(session, session.scalars(nodes).all(), now, "a network's labels changed")
 
 
+def is_news(
+    session: Session, nodes: Collection[SwarmNode], networks: Sequence[SwarmNetwork]
+) -> bool:
+    """Whether storing these nodes and networks as the whole lists would change anything."""
+    lists: tuple[tuple[type[Node | Network], Sequence[str], Iterable[Any]], ...] = (
+        (Node, _NODE_COLUMNS, nodes),
+        (Network, _NETWORK_COLUMNS, networks),
+    )
+    for model, names, values in lists:
+        changes, gone = _compare(session, model, names, values)
+        if changes or gone:
+            return True
+    return bool(_with_other_subnets(session, networks))
+
+
+def _with_other_subnets(
+    session: Session, networks: Sequence[SwarmNetwork]
+) -> Sequence[SwarmNetwork]:
+    """Return the networks that are stored with other subnets."""
+    subnets: defaultdict[str, set[Subnet]] = defaultdict(set)
+    for row in session.execute(_SUBNETS):
+        subnets[row.network_id].add(Subnet(row.vni, row.cidr))
+    return [network for network in networks if subnets[network.id] != set(network.subnets)]
+
+
+_SUBNETS: Final = select(NetworkVni.network_id, NetworkVni.vni, NetworkVni.cidr)
 _LABELS: Final = ("label_mode", "label_ignore")
 _NODE_COLUMNS: Final = ("id", "hostname", "role", "availability", "state", "address", *_LABELS)
 _NETWORK_COLUMNS: Final = ("id", "name", "ingress", *_LABELS)
 
 
-def _upsert(
+_Change = tuple[Row[Any] | None, dict[str, Any]]
+"""The row before (None: new), and the columns after."""
+
+
+def _compare(
     session: Session,
     model: type[Node | Network],
     names: Sequence[str],
     values: Iterable[SwarmNode | SwarmNetwork],
-    now: datetime,
-    *,
-    whole: bool,
-) -> list[tuple[Row[Any] | None, dict[str, Any]]]:
-    """Insert and update rows by these columns, and mark those that are not listed as gone.
-
-    Returns:
-        For each change the row before (None: new) and the columns after.
-    """
+) -> tuple[Sequence[_Change], Sequence[str]]:
+    """Compare rows by these columns with a list; return the changes, and the ids that it lacks."""
     columns = (*names, "gone_at")
     columns_of = attrgetter(*names)
     after = {value.id: (*columns_of(value), None) for value in values}
@@ -146,13 +187,28 @@ def _upsert(
         for id_ in sorted(after)  # locks are taken in the order of ids
         if id_ not in known or tuple(known[id_]) != after[id_]
     ]
+    return changes, sorted(
+        id_ for id_, row in known.items() if id_ not in after and row.gone_at is None
+    )
+
+
+def _upsert(
+    session: Session,
+    model: type[Node | Network],
+    names: Sequence[str],
+    values: Iterable[SwarmNode | SwarmNetwork],
+    now: datetime,
+    *,
+    whole: bool,
+) -> Sequence[_Change]:
+    """Insert and update rows by these columns, and mark those that are not listed as gone."""
+    changes, gone = _compare(session, model, names, values)
     if new := [value for before, value in changes if before is None]:
         session.execute(insert(model), new)
     if updated := [value for before, value in changes if before is not None]:
         session.execute(update(model), updated)
     if whole:
-        gone = [id_ for id_, row in known.items() if id_ not in after and row.gone_at is None]
-        for ids in batches(sorted(gone), _MAX_IDS):
+        for ids in batches(gone, _MAX_IDS):
             session.execute(update(model).where(model.id.in_(ids)).values(gone_at=now))
     return changes
 

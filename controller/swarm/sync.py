@@ -5,7 +5,7 @@ SYNC_SECONDS: in a small Swarm that is every step. The other half is for increme
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -27,6 +27,8 @@ from controller.workqueue.queue import Notify
 
 log = structlog.get_logger(__name__)
 
+_FULL_PERIODS: Final = 5
+"""At least so many between full readings: events tell what changed, and rejections are read in each."""
 _BURST_SECONDS: Final = 1.0
 """Of asking, for incremental readings."""
 
@@ -38,6 +40,7 @@ class Sync:
     Args:
         period, resync: minimum and maximum seconds between full readings, as far as the share allows.
         share: of the time the manager may be asked.
+        recovered: called with rejected tasks that run again.
     """
 
     swarm: DockerSwarm
@@ -49,11 +52,12 @@ class Sync:
     period: float
     resync: float
     share: float
+    recovered: Callable[[Collection[str]], None] = lambda _: None
     utcnow: Callable[[], datetime] = lambda: datetime.now(UTC)
     monotonic: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self.rejections = Rejections(self.database, self.notify, self.utcnow)
+        self.rejections = Rejections(self.database, self.notify, self.utcnow, self.recovered)
         """Also for readings of other threads."""
         parts = self.swarm, self.database, self.readings, self.rejections
         self._full = FullReading(*parts, Budget(self.share / 2, self.monotonic), self.utcnow)
@@ -87,7 +91,11 @@ class Sync:
         except SwarmMovedError:
             self._full_requested = True
         except SwarmError as error:
-            self._record_failure(error)
+            if error.elsewhere:  # At once, and the condition need not know.
+                self._restart_reading()
+                self.hints.add(Hint(everything=True))
+            else:
+                self._record_failure(error)
             return False
         return True
 
@@ -102,15 +110,17 @@ class Sync:
         return not wait
 
     def _read_full(self) -> None:
+        before = self.database.news.count
         seconds = self._full.read(self._incremental)
         self._full_requested = False
         self._last_full_at = self.monotonic()
-        pause = min(max(seconds / (self.share / 2), self.period), self.resync)
+        pause = min(max(seconds / (self.share / 2), _FULL_PERIODS * self.period), self.resync)
         self._next_full_at = self._last_full_at + pause
         if self._failing is not None:
             log.info("the Swarm can be read again")
             self._failing = None
-        self.notify()
+        if self.database.news.count != before:
+            self.notify()
 
     def _read_incremental(self, hint: Hint) -> None:
         try:
@@ -120,14 +130,18 @@ class Sync:
         except Exception:
             self.hints.put_back(hint)
             raise
-        self.notify()
+        if self._incremental.may_have_changed:
+            self.notify()
+
+    def _restart_reading(self, *, keep_guard: bool = False) -> None:
+        self._full_requested = True
+        if not keep_guard:
+            self._full.guard.reset()
 
     def _record_failure(self, error: SwarmError) -> None:
         if self._failing != error.reason:
             log.warning("desired state stays as it is", reason=error.reason, error=str(error))
         self._failing = error.reason
-        self._full_requested = True
-        if error.reason != Reason.LIST_SHRUNK:
-            self._full.guard.reset()
+        self._restart_reading(keep_guard=error.reason == Reason.LIST_SHRUNK)
         with self.database.write() as session:
             store.note_failure(session, str(error), self.utcnow(), error.reason)

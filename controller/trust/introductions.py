@@ -66,6 +66,7 @@ def introduce(session: Session, hello: Hello, now: datetime) -> NodeKeyState | N
         )
         session.add(row)
         log.info("a node's key is new", node=node.hostname, key=key.id, vouched_by=why)
+    row.broker_password = hello.broker_password or row.broker_password
     if why is None:
         return NodeKeyState.PENDING
     by = By(CONTROLLER, None, now)

@@ -15,6 +15,8 @@ from contract.signing.envelope import CONTROLLERS, Opened, Opener
 from contract.signing.refusals import Reason, RefusedError
 from contract.signing.replays import Replays
 from controller.db.engine import Database
+from controller.db.key_models import NodeKey
+from controller.db.models import Cluster
 from controller.db.states import NodeKeyState
 from controller.trust.introductions import introduce
 from controller.trust.keyring import Keyring
@@ -29,6 +31,14 @@ _INTRODUCTIONS: Final = frozenset({Reason.UNKNOWN_KEY, Reason.UNTRUSTED_KEY, Rea
 
 WRONG_SENDER: the node left and joined the Swarm again, and has another id since.
 """
+
+
+_PASSWORD_SECONDS: Final = 10
+"""A key's new password at the broker is taken once in so long: each is a write, and a user's new rules."""
+
+
+class _TooEarlyError(Exception):
+    """No Swarm was read yet, so no node is known: a worker that was first comes again in a minute."""
 
 
 class Reception:
@@ -53,6 +63,8 @@ class Reception:
         self._utcnow = utcnow
         self._second = datetime.min.replace(tzinfo=UTC)
         self._introduced = 0
+        self._passwords: dict[str, datetime] = {}
+        """When a password was taken, by key, of the last seconds."""
         self._opener = Opener(
             me=CONTROLLERS, lookup=keyring.find, replays=Replays(_WINDOW), now=utcnow
         )
@@ -87,6 +99,9 @@ class Reception:
             except RefusedError as error:
                 self._refused.add(error)
                 return
+            except _TooEarlyError:
+                return
+            self._keep_password(opened)
             take(opened)
 
         return handle
@@ -102,17 +117,34 @@ class Reception:
             return None
 
     def _introduce(self, text: object) -> None:
-        """Store the key that a Hello introduces; raise `RefusedError` if the Hello is to do no more."""
+        """Store the key that a Hello introduces; raise `RefusedError` or `_TooEarlyError` if that is all."""
         opened = self._opener.introduction(text)
         if not self._may_store():
             raise RefusedError(Reason.UNTRUSTED_KEY, "too many keys are introduced", opened.kid)
         with self._database.write() as session:
+            if session.get(Cluster, 1) is None:
+                raise _TooEarlyError
             state = introduce(session, opened.payload, self._utcnow())
         if state is not NodeKeyState.TRUSTED:
             detail = "nobody vouches for its key: `vxctl node keys` shows it"
             raise RefusedError(Reason.UNTRUSTED_KEY, detail, opened.kid)
         with suppress(OperatorError):  # It knows the nodes' keys all the same.
             self._keyring.refresh()
+
+    def _keep_password(self, opened: Opened[Hello]) -> None:
+        """Store the digest of the password that a believed node has at the broker, if it is new."""
+        password = opened.payload.broker_password
+        if password is None or password == self._keyring.broker_password(opened.kid):
+            return
+        now, pause = self._utcnow(), timedelta(seconds=_PASSWORD_SECONDS)
+        self._passwords = {kid: at for kid, at in self._passwords.items() if abs(now - at) < pause}
+        if opened.kid in self._passwords:
+            return  # Its worker says it again until it may log in.
+        self._passwords[opened.kid] = now
+        with self._database.write() as session:
+            row = session.get(NodeKey, opened.kid)
+            if row is not None:
+                row.broker_password = password
 
     def _may_store(self) -> bool:
         """Whether to look at one more key now: anybody who can write to the broker can make them."""

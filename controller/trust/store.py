@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -13,9 +13,10 @@ from contract.verdicts import Stage
 from controller.access.store import By
 from controller.audit.append import Entry, append
 from controller.db.key_models import ControllerKey, JoinToken, NodeKey
-from controller.db.models import Node
+from controller.db.models import Cluster, Node
 from controller.db.states import CONTROLLER, ControllerKeyState, NodeKeyState
 
+_CONTROLLER_KEYS: Final = select(ControllerKey).order_by(ControllerKey.created_at.desc())
 MAX_PENDING: Final = 3
 """Pending keys of a node; further ones are not stored."""
 _NOT_NEXT: Final = {
@@ -74,14 +75,19 @@ def pin(session: Session, node_id: str, key: PublicKey, now: datetime) -> None:
     append(session, [_about(Stage.KEY_TRUSTED, words, By(CONTROLLER, None, now))], now)
 
 
-def trust(session: Session, node: Node, key_id: str, by: By) -> NodeKey:
-    """Believe a key that the node has shown, in place of those before.
+def trust(session: Session, node: Node, key: str, by: By) -> NodeKey:
+    """Believe a key of a node, in place of those before.
+
+    Args:
+        key: id of one that the node has shown; or the text of any, which makes it known: who writes to the
+            broker can show made-up ones, until there is no room for the node's own.
 
     Raises:
-        NoKeyError: the node has not shown it.
+        NoKeyError: the node has not shown it, or it is another node's.
         KeyStateError: it is believed already.
     """
-    row = _of_node(session, node, key_id)
+    row = _of_node(session, node, key if is_key_id(key) else _made_known(session, node, key, by).id)
+    key_id = row.id
     if row.state is NodeKeyState.TRUSTED:
         raise KeyStateError(
             f"the key {key_id} of {node.hostname} is trusted already",
@@ -96,6 +102,25 @@ def trust(session: Session, node: Node, key_id: str, by: By) -> NodeKey:
     entries.append(entry(Stage.KEY_TRUSTED, node, row, by, row.origin))
     append(session, entries, by.at)
     return row
+
+
+def _made_known(session: Session, node: Node, text: str, by: By) -> PublicKey:
+    try:
+        public = PublicKey.from_text(text)
+    except ValueError:
+        raise NoKeyError(
+            f"{text!r} is neither the id of a key nor a public key",
+            "`vxlan-worker key` on the node shows both: 16 hex digits, and 43 characters",
+        ) from None
+    row = session.get(NodeKey, public.id)
+    if row is None:
+        row = NodeKey(id=public.id, node_id=node.id, public_key=public.text, created_at=by.at)
+        row.state, row.origin = NodeKeyState.PENDING, f"given by {by.actor}"
+        session.add(row)
+        session.flush()
+    if row.public_key != public.text:
+        raise NoKeyError(f"another key has the id {public.id}", "make the node another key")
+    return public
 
 
 def revoke(session: Session, node: Node, key_id: str | None, by: By) -> Sequence[NodeKey]:
@@ -182,7 +207,7 @@ def revoke_join_token(session: Session, token_id: str, by: By) -> JoinToken:
 
 def controller_keys(session: Session) -> Sequence[ControllerKey]:
     """Return the controllers' keys: the one that signs, the next, and those of before."""
-    rows = session.scalars(select(ControllerKey).order_by(ControllerKey.created_at.desc())).all()
+    rows = session.scalars(_CONTROLLER_KEYS).all()
     order = list(ControllerKeyState)
     return sorted(rows, key=lambda row: order.index(row.state))
 
@@ -228,38 +253,56 @@ def announce(session: Session, public: PublicKey, by: By) -> ControllerKey:
     return row
 
 
-def lacking(session: Session, key_id: str) -> Sequence[str]:
-    """Return the hostnames of the Swarm's ready nodes whose workers have not said that they believe a key."""
+class Unaware(NamedTuple):
+    """Who has not said that a key of the controllers is believed.
+
+    Attributes:
+        lacking: hostnames of nodes that are asked for runs; their next reports tell.
+        later: of those that are not asked: paused, ignored, or not ready. They follow by their next request.
+    """
+
+    lacking: Sequence[str]
+    later: Sequence[str]
+
+
+def unaware(session: Session, key_id: str) -> Unaware:
+    """Return the Swarm's nodes whose workers have not said that they believe a key of the controllers."""
+    paused = session.scalar(select(Cluster.paused_at)) is not None
     rows = session.execute(
-        select(Node.hostname, Node.controller_keys)
-        .where(Node.gone_at.is_(None), Node.state == "ready")
-        .order_by(Node.hostname)
+        select(Node.hostname, Node.controller_keys, Node.state, Node.paused_at, Node.label_ignore)
+        .where(Node.gone_at.is_(None))
+        .order_by(Node.hostname, Node.id)
     )
-    return [hostname for hostname, keys in rows if key_id not in (keys or ())]
+    lacking: list[str] = []
+    later: list[str] = []
+    for hostname, keys, state, paused_at, ignored in rows:
+        if key_id not in (keys or ()):
+            asked = state == "ready" and paused_at is None and not ignored and not paused
+            (lacking if asked else later).append(hostname)
+    return Unaware(lacking, later)
 
 
 def finish(session: Session, by: By, *, force: bool) -> ControllerKey:
-    """Let the next key of the controllers sign, and retire the present one.
+    """Let the next key of the controllers sign, and retire the present one, which is to vouch for it.
 
     Raises:
-        KeyStateError: there is none, or nodes lack it (unless `force`).
+        KeyStateError: there is none, or nodes that are asked for runs lack it (unless `force`).
     """
     keys = {row.state: row for row in controller_keys(session)[:2]}
     following = keys.get(ControllerKeyState.NEXT)
     if following is None:
         raise KeyStateError("no rotation is under way", "`vxctl keys rotate` begins one")
-    without = [] if force else lacking(session, following.id)
+    without = [] if force else unaware(session, following.id).lacking
     if without:
         more = f" and {len(without) - 5} more" if len(without) > 5 else ""
         raise KeyStateError(
-            f"{', '.join(without[:5])}{more}: not known to know the key {following.id} yet, "
-            "and would refuse every request",
-            "wait for their next runs; or with --force, and set them up again with a join token",
+            f"{', '.join(without[:5])}{more}: not known to know the key {following.id} yet",
+            "wait for their next runs; or `vxctl keys rotate --finish --force`, and they follow later",
         )
     present = signing_key(session)
     present.state, present.retired_at = ControllerKeyState.RETIRED, by.at
     session.flush()
-    following.state = ControllerKeyState.SIGNING
+    following.state, following.previous = ControllerKeyState.SIGNING, present.id
     words = f"controllers' key {following.id} signs in place of {present.id}"
     append(session, [_about(Stage.KEYS_ROTATED, words, by)], by.at)
     return following
@@ -267,6 +310,8 @@ def finish(session: Session, by: By, *, force: bool) -> ControllerKey:
 
 def replace(session: Session, by: By) -> ControllerKey:
     """Retire all keys of the controllers: the next start makes another, and knows the former no more.
+
+    Join tokens name the former, which nothing leads from: they are revoked.
 
     Raises:
         KeyStateError: there is none.
@@ -279,6 +324,8 @@ def replace(session: Session, by: By) -> ControllerKey:
         f"controllers' key {present.id} is retired: the next start of a controller brings another"
     )
     append(session, [_about(Stage.KEYS_ROTATED, words, by)], by.at)
+    for token in join_tokens(session, revoked=False):
+        revoke_join_token(session, token.id, by)
     return present
 
 

@@ -20,7 +20,7 @@ from controller.explain.catalogue import Entry
 from controller.explain.clues import Clues
 from controller.explain.reading import Finding, Group, grouped, read
 from controller.explain.sentences import LOOK_AT_LOG, filled, missing
-from controller.safety.suppressed import Holding
+from controller.safety.holding import Holding
 from controller.swarm.model import normal_cidr
 from controller.views.directory import Directory
 from controller.views.outlook import NodeOutlook, Question, Situation, State, look_for, node_outlook

@@ -1,4 +1,4 @@
-"""The metrics: counters of this process, and gauges read from the database at each scrape.
+"""The metrics: counters of this process, and what is read from the database at each scrape.
 
 No metric has a label for a single node, network or device: those are in the API. A database that hangs delays
 a scrape by at most `TIMEOUT_SECONDS`: its gauges are then left out, and `vxlan_operator_database_up` is 0.
@@ -16,7 +16,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,10 +34,16 @@ from controller.conditions.model import Reason, Status, Stored, Type
 from controller.db.audit_models import AuditHead
 from controller.db.engine import Database
 from controller.db.models import Cluster, Device, DueNode, Lease, Node
+from controller.db.notification_models import Delivery, Notice, NotificationTarget
+from controller.db.states import DeliveryState
 from controller.health.live import Health
 from controller.health.monitor import Monitor
-from controller.runs.counters import DATABASE_ERRORS, PREFIX, REMOVALS, RUNS, WATCH_ERRORS
+from controller.notifications.deliver import ATTEMPTS
+from controller.runs import counters
+from controller.runs.counters import PREFIX
 from controller.safety import suppressed
+from controller.swarm import healing
+from controller.traces.recorder import RECORDS
 from controller.views import queries
 from controller.workqueue import queue
 
@@ -41,14 +52,36 @@ KEPT_SECONDS: Final = 1.0
 """Prometheus scrapes every 15 to 60 s."""
 _KEPT_TIMES: Final = 3
 """Of the time that a scrape took: so that scrapes take at most a quarter of a core."""
+_OF_PROCESS: Final = (
+    counters.RUNS,
+    counters.RUN_SECONDS,
+    counters.REMOVALS,
+    counters.DATABASE_ERRORS,
+    counters.DROPPED,
+    counters.WATCH_ERRORS,
+    counters.TOKENS_REFUSED,
+    counters.STREAM_CLIENTS,
+    RECORDS,
+    ATTEMPTS,
+)
+_HEALING: Final = {
+    healing.Step.REMOVED: (
+        "rejected_to_removed_seconds",
+        "Time from the first of the rejections in a row to the removal of the device.",
+    ),
+    healing.Step.RUNNING: (
+        "removed_to_running_seconds",
+        "Time from the removal to the first of the rejected tasks that runs again.",
+    ),
+}
 _NODE_TYPES: Final = (Type.READY, Type.DEGRADED, Type.STALLED, Type.PAUSED)
 
 
 def registry(database: Database, leading: Callable[[], bool], health: Health) -> CollectorRegistry:
     """Return all metrics of this process; `leading`: whether it leads."""
     made = CollectorRegistry(auto_describe=False)
-    for counter in (RUNS, REMOVALS, DATABASE_ERRORS, WATCH_ERRORS):
-        made.register(counter)
+    for metric in _OF_PROCESS:
+        made.register(metric)
     made.register(FromRefusals())
     made.register(FromDatabase(database, leading, health))
     ProcessCollector(registry=made)
@@ -82,7 +115,7 @@ class Exposition:
 
 
 def _count_error(_context: Any) -> None:
-    DATABASE_ERRORS.inc()
+    counters.DATABASE_ERRORS.inc()
 
 
 class FromRefusals(Collector):
@@ -195,17 +228,22 @@ def _read(session: Session, now: datetime, health: Health) -> Iterator[Metric]:
     under_way = session.scalar(select(func.count(DueNode.run_id)))
     yield _value("runs_under_way", "Runs that were sent and have not reported.", under_way)
     devices = session.execute(
-        select(Device.verdict, Device.urgency, func.count())
+        select(Device.verdict, Device.urgency, Device.proof, func.count())
         .join(Node, Node.id == Device.node_id)
         .where(Node.gone_at.is_(None))
-        .group_by(Device.verdict, Device.urgency)
+        .group_by(Device.verdict, Device.urgency, Device.proof)
     )
     yield _gauge(
         "devices",
-        "VXLAN devices in the last reports, by verdict and urgency.",
-        ["verdict", "urgency"],
-        [((verdict, urgency or ""), count) for verdict, urgency, count in devices],
+        "VXLAN devices in the last reports, by verdict, urgency and proof.",
+        ["verdict", "urgency", "proof"],
+        [
+            ((verdict, urgency or "", proof or ""), count)
+            for verdict, urgency, proof, count in devices
+        ],
     )
+    yield from _of_healing(session)
+    yield from _of_notifications(session, now)
     held = CounterMetricFamily(
         PREFIX + "suppressed",
         "Removals ever held back, by reason: docs/safety.md.",
@@ -220,6 +258,42 @@ def _read(session: Session, now: datetime, health: Health) -> Iterator[Metric]:
     yield _value("leader_fence", "Goes up with every change of leader.", fence)
     if cluster is not None:
         yield from _of_cluster(cluster, now)
+
+
+def _of_healing(session: Session) -> Iterator[Metric]:
+    for step, (name, text) in _HEALING.items():
+        counts, total = healing.histogram(session, step)
+        family = HistogramMetricFamily(PREFIX + name, text)
+        buckets = [
+            ("+Inf" if math.isinf(bound) else str(bound), float(count)) for bound, count in counts
+        ]
+        family.add_metric([], buckets, total)
+        yield family
+
+
+def _of_notifications(session: Session, now: datetime) -> Iterator[Metric]:
+    counts = dict.fromkeys(DeliveryState, 0)
+    for state, count in session.execute(
+        select(Delivery.state, func.count()).group_by(Delivery.state)
+    ):
+        counts[state] = count
+    yield _gauge(
+        "notifications",
+        "Notifications in the outbox by state; delivered and given up ones as long as they are kept.",
+        ["state"],
+        [((state.value,), count) for state, count in counts.items()],
+    )
+    oldest = session.scalar(
+        select(func.min(Notice.created_at))
+        .join(Delivery, Delivery.notice_id == Notice.id)
+        .where(Delivery.done_at.is_(None), Delivery.state == DeliveryState.PENDING)
+    )
+    age = 0.0 if oldest is None else (now - oldest).total_seconds()
+    text = "Age of the oldest notification that no target has taken yet."
+    yield _value("notifications_oldest_seconds", text, age)
+    failing = session.scalar(select(func.count(NotificationTarget.failing_since)))
+    text = "Targets of notifications whose last attempt failed."
+    yield _value("notification_targets_failing", text, failing)
 
 
 def _of_nodes(session: Session, *, stale: bool) -> Iterator[Metric]:

@@ -15,14 +15,14 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from contract.runtime.text import with_file
-from contract.verdicts import Mode, Stage, Verdict
+from contract.verdicts import HeldBack, Mode, Stage, Verdict
 from controller.conditions import holds
 from controller.conditions.facts import is_in_the_way
 from controller.conditions.holds import Hold
 from controller.conditions.model import Reason, Status, Type, format_time
 from controller.db.audit_models import AuditRow
-from controller.db.models import Cluster, Device, DueNode, Network, Node, Rejection, Run
-from controller.safety.suppressed import Holding
+from controller.db.models import Device, DueNode, Network, Node, Rejection, Run
+from controller.safety.holding import Holding
 
 _SHOWN: Final = frozenset(
     {Stage.APPLIED, Stage.VANISHED, Stage.FAILED, Stage.REFUSED, Stage.LINGERING, Stage.UNCERTAIN}
@@ -122,8 +122,7 @@ def node_outlook(
     )
     state = _state(devices, known=look is not None and bool(vnis or devices), fresh=fresh)
     seen = _Seen(node, typed, look, error_at, fresh)
-    held = [list(holding.of(device, node)) for device in devices]
-    rows = [*zip(devices, held, strict=True)]
+    held = [holding.of(device, node) for device in devices]
     return NodeOutlook(
         node=node,
         state=state,
@@ -131,7 +130,7 @@ def node_outlook(
         devices=devices,
         held=held,
         done=done,
-        outlook=[*_outlook(session, state, rows, seen, question, situation)],
+        outlook=[*_outlook(session, state, devices, seen, question, situation, holding=holding)],
         by_hand=_by_hand(state, devices),
         look_for=look_for(question.networks, vnis),
         looked_at=None if look is None else look.closed_at,
@@ -281,10 +280,12 @@ def _verdict(
 def _outlook(
     session: Session,
     state: State,
-    devices: Sequence[tuple[Device, Sequence[Hold]]],
+    devices: Sequence[Device],
     seen: _Seen,
     question: Question,
     situation: Situation,
+    *,
+    holding: Holding,
 ) -> Iterator[str]:
     """Yield what the operator will do, and what keeps it from that."""
     node, typed = seen.node, seen.typed
@@ -296,11 +297,10 @@ def _outlook(
             yield "The operator has nothing to do about it."
         return
     if state in (State.UNSEEN, State.UNKNOWN):
-        paused = [
-            hold for hold in _holds(session, node, question, situation) if hold.reason == "pause"
-        ]
+        own = [row.vni for network in question.networks for row in network.vnis]
+        paused = [hold for hold in holding.on_node(node, own) if hold.reason is HeldBack.PAUSE]
         if paused:
-            yield f"Not looked at while paused: {'; '.join(map(str, paused))}; {holds.together(paused)}."
+            yield f"Not looked at while paused{holds.listed([('', hold) for hold in paused])}."
         elif trouble is None:
             yield (
                 f"`vxctl requeue {typed} --wait` looks at the node now; if tasks are still rejected after "
@@ -308,11 +308,8 @@ def _outlook(
                 "as root."
             )
         return
-    for device, held in devices:
-        # What is not proved dead yet would be held back by the same.
-        settling = device.verdict is Verdict.SETTLING
-        back = _holds(session, node, question, situation) if settling else held
-        yield from _of_device(session, device, back, seen, trouble)
+    for device in devices:
+        yield from _of_device(session, device, holding.once_proved(device, node), seen, trouble)
 
 
 def _of_device(
@@ -327,9 +324,7 @@ def _of_device(
     if held:
         even = ", even if proved dead" if device.verdict is Verdict.SETTLING else ""
         for hold in holds.ordered(held):
-            yield f"{device.name} is not removed{even}: {hold}."
-        end = holds.together(held)
-        yield f"{end[0].upper()}{end[1:]}."
+            yield f"{device.name} is not removed{even}: {hold} ({hold.until})."
     elif device.verdict is Verdict.ORPHAN and trouble is None:
         yield f"{device.name} is proved dead: the next run removes it{_due(session, seen)}."
 
@@ -340,16 +335,6 @@ def _due(session: Session, seen: _Seen) -> str:
         return ", which is under way"
     at = "" if due is None or due.due_at is None else f", due at {format_time(due.due_at)}"
     return f"{at}; `vxctl requeue {seen.typed} --wait` starts it now"
-
-
-def _holds(session: Session, node: Node, question: Question, situation: Situation) -> list[Hold]:
-    cluster = session.get(Cluster, 1)
-    found = [] if cluster is None else holds.of_cluster(cluster, situation.mode)
-    found += holds.of_node(node, holds.typed_name(node.id, node.hostname))
-    for network in question.networks:
-        if network.gone_at is None:
-            found += holds.of_network(network, holds.typed_name(network.id, network.name))
-    return found
 
 
 def _trouble(node: Node, situation: Situation) -> str | None:

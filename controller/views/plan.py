@@ -9,15 +9,15 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from contract.verdicts import HeldBack, Mode, Verdict
-from controller.conditions import holds
+from contract.verdicts import HeldBack, Verdict
 from controller.conditions.holds import Hold
-from controller.db.models import Cluster, Device, Network, NetworkVni, Node
+from controller.db.models import Device, Network, NetworkVni, Node
 from controller.safety import breaker
 from controller.safety.breaker import BreakerLimits
+from controller.safety.holding import Holding
 
 _CONSIDERED: Final = (Verdict.ORPHAN, Verdict.SETTLING, Verdict.CONFLICT)
 
@@ -63,71 +63,46 @@ class Plan(NamedTuple):
 
 
 def plan(
-    session: Session,
-    cluster: Cluster,
-    node: Node,
-    *,
-    configured: Mode,
-    limits: BreakerLimits,
-    now: datetime,
+    session: Session, node: Node, holding: Holding, *, limits: BreakerLimits, now: datetime
 ) -> Plan:
-    """Return the plan of a node; `configured`: the mode in the controller's settings."""
-    typed = holds.typed_name(node.id, node.hostname)
-    everywhere = holds.ordered(
-        [*holds.of_cluster(cluster, configured), *holds.of_node(node, typed)]
-    )
-    order = (Device.netns, Device.ifindex)
+    """Return the plan of a node."""
     devices = session.scalars(
         select(Device)
         .where(Device.node_id == node.id, Device.verdict.in_(_CONSIDERED))
-        .order_by(*order)
+        .order_by(Device.netns, Device.ifindex)
     ).all()
-    networks = _networks(session, {device.vni for device in devices})
+    names = _network_names(session, {device.vni for device in devices})
     left = _left(session, node, limits, now)
     steps: list[Step] = []
     removals = 0
     for device in devices:
-        own = networks.get(device.vni, [])
-        name = own[0].name if own else None
+        name = names.get(device.vni)
         if device.verdict is Verdict.CONFLICT:
             steps.append(Step(device, Action.LEAVE, name, device.reason, ()))
             continue
-        restricting = [
-            *everywhere,
-            *(
-                hold
-                for network in own
-                for hold in holds.of_network(network, holds.typed_name(network.id, network.name))
-            ),
-        ]
-        if device.held_back not in (None, HeldBack.PROOF):
-            restricting.append(
-                holds.of_worker(device.held_back, node.hostname, typed, device.verdict_at)
-            )
+        in_the_way = holding.once_proved(device, node)
         if device.verdict is Verdict.SETTLING:
-            steps.append(Step(device, Action.WAIT, name, device.reason, restricting))
-        elif restricting or removals >= left:
-            steps.append(Step(device, Action.HOLD, name, None, restricting))
+            steps.append(Step(device, Action.WAIT, name, device.reason, in_the_way))
+        elif in_the_way or removals >= left:
+            steps.append(Step(device, Action.HOLD, name, None, in_the_way))
         else:
             removals += 1
             steps.append(Step(device, Action.REMOVE, name, None, ()))
+    everywhere = holding.on_node(node)
     asked = node.state != "down" and all(hold.reason is not HeldBack.PAUSE for hold in everywhere)
     due_at = node.due.due_at if asked else None
     return Plan(node, node.looked_at, due_at, left, everywhere, steps)
 
 
-def _networks(session: Session, vnis: set[int]) -> dict[int, list[Network]]:
-    """Return the present networks with these VNIs."""
-    found: dict[int, list[Network]] = {}
+def _network_names(session: Session, vnis: set[int]) -> dict[int, str]:
+    """Return the name of the present network with each VNI; of several, the first by name."""
     query = (
-        select(NetworkVni.vni, Network)
+        select(NetworkVni.vni, func.min(Network.name).label("name"))
         .join(Network, Network.id == NetworkVni.network_id)
         .where(NetworkVni.vni.in_(vnis), Network.gone_at.is_(None))
-        .order_by(Network.name, Network.id)
+        .group_by(NetworkVni.vni)
     )
-    for vni, network in session.execute(query):
-        found.setdefault(vni, []).append(network)
-    return found
+    return {row.vni: row.name for row in session.execute(query)}
 
 
 def _left(session: Session, node: Node, limits: BreakerLimits, now: datetime) -> int:

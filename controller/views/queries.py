@@ -118,6 +118,7 @@ class NodeReady(NamedTuple):
     """The condition `Ready` of a node, as stored, and what is left although it is ready."""
 
     id: str
+    hostname: str
     status: str
     reason: str
     left: str | None
@@ -132,7 +133,7 @@ def ready_of_all(session: Session) -> Sequence[NodeReady]:
     status = func.coalesce(_READY_STATUS, Status.UNKNOWN.value)
     reason = func.coalesce(_READY_REASON, _NEVER_DERIVED)
     left = case((status == Status.TRUE.value, _LEFT))
-    query = nodes_query().with_only_columns(Node.id, status, reason, left)
+    query = nodes_query().with_only_columns(Node.id, Node.hostname, status, reason, left)
     rows = session.execute(query.order_by(Node.hostname, Node.id))
     return [NodeReady(*row) for row in rows]
 
@@ -177,10 +178,14 @@ def left_on_ready(found: Sequence[NodeReady], *, stale: bool = False) -> Mapping
 def oldest_look(session: Session) -> datetime | None:
     """Return when the node was looked at that nobody has looked at for longest; None: no node yet.
 
-    Without the nodes that a label takes out, and those that were never looked at.
+    Without the nodes of which nobody expects it: that are down, paused, or taken out by a label; and without
+    those that were never looked at.
     """
     query = select(func.min(Node.worker_seen_at)).where(
-        Node.gone_at.is_(None), Node.label_ignore.is_(False)
+        Node.gone_at.is_(None),
+        Node.label_ignore.is_(False),
+        Node.paused_at.is_(None),
+        Node.state != "down",
     )
     return session.scalar(query)
 

@@ -1,4 +1,5 @@
 """When each node is due, as rows.
 
-`queue` (the rules), `priorities`, `requeue` (a person asks for a run), `retention` (forgetting old runs).
+`queue` (the rules), `priorities`, `requeue` (a person asks for a run), `clock` (times that a wrong clock
+set), `retention` (forgetting old runs).
 """

@@ -22,7 +22,7 @@ import random
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
@@ -32,15 +32,17 @@ from sqlalchemy import (
     Row,
     Select,
     Update,
+    and_,
     bindparam,
     exists,
     func,
     insert,
     literal_column,
+    or_,
     select,
     update,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, load_only
 
 from controller.db.models import Cluster, DueNode, Node, Requeue, Run
 from controller.db.sql_functions import Epoch, NewUuid
@@ -49,12 +51,15 @@ from controller.db.types import Base
 from controller.workqueue.priorities import Priority
 
 MAX_BACKOFF: Final = timedelta(seconds=120)
+LATE: Final = timedelta(minutes=1)
+"""So long after its run was given up a report is still of use: its worker was slow, and not away."""
 AGEING: Final = timedelta(minutes=1)
 """Waiting time that counts as one priority."""
 _CLUSTER: Final = Base.metadata.tables[Cluster.__tablename__]
 _DUE: Final = Base.metadata.tables[DueNode.__tablename__]
 _NODES: Final = Base.metadata.tables[Node.__tablename__]
 _REQUEUES: Final = Base.metadata.tables[Requeue.__tablename__]
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _FIRST_BACKOFF: Final = timedelta(seconds=1)
 _MAX_REASONS: Final = 10
 _MAX_EXPIRED: Final = 200
@@ -103,6 +108,7 @@ def _claim(lowest: Priority, highest: Priority) -> Update:
             # SQLite returns what is new: so what was asked for is kept beside it.
             run_priority=_DUE.c.priority,
             run_reasons=_DUE.c.reasons,
+            run_due_at=_DUE.c.due_at,
             due_at=None,
             priority=Priority.RESYNC,
             reasons=[],
@@ -112,6 +118,7 @@ def _claim(lowest: Priority, highest: Priority) -> Update:
             _DUE.c.run_id,
             _DUE.c.run_priority,
             _DUE.c.run_reasons,
+            _DUE.c.run_due_at,
             generation.label("generation"),
             last.label("last_run_state"),
         )
@@ -121,10 +128,13 @@ def _claim(lowest: Priority, highest: Priority) -> Update:
 @cache
 def _next(lowest: Priority, highest: Priority) -> Select[datetime | None]:
     return (
-        select(func.min(DueNode.due_at))
-        .join(Node, Node.id == DueNode.node_id)
+        select(func.min(_DUE.c.due_at))
+        .select_from(_DUE.join(_NODES, _NODES.c.id == _DUE.c.node_id))
         .where(*_may_run(lowest, highest))
     )
+
+
+_DEADLINE: Final = select(func.min(_DUE.c.run_deadline)).where(_DUE.c.run_id.is_not(None))
 
 
 _ASKED_FOR: Final = (
@@ -145,6 +155,38 @@ _ANSWER: Final = (
     .values(run_id=_DUE.c.run_id)
     .returning(_REQUEUES.c.node_id, _REQUEUES.c.requested_at, _REQUEUES.c.actor)
 )
+_OPEN: Final = (
+    select(Node, DueNode, Run)
+    .select_from(Node)
+    .join(DueNode, DueNode.node_id == Node.id)
+    .join(Run, Run.node_id == Node.id)
+    .where(
+        Run.id.in_(bindparam("run_ids", expanding=True)),
+        or_(
+            Run.state == RunState.RUNNING,
+            # Given up a moment ago, and nothing newer is known of its node.
+            and_(
+                Run.state == RunState.LOST,
+                Run.id == Node.last_run_id,
+                Run.closed_at > bindparam("given_up_after"),
+            ),
+        ),
+    )
+    .order_by(Node.id)
+    .options(
+        # Reading all columns takes as long as everything else of this statement; what is not named here is
+        # read when it is looked at.
+        load_only(
+            Node.hostname, Node.attempted_generation, Node.converged_generation, Node.worker_version,
+            Node.worker_seen_at, Node.max_removals, Node.journal_id, Node.journal_through,
+            Node.controller_keys, Node.last_error, Node.limitations, Node.missing, Node.last_run_state,
+            Node.audit_left_out, Node.audit_spent, Node.audit_spent_at,
+        ),
+    )
+    # Without the keys: neither this nor a transaction that inserts a run of a node waits for the other.
+    .with_for_update(key_share=True)
+    .execution_options(populate_existing=True)
+)  # fmt: skip
 _NEW_RUN: Final = insert(Base.metadata.tables[Run.__tablename__])
 
 
@@ -227,19 +269,14 @@ class OpenRun(NamedTuple):
     run: Run
 
 
-def open_runs(session: Session, run_ids: Collection[UUID]) -> dict[UUID, OpenRun]:
-    """The open ones of these runs, locked and read again."""
-    rows = session.execute(
-        select(Node, DueNode, Run)
-        .select_from(Node)
-        .join(DueNode, DueNode.node_id == Node.id)
-        .join(Run, Run.node_id == Node.id)
-        .where(Run.id.in_(run_ids), Run.state == RunState.RUNNING)
-        .order_by(Node.id)
-        # Without the keys: neither this nor a transaction that inserts a run of a node waits for the other.
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    )
+def open_runs(
+    session: Session, run_ids: Collection[UUID], *, given_up_after: datetime = _NEVER
+) -> dict[UUID, OpenRun]:
+    """The open ones of these runs, locked and read again.
+
+    With those that were given up after that time, and are the last of their nodes to have ended.
+    """
+    rows = session.execute(_OPEN, {"run_ids": run_ids, "given_up_after": given_up_after})
     return {run.id: OpenRun(node, row, run) for node, row, run in rows}
 
 
@@ -252,7 +289,11 @@ def close(
     recheck: timedelta | None = None,
     error: str | None = None,
 ) -> None:
-    """Close an open run, and set when its node is due again."""
+    """Close an open run, and set when its node is due again.
+
+    One that was given up before made its node due then, with a pause that grows from loss to loss: a node
+    that is too slow is not to be kept busy.
+    """
     node, row, run = found
     run.state, run.closed_at, run.error = state, now, error
     node.last_run_id, node.last_run_state, node.last_run_at = run.id, state, now
@@ -285,13 +326,14 @@ def unclaim(session: Session, run_id: UUID, *, now: datetime) -> None:
     _node, row, run = found
     if row.run_id == run_id:
         row.run_id = row.run_deadline = None
-    _merge(row, at=now, priority=Priority(run.priority), reasons=run.reasons)
+    # It has waited since then, and not since this attempt.
+    _merge(row, at=run.due_at or now, priority=Priority(run.priority), reasons=run.reasons)
     session.execute(update(Requeue).where(Requeue.run_id == run_id).values(run_id=None))
     session.delete(run)
 
 
-def expire(session: Session, *, now: datetime, resync: timedelta) -> int:
-    """Close runs without a report by their deadline, a batch at a time; return how many."""
+def expire(session: Session, *, now: datetime, resync: timedelta) -> Collection[UUID]:
+    """Close runs without a report by their deadline, a batch at a time; return their ids."""
     late = session.scalars(
         select(DueNode.run_id)
         .where(DueNode.run_id.is_not(None), DueNode.run_deadline < now)
@@ -307,7 +349,7 @@ def expire(session: Session, *, now: datetime, resync: timedelta) -> int:
             resync=resync,
             error="no report came by the deadline: the worker, its node or the broker is away",
         )
-    return len(found)
+    return found.keys()
 
 
 def next_time(
@@ -319,7 +361,8 @@ def next_time(
 
 def next_deadline(session: Session) -> datetime | None:
     """The next time at which `expire` finds a run."""
-    return session.scalar(select(func.min(DueNode.run_deadline)).where(DueNode.run_id.is_not(None)))
+    found: datetime | None = session.scalar(_DEADLINE)
+    return found
 
 
 def backoff(failures: int) -> timedelta:
@@ -378,6 +421,7 @@ def _new_run(
         "reasons": row.run_reasons,
         "actor": actors.get(row.node_id, CONTROLLER),
         "generation": row.generation,
+        "due_at": row.run_due_at,
         "requested_at": now,
         "deadline": deadline,
     }

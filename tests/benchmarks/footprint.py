@@ -34,6 +34,21 @@ class Process:
         pages = int((self._proc / "statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
+    def pss_megabytes(self) -> float:
+        """Resident memory, of which what is shared with other processes counts in part."""
+        for line in (self._proc / "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+        raise AssertionError("the kernel tells no Pss")
+
+    def wakes(self) -> int:
+        """How often its present threads have slept."""
+        found = 0
+        for thread in (self._proc / "task").iterdir():
+            _, _, rest = (thread / "status").read_text().partition("\nvoluntary_ctxt_switches:")
+            found += int(rest.split()[0])
+        return found
+
     def cpu_seconds(self) -> float:
         """User and system time so far."""
         fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
@@ -41,8 +56,15 @@ class Process:
 
     def counts(self) -> str:
         """Threads and open files."""
-        threads = len(list((self._proc / "task").iterdir()))
-        return f"{threads} threads, {len(list((self._proc / 'fd').iterdir()))} open files"
+        return f"{self.threads()} threads, {self.open_files()} open files"
+
+    def threads(self) -> int:
+        """How many it has."""
+        return len(list((self._proc / "task").iterdir()))
+
+    def open_files(self) -> int:
+        """Its descriptors."""
+        return len(list((self._proc / "fd").iterdir()))
 
 
 def main() -> None:

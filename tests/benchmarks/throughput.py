@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
@@ -38,6 +38,7 @@ from contract.verdicts import Mode, Verdict
 from controller.api.app import build
 from controller.api.context import Context
 from controller.db import models
+from controller.db.access_models import ApiToken
 from controller.db.engine import Database, open_database
 from controller.db.models import (
     Attachment,
@@ -164,7 +165,7 @@ def fill(database: Database, nodes: Sequence[str]) -> None:
     """Store a Swarm of these nodes at rest, each with its networks."""
     now = datetime.now(UTC)
     networks = [swarm_id(f"net{number}x") for number in range(NETWORKS)]
-    wipe(database, keep=[models.Lease.__tablename__])
+    wipe(database, keep=[models.Lease.__tablename__, ApiToken.__tablename__])
     with database.write() as session:
         session.add(Cluster(id=1, swarm_id=swarm_id("s"), data_path_port=4789, synced_at=now))
         session.flush()
@@ -279,7 +280,7 @@ def requeue_by_hand(
 
     From when the request is on the wire: a program that a person calls takes longer to start than all else.
     """
-    listener = redis.Redis(unix_socket_path=socket)
+    listener = redis.Redis(unix_socket_path=socket, socket_timeout=40)
     pipe.send("ready")
     pipe.recv()
     taken = []
@@ -308,11 +309,13 @@ def process(target: Any, *arguments: Any) -> Iterator[Connection]:
         target=target, args=(theirs, *arguments), daemon=True
     )
     child.start()
+    theirs.close()  # So that nobody waits for one that died.
     assert ours.recv() == "ready"
     try:
         yield ours
     finally:
-        ours.send("end")
+        with suppress(BrokenPipeError):
+            ours.send("end")
         child.join(30)
 
 

@@ -19,26 +19,42 @@ from tests.tokens import ENVIRONMENT
 
 
 @pytest.fixture(scope="session")
-def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """An SQLite database for the session: opening one takes longer than most tests."""
+def shared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """An SQLite database for the session, with what the test before left in it.
+
+    Opening one takes longer than most tests.
+    """
     database = open_database(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'controller.db'}")
     yield database
     database.close()
 
 
 @pytest.fixture(scope="session")
-def postgresql(postgres_server: PostgresServer) -> Iterator[Database]:
+def shared_postgresql(postgres_server: PostgresServer) -> Iterator[Database]:
     """The same on PostgreSQL."""
     database = open_database(postgres_server.new_database())
     yield database
     database.close()
 
 
+@pytest.fixture
+def sqlite(shared_sqlite: Database) -> Database:
+    """An open SQLite database of the controller, with empty tables."""
+    wipe(shared_sqlite)
+    return shared_sqlite
+
+
+@pytest.fixture
+def postgresql(shared_postgresql: Database) -> Database:
+    """The same on PostgreSQL."""
+    wipe(shared_postgresql)
+    return shared_postgresql
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest) -> Database:
     """An open database of the controller, with empty tables; each supported kind in turn."""
     database: Database = request.getfixturevalue(request.param)
-    wipe(database)
     return database
 
 

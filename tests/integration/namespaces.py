@@ -3,18 +3,23 @@
 Nothing here touches the machine's own network namespace, nor its /run.
 """
 
+import asyncio
 import ctypes
 import os
 import pickle
+import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final, Self, TypeVar
 
+from tests.lab.forward import forward
 from worker.kernel.api import KernelError
 from worker.kernel.linkmsg import (
     IFLA_IFNAME,
@@ -55,6 +60,12 @@ _DOCKERS_FLAGS: Final = (
 _RTM_NEWLINK: Final = 16
 _NLM_F_EXCL: Final = 0x200
 _NLM_F_CREATE: Final = 0x400
+
+_Made = TypeVar("_Made")
+
+
+def _listen(port: int) -> socket.socket:
+    return socket.create_server(("127.0.0.1", port))
 
 
 def _attribute(kind: int, payload: bytes) -> bytes:
@@ -128,13 +139,40 @@ class Namespace:
 
     def open_netlink(self, *, groups: int, receive_buffer: int | None = None) -> NetlinkSocket:
         """Open a netlink socket in here: it stays here, whoever reads it."""
+        return self._inside(partial(NetlinkSocket, groups=groups, receive_buffer=receive_buffer))
 
-        def inside() -> NetlinkSocket:
+    @contextmanager
+    def reaching(self, *ports: int) -> Iterator[None]:
+        """Lead who connects to these ports of the loopback in here to the same ones outside."""
+        self.ip("link set lo up")
+        leads = [forward(self._inside(partial(_listen, port)), port) for port in ports]
+        ready, ended = threading.Event(), asyncio.Event()
+        loop: list[asyncio.AbstractEventLoop] = []
+
+        async def lead() -> None:
+            loop.append(asyncio.get_running_loop())
+            _tasks = [asyncio.ensure_future(each) for each in leads]
+            ready.set()
+            await ended.wait()
+
+        thread = threading.Thread(target=asyncio.run, args=(lead(),), daemon=True)
+        thread.start()
+        ready.wait(10)
+        try:
+            yield
+        finally:
+            loop[0].call_soon_threadsafe(ended.set)
+            thread.join(10)
+
+    def _inside(self, make: Callable[[], _Made]) -> _Made:
+        """Return what was made in here, such as a socket: it stays in the namespace in which it was made."""
+
+        def inside() -> _Made:
             # Python has os.setns() from 3.12 on. It moves the calling thread alone.
             with Path(f"/proc/{self.pid}/ns/net").open() as namespace:
                 if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET):
                     raise OSError(ctypes.get_errno(), "setns")
-            return NetlinkSocket(groups=groups, receive_buffer=receive_buffer)
+            return make()
 
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(inside).result()

@@ -22,7 +22,7 @@ from controller.db.audit_models import AuditRow
 from controller.db.engine import Database
 from controller.db.states import Role
 from tests.api_client import TestClient, assert_problem
-from tests.stored import put, wipe
+from tests.stored import put
 from tests.tokens import give_token
 
 SECRETS = {role: Secret(f"0000000{n}", f"vxo_0000000{n}_{'r' * 43}") for n, role in enumerate(Role)}
@@ -42,7 +42,6 @@ def app_of(database: Database) -> FastAPI:
 @pytest.fixture
 def client(sqlite: Database) -> TestClient:
     """A client whose requests have no token."""
-    wipe(sqlite)
     put(sqlite)
     for role, secret in SECRETS.items():
         give_token(sqlite, secret, f"a {role}", role)
@@ -226,7 +225,6 @@ def test_nobody_claims_to_be_the_program(client: TestClient, actor: str) -> None
 
 
 def test_an_expired_name_is_free_again(sqlite: Database) -> None:
-    wipe(sqlite)
     by = store.By("a", None, datetime.now(UTC) - timedelta(hours=2))
     later = by._replace(at=datetime.now(UTC))
     for at in (by, later):
@@ -241,7 +239,6 @@ def test_an_expired_name_is_free_again(sqlite: Database) -> None:
 
 
 def test_the_last_use_is_written_later(sqlite: Database) -> None:
-    wipe(sqlite)
     give_token(sqlite, SECRETS[Role.READ], "r", Role.READ)
     usage = Usage()
     context = Context(sqlite, mode=Mode.OBSERVE, notify=lambda *_: None, usage=usage)

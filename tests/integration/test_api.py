@@ -16,7 +16,7 @@ import pytest
 from httpx import Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, event, select, text
+from sqlalchemy import delete, event, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     DataError,
@@ -34,8 +34,8 @@ from contract import VERSION
 from contract.verdicts import Mode, Outcome, Stage, Verdict
 from controller.api.app import build
 from controller.api.context import Context
-from controller.cli.status import wrong
 from controller.conditions.store import ConditionStore
+from controller.conditions.summary import wrong
 from controller.db.engine import Database, open_database
 from controller.db.models import Device, Network, Node, Run
 from controller.db.states import RunState
@@ -44,12 +44,13 @@ from controller.runs.reports import ReportIntake
 from controller.swarm.store import note_failure
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
-from tests.api_client import TestClient, assert_problem
+from tests.api_client import TestClient, assert_problem, shared_app
 from tests.audit_rows import add, row
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
 from tests.reports import believed, device, entry, report
 from tests.stored import RESYNC, claim, contents, due_row, put
+from tests.tokens import give_token
 
 ONE, TWO, OTHER = swarm_id("one"), swarm_id("two"), swarm_id("twofold")
 LISTS = ["nodes", "networks", "devices", "runs"]
@@ -60,7 +61,7 @@ class Api:
 
     def __init__(self, database: Database) -> None:
         self.rung = 0
-        self.client = TestClient(build(Context(database, mode=Mode.OBSERVE, notify=self._notify)))
+        self.client = TestClient(shared_app(database, Mode.OBSERVE, notify=self._notify))
 
     def get(self, path: str, **parameters: Any) -> Any:
         """GET what is there."""
@@ -186,6 +187,8 @@ def test_status(filled: Api) -> None:
         "sync_reason": None,
         "sync_seconds": None,
         "sync_share": None,
+        "sync_manager": None,
+        "managers_away": None,
         "mode": None,
         "mode_at": None,
         "mode_by": None,
@@ -222,6 +225,7 @@ def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: 
         "RemovalsAllowed",
         "WorkersPresent",
         "MessagesBelieved",
+        "NotificationsTaken",
         "BrokerReachable",
         "DatabaseWritable",
         "AuditKept",
@@ -236,6 +240,10 @@ def test_status_shows_the_nodes_that_are_not_ready_first(filled: Api, database: 
     assert answer["nodes"][-1]["hostname"] == name
     looks = [each["worker_seen_at"] for each in answer["nodes"] if each["worker_seen_at"]]
     assert answer["oldest_look_at"] == min(looks)
+    with database.write() as session:
+        session.execute(update(Node).where(Node.hostname == name).values(paused_at=START))
+    answer = filled.get("/api/v1/status")
+    assert answer["oldest_look_at"] is None, "nobody expects a paused node to be looked at"
     assert len(filled.get("/api/v1/status", limit=2)["nodes"]) == 2
     assert [each["hostname"] for each in filled.rows("/api/v1/nodes", ready="True")] == [name]
     assert len(filled.rows("/api/v1/nodes", ready="Unknown")) == 2
@@ -652,6 +660,7 @@ def test_the_api_describes_itself(api: Api) -> None:
 
 def test_every_path_reaches_its_own_handler(sqlite: Database) -> None:
     """The first path that matches answers, so the order in which routes are added counts."""
+    give_token(sqlite)
     app = build(Context(sqlite, mode=Mode.OBSERVE, notify=lambda *_: None))
     reached: list[str] = []
 
@@ -733,8 +742,10 @@ TOLD = Exception("it is in the way\nLINE 1: SELECT 's3cr3t'")
     ids=repr,
 )
 def test_a_database_that_is_away_is_told_in_its_own_words_and_logged_once_in_a_while(
-    api: Api, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+    database: Database, api: Api, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
+    # Of its own: another has told of it a moment ago.
+    api.client = TestClient(build(Context(database, mode=Mode.OBSERVE, notify=lambda *_: None)))
     with capture_logs() as logs:
         answers = [fail(api, monkeypatch, error) for _ in range(3)]
     for answer in answers:

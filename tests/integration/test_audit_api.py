@@ -14,7 +14,7 @@ from controller.api.context import Context
 from controller.audit.queries import counts
 from controller.db.engine import Database
 from controller.runs.reports import ReportIntake
-from tests.api_client import TestClient, assert_problem
+from tests.api_client import TestClient, assert_problem, shared_app
 from tests.audit_rows import add, row
 from tests.fake_clock import START
 from tests.fake_swarm import MAIL, SHOP, network, node, snapshot, swarm_id
@@ -29,7 +29,7 @@ def api(database: Database) -> Iterator[TestClient]:
     """The API over a database with nodes `one` and `two`."""
     put(database, snapshot())
     with TestClient(
-        build(Context(database, mode=Mode.OBSERVE, notify=lambda *_: None)),
+        shared_app(database, Mode.OBSERVE),
         raise_server_exceptions=False,
     ) as client:
         yield client
@@ -87,7 +87,25 @@ def test_a_row(api: TestClient, database: Database) -> None:
         "worker_version": "1.2.3",
         "key_id": None,
         "position": 1,
+        "trace_url": None,
     }
+
+
+def test_rows_of_a_run_link_to_its_trace(database: Database) -> None:
+    pattern = "https://jaeger.example/trace/{trace_id}"
+    app = build(Context(database, mode=Mode.ENFORCE, notify=lambda *_: None, trace_url=pattern))
+    api, run = TestClient(app), uuid4()
+    # What a node calls the run of a scan was no run, and a pause is none.
+    add(
+        database,
+        row(run_id=run),
+        row(run_id=uuid4(), actor="scan"),
+        row(stage=Stage.PAUSED, run_id=None),
+    )
+    url = f"https://jaeger.example/trace/{run.hex}"
+    assert [each["trace_url"] for each in page(api)["items"]] == [None, None, url]
+    shown = api.get(f"{PATH}/{run}/timeline").json()
+    assert (shown["trace_url"], shown["rows"][0]["trace_url"]) == (url, url)
 
 
 def test_each_filter_and_all_together(api: TestClient, database: Database) -> None:

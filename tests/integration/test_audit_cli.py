@@ -23,11 +23,10 @@ from contract import VERSION
 from contract.runtime.exit_status import ExitStatus
 from contract.verdicts import Mode, Stage
 from controller.api import IDENTITY_HEADER
-from controller.api.app import build
-from controller.api.context import Context
 from controller.cli import audit, main
 from controller.cli.client import Client
 from controller.db.engine import Database
+from tests.api_client import shared_app
 from tests.audit_rows import add, row
 from tests.controller_process import VXCTL, environment, free_port
 from tests.fake_clock import START
@@ -45,7 +44,7 @@ class Api:
     def __init__(self, database: Database) -> None:
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
-        self._app = build(Context(database, mode=Mode.OBSERVE, notify=lambda *_: None))
+        self._app = shared_app(database, Mode.OBSERVE)
 
     def __enter__(self) -> Self:
         self._socket = socket.create_server(("127.0.0.1", self._port))

@@ -1,14 +1,23 @@
 """What a controller believes of a node: of itself, within what can be; each attack was tried before."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import UUID, uuid4, uuid5
 
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import event
 
-from contract.messages import MAX_LIMITATIONS, Hello, ReconcileReport
+from contract.messages import (
+    MAX_ENTRIES,
+    MAX_LIMITATIONS,
+    Hello,
+    JournalEntry,
+    ReconcileReport,
+)
 from contract.verdicts import Mode, Stage, Verdict
+from controller.audit import budget
 from controller.db.engine import Database
 from controller.db.models import Cluster
 from controller.db.states import RunState
@@ -22,9 +31,21 @@ from controller.workqueue import queue
 from tests.bell import Bell
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
-from tests.reports import believed, device, drift, entry, removal, report
+from tests.reports import SHOP_VNI, believed, device, drift, entry, removal, report
 from tests.signed import keyring
-from tests.stored import RESYNC, TIMEOUT, audit, devices, due_row, node_row, put, run_row
+from tests.stored import (
+    RESYNC,
+    TIMEOUT,
+    ask,
+    audit,
+    contents,
+    devices,
+    due_row,
+    node_row,
+    put,
+    run_row,
+)
+from worker.journal import MAX_PENDING
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
 SIX = ("one", "two", "three", "four", "five", "six")
@@ -38,7 +59,8 @@ class Swarm:
         self.database = database
         put(database, snapshot(*SIX))
         self.intake = ReportIntake(database, resync=RESYNC, notify=Bell(), utcnow=clock)
-        terms = Terms(
+        self.clock = clock
+        self.terms = Terms(
             mode=mode,
             limits=DEFAULTS,
             keys=keyring(database),
@@ -48,12 +70,22 @@ class Swarm:
         )
         with database.write() as session:
             claims = queue.claim(session, now=START, limit=10, timeout=TIMEOUT)
-            requests.build(session, claims, terms, START)
+            requests.build(session, claims, self.terms, START)
         self.runs = {each.node_id: each.run_id for each in claims}
 
     def tell(self, told: ReconcileReport) -> None:
         """Let a report come."""
         self.intake.reports([believed(told)])
+
+    def claim(self) -> UUID:
+        """Open the next run of node one; return it."""
+        with self.database.write() as session:
+            queue.expire(session, now=self.clock(), resync=RESYNC)
+        ask(self.database, "one", at=self.clock())
+        with self.database.write() as session:
+            claims = queue.claim(session, now=self.clock(), limit=10, timeout=TIMEOUT)
+            requests.build(session, claims, self.terms, self.clock())
+        return next(each.run_id for each in claims if each.node_id == ONE)
 
     def breakers(self) -> tuple[bool, bool]:
         """Whether that of node `one`, and that of the cluster, has tripped."""
@@ -124,6 +156,30 @@ def test_entries_about_the_run_of_another_node_count_for_neither(swarm: Swarm, l
     assert swarm.breakers() == (False, False)
 
 
+def scanned(run_id: UUID, count: int) -> list[JournalEntry]:
+    """Entries of removals that say of themselves that a person's scan made them."""
+    made = (removal(run_id, number, device(number).identity) for number in range(1, count + 1))
+    return [each.model_copy(update={"scanned_by": "alice"}) for each in made]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_run_cannot_be_called_a_scan(swarm: Swarm, late: bool) -> None:
+    entries = scanned(swarm.runs[ONE], LIMIT)
+    run_id = None if late else swarm.runs[ONE]
+    swarm.tell(report(run_id, entries=entries, journal_id=uuid4()))
+    assert run_row(swarm.database, swarm.runs[ONE]).removed == LIMIT
+    applied = [row for row in audit(swarm.database) if row.stage is Stage.APPLIED]
+    assert {(row.actor, row.claimed_name) for row in applied} == {("controller", None)}
+
+
+def test_removals_of_scans_are_recorded_and_trip_nothing(swarm: Swarm) -> None:
+    swarm.tell(report(swarm.runs[ONE], entries=scanned(uuid4(), 2 * LIMIT), journal_id=uuid4()))
+    assert swarm.breakers() == (False, False)
+    rows = [row for row in audit(swarm.database) if row.stage is Stage.APPLIED]
+    assert len(rows) == 2 * LIMIT
+    assert {(row.actor, row.claimed_name, row.node_id) for row in rows} == {("scan", "alice", ONE)}
+
+
 def test_removals_whose_entries_come_in_later_reports_count_once(
     swarm: Swarm, clock: Clock
 ) -> None:
@@ -174,6 +230,131 @@ def test_a_verdict_is_not_dated_by_a_node_alone(swarm: Swarm) -> None:
     assert max(row.at for row in audit(swarm.database)) == START + timedelta(minutes=5)
 
 
+def storm(swarm: Swarm, clock: Clock, **told: Any) -> None:
+    """Let a report of node one's next run come, a minute later."""
+    clock.advance(60)
+    swarm.tell(report(swarm.claim(), **told))
+
+
+def test_a_node_that_makes_up_devices_fills_no_database(swarm: Swarm, clock: Clock) -> None:
+    """By a signed report each run: new devices that are foreign, or that change."""
+    for run in range(2):
+        verdict = (Verdict.FOREIGN, Verdict.CONFLICT)[run % 2]
+        storm(swarm, clock, devices=[device(n, verdict) for n in range(1, 6_001)])
+    rows = audit(swarm.database)
+    assert len(rows) < 2_700, "what it may of verdicts, and what flows back"
+    (row,) = [row for row in rows if row.stage is Stage.LEFT_OUT]
+    assert row.reason.startswith("3500 changed verdicts of this node are not recorded")
+    # What it records of dead devices is stored all the same, and the breaker counts it.
+    dead = [device(n, Verdict.ORPHAN, removed=True) for n in range(1, LIMIT + 1)]
+    storm(swarm, clock, devices=dead, journal_id=uuid4())
+    assert sum(row.stage is Stage.APPLIED for row in audit(swarm.database)) == LIMIT
+    assert swarm.breakers() == (True, False)
+    assert node_row(swarm.database).journal_through == LIMIT
+    clock.advance(3600)
+    storm(swarm, clock)
+    later = [row for row in audit(swarm.database) if row.stage is Stage.LEFT_OUT]
+    assert len(later) == 2, "one an hour"
+    assert node_row(swarm.database).audit_left_out == 0
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_journal_entries_beyond_what_a_node_may_cause_come_later(
+    swarm: Swarm, clock: Clock, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "_CAPACITY", 500)
+    journal = uuid4()
+    entries = [entry(number) for number in range(1, 801)]
+    for _ in range(8):
+        through = node_row(swarm.database).journal_through
+        told: dict[str, Any] = {
+            "entries": entries[through : through + 200],
+            "journal_id": journal,
+        }
+        if late:
+            clock.advance(60)
+            swarm.tell(report(**told))
+        else:
+            storm(swarm, clock, **told)
+    rows = [row for row in audit(swarm.database) if row.stage is Stage.APPLIED]
+    through = node_row(swarm.database).journal_through
+    assert len(rows) == through
+    assert 500 <= through <= 500 + 8 * 17, "and what flowed back in eight minutes"
+    clock.advance(3600)
+    for _ in range(2):
+        swarm.tell(report(entries=entries[through : through + 200], journal_id=journal))
+        through = node_row(swarm.database).journal_through
+    rows = [row for row in audit(swarm.database) if row.stage is Stage.APPLIED]
+    assert through == 800
+    assert sorted(row.entry_id for row in rows) == sorted(each.id for each in entries)
+
+
+def test_what_is_stored_already_costs_nothing(swarm: Swarm, clock: Clock) -> None:
+    """As when acknowledgements are lost: the worker repeats what it has."""
+    told = report(entries=[entry(n) for n in range(1, 101)], journal_id=uuid4())
+    for _ in range(9):
+        swarm.tell(told)
+    assert node_row(swarm.database).audit_spent == 100
+    assert node_row(swarm.database).journal_through == 100
+
+
+def test_ids_of_entries_that_another_node_stored_cost_as_others(swarm: Swarm) -> None:
+    told = [entry(n) for n in range(1, 101)]
+    swarm.tell(report(entries=told, journal_id=uuid4()))
+    for _ in range(2):
+        swarm.tell(report(node="two", entries=told, journal_id=uuid4()))
+        assert node_row(swarm.database, "two").audit_spent == 100, "once"
+
+
+def test_no_journal_entry_keeps_the_row_out_that_says_what_is_left_out(
+    swarm: Swarm, clock: Clock
+) -> None:
+    """Its id was made from the node's id and the hour, and an entry of any node can have any id."""
+    namespace = UUID("5d0ef0de-7b0f-4b37-9d2c-1c8a3f2b6e14")
+    for node in ("one", "two"):
+        ids = [
+            uuid5(namespace, f"{ONE} {START + timedelta(hours=hours):%Y-%m-%dT%H}")
+            for hours in range(3)
+        ]
+        told = [entry(n).model_copy(update={"id": id_}) for n, id_ in enumerate(ids, start=1)]
+        swarm.tell(report(node=node, entries=told, journal_id=uuid4()))
+    for run in range(2):
+        verdict = (Verdict.FOREIGN, Verdict.CONFLICT)[run % 2]
+        storm(swarm, clock, devices=[device(n, verdict) for n in range(1, 3_001)])
+    (row,) = [row for row in audit(swarm.database) if row.stage is Stage.LEFT_OUT]
+    assert row.node_id == ONE
+
+
+def test_a_journal_that_was_filled_is_taken_at_once(swarm: Swarm, clock: Clock) -> None:
+    """As after a storm while the controllers were away, beside as many verdicts as are recorded."""
+    storm(swarm, clock, devices=[device(n, Verdict.FOREIGN) for n in range(1, 3_001)])
+    journal, entries = uuid4(), [entry(number) for number in range(1, MAX_PENDING + 1)]
+    for start in range(0, MAX_PENDING, MAX_ENTRIES):
+        swarm.tell(report(entries=entries[start : start + MAX_ENTRIES], journal_id=journal))
+        assert node_row(swarm.database).journal_through == start + MAX_ENTRIES
+
+
+def test_a_real_storm_is_recorded_whole(swarm: Swarm, clock: Clock) -> None:
+    """Sixty networks whose devices settle, are found dead, and go: two hundred removals, and no word less."""
+    journal, count, sequence = uuid4(), 200, 0
+    vnis = [SHOP_VNI + number % 60 for number in range(count)]
+    for verdict in (Verdict.IN_USE, Verdict.SETTLING, Verdict.ORPHAN, Verdict.SETTLING):
+        storm(swarm, clock, devices=[device(n + 1, verdict, vni=vni) for n, vni in enumerate(vnis)])
+    entries = []
+    for number, vni in enumerate(vnis):
+        for stage in (Stage.DETECTED, Stage.PLANNED, Stage.APPLIED, Stage.VERIFIED):
+            sequence += 1
+            told = {"identity": device(number + 1, vni=vni).identity}
+            entries.append(entry(sequence, stage=stage).model_copy(update=told))
+    gone = [device(n + 1, Verdict.ORPHAN, removed=True, vni=vni) for n, vni in enumerate(vnis)]
+    storm(swarm, clock, devices=gone, entries=entries, journal_id=journal)
+    stages = Counter(row.stage for row in audit(swarm.database))
+    assert Stage.LEFT_OUT not in stages
+    assert stages[Stage.VERDICT_CHANGED] == 4 * count
+    assert {stages[each.stage] for each in entries} == {count}
+    assert node_row(swarm.database).journal_through == sequence
+
+
 def test_limits_and_missing_networks_are_few(swarm: Swarm) -> None:
     with pytest.raises(ValidationError, match="limitations"):
         report(limitations=("x" * 2_000,) * (MAX_LIMITATIONS + 1))
@@ -196,6 +377,47 @@ def test_a_report_of_a_run_that_is_not_its_own_is_no_sign_of_life(
     swarm.tell(report(run_id))
     assert node_row(swarm.database).worker_seen_at == before
     assert run_row(swarm.database, swarm.runs[TWO]).state is RunState.RUNNING
+
+
+def test_reports_that_come_again_after_a_controllers_restart_change_nothing(
+    swarm: Swarm, clock: Clock
+) -> None:
+    """What a controller opened it remembers while it runs; reports are signed for 75 minutes."""
+    journals = uuid4(), uuid4()
+    told = []
+    for number, journal in enumerate((journals[0], journals[1], journals[1])):
+        clock.advance(60)
+        entries = [entry(2 * number - 1), entry(2 * number)] if number else [entry(1)]
+        devices = [device(number + 7, (Verdict.IN_USE, Verdict.FOREIGN)[number % 2])]
+        told.append(report(swarm.claim(), devices=devices, entries=entries, journal_id=journal))
+        swarm.tell(told[-1])
+    before = contents(swarm.database)
+    for each in (*told, *reversed(told)):
+        swarm.tell(each)
+    assert contents(swarm.database) == before
+    assert node_row(swarm.database).journal_through == 4
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_report_that_was_kept_back_makes_no_dead_worker_live(
+    swarm: Swarm, clock: Clock, lost: bool
+) -> None:
+    """It is signed for 75 minutes; the broker may keep it for as long."""
+    if lost:
+        clock.advance(TIMEOUT.total_seconds() + 1)
+        with swarm.database.write() as session:
+            queue.expire(session, now=clock(), resync=RESYNC)
+    signed_at = clock()
+    clock.advance(3600)
+    told = believed(report(swarm.runs[ONE]))._replace(issued=signed_at)
+    swarm.intake.reports([told])
+    assert node_row(swarm.database).worker_seen_at == signed_at
+    hello = Hello(node_id=ONE, worker_version="1", at=clock(), reason="x")
+    hints = HintIntake(swarm.database, notify=Bell(), utcnow=clock)
+    hints.hello(believed(hello)._replace(issued=clock() - timedelta(minutes=9)))
+    assert node_row(swarm.database).worker_seen_at == clock() - timedelta(minutes=9)
+    hints.hello(believed(hello)._replace(issued=clock() - timedelta(minutes=4)))
+    assert node_row(swarm.database).worker_seen_at == clock(), "clocks may differ"
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -5,25 +5,36 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis.exceptions import RedisError
 
 from contract.runtime.broker import celery_app, check_broker
+from contract.runtime.broker_errors import advice
 from contract.runtime.broker_settings import BrokerSettings
 from contract.runtime.doctor import broker as doctor
 from contract.runtime.errors import OperatorError, UsageError
+from contract.runtime.probe import BrokerProbe
 from contract.runtime.transport import _Client
-from tests.controller_process import controller_of
+from tests.builders import NAME
+from tests.controller_process import ControllerProcess, controller_of
 from tests.fake_docker import FakeDocker
-from tests.fake_swarm import snapshot
+from tests.fake_swarm import snapshot, swarm_id
+from tests.integration.namespaces import Namespace
 from tests.integration.test_controller_process import answer_request
 from tests.integration.test_dependencies import RARELY, assert_quiet, node_ready, own
+from tests.integration.test_worker_process import running
 from tests.servers import await_true
-from tests.tls_redis import MASTER, Authority, TlsRedis, Watched
+from tests.tls_redis import MASTER, Authority, NetworkRedis, Tls, TlsRedis, Watched
 
 
 @pytest.fixture
 def docker(tmp_path: Path) -> Iterator[FakeDocker]:
     with FakeDocker(tmp_path / "docker.sock", snapshot("one")) as docker:
         yield docker
+
+
+@pytest.fixture
+def host(in_empty_namespace: int) -> Namespace:
+    return Namespace(in_empty_namespace)
 
 
 @pytest.fixture
@@ -118,32 +129,87 @@ def test_a_url_that_cannot_be_right_is_told_and_no_part_of_it_shown(url: str, wo
     assert "host/0" not in text
 
 
+def assert_only_tls(folder: Path, watched: Watched, given: dict[str, str]) -> None:
+    """Neither a client without TLS nor one that trusts another authority gets through to the master."""
+    plain = {name: value for name, value in given.items() if "sentinel" in name}
+    other = {**given, "broker_ca": str(Authority(folder, "theirs").certificate)}
+    for wrong in (plain, other):
+        settings = BrokerSettings.load({"broker_url": watched.url, **wrong})
+        with pytest.raises(OperatorError, match="cannot be reached"):
+            check_broker(celery_app("test", settings.broker()))
+
+
+@pytest.mark.parametrize("nodes_slots", ["", "all"])
+def test_a_redis_of_a_cluster_is_recognised(tmp_path: Path, nodes_slots: str) -> None:
+    with NetworkRedis(tmp_path / "redis", "--cluster-enabled", "yes") as redis:
+        if nodes_slots:
+            with redis.client() as client:
+                client.execute_command("CLUSTER ADDSLOTSRANGE 0 16383")
+                await_true(lambda: client.cluster("INFO")["cluster_state"] == "ok", "it works")
+        settings = BrokerSettings.load({"broker_url": f"redis://127.0.0.1:{redis.port}/0"})
+        assert "Redis Cluster is not supported" in refusal(settings)
+        # Where nothing is checked at the start: what is told of an error of a later time.
+        if not nodes_slots:
+            with pytest.raises(RedisError) as raised:
+                BrokerProbe(celery_app("test", settings.broker()))()
+            assert "use Sentinel" in str(advice(raised.value))
+
+
 def test_sentinel_needs_the_name_of_the_master() -> None:
     with pytest.raises(UsageError, match="the name of the master belong together"):
         BrokerSettings.load({"broker_url": "sentinel://127.0.0.1:26379"}).broker()
 
 
-def test_a_fail_over_by_sentinel_needs_nobody(tmp_path: Path, docker: FakeDocker) -> None:
-    with Watched(tmp_path / "watched") as watched:
-        options = (
-            RARELY, "--broker-sentinel-master", MASTER,
-            "--broker-sentinel-password", "of-the-sentinels",
-        )  # fmt: skip
-        settings = BrokerSettings.load(
-            {
-                "broker_url": watched.url,
-                "broker_sentinel_master": MASTER,
-                "broker_sentinel_password": "of-the-sentinels",
-            }
-        )
+@pytest.mark.privileged
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+def test_a_fail_over_by_sentinel_needs_nobody(
+    tmp_path: Path, docker: FakeDocker, authority: Authority, host: Namespace, encrypted: bool
+) -> None:
+    """Neither the controller nor the worker, whose link watch sees a leak while there is no master."""
+    given = {
+        "broker_sentinel_master": MASTER,
+        "broker_sentinel_password": "of-the-sentinels",
+    }
+    tls = None
+    if encrypted:
+        ours = authority.sign("controller")
+        tls = Tls(authority, authority.sign("server"))
+        given |= {
+            "broker_ca": str(authority.certificate),
+            "broker_cert": str(ours.certificate),
+            "broker_key": str(ours.key),
+        }
+    options = [RARELY]
+    for name, value in given.items():
+        options += [f"--{name.replace('_', '-')}", value]
+    variables = {name.upper(): value for name, value in given.items()}
+    variables |= {"NODE_ID": swarm_id("one"), "GRACE_SECONDS": "1"}
+    with Watched(tmp_path / "watched", tls) as watched, host.reaching(*watched.ports):
+        settings = BrokerSettings.load({"broker_url": watched.url, **given})
+        if encrypted:
+            assert_only_tls(tmp_path, watched, given)
         with celery_app("test", settings.broker()).connection_for_write() as connection:
             assert connection.channel()._get_client() is _Client  # with its checks of messages
         assert next(doctor.check(settings.broker())).level == "ok"
-        with controller_of(tmp_path / "1", docker, watched.url, *options) as controller:
-            answer_request(controller, watched.master)
+        with (
+            controller_of(tmp_path / "1", docker, watched.url, *options) as controller,
+            running(host, tmp_path, watched.url, **variables) as worker,
+        ):
+            await_true(lambda: node_ready(controller) == "True/Converged", "the worker has looked")
             watched.master.stop(signal.SIGKILL)
+            # MAIL has no task on the node: only a leak has its VNI there.
+            host.add_vxlan(NAME, 4098)
             await_true(lambda: own(controller, "BrokerReachable")["status"] == "False", "known")
             await_true(lambda: own(controller, "BrokerReachable")["status"] == "True", "over")
-            controller.ask_for_run("one")
-            answer_request(controller, watched.replica)
+            await_true(lambda: NAME not in host.ip("link"), "the worker has removed it")
+            await_true(lambda: "verified" in stages(controller), "the audit trail has it")
+            await_true(
+                lambda: node_ready(controller) == "True/Converged", "the node is ready again"
+            )
             assert_quiet(controller)
+            assert "Traceback" not in worker.log
+
+
+def stages(controller: ControllerProcess) -> list[str]:
+    """What the audit trail says of devices, the newest first."""
+    return [row["stage"] for row in controller.json("audit")]

@@ -12,11 +12,9 @@ import pytest
 
 from contract.runtime.exit_status import ExitStatus
 from contract.verdicts import Mode
-from controller.api.app import build
-from controller.api.context import Context
 from controller.audit.chain import START
 from controller.db.engine import Database, open_database
-from tests.api_client import TestClient, assert_problem
+from tests.api_client import TestClient, assert_problem, shared_app
 from tests.controller_process import (
     VXCTL,
     ControllerProcess,
@@ -107,7 +105,7 @@ def client(database: Database) -> Iterator[TestClient]:
     """The API over a short trail."""
     record(database, 12)
     with TestClient(
-        build(Context(database, mode=Mode.OBSERVE, notify=lambda *_: None)),
+        shared_app(database, Mode.OBSERVE),
         raise_server_exceptions=False,
     ) as client:
         yield client

@@ -56,6 +56,16 @@ def test_a_database_that_is_as_it_should_be(database: Database, database_url: st
     assert contents(database) == before
 
 
+def test_the_database_of_a_file_is_meant_where_no_other_is_named(
+    database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "database-url"
+    file.write_text(database_url + "\n")
+    monkeypatch.setenv("VXLAN_OPERATOR_DATABASE_URL_FILE", str(file))
+    result = CliRunner().invoke(app, ["db", "current"])
+    assert result.output.strip() == f"{NEWEST} (the newest)"
+
+
 def test_an_older_database(
     database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,8 +30,6 @@ from contract import VERSION
 from contract.runtime.exit_status import ExitStatus
 from contract.verdicts import Mode, Outcome, Verdict
 from controller.api import IDENTITY_HEADER
-from controller.api.app import build
-from controller.api.context import Context
 from controller.cli import main
 from controller.cli.output.widths import cells
 from controller.cli.status import _show as show_status
@@ -40,6 +38,7 @@ from controller.db.engine import Database
 from controller.db.models import Node
 from controller.runs.reports import ReportIntake
 from controller.swarm.store import note_failure
+from tests.api_client import shared_app
 from tests.controller_process import VXCTL, environment, free_port
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
@@ -91,7 +90,7 @@ def url(database: Database) -> Iterator[str]:
     port = free_port()
     server = uvicorn.Server(
         uvicorn.Config(
-            build(Context(database, mode=Mode.ENFORCE, notify=lambda *_: None)),
+            shared_app(database),
             port=port,
             headers=[(IDENTITY_HEADER, VERSION)],
             log_level="error",

@@ -13,15 +13,13 @@ from sqlalchemy import delete
 
 from contract.verdicts import Mode
 from controller.api.access import ADMIN
-from controller.api.app import build
-from controller.api.context import Context
 from controller.api.problem_types import BY_NAME, TYPES
 from controller.api.specification import LINKS, TAGS
 from controller.db.engine import Database
 from controller.db.models import Run
 from controller.db.states import RunState
 from tests import api_docs
-from tests.api_client import TestClient, assert_problem
+from tests.api_client import TestClient, assert_problem, shared_app
 from tests.fake_clock import START
 from tests.fake_swarm import network, node, snapshot
 from tests.integration.test_api import fill
@@ -34,7 +32,7 @@ LISTS: Final = ["nodes", "networks", "devices", "runs", "audit", "events", "diff
 @pytest.fixture
 def client(database: Database) -> Iterator[TestClient]:
     """The API over a database with three nodes, of which one has been looked at."""
-    with TestClient(build(Context(database, mode=Mode.OBSERVE, notify=lambda *_: None))) as client:
+    with TestClient(shared_app(database, Mode.OBSERVE)) as client:
         fill(database)
         yield client
 
@@ -257,8 +255,10 @@ def test_no_parameter_makes_an_error_of_the_controller(
                 raw = text.encode(errors="surrogatepass")
                 quoted = "".join(f"%{byte:02X}" for byte in raw)
                 target = re.sub("{.*?}", quoted if parameter["in"] == "path" else "1", path)
-                queries = ["", f"?{name}={quoted}", f"?{name}={quoted}&{name}={quoted}"]
-                for query in queries[:1] if parameter["in"] != "query" else queries[1:]:
+                once = f"?{name}={quoted}"
+                # What stands there twice is refused whatever it is.
+                twice = [f"{once}&{name}={quoted}"] if text in HOSTILE[:2] else []
+                for query in [once, *twice] if parameter["in"] == "query" else [""]:
                     answer = client.request(method, f"{target}{query}")
                     assert answer.status_code < 500 or path == "/readyz", (method, target, query)
                     tried += 1

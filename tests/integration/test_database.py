@@ -179,7 +179,7 @@ def test_a_reader_never_waits_for_a_writer(database: Database) -> None:
 @pytest.fixture
 def open_umask() -> Iterator[None]:
     """What most machines have: everybody may read what is made."""
-    before = os.umask(0o022)
+    before = os.umask(0o000)
     yield
     os.umask(before)
 
@@ -241,3 +241,13 @@ def _store_time(database: Database, moment: datetime) -> None:
 
 def _cluster(moment: datetime) -> Cluster:
     return Cluster(id=1, swarm_id=swarm_id("swarm"), data_path_port=4789, synced_at=moment)
+
+
+def test_a_database_without_an_encoding_works_too(postgres_server: PostgresServer) -> None:
+    """As initdb makes it in a container that has no language; psycopg then gives bytes for texts."""
+    url = postgres_server.new_database(encoding="SQL_ASCII")
+    with closing(open_database(url)) as database:
+        put(database)
+        with database.read() as session:
+            assert session.execute(text("SHOW server_encoding")).scalar_one() == "SQL_ASCII"
+            assert session.get_one(Cluster, 1).id

@@ -1,5 +1,7 @@
 """From due rows to messages on a real Redis, and what becomes of a run that cannot be sent."""
 
+import base64
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ from controller.runs.dispatch import Dispatcher
 from controller.runs.requests import CLOCKS_MAY_DIFFER
 from controller.safety.breaker import DEFAULTS
 from controller.swarm.model import SwarmNetwork
+from controller.trust.keyring import Keyring
 from controller.workqueue import queue
 from controller.workqueue.priorities import (
     BULK,
@@ -82,6 +85,17 @@ def test_nothing_is_sent_before_the_swarm_was_read(
 ) -> None:
     assert sender.step() == 0
     assert client.keys() == []
+
+
+def test_after_a_rotation_the_succession_of_keys_goes_beside_each_request(
+    database: Database, sender: Dispatcher, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(database, snapshot("one"))
+    monkeypatch.setattr(Keyring, "succession", "the former vouches for this one")
+    sender.step()
+    (message,) = raw_messages(client, "one")
+    (arguments, _, _) = json.loads(base64.b64decode(message["body"]))
+    assert arguments[1:] == ["the former vouches for this one"]
 
 
 def test_each_due_node_gets_its_request_on_its_own_queue(
@@ -143,6 +157,43 @@ def test_the_lane_for_bulk_leaves_what_is_urgent_to_the_other(
     ask(database, priority=Priority.MANUAL)
     sender.step(BULK)
     assert [client.llen(f"node.{swarm_id(each)}") for each in ("one", "two")] == [0, 1]
+
+
+def test_after_a_full_batch_nobody_asks_whether_there_is_more(
+    database: Database, sender: Dispatcher, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.runs.dispatch._BATCH", 1)
+    asked: list[int] = []
+    put(database)
+    sender.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "next_time", lambda *_, **__: pytest.fail("it asked"))
+        sender.wait()
+        sender.step()
+        sender.wait()
+        sender.step()
+        patch.setattr(queue, "next_time", lambda *_, **__: asked.append(1))
+        sender.step()
+    assert asked, "what is due next is asked again once nothing was left"
+    assert [client.llen(f"node.{swarm_id(each)}") for each in ("one", "two")] == [1, 1]
+
+
+def test_what_a_step_found_is_not_read_again_to_wait(
+    database: Database, sender: Dispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(database)
+    sender.step()
+    sender.step()
+    monkeypatch.setattr("controller.runs.dispatch._MAX_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("controller.runs.dispatch._LONE_WAIT_SECONDS", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "next_time", lambda *_, **__: pytest.fail("it asked again"))
+        sender.wait()
+    ask(database)
+    asked: list[int] = []
+    monkeypatch.setattr(queue, "next_time", lambda *_, **__: asked.append(1))
+    sender.step()
+    assert asked, "another process may have made a node due while it waited"
 
 
 def test_a_second_step_sends_nothing_more(
@@ -418,6 +469,7 @@ def test_waiting_ends_by(
     priority_class: PriorityClass,
 ) -> None:
     monkeypatch.setattr("controller.runs.dispatch._MAX_WAIT_SECONDS", 3600.0)
+    monkeypatch.setattr("controller.runs.dispatch._LONE_WAIT_SECONDS", 3600.0)
     if event == "a due node":
         put(database)
         ask(database, priority=Priority.DRIFT)
@@ -441,6 +493,7 @@ def test_the_bell_wakes_whom_it_concerns(
     woken: list[PriorityClass],
 ) -> None:
     monkeypatch.setattr("controller.runs.dispatch._MAX_WAIT_SECONDS", 3600.0)
+    monkeypatch.setattr("controller.runs.dispatch._LONE_WAIT_SECONDS", 3600.0)
     threads = {
         priority_class: threading.Thread(target=sender.wait, args=[priority_class], daemon=True)
         for priority_class in PRIORITY_CLASSES

@@ -1,27 +1,35 @@
 """`vxctl doctor` and `vxlan-worker doctor`: real servers, servers that hang, dockerds in trouble."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from contract.runtime.dockerd import Docker
 from contract.runtime.doctor import checks, docker
 from contract.runtime.doctor.broker import clock
 from contract.runtime.doctor.checks import Level, Result
+from controller.access.store import By
 from controller.db.engine import open_database
+from controller.db.key_models import NodeKey
+from controller.db.states import NodeKeyState
+from controller.trust import own_key, store
 from tests.answering import answering
-from tests.controller_process import VXCTL, environment, free_port
+from tests.controller_process import environment, free_port, vxctl
 from tests.fake_docker import FakeDocker
 from tests.integration.namespaces import Namespace
 from tests.servers import PostgresServer, RedisServer, await_true
+from tests.signed import key_of, pin
+from worker.trust import Paths, Trust, rotate
 
 WORKER = str(Path(sys.executable).parent / "vxlan-worker")
 NODE_ID = "n0de" * 6 + "0"
@@ -34,16 +42,22 @@ GOOD = {
 }
 
 
-def doctor(*arguments: str, status: int, program: str = VXCTL) -> dict[str, list[dict[str, Any]]]:
-    """The results of a doctor, by check."""
-    done = subprocess.run(
-        ["setpriv", "--pdeathsig", "KILL", "--", program, "doctor", "-o", "json", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment(),
-        check=False,
-    )
+def doctor(
+    *arguments: str, status: int, program: str | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """The results of a doctor, `vxctl`'s unless told, by check."""
+    command = ["doctor", "-o", "json", *arguments]
+    if program is None:
+        done = vxctl(*command)
+    else:
+        done = subprocess.run(
+            ["setpriv", "--pdeathsig", "KILL", "--", program, *command],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment(),
+            check=False,
+        )
     assert (done.returncode, done.stderr) == (status, ""), done.stderr + done.stdout
     found: dict[str, list[dict[str, Any]]] = {}
     for result in json.loads(done.stdout):
@@ -57,10 +71,11 @@ def dockerd(answers: Mapping[str, Any], status: Mapping[str, int] | None = None)
     """A Docker API with these answers."""
 
     def answer(path: str) -> tuple[int, bytes]:
+        path = path.removeprefix("/v1.41")
         body = answers.get(path, {"message": "page not found"})
         return (status or {}).get(path, 200), json.dumps(body).encode()
 
-    with answering(answer) as address:
+    with answering(answer, {"Api-Version": "1.41"}) as address:
         yield f"tcp://{address}"
 
 
@@ -137,7 +152,55 @@ def test_an_older_schema_and_a_file_that_others_may_read(tmp_path: Path) -> None
     assert found["database"][0]["hint"] == f"chmod 600 {file}"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.privileged
+def test_the_keys_of_a_worker(tmp_path: Path, redis: RedisServer) -> None:
+    journal = tmp_path / "state" / "j"
+    paths = Paths(journal)
+    options = ("--broker-url", redis.url, "--journal", str(journal))
+
+    def told(status: int) -> list[str]:
+        found = doctor(*options, "--docker-host", host, status=status, program=WORKER)
+        return [row["message"] for row in found["keys"]]
+
+    with dockerd(GOOD) as host:
+        trust = Trust.open(paths, NODE_ID, token=None, given=key_of("controllers").public)
+        ids = f"this node's is {trust.key.public.id}, the controllers' {trust.controller_ids[0]}"
+        assert told(0) == [ids]
+        rotate(paths)
+        paths.trust.chmod(0o644)
+        assert [line.split(" ")[0] for line in told(3)] == ["others", "the", "this"]
+        paths.trust.write_text("{")
+        assert "damaged" in told(3)[0]
+
+
+def test_the_keys_of_controllers(tmp_path: Path, redis: RedisServer) -> None:
+    url, file = f"sqlite:///{tmp_path / 'c.db'}", tmp_path / "controller.key"
+    options = ("--database-url", url, "--broker-url", redis.url)
+
+    def told() -> list[str]:
+        found = doctor(
+            *options, "--docker-host", host, "--url", f"http://127.0.0.1:{free_port()}", status=3
+        )
+        return [row["message"] for row in found["keys"]]
+
+    with closing(open_database(url)) as database, dockerd(GOOD) as host:
+        key = own_key.ensure(database, file)
+        assert told() == [f"the controllers sign with {key.public.id}, which {file} holds"]
+        with database.write() as session:
+            store.announce(session, key_of("next").public, By("ann", None, datetime.now(UTC)))
+        pin(database, "one" * 8)
+        with database.write() as session:
+            session.execute(update(NodeKey).values(state=NodeKeyState.PENDING))
+        file.rename(tmp_path / "moved.key")
+        lines = told()
+        assert "is missing" in lines[0]
+        assert lines[1:] == [
+            f"a rotation to the key {key_of('next').public.id} is not finished",
+            "1 key(s) of nodes wait for a person",
+        ]
+
+
+@pytest.mark.privileged
 def test_a_worker(tmp_path: Path, redis: RedisServer) -> None:
     options = ("--broker-url", redis.url, "--journal", str(tmp_path / "j"))
     with dockerd(GOOD) as host:
@@ -155,7 +218,7 @@ def test_a_worker(tmp_path: Path, redis: RedisServer) -> None:
     assert NODE_ID in found["swarm"][0]["hint"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.privileged
 def test_a_worker_without_capabilities_and_with_a_taken_port(tmp_path: Path, hanging: int) -> None:
     options = ["--broker-url", f"redis://127.0.0.1:{hanging}/0", "--journal", str(tmp_path / "j")]
     info = {"Swarm": ACTIVE | {"Cluster": {"DataPathPort": 0}}}
@@ -238,7 +301,7 @@ def test_a_program_with_the_port_is_named(in_empty_namespace: int, tmp_path: Pat
 )
 def test_a_swarm_in_trouble(state: Any, level: Level, words: str) -> None:
     with dockerd(GOOD | {"/info": {"Swarm": state}}) as host:
-        found = [row for row in docker.check(host, manager=True) if row.check == "swarm"]
+        found = [row for row in docker.check(Docker(host), manager=True) if row.check == "swarm"]
     assert found[0].level is level
     assert words in found[0].message
 
@@ -246,19 +309,19 @@ def test_a_swarm_in_trouble(state: Any, level: Level, words: str) -> None:
 def test_a_dockerd_that_hangs_is_not_said_to_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contract.runtime.dockerd._TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("contract.runtime.dockerd._ANSWER_SECONDS", 0.2)
     with socket.socket(socket.AF_UNIX) as stopped:
         stopped.bind(str(tmp_path / "docker.sock"))
         stopped.listen()
-        (found,) = docker.check(f"unix://{tmp_path / 'docker.sock'}", manager=True)
+        (found,) = docker.check(Docker(f"unix://{tmp_path / 'docker.sock'}"), manager=True)
     assert "gave no answer within 0.2 s" in found.message
     assert "restart" in str(found.hint)
 
 
 def test_a_swarm_without_a_quorum() -> None:
     lost = {"message": "The swarm does not have a leader."}
-    with dockerd(GOOD | {"/swarm": lost}, {"/swarm": 503}) as host:
-        found = {row.check: row for row in docker.check(host, manager=True)}
+    with dockerd(GOOD | {"/nodes": lost}, {"/nodes": 503}) as host:
+        found = {row.check: row for row in docker.check(Docker(host), manager=True)}
     assert (found["quorum"].level, found["quorum"].message) == (Level.FAIL, lost["message"])
 
 

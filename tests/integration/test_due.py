@@ -45,9 +45,9 @@ def unclaim(database: Database, claimed: Claim, now: datetime) -> None:
 
 
 def expire(database: Database, now: datetime) -> int:
-    """Close lost runs."""
+    """Close lost runs; return how many."""
     with database.write() as session:
-        return queue.expire(session, now=now, resync=RESYNC)
+        return len(queue.expire(session, now=now, resync=RESYNC))
 
 
 @pytest.fixture
@@ -191,6 +191,18 @@ def test_a_run_that_was_not_sent_asks_again_for_just_what_was_asked_for(
     assert (row.due_at, row.priority, row.failures, row.run_id) == (START, one.priority, 0, None)
     assert not any(run.id == one.run_id for run in contents(database)["runs"])
     assert row.reasons == list(one.reasons)
+
+
+def test_a_run_remembers_since_when_its_node_was_due(database: Database, one: Claim) -> None:
+    finish(database, one)
+    ask(database, at=START + timedelta(seconds=3))
+    ask(database, at=START + timedelta(seconds=2))
+    claimed = claim(database, now=START + timedelta(seconds=5))[ONE]
+    assert run_row(database, claimed.run_id).due_at == START + timedelta(seconds=2)
+    # The broker did not take it: the node waits since then, and not since this attempt.
+    unclaim(database, claimed, START + timedelta(seconds=6))
+    again = claim(database, now=START + timedelta(seconds=7))[ONE]
+    assert run_row(database, again.run_id).due_at == START + timedelta(seconds=2)
 
 
 def test_a_recheck_comes_when_the_worker_says(database: Database, one: Claim) -> None:

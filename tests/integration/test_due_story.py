@@ -60,6 +60,8 @@ class Model:
 
     wish: Wish | None
     running: Claim | None = None
+    was_due: datetime | None = None
+    """When what runs was asked for."""
     failures: int = 0
     held: set[str] = field(default_factory=set)
 
@@ -137,12 +139,14 @@ class Workqueue(RuleBasedStateMachine):
     @precondition(lambda self: self._running())
     @rule(data=st.data())
     def unclaim(self, data: st.DataObject) -> None:
-        """The broker does not take a request: just what was asked for is asked for again."""
+        """The broker does not take a request: just what was asked for is asked for again, since then."""
         node = data.draw(st.sampled_from(self._running()))
+        since = self.model[node].was_due
+        assert since is not None
         claimed = self._no_longer_runs(node)
         with self.database.write() as session:
             queue.unclaim(session, claimed.run_id, now=self.clock.now)
-        self._wish(node, self.clock.now, claimed.priority, *claimed.reasons)
+        self._wish(node, since, claimed.priority, *claimed.reasons)
         if claimed.priority is Priority.MANUAL:
             self.model[node].failures = 0
 
@@ -165,7 +169,8 @@ class Workqueue(RuleBasedStateMachine):
         """A dispatcher looks for lost runs."""
         late = [node for node in self._running() if self._run(node).deadline < self.clock.now]
         with self.database.write() as session:
-            assert queue.expire(session, now=self.clock.now, resync=RESYNC) == len(late)
+            lost = queue.expire(session, now=self.clock.now, resync=RESYNC)
+        assert set(lost) == {self._run(node).run_id for node in late}
         for node in late:
             self.closed.append(self._no_longer_runs(node))
             self._failed(node)
@@ -251,6 +256,7 @@ class Workqueue(RuleBasedStateMachine):
             wish = waiting[claimed.node_id]
             assert (claimed.priority, claimed.deadline) == (wish.priority, now + TIMEOUT)
             assert set(wish.reasons) <= set(claimed.reasons) or len(claimed.reasons) == 10
+            self.model[claimed.node_id].was_due = wish.at
             self.model[claimed.node_id].wish = None
             self.model[claimed.node_id].running = claimed
 

@@ -12,8 +12,6 @@ from sqlalchemy import insert, update
 from contract.messages import DeviceReport, JournalEntry
 from contract.verdicts import Mode, Stage, Verdict
 from controller.api.answers.explain import ExplanationAnswer, FindingAnswer, NodeOutlookAnswer
-from controller.api.app import build
-from controller.api.context import Context
 from controller.api.routes.explain import MAX_LINE
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
@@ -29,7 +27,7 @@ from controller.views.explain import explain
 from controller.views.outlook import Situation, State
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
-from tests.api_client import TestClient
+from tests.api_client import TestClient, shared_app
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
 from tests.reports import believed, device, entry, report
@@ -544,7 +542,7 @@ def test_a_network_with_the_name_of_dockers_words_is_not_meant_by_them(database:
 
 
 def client_of(database: Database) -> TestClient:
-    return TestClient(build(Context(database, mode=Mode.ENFORCE, notify=lambda *_: None)))
+    return TestClient(shared_app(database))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 from contract.runtime.exit_status import ExitStatus
 from controller.cli.explain import MAX_BYTES
 from controller.explain.text import MAX_TEXT
-from tests.controller_process import VXCTL, environment, vxctl
+from tests import forked_vxctl
+from tests.controller_process import environment, vxctl
 from tests.fake_swarm import swarm_id
 from tests.integration.test_cli_views import HOSTILE, url
 
@@ -28,14 +29,8 @@ def explained(
     *arguments: str, given: bytes = b"", at: str = NOWHERE
 ) -> "subprocess.CompletedProcess[bytes]":
     """Run it with something on standard input."""
-    return subprocess.run(
-        [VXCTL, "explain", *arguments],
-        input=given,
-        capture_output=True,
-        timeout=60,
-        env=environment() | {"VXLAN_OPERATOR_URL": at},
-        check=False,
-    )
+    variables = environment() | {"VXLAN_OPERATOR_URL": at}
+    return forked_vxctl.run(["explain", *arguments], variables, 60, given)
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,10 @@ def test_the_one_that_leads_does_everything_and_both_answer(pair: Pair) -> None:
     assert f":{pair.first.pid}:" in str(one["leader"])
     assert pair.workers.fences() == {pair.fence()}
     assert pair.second.answers(200)
-    assert "the run starts now" in pair.second.vxctl("requeue", "one")
+    # The conditions follow the reports within seconds.
+    await_true(
+        lambda: "the run starts now" in pair.second.vxctl("requeue", "one"), "the node is known"
+    )
     pair.run_again()
     assert "this controller leads" not in pair.second.log()
 

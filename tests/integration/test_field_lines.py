@@ -25,11 +25,11 @@ SITUATION = Situation(START + timedelta(seconds=30), Mode.ENFORCE, timedelta(min
 
 
 @pytest.fixture(scope="module")
-def session(sqlite: Database) -> Iterator[Session]:
+def session(shared_sqlite: Database) -> Iterator[Session]:
     """A database with the nodes and networks that the lines name."""
-    wipe(sqlite)
-    put(sqlite, SWARM)
-    with sqlite.read() as session:
+    wipe(shared_sqlite)
+    put(shared_sqlite, SWARM)
+    with shared_sqlite.read() as session:
         yield session
 
 

@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.signed import key_of, message_text, worker
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
 MALLORY = SigningKey.generate()
+DAYS = timedelta(days=8)
 
 
 @pytest.fixture
@@ -87,8 +89,17 @@ class Attacker:
         return [item["stage"] for item in items if not item["stage"].startswith("token")]
 
 
-def sealed(message: BaseModel, task: str, key: SigningKey, sender: str, audience: str) -> str:
-    return Signer(key, sender).seal(message.model_dump_json(), audience=audience, task=task)
+def sealed(
+    message: BaseModel,
+    task: str,
+    key: SigningKey,
+    sender: str,
+    audience: str,
+    ahead: timedelta = timedelta(),
+) -> str:
+    """Seal a message by a clock that is ahead (or behind, if negative)."""
+    signer = Signer(key, sender, now=lambda: datetime.now(UTC) + ahead)
+    return signer.seal(message.model_dump_json(), audience=audience, task=task)
 
 
 def test_forged_messages_do_nothing_and_are_counted_and_shown(
@@ -103,6 +114,10 @@ def test_forged_messages_do_nothing_and_are_counted_and_shown(
     drifted = drift(7).model_copy(update={"stamp": STAMP})
     hello = Hello(node_id=ONE, worker_version="evil", at=START, reason="x")
     genuine = message_text(DRIFT_TASK, drifted)
+
+    def of_a_day(ahead: timedelta) -> str:
+        return sealed(drifted, DRIFT_TASK, key_of(ONE), of_one, CONTROLLERS, ahead)
+
     attacks: list[tuple[str, Any, Reason]] = [
         (REPORT_TASK, forged.model_dump_json(), Reason.UNSIGNED),
         (REPORT_TASK, json.loads(forged.model_dump_json()), Reason.UNSIGNED),
@@ -113,6 +128,9 @@ def test_forged_messages_do_nothing_and_are_counted_and_shown(
         (REPORT_TASK, sealed(forged, REPORT_TASK, key_of(TWO), of_two, CONTROLLERS), Reason.WRONG_SENDER),
         (REPORT_TASK, sealed(forged, REPORT_TASK, key_of(TWO), of_one, CONTROLLERS), Reason.WRONG_SENDER),
         (DRIFT_TASK, sealed(drifted, DRIFT_TASK, key_of(ONE), of_one, of_two), Reason.WRONG_AUDIENCE),
+        # Its own word, which the broker has kept for days, or by a clock that is days ahead.
+        (DRIFT_TASK, of_a_day(-DAYS), Reason.EXPIRED),
+        (DRIFT_TASK, of_a_day(DAYS), Reason.FROM_THE_FUTURE),
         (REPORT_TASK, genuine, Reason.WRONG_TASK),
         (DRIFT_TASK, genuine.replace("vx-001001", "vx-001002"), Reason.BAD_SIGNATURE),
         (DRIFT_TASK, "vxs1." + "x" * 200_000, Reason.TOO_LARGE),

@@ -17,6 +17,7 @@ from contract.messages import ReconcileReport, ReconcileRequest, SwarmReading
 from contract.queues import HELLO_TASK, RECONCILE_TASK
 from contract.signing.envelope import CONTROLLERS, Signer, node_address
 from contract.signing.keys import SigningKey
+from contract.signing.succession import Link, vouch, write
 from contract.verdicts import HeldBack, Mode, Outcome, Stage, Verdict
 from tests import signed
 from tests.builders import NAME, NODE, OTHER_NODE, PORT, VNI
@@ -183,6 +184,30 @@ def test_a_request_that_was_kept_back_goes_around_no_observe_mode(
         controller.send([sealed(kept_back)])
         assert controller.report_on(kept_back.run_id).outcome is Outcome.REFUSED
         assert NAME in host.ip("-o link show type vxlan")
+
+
+def test_a_worker_that_was_away_for_a_rotation_follows_the_controllers_keys(
+    host: Namespace, redis_server: RedisServer, controller: Controller, tmp_path: Path
+) -> None:
+    """As one does that was set up with a join token of before; and nobody else is followed."""
+    following, eve = signed.key_of("the next controllers"), signed.key_of("eve")
+    old, new = signed.CONTROLLERS_KEY, following.public
+    genuine = write([Link(old.public.id, new.text, vouch(old, new))])
+    forged = write([Link(old.public.id, eve.public.text, vouch(eve, eve.public))])
+    with running(host, tmp_path, redis_server.url) as worker:
+        for succession in ("", forged, genuine, 5, "x" * 10**6):
+            controller.send([sealed(deadly(controller), key=eve), succession])
+        assert controller.report_on(controller.ask()).outcome is Outcome.DONE
+        request = deadly(controller)
+        controller.send([sealed(request, key=following), genuine])
+        assert controller.report_on(request.run_id).controller_keys == (new.id,)
+        worker.end(signal.SIGKILL)
+    with running(host, tmp_path, redis_server.url):
+        request = deadly(controller)
+        controller.send([sealed(deadly(controller))])
+        controller.send([sealed(request, key=following)])
+        told = controller.report_on(request.run_id)
+        assert "1 message(s) to it were refused, the newest (unknown_key)" in str(told.limitations)
 
 
 def test_no_request_says_alone_which_devices_are_dockers(

@@ -18,7 +18,7 @@ from controller.runs.reports import ReportIntake
 from controller.safety.suppressed import SuppressedCount, totals
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
-from tests.api_client import TestClient
+from tests.api_client import TestClient, shared_app
 from tests.fake_clock import Clock
 from tests.fake_swarm import SHOP, node, snapshot, swarm_id, task
 from tests.reports import believed, device, report
@@ -33,8 +33,7 @@ class Api:
     def __init__(self, database: Database, clock: Clock) -> None:
         self.database, self._clock = database, clock
         self._claims: dict[str, queue.Claim] = {}
-        context = Context(database, mode=Mode.ENFORCE, notify=lambda *_: None)
-        self.client = TestClient(build(context))
+        self.client = TestClient(shared_app(database))
         self.conditions = ConditionStore(database, mode=Mode.ENFORCE, resync=RESYNC, utcnow=clock)
         self.count = SuppressedCount(database, mode=Mode.ENFORCE, utcnow=clock)
 
@@ -93,6 +92,7 @@ def api(database: Database, clock: Clock) -> Iterator[Api]:
 ANN = "admin (as ann)"
 """The name of the token, and the claimed one."""
 ORPHAN = device(7, Verdict.ORPHAN)
+FAULT = 'subnet sandbox join failed for "10.0.1.0/24": error creating vxlan interface: file exists'
 
 DECISIONS: list[tuple[str, str, dict[str, str], tuple[str, str, str, str, str], str]] = [
     (
@@ -224,6 +224,36 @@ def test_a_hostname_is_typed_as_it_is_or_the_id_takes_its_place(api: Api) -> Non
     assert command(one="two", two="other") == f"vxctl mode enforce {ONE}", "it begins another's id"
 
 
+def test_the_list_the_plan_and_the_explanation_say_the_same(api: Api, clock: Clock) -> None:
+    left = ORPHAN.model_copy(update={"held_back": HeldBack.LIMIT})
+    api.look(left)
+    clock.advance(60)
+    api.look(left, device(8, vni=9999))
+    api.decide("cluster/mode", mode="observe", reason="a look first")
+    api.decide("nodes/one/pause", reason="leak 4711")
+    api.decide("networks/shop/mode", mode="observe")
+    with api.database.write() as session:
+        session.get_one(Node, swarm_id("two")).hostname = "one"
+        session.get_one(Node, ONE).breaker_tripped_at = clock.now
+
+    def told(found: list[dict[str, Any]], since: str) -> list[Any]:
+        return [(each["reason"], each["where"], each[since], each["until"]) for each in found]
+
+    (listed,) = api.get("suppressed")["items"]
+    (step,) = api.get(f"nodes/{ONE}/plan")["steps"]
+    answer = api.client.post("/api/v1/explain", json={"text": f"node {ONE}: {FAULT}"})
+    assert answer.status_code == 200, answer.text
+    (on_node,) = answer.json()["findings"][0]["on_nodes"]
+    said = [line for line in on_node["outlook"] if " is not removed" in line]
+    held = told(listed["held_back"], "set_at")
+    assert [each[0] for each in held] == ["pause", "breaker", "mode", "mode", "limit"]
+    assert f"`vxctl resume {ONE}`" in held[0][3], "two nodes have this name"
+    assert told(step["holds"], "since") == held
+    assert len(said) == len(held)
+    for hold, line in zip(listed["held_back"], said, strict=True):
+        assert line.endswith(f": {hold['text']} ({hold['until']}).")
+
+
 def test_a_holding_is_counted_once_until_it_ends(api: Api, clock: Clock) -> None:
     api.look(ORPHAN)
     assert api.total(HeldBack.MODE) == 0
@@ -274,8 +304,10 @@ def test_a_node_that_is_gone_is_in_no_list(api: Api, clock: Clock) -> None:
     assert {each["node_name"] for each in (*detail["seen"], *detail["carriers"])} <= {"two"}
     assert {each["hostname"] for each in api.get("breaker")["nodes"]} <= {"two"}
     assert api.total(HeldBack.MODE) == 1
-    assert 'vxlan_operator_devices{urgency="blocking",verdict="orphan"} 1.0' in (
-        api.client.get("/metrics").text
+    # Of its own: metrics are counted once in a while.
+    fresh = TestClient(build(Context(api.database, mode=Mode.ENFORCE, notify=lambda *_: None)))
+    assert 'vxlan_operator_devices{proof="",urgency="blocking",verdict="orphan"} 1.0' in (
+        fresh.get("/metrics").text
     )
 
 
@@ -306,8 +338,8 @@ def test_the_cluster_in_the_settings_observe_is_what_the_advice_names(
     conditions = ConditionStore(database, mode=Mode.OBSERVE, resync=RESYNC, utcnow=clock)
     conditions.step()
     message = node_row(database).conditions["Ready"]["message"]
-    assert "the controller's settings (VXLAN_OPERATOR_MODE)" in message
-    assert message.endswith("`vxctl mode enforce --cluster` ends it")
+    assert "VXLAN_OPERATOR_MODE in the controller's settings" in message
+    assert message.endswith("settings (`vxctl mode enforce --cluster` ends it)")
     with database.write() as session:
         session.execute(update(Cluster).values(mode=Mode.ENFORCE))
         session.execute(update(Device).values(urgency=Urgency.STALE))

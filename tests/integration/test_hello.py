@@ -129,6 +129,25 @@ def test_a_long_reason_is_cut(database: Database, hints: HintIntake) -> None:
 
 
 @pytest.mark.privileged
+def test_loops_that_do_not_go_on_are_named(broker_url: str, tmp_path: Path) -> None:
+    settings = WorkerSettings(
+        node_id=NODE,
+        journal=tmp_path / "journal.jsonl",
+        controller_key=CONTROLLERS_KEY.public.text,
+    )
+    agent = Agent.open(settings, celery_app("worker", broker_url))
+    every = ["link watch", "outbox", "watchdog", "beacon"]
+    assert agent.stalled() == every
+    agent.start()
+    assert agent.stalled() == ["watchdog", "beacon"]
+    agent.watchdog.start()
+    agent.beacon.start()
+    assert agent.stalled() == []
+    agent.stop()
+    assert agent.stalled() == every
+
+
+@pytest.mark.privileged
 def test_hints_stop_when_nobody_takes_them_and_reports_do_not(
     redis_server: RedisServer, broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

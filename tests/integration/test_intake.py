@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from contract.messages import MAX_ENTRIES, Drift, JournalEntry, ReconcileReport
 from contract.queues import DRIFT_TASK, REPORT_TASK
@@ -404,7 +405,10 @@ def test_a_new_journal_is_acknowledged_from_its_beginning(
 ) -> None:
     take_in(intake, report(entries=[entry(number) for number in (1, 2, 3)], journal_id=uuid4()))
     new = uuid4()
+    before = node_row(database).journal_id
     take_in(intake, report(entries=[entry(1)], journal_id=new))
+    assert node_row(database).journal_id == before, "a late report may be one of long ago"
+    take_in(intake, report(runs[ONE], entries=[entry(1)], journal_id=new))
     node = node_row(database)
     assert (node.journal_id, node.journal_through) == (new, 1)
 
@@ -444,15 +448,58 @@ def test_a_report_cannot_close_the_run_of_another_node(
     assert run_row(database, runs[TWO]).state is RunState.SUCCEEDED
 
 
-def test_a_report_after_its_deadline_stores_its_audit_rows_and_leaves_the_run_lost(
-    database: Database, intake: ReportIntake, runs: dict[str, UUID], clock: Clock
-) -> None:
+def give_up(database: Database, clock: Clock) -> None:
+    """Let the runs under way pass their deadline."""
     clock.advance(31)
     with database.write() as session:
-        queue.expire(session, now=clock.now, resync=RESYNC)
-    take_in(intake, report(runs[ONE], entries=[entry(1)], journal_id=uuid4()))
+        assert queue.expire(session, now=clock.now, resync=RESYNC)
+
+
+def test_a_report_that_comes_after_its_run_was_given_up_is_taken_all_the_same(
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], clock: Clock
+) -> None:
+    """A node that is slower than the run timeout each time would otherwise never be known."""
+    give_up(database, clock)
+    retry = due_row(database).due_at
+    clock.advance(50)
+    with capture_logs() as logs:
+        take_in(intake, report(runs[ONE], devices=[device(1)], entries=[entry(1)]))
+    run, node, due = run_row(database, runs[ONE]), node_row(database), due_row(database)
+    assert (run.state, run.closed_at, run.error) == (RunState.SUCCEEDED, clock.now, None)
+    assert (node.last_run_state, node.converged_generation) == (RunState.SUCCEEDED, 2)
+    assert (len(devices(database)), len(audit(database))) == (1, 1)
+    assert (due.run_id, due.due_at, due.failures) == (None, retry, 1), "it is tried again as before"
+    (told,) = [each for each in logs if each["log_level"] == "warning"]
+    assert (told["seconds"], "RUN_TIMEOUT_SECONDS" in told["hint"]) == (81, True)
+
+
+def test_a_report_that_comes_late_does_not_end_the_run_that_is_under_way_by_then(
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], clock: Clock
+) -> None:
+    give_up(database, clock)
+    ask(database, at=clock.now, priority=Priority.MANUAL)
+    again = claim(database, now=clock.now)[ONE].run_id
+    take_in(intake, report(runs[ONE], devices=[device(1)]))
+    assert run_row(database, runs[ONE]).state is RunState.SUCCEEDED
+    assert (due_row(database).run_id, run_row(database, again).state) == (again, RunState.RUNNING)
+    take_in(intake, report(again, devices=[device(2)]))
+    assert run_row(database, again).state is RunState.SUCCEEDED
+    assert [each.ifindex for each in devices(database)] == [2]
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["too late", "a newer run has ended"])
+def test_a_report_that_says_nothing_of_now_stores_its_audit_rows_and_leaves_the_run_lost(
+    database: Database, intake: ReportIntake, runs: dict[str, UUID], clock: Clock, newer: bool
+) -> None:
+    give_up(database, clock)
+    if newer:
+        ask(database, at=clock.now, priority=Priority.MANUAL)
+        take_in(intake, report(claim(database, now=clock.now)[ONE].run_id))
+    else:
+        clock.advance(60)
+    take_in(intake, report(runs[ONE], devices=[device(1)], entries=[entry(1)]))
     assert run_row(database, runs[ONE]).state is RunState.LOST
-    assert due_row(database).failures == 1
+    assert devices(database) == []
     assert len(audit(database)) == 1
     assert node_row(database).worker_seen_at == clock.now
 

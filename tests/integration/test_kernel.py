@@ -15,6 +15,7 @@ from worker.kernel.model import (
     HOST,
     Device,
     Netns,
+    VethPair,
     VxlanFlag,
 )
 
@@ -376,7 +377,14 @@ ONE, OTHER = "veth0a1b2c3", "vethfedcba9"
     [
         ([f"link add {ONE} type veth peer name {OTHER}"], True),
         ([f"link add {OTHER} type veth peer name {ONE}"], True),
-        ([f"link add {ONE} type veth peer name {OTHER} netns sandbox"], False),
+        (
+            [
+                f"link add {ONE} type veth peer name {OTHER} netns sandbox",
+                "link add br0 type bridge",
+                f"link set {ONE} master br0",
+            ],
+            False,
+        ),
         (
             [
                 f"link add {ONE} type veth peer name {OTHER}",
@@ -394,7 +402,7 @@ ONE, OTHER = "veth0a1b2c3", "vethfedcba9"
     ids=[
         "both ends at home",
         "the other way round",
-        "one end moved away",
+        "the end of a bridge network, whose container has the other",
         "one end enslaved",
         "one end named by somebody else",
         "a longer name",
@@ -428,13 +436,20 @@ def test_pairs_that_join_at_the_same_time_are_not_mixed_up(host: Namespace) -> N
     assert found == pairs
 
 
-def test_the_pair_is_gone_once_its_end_is_in_the_sandbox(host: Namespace) -> None:
-    host.ip("netns add sandbox")
+def test_a_join_shows_until_the_sandbox_has_an_endpoint(host: Namespace) -> None:
+    """Docker's steps: an end that was moved into the sandbox is on no bridge yet, and no endpoint."""
+    host.add_sandbox("sandbox", NAME, VNI, endpoint=False)
+    host.ip("netns add container")
     host.ip(f"link add {ONE} type veth peer name {OTHER}")
+    half = (VethPair(OTHER, "", (ifindex_of(host, OTHER), 0)),)
     with host.kernel() as kernel:
         assert len(kernel.joins_under_way()) == 1
-        host.ip(f"link set {OTHER} netns sandbox")
-        assert kernel.joins_under_way() == ()
+        host.ip(f"link set {ONE} netns sandbox")
+        assert (kernel.joins_under_way(), the_only_device(kernel).endpoints) == (half, 0)
+        host.ip(f"-n sandbox link set {ONE} master br0")
+        assert (kernel.joins_under_way(), the_only_device(kernel).endpoints) == (half, 1)
+        host.ip(f"link set {OTHER} netns container")
+        assert (kernel.joins_under_way(), the_only_device(kernel).endpoints) == ((), 1)
 
 
 DOCKERS_DIRECTORY = "/run/docker/netns"

@@ -1,21 +1,29 @@
 """Attacks on the HTTP API of a real controller, over real sockets: it goes on answering everybody else."""
 
 import json
+import re
 import resource
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+from contract.verdicts import Mode
+from controller.api.access import routes_of
+from controller.api.context import Context
+from controller.db.engine import Database
+from controller.web.app import Served
 from tests.controller_process import HTTP, ControllerProcess
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, task
 from tests.servers import RedisServer
-from tests.tokens import HEADERS
+from tests.tokens import ADMIN, HEADERS
 
 DESCRIPTORS = 400
 """Of the controller: 256 are reserved, 200 (half) are for connections."""
@@ -201,3 +209,83 @@ def _peak_kilobytes(controller: ControllerProcess) -> int:
     status = Path(f"/proc/{controller.pid}/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1])
+
+
+def test_a_flood_on_every_route_breaks_nothing(controller: LimitedController) -> None:
+    """Of those who have a token, those who guess one, and those who have none."""
+    guessed = {"Authorization": f"Bearer vxo_aaaaaaaa_{'x' * 43}"}
+    routes = _routes()
+    assert len(routes) > 40
+    answered: Counter[int] = Counter()
+    valid: Counter[int] = Counter()
+
+    def ask(number: int) -> None:
+        method, path = routes[number % len(routes)]
+        headers = (HEADERS, guessed, {})[number // len(routes)]
+        # Some stream without an end: what counts is that they answer.
+        with client.stream(method, f"{controller.url}{path}", headers=headers) as answer:
+            answered[answer.status_code] += 1
+            if headers is HEADERS:
+                valid[answer.status_code] += 1
+
+    with httpx.Client(timeout=60) as client, ThreadPoolExecutor(24) as pool:
+        list(pool.map(ask, range(3 * len(routes))))
+    assert max(answered) < 500, answered
+    assert 401 not in valid, "who has a token is not locked out by those who guess"
+    assert answered[429] > 0, "guessing is slowed down"
+    assert_serves(controller)
+
+
+def test_a_flood_on_every_page_breaks_nothing(
+    controller: LimitedController, sqlite: Database
+) -> None:
+    """Of those who are logged in, and those who are not; with as many streams as pages."""
+    served = Served(Context(sqlite, mode=Mode.OBSERVE, notify=lambda *_: None))
+    pages = [
+        re.sub(r"{\w+}", "nosuch", route.path)
+        for route in routes_of(served.pages.routes)
+        if "GET" in (route.methods or ())
+    ]
+    assert {"/", "/matrix", "/audit/export.csv", "/ui/stream", "/login"} <= set(pages)
+    asked = pages + 5 * [
+        "/",
+        "/matrix?everything=true",
+        "/ui/stream",
+        "/audit",
+        "/audit/export.csv",
+    ]
+    answered: Counter[int] = Counter()
+    with httpx.Client(
+        timeout=60, base_url=controller.url, headers={"Accept": "text/html"}
+    ) as client:
+        begun = client.post("/login", data={"token": ADMIN.text})
+        assert begun.status_code == 303
+
+        def ask(number: int) -> None:
+            path = asked[number % len(asked)]
+            # Without the cookie for the second half.
+            cookies = dict(client.cookies) if number < len(asked) * 3 else {}
+            with httpx.stream(
+                "GET", f"{controller.url}{path}", cookies=cookies, timeout=60
+            ) as answer:
+                answered[answer.status_code] += 1
+
+        with ThreadPoolExecutor(24) as pool:
+            list(pool.map(ask, range(6 * len(asked))))
+        assert max(answered) < 500, answered
+        assert answered[200] > len(pages)
+        assert client.get("/").status_code == 200, "and the login holds"
+    assert_serves(controller)
+
+
+def _routes() -> list[tuple[str, str]]:
+    """Every route of the specification, of things that are not there; but what would stop the cluster."""
+    paths = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text())["paths"]
+    return [
+        (method.upper(), re.sub(r"{\w+}", "nosuch", path))
+        for path, methods in paths.items()
+        for method in methods
+        if not (
+            method == "post" and path.startswith(("/api/v1/cluster", "/api/v1/controller-keys"))
+        )
+    ]

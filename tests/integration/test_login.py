@@ -22,11 +22,11 @@ from contract.verdicts import Mode
 from controller.access import first_token
 from controller.access.token_file import read_token
 from controller.api import IDENTITY_HEADER
-from controller.api.app import build
-from controller.api.context import Context
 from controller.db.access_models import ApiToken
 from controller.db.engine import Database, open_database
-from tests.controller_process import VXCTL, assert_clear_error, environment, free_port
+from tests import forked_vxctl
+from tests.api_client import shared_app
+from tests.controller_process import assert_clear_error, environment, free_port
 from tests.servers import PostgresServer, await_true
 from tests.stored import put, wipe
 from tests.tokens import ADMIN, give_token
@@ -40,7 +40,7 @@ def serving(
 ) -> Iterator[int]:
     """Serve the API; yield the port."""
     port = free_port()
-    app = build(Context(database, mode=Mode.OBSERVE, notify=lambda *_: None))
+    app = shared_app(database, Mode.OBSERVE)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -64,13 +64,18 @@ def serving(
 
 
 @pytest.fixture(scope="module")
-def port(sqlite: Database) -> Iterator[int]:
-    """Of an API with the tests' token."""
-    wipe(sqlite)
+def server(shared_sqlite: Database) -> Iterator[int]:
+    """The port of an API."""
+    with serving(shared_sqlite) as port:
+        yield port
+
+
+@pytest.fixture
+def port(server: int, sqlite: Database) -> int:
+    """The same, with the tests' token."""
     put(sqlite)
     give_token(sqlite)
-    with serving(sqlite) as port:
-        yield port
+    return server
 
 
 class Person:
@@ -85,14 +90,9 @@ class Person:
         } | {"HOME": str(home), "VXLAN_OPERATOR_API_TOKEN_FILE": str(home / "none")}
 
     def __call__(self, *arguments: str, given: str = "", **variables: str) -> Done:
-        return subprocess.run(
-            ["setpriv", "--pdeathsig", "KILL", "--", VXCTL, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            input=given,
-            env=self._environment | {f"VXLAN_OPERATOR_{k}": v for k, v in variables.items()},
-            check=False,
+        told = {f"VXLAN_OPERATOR_{name}": value for name, value in variables.items()}
+        return forked_vxctl.as_text(
+            forked_vxctl.run(list(arguments), self._environment | told, 60, given.encode())
         )
 
     def says(self, *arguments: str, given: str = "", **variables: str) -> str:
@@ -198,7 +198,6 @@ def test_https_is_verified_by_the_ca(person: Person, sqlite: Database, tmp_path:
             "-addext", "subjectAltName=DNS:localhost", folder=tmp_path,
         )  # fmt: skip
     ours, another = str(tmp_path / "ours.pem"), str(tmp_path / "another.pem")
-    wipe(sqlite)
     put(sqlite)
     give_token(sqlite)
     with serving(sqlite, certificate=ours, key=str(tmp_path / "ours.key")) as port:
@@ -289,7 +288,6 @@ def test_the_first_token(database: Database, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["foreign", "writable", "link"])
 def test_the_first_token_is_not_another_users(sqlite: Database, tmp_path: Path, kind: str) -> None:
     """Who can put a file there would be an admin."""
-    wipe(sqlite)
     file = tmp_path / "api-token"
     real = tmp_path / "real" if kind == "link" else file
     real.write_text(f"{ADMIN.text}\n")
@@ -306,7 +304,6 @@ def test_the_first_token_is_not_another_users(sqlite: Database, tmp_path: Path, 
 
 
 def test_a_dangling_link_gets_no_token(sqlite: Database, tmp_path: Path) -> None:
-    wipe(sqlite)
     file, elsewhere = tmp_path / "api-token", tmp_path / "elsewhere"
     file.symlink_to(elsewhere)
     with pytest.raises(OperatorError, match="cannot be written"):

@@ -8,13 +8,11 @@ import pytest
 from sqlalchemy import select, update
 
 from contract.verdicts import Mode
-from controller.api.app import build
-from controller.api.context import Context
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
 from controller.db.models import Cluster, DueNode, Network, Node
 from controller.safety.expiry import PauseExpiry
-from tests.api_client import TestClient, assert_problem
+from tests.api_client import TestClient, assert_problem, shared_app
 from tests.fake_swarm import snapshot, swarm_id, task
 from tests.stored import RESYNC, audit, claim, node_row, put
 
@@ -29,8 +27,7 @@ def client(database: Database) -> Iterator[TestClient]:
     put(database, snapshot(tasks=[task("t1", "one", "shop")]))
     with database.write() as session:
         session.execute(update(DueNode).values(due_at=None, reasons=[]))
-    context = Context(database, mode=Mode.ENFORCE, notify=lambda *_: None)
-    with TestClient(build(context)) as client:
+    with TestClient(shared_app(database)) as client:
         yield client
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -69,6 +70,7 @@ class Swarm:
             mode=Mode.ENFORCE,
             resync=RESYNC,
             sign_of=self.watch.of,
+            signs=self.watch.changes,
             utcnow=self.clock,
         )
 
@@ -120,6 +122,34 @@ def test_a_worker_that_gives_no_sign_is_away_within_ten_seconds(swarm: Swarm) ->
     )
     swarm.give()
     assert swarm.look(1)[0] == "NeverSeen"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_signs_that_were_kept_back_make_no_dead_worker_live(swarm: Swarm, restarted: bool) -> None:
+    """The broker's owner kept each, and lets them come one after another, as if they were new."""
+    if restarted:
+        swarm.give()
+        swarm.look()
+    kept = []
+    for _ in range(30):
+        swarm.clock.advance(2.5)
+        swarm.give()
+        kept.append(swarm.signs.read([ONE])[0])
+    swarm.clock.advance(1800)
+    found = []
+    with closing(Presence(swarm.app)) as broker:
+        if restarted:
+            assert kept[0] is not None
+            broker.write(ONE, kept[0].decode())
+            swarm.restart()
+            swarm.look()
+        for raw in kept:
+            assert raw is not None
+            broker.write(ONE, raw.decode())
+            found.append(swarm.look(2.5)[0])
+    assert set(found[8:]) == {"WorkerAway"}
+    swarm.give()
+    assert swarm.look(1)[0] == "NeverSeen", "and one of now counts"
 
 
 def test_a_node_whose_clock_was_ahead_and_was_put_right_is_heard_again(swarm: Swarm) -> None:

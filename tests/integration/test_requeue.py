@@ -29,7 +29,7 @@ from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
 from controller.workqueue.requeue import RequeueRequest, store
 from tests import stored
-from tests.api_client import TestClient, assert_problem
+from tests.api_client import TestClient, assert_problem, shared_app
 from tests.controller_process import free_port
 from tests.fake_clock import START
 from tests.fake_swarm import node, snapshot, swarm_id
@@ -48,7 +48,7 @@ class Api:
     def __init__(self, database: Database) -> None:
         self.rung = 0
         self.database = database
-        self.app = build(Context(database, mode=Mode.ENFORCE, notify=self._notify))
+        self.app = shared_app(database, notify=self._notify)
         self.client = TestClient(self.app)
 
     def requeue(self, name: str = "one", **body: Any) -> Response:

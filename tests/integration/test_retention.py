@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import stat
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -72,6 +73,20 @@ def test_a_prefix_is_pruned_in_batches_and_the_whole_can_still_be_checked(
     }
     assert {str(each) for each in before} <= left | archived
     assert (folder / "audit-000000000001-000000000010.jsonl.gz").stat().st_mode & 0o077 == 0
+
+
+def test_an_archive_and_its_folder_are_for_nobody_else_whatever_the_umask(
+    keeping: AuditRetention, folder: Path
+) -> None:
+    assert not folder.exists()
+    before = os.umask(0)
+    try:
+        keeping.step(LATER)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    (archived,) = folder.iterdir()
+    assert stat.S_IMODE(archived.stat().st_mode) == 0o600
 
 
 def test_each_pruning_is_recorded(

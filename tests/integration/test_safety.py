@@ -1,20 +1,20 @@
 """What people decide: over HTTP, on real rows, and in the requests that follow."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from celery import Celery
 from httpx import Response
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from contract.messages import NetworkRef, ReconcileRequest
 from contract.verdicts import Mode, Verdict
-from controller.api.app import build
-from controller.api.context import Context
 from controller.db import lookup
 from controller.db.engine import Database
 from controller.db.models import (
@@ -30,9 +30,9 @@ from controller.runs import requests as told
 from controller.runs.dispatch import Dispatcher
 from controller.safety import breaker, decisions
 from controller.safety.breaker import BreakerLimits
-from controller.safety.decisions import Decision
+from controller.safety.decisions import Decision, Target
 from controller.workqueue.priorities import Priority
-from tests.api_client import TestClient, assert_problem
+from tests.api_client import TestClient, assert_problem, shared_app
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, task
 from tests.signed import keyring
@@ -54,8 +54,7 @@ class Api:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.rung = 0
-        context = Context(database, mode=Mode.ENFORCE, notify=self._notify, breaker=LIMITS)
-        self.client = TestClient(build(context))
+        self.client = TestClient(shared_app(database, notify=self._notify, breaker=LIMITS))
 
     def _notify(self, _priority: Priority | None = None, /) -> None:
         self.rung += 1
@@ -224,6 +223,58 @@ def test_of_people_who_decide_at_once_one_is_recorded(api: Api) -> None:
     assert row.actor == node_row(api.database).paused_by == f"person {changed.index(True)}"
 
 
+@pytest.mark.parametrize(
+    ("act", "undo"),
+    [
+        (partial(decisions.pause, until=None), {"resume": {}}),
+        (partial(decisions.set_mode, mode=Mode.OBSERVE), {"mode": {"mode": "default"}}),
+        (decisions.resume, {"pause": {}}),
+    ],
+)
+def test_a_decision_that_comes_twice_changes_and_records_nothing_more(
+    api: Api, act: Callable[[Session, Target, Decision], bool], undo: dict[str, dict[str, str]]
+) -> None:
+    once = Decision("alice", "leak", START, id=uuid4())
+    ((path, body),) = undo.items()
+
+    def decide() -> bool:
+        with api.database.write() as session:
+            return act(session, lookup.find_node(session, "one"), once)
+
+    def state() -> tuple[object, ...]:
+        node = node_row(api.database)
+        return node.paused_at, node.mode, [row.entry_id for row in audit(api.database)]
+
+    if path == "pause":
+        api.decide(f"{NODE}/pause")
+    assert decide()
+    api.decide(f"{NODE}/{path}", **body)
+    before = state()
+    assert not decide()
+    assert state() == before
+    assert [row.entry_id for row in audit(api.database)].count(once.id or UUID(int=0)) == 1
+
+
+def test_a_reset_that_comes_twice_resets_nothing_more(api: Api) -> None:
+    once = Decision("alice", "leak", START, id=uuid4())
+
+    def trip() -> None:
+        with api.database.write() as session:
+            session.execute(update(Node).values(breaker_tripped_at=START, breaker_reason="much"))
+
+    def reset() -> list[str]:
+        with api.database.write() as session:
+            return breaker.reset(session, None, once)
+
+    trip()
+    assert reset() == ["node one", "node two"]
+    trip()
+    assert reset() == []
+    assert once.id is not None
+    ids = [row.entry_id for row in audit(api.database)]
+    assert ids == breaker.rows_of(once.id, 2)
+
+
 def test_a_body_is_not_needed(api: Api) -> None:
     answer = api.client.post(f"{NODE}/pause")
     assert answer.status_code == 200
@@ -249,7 +300,7 @@ def test_what_others_say_is_told_when_a_person_lifts_their_own(api: Api) -> None
 
 def test_what_the_settings_say_counts_until_a_person_says_otherwise(database: Database) -> None:
     put(database)
-    client = TestClient(build(Context(database, mode=Mode.OBSERVE, notify=lambda *_: None)))
+    client = TestClient(shared_app(database, Mode.OBSERVE))
     answer = client.post(f"{CLUSTER}/mode", json={"mode": "default"}).json()
     assert answer["reasons"] == ["set in the controller's settings"]
     answer = client.post(f"{CLUSTER}/mode", json={"mode": "enforce"}).json()
@@ -332,7 +383,7 @@ def test_bodies_that_are_none(api: Api, body: bytes) -> None:
 
 
 def test_nothing_can_be_decided_about_a_swarm_that_was_not_read(database: Database) -> None:
-    client = TestClient(build(Context(database, mode=Mode.ENFORCE, notify=lambda *_: None)))
+    client = TestClient(shared_app(database))
     answer = client.post(f"{CLUSTER}/pause")
     assert (answer.status_code, answer.json()["title"]) == (409, "Not ready")
     assert client.get("/api/v1/breaker").json()["nodes_removing"] == 0

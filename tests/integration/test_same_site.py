@@ -11,7 +11,7 @@ from controller.api.context import Context
 from controller.api.same_site import Hosts
 from controller.db.engine import Database
 from tests.api_client import TestClient, assert_problem
-from tests.stored import contents, put, wipe
+from tests.stored import contents, put
 
 CHANGES = [
     "/api/v1/cluster/pause",
@@ -30,7 +30,6 @@ OURS = "127.0.0.1:8479"
 @pytest.fixture
 def client(sqlite: Database) -> TestClient:
     """A client of a controller that listens on loopback."""
-    wipe(sqlite)
     put(sqlite)
     return api(sqlite)
 

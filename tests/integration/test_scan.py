@@ -1,6 +1,7 @@
 """`vxlan-worker scan` as somebody runs it at 3 a.m.: alone, on the real kernel of a private namespace."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -32,10 +33,11 @@ def host(in_empty_namespace: int) -> Namespace:
 def scan(
     host: Namespace, *options: str, under: tuple[str, ...] = (), grace: tuple[str, ...] = GRACE
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command on a node without Docker, unless the options say otherwise."""
+    """Run the command on a node without Docker and journal, unless the options say otherwise."""
     program = (str(Path(sys.executable).parent / "vxlan-worker"), "scan", *grace, *NO_DOCKER)
     return subprocess.run(
         host.command(*under, *program, *options),
+        env=os.environ | {"VXLAN_OPERATOR_JOURNAL": "/nonexistent/journal.jsonl"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -36,6 +36,12 @@ def test_a_controller_waits_for_its_database_and_docker_and_says_so(tmp_path: Pa
             assert "waits to start: the database postgresql" in refused["detail"]
             assert refused["hint"].startswith("start it, or set")
             assert HTTP.get(f"{controller.url}/healthz").status_code == 200
+            page = HTTP.get(f"{controller.url}/", headers={"Accept": "text/html,*/*;q=0.8"})
+            assert (page.status_code, page.headers["content-type"]) == (
+                503,
+                "text/html; charset=utf-8",
+            )
+            assert "the database postgresql" in page.text
             asked = vxctl("status", url=controller.url)
             assert asked.returncode == 1
             assert "waits to start: the database" in asked.stderr

@@ -1,37 +1,48 @@
 """Keys: made once, pinned by a join token, shown to a person, revoked and rotated."""
 
-from contextlib import closing
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 from typer.testing import CliRunner, Result
 
-from contract.messages import Hello, Introduction
-from contract.queues import HELLO_TASK
+from contract.messages import Hello, Introduction, ReconcileReport
+from contract.queues import HELLO_TASK, REPORT_TASK
+from contract.runtime.broker import MEMORY_BROKER, celery_app
 from contract.runtime.errors import OperatorError
 from contract.runtime.key_file import make_key, read_key
+from contract.runtime.probe import CommandConnection
 from contract.runtime.refusals import Refusals
 from contract.signing.envelope import CONTROLLERS, Opened, Signer, node_address
 from contract.signing.join import JoinToken, change_key
 from contract.signing.keys import PublicKey, SigningKey
 from contract.signing.refusals import Reason
+from contract.signing.succession import follow
 from contract.verdicts import Stage
 from controller.access.store import By
 from controller.cli.commands import app
 from controller.db.engine import Database, open_database
 from controller.db.key_models import NodeKey
-from controller.db.models import Node
+from controller.db.models import Cluster, Node
 from controller.db.states import ControllerKeyState, NodeKeyState
+from controller.health.live import Health
 from controller.leadership.sqlite_lock import only_one
 from controller.trust import own_key, store
+from controller.trust.broker_users import BrokerUsers
+from controller.trust.departed import Departed
 from controller.trust.keyring import Keyring
 from controller.trust.reception import Reception
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
+from tests.reports import entry, report
 from tests.signed import CONTROLLERS_KEY, JOIN_TOKEN, give_key, key_of, keyring, pin
-from tests.stored import audit, contents, put
+from tests.stored import audit, contents, put, wipe
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
 ANN = By("ann", None, START)
@@ -59,6 +70,7 @@ class Door:
         token: JoinToken | None = None,
         previous: SigningKey | None = None,
         joins_as: str | None = None,
+        password: str | None = None,
     ) -> Reason | None:
         """Let a worker introduce its key; return why that is refused."""
         introduction = Introduction(
@@ -72,6 +84,7 @@ class Door:
             at=self.clock(),
             reason="x",
             introduction=introduction,
+            broker_password=password,
         )
         signer = Signer(key, node_address(node_id), now=self.clock)
         before = len(self.believed), dict(self.refused.counts)
@@ -111,6 +124,20 @@ def test_a_first_key_is_pinned_by_a_join_token_and_recorded(door: Door, database
     with database.read() as session:
         (token,) = store.join_tokens(session, revoked=False)
         assert token.last_used_at is not None
+
+
+def test_workers_that_were_there_before_the_first_reading_of_the_swarm_are_no_fault(
+    door: Door, database: Database
+) -> None:
+    """As when all is installed at once: they come again."""
+    wipe(database)
+    with database.write() as session:
+        store.create_join_token(session, JOIN_TOKEN.public, ANN, None)
+    with pytest.raises(ValueError, match="not enough values"):
+        door.hello(A, token=JOIN_TOKEN)
+    assert door.refused.counts == {}
+    put(database)
+    assert door.hello(A, token=JOIN_TOKEN) is None
 
 
 def test_a_second_key_is_not_pinned_by_a_join_token(door: Door) -> None:
@@ -157,6 +184,102 @@ def test_pending_keys_are_few_and_change_nothing_else(door: Door, database: Data
         assert door.hello(key_of(f"more {number}")) is Reason.UNTRUSTED_KEY
         assert door.hello(key_of(f"more {number}"), swarm_id("nosuch")) is Reason.UNTRUSTED_KEY
     assert contents(database) == before
+
+
+def test_a_person_trusts_a_key_by_its_text_though_made_up_ones_leave_no_room(
+    door: Door, database: Database
+) -> None:
+    """Anybody who writes to the broker can show made-up keys before the node that was set up again does."""
+    door.hello(A, token=JOIN_TOKEN)
+    for number in range(store.MAX_PENDING):
+        door.hello(key_of(f"made up {number}"))
+    assert door.hello(B) is Reason.UNTRUSTED_KEY
+    with database.write() as session:
+        one = session.get_one(Node, ONE)
+        row = store.trust(session, one, B.public.text, ANN)
+        assert (row.id, row.state) == (B.public.id, NodeKeyState.TRUSTED)
+        with pytest.raises(store.KeyStateError, match="trusted already"):
+            store.trust(session, one, B.public.text, ANN)
+        for text in ("made up", B.public.text[:-1], "-" * 43, "é" * 43, "0" * 64):
+            with pytest.raises(store.NoKeyError, match="neither the id of a key nor"):
+                store.trust(session, one, text, ANN)
+        with pytest.raises(store.NoKeyError, match="has shown no key"):
+            store.trust(session, session.get_one(Node, TWO), B.public.text, ANN)
+    door.keys.refresh()
+    assert door.hello(B) is None
+    assert door.states()[A.public.id] is NodeKeyState.REVOKED
+    rows = [row.reason for row in audit(database) if row.stage is Stage.KEY_TRUSTED]
+    assert rows[-1] == f"key {B.public.id} of one: trusted by ann"
+
+
+def test_what_another_controller_refuses_before_it_knows_of_a_key_is_not_lost(
+    door: Door, database: Database
+) -> None:
+    """A person trusted the key at another controller; the leader reads keys every few seconds."""
+    door.hello(A)
+    with database.write() as session:
+        store.trust(session, session.get_one(Node, ONE), A.public.id, ANN)
+    reports: list[Opened[ReconcileReport]] = []
+    take = door.reception.handler(REPORT_TASK, ReconcileReport, reports.append)
+    signer, entries = Signer(A, node_address(ONE), now=door.clock), [entry(1)]
+
+    def send() -> None:
+        told = report(entries=entries, journal_id=uuid4()).model_dump_json()
+        take(signer.seal(told, audience=CONTROLLERS, task=REPORT_TASK))
+
+    send()
+    assert reports == []
+    assert sum(door.refused.counts.values()) == 2
+    door.keys.step()
+    send()
+    assert [one.payload.entries for one in reports] == [tuple(entries)], "its journal has it still"
+    assert door.hello(A) is None, "and a Hello is believed at once"
+
+
+def leave(door: Door, seconds: float) -> None:
+    """Let node one leave the Swarm, and time pass."""
+    put(door.database, snapshot("two"), door.clock())
+    door.clock.advance(seconds)
+    Departed(door.database).step(door.clock())
+    door.keys.refresh()
+
+
+def test_the_key_of_a_node_that_left_is_believed_for_an_hour_at_most(
+    door: Door, database: Database
+) -> None:
+    door.hello(A, token=JOIN_TOKEN)
+    door.hello(B)
+    leave(door, 3600)
+    assert door.states()[A.public.id] is NodeKeyState.TRUSTED, "a reading may have missed it"
+    leave(door, 2)
+    assert door.states() == {}, "nor do keys wait that nobody vouched for"
+    (row,) = [row for row in audit(database) if row.stage is Stage.KEY_REVOKED]
+    assert (row.actor, row.reason) == (
+        "controller", f"key {A.public.id} of one: its node left the Swarm",
+    )  # fmt: skip
+    assert door.hello(A) is Reason.UNTRUSTED_KEY
+
+
+@pytest.mark.parametrize("again", [ONE, TWO], ids=["its id", "another id"])
+def test_a_node_that_left_long_ago_joins_as_for_the_first_time(door: Door, again: str) -> None:
+    door.hello(A, token=JOIN_TOKEN)
+    leave(door, 4000)
+    put(door.database, snapshot("one", "two"), door.clock())
+    assert door.hello(A, again) is Reason.UNTRUSTED_KEY
+    assert door.hello(A, again, token=JOIN_TOKEN) is None
+    assert door.states(again) == {A.public.id: NodeKeyState.TRUSTED}
+
+
+def test_a_revoked_key_does_not_come_back_when_its_node_leaves(
+    door: Door, database: Database
+) -> None:
+    door.hello(A, token=JOIN_TOKEN)
+    with database.write() as session:
+        store.revoke(session, session.get_one(Node, ONE), None, ANN)
+    leave(door, 4000)
+    put(database, snapshot("one", "two"), door.clock())
+    assert door.hello(A, token=JOIN_TOKEN) is Reason.REVOKED_KEY
+    assert door.hello(A, TWO, token=JOIN_TOKEN) is Reason.REVOKED_KEY
 
 
 def test_a_revoked_key_is_refused_and_does_not_come_back_by_a_token(
@@ -289,6 +412,80 @@ def test_a_second_rotation_follows_the_first(database: Database, tmp_path: Path)
         assert held(file) == made.public
 
 
+def rotated(database: Database, file: Path, signing: SigningKey, count: int) -> list[PublicKey]:
+    """Rotate the controllers' key so often; return the keys, the first one first."""
+    made = [signing.public]
+    for _ in range(count):
+        keys = Keyring(database, file, signing)
+        signing = make_key(own_key.next_file(file))
+        made.append(signing.public)
+        with database.write() as session:
+            store.announce(session, signing.public, ANN)
+        keys.refresh()
+        with database.write() as session:
+            keys.hand_over(store.finish(session, ANN, force=True))
+        keys.refresh()
+        assert keys.signer.public == signing.public
+    return made
+
+
+def test_every_former_key_of_the_controllers_leads_to_the_one_that_signs(
+    database: Database, tmp_path: Path
+) -> None:
+    """So a join token made before rotations, and a node that was away for them, serve."""
+    file = tmp_path / "controller.key"
+    made = rotated(database, file, own_key.ensure(database, file), 3)
+    signing = read_key(file)
+    assert signing is not None
+    keys = Keyring(database, file, signing)
+    assert keys.succession == "", "nothing was read yet"
+    keys.refresh()
+    for former in made[:-1]:
+        assert follow(keys.succession, [former], made[-1].id) == made[-1]
+    assert follow(keys.succession, [A.public], made[-1].id) is None
+
+
+def test_a_controller_that_does_not_sign_hands_nothing_over(
+    database: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "controller.key"
+    own_key.ensure(database, file)
+    own_key.next_file(file).write_bytes(A.pem())
+    with database.write() as session:
+        store.announce(session, A.public, ANN)
+    with pytest.raises(store.KeyStateError, match="no private key"), database.write() as session:
+        Keyring(database, file, B).hand_over(store.finish(session, ANN, force=True))
+    with database.read() as session:
+        assert store.signing_key(session).id != A.public.id, "and nothing is switched"
+
+
+@pytest.mark.parametrize("why", ["paused", "ignored", "down", "gone", "the cluster is paused"])
+def test_a_node_that_is_not_asked_keeps_no_rotation_waiting_and_is_named(
+    database: Database, tmp_path: Path, why: str
+) -> None:
+    own_key.ensure(database, tmp_path / "controller.key")
+    put(database)
+    with database.write() as session:
+        store.announce(session, A.public, ANN)
+        one = session.get_one(Node, ONE)
+        session.get_one(Node, TWO).controller_keys = [A.public.id]
+        assert store.unaware(session, A.public.id) == store.Unaware(["one"], [])
+        if why == "paused":
+            one.paused_at = START
+        elif why == "ignored":
+            one.label_ignore = True
+        elif why == "down":
+            one.state = "down"
+        elif why == "gone":
+            one.gone_at = START
+        else:
+            session.get_one(Cluster, 1).paused_at = START
+    with database.write() as session:
+        later = [] if why == "gone" else ["one"]
+        assert store.unaware(session, A.public.id) == store.Unaware([], later)
+        assert store.finish(session, ANN, force=False).id == A.public.id
+
+
 def test_a_start_puts_the_key_of_a_rotation_in_its_place(
     database: Database, tmp_path: Path
 ) -> None:
@@ -334,6 +531,7 @@ def test_a_lost_key_of_the_controllers_is_replaced(tmp_path: Path) -> None:
         lost = own_key.ensure(database, file)
         with database.write() as session:
             store.announce(session, A.public, ANN)
+            store.create_join_token(session, JOIN_TOKEN.public, ANN, None)
         file.rename(tmp_path / "lost.key")
         with pytest.raises(OperatorError, match="is missing") as caught:
             own_key.ensure(database, file)
@@ -344,6 +542,8 @@ def test_a_lost_key_of_the_controllers_is_replaced(tmp_path: Path) -> None:
         assert result.exit_code == 0, result.exception
         assert lost.public.id in result.output
         assert "join-token create" in result.output
+        with database.read() as session:
+            assert store.join_tokens(session, revoked=False) == [], "they name the lost key"
         row = [row for row in audit(database) if row.stage is Stage.KEYS_ROTATED][-1]
         assert (row.actor, row.claimed_name) == ("system", "ann")
         assert lost.public.id in row.reason
@@ -397,6 +597,29 @@ def test_a_controller_without_the_new_key_heeds_what_people_decide(
     assert door.hello(C, ONE) is None
 
 
+def test_a_key_that_a_reading_under_way_finds_is_known(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report of a node whose key was pinned a moment ago would be refused, and lost."""
+    keys = keyring(database)
+    reading, go = threading.Event(), threading.Event()
+    read = database.read
+
+    def slow() -> AbstractContextManager[Session]:
+        reading.set()
+        assert go.wait(20)
+        return read()
+
+    pin(database, ONE)
+    monkeypatch.setattr(database, "read", slow)
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(keys.refresh)
+        assert reading.wait(20)
+        finding = pool.submit(keys.find, key_of(ONE).public.id)
+        threading.Timer(0.1, go.set).start()
+        assert finding.result(20) is not None
+
+
 def test_a_key_that_is_gone_is_forgotten(database: Database) -> None:
     keys = keyring(database)
     pin(database, ONE)
@@ -422,3 +645,49 @@ def test_a_node_that_joined_again_keeps_its_key_though_docker_lists_its_former_i
     assert taken is (kept is None)
     assert door.states().get(A.public.id) == kept
     assert door.states(TWO) == ({A.public.id: NodeKeyState.TRUSTED} if taken else {})
+
+
+def test_a_nodes_password_at_the_broker_changes_once_in_ten_seconds(
+    door: Door, database: Database
+) -> None:
+    """Each change is a write, and users of Redis that are set again, with their connections."""
+    key = key_of("a")
+    door.hello(key, token=JOIN_TOKEN, password="0" * 64)
+    taken = []
+    for number in range(1, 21):  # Two seconds each.
+        door.hello(key, password=f"{number:064}")
+        with database.read() as session:
+            (row,) = store.node_keys(session, ONE)
+        if row.broker_password == f"{number:064}":
+            taken.append(number)
+    assert taken == [1, 6, 11, 16]
+
+
+def test_a_nodes_password_at_the_broker_is_what_its_believed_key_signs(
+    door: Door, database: Database
+) -> None:
+    def kept() -> dict[str, str | None]:
+        with database.read() as session:
+            return {row.id: row.broker_password for row in store.node_keys(session, ONE)}
+
+    first, second, thief = "1" * 64, "2" * 64, "3" * 64
+    key, other = key_of("a"), key_of("b")
+    door.hello(key, token=JOIN_TOKEN, password=first)
+    assert kept() == {key.public.id: first}
+    door.hello(key)
+    assert kept() == {key.public.id: first}, "one that says nothing takes nothing away"
+    door.clock.advance(10)
+    door.hello(key, password=second)
+    assert kept() == {key.public.id: second}
+    assert door.hello(other, token=JOIN_TOKEN, password=thief) is Reason.UNTRUSTED_KEY
+    assert kept() == {key.public.id: second, other.public.id: thief}
+
+    monitor = Health().users
+    users = BrokerUsers(database, CommandConnection(celery_app("test", MEMORY_BROKER)), monitor)
+    assert {name: user.password for name, user in users._wanted().items()} == {
+        f"node-{ONE}": second
+    }
+    with database.write() as session:
+        one = session.get_one(Node, ONE)
+        one.gone_at = START
+    assert not users._wanted(), "it left the Swarm"

@@ -23,7 +23,7 @@ from controller.db.states import Role
 from tests.api_client import TestClient, assert_problem
 from tests.controller_process import assert_clear_error, vxctl
 from tests.follower import serving
-from tests.stored import put, wipe
+from tests.stored import put
 from tests.tokens import HEADERS
 
 PROXY, OTHER = "192.0.2.7", "192.0.2.70"
@@ -48,7 +48,6 @@ def app_of(database: Database, proxy: TrustedProxy | None) -> FastAPI:
 @pytest.fixture
 def ask(sqlite: Database) -> Ask:
     """Sends a request without a token, from the proxy unless told."""
-    wipe(sqlite)
     put(sqlite)
     app = app_of(sqlite, trusted())
 
@@ -91,7 +90,6 @@ def test_headers_from_elsewhere_open_nothing(ask: Ask, address: str, path: str) 
 
 
 def test_without_the_setting_no_header_counts(sqlite: Database) -> None:
-    wipe(sqlite)
     client = TestClient(app_of(sqlite, trusted("")), client=(PROXY, 1))
     del client.headers["Authorization"]
     assert_problem(client.get("/api/v1/whoami", headers=ALICE), 401, "the request has none")
@@ -288,7 +286,6 @@ def test_the_program_ends_with_a_wrong_setting() -> None:
 @pytest.fixture
 def url(sqlite: Database) -> Iterator[str]:
     """An API behind a real socket, which trusts PROXY and not this machine."""
-    wipe(sqlite)
     with serving(app_of(sqlite, trusted())) as url:
         TestClient(app_of(sqlite, None))  # Stores the admin's token.
         yield url
@@ -313,7 +310,6 @@ def test_a_client_cannot_choose_its_address(url: str) -> None:
 
 
 def test_a_proxy_over_a_real_socket(sqlite: Database) -> None:
-    wipe(sqlite)
     with serving(app_of(sqlite, trusted("127.0.0.0/8"))) as url:
         answer = httpx.get(f"{url}/api/v1/whoami", headers=ALICE | {"X-Forwarded-For": OTHER})
         assert answer.json()["name"] == "alice (proxy)"

@@ -23,7 +23,7 @@ from controller.db.engine import Database
 from controller.views import metrics
 from controller.views.metrics import Exposition
 from tests.api_client import TestClient, assert_problem
-from tests.stored import put, wipe
+from tests.stored import put
 from tests.tokens import HEADERS, give_token
 
 VERIFY = "/api/v1/audit/verify"
@@ -33,7 +33,6 @@ CHEAP = ["/healthz", "/api/v1/status", "/api/v1/nodes", "/api/v1/audit"]
 @pytest.fixture
 def app(sqlite: Database) -> ASGIApp:
     """The API of a controller that knows a node."""
-    wipe(sqlite)
     put(sqlite)
     give_token(sqlite)
     return build(Context(sqlite, mode=Mode.ENFORCE, notify=lambda *_: None))

@@ -21,8 +21,6 @@ from contract.messages import ORPHANS_LEFT
 from contract.runtime.exit_status import ExitStatus
 from contract.verdicts import Mode, Verdict
 from controller.api import IDENTITY_HEADER
-from controller.api.app import build
-from controller.api.context import Context
 from controller.api.cursor import question
 from controller.api.routes.events import _CURSORS
 from controller.cli.output.folding import fold
@@ -37,7 +35,7 @@ from controller.views.events import EventKey
 from controller.workqueue.queue import Claim
 from controller.workqueue.retention import RunRetention
 from tests.answering import answering
-from tests.api_client import TestClient, assert_problem
+from tests.api_client import TestClient, assert_problem, shared_app
 from tests.controller_process import assert_clear_error, free_port, vxctl
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
 from tests.reports import believed, device, report
@@ -60,8 +58,7 @@ class Operator:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.now = datetime.now(UTC)
-        context = Context(database, mode=Mode.ENFORCE, notify=lambda *_: None)
-        self.app = build(context)
+        self.app = shared_app(database)
         self.client = TestClient(self.app)
         self.url = ""
         self.runs: dict[str, Claim] = {}

@@ -42,7 +42,9 @@ from contract.verdicts import Mode, Outcome, Stage, Verdict
 from tests import signed
 from tests.builders import NAME, NODE, OTHER_NODE, PORT, VNI, network
 from tests.integration.namespaces import Namespace
+from tests.promtool import check_metrics
 from tests.servers import RedisServer, await_true
+from tests.unit.test_worker_metrics import GET, Http, samples
 from worker.journal import Journal
 
 pytestmark = pytest.mark.privileged
@@ -452,6 +454,34 @@ def test_a_redis_that_went_away_is_found_again_and_gets_what_could_not_be_told(
 
 
 # How it ends.
+
+
+def test_metrics_tell_of_a_run_a_refusal_and_a_second_worker(
+    host: Namespace, server: RedisServer, controller: Controller, tmp_path: Path
+) -> None:
+    socket_file, other = tmp_path / "metrics.sock", tmp_path / "other"
+    other.mkdir()
+
+    def value(name: str, label: str = "") -> float:
+        text = Http(socket_file, GET).body
+        return samples(text)[f"vxlan_operator_worker_{name}", label]
+
+    with running(host, tmp_path, server.url, METRICS_LISTEN=str(socket_file)) as worker:
+        host.add_vxlan(NAME, VNI)
+        heal(controller)
+        controller.send(["nonsense"])
+        await_true(lambda: value("messages_refused_total", "unsigned") == 1, "it is counted")
+        assert value("runs_total", "done") >= 1
+        assert value("journal_backlog") >= 1
+        assert value("look_seconds_count") >= 2
+        assert value("request_overdue_seconds") == 0
+        assert value("capability", "net_admin") == 1
+        assert value("loop_stalled", "link_watch") == 0
+        assert value("second_worker") == 0
+        check_metrics(Http(socket_file, GET).body)
+        with running(host, other, server.url):
+            await_true(lambda: value("second_worker") == 1, "the second worker is noticed")
+            worker.await_log("another worker serves this node")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

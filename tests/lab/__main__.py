@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import socket
 import sys
 import textwrap
 from collections.abc import Callable
@@ -75,6 +76,21 @@ def execute(arguments: argparse.Namespace) -> None:
 
 def docker(arguments: argparse.Namespace) -> None:
     _become(_node(arguments).docker_command(*_words(arguments)))
+
+
+def forward(arguments: argparse.Namespace) -> None:
+    lab = Lab.attach(arguments.name)
+    here = arguments.here or arguments.port
+    try:
+        listening = socket.create_server(("127.0.0.1", here))
+    except OSError as error:
+        raise LabError(
+            f"cannot listen on 127.0.0.1:{here}: {error.strerror}; try --here"
+        ) from error
+    listening.set_inheritable(True)
+    print(f"127.0.0.1:{here} leads to 127.0.0.1:{arguments.port} of the lab, until Ctrl-C")
+    program = [sys.executable, "-m", f"{__package__}.forward"]
+    _become(lab.hub.command([*program, str(listening.fileno()), str(arguments.port)]))
 
 
 def leak(arguments: argparse.Namespace) -> None:
@@ -185,6 +201,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND ...")
     command = add("docker", "run the docker client on a node's dockerd", docker, node=True)
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="ARGUMENT ...")
+
+    command = add(
+        "forward", "show a port of the hub's loopback on this machine's own loopback", forward
+    )
+    command.add_argument("port", type=int, metavar="PORT", help="8479: the dashboard and the API")
+    command.add_argument("--here", type=int, metavar="PORT", help="the port here (default: PORT)")
 
     command = add(
         "leak", "make a node's dockerd leave an orphaned VXLAN device behind", leak, node=True

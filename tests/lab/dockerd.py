@@ -9,14 +9,14 @@ from .wiring import enter
 
 # In the node's own /run, with dockerd's default exec-root beside it in /run/docker.
 DATA_ROOT = "/run/docker-data"
+TLS_PORT = 2376
 
 
 def start(node: NodeSpec, holder: int, spec: Spec, folder: Folder) -> subprocess.Popen[bytes]:
     """Start dockerd in the namespaces of `holder`; its log goes on at the end of the node's file."""
-    root = ["chroot", spec.engine] if spec.engine is not None else []
     with folder.log(node.name).open("ab") as log:
         return subprocess.Popen(
-            [*enter(holder), *root, *_command(node, spec, folder)],
+            [*enter(holder), *_command(node, spec, folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -35,4 +35,18 @@ def _command(node: NodeSpec, spec: Spec, folder: Folder) -> list[str]:
         # default on some machines, would make them by way of a systemd that no node has.
         f"--cgroup-parent={spec.cgroup}/{node.name}",
         "--exec-opt=native.cgroupdriver=cgroupfs",
+        *_tls(node, folder),
+    ]
+
+
+def _tls(node: NodeSpec, folder: Folder) -> list[str]:
+    authority, certificate, key = folder.tls(node.name)
+    if not certificate.exists():
+        return []
+    return [
+        f"--host=tcp://{node.address}:{TLS_PORT}",
+        "--tlsverify",
+        f"--tlscacert={authority}",
+        f"--tlscert={certificate}",
+        f"--tlskey={key}",
     ]

@@ -37,6 +37,10 @@ class Folder:
     def socket(self, node: str) -> Path:
         return self.path / f"{node}.sock"
 
+    def tls(self, node: str) -> tuple[Path, Path, Path]:
+        """Where CA, certificate and key may be, by which the node's dockerd listens on TCP, too."""
+        return self.path / "docker-ca.pem", self.path / f"{node}.crt", self.path / f"{node}.key"
+
     def log(self, node: str) -> Path:
         return self.path / f"{node}.log"
 

@@ -110,6 +110,10 @@ class Lab:
         left: float = self._control.ask("status")["seconds_left"]
         return left
 
+    def docker_tls(self, node: Node) -> tuple[Path, Path, Path]:
+        """Where CA, certificate and key may be put: from its next start on, dockerd listens with TLS, too."""
+        return self._folder.tls(node.name)
+
     # Processes in the hub's network namespace, which reaches all nodes: a broker, a database, ...
 
     def hub_run(

@@ -46,11 +46,7 @@ class Node:
         net, mnt, uts = (control.namespace(kind, holder) for kind in ("net", "mnt", "uts"))
         self._network = Entry.network(net, pids)
         self._inside = Entry(
-            [
-                *("nsenter", f"--net={net}", f"--mount={mnt}", f"--uts={uts}"),
-                *(f"--pid={pids}", "--"),
-                *(() if spec.engine is None else ("chroot", spec.engine)),
-            ],
+            ["nsenter", f"--net={net}", f"--mount={mnt}", f"--uts={uts}", f"--pid={pids}", "--"],
             pids,
         )
 

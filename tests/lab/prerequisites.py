@@ -12,7 +12,6 @@ _PACKAGES = {
     "setpriv": "util-linux",
     "mount": "mount",
     "hostname": "hostname",
-    "chroot": "coreutils",
     "ip": "iproute2",
     "busybox": "busybox-static",
 }

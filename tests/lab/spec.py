@@ -40,7 +40,7 @@ class Spec:
     name: str
     node_count: int
     engine: str | None
-    """The root folder of another engine to chroot into; None is this machine's own engine."""
+    """The root folder of another engine, which its nodes have as root; None is this machine's own engine."""
     keep: bool
     """Whether the lab outlives the process that created it."""
     lifetime: float

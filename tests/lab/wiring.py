@@ -81,7 +81,8 @@ def _mount(node: NodeSpec, holder: int, spec: Spec, folder: Folder) -> None:
 
     A tmpfs becomes the node's /run; dockerd's data is there too. What dockerd or its containerd
     change elsewhere goes to overlays that are kept in the same tmpfs. The lab's folder shows
-    through at its usual path: dockerd's socket is made there.
+    through at its usual path: dockerd's socket is made there. With another engine, its root
+    folder becomes the root of the node's mount namespace.
     """
     inside = enter(holder)
     root = Path(spec.engine or "/")
@@ -111,6 +112,11 @@ def _mount(node: NodeSpec, holder: int, spec: Spec, folder: Folder) -> None:
         for shared in ("proc", "sys", "dev"):
             mount("--rbind", f"/{shared}", root / shared)
     mount("--rbind", staging, root / "run")
+    if spec.engine:
+        # As switch_root does: whoever enters the namespace is in this root from now on. A chroot would
+        # not do, for runc's pivot_root then leaves the machine's root as that of a container's namespace,
+        # and that is what `docker exec` and health checks get, which enter it later.
+        mount("--move", root, "/")
 
 
 def _ip(*lines: str, inside: list[str] | None = None) -> None:

@@ -10,9 +10,11 @@ import textwrap
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
+from tests.controller_process import free_port
 from tests.lab import Lab, LabError, LabNetwork, Node, cgroups, prerequisites, reap, wait_until
 from tests.lab.folder import BASE, Folder
 
@@ -131,6 +133,55 @@ def test_commands_run_where_they_are_told_to(lab: Lab) -> None:
         node.run(["sh", "-c", "echo woe >&2; exit 3"])
     with pytest.raises(LabError, match=r"longer than 0\.2 s"):
         node.run(["sleep", "10"], timeout=0.2)
+
+
+def test_a_port_of_the_hub_is_shown_on_this_machines_loopback(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "page").write_text("from the hub")
+    there, here = "8479", str(free_port())
+    server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", there]
+    serving = lab.hub.popen(server, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "tests.lab", "forward", "--name", lab.name, there]
+    forwarding = subprocess.Popen(
+        [*command, "--here", here], cwd=_REPOSITORY, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert forwarding.stdout is not None
+        assert forwarding.stdout.readline().startswith(f"127.0.0.1:{here} leads to")
+
+        def answers_from_the_hub() -> bool:
+            try:
+                with urlopen(f"http://127.0.0.1:{here}/page", timeout=5) as answer:
+                    return bool(answer.read() == b"from the hub")
+            except OSError:
+                return False
+
+        wait_until(answers_from_the_hub, 20, "the page of the hub")
+    finally:
+        for process in (forwarding, serving):
+            process.terminate()
+            process.wait(10)
+        if forwarding.stdout is not None:
+            forwarding.stdout.close()
+
+
+def test_exec_and_health_checks_see_the_files_of_their_container(lab: Lab) -> None:
+    node = lab.nodes[1]
+    made = "touch /made-here && sleep 100000"
+    health = ("--health-cmd", "test -e /made-here", "--health-interval", "1s")
+    node.docker("run", "--detach", "--name", "seen", *health, "bb:1", "sh", "-c", made)
+    shown = ("inspect", "--format", "{{.State.Health.Status}}", "seen")
+    try:
+        wait_until(
+            lambda: node.docker(*shown).strip() == "healthy",
+            60,
+            "the container to be healthy",
+            state=lambda: node.docker("inspect", "--format", "{{json .State.Health}}", "seen"),
+        )
+        found = node.docker("exec", "seen", "ls", "/").split()
+        assert "made-here" in found
+        assert "usr" not in found, "the machine has it, and every engine, but not the image"
+    finally:
+        node.docker("rm", "--force", "seen")
 
 
 def test_a_network_is_found_by_name_and_by_id(lab: Lab) -> None:
@@ -258,11 +309,13 @@ def test_a_lasting_process_that_is_stopped_does_not_keep_the_lab_from_ending(nam
     lab = Lab.create(name, nodes=1)
     before = family(lab.init_pid)
     lab.hub.start_lasting(["sleep", "600"])
-    (pid,) = (
-        pid
-        for pid, _ in family(lab.init_pid) - before
-        if Path(f"/proc/{pid}/comm").read_text().strip() == "sleep"
-    )
+
+    def sleeping() -> list[int]:
+        """The process as it is once it has become `sleep`: for a moment it still is `setsid`."""
+        new = family(lab.init_pid) - before
+        return [pid for pid, _ in new if Path(f"/proc/{pid}/comm").read_text().strip() == "sleep"]
+
+    (pid,) = wait_until(sleeping, 20, "`sleep` to run")
     os.kill(pid, signal.SIGSTOP)
     processes = family(lab.init_pid)
     lab.destroy()
@@ -321,6 +374,8 @@ def test_what_a_killed_lab_leaves_is_reaped(name: str, victim: str) -> None:
     parent = int(stat(Path(f"/proc/{lab.init_pid}"))[1])
     os.kill(lab.init_pid if victim == "init" else parent, signal.SIGKILL)
     wait_until(lambda: not still_there(processes), _GONE_SECONDS, "the kernel to kill the lab")
+    # Init's parent has the lab's lock, too, and notices a moment later.
+    wait_until(lambda: not Folder(name).is_alive(), _GONE_SECONDS, "the lab's lock to be free")
     with pytest.raises(LabError, match="no lab named"):
         Lab.attach(name)
     reap()

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from contract.runtime.dockerd import Docker
 from contract.runtime.doctor import docker
 from tests.lab import Lab, LabError, Node
 from tests.lab.wait import wait_until
@@ -46,7 +47,7 @@ def _locked(lab: Lab, stack: Stack) -> None:
         assert "`docker swarm unlock` on this manager" in message
         assert [
             (row.level, row.message.partition(":")[0])
-            for row in docker.check(manager.docker_host, manager=True)
+            for row in docker.check(Docker(manager.docker_host), manager=True)
             if row.check == "swarm"
         ] == [("fail", "locked")]
     finally:

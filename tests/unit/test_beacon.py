@@ -77,7 +77,7 @@ def test_dockerd_is_asked_from_time_to_time_and_its_silence_means_nothing() -> N
         node.clock.advance(1)
     assert node.asked == 1
     node.beacon.step()
-    assert (node.asked, node.moved) == (2, [])
+    assert (node.asked, node.moved, node.beacon.other_id) == (2, [], None)
 
 
 def test_a_node_with_a_new_id_is_noticed_once_and_found_under_that_id() -> None:
@@ -88,5 +88,6 @@ def test_a_node_with_a_new_id_is_noticed_once_and_found_under_that_id() -> None:
         node.clock.advance(ASK_SECONDS)
         node.beacon.step()
     assert node.moved == [OTHER_NODE]
+    assert node.beacon.other_id == OTHER_NODE
     key, sign = node.signs[-1]
     assert (key, sign.node_id) == (OTHER_NODE, NODE), "it says which id it serves"

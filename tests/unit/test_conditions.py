@@ -1,5 +1,6 @@
 """Which facts make which conditions: every reason, and when a condition last changed."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -7,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from contract.verdicts import HeldBack, Verdict
+from contract.verdicts import HeldBack, Mode, Verdict
+from controller.conditions import holds
 from controller.conditions.cluster import ClusterFacts, RefusedFacts, of_cluster
-from controller.conditions.holds import CLUSTER as EVERYWHERE
-from controller.conditions.holds import Hold
 from controller.conditions.model import (
     Condition,
     Conditions,
@@ -21,7 +21,11 @@ from controller.conditions.model import (
     dated,
     max_silence,
 )
-from controller.conditions.node import Holder, NodeFacts, Rejecting, of_node
+from controller.conditions.node import of_node
+from controller.conditions.node_facts import Holder, NodeFacts, Rejecting
+from controller.db.models import Cluster as ClusterRow
+from controller.db.models import Network as NetworkRow
+from controller.db.models import Node as NodeRow
 from controller.db.states import RunState
 from tests.fake_clock import START
 from tests.unit.test_health import LIVE_REASONS
@@ -31,13 +35,34 @@ CLUSTER = ClusterFacts(synced_at=START)
 SHOP = Rejecting("shop", 4097, START)
 ALIVE = Holder("vxlan0 in nsid:4 (/run/docker/netns/1-shop)", Verdict.IN_USE, "holds VNI 4097: why")
 DYING = Holder("vx-001001-shopz in host", Verdict.SETTLING, "looks dead: why")
-PAUSED = Hold(HeldBack.PAUSE, "node one", "ann", START, "a new kernel", "vxctl resume one", "")
-PAUSED_EVERYWHERE = replace(PAUSED, where=EVERYWHERE, command="vxctl resume --cluster")
-IGNORED = replace(PAUSED, by="the Swarm label vxlan-operator.ignore", since=None, why=None)
-OBSERVED = Hold(HeldBack.MODE, "node one", "ann", START, None, "vxctl mode enforce one", "")
-TRIPPED = Hold(HeldBack.BREAKER, "node one", None, START, "201", "vxctl breaker reset one", "")
-LIMITED = Hold(HeldBack.LIMIT, "node one", "its worker", None, "why", None, "the next run goes on")
+PAUSE = {"paused_at": START, "paused_by": "ann", "paused_reason": "a new kernel"}
+(PAUSED,) = holds.of_node(NodeRow(hostname="one", **PAUSE), "one")
+(PAUSED_EVERYWHERE,) = holds.of_cluster(ClusterRow(**PAUSE), Mode.ENFORCE)
+(IGNORED,) = holds.of_node(NodeRow(hostname="one", label_ignore=True), "one")
+(OBSERVED,) = holds.of_node(
+    NodeRow(hostname="one", mode=Mode.OBSERVE, mode_by="ann", mode_at=START), "one"
+)
+(TRIPPED,) = holds.of_node(
+    NodeRow(hostname="one", breaker_tripped_at=START, breaker_reason="201 removals in 10 min"),
+    "one",
+)
+(OBSERVED_SHOP,) = holds.of_network(
+    NetworkRow(
+        name="shop", mode=Mode.OBSERVE, mode_by="bob", mode_at=START, mode_reason="leak 4711"
+    ),
+    "shop",
+)
+LIMITED = holds.of_worker(HeldBack.LIMIT, "one", "one", None)
+REFUSED_BY_KERNEL = holds.of_worker(HeldBack.FAILED, "one", "one", None)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "conditions.md"
+ALL_IS_WELL = frozenset(
+    {
+        Reason.CONVERGED, Reason.NOTHING_WRONG, Reason.PROGRESSING, Reason.NOT_PAUSED, Reason.SWARM_READ,
+        Reason.ENFORCING, Reason.ALL_PRESENT, Reason.NOTHING_REFUSED, Reason.ALL_TAKEN,
+        Reason.BROKER_ANSWERS, Reason.DATABASE_WRITTEN, Reason.NO_ROWS_LOST, Reason.USERS_KEPT,
+    }
+)  # fmt: skip
+"""Reasons that ask for nothing."""
 
 NO_BROKER = Condition(Status.FALSE, Reason.BROKER_UNREACHABLE, "no broker")
 
@@ -250,53 +275,62 @@ CLUSTERS: list[tuple[str, dict[str, Any], str]] = [
     (
         "no worker can be heard",
         {"broker": NO_BROKER},
-        "True/SwarmRead True/Enforcing Unknown/BrokerUnreachable True/NothingRefused",
+        "True/SwarmRead True/Enforcing Unknown/BrokerUnreachable True/NothingRefused True/AllTaken",
     ),
-    ("all is well", {}, "True/SwarmRead True/Enforcing True/AllPresent True/NothingRefused"),
+    (
+        "all is well",
+        {},
+        "True/SwarmRead True/Enforcing True/AllPresent True/NothingRefused True/AllTaken",
+    ),
     (
         "the Swarm cannot be read",
         {"sync_error": "no leader"},
-        "False/SwarmUnreadable True/Enforcing True/AllPresent True/NothingRefused",
+        "False/SwarmUnreadable True/Enforcing True/AllPresent True/NothingRefused True/AllTaken",
     ),
     (
         "another Swarm",
         {"sync_error": "another one", "sync_reason": "SwarmChanged"},
-        "False/SwarmChanged True/Enforcing True/AllPresent True/NothingRefused",
+        "False/SwarmChanged True/Enforcing True/AllPresent True/NothingRefused True/AllTaken",
     ),
     (
         "a list that shrank",
         {"sync_error": "half is gone", "sync_reason": "ListShrunk"},
-        "False/ListShrunk True/Enforcing True/AllPresent True/NothingRefused",
+        "False/ListShrunk True/Enforcing True/AllPresent True/NothingRefused True/AllTaken",
     ),
     (
         "nobody reads",
         {"stale": True},
-        "Unknown/ReadingStale True/Enforcing True/AllPresent True/NothingRefused",
+        "Unknown/ReadingStale True/Enforcing True/AllPresent True/NothingRefused True/AllTaken",
     ),
     (
         "observe",
         {"holds": [OBSERVED]},
-        "True/SwarmRead False/ObserveMode True/AllPresent True/NothingRefused",
+        "True/SwarmRead False/ObserveMode True/AllPresent True/NothingRefused True/AllTaken",
     ),
     (
         "the breaker tripped",
         {"holds": [OBSERVED, TRIPPED]},
-        "True/SwarmRead False/BreakerTripped True/AllPresent True/NothingRefused",
+        "True/SwarmRead False/BreakerTripped True/AllPresent True/NothingRefused True/AllTaken",
     ),
     (
         "paused",
         {"holds": [TRIPPED, PAUSED_EVERYWHERE]},
-        "True/SwarmRead False/ClusterPaused True/AllPresent True/NothingRefused",
+        "True/SwarmRead False/ClusterPaused True/AllPresent True/NothingRefused True/AllTaken",
     ),
     (
         "a message was refused",
         {"refused": REFUSED},
-        "True/SwarmRead True/Enforcing True/AllPresent False/MessagesRefused",
+        "True/SwarmRead True/Enforcing True/AllPresent False/MessagesRefused True/AllTaken",
     ),
     (
         "an unsigned message was refused",
         {"refused": replace(REFUSED, key=None)},
-        "True/SwarmRead True/Enforcing True/AllPresent False/MessagesRefused",
+        "True/SwarmRead True/Enforcing True/AllPresent False/MessagesRefused True/AllTaken",
+    ),
+    (
+        "a target does not take notifications",
+        {"untaken": ["notification target ops fails"]},
+        "True/SwarmRead True/Enforcing True/AllPresent True/NothingRefused False/TargetsFail",
     ),
 ]
 
@@ -340,6 +374,7 @@ def test_conditions_of_the_cluster(changes: dict[str, Any], expected: str) -> No
         "RemovalsAllowed",
         "WorkersPresent",
         "MessagesBelieved",
+        "NotificationsTaken",
     ]
     assert short(found) == expected
 
@@ -361,6 +396,65 @@ def test_a_message_names_few_of_many_and_is_bounded() -> None:
         replace(GOOD, last_run=RunState.FAILED, last_error="x" * 5000, limitations=["y" * 5000])
     )
     assert all(len(each.message) < 700 for each in long.values())
+
+
+AT = "2030-01-01 12:00:00 UTC"
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        (
+            {"orphans": 1, "blocking": 1, "holds": [OBSERVED]},
+            (
+                "not removed: 1 orphan (1 blocking): mode observe of node one, set by ann at "
+                f"{AT} (`vxctl mode enforce one` ends it)"
+            ),
+        ),
+        (
+            {"orphans": 3, "held": [(LIMITED, 1), (OBSERVED_SHOP, 2)]},
+            (
+                "not removed: 3 orphans (0 blocking), for 2 reasons: "
+                f"1) 2 of them: mode observe of network shop, set by bob at {AT}: leak 4711 "
+                "(`vxctl mode enforce --network shop` ends it); "
+                "2) 1 of them: the worker of node one: more orphans than a run may remove, "
+                "as MAX_REMOVALS_PER_RUN says (the next run goes on)"
+            ),
+        ),
+        (
+            {
+                "orphans": 3,
+                "blocking": 1,
+                "holds": [OBSERVED, TRIPPED],
+                "held": [(REFUSED_BY_KERNEL, 1), (OBSERVED_SHOP, 2)],
+            },
+            (
+                "not removed: 3 orphans (1 blocking), for 4 reasons: "
+                f"1) all: the breaker of node one has tripped at {AT}: 201 removals in 10 min (find out "
+                "with `vxctl audit --node one` why so much leaks, then `vxctl breaker reset one`); "
+                f"2) all: mode observe of node one, set by ann at {AT} "
+                "(`vxctl mode enforce one` ends it); "
+                f"3) 2 of them: mode observe of network shop, set by bob at {AT}: leak 4711 "
+                "(`vxctl mode enforce --network shop` ends it); "
+                "4) 1 of them: the worker of node one: the kernel refused "
+                "(the next run tries again; `vxctl audit --node one --stage failed` shows the error)"
+            ),
+        ),
+    ],
+    ids=["one cause", "two causes", "four causes"],
+)
+def test_what_ends_a_cause_stands_directly_behind_it(facts: dict[str, Any], message: str) -> None:
+    assert of_node(replace(GOOD, **facts))[Type.DEGRADED].message == message
+
+
+def test_of_many_causes_a_few_are_told_and_no_command_is_cut() -> None:
+    many = [replace(OBSERVED_SHOP, where=f"network n{at}", why="x" * 5000) for at in range(40)]
+    message = of_node(replace(GOOD, orphans=1, held=[(hold, 1) for hold in many]))[
+        Type.READY
+    ].message
+    assert message.count("(`vxctl mode enforce --network shop` ends it)") == 4
+    assert message.endswith("; and 36 more: `vxctl suppressed` shows all")
+    assert len(message) < 1000
 
 
 def test_a_message_stands_still_while_nothing_changes() -> None:
@@ -438,11 +532,25 @@ def test_every_reason_is_reachable() -> None:
     assert found == {reason.value for reason in Reason}
 
 
-def test_every_condition_and_reason_is_documented_and_no_other() -> None:
-    told = {
-        line.split("`")[1] for line in DOCUMENT.read_text().splitlines() if line.startswith("| `")
-    }
-    assert told == {each.value for each in (*Reason, *Type)}
+def _first_cells(text: str) -> list[str]:
+    return [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
+
+
+def test_every_condition_and_each_reason_that_all_is_well_is_documented_once() -> None:
+    documented = _first_cells(DOCUMENT.read_text())
+    assert sorted(documented) == sorted([*Type, *ALL_IS_WELL])
+
+
+def test_the_runbook_has_a_section_for_every_other_reason_and_conditions_md_leads_to_it() -> None:
+    _, _, conditions = (DOCUMENT.parent / "runbook.md").read_text().partition("\n## Conditions\n")
+    sections = conditions.split("\n## ")[0].split("\n### ")[1:]
+    found = {section.partition("\n")[0]: section for section in sections}
+    assert len(found) == len(sections)
+    assert found.keys() == {*Reason} - ALL_IS_WELL
+    for name, section in found.items():
+        parts = re.findall(r"^\* \*\*(\w+)\*\*", section, re.MULTILINE)
+        assert parts == ["Look", "Do", "Worry"], name
+        assert f"[{name}](runbook.md#{name.lower()})" in DOCUMENT.read_text()
 
 
 def test_statuses_are_those_of_kubernetes() -> None:

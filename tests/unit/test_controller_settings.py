@@ -7,6 +7,7 @@ from unittest.mock import patch
 import pytest
 
 from contract.runtime.errors import OperatorError
+from contract.runtime.settings import ONLY_VARIABLE
 from controller.cli import main
 from controller.cli.commands import app
 from controller.process.settings import ControllerSettings, LocalSettings
@@ -96,6 +97,86 @@ def test_a_wrong_value_names_the_variable_and_the_option(option: str, value: str
     assert caught.value.hint == f"set VXLAN_OPERATOR_{name.upper()} (or --{option})"
 
 
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
+        ("https://[::1]:4318/", "https://[::1]:4318/v1/traces"),
+        ("https://otel.example/custom?tenant=1", "https://otel.example/custom?tenant=1"),
+    ],
+)
+def test_a_collector_of_traces(given: str, used: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VXLAN_OPERATOR_TRACES_HEADERS", "Authorization=Bearer a%2Cb, x-tenant=ops")
+    address = load("--traces-endpoint", given).collector()
+    assert address is not None
+    assert address.url == used
+    assert address.headers == {"authorization": "Bearer a,b", "x-tenant": "ops"}
+    assert load().traces_endpoint.get_secret_value() == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("traces-endpoint", "127.0.0.1:4318"),
+        ("traces-endpoint", "grpc://s3cret:4317"),
+        ("traces-endpoint", "http://user:s3cret@otel.example/"),
+        ("traces-endpoint", "http://otel.example:s3cret/"),
+        ("traces-endpoint", "http://otel.example/\x1b[31m"),
+        ("traces-headers", "s3cret"),
+        ("traces-headers", "a b=s3cret"),
+        ("traces-headers", "a=s3cret%0d%0ab: c"),
+        ("traces-headers", "content-type=s3cret"),
+    ],
+)
+def test_a_wrong_collector_is_told_without_a_secret(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = f"VXLAN_OPERATOR_{name.replace('-', '_').upper()}"
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(OperatorError) as caught:
+        load()
+    assert caught.value.problem.startswith(f"{name.replace('-', '_')}: ")
+    assert "s3cret" not in caught.value.problem
+    assert variable in (caught.value.hint or "")
+
+
+def test_headers_without_a_collector_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().collector() is None
+    monkeypatch.setenv("VXLAN_OPERATOR_TRACES_HEADERS", "authorization=Bearer abc")
+    with pytest.raises(OperatorError, match="no collector"):
+        load().collector()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "https://jaeger.example/trace/{trace_id}", "http://[::1]/#/t?id={trace_id}&x=%7B"]
+)
+def test_the_url_of_a_trace(url: str) -> None:
+    assert load("--trace-url", url).trace_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://jaeger.example/trace/",
+        "https://jaeger.example/{traceid}/{trace_id}",
+        "https://jaeger.example/{}{trace_id}",
+        "javascript:alert('{trace_id}')",
+        "//jaeger.example/{trace_id}",
+        "https://{trace_id}.example/",
+        "https://jaeger.example/\u202e{trace_id}",
+        'https://jaeger.example/"><b>{trace_id}',
+        "https://jaeger.example/ {trace_id}",
+        "https:///{trace_id}",
+        "https://[::1/{trace_id}",
+        "https://jaeger.example/{trace_id}" + "x" * 2000,
+    ],
+)
+def test_a_wrong_url_of_a_trace_is_refused_at_the_start(url: str) -> None:
+    with pytest.raises(OperatorError) as caught:
+        load(f"--trace-url={url}")
+    assert caught.value.hint == "set VXLAN_OPERATOR_TRACE_URL (or --trace-url)"
+
+
 def command(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
     """Run `vxctl`; return its exit status."""
     monkeypatch.setattr(sys, "argv", ["vxctl", *arguments])
@@ -144,8 +225,13 @@ def test_help_shows_every_option_with_its_variable_and_default(
     shown = " ".join(capsys.readouterr().out.split())
     assert "s3cr3t" not in shown
     for name, field in settings.model_fields.items():
+        if field.json_schema_extra == ONLY_VARIABLE:
+            assert name.upper() not in shown.replace(f"{name.upper()}_FILE", "")
+            continue
         assert f"--{name.replace('_', '-')} " in shown
-        assert f"{field.description} (VXLAN_OPERATOR_{name.upper()}, default: " in shown
+        # The longest variable is longer than the column, and broken.
+        described = f"{field.description} (VXLAN_OPERATOR_{name.upper()}, default: "
+        assert described.replace(" ", "") in shown.replace(" ", "")
     assert "VXLAN_OPERATOR_RESYNC_SECONDS, default: 60)" in shown
 
 

@@ -1,5 +1,6 @@
 """The documentation says what the code does."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 import pytest
 import typer
 
+from contract import VERSION
 from contract.runtime.settings import ONLY_VARIABLE, Settings, default_text
 from contract.runtime.variables import PREFIX
 from contract.verdicts import Stage
@@ -100,8 +102,31 @@ def _audit_options() -> Sequence[typer.core.TyperOption]:
     return [each for each in group.params if isinstance(each, typer.core.TyperOption)]
 
 
+def test_a_scan_in_a_container_is_told_once_and_with_this_version() -> None:
+    commands = [
+        found
+        for document in [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+        for found in re.findall(
+            r"^# docker run .*?(?<!\\)$", document.read_text(), re.MULTILINE | re.DOTALL
+        )
+        if found.endswith(" scan")
+    ]
+    assert len(commands) == 1
+    assert f" vxlan-operator-worker:{VERSION} " in commands[0]
+
+
+def _anchors(document: Path) -> set[str]:
+    """What GitHub calls the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
         for part in document.read_text().split("](")[1:]:
-            target = part.split(")")[0]
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+            target, _, heading = part.split(")")[0].partition("#")
+            if target.startswith("https://"):
+                continue
+            file = document.parent / target if target else document
+            assert file.exists(), f"{document.name}: {target}"
+            assert not heading or heading in _anchors(file), f"{document.name}: {target}#{heading}"

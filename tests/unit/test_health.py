@@ -62,7 +62,8 @@ DATABASE = [
 ]
 LIVE_REASONS = {reason for _, reason in BROKER + DATABASE} | {
     Reason.BROKER_ANSWERS, Reason.DATABASE_WRITTEN, Reason.NO_ROWS_LOST,
-    Reason.AUDIT_WENT_BACK, Reason.NOT_PROBED, Reason.CONDITIONS_STALE,
+    Reason.AUDIT_WENT_BACK, Reason.USERS_KEPT, Reason.USERS_REFUSED, Reason.NOT_PROBED,
+    Reason.CONDITIONS_STALE,
 }  # fmt: skip
 """Those that are not derived from rows."""
 
@@ -75,6 +76,45 @@ def test_an_error_of_the_broker_keeps_its_words(error: Exception, reason: Reason
         fault = faults.of_broker(given)
         assert fault.reason == reason
         assert str(error) in fault.message
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            redis.exceptions.NoPermissionError(
+                "this user has no permissions to run the 'lpush' command"
+            ),
+            "its rights",
+        ),
+        (
+            redis.AuthenticationError("invalid username-password pair or user is disabled."),
+            "correct user",
+        ),
+        (redis.AuthenticationError("Authentication required."), "write user and password into"),
+        (
+            redis.ReadOnlyError("You can't write against a read only replica."),
+            "put that right in Redis",
+        ),
+    ],
+)
+def test_what_redis_refuses_is_told_with_what_to_do(error: Exception, said: str) -> None:
+    wrapped = OperationalError(str(error))
+    wrapped.__cause__ = error
+    assert said in faults.of_broker(wrapped).message.rpartition("; ")[2]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (redis.exceptions.NoPermissionError("this user has no permissions"), Reason.USERS_REFUSED),
+        (redis.ResponseError("Error in ACL SETUSER modifier"), Reason.USERS_REFUSED),
+        (redis.ConnectionError("refused"), Reason.BROKER_UNREACHABLE),
+        (DBAPIError("x", {}, pg.OperationalError("refused")), Reason.DATABASE_UNREACHABLE),
+    ],
+)
+def test_why_the_brokers_users_cannot_be_kept(error: Exception, reason: Reason) -> None:
+    assert faults.of_broker_users(error).reason == reason
 
 
 @pytest.mark.parametrize(("error", "reason"), DATABASE)

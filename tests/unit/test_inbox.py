@@ -4,7 +4,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from controller.runs.inbox import KEPT_SECONDS, MAX_BATCH, Inbox
+from controller.runs import counters
+from controller.runs import inbox as module
+from controller.runs.inbox import KEPT_SECONDS, MAX_BATCH, MAX_WAITING, Inbox
+
+
+def lost(reason: str) -> float:
+    """Messages that this process has lost for a reason."""
+    return float(counters.DROPPED.labels(reason)._value.get())
 
 
 class AwayError(Exception):
@@ -56,17 +63,35 @@ def test_what_cannot_be_stored_for_too_long_makes_room() -> None:
     with pytest.raises(AwayError):
         store.inbox.step()
     store.seconds += KEPT_SECONDS
+    before = lost("not_stored")
     store.inbox.step()
+    assert lost("not_stored") == before + 1
     store.inbox.put("second")
     store.away = False
     store.inbox.step()
     assert store.batches == [["second"]]
 
 
+def test_what_finds_no_room_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT_SECONDS", 0.01)
+    store = Store()
+    before = lost("no_room")
+    for each in map(str, range(MAX_WAITING + 2)):
+        store.inbox.put(each)
+    assert lost("no_room") == before + 2
+    store.inbox.empty()
+    assert sum(map(len, store.batches)) == MAX_WAITING
+
+
 def test_at_the_end_all_that_waits_is_taken_and_nothing_is_waited_for() -> None:
     store = Store()
-    for each in map(str, range(2 * MAX_BATCH + 1)):
+    for each in map(str, range(MAX_WAITING)):
         store.inbox.put(each)
+    store.away = True
+    with pytest.raises(AwayError):
+        store.inbox.step()
+    store.away = False
+    store.inbox.put("the last")
     store.inbox.empty()
     assert [len(batch) for batch in store.batches] == [MAX_BATCH, MAX_BATCH, 1]
 
@@ -75,5 +100,7 @@ def test_at_the_end_a_database_that_is_away_is_not_waited_for() -> None:
     store = Store()
     store.inbox.put("first")
     store.away = True
+    before = lost("not_stored")
     store.inbox.empty()
+    assert lost("not_stored") == before + 1
     assert store.batches == []

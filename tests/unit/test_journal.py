@@ -590,3 +590,44 @@ class JournalStory(RuleBasedStateMachine):
 
 JournalStory.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 test_any_story_of_a_journal = JournalStory.TestCase
+
+
+@pytest.mark.privileged
+def test_a_journal_on_a_disk_that_is_read_only_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "journal.jsonl"
+    Journal.open(path).close()
+    before = path.read_bytes()
+    open_it = (
+        "from pathlib import Path; from worker.journal import *\n"
+        f"try: Journal.open(Path({str(path)!r}))\n"
+        "except JournalError as error: print(error)"
+    )
+    mount = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && exec "$2" -c "$3"'
+    command = ["unshare", "--mount", "sh", "-c", mount, "sh", str(path.parent)]
+    command += [sys.executable, open_it]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "cannot be written" in said
+    assert "Read-only file system" in said
+    assert path.read_bytes() == before
+
+
+@pytest.mark.privileged
+def test_a_journal_of_somebody_else_is_told_and_left_as_it_was() -> None:
+    """To a worker that is not root."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        path = Path(name) / "state" / "journal.jsonl"
+        Journal.open(path).close()
+        for mode in (0o700, 0o777):  # Of its folder.
+            path.parent.chmod(mode)
+            before = state_of(path.parent)
+            child = os.fork()
+            if child == 0:
+                os.setuid(65534)
+                try:
+                    Journal.open(path)
+                except JournalError as error:
+                    os._exit(7 if "Permission denied" in str(error) else 8)
+                os._exit(9)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+            assert state_of(path.parent) == before

@@ -1,5 +1,6 @@
 """`vxctl keys`: what it says of a rotation."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ ANSWER: dict[str, Any] = {
     "created_at": "2026-01-01T00:00:00Z",
     "retired_at": None,
     "lacking": [],
+    "later": [],
 }
 
 
@@ -51,5 +53,23 @@ def test_who_has_finished_a_rotation_is_told_of_the_join_tokens(
     monkeypatch.setattr(keys, "Client", Stub)
     output = said("rotate", "--finish")
     assert "is signing" in output
-    assert "`vxctl node join-token create`" in output
+    assert "join tokens made before still serve" in output
     assert "`vxctl node join-token list`" in output
+
+
+def test_nodes_that_are_told_later_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "Client", Stub)
+    monkeypatch.setitem(ANSWER, "later", [f"node-{number}" for number in range(7)])
+    output = said("rotate", "--finish")
+    assert "told later: node-0, node-1, node-2, node-3, node-4 and 2 more" in output
+
+
+def test_who_rotates_a_key_that_is_a_secret_is_told_to_make_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(keys, "Client", Stub)
+    monkeypatch.setenv("VXLAN_OPERATOR_SIGNING_KEY", "/proc/self/signing-key")
+    output = said("rotate", "--file", str(tmp_path / "next.key"))
+    assert f"give all controllers {tmp_path / 'next.key'} as /proc/self/signing-key.next" in output
+    monkeypatch.setenv("VXLAN_OPERATOR_SIGNING_KEY", str(tmp_path / "controller.key"))
+    assert "give all controllers" not in said("rotate", "--file", str(tmp_path / "next.key"))

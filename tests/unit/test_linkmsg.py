@@ -225,7 +225,7 @@ def test_group_and_port() -> None:
             message(
                 kind=b"veth\0", name=b"veth0", extra=attribute(5, struct.pack("=I", 8)), birth=0
             ),
-            VethEnd(7, "veth0", None, None),
+            VethEnd(7, "veth0", None, None, elsewhere=True),
         ),
         (message(kind=b"veth\0", name=b"veth0", master=3), VethEnd(7, "veth0", 3, None)),
         (message(), None),

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.servers import await_true
 from worker import outbox as module
@@ -121,5 +122,22 @@ def test_a_stop_does_not_wait_for_a_broker_that_is_away(
     outbox.start()
     outbox.put("task", "1")
     await_true(lambda: broker.tried, "it was tried")
-    outbox.stop(timeout=20.0)
+    with capture_logs() as logs:
+        outbox.stop(timeout=20.0)
     assert not outbox._thread.is_alive()
+    assert [each["messages"] for each in logs] == [1], "what is lost with it is said"
+
+
+def test_it_is_stalled_when_its_thread_has_ended(broker: Broker) -> None:
+    outbox = Outbox(broker.publish)
+    stalled = [outbox.stalled]
+    outbox.start()
+    stalled.append(outbox.stalled)
+    broker.there.clear()
+    outbox.put("task", "1")
+    await_true(lambda: broker.tried, "it was tried")
+    stalled.append(outbox.stalled)
+    outbox.stop()
+    assert [*stalled, outbox.stalled] == [True, False, False, True], (
+        "an absent broker stalls nothing"
+    )

@@ -9,6 +9,7 @@ import pytest
 from rich.cells import cell_len
 
 from contract.runtime.errors import OperatorError
+from contract.verdicts import STAGE_WORDS, Stage
 from controller.cli.output import colours, columns, formats, phrases, table, watch
 
 
@@ -243,3 +244,7 @@ def test_a_watch_ends_with_the_terminal_as_it_was_even_on_a_bug(
 def test_a_watch_needs_a_terminal() -> None:
     with pytest.raises(OperatorError, match="needs a terminal"):
         watch.watch(lambda _height: None)
+
+
+def test_every_stage_has_words() -> None:
+    assert STAGE_WORDS.keys() == set(Stage)

@@ -277,6 +277,13 @@ def test_while_a_join_is_under_way_nothing_is_unwanted() -> None:
     assert found.recheck_after == JOIN_PAUSE_SECONDS
 
 
+def test_a_join_whose_sandbox_has_one_end_already_is_named_by_the_other() -> None:
+    found = prove(joins={VethPair("veth1234567", "", (11, 0)): 0.1})
+    assert found.proof is None
+    assert "veth1234567, an end of a veth pair" in found.reason
+    assert "ip link delete veth1234567" in found.reason
+
+
 def test_a_join_that_lasts_is_looked_at_ever_more_seldom() -> None:
     assert [prove(joins={PAIR: seconds}).recheck_after for seconds in (0.0, 5.0, 500.0)] == [
         0.2,

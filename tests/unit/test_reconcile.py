@@ -113,6 +113,22 @@ def test_a_request_that_is_not_for_here_and_now_is_refused_without_a_look(
     assert report.entries, "what is to be told is told all the same"
 
 
+def test_on_a_node_that_joined_another_swarm_nothing_is_done_for_the_former_one(
+    tmp_path: Path,
+) -> None:
+    node = WorkerNode(tmp_path, [leaked()])
+    node.run(mode=Mode.OBSERVE)
+    node.seconds += GRACE
+    node.reconciler.other_id = lambda: OTHER_NODE
+    report = node.run()
+    assert report.outcome is Outcome.REFUSED
+    assert f"has the id {OTHER_NODE} in the one it joined" in (report.error or "")
+    assert node.kernel.hits == []
+    node.reconciler.other_id = lambda: None
+    node.run()
+    assert len(node.kernel.hits) == 1, "else it would have been removed"
+
+
 def test_a_refused_request_does_not_make_good_ones_look_old(tmp_path: Path) -> None:
     node = WorkerNode(tmp_path)
     stray = request(node_id=OTHER_NODE, issued_at=node.now + timedelta(hours=1))

@@ -1,5 +1,6 @@
 """The worker's settings: from the environment and from options, with errors a person can act on."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -147,3 +148,78 @@ def test_a_wrong_command_line_ends_with_two_lines(
     assert error.startswith("error: ")
     assert wrong in error
     assert hint.startswith("hint: ")
+
+
+class TestSecretFiles:
+    """A secret setting out of a file."""
+
+    VARIABLE = f"{PREFIX}BROKER_URL_FILE"
+    URL = "redis://:geheim@example/0"
+
+    @pytest.fixture
+    def secret(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        file = tmp_path / "broker-url"
+        file.write_text(self.URL + "\n")
+        monkeypatch.setenv(self.VARIABLE, str(file))
+        return file
+
+    def test_its_line_is_the_setting(self, secret: Path) -> None:
+        assert load().broker_url.get_secret_value() == self.URL
+
+    def test_a_link_leads_to_it(self, secret: Path) -> None:
+        secret.rename(secret.with_name("really"))
+        secret.symlink_to("really")
+        assert load().broker_url.get_secret_value() == self.URL
+
+    def test_options_win_over_variables(
+        self, secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = tmp_path / "other"
+        other.write_text("redis://other/0")
+        for given in (("--broker-url", "redis://other/0"), ("--broker-url-file", str(other))):
+            assert load(*given).broker_url.get_secret_value() == "redis://other/0"
+        monkeypatch.setenv(f"{PREFIX}BROKER_URL", "redis://variable/0")
+        assert load("--broker-url-file", str(other)).broker_url.get_secret_value() == (
+            "redis://other/0"
+        )
+
+    def test_both_variables_are_an_error(
+        self, secret: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(f"{PREFIX}BROKER_URL", self.URL)
+        with pytest.raises(OperatorError) as told:
+            load()
+        assert told.value.problem == f"both {PREFIX}BROKER_URL and {self.VARIABLE} are set"
+        assert told.value.hint == f"unset {PREFIX}BROKER_URL"
+
+    @pytest.mark.parametrize(
+        ("content", "problem"),
+        [
+            (None, "cannot be read: No such file"),
+            (b"", "is empty"),
+            (b" \n\n", "is empty"),
+            (b"redis://a/0\nredis://b/0\n", "more than one line"),
+            (b"x" * 10_001, "larger than 10,000 bytes"),
+            (b"redis://\xff/0", "not UTF-8"),
+            (b"geheim", "broker_url: "),
+        ],
+    )
+    def test_what_is_wrong_with_it_is_told_and_nothing_of_it_quoted(
+        self, content: bytes | None, problem: str, secret: Path
+    ) -> None:
+        if content is None:
+            secret.unlink()
+        else:
+            secret.write_bytes(content)
+        with pytest.raises(OperatorError) as told:
+            load()
+        assert problem in told.value.problem
+        assert "BROKER_URL" in told.value.hint
+        assert "geheim" not in told.value.problem
+
+    @pytest.mark.parametrize("kind", ["folder", "pipe", "a\0b"])
+    def test_what_is_no_file_is_refused_at_once(self, kind: str, tmp_path: Path) -> None:
+        (tmp_path / "folder").mkdir()
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(OperatorError, match=r"Is a directory|not a regular file|null"):
+            load("--broker-url-file", str(tmp_path / kind))

@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 
 from contract.verdicts import Mode
-from controller.swarm.manager import MAX_ERROR, _network, _node, _task
 from controller.swarm.model import (
     Subnet,
     SwarmNetwork,
     SwarmNode,
     SwarmTask,
 )
+from controller.swarm.parsing import MAX_ERROR
+from controller.swarm.parsing import parse_network as _network
+from controller.swarm.parsing import parse_node as _node
+from controller.swarm.parsing import parse_task as _task
 from tests.fake_clock import START
 from tests.fake_docker import VNI_OPTION, raw_network, raw_node, raw_task
 from tests.fake_swarm import SHOP, network, node, swarm_id, task

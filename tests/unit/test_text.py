@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from contract.runtime.text import printable
 from contract.verdicts import Stage, Urgency
 from tests.builders import identity
 from worker.journal import Record
-from worker.scan_output import print_records
+from worker.scan_output import Recorder
 
 HOSTILE: Final = "a\x1b[31mb\x1b]0;title\x07c\x9b2Jd\r\ne\u202ef\u2066g\x7f\0h"
 
@@ -51,9 +52,9 @@ def test_the_lines_of_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(line.isprintable() for line in lines)
 
 
-def test_what_a_scan_removes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_scan_removes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = Record(UUID(int=1), Stage.PLANNED, identity(), Urgency.STALE, None, HOSTILE, "")
-    print_records([record])
+    Recorder(tmp_path / "journal.jsonl", UUID(int=1), named=False)([record])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.isprintable()
 

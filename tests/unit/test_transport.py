@@ -1,12 +1,15 @@
 """What is let in from Redis: what our own sides send, and nothing else."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
 import pytest
+from kombu import Queue
+from kombu.transport import memory
 from structlog.testing import capture_logs
 
 from contract.messages import MAX_DEVICES, ReconcileReport
@@ -125,6 +128,40 @@ def test_memory_needs_no_check() -> None:
     assert connection.get_transport_cls().driver_type == "memory"
 
 
+def test_a_consumer_in_memory_waits_for_a_message_and_looks_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = celery_app("test", MEMORY_BROKER)
+    queue = Queue("memory test")
+    looks = 0
+    taken: list[object] = []
+    waits = threading.Event()
+    get = memory.Channel._get
+
+    def counting(self: memory.Channel, *arguments: Any, **options: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        waits.set()
+        return get(self, *arguments, **options)
+
+    monkeypatch.setattr(memory.Channel, "_get", counting)
+    with (
+        app.connection_for_read() as reading,
+        app.connection_for_write() as writing,
+        reading.Consumer(queue, callbacks=[lambda body, _: taken.append(body)], no_ack=True),
+    ):
+        with pytest.raises(TimeoutError):
+            reading.drain_events(timeout=0.3)
+        assert looks == 1
+        waits.clear()
+        waiting = threading.Thread(target=reading.drain_events, kwargs={"timeout": 60.0})
+        waiting.start()
+        assert waits.wait(60)
+        writing.Producer().publish("come", routing_key=queue.name, serializer="json")
+        waiting.join(60)
+    assert taken == ["come"]
+
+
 def test_any_number_of_refusals_is_told_in_few_lines() -> None:
     now = 0.0
     refusals = Refusals(lambda: now)
@@ -136,10 +173,13 @@ def test_any_number_of_refusals_is_told_in_few_lines() -> None:
         refusals.flush()
         now = 100.0
         refusals.flush()
-    assert counts(said) == [1, 999]
+        refusals.add(RefusedError(Reason.UNSIGNED, "so it is"))
+        refusals.add(RefusedError(Reason.UNSIGNED, "so it is"))
+        refusals.flush(last=True)
+    assert counts(said) == [1, 999, 1, 1], "also what waits for its line when the process ends"
     assert said[0]["newest_because"] == "so it is"
     assert said[0]["key"] == "0123456789abcdef"
-    assert refusals.counts == {Reason.UNSIGNED: 1_000}
+    assert refusals.counts == {Reason.UNSIGNED: 1_002}
     assert refusals.newest is not None
 
 

@@ -1,6 +1,7 @@
 """Whom a worker believes, and how its own key is told and replaced, across restarts and crashes."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ from contract.runtime.errors import OperatorError
 from contract.runtime.key_file import read_key
 from contract.signing.join import changes_key, joins
 from contract.signing.keys import PublicKey, SigningKey
+from contract.signing.succession import Link, vouch, write
 from tests.builders import NODE, request
 from tests.signed import CONTROLLERS_KEY, JOIN_TOKEN, key_of
 from worker.trust import Paths, Trust, rotate
 
 NEXT = key_of("next controllers")
+THIRD = key_of("the one after")
 OTHER = key_of("other controllers").public
 KID = CONTROLLERS_KEY.public.id
 
@@ -33,6 +36,16 @@ def saying(*keys: SigningKey, node_key: str | None = None) -> ReconcileRequest:
     texts = tuple(key.public.text for key in keys)
     return request(issued_at=datetime.now(UTC)).model_copy(
         update={"controller_keys": texts, "node_key": node_key}
+    )
+
+
+def succession(*keys: SigningKey) -> str:
+    """What the controllers send once each of these keys has followed the one before."""
+    return write(
+        [
+            Link(old.public.id, new.public.text, vouch(old, new.public))
+            for old, new in pairwise(keys)
+        ]
     )
 
 
@@ -97,6 +110,36 @@ class TestControllers:
             trust.heed(saying(CONTROLLERS_KEY, NEXT), KID)
         assert ids(trust) == {KID}
         assert [each["log_level"] for each in said] == ["error"]
+
+    def test_who_was_away_for_rotations_follows_the_keys(self, paths: Paths) -> None:
+        trust = opened(paths)
+        chain = succession(CONTROLLERS_KEY, NEXT, THIRD)
+        assert not trust.follow(succession(CONTROLLERS_KEY, NEXT), THIRD.public.id)
+        assert trust.follow(chain, THIRD.public.id)
+        assert ids(trust) == ids(opened(paths)) == {THIRD.public.id}, "and the former sign no more"
+
+    @pytest.mark.parametrize(
+        "forged",
+        [
+            "", "x", None, 5, {"a": 1}, "x" * 10**6, "\n" * 2_000, "é" * 100,
+            "of another key", "begins elsewhere", "has a gap", "is too long",
+        ],
+    )  # fmt: skip
+    def test_no_succession_of_anybody_else_leads_anywhere(
+        self, paths: Paths, forged: object
+    ) -> None:
+        trust, chain = opened(paths), succession(CONTROLLERS_KEY, NEXT, THIRD)
+        if forged == "of another key":
+            forged = chain.replace(THIRD.public.text, OTHER.text)
+        elif forged == "begins elsewhere":
+            forged = succession(key_of("eve"), THIRD).replace(key_of("eve").public.id, KID)
+        elif forged == "has a gap":
+            forged = chain.partition("\n")[2]
+        elif forged == "is too long":
+            forged = chain + " " * 10_000
+        assert not trust.follow(forged, THIRD.public.id)
+        assert not trust.follow(forged, OTHER.id)
+        assert ids(trust) == {KID}
 
     @pytest.mark.parametrize("content", [b"", b"{", b'{"controllers": ["x"]}', b"\xff"])
     def test_a_damaged_file_is_told(self, paths: Paths, content: bytes) -> None:

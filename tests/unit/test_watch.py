@@ -1,6 +1,7 @@
 """What the link watch concludes from its looks; that it hears the kernel is for tests/integration."""
 
 import errno
+import threading
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -8,9 +9,10 @@ import pytest
 
 from tests.builders import PORT, identity, in_sandbox, leaked
 from tests.fake_kernel import FakeKernel
+from tests.servers import await_true
 from worker import watch as module
 from worker.idle import IdleClock
-from worker.kernel.model import Device, Identity
+from worker.kernel.model import Device, Identity, View
 from worker.watch import SETTLED_SECONDS, LinkWatch, shown_by
 
 GRACE = 5.0
@@ -242,3 +244,32 @@ def test_after_a_report_of_no_devices_it_waits_for_a_time_that_poll_takes(time: 
     watched = Watched(time)
     watched.watch.reported(shown_by([]))
     assert 0 < watched.watch.look() <= 3600
+
+
+def test_a_watch_that_hangs_is_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STALLED_SECONDS", 0.0)
+    kernel, answers = FakeKernel(), threading.Event()
+    look = kernel.look
+
+    def hanging() -> View:
+        assert answers.wait(60)
+        return look()
+
+    monkeypatch.setattr(kernel, "look", hanging)
+    watch = LinkWatch(
+        kernel=kernel,
+        clock=IdleClock(GRACE + 10),
+        hint_after=GRACE,
+        data_path_port=lambda: PORT,
+        drift=lambda _: None,
+    )
+    assert watch.stalled, "it was not started"
+    watch.start()
+    try:
+        await_true(lambda: watch.stalled, "the look takes too long")
+        answers.set()
+        await_true(lambda: not watch.stalled, "it waits for events")
+    finally:
+        answers.set()
+        watch.stop()
+    assert watch.stalled, "it has ended"

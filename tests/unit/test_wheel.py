@@ -33,16 +33,24 @@ def test_the_wheel_has_every_module_and_nothing_else_of_ours(wheel: ZipFile) -> 
     assert {name.partition("/")[0] for name in names} == set(packages)
 
 
-def test_the_wheel_installs_the_man_pages_where_man_looks(wheel: ZipFile) -> None:
-    pages = {
+def test_the_wheel_installs_man_pages_alert_rules_and_dashboard(wheel: ZipFile) -> None:
+    installed = {
         name.partition(".data/data/")[2]: wheel.read(name).decode()
         for name in wheel.namelist()
         if ".data/" in name
     }
-    assert pages == {
+    pages = {
         f"share/man/man1/{path.name}": path.read_text() for path in (ROOT / "docs/man").iterdir()
     }
-    assert "share/man/man1/vxctl.1" in pages
+    monitoring = {
+        f"share/vxlan-operator/{path.name}": path.read_text()
+        for path in (
+            ROOT / "packaging/grafana/vxlan-operator.json",
+            ROOT / "packaging/prometheus/vxlan-operator.rules.yml",
+        )
+    }
+    assert installed == pages | monitoring
+    assert "share/man/man1/vxctl.1" in installed
 
 
 def test_the_wheel_has_both_commands(wheel: ZipFile) -> None:

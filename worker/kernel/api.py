@@ -46,10 +46,11 @@ class Kernel(Protocol):
         """Read a device afresh; None when that namespace has no VXLAN device with that index."""
 
     def joins_under_way(self) -> tuple[VethPair, ...]:
-        """List the veth pairs with both ends in the host namespace, without a master and named as Docker's.
+        """List the veth pairs with an end in the host namespace, without a master and named as Docker's.
 
-        Docker makes a pair there before it moves one end into the network's sandbox (moby libnetwork
-        drivers/overlay: `createVethPair` in joinleave.go). Its bridge networks make such pairs too.
+        Docker makes a pair there, moves one end into the network's sandbox, puts it on the bridge, and only
+        then moves the other into the container (moby libnetwork drivers/overlay: `Join` in joinleave.go,
+        osl: `AddInterface`). Its bridge networks make such pairs too.
         """
 
     def sandbox_files(self) -> Mapping[int, str]:

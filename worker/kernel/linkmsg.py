@@ -114,12 +114,14 @@ class Link(NamedTuple):
 
 
 class VethEnd(NamedTuple):
-    """One end of a veth pair; `peer`: the ifindex of the other, None where that is in another namespace."""
+    """One end of a veth pair; `peer`: the ifindex of the other, None where that is `elsewhere`."""
 
     ifindex: int
     name: str
     master: int | None
     peer: int | None
+    elsewhere: bool = False
+    """Whether the other end is in another namespace."""
 
 
 class _Shape(NamedTuple):
@@ -213,12 +215,14 @@ def decode_veth(body: bytes) -> VethEnd | None:
     found = _attributes(body)
     if _info(body, found, _VETH) is None:
         return None
-    peer = None if IFLA_LINK_NETNSID in found else _offset(found, IFLA_LINK, 4)
+    elsewhere = IFLA_LINK_NETNSID in found
+    peer = None if elsewhere else _offset(found, IFLA_LINK, 4)
     return VethEnd(
         _IFINFOMSG.unpack_from(body)[2],
         _text(body, _name(found)),
         _optional(body, _offset(found, IFLA_MASTER, 4)),
         _optional(body, peer),
+        elsewhere,
     )
 
 

@@ -159,7 +159,10 @@ class Device(NamedTuple):
 
 
 class VethPair(NamedTuple):
-    """A veth pair in the host namespace, by the names and the ifindexes of its ends."""
+    """A veth pair of a join, by the names and the ifindexes of its ends in the host namespace.
+
+    `other` is empty, and its ifindex 0, where that end was moved into a sandbox.
+    """
 
     one: str
     other: str

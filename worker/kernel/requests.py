@@ -1,16 +1,46 @@
 """The rtnetlink requests of the worker, encoded; the only module that imports pyroute2."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from importlib.util import find_spec, module_from_spec
 from typing import Final
-
-from pyroute2.netlink import nlmsg
-from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETADDR, RTM_GETLINK, RTM_GETNSID, RTM_SETLINK
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
 from worker.kernel.model import HOST, Netns
 from worker.kernel.socket import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
+
+
+@contextmanager
+def _without_its_sockets() -> Iterator[None]:
+    """Import modules of pyroute2 and not all of it, as its `__init__` does: 19 MB of memory for our messages.
+
+    Who imports pyroute2 afterwards has the whole.
+    """
+    name = "pyroute2"
+    spec = None if name in sys.modules else find_spec(name)
+    if spec is None:  # It is there already; or it is missing, which the import itself says best.
+        yield
+        return
+    sys.modules[name] = module_from_spec(spec)
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+with _without_its_sockets():
+    from pyroute2.netlink import nlmsg
+    from pyroute2.netlink.rtnl import (
+        RTM_DELLINK,
+        RTM_GETADDR,
+        RTM_GETLINK,
+        RTM_GETNSID,
+        RTM_SETLINK,
+    )
+    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+    from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
 _NO_SUCH_IFINDEX: Final = 2**31 - 1
 _RTEXT_FILTER_SKIP_STATS: Final = 1 << 3

@@ -36,7 +36,14 @@ from worker.kernel.linkmsg import (
     decode_veth,
 )
 from worker.kernel.model import HOST, Device, Netns, VethPair, View
-from worker.kernel.socket import NETLINK_GET_STRICT_CHK, NetlinkError, NetlinkSocket, NoAnswerError
+from worker.kernel.socket import (
+    NETLINK_GET_STRICT_CHK,
+    InterruptedDumpError,
+    NetlinkError,
+    NetlinkSocket,
+    NoAnswerError,
+)
+from worker.kernel.statistics import ErrorKind, statistics
 
 SANDBOX_DIRECTORIES: Final = (
     Path("/run/docker/netns"),
@@ -102,7 +109,7 @@ class RouteNetlink:
         raise KernelError(errno.EPROTO, "the kernel changed a device that cannot exist")
 
     def look(self) -> View:
-        with _translating("listing the VXLAN devices"):
+        with statistics.look(), _translating("listing the VXLAN devices"):
             pauses = iter(_ENDING_PAUSES)  # Shared: many end together, and the look has one bound.
             devices = self._devices(HOST, pauses)
             for netns in self._peers():
@@ -130,7 +137,10 @@ class RouteNetlink:
             for end in ends
             if end is not None and end.master is None and _DOCKERS_VETH.fullmatch(end.name)
         }
-        return tuple(
+        moved = tuple(
+            VethPair(one.name, "", (one.ifindex, 0)) for one in waiting.values() if one.elsewhere
+        )
+        return moved + tuple(
             VethPair(one.name, other.name, (one.ifindex, other.ifindex))
             for one in waiting.values()
             if one.peer is not None
@@ -302,11 +312,15 @@ def _translated(error: NetlinkError, doing: str) -> KernelError:
     """Make the typed error of an errno."""
     code = error.errno or 0
     if isinstance(error, NoAnswerError):
+        statistics.add_error(ErrorKind.UNANSWERED)
         return UnansweredError(code, f"{doing}: {error.strerror}")
     if code in (errno.EPERM, errno.EACCES):
+        statistics.add_error(ErrorKind.NOT_PERMITTED)
         return NotPermittedError(
             code, f"{doing}: the kernel asks for CAP_NET_ADMIN in the host's network namespace"
         )
     if code == errno.ENODEV:
         return GoneError(code, f"{doing}: there is no such device")
+    interrupted = isinstance(error, InterruptedDumpError)
+    statistics.add_error(ErrorKind.INTERRUPTED if interrupted else ErrorKind.OTHER)
     return KernelError(code, f"{doing}: {error.strerror}")

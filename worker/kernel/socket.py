@@ -12,6 +12,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final, Self
 
+from worker.kernel.statistics import ErrorKind, statistics
+
 SOL_NETLINK: Final = 270
 NETLINK_LISTEN_ALL_NSID: Final = 8
 NETLINK_GET_STRICT_CHK: Final = 12
@@ -164,6 +166,7 @@ class NetlinkSocket:
             data, ancillary, _, _ = self._socket.recvmsg(_RECEIVE_BYTES, socket.CMSG_SPACE(4))
         except OSError as error:
             if error.errno == errno.ENOBUFS:
+                statistics.add_error(ErrorKind.EVENTS_LOST)
                 raise EventsLostError(error.errno, "link events were lost") from error
             raise
         messages = [(kind, body) for _, kind, _, body in split(data)]

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 from kombu.utils.url import maybe_sanitize_url
 
 from contract.queues import CONTROLLER_QUEUE, PROBE_KEY
+from contract.runtime.broker_errors import CLUSTER, CLUSTER_REMEDY, advice, is_cluster
 from contract.runtime.broker_settings import Broker
 from contract.runtime.doctor.checks import Result, fail, ok, warn
 
@@ -19,8 +20,8 @@ _BAD_SKEW_SECONDS: Final = 60.0
 _MAX_WAITING: Final = 1_000
 
 
-def check(broker: Broker) -> Iterator[Result]:
-    """Check a Redis."""
+def check(broker: Broker, *, probe: bool = True) -> Iterator[Result]:
+    """Check a Redis; `probe`: also whether it takes messages, which a node's own user may not try."""
     import redis
 
     shown = maybe_sanitize_url(broker.url)
@@ -31,15 +32,19 @@ def check(broker: Broker) -> Iterator[Result]:
         return
     try:
         with client:
+            if is_cluster(client):
+                yield fail(_CHECK, f"{shown}: {CLUSTER}", CLUSTER_REMEDY)
+                return
             before = time.time()
             server: Any = client.time()
             after = time.time()
             waiting: Any = client.llen(CONTROLLER_QUEUE)
-            # A replica and a full Redis answer questions, and take no message.
-            client.lpush(PROBE_KEY, "")
-            client.delete(PROBE_KEY)
+            if probe:
+                # A replica and a full Redis answer questions, and take no message.
+                client.lpush(PROBE_KEY, "")
+                client.delete(PROBE_KEY)
     except redis.AuthenticationError as error:
-        hint = "correct the user and password in VXLAN_OPERATOR_BROKER_URL"
+        hint = advice(error) or ""
         yield fail(_CHECK, f"{shown} refuses the login: {error}", hint)
         return
     except redis.TimeoutError:
@@ -51,7 +56,8 @@ def check(broker: Broker) -> Iterator[Result]:
         yield fail(_CHECK, f"{shown} cannot be reached: {error}", hint)
         return
     except redis.RedisError as error:
-        yield fail(_CHECK, f"{shown}: {error}", "give the user of the URL its rights (ACL)")
+        hint = advice(error) or "put that right in Redis"
+        yield fail(_CHECK, f"{shown} takes no messages: {error}", hint)
         return
     yield ok(_CHECK, f"{shown} answers in {(after - before) * 1000:.0f} ms{_version(client)}")
     if int(waiting) > _MAX_WAITING:
@@ -78,6 +84,7 @@ def _client(broker: Broker) -> Any:
     options: dict[str, Any] = {
         "socket_timeout": _TIMEOUT_SECONDS,
         "socket_connect_timeout": _TIMEOUT_SECONDS,
+        "driver_info": None,  # As in `contract.runtime.transport`.
     }
     url, tls = broker.url, broker.tls or {}
     if broker.sentinel:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from contract.runtime import dockerd
-from contract.runtime.dockerd import DockerError, get
+from contract.runtime.dockerd import Docker, DockerError, get
 from contract.runtime.doctor.checks import Result, fail, ok, warn
 
 _CHECK: Final = "docker"
@@ -22,7 +22,7 @@ NO_QUORUM: Final = (
 """What to do where more than half of the managers are not reachable."""
 
 
-def check(docker_host: str, *, manager: bool, node_id: str | None = None) -> Iterator[Result]:
+def check(docker: Docker, *, manager: bool, node_id: str | None = None) -> Iterator[Result]:
     """Check dockerd and its Swarm.
 
     Args:
@@ -30,8 +30,8 @@ def check(docker_host: str, *, manager: bool, node_id: str | None = None) -> Ite
         node_id: the node's Swarm id by the settings; None: not set.
     """
     try:
-        version = get(docker_host, "/version")
-        info = get(docker_host, "/info")
+        version = get(docker, "/version")
+        info = get(docker, "/info")
     except DockerError as error:
         hint = "start dockerd, or correct the address; the socket needs root or the group docker"
         if error.hangs:
@@ -39,15 +39,15 @@ def check(docker_host: str, *, manager: bool, node_id: str | None = None) -> Ite
         yield fail(_CHECK, str(error), hint)
         return
     if not isinstance(version, dict) or not isinstance(info, dict):
-        yield fail(_CHECK, f"what answers at {docker_host} is not dockerd", "correct the address")
+        yield fail(_CHECK, f"what answers at {docker.url} is not dockerd", "correct the address")
         return
-    yield ok(_CHECK, f"{version.get('Version')}, API {version.get('ApiVersion')}, {docker_host}")
+    yield ok(_CHECK, f"{version.get('Version')}, API {version.get('ApiVersion')}, {docker.url}")
     swarm = info.get("Swarm")
-    yield from _swarm(docker_host, swarm if isinstance(swarm, dict) else {}, manager, node_id)
+    yield from _swarm(docker, swarm if isinstance(swarm, dict) else {}, manager, node_id)
 
 
 def _swarm(
-    docker_host: str, swarm: dict[str, Any], manager: bool, node_id: str | None
+    docker: Docker, swarm: dict[str, Any], manager: bool, node_id: str | None
 ) -> Iterator[Result]:
     state = str(swarm.get("LocalNodeState") or "inactive")
     words = f": {swarm['Error']}" if swarm.get("Error") else ""
@@ -70,8 +70,7 @@ def _swarm(
     if not is_manager:
         return
     try:
-        get(docker_host, "/swarm")
-        nodes = get(docker_host, "/nodes")
+        nodes = get(docker, "/nodes")
     except DockerError as error:
         yield fail("quorum", str(error), NO_QUORUM)
         return
@@ -84,9 +83,17 @@ def _swarm(
         yield ok("quorum", message)
 
 
-def data_path_port(docker_host: str) -> int | None:
+def data_path_port(docker: Docker) -> int | None:
     """Return the Swarm's UDP port for VXLAN; None: only a manager says it, and this is none."""
     try:
-        return dockerd.data_path_port(get(docker_host, "/info"))
+        return dockerd.data_path_port(get(docker, "/info"))
     except (DockerError, AttributeError, ValueError, TypeError):
+        return None
+
+
+def swarm_id(docker: Docker) -> str | None:
+    """Return the id of the Swarm, which only a manager knows; None: it does not say."""
+    try:
+        return str(get(docker, "/info")["Swarm"]["Cluster"]["ID"]) or None
+    except (DockerError, KeyError, TypeError):
         return None

@@ -19,6 +19,19 @@ def versions(program: str) -> Iterator[Result]:
     yield ok("version", f"{program} {VERSION}, Python {platform.python_version()}")
 
 
+def private(check: str, path: Path) -> Iterator[Result]:
+    """Check that a file, if it is there, belongs to this user or root, and that no other may read it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        yield warn(check, f"others may read {path}", f"chmod 600 {path}")
+    if found.st_uid not in (0, os.geteuid()) and os.geteuid() != 0:
+        message = f"{path} belongs to uid {found.st_uid}, and this is uid {os.geteuid()}"
+        yield warn(check, message, f"chown {os.geteuid()} {path}")
+
+
 def folder(check: str, path: Path, *, private: bool) -> Iterator[Result]:
     """Check the folder of a file that is written: permissions and room.
 

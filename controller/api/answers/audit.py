@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Final, Self, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Final, Self, get_args, get_type_hints
+from uuid import UUID
 
-from pydantic import create_model
+from pydantic import Field, create_model
 from sqlalchemy.orm import Session
 
 from controller.api.answers.base import Answer, ListAnswer
@@ -12,6 +13,8 @@ from controller.api.answers.on_node import OnNode, with_shared_names
 from controller.api.answers.runs import RunAnswer
 from controller.audit.queries.timeline import Timeline
 from controller.db.audit_models import AuditRow
+from controller.db.states import SCAN
+from controller.traces import link as traces
 
 _TYPES: Final = get_type_hints(AuditRow)
 
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
 
     class AuditAnswer(OnNode):
         """An audit row."""
+
+        actor: str
+        run_id: UUID | None
+        trace_url: str | None
 
 else:
     AuditAnswer = create_model(
@@ -30,12 +37,21 @@ else:
             for column in AuditRow.__table__.columns
             if column.name != "hash"
         },
+        trace_url=Annotated[
+            str | None, Field(None, description="the trace of its run; null: traces have no URL")
+        ],
     )
 
 
-def audit_answers(session: Session, rows: Iterable[AuditRow]) -> list[AuditAnswer]:
-    """Return the answers about audit rows."""
+def audit_answers(
+    session: Session, rows: Iterable[AuditRow], trace_url: str = ""
+) -> list[AuditAnswer]:
+    """Return the answers about audit rows; `trace_url`: the pattern of the settings; empty: no links."""
     answers = [AuditAnswer.model_validate(row) for row in rows]
+    for answer in answers:
+        # What a node calls the run of a scan was no run of ours.
+        if answer.actor != SCAN:
+            answer.trace_url = traces.trace_url(trace_url, answer.run_id)
     return [*with_shared_names(session, answers, history=True)]
 
 
@@ -60,8 +76,9 @@ class AuditPage(ListAnswer[AuditAnswer]):
         searched_to: datetime | None = None,
         *,
         notes: Sequence[str],
+        trace_url: str,
     ) -> Self:
-        items = audit_answers(session, rows)
+        items = audit_answers(session, rows, trace_url)
         return cls(items=items, next=next_, searched_to=searched_to, after=after, notes=list(notes))
 
 
@@ -70,17 +87,24 @@ class TimelineAnswer(Answer):
 
     run: RunAnswer | None
     """None: there was no run, or the run history no longer has it."""
+    trace_url: str | None
+    """The run's trace, from the rejection of a task to the task that runs again; null: traces have no URL."""
     rows: list[AuditAnswer]
     """In the order in which they were stored."""
 
     @classmethod
-    def of(cls, session: Session, timeline: Timeline) -> Self:
+    def of(cls, session: Session, timeline: Timeline, trace_url: str) -> Self:
+        """Build the answer; `trace_url`: the pattern of the settings."""
         run = None
         if timeline.run is not None and timeline.node is not None:
             (run,) = with_shared_names(
                 session, [RunAnswer.of(timeline.run, timeline.node)], history=True
             )
-        return cls(run=run, rows=audit_answers(session, timeline.rows))
+        rows = audit_answers(session, timeline.rows, trace_url)
+        # The trace may still be there when the run history no longer has the run.
+        of_rows = next((row.trace_url for row in rows if row.trace_url is not None), None)
+        of_run = None if run is None else traces.trace_url(trace_url, run.id)
+        return cls(run=run, trace_url=of_run or of_rows, rows=rows)
 
 
 class CountAnswer(Answer):

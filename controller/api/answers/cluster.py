@@ -22,6 +22,10 @@ class ClusterAnswer(Answer):
     sync_reason: str | None
     sync_seconds: float | None
     sync_share: float | None
+    sync_manager: str | None
+    """Docker API of the manager that the last full reading asked; null: there is only one."""
+    managers_away: str | None
+    """Why other managers could not be asked; null: they could, or there are none."""
     mode: Mode | None
     """Set by a person, instead of the settings' mode; null: not set."""
     mode_at: datetime | None

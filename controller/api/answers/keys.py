@@ -22,7 +22,9 @@ class RotationAnswer(ControllerKeyAnswer):
     """The controllers' next key, and who does not know it yet."""
 
     lacking: list[str]
-    """Hostnames of ready nodes whose workers have not said that they believe it."""
+    """Hostnames of nodes that are asked for runs, and whose workers have not said that they believe it."""
+    later: list[str]
+    """Hostnames of nodes that are paused, ignored or not ready: they learn of it by their next request."""
 
 
 class NodeKeyAnswer(Answer):
@@ -38,6 +40,8 @@ class NodeKeyAnswer(Answer):
     state: NodeKeyState
     origin: str
     """Why it has its state."""
+    broker_password: str | None
+    """SHA-256 of the password of the node's user at the broker, which the worker made; null: it told none."""
     created_at: datetime
     decided_at: datetime | None
     """Null: nobody has decided."""

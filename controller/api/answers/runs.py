@@ -21,6 +21,8 @@ class RunAnswer(OnNode):
     actor: str
     """The person or program that requested it, or `controller`."""
     generation: int
+    due_at: datetime | None
+    """Since when its node was due; null: a run of version 0.1.0."""
     requested_at: datetime
     deadline: datetime
     started_at: datetime | None

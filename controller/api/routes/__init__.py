@@ -2,5 +2,5 @@
 
 `status`, `version`, `nodes`, `networks`, `devices`, `runs`, `requeue`, `safety`, `events`, `diff`, `audit`,
 `chain`, `explain`, `metrics`, `openapi`, `problem_pages`, `tokens`, `controller_keys`, `node_keys`,
-`join_tokens`; `watch` follows four of the lists.
+`join_tokens`, `notifications`; `watch` follows four of the lists.
 """

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, NamedTuple
 
 from fastapi import APIRouter, Depends, Path, Query, Request
+from sqlalchemy.orm import Session
 
 from controller.api.access import READ
 from controller.api.answers.audit import (
@@ -48,24 +49,8 @@ def routes(context: Context) -> APIRouter:
     )
     def list_audit(request: Request, listing: Annotated[AuditListing, Query()]) -> AuditPage:
         """List audit rows, the newest first; with `after` the rows stored since, in that order."""
-        key = _CURSORS.after(request, listing)
         with database.read() as session:
-            if listing.after is not None:
-                filters = listing.filters(session)
-                rows, after = pages.arrivals(session, filters, listing.after, listing.limit)
-                return AuditPage.of(session, rows, after, notes=listing.notes)
-            if key is not None:
-                listing.since, listing.until = key.since, key.until
-            # Read first: rows stored from now on are left to those who follow.
-            newest = pages.newest(session)
-            start = None if key is None else RowKey(key.at, key.id)
-            page = pages.page(session, listing.filters(session), start, listing.limit)
-            if page.next is None:
-                return AuditPage.of(session, page.rows, newest, notes=listing.notes)
-            following = AuditKey(*page.next, listing.since, listing.until)
-            next_ = _CURSORS.encode(following, question(request))
-            searched_to = page.next.at if page.short else None
-            return AuditPage.of(session, page.rows, newest, next_, searched_to, notes=listing.notes)
+            return audit_page(session, request, listing, context.trace_url)
 
     @router.get("/stats", dependencies=[READ, Depends(context.turns.stats)])
     def get_audit_stats(period: Annotated[Period, Query()]) -> AuditStats:
@@ -81,7 +66,7 @@ def routes(context: Context) -> APIRouter:
     ) -> AuditAnswer:
         """Return an audit row."""
         with database.read() as session:
-            return audit_answers(session, [timeline.row(session, id)])[0]
+            return audit_answers(session, [timeline.row(session, id)], context.trace_url)[0]
 
     @router.get(
         "/{id}/timeline", dependencies=[READ, *in_turn], responses=may_answer(UNKNOWN, AMBIGUOUS)
@@ -93,6 +78,39 @@ def routes(context: Context) -> APIRouter:
     ) -> TimelineAnswer:
         """Return all rows of a run in the order in which they were stored, or the row of no run."""
         with database.read() as session:
-            return TimelineAnswer.of(session, timeline.timeline(session, id))
+            return TimelineAnswer.of(session, timeline.timeline(session, id), context.trace_url)
 
     return router
+
+
+def audit_page(
+    session: Session, request: Request, listing: AuditListing, trace_url: str
+) -> AuditPage:
+    """Return a page of audit rows; its cursor is good for the path and parameters of the request.
+
+    Args:
+        trace_url: pattern of the URL of a run's trace.
+
+    Raises:
+        CursorError: the cursor is invalid, or belongs to a request with other parameters.
+        UnknownError, AmbiguousError: of the filters.
+    """
+    key = _CURSORS.after(request, listing)
+    if listing.after is not None:
+        filters = listing.filters(session)
+        rows, after = pages.arrivals(session, filters, listing.after, listing.limit)
+        return AuditPage.of(session, rows, after, notes=listing.notes, trace_url=trace_url)
+    if key is not None:
+        listing.since, listing.until = key.since, key.until
+    # Read first: rows stored from now on are left to those who follow.
+    newest = pages.newest(session)
+    start = None if key is None else RowKey(key.at, key.id)
+    page = pages.page(session, listing.filters(session), start, listing.limit)
+    if page.next is None:
+        return AuditPage.of(session, page.rows, newest, notes=listing.notes, trace_url=trace_url)
+    following = AuditKey(*page.next, listing.since, listing.until)
+    next_ = _CURSORS.encode(following, question(request))
+    searched_to = page.next.at if page.short else None
+    return AuditPage.of(
+        session, page.rows, newest, next_, searched_to, notes=listing.notes, trace_url=trace_url
+    )

@@ -77,7 +77,7 @@ def routes(context: Context) -> APIRouter:
         with database.write() as session:
             row = store.finish(session, _by(caller, given), force=given.force)
             if context.keys is not None:
-                context.keys.check(row.id)
+                context.keys.hand_over(row)
             answer = _rotation(session, row)
         decided()
         return answer
@@ -87,7 +87,8 @@ def routes(context: Context) -> APIRouter:
 
 def _rotation(session: Session, row: ControllerKey) -> RotationAnswer:
     found = ControllerKeyAnswer.model_validate(row).model_dump()
-    return RotationAnswer(**found, lacking=list(store.lacking(session, row.id)))
+    unaware = store.unaware(session, row.id)
+    return RotationAnswer(**found, lacking=list(unaware.lacking), later=list(unaware.later))
 
 
 def _by(caller: Identity, body: ActorAndReason) -> By:

@@ -20,7 +20,8 @@ from controller.api.parameters import STREAM, Followed, Listing, NetworkFilter, 
 from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, WATCHERS, may_answer
 from controller.db import lookup
 from controller.db.models import Device, Node
-from controller.safety.suppressed import DeviceKey, Holding, suppressed
+from controller.safety.holding import Holding
+from controller.safety.suppressed import DeviceKey, suppressed
 from controller.views import queries
 
 _CURSORS: Final = Cursors(DeviceKey)

@@ -15,6 +15,7 @@ from controller.api.cursor import Cursors
 from controller.api.parameters import Limit, Listing, NodeFilter, NodeName
 from controller.api.problem_types import AMBIGUOUS, NO_CLUSTER, UNKNOWN, may_answer
 from controller.db import lookup
+from controller.safety.holding import Holding
 from controller.views import diff, plan, queries
 from controller.views.queries import NameKey
 
@@ -66,11 +67,13 @@ def routes(context: Context) -> APIRouter:
         """Say what the next run of a node would remove, and what is in the way; the worker judges again."""
         now = datetime.now(UTC)
         with database.read() as session:
+            queries.known_cluster(
+                session
+            )  # Before the first reading no node is known, and this says why.
             found = plan.plan(
                 session,
-                queries.known_cluster(session),
                 lookup.find_node(session, node),
-                configured=context.mode,
+                Holding(session, context.mode, now),
                 limits=context.breaker,
                 now=now,
             )

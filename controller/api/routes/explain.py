@@ -40,13 +40,6 @@ class TextBody(BaseModel):
 def routes(context: Context) -> APIRouter:
     router = APIRouter(tags=["explain"])
 
-    def explained(text: str) -> ExplanationAnswer:
-        situation = Situation(datetime.now(UTC), context.mode, context.stale_after)
-        with context.database.read() as session:
-            answer = ExplanationAnswer.of(explain(session, text, situation))
-            with_shared_names(session, [*answer.now, *answer.lately], history=True)
-            return answer
-
     @router.get(
         "/api/v1/explain",
         dependencies=[READ, Depends(context.turns.explain)],
@@ -54,7 +47,7 @@ def routes(context: Context) -> APIRouter:
     )
     def explain_error(error: ErrorLine) -> ExplanationAnswer:
         """Explain an error line: its fault, nodes and networks, devices, removals, and what to do."""
-        return explained(error)
+        return explained(context, error)
 
     @router.post(
         "/api/v1/explain",
@@ -64,6 +57,15 @@ def routes(context: Context) -> APIRouter:
     )
     def explain_text(body: TextBody) -> ExplanationAnswer:
         """Explain an error text of any length, such as a log: each fault once, with its number of lines."""
-        return explained(body.text)
+        return explained(context, body.text)
 
     return router
+
+
+def explained(context: Context, text: str) -> ExplanationAnswer:
+    """Return the meaning of a text, with what the controller knows of its nodes and networks."""
+    situation = Situation(datetime.now(UTC), context.mode, context.stale_after)
+    with context.database.read() as session:
+        answer = ExplanationAnswer.of(explain(session, text, situation))
+        with_shared_names(session, [*answer.now, *answer.lately], history=True)
+        return answer

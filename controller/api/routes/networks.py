@@ -3,7 +3,9 @@
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request
+from sqlalchemy.orm import Session
 
+from contract.verdicts import Mode
 from controller.api.access import READ
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.networks import NetworkAnswer, NetworkDetailAnswer
@@ -13,6 +15,7 @@ from controller.api.parameters import MAX_ROWS, Listing, NetworkName
 from controller.api.problem_types import AMBIGUOUS, BUSY, UNKNOWN, may_answer
 from controller.api.routes.devices import device_answers
 from controller.db import lookup
+from controller.db.models import Network
 from controller.views import queries
 from controller.views.queries import NameKey
 
@@ -47,13 +50,20 @@ def routes(context: Context) -> APIRouter:
     def get_network(network: NetworkName) -> NetworkDetailAnswer:
         """Return a network with the nodes that should have it, and its devices."""
         with database.read() as session:
-            found = lookup.find_network(session, network)
-            seen = queries.devices(session, network=found, limit=MAX_ROWS)
-            nodes = queries.carriers(session, [found]).get(found.id, 0)
-            return NetworkDetailAnswer.with_details(
-                NetworkAnswer.of(found, nodes),
-                queries.attachments_of_network(session, found, MAX_ROWS),
-                device_answers(session, seen, context.mode),
-            )
+            return network_detail(session, lookup.find_network(session, network), context.mode)
 
     return router
+
+
+def network_detail(session: Session, network: Network, mode: Mode) -> NetworkDetailAnswer:
+    """Return the answer about a network with its nodes and devices.
+
+    `mode`: of the controller's settings.
+    """
+    seen = queries.devices(session, network=network, limit=MAX_ROWS)
+    nodes = queries.carriers(session, [network]).get(network.id, 0)
+    return NetworkDetailAnswer.with_details(
+        NetworkAnswer.of(network, nodes),
+        queries.attachments_of_network(session, network, MAX_ROWS),
+        device_answers(session, seen, mode),
+    )

@@ -26,6 +26,15 @@ from controller.trust import store
 _NOBODY: Final = ActorAndReason()
 KeyName = Annotated[str, Path(max_length=64, description="id of a key: 16 hexadecimal digits")]
 
+KeyOrText = Annotated[
+    str,
+    Path(
+        max_length=64,
+        description="id of a key that the node's worker has shown, or any public key: 43 characters of "
+        "base64url",
+    ),
+]
+
 
 def routes(context: Context) -> APIRouter:
     router = APIRouter(prefix="/api/v1", tags=["keys"])
@@ -54,9 +63,9 @@ def routes(context: Context) -> APIRouter:
         dependencies=[ADMIN],
     )
     def trust_key(
-        caller: Caller, node: NodeName, key: KeyName, body: ActorAndReason = _NOBODY
+        caller: Caller, node: NodeName, key: KeyOrText, body: ActorAndReason = _NOBODY
     ) -> NodeKeyAnswer:
-        """Believe a key that the node's worker has shown, in place of those before."""
+        """Believe a key of the node, in place of those before."""
         with database.write() as session:
             row = store.trust(session, lookup.find_node(session, node), key, _by(caller, body))
             (answer,) = _answers(session, [row])

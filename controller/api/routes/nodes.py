@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from contract.verdicts import Mode
 from controller.api.access import READ
 from controller.api.answers.base import ListAnswer
 from controller.api.answers.nodes import NodeAnswer, NodeDetailAnswer
@@ -62,17 +63,23 @@ def routes(context: Context) -> APIRouter:
     def get_node(node: NodeName) -> NodeDetailAnswer:
         """Return a node with its conditions, attachments and devices."""
         with database.read() as session:
-            found = lookup.find_node(session, node)
-            (answer,) = node_answers(session, [found])
-            return NodeDetailAnswer.with_details(
-                answer,
-                queries.attachments_of_node(session, found),
-                device_answers(
-                    session, queries.devices(session, node=found, limit=MAX_ROWS), context.mode
-                ),
-            )
+            return node_detail(session, lookup.find_node(session, node), context.mode)
 
     return router
+
+
+def node_detail(session: Session, node: Node, mode: Mode) -> NodeDetailAnswer:
+    """Return the answer about a node with its networks and devices.
+
+    `mode`: of the controller's settings.
+    """
+    (answer,) = node_answers(session, [node])
+    devices = queries.devices(session, node=node, limit=MAX_ROWS)
+    return NodeDetailAnswer.with_details(
+        answer,
+        queries.attachments_of_node(session, node),
+        device_answers(session, devices, mode),
+    )
 
 
 def node_answers(session: Session, nodes: Sequence[Node]) -> list[NodeAnswer]:

@@ -1,6 +1,5 @@
 """Routes that hold the operator back: pause, mode, and breaker."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, Final, Literal
@@ -11,7 +10,9 @@ from sqlalchemy.orm import Session
 
 from contract.verdicts import Mode
 from controller.access.roles import Identity
+from controller.api import acting
 from controller.api.access import OPERATE, READ, Caller
+from controller.api.acting import Act, Find
 from controller.api.answers.safety import BreakerAnswer, BreakerResetAnswer, DecisionAnswer
 from controller.api.context import Context
 from controller.api.parameters import (
@@ -23,9 +24,8 @@ from controller.api.parameters import (
 )
 from controller.api.problem_types import AMBIGUOUS, CONTRADICTION, NO_CLUSTER, UNKNOWN, may_answer
 from controller.db import lookup
-from controller.db.models import Cluster
 from controller.db.sql_functions import database_time
-from controller.safety import breaker, decisions, modes
+from controller.safety import decisions
 from controller.safety.decisions import Decision, Target
 from controller.views import queries
 
@@ -96,30 +96,20 @@ _PAUSE_BY_NAME: Final = may_answer(UNKNOWN, AMBIGUOUS, NO_CLUSTER, CONTRADICTION
 _PAUSE_OF_CLUSTER: Final = may_answer(NO_CLUSTER, CONTRADICTION)
 _NO_END: Final = PauseBody()
 
-Find = Callable[[Session], Target]
-Act = Callable[[Session, Target, Decision], bool]
-
 
 def routes(context: Context) -> APIRouter:
     router = APIRouter(prefix="/api/v1", tags=["safety"])
     database = context.database
 
     def decide(find: Find, caller: Identity, body: ActorAndReason, act: Act) -> DecisionAnswer:
-        with database.write() as session:
-            target = find(session)
-            changed = act(session, target, _decision(caller, body))
-            cluster = queries.known_cluster(session)
-            effective = modes.of_target(target, cluster, context.mode)
-            answer = DecisionAnswer.of(target, effective, changed=changed)
-        context.notify()
-        return answer
+        return acting.decide(context, find, _decision(caller, body), act)
 
     @router.post("/nodes/{node}/pause", responses=_PAUSE_BY_NAME, dependencies=[OPERATE])
     def pause_node(
         caller: Caller, node: NodeName, body: PauseBodyOrNone = _NO_END
     ) -> DecisionAnswer:
         """Start no more runs of a node, until it is resumed or the pause ends."""
-        return decide(partial(lookup.find_node, given=node), caller, body, _pause(body))
+        return decide(partial(lookup.find_node, given=node), caller, body, pausing(body))
 
     @router.post("/nodes/{node}/resume", responses=_BY_NAME, dependencies=[OPERATE])
     def resume_node(
@@ -131,14 +121,14 @@ def routes(context: Context) -> APIRouter:
     @router.post("/nodes/{node}/mode", responses=_BY_NAME, dependencies=[OPERATE])
     def set_node_mode(caller: Caller, node: NodeName, body: ModeBody) -> DecisionAnswer:
         """Set the mode of a node."""
-        return decide(partial(lookup.find_node, given=node), caller, body, _set_mode(body))
+        return decide(partial(lookup.find_node, given=node), caller, body, setting_mode(body))
 
     @router.post("/networks/{network}/pause", responses=_PAUSE_BY_NAME, dependencies=[OPERATE])
     def pause_network(
         caller: Caller, network: NetworkName, body: PauseBodyOrNone = _NO_END
     ) -> DecisionAnswer:
         """Remove no more devices of a network, until it is resumed or the pause ends."""
-        return decide(partial(lookup.find_network, given=network), caller, body, _pause(body))
+        return decide(partial(lookup.find_network, given=network), caller, body, pausing(body))
 
     @router.post("/networks/{network}/resume", responses=_BY_NAME, dependencies=[OPERATE])
     def resume_network(
@@ -150,12 +140,12 @@ def routes(context: Context) -> APIRouter:
     @router.post("/networks/{network}/mode", responses=_BY_NAME, dependencies=[OPERATE])
     def set_network_mode(caller: Caller, network: NetworkName, body: ModeBody) -> DecisionAnswer:
         """Set the mode of a network's devices."""
-        return decide(partial(lookup.find_network, given=network), caller, body, _set_mode(body))
+        return decide(partial(lookup.find_network, given=network), caller, body, setting_mode(body))
 
     @router.post("/cluster/pause", responses=_PAUSE_OF_CLUSTER, dependencies=[OPERATE])
     def pause_cluster(caller: Caller, body: PauseBodyOrNone = _NO_END) -> DecisionAnswer:
         """Start no more runs of any node, until the cluster is resumed or the pause ends."""
-        return decide(queries.known_cluster, caller, body, _pause(body))
+        return decide(queries.known_cluster, caller, body, pausing(body))
 
     @router.post("/cluster/resume", responses=_OF_CLUSTER, dependencies=[OPERATE])
     def resume_cluster(caller: Caller, body: DecisionBody = _NO_REASON) -> DecisionAnswer:
@@ -165,26 +155,20 @@ def routes(context: Context) -> APIRouter:
     @router.post("/cluster/mode", responses=_OF_CLUSTER, dependencies=[OPERATE])
     def set_cluster_mode(caller: Caller, body: ModeBody) -> DecisionAnswer:
         """Set the mode of the cluster, instead of the mode in the controller's settings."""
-        return decide(queries.known_cluster, caller, body, _set_mode(body))
+        return decide(queries.known_cluster, caller, body, setting_mode(body))
 
     @router.get("/breaker", dependencies=[READ])
     def get_breaker() -> BreakerAnswer:
         """Return the removals that count, the limits, and the breakers that have tripped."""
         with database.read() as session:
-            return _breaker(session, context)
+            return acting.breaker_answer(context, session)
 
     @router.post("/breaker/reset", responses=_BY_NAME, dependencies=[OPERATE])
     def reset_breaker(
         caller: Caller, node: Annotated[NodeFilter, Query()] = None, body: DecisionBody = _NO_REASON
     ) -> BreakerResetAnswer:
         """Reset the breaker of a node, or without a node all breakers; past removals no longer count."""
-        with database.write() as session:
-            names = breaker.reset(
-                session, lookup.maybe_node(session, node), _decision(caller, body)
-            )
-            answer = BreakerResetAnswer(reset=names, breaker=_breaker(session, context))
-        context.notify()
-        return answer
+        return acting.reset_breaker(context, node, _decision(caller, body))
 
     return router
 
@@ -193,7 +177,9 @@ def _decision(caller: Identity, body: ActorAndReason) -> Decision:
     return Decision(caller.name, body.reason, datetime.now(UTC), body.claimed_name)
 
 
-def _pause(body: PauseBody) -> Act:
+def pausing(body: PauseBody) -> Act:
+    """Return the act that pauses its target until the end that the body says."""
+
     def act(session: Session, target: Target, decision: Decision) -> bool:
         until = body.end(database_time(session))
         return decisions.pause(session, target, decision, until=until)
@@ -201,11 +187,7 @@ def _pause(body: PauseBody) -> Act:
     return act
 
 
-def _set_mode(body: ModeBody) -> Act:
+def setting_mode(body: ModeBody) -> Act:
+    """Return the act that sets, or removes, the mode of its target."""
     mode = None if body.mode == "default" else Mode(body.mode)
     return partial(decisions.set_mode, mode=mode)
-
-
-def _breaker(session: Session, context: Context) -> BreakerAnswer:
-    state = breaker.state(session, context.breaker, datetime.now(UTC))
-    return BreakerAnswer.of(session.get(Cluster, 1), state, context.breaker)

@@ -121,7 +121,7 @@ def routes(context: Context, broadcaster: Broadcaster) -> APIRouter:
         request: Request, listing: Annotated[AuditListing, Query()]
     ) -> AsyncIterator[Stream]:
         def source(session: Session) -> Source:
-            return AuditSource(context.database, listing.filters(session))
+            return AuditSource(context.database, listing.filters(session), context.trace_url)
 
         asked = listing.model_dump_json(exclude={"limit", "after", "watch"})
         async with follow(request, listing, ("audit", asked), source, listing.limit) as stream:
@@ -172,7 +172,11 @@ def _check_of(request: Request) -> Callable[[Session], Ended | None]:
     """Return what says why the caller may not follow any more; None: the caller still may."""
     if not identity(request).by_proxy:
         return _StillValid(request.headers.get("authorization", "").partition(" ")[2].strip(" "))
-    began = time.monotonic()
+    return until_login_again(time.monotonic())
+
+
+def until_login_again(began: float) -> Callable[[Session], Ended | None]:
+    """Return what ends a stream to a user of the trusted proxy some time after it began (monotonic)."""
     return lambda _: _LOGIN_AGAIN if time.monotonic() - began >= PROXY_SECONDS else None
 
 

@@ -19,7 +19,7 @@ from controller.api.watch.changes import ChangeMarker
 from controller.api.watch.stream import Stream
 from controller.api.watch.topic import MAX_ROWS, Ended, Source, TooManyRowsError, Topic
 from controller.db.engine import Database, database_message
-from controller.runs.counters import WATCH_ERRORS
+from controller.runs.counters import STREAM_CLIENTS, WATCH_ERRORS
 
 log = structlog.get_logger(__name__)
 
@@ -122,6 +122,7 @@ class Broadcaster:
             stream = Stream(topic, last_event_id, limit)
             topic.clients += 1
             self._streams[stream] = check
+            STREAM_CLIENTS.inc()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
                 self._thread.start()
@@ -131,7 +132,8 @@ class Broadcaster:
     def leave(self, stream: Stream) -> None:
         """End a stream that `follow` returned."""
         with self._changes:
-            self._streams.pop(stream, None)
+            if self._streams.pop(stream, None) is not None:
+                STREAM_CLIENTS.dec()
             stream.topic.clients -= 1
             stream.topic.left_at = time.monotonic()
 

@@ -98,9 +98,10 @@ class AuditSource(Source):
     quiet: Mapping[str, Any] = {}
     depends_on_time = False
 
-    def __init__(self, database: Database, filters: Filters) -> None:
+    def __init__(self, database: Database, filters: Filters, trace_url: str) -> None:
         self._database = database
         self._filters = filters
+        self._trace_url = trace_url
         self._through: int | None = None
         self._marks: dict[Hashable, int] = {}
 
@@ -125,7 +126,7 @@ class AuditSource(Source):
         found: dict[Hashable, Answer] = {}
         for chunk in chunks(keys):
             rows = session.scalars(select(AuditRow).where(AuditRow.id.in_(chunk))).all()
-            answers = audit_answers(session, rows)
+            answers = audit_answers(session, rows, self._trace_url)
             found.update(zip((row.id for row in rows), answers, strict=True))
         return found
 
@@ -133,7 +134,7 @@ class AuditSource(Source):
         """Return numbers and items of matching rows stored after a row, and where to go on; None: the end."""
         with self._database.read() as session:
             rows, through = pages.arrivals(session, self._filters, number, NEWEST)
-            answers = audit_answers(session, rows)
+            answers = audit_answers(session, rows, self._trace_url)
         items = [
             (row.id, answer.model_dump_json()) for row, answer in zip(rows, answers, strict=True)
         ]

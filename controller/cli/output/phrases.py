@@ -4,31 +4,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from controller.cli.output import colours, formats
+from controller.conditions import summary
 
 _RUN_ID_CHARACTERS: Final = 8
 _OLD_LOOK_SECONDS: Final = 150
 """More than two resyncs of a small Swarm: no run looks there now."""
-_EXPECTED: Final = {
-    "Ready": "True",
-    "Degraded": "False",
-    "Stalled": "False",
-    "Paused": "False",
-    "DesiredStateKnown": "True",
-    "RemovalsAllowed": "True",
-    "WorkersPresent": "True",
-    "MessagesBelieved": "True",
-    "BrokerReachable": "True",
-    "DatabaseWritable": "True",
-    "AuditKept": "True",
-}
 
 
-def abnormal(row: dict[str, Any]) -> list[dict[str, Any]]:
+def abnormal(row: dict[str, Any]) -> list[Mapping[str, Any]]:
     """Return the conditions of a node or the cluster whose status is not the expected one."""
-    return [condition for condition in row["conditions"] if is_abnormal(condition)]
+    return summary.abnormal(row["conditions"])
 
 
-def sentences(conditions: Iterable[dict[str, Any]]) -> Iterator[str]:
+def sentences(conditions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Yield `REASON: MESSAGE`, once per message."""
     reasons: dict[str, str] = {}
     for condition in conditions:
@@ -72,12 +60,7 @@ def ready_since(row: dict[str, Any]) -> str:
 
 def status_and_sign(condition: dict[str, Any]) -> str:
     """Return the status of a condition, with a sign if it is not the expected one."""
-    return f"{condition['status']}{colours.ABNORMAL if is_abnormal(condition) else ''}"
-
-
-def is_abnormal(condition: dict[str, Any]) -> bool:
-    """Whether the status of a condition is not the expected one."""
-    return bool(condition["status"] != _EXPECTED.get(condition["type"], condition["status"]))
+    return f"{condition['status']}{colours.ABNORMAL if summary.is_abnormal(condition) else ''}"
 
 
 def run_id(run: dict[str, Any]) -> str:

@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from contract.runtime.errors import UsageError
-from contract.runtime.text import printable
+from contract.runtime.text import csv_cell
 from controller.cli.output import style
 
 Row = Mapping[str, Any]
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,200}(#[0-9]+)?")
 """What no shell, and no xargs, takes apart, and the API takes as a name."""
-_FORMULA: Final = ("=", "+", "-", "@")
 
 
 class Kind(NamedTuple):
@@ -115,16 +114,6 @@ def _write_csv(rows: Sequence[Row]) -> None:
 def write_csv_line(values: Sequence[object]) -> None:
     """Print a line of CSV."""
     csv.writer(sys.stdout).writerow(map(csv_cell, values))
-
-
-def csv_cell(value: object) -> object:
-    """Return a value that no spreadsheet takes for a formula; what has parts as JSON."""
-    if isinstance(value, (list, dict)):
-        return json.dumps(value)
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def in_order(rows: Sequence[Any], field: str) -> list[Any]:

@@ -3,33 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from contract.verdicts import Stage
+from contract.verdicts import STAGE_WORDS, Stage
 from controller.cli.output import formats, phrases, table
 from controller.cli.output.table import Row
 from controller.db.states import with_claim
 
-WORDS: Final = {
-    Stage.REQUESTED: "requested",
-    Stage.VERDICT_CHANGED: "verdict changed",
-    Stage.DETECTED: "found to be an orphan",
-    Stage.PLANNED: "removal written to the journal",
-    Stage.REFUSED: "left alone: it had changed when it was read again",
-    Stage.APPLIED: "removed, as the kernel confirmed",
-    Stage.VANISHED: "gone before it could be removed",
-    Stage.FAILED: "not removed: the kernel refused",
-    Stage.VERIFIED: "verified: gone at a second look",
-    Stage.LINGERING: "still there at a second look, after its removal",
-    Stage.UNCERTAIN: "outcome unknown: the worker stopped meanwhile, or the kernel did not answer",
-    Stage.REQUEUED: "run requested by a person",
-    Stage.PAUSED: "paused",
-    Stage.RESUMED: "resumed",
-    Stage.MODE_CHANGED: "mode changed",
-    Stage.BREAKER_TRIPPED: "breaker tripped: nothing is removed until it is reset",
-    Stage.BREAKER_RESET: "breaker reset",
-    Stage.TOKEN_CREATED: "token created",
-    Stage.TOKEN_REVOKED: "token revoked",
-    Stage.PRUNED: "old rows archived and deleted",
-}
 _LATE_SECONDS: Final = 60.0
 _INDENT: Final = " " * 38
 
@@ -40,6 +18,8 @@ def show(answer: dict[str, Any]) -> None:
     run_id = run["id"] if run is not None else rows[0]["run_id"]
     if run_id is not None:
         table.line(*_run(run, run_id, rows))
+    if answer.get("trace_url") is not None:
+        table.line(f"  Trace: {answer['trace_url']}")
     subjects: dict[str, list[Row]] = {}
     for row in rows:
         subjects.setdefault(_subject(row), []).append(row)
@@ -94,7 +74,9 @@ def _steps(rows: Sequence[Row]) -> Iterator[str]:
     last = evidence = None
     for row in rows:
         urgency = "" if row["urgency"] is None else f" ({row['urgency']})"
-        yield _line(row["at"], last, f"{WORDS[Stage(row['stage'])]}{urgency}: {row['reason']}")
+        yield _line(
+            row["at"], last, f"{STAGE_WORDS[Stage(row['stage'])]}{urgency}: {row['reason']}"
+        )
         last = row["at"]
         if row["evidence"] not in (None, evidence):
             evidence = row["evidence"]

@@ -1,0 +1,109 @@
+"""How many audit rows a node may cause: as many as any honest one does, and not as many as fit a disk.
+
+A bucket a node, in its row: it holds `_CAPACITY` rows, and `_PER_HOUR` flow back in. Journal entries beyond
+it are not acknowledged, so they come again, and none is lost. Changed verdicts beyond a part of it are left
+out, those of foreign devices first; one row an hour says how many.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from contract.messages import JournalEntry, ReconcileReport
+from contract.verdicts import Stage, Verdict
+from controller.audit.append import Entry, recorded
+from controller.audit.report_entries import VerdictChange
+from controller.db.audit_models import AuditRow
+from controller.db.models import Node
+from controller.db.states import CONTROLLER
+
+_FOR_VERDICTS: Final = 2_500
+"""A storm of 200 removals in 60 networks changes some 800."""
+_CAPACITY: Final = _FOR_VERDICTS + 10_000
+"""The rest is for what the journal records, which has room for so many (`worker.journal.MAX_PENDING`)."""
+_PER_HOUR: Final = 1_000
+
+
+class Allowed(NamedTuple):
+    """What of a report is stored now.
+
+    Attributes:
+        report: without the entries that are to come again.
+        changes: those that are recorded.
+        left_out: the row that says how many were not; or nothing.
+    """
+
+    report: ReconcileReport
+    changes: Sequence[VerdictChange]
+    left_out: Sequence[Entry]
+
+
+def allow(
+    session: Session,
+    node: Node,
+    report: ReconcileReport,
+    changes: Sequence[VerdictChange],
+    now: datetime,
+) -> Allowed:
+    """Take from a node's bucket what a report of it costs, as far as there is enough."""
+    if not report.entries and not changes and not node.audit_left_out:
+        return Allowed(report, changes, ())
+    spent = _spent(node, now)
+    stored = recorded(session, node.id, [entry.id for entry in report.entries])
+    entries = list(_affordable(report.entries, stored, int(_CAPACITY - spent)))
+    spent += sum(entry.id not in stored for entry in entries)
+    room = max(int(_FOR_VERDICTS - spent), 0)
+    if len(changes) > room:
+        node.audit_left_out += len(changes) - room
+        kept = sorted(changes, key=lambda change: change[0].verdict is Verdict.FOREIGN)[:room]
+        changes = kept
+    node.audit_spent, node.audit_spent_at = spent + len(changes), now
+    return Allowed(
+        report.model_copy(update={"entries": tuple(entries)}),
+        changes,
+        _left_out(session, node, now) if node.audit_left_out else (),
+    )
+
+
+def _spent(node: Node, now: datetime) -> float:
+    """Return how many rows are missing in the bucket."""
+    if node.audit_spent_at is None:
+        return 0.0
+    # A clock that was put right fills nothing.
+    passed = max(now - node.audit_spent_at, timedelta(0))
+    return max(node.audit_spent - passed / timedelta(hours=1) * _PER_HOUR, 0.0)
+
+
+def _affordable(
+    entries: Sequence[JournalEntry], stored: Collection[UUID], room: int
+) -> Sequence[JournalEntry]:
+    """Return the entries up to the first one for which there is no room; stored ones take none."""
+    for number, entry in enumerate(entries):
+        if entry.id in stored:
+            continue
+        if room <= 0:
+            return entries[:number]
+        room -= 1
+    return entries
+
+
+def _left_out(session: Session, node: Node, now: datetime) -> Sequence[Entry]:
+    """Return the row of this hour, unless it is stored: then the next one says the rest."""
+    # By what it is: any entry of any node can have any id.
+    stored = select(AuditRow.id).where(
+        AuditRow.node_id == node.id,
+        AuditRow.stage == Stage.LEFT_OUT,
+        AuditRow.at >= now.replace(minute=0, second=0, microsecond=0),
+    )
+    if session.scalars(stored.limit(1)).first() is not None:
+        return ()
+    count, node.audit_left_out = node.audit_left_out, 0
+    reason = (
+        f"{count} changed verdicts of this node are not recorded: it causes more than {_PER_HOUR} audit rows "
+        "an hour; find out why so many of its devices change, or whether its key is in other hands"
+    )
+    return [Entry(stage=Stage.LEFT_OUT, at=now, reason=reason, actor=CONTROLLER, node=node)]

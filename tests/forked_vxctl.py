@@ -1,0 +1,161 @@
+"""`vxctl` as a process that is forked from one which has imported it: for what it says, not how it starts.
+
+A start costs half a second of a core, most of it for imports, and hundreds of tests ask by the command. The
+child has its own arguments, environment, input, output, exit status and end, as any other. Tests of the
+program's start, of signals and of terminals start the real one.
+"""
+
+import gc
+import importlib
+import io
+import json
+import os
+import pkgutil
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Final
+
+_ROOT: Final = Path(__file__).parents[1]
+_CONNECTIONS: Final = 128
+_LENGTH_BYTES: Final = 8
+
+
+class _Server:
+    """The process that has imported it; it ends with this one."""
+
+    def __init__(self) -> None:
+        self.address = f"\0vxctl-{os.getpid()}-{secrets.token_hex(4)}"
+        self.process = subprocess.Popen(
+            [
+                *("setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", __name__),
+                self.address.removeprefix("\0"),
+            ],
+            stdout=subprocess.PIPE,
+            cwd=_ROOT,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"ready\n"
+
+
+_lock: Final = threading.Lock()
+_servers: Final[list[_Server]] = []
+
+
+def _connect() -> socket.socket:
+    with _lock:
+        # The kernel ends it with the thread that started it, which may be a test's.
+        if not _servers or _servers[-1].process.poll() is not None:
+            _servers.append(_Server())
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(_servers[-1].address)
+        return connection
+
+
+def run(
+    arguments: list[str], environment: Mapping[str, str], timeout: float, given: bytes = b""
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run `vxctl` to its end; `given`: what it can read.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end within `timeout` seconds, and was killed.
+    """
+    with (
+        tempfile.TemporaryFile() as standard_input,
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as errors,
+        _connect() as connection,
+    ):
+        standard_input.write(given)
+        standard_input.seek(0)
+        asked = json.dumps([arguments, dict(environment), str(Path.cwd())]).encode()
+        files = [file.fileno() for file in (standard_input, output, errors)]
+        socket.send_fds(connection, [len(asked).to_bytes(_LENGTH_BYTES)], files)
+        connection.sendall(asked)
+        connection.settimeout(timeout)
+        try:
+            answer = connection.recv(_LENGTH_BYTES)
+        except TimeoutError as error:
+            raise subprocess.TimeoutExpired(["vxctl", *arguments], timeout) from error
+        return subprocess.CompletedProcess(
+            ["vxctl", *arguments], int(answer), _whole(output), _whole(errors)
+        )
+
+
+def as_text(done: "subprocess.CompletedProcess[bytes]") -> "subprocess.CompletedProcess[str]":
+    """The same as text, with lines that end as Python's do."""
+    output, errors = (
+        io.TextIOWrapper(io.BytesIO(each)).read() for each in (done.stdout, done.stderr)
+    )
+    return subprocess.CompletedProcess(done.args, done.returncode, output, errors)
+
+
+def _whole(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def _serve(address: str) -> None:
+    """Answer for ever; return in each process that is to run the command."""
+    import controller.cli
+
+    for module in pkgutil.walk_packages(controller.cli.__path__, "controller.cli."):
+        importlib.import_module(module.name)
+    gc.collect()
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{address}")
+        listener.listen(_CONNECTIONS)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        while True:
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                break
+            connection.close()
+    with connection:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        length, files, _, _ = socket.recv_fds(connection, _LENGTH_BYTES, 3)
+        asked = b""
+        while len(asked) < int.from_bytes(length):
+            asked += connection.recv(1 << 20)
+        command = os.fork()
+        if command != 0:
+            os._exit(_attend(command, connection))
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    arguments, environment, folder = json.loads(asked)
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    os.chdir(folder)
+    sys.argv = [str(Path(sys.executable).parent / "vxctl"), *arguments]
+
+
+def _attend(command: int, connection: socket.socket) -> int:
+    """Send the exit status of a process; kill it if nobody waits for it any more."""
+    ended = os.pidfd_open(command)
+    ready, _, _ = select.select([ended, connection.fileno()], [], [])
+    if ended not in ready:
+        os.kill(command, signal.SIGKILL)
+        return 1
+    _, status = os.waitpid(command, 0)
+    connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])
+    from controller.cli import main
+
+    main()
