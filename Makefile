@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop check test test-stack test-packages test-engines bench docs api-docs site lint format lock vendor images single-file packages clean screenshots dashboard
+.PHONY: help install demo demo-stop check test test-again test-stack test-packages test-engines bench docs api-docs site lint format lock vendor images single-file packages clean screenshots dashboard
 
 # Where the root folders of other engines are made, once: half a gigabyte each.
 ENGINES ?= /var/tmp/vxlan-operator-engines
@@ -32,6 +32,12 @@ check: lint ## Lint, types, import contracts and unit tests: in a minute, after 
 
 test: install ## Run all tests (ARGS='-k word' for some of them, JOBS=4 for so many at a time)
 	.venv/bin/pytest -n $(JOBS) -m "not stack" $(ARGS)
+
+test-again: ## Run the tests that failed last once more, alone, as CI does if they are at most 5
+	@failed=$$(.venv/bin/pytest --last-failed --last-failed-no-failures none --collect-only -q | grep -c '^tests/.*::' || true); \
+	[ "$$failed" -le 5 ] || { echo "test-again: $$failed tests failed: that is no matter of load" >&2; exit 1; }; \
+	echo "test-again: $$failed tests failed, and are run alone; one that passes now is UNSTEADY: mend it"; \
+	.venv/bin/pytest --last-failed --last-failed-no-failures none -n 0 -rA --no-summary --verbose
 
 test-stack: install ## Test the images, and the stack installed, upgraded, hurt and removed (downloads a Debian base once)
 	.venv/bin/pytest -n $(if $(ARGS),0,2) -m stack $(ARGS)

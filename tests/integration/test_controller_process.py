@@ -85,6 +85,17 @@ def state_of(controller: ControllerProcess, run_id: UUID) -> str | None:
     return None if row is None else str(row[0])
 
 
+def node_of(status: dict[str, Any], name: str) -> dict[str, Any]:
+    """A node of a status, which tells the worst first."""
+    (found,) = (node for node in status["nodes"] if node["id"] == swarm_id(name))
+    return dict(found)
+
+
+def generations(status: dict[str, Any]) -> dict[str, int]:
+    """The nodes of a status, with the generations of what is desired there."""
+    return {node["id"]: node["generation"] for node in status["nodes"]}
+
+
 def ready_of(controller: ControllerProcess, name: str) -> str:
     """The status of a node's condition `Ready`."""
     conditions = controller.json("describe", "node", name)["conditions"]
@@ -154,7 +165,7 @@ def test_at_work(controller: ControllerProcess, redis: RedisServer) -> None:
 
     send(redis, drift(8, node="two"))
     await_true(
-        lambda: controller.json("status")["nodes"][1]["devices"] == {"settling": 1},
+        lambda: node_of(controller.json("status"), "two")["devices"] == {"settling": 1},
         "the drift hint is taken in",
     )
 
@@ -189,7 +200,7 @@ def test_it_survives_redis_being_away_and_forgetting_everything(
     second = answer_request(controller, redis)
 
     assert second != first
-    assert controller.json("status")["nodes"][0]["failures"] == 0
+    assert node_of(controller.json("status"), "one")["failures"] == 0
 
 
 def test_it_survives_a_docker_that_fails(
@@ -202,9 +213,7 @@ def test_it_survives_a_docker_that_fails(
     status = controller.json("status")
     assert "Docker API" in status["cluster"]["sync_error"]
     await_true(lambda: "SwarmUnreadable: " in controller.vxctl("status"), "status tells")
-    assert [node["generation"] for node in status["nodes"]] == [
-        node["generation"] for node in before["nodes"]
-    ]
+    assert generations(status) == generations(before)
     controller.vxctl("requeue", "one")
     answer_request(controller, redis)
 
@@ -415,7 +424,7 @@ def test_options_without_a_meaning() -> None:
 def test_another_swarm_than_the_databases_is_told_and_changes_nothing(
     controller: ControllerProcess, docker: FakeDocker
 ) -> None:
-    before = controller.json("status")["nodes"]
+    before = controller.json("status")
     docker.show(snapshot("three", swarm="other"))
     # A reading that was under way as it changed has first words of its own for it.
     told = f"is of Swarm {swarm_id('other')}"
@@ -424,4 +433,4 @@ def test_another_swarm_than_the_databases_is_told_and_changes_nothing(
     )
     assert controller.answers(503)
     status = controller.json("status")
-    assert [node["id"] for node in status["nodes"]] == [node["id"] for node in before]
+    assert generations(status) == generations(before)
