@@ -47,6 +47,7 @@ NAMES: Final = frozenset(
         "DOCKER_KEY",
         "DOCKER_PLAIN",
         "DOCKER_SOCKET",
+        "DOCS_URL",
         "GRACE_SECONDS",
         "JOIN_TOKEN",
         "JOIN_TOKEN_FILE",

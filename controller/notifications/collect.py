@@ -20,7 +20,7 @@ from controller.db.models import Cluster
 from controller.db.notification_models import NotificationPosition, NotificationTarget, OpenProblem
 from controller.db.states import TargetKind
 from controller.notifications import outbox, reminders, storms
-from controller.notifications.events import TEXTS, Event
+from controller.notifications.events import SITE, TEXTS, Event
 from controller.notifications.notices import STAGES, Wording
 from controller.notifications.outbox import Notice
 from controller.notifications.problems import Key, Problem, Seen, look
@@ -65,6 +65,7 @@ class NoticeCollector:
         database: fenced.
         certificates: returns what is wrong with files of certificates, by path.
         public_url: of the dashboard, without a slash at its end; empty: no links.
+        docs_url: of the documents, the same.
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class NoticeCollector:
         *,
         certificates: Callable[[], Mapping[str, str]] = dict,
         public_url: str = "",
+        docs_url: str = SITE,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._certificates = certificates
         self._public_url = public_url
+        self._docs_url = docs_url
         self._utcnow = utcnow
         self._read_to: int | None = None
         """Nothing up to this position is to be told, beyond what is stored as such."""
@@ -147,7 +150,7 @@ class NoticeCollector:
         ).all()
         cluster = session.get(Cluster, 1)
         swarm = "" if cluster is None else cluster.swarm_id
-        wording = Wording(self._public_url, swarm)
+        wording = Wording(self._public_url, self._docs_url, swarm)
         notices = [wording.of_row(row) for row in news.rows]
         if news.seen is not None and news.changed:
             notices += _of_problems(session, news.seen, now, wording)

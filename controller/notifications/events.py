@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 SITE: Final = "https://vxlan-operator.readthedocs.io"
+"""Where the documents are, unless the settings name a copy."""
 
 
 class Event(StrEnum):
@@ -131,6 +132,6 @@ TEXTS: Final = {
 }
 
 
-def runbook(event: Event) -> str:
-    """Return the address of what the documents say about an event."""
-    return f"{SITE}/notifications.html#{event.value.replace('_', '-')}"
+def runbook(event: Event, site: str = SITE) -> str:
+    """Return the address of what the documents at `site` say about an event."""
+    return f"{site}/notifications.html#{event.value.replace('_', '-')}"

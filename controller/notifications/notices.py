@@ -35,10 +35,12 @@ class Wording:
 
     Attributes:
         public_url: of the dashboard, without a slash at its end; empty: no links.
+        docs_url: of the documents, the same.
         swarm: its id.
     """
 
     public_url: str
+    docs_url: str
     swarm: str
 
     def of_row(self, row: Any) -> Notice:
@@ -63,7 +65,7 @@ class Wording:
             why=why + by,
             todo=texts.todo + run,
             link=self._link(f"runs/{row.run_id}" if by_run else f"nodes/{row.node_id}"),
-            runbook=runbook(event),
+            runbook=runbook(event, self.docs_url),
             time=iso(row.at),
             node=row.node_name or "",
             network=row.network_name or "",
@@ -124,7 +126,7 @@ class Wording:
             why="so many that they are told together: `vxctl status` and `vxctl events` show each",
             todo="nothing" if over else texts.todo,
             link=self._link(),
-            runbook=runbook(event),
+            runbook=runbook(event, self.docs_url),
             time=iso(now),
             count=count,
             swarm=self.swarm,
@@ -143,7 +145,7 @@ class Wording:
             event=row.event,
             where=where,
             link=self._link(page),
-            runbook=runbook(event),
+            runbook=runbook(event, self.docs_url),
             node=row.node_name or "",
             count=1,
             swarm=self.swarm,

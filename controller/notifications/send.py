@@ -14,6 +14,7 @@ from controller.db.states import TargetKind
 from controller.notifications import mail, third_party
 from controller.notifications.addresses import Lookup, Network, endpoint_of, resolve
 from controller.notifications.errors import Answer, DeliveryError, TargetError
+from controller.notifications.events import SITE
 from controller.notifications.mail import Smtp
 from controller.notifications.message import (
     Values,
@@ -38,6 +39,7 @@ class Outgoing:
         ca: PEM file of further authorities; empty: the system's alone.
         smtp: the server for mail; None: there is none.
         public_url: of the dashboard, without a slash at the end; empty: unknown.
+        docs_url: of the documents, without a slash at the end.
         seconds: the longest time for one.
         lookup: resolves host names.
     """
@@ -46,6 +48,7 @@ class Outgoing:
     ca: str = ""
     smtp: Smtp | None = None
     public_url: str = ""
+    docs_url: str = SITE
     seconds: float = SECONDS
     lookup: Lookup = resolve
 

@@ -192,6 +192,7 @@ class LeaderLoops:
                 }
             ),
             public_url=outgoing.public_url,
+            docs_url=outgoing.docs_url,
         )
         self._deliverer = Deliverer(led, Sender(outgoing))
         hints = HintIntake(led, readings=readings, notify=self.notify)

@@ -9,9 +9,11 @@ from contract.runtime.errors import UsageError
 from contract.runtime.settings import Settings
 from controller.notifications.addresses import endpoint_of, networks_of
 from controller.notifications.errors import TargetError
+from controller.notifications.events import SITE
 from controller.notifications.mail import Smtp
 from controller.notifications.send import Outgoing
 
+_SITE: Final = re.compile(r"(?P<server>https?://[^/]+)(?P<path>[/\w.~%-]*)", re.ASCII)
 _SENDER: Final = re.compile(r"[^\s@<>,]{1,64}@[0-9A-Za-z.-]{1,253}")
 
 
@@ -32,6 +34,13 @@ def _url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _site(value: str) -> str:
+    found = _SITE.fullmatch(value or SITE)
+    if found is None:
+        raise ValueError("must be https://HOST[:PORT][/PATH] or http://HOST[:PORT][/PATH]")
+    return _url(found["server"]) + found["path"].rstrip("/")
+
+
 def _sender(value: str) -> str:
     if value and _SENDER.fullmatch(value) is None:
         raise ValueError("must be a mail address, such as vxlan-operator@example.com")
@@ -43,6 +52,10 @@ class NotifySettings(Settings):
 
     public_url: Annotated[str, AfterValidator(_url)] = Field(
         "", description="URL of the dashboard as people reach it, for links in notifications"
+    )
+    docs_url: Annotated[str, AfterValidator(_site)] = Field(
+        SITE,
+        description="URL of a copy of the documents (`make site`), to which dashboard and notifications link",
     )
     notify_allow: Annotated[str, AfterValidator(_networks)] = Field(
         "",
@@ -78,6 +91,7 @@ class NotifySettings(Settings):
             ca=self.notify_ca,
             smtp=self._smtp(),
             public_url=self.public_url,
+            docs_url=self.docs_url,
         )
 
     def _smtp(self) -> Smtp | None:

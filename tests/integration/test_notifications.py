@@ -72,6 +72,7 @@ class World:
             self.database,
             certificates=lambda: self.certificates,
             public_url="https://ops.example",
+            docs_url="https://docs.example/vx",
             utcnow=self.clock,
         )
         self.deliverer = Deliverer(self.database, Sender(LOOPBACK, self.clock), utcnow=self.clock)
@@ -179,7 +180,7 @@ def test_a_removal_is_told_once_with_all_that_matters(world: World, receiver: Ht
     assert (got["title"], got["state"], got["node"]) == ("Orphan removed", "done", "one")
     assert got["why"] == "gone (idle since then)"
     assert got["link"] == f"https://ops.example/nodes/{swarm_id('one')}"
-    assert got["runbook"].endswith("/notifications.html#orphan-removed")
+    assert got["runbook"] == "https://docs.example/vx/notifications.html#orphan-removed"
     assert "where: node one" in got["text"]
 
 

@@ -25,6 +25,7 @@ from controller.api.turns import Turn
 from controller.db.access_models import ApiToken, WebSession
 from controller.db.engine import Database
 from controller.db.states import Role
+from controller.notifications.send import Outgoing
 from controller.runs import counters
 from controller.web.app import Served
 from controller.web.headers import HEADERS, POLICY
@@ -83,6 +84,18 @@ def browser(served: Served) -> Iterator[Browser]:
 def set_cookie(answer: Response) -> str:
     assert answer.status_code == 303, answer.text
     return answer.headers["set-cookie"]
+
+
+def test_problems_link_to_the_copy_of_the_documents_that_the_settings_name(
+    served: Served, sqlite: Database
+) -> None:
+    del served  # It gave the tokens.
+    outgoing = Outgoing(docs_url="https://docs.example/vx")
+    with Browser(Served(context(sqlite, outgoing=outgoing))) as client:
+        client.log_in()
+        page = client.get("/").text
+    assert 'href="https://docs.example/vx/runbook.html#' in page
+    assert "readthedocs" not in page
 
 
 # Login

@@ -10,6 +10,7 @@ from contract.runtime.errors import OperatorError
 from contract.runtime.settings import ONLY_VARIABLE
 from controller.cli import main
 from controller.cli.commands import app
+from controller.notifications.events import SITE
 from controller.process.settings import ControllerSettings, LocalSettings
 
 
@@ -175,6 +176,42 @@ def test_a_wrong_url_of_a_trace_is_refused_at_the_start(url: str) -> None:
     with pytest.raises(OperatorError) as caught:
         load(f"--trace-url={url}")
     assert caught.value.hint == "set VXLAN_OPERATOR_TRACE_URL (or --trace-url)"
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("", SITE),
+        ("https://docs.example", "https://docs.example"),
+        ("http://docs.example:8000/", "http://docs.example:8000"),
+        ("https://docs.example/a/vx/", "https://docs.example/a/vx"),
+    ],
+)
+def test_the_url_of_the_documents(given: str, url: str) -> None:
+    assert load(f"--docs-url={given}").docs_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "docs.example/vx",
+        "javascript:alert(1)//",
+        "file:///srv/docs",
+        "//docs.example/vx",
+        "https://docs.example/vx?a=1",
+        "https://docs.example/vx#runbook",
+        "https://docs.example/a b",
+        'https://docs.example/"><b>',
+        "https://docs.example/\u202evx",
+        "https://ann:secret@docs.example/vx",
+        "https://[::1/vx",
+        "https:///vx",
+    ],
+)
+def test_a_wrong_url_of_the_documents_is_refused_at_the_start(url: str) -> None:
+    with pytest.raises(OperatorError) as caught:
+        load(f"--docs-url={url}")
+    assert caught.value.hint == "set VXLAN_OPERATOR_DOCS_URL (or --docs-url)"
 
 
 def command(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int | str | None:

@@ -71,6 +71,7 @@ def routes(context: Context) -> APIRouter:
             fold_above=None if squares else _MANY_NODES,
             period=period,
             periods=PERIODS,
+            docs_url=context.outgoing.docs_url,
             every=1000 if values.get("total", 0) <= _MANY_NODES else 3000,
             **values,
         )
