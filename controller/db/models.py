@@ -7,7 +7,8 @@ from uuid import UUID
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, select
 from sqlalchemy.orm import Mapped, MappedColumn, column_property, mapped_column, relationship
 
-from contract.verdicts import HeldBack, Mode, Proof, Urgency, Verdict
+from contract.verdicts import HeldBack, Proof, Urgency, Verdict
+from controller.db.restrictions import Guarded, Labelled, Restrictable
 from controller.db.states import CONTROLLER, RunState
 from controller.db.types import BIG_ID, SWARM_ID, Base, partial_index
 
@@ -18,7 +19,7 @@ def _id_of(table: str, *, primary_key: bool = False, index: bool = False) -> Map
     return mapped_column(SWARM_ID, key, primary_key=primary_key, index=index or None)
 
 
-class Cluster(Base):
+class Cluster(Restrictable, Guarded, Base):
     """The one Swarm that this database is about; a single row, with id 1."""
 
     __tablename__ = "cluster"
@@ -41,22 +42,6 @@ class Cluster(Base):
     """Docker API of the manager that the last full reading asked; None: there is only one."""
     managers_away: Mapped[str | None] = mapped_column(Text)
     """Why others could not be asked; None: they could, or there are none."""
-
-    mode: Mapped[Mode | None]
-    """Set by a person, over the settings; None: as the settings say."""
-    mode_at: Mapped[datetime | None]
-    """When a person last set or removed it."""
-    mode_by: Mapped[str | None] = mapped_column(Text)
-    mode_reason: Mapped[str | None] = mapped_column(Text)
-    paused_at: Mapped[datetime | None]
-    paused_by: Mapped[str | None] = mapped_column(Text)
-    paused_reason: Mapped[str | None] = mapped_column(Text)
-    paused_until: Mapped[datetime | None]
-    """When the pause ends by itself; None: a person ends it."""
-    breaker_tripped_at: Mapped[datetime | None]
-    breaker_reason: Mapped[str | None] = mapped_column(Text)
-    breaker_reset_at: Mapped[datetime | None]
-    """Removals before this are not counted any more."""
     conditions: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """By type: `controller.conditions.model.Stored`."""
     conditions_at: Mapped[datetime | None]
@@ -65,7 +50,7 @@ class Cluster(Base):
     """Until when they hold unless they are derived again."""
 
 
-class Node(Base):
+class Node(Restrictable, Labelled, Guarded, Base):
     """A node of the Swarm, with the last report of its worker."""
 
     __tablename__ = "nodes"
@@ -105,24 +90,6 @@ class Node(Base):
 
     desired_digest: Mapped[str | None] = mapped_column(String(64))
     """Of the attachments: equal digests save a comparison."""
-    label_mode: Mapped[Mode | None]
-    """By the Swarm label `vxlan-operator.mode`."""
-    label_ignore: Mapped[bool] = mapped_column(default=False)
-    """By the Swarm label `vxlan-operator.ignore`."""
-    mode: Mapped[Mode | None]
-    """Set by a person."""
-    mode_at: Mapped[datetime | None]
-    """When a person last set or removed it."""
-    mode_by: Mapped[str | None] = mapped_column(Text)
-    mode_reason: Mapped[str | None] = mapped_column(Text)
-    paused_at: Mapped[datetime | None]
-    paused_by: Mapped[str | None] = mapped_column(Text)
-    paused_reason: Mapped[str | None] = mapped_column(Text)
-    paused_until: Mapped[datetime | None]
-    """When the pause ends by itself; None: a person ends it."""
-    breaker_tripped_at: Mapped[datetime | None]
-    breaker_reason: Mapped[str | None] = mapped_column(Text)
-    breaker_reset_at: Mapped[datetime | None]
     last_run_id: Mapped[UUID | None]
     last_run_state: Mapped[RunState | None]
     last_run_at: Mapped[datetime | None]
@@ -164,7 +131,7 @@ class DueNode(Base):
     node: Mapped[Node] = relationship(back_populates="due")
 
 
-class Network(Base):
+class Network(Restrictable, Labelled, Base):
     """An overlay network of the Swarm."""
 
     __tablename__ = "networks"
@@ -173,18 +140,6 @@ class Network(Base):
     name: Mapped[str] = mapped_column(Text, index=True)
     ingress: Mapped[bool]
     gone_at: Mapped[datetime | None]
-    label_mode: Mapped[Mode | None]
-    label_ignore: Mapped[bool] = mapped_column(default=False)
-    mode: Mapped[Mode | None]
-    mode_at: Mapped[datetime | None]
-    """When a person last set or removed it."""
-    mode_by: Mapped[str | None] = mapped_column(Text)
-    mode_reason: Mapped[str | None] = mapped_column(Text)
-    paused_at: Mapped[datetime | None]
-    paused_by: Mapped[str | None] = mapped_column(Text)
-    paused_reason: Mapped[str | None] = mapped_column(Text)
-    paused_until: Mapped[datetime | None]
-    """When the pause ends by itself; None: a person ends it."""
 
     vnis: Mapped[list["NetworkVni"]] = relationship(
         cascade="all, delete-orphan", order_by="NetworkVni.vni", lazy="selectin"
