@@ -5,31 +5,25 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from contract.runtime.errors import OperatorError, UsageError
+from contract.runtime.errors import OperatorError
 from contract.runtime.files import create as create_file
 from controller.cli.client import Client
 from controller.cli.options import DEFAULT_URL, Actor, Output, Url, decision
 from controller.cli.output import formats, table
 from controller.cli.output.structured import Kind
-from controller.cli.token import ago, seconds
+from controller.cli.token import Expires, NewFile, ago, check_new, seconds
 
 _KIND: Final = Kind("join-token", lambda row: str(row["id"]), lambda row: str(row["id"]))
 
 
 def create(
-    expires: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Life, such as 12h or 90d (default: no end).")
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the token to this new file instead (mode 0600)."),
-    ] = None,
+    expires: Expires = None,
+    file: NewFile = None,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    if file is not None and file.exists():
-        raise UsageError(f"{file} exists", "name a file that does not exist")
+    check_new(file)
     body = decision(actor, None) | {"seconds": None if expires is None else seconds(expires)}
     answer = Client(url).post("join-tokens", body=body)
     if file is not None:

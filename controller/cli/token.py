@@ -20,18 +20,20 @@ from controller.timespec import parse_duration
 _KIND: Final = Kind.of("token", "name", "id")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name: the actor in the audit trail.")]
+Expires = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Life, such as 12h or 90d (default: no end).")
+]
+NewFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the token to this new file instead (mode 0600)."),
+]
 
 
 def create(
     name: Name,
     role: Annotated[Role, typer.Option(help="What it may do.")],
-    expires: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Life, such as 12h or 90d (default: no end).")
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the token to this new file instead (mode 0600)."),
-    ] = None,
+    expires: Expires = None,
+    file: NewFile = None,
     database_url: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Store it in this database, without a controller."),
@@ -40,8 +42,7 @@ def create(
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    if file is not None and file.exists():
-        raise UsageError(f"{file} exists", "name a file that does not exist")
+    check_new(file)
     life = None if expires is None else seconds(expires)
     if database_url is None:
         body = decision(actor, None) | {"name": name, "role": role, "seconds": life}
@@ -105,6 +106,12 @@ def _show(rows: list[dict[str, Any]]) -> None:
 def ago(time: str | None) -> str:
     """Return a time as an age, and none as `-`."""
     return "-" if time is None else formats.ago(time)
+
+
+def check_new(file: Path | None) -> None:
+    """Raise `UsageError` for a file that is there: before a token is made that could not be written."""
+    if file is not None and file.exists():
+        raise UsageError(f"{file} exists", "name a file that does not exist")
 
 
 def seconds(text: str) -> float:
