@@ -75,20 +75,31 @@ def steps(session: Session, timeline: Timeline) -> Sequence[Step]:
     others = [row for row in timeline.rows if row.stage is not Stage.REQUESTED]
     found = [*_before(session, run, timeline.rows)]
     if run is None:
-        found += [_recorded(row) for row in timeline.rows]
+        found += _recorded(timeline.rows)
     else:
         sent = "the node was claimed, and its worker asked"
         found.append(Step(run.requested_at, StepKind.SENT, sent, next(iter(requested), None)))
         if run.started_at is not None:
             found.append(Step(run.started_at, StepKind.BEGAN, "the worker began to look"))
-        found += [_recorded(row) for row in others]
+        found += _recorded(others)
         found += _after(session, run)
     return [*_timed(found)]
 
 
-def _recorded(row: AuditRow) -> Step:
-    device = "" if row.name is None else f"{row.name} in {row.netns}, "
-    return Step(row.at, StepKind.RECORDED, f"{device}{STAGE_WORDS[row.stage]}: {row.reason}", row)
+def _recorded(rows: Sequence[AuditRow]) -> Iterator[Step]:
+    """Yield the audit rows; a reason that a step about the same device told before is not told again."""
+    told: dict[tuple[str | None, int | None], str] = {}
+    for row in rows:
+        device = "" if row.name is None else f"{row.name} in {row.netns}, "
+        words, of = f"{device}{STAGE_WORDS[row.stage]}", (row.netns, row.ifindex)
+        # The second look's reason says what its stage does; a plan's ends with what was found.
+        said = told.get(of)
+        is_known = row.stage is Stage.VERIFIED or (said is not None and row.reason.endswith(said))
+        yield Step(row.at, StepKind.RECORDED, words if is_known else f"{words}: {row.reason}", row)
+        if row.name is not None and not is_known:
+            told[of] = (
+                row.reason.partition(": ")[2] if row.stage is Stage.VERDICT_CHANGED else row.reason
+            )
 
 
 def _before(session: Session, run: Run | None, rows: Sequence[AuditRow]) -> Iterator[Step]:

@@ -138,3 +138,29 @@ def test_of_a_run_that_the_history_no_longer_has_the_audit_trail_tells(database:
     found = of(database, str(run))
     assert [step.row.id for step in found if step.row] == [first, second]
     assert [step.seconds for step in found] == [None, 1]
+
+
+def test_a_reason_is_told_once_and_another_again(database: Database) -> None:
+    run, dead = uuid4(), "Docker's, and proved dead (rejected): task t1 was rejected"
+    stages = [
+        (Stage.VERDICT_CHANGED, f"was settling, now orphan/blocking: {dead}"),
+        (Stage.DETECTED, dead),
+        (Stage.PLANNED, f"about to be removed: {dead}"),
+        (Stage.FAILED, "EBUSY"),
+    ]
+    rows = [
+        audit_rows.row(later(0.1 * i), run_id=run, stage=stage, reason=reason)
+        for i, (stage, reason) in enumerate(stages)
+    ]
+    other = audit_rows.row(later(1), run_id=run, stage=Stage.DETECTED, reason=dead, ifindex=8)
+    last = audit_rows.row(later(2), run_id=run, stage=Stage.VERIFIED, reason="a second look shows")
+    audit_rows.add(database, *rows, other, last)
+    of_device = "vx-001001-shopz in host, "
+    assert [step.text for step in of(database, str(run))] == [
+        f"{of_device}verdict changed: was settling, now orphan/blocking: {dead}",
+        f"{of_device}found to be an orphan",
+        f"{of_device}removal written to the journal",
+        f"{of_device}not removed: the kernel refused: EBUSY",
+        f"{of_device}found to be an orphan: {dead}",
+        f"{of_device}verified: gone at a second look",
+    ]
