@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, select
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, false, select
 from sqlalchemy.orm import Mapped, MappedColumn, column_property, mapped_column, relationship
 
 from contract.verdicts import HeldBack, Proof, Urgency, Verdict
@@ -127,6 +127,8 @@ class DueNode(Base):
     """Reasons of the open run."""
     run_due_at: Mapped[datetime | None]
     """Since when that was due."""
+    despite_pause: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether the next run begins even while the node is paused: in mode observe, to tell its worker."""
 
     node: Mapped[Node] = relationship(back_populates="due")
 

@@ -55,7 +55,7 @@ class Decision(NamedTuple):
 def pause(
     session: Session, target: Target, decision: Decision, *, until: datetime | None = None
 ) -> bool:
-    """Pause a node, a network or the cluster; return False if nothing changes.
+    """Pause a node, a network or the cluster, of which the workers hear; return False if nothing changes.
 
     Nothing does if it was paused with the same end, or the decision was carried out before.
 
@@ -70,6 +70,7 @@ def pause(
     if target.paused_at is None:
         target.paused_at, target.paused_by = decision.at, decision.who
         target.paused_reason = decision.reason
+        _make_due(session, target, f"paused by {decision.who}", decision, despite_pause=True)
     target.paused_until = until
     after = "paused" if until is None else f"paused until {format_end(until)}"
     _record(session, target, Stage.PAUSED, f"{before} -> {after}", decision)
@@ -161,9 +162,23 @@ def _clear_pause(target: Target) -> None:
     target.paused_by = target.paused_reason = None
 
 
-def _make_due(session: Session, target: Target, reason: str, decision: Decision) -> None:
+def _make_due(
+    session: Session,
+    target: Target,
+    reason: str,
+    decision: Decision,
+    *,
+    despite_pause: bool = False,
+) -> None:
     concerned = _concerned(session, target)
-    queue.request(session, concerned, at=decision.at, priority=Priority.CHANGE, reason=reason)
+    queue.request(
+        session,
+        concerned,
+        at=decision.at,
+        priority=Priority.CHANGE,
+        reason=reason,
+        despite_pause=despite_pause,
+    )
 
 
 def _concerned(session: Session, target: Target) -> Sequence[str]:

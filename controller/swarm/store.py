@@ -96,7 +96,7 @@ def store_nodes(
 
     A node is due at once if it is new, back, or ready again, or if its labels changed.
     """
-    new, due = [], defaultdict(list)
+    new, labelled, due = [], [], defaultdict(list)
     for before, after in _upsert(session, Node, _NODE_COLUMNS, nodes, now, whole=whole):
         if before is None:
             new.append(after["id"])
@@ -105,12 +105,14 @@ def store_nodes(
         elif after["state"] == READY != before.state:
             due["the node is ready again"].append(after["id"])
         if before is not None and _labels_changed(before, after):
-            due["the node's labels changed"].append(after["id"])
+            labelled.append(after["id"])
     if new:
         at = {"due_at": now, "priority": Priority.CHANGE, "reasons": ["new node"]}
         session.execute(insert(DueNode), [{"node_id": id_, **at} for id_ in new])
     for reason, ids in due.items():
         _request(session, ids, now, reason)
+    # One of them may say that the node is to be left alone: its worker hears of that.
+    _request(session, labelled, now, "the node's labels changed", despite_pause=True)
 
 
 def store_networks(
@@ -293,6 +295,20 @@ def batches(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
         yield items[begin : begin + size]
 
 
-def _request(session: Session, nodes: Collection[str], now: datetime, reason: str) -> None:
+def _request(
+    session: Session,
+    nodes: Collection[str],
+    now: datetime,
+    reason: str,
+    *,
+    despite_pause: bool = False,
+) -> None:
     for ids in batches(sorted(nodes), _MAX_IDS):
-        queue.request(session, ids, at=now, priority=Priority.CHANGE, reason=reason)
+        queue.request(
+            session,
+            ids,
+            at=now,
+            priority=Priority.CHANGE,
+            reason=reason,
+            despite_pause=despite_pause,
+        )

@@ -75,10 +75,15 @@ def _may_run(lowest: Priority, highest: Priority) -> Sequence[ColumnElement[bool
         _DUE.c.priority <= literal_column(f"{highest:d}"),
         _NODES.c.gone_at.is_(None),
         _NODES.c.state != "down",
-        _NODES.c.paused_at.is_(None),
-        _NODES.c.label_ignore.is_(False),
-        # Also says that the Swarm has been read once: before, nobody knows what should be there.
-        exists().where(_CLUSTER.c.paused_at.is_(None)),
+        or_(
+            _DUE.c.despite_pause,
+            and_(
+                _NODES.c.paused_at.is_(None),
+                _NODES.c.label_ignore.is_(False),
+                # Also says that the Swarm has been read once: before, nobody knows what should be there.
+                exists().where(_CLUSTER.c.paused_at.is_(None)),
+            ),
+        ),
     )
 
 
@@ -112,6 +117,7 @@ def _claim(lowest: Priority, highest: Priority) -> Update:
             due_at=None,
             priority=Priority.RESYNC,
             reasons=[],
+            despite_pause=False,
         )
         .returning(
             _DUE.c.node_id,
@@ -204,9 +210,18 @@ class Claim:
 
 
 def request(
-    session: Session, nodes: Iterable[str], *, at: datetime, priority: Priority, reason: str
+    session: Session,
+    nodes: Iterable[str],
+    *,
+    at: datetime,
+    priority: Priority,
+    reason: str,
+    despite_pause: bool = False,
 ) -> int:
     """Make nodes due; return how many of them exist.
+
+    With `despite_pause` also those that are paused, once: a worker remembers the newest request that it
+    heard, and refuses each older one, which somebody may have kept back.
 
     A manual request also resets the failures: the person knows better.
     """
@@ -214,6 +229,7 @@ def request(
     for row in session.scalars(_ASKED_FOR, {"nodes": list(nodes)}):
         count += 1
         _merge(row, at=at, priority=priority, reasons=[reason])
+        row.despite_pause |= despite_pause
     return count
 
 
@@ -326,6 +342,7 @@ def unclaim(session: Session, run_id: UUID, *, now: datetime) -> None:
     _node, row, run = found
     if row.run_id == run_id:
         row.run_id = row.run_deadline = None
+        row.despite_pause = True  # If it is paused: its worker has not heard of that.
     # It has waited since then, and not since this attempt.
     _merge(row, at=run.due_at or now, priority=Priority(run.priority), reasons=run.reasons)
     session.execute(update(Requeue).where(Requeue.run_id == run_id).values(run_id=None))

@@ -103,6 +103,10 @@ def _date_healing() -> None:
 
 def _date_due_runs() -> None:
     op.add_column("due_nodes", sa.Column("run_due_at", _TIME, nullable=True))
+    op.add_column(
+        "due_nodes",
+        sa.Column("despite_pause", sa.Boolean(), nullable=False, server_default=sa.false()),
+    )
     op.add_column("runs", sa.Column("due_at", _TIME, nullable=True))
 
 

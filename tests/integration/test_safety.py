@@ -155,7 +155,7 @@ def test_pausing_and_resuming(api: Api, path: str) -> None:
     paused = row(api.database, path)
     assert (paused.paused_by, paused.paused_reason) == ("alice@desk", "a new disk")
     assert paused.paused_at is not None
-    assert looked_at(api) == [], "a pause asks for nothing"
+    assert looked_at(api) == LOOKED_AT[path], "the workers hear of it"
 
     answer = api.decide(f"{path}/resume", actor="bob")
     assert (answer["changed"], answer["paused"], answer["paused_at"]) == (True, False, None)

@@ -93,7 +93,11 @@ def test_a_paused_node_is_not_asked_and_one_that_is_resumed_is_asked_once(
     ]
     again = controller.vxctl("pause", "one", "--as", "bob")
     assert again.splitlines()[0] == f"{NAME} is paused, as before: nothing was changed"
+    told = next_request(redis)
+    assert told.mode is Mode.OBSERVE
+    answer(controller, redis, told)
     before = len(runs(controller))
+    assert runs(controller)[0]["reasons"] == ["resync", "paused by admin (as alice@desk)"]
     assert taken(redis) is None
 
     said = controller.vxctl("resume", ONE[:5], "--as", "bob")
