@@ -88,16 +88,16 @@ def steps(session: Session, timeline: Timeline) -> Sequence[Step]:
 
 def _recorded(rows: Sequence[AuditRow]) -> Iterator[Step]:
     """Yield the audit rows; a reason that a step about the same device told before is not told again."""
-    told: dict[tuple[str | None, int | None], str] = {}
+    given: dict[tuple[str | None, int | None], str] = {}
     for row in rows:
         device = "" if row.name is None else f"{row.name} in {row.netns}, "
         words, of = f"{device}{STAGE_WORDS[row.stage]}", (row.netns, row.ifindex)
         # The second look's reason says what its stage does; a plan's ends with what was found.
-        said = told.get(of)
-        is_known = row.stage is Stage.VERIFIED or (said is not None and row.reason.endswith(said))
+        known = given.get(of)
+        is_known = row.stage is Stage.VERIFIED or (known is not None and row.reason.endswith(known))
         yield Step(row.at, StepKind.RECORDED, words if is_known else f"{words}: {row.reason}", row)
         if row.name is not None and not is_known:
-            told[of] = (
+            given[of] = (
                 row.reason.partition(": ")[2] if row.stage is Stage.VERDICT_CHANGED else row.reason
             )
 
