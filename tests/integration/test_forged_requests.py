@@ -186,6 +186,27 @@ def test_a_request_that_was_kept_back_goes_around_no_observe_mode(
         assert NAME in host.ip("-o link show type vxlan")
 
 
+def test_a_request_that_is_kept_back_for_longer_than_its_deadline_does_nothing(
+    host: Namespace, redis_server: RedisServer, controller: Controller, tmp_path: Path
+) -> None:
+    """Though the worker heard of no pause since, nor of anything; also if it has forgotten what it heard."""
+    with running(host, tmp_path, redis_server.url) as worker:
+        known_orphan(host, controller)
+        kept_back = deadly(controller, deadline=datetime.now(UTC) + timedelta(seconds=1))
+        await_true(lambda: datetime.now(UTC) > kept_back.deadline, "the deadline is over")
+        controller.send([sealed(kept_back)])
+        refused = controller.report_on(kept_back.run_id)
+        assert refused.outcome is Outcome.REFUSED
+        assert "after its deadline" in (refused.error or "")
+        worker.end(signal.SIGKILL)
+    (tmp_path / "heard.json").unlink()
+    with running(host, tmp_path, redis_server.url):
+        controller.send([sealed(kept_back)])
+        assert controller.report_on(kept_back.run_id).outcome is Outcome.REFUSED
+        assert NAME in host.ip("-o link show type vxlan")
+        assert heal(controller).devices[0].removed, "the same before its deadline"
+
+
 def test_a_worker_that_was_away_for_a_rotation_follows_the_controllers_keys(
     host: Namespace, redis_server: RedisServer, controller: Controller, tmp_path: Path
 ) -> None:

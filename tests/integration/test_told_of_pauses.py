@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from contract.queues import node_queue
 from controller.db.engine import Database
-from controller.db.models import Cluster, DueNode, Node
+from controller.db.models import Cluster, DueNode, Network, Node
 from controller.db.states import RunState
 from controller.safety import decisions
 from controller.safety.decisions import Decision
@@ -17,9 +17,10 @@ from controller.workqueue import queue
 from tests.controller_process import ControllerProcess, controller_of
 from tests.fake_clock import START, Clock
 from tests.fake_docker import FakeDocker
-from tests.fake_swarm import node, snapshot, swarm_id
+from tests.fake_swarm import SHOP, node, snapshot, swarm_id
 from tests.integration.namespaces import Namespace
 from tests.integration.test_broker_faults import worker_of
+from tests.integration.test_dispatch import show_device
 from tests.servers import RedisServer, await_true
 from tests.stored import RESYNC, claim, finish, put
 
@@ -45,6 +46,12 @@ def pause_cluster(database: Database) -> None:
         decisions.pause(session, session.get_one(Cluster, 1), Decision("ann", None, START))
 
 
+def pause_network(database: Database) -> None:
+    show_device(database, SHOP.vnis[0])
+    with database.write() as session:
+        decisions.pause(session, session.get_one(Network, SHOP.id), Decision("ann", None, START))
+
+
 def ignore_by_label(database: Database) -> None:
     put(database, snapshot(node("one", ignore=True), node("two")))
 
@@ -55,6 +62,7 @@ def ignore_by_label(database: Database) -> None:
         (pause_node, {ONE}, {TWO}),
         (ignore_by_label, {ONE}, {TWO}),
         (pause_cluster, {ONE, TWO}, set[str]()),
+        (pause_network, {ONE}, {ONE, TWO}),
     ],
 )
 def test_a_pause_is_told_once(
