@@ -20,7 +20,6 @@ spelling.
 """
 
 import secrets
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
@@ -30,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from contract.messages import Hello
 from contract.queues import HELLO_TASK
 from contract.signing.bounds import BOUNDS
+from contract.signing.dates import MAX_SKEW, Dates
 from contract.signing.keys import SIGNATURE_CHARACTERS, PublicKey, SigningKey, encoded
 from contract.signing.refusals import Reason, RefusedError
 from contract.signing.replays import Microseconds, Replays
@@ -45,12 +45,6 @@ MARK: Final = "vxs1."
 
 CONTROLLERS: Final = "controllers"
 """The address of all controllers of a cluster."""
-
-MAX_SKEW: Final = timedelta(minutes=5)
-"""A message dated further ahead of our clock is refused."""
-
-_PUT_RIGHT: Final = timedelta(minutes=1)
-"""A clock that goes back by more was wrong before."""
 
 _KID: Final = slice(len(MARK), len(MARK) + 16)
 _SIGNATURE: Final = slice(_KID.stop + 1, _KID.stop + 1 + SIGNATURE_CHARACTERS)
@@ -127,8 +121,7 @@ class Signer:
         self._key = key
         self._sender = sender
         self._now = now
-        self._lock = threading.Lock()
-        self._newest = 0
+        self._dates = Dates()
 
     @property
     def public(self) -> PublicKey:
@@ -147,12 +140,7 @@ class Signer:
             audience: `CONTROLLERS`, or `node_address` of a node.
             task: one of `BOUNDS`.
         """
-        with self._lock:
-            now = _microseconds(self._now())
-            # No two of one signer are issued at the same time, nor in another order than they were sealed.
-            # But a clock that was ahead and was put right is followed: later dates would be refused.
-            put_right = self._newest - now > _whole(_PUT_RIGHT)
-            issued = self._newest = now if put_right else max(now, self._newest + 1)
+        issued = _microseconds(self._dates.next(self._now()))
         header = _Header(
             audience=audience,
             sender=self._sender,

@@ -20,6 +20,7 @@ from contract.messages import ReconcileRequest, SwarmReading
 from contract.queues import RECONCILE_TASK, node_queue
 from contract.runtime.broker import impatient_producers, let_expire
 from contract.runtime.transport import publish
+from contract.signing.dates import Dates
 from contract.signing.envelope import node_address
 from contract.verdicts import Mode
 from controller.audit.append import append
@@ -115,6 +116,7 @@ class Dispatcher:
         )
         self._sent, self._lost = sent, lost
         self._utcnow = utcnow
+        self._dates = Dates()
         classes = (ALL_PRIORITIES, *PRIORITY_CLASSES)
         self._wakeups = {priority_class: threading.Event() for priority_class in classes}
         self._behind: set[PriorityClass] = set()
@@ -210,7 +212,8 @@ class Dispatcher:
         claims = queue.claim(
             session, now=now, limit=_BATCH, timeout=timeout, lowest=lowest, highest=highest
         )
-        return claims, requests.build(session, claims, self._terms, now)
+        issued_at = self._dates.next(now)
+        return claims, requests.build(session, claims, self._terms, now, issued_at=issued_at)
 
     def _next_time(self, priority_class: PriorityClass) -> datetime | None:
         """The next due time of the class, or deadline of a run."""

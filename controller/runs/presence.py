@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 from sqlalchemy import select
 
 from contract.messages import SignOfLife
-from contract.signing.envelope import MAX_SKEW, Opened
+from contract.signing.dates import MAX_SKEW
+from contract.signing.envelope import Opened
 from controller.conditions.node_facts import Sign
 from controller.db.engine import Database
 from controller.db.models import Node

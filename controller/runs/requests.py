@@ -179,9 +179,17 @@ class _RelevantNetworks(NamedTuple):
 
 
 def build(
-    session: Session, claims: Sequence[Claim], terms: Terms, now: datetime
+    session: Session,
+    claims: Sequence[Claim],
+    terms: Terms,
+    now: datetime,
+    *,
+    issued_at: datetime,
 ) -> list[ReconcileRequest]:
     """Build the requests of these runs, in their order.
+
+    Args:
+        issued_at: their date, which is later than that of all requests of this leader before.
 
     Raises:
         LeaseLostError: another controller may lead by now.
@@ -215,7 +223,7 @@ def build(
                 run_id=claim.run_id,
                 node_id=node.id,
                 generation=node.generation,
-                issued_at=now,
+                issued_at=issued_at,
                 deadline=claim.deadline + CLOCKS_MAY_DIFFER,
                 # What cannot be named cannot be spared.
                 mode=Mode.OBSERVE

@@ -70,7 +70,7 @@ class Swarm:
         )
         with database.write() as session:
             claims = queue.claim(session, now=START, limit=10, timeout=TIMEOUT)
-            requests.build(session, claims, self.terms, START)
+            requests.build(session, claims, self.terms, START, issued_at=START)
         self.runs = {each.node_id: each.run_id for each in claims}
 
     def tell(self, told: ReconcileReport) -> None:
@@ -84,7 +84,8 @@ class Swarm:
         ask(self.database, "one", at=self.clock())
         with self.database.write() as session:
             claims = queue.claim(session, now=self.clock(), limit=10, timeout=TIMEOUT)
-            requests.build(session, claims, self.terms, self.clock())
+            now = self.clock()
+            requests.build(session, claims, self.terms, now, issued_at=now)
         return next(each.run_id for each in claims if each.node_id == ONE)
 
     def breakers(self) -> tuple[bool, bool]:

@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -43,7 +44,7 @@ from tests.fake_swarm import INGRESS, MAIL, SHOP, network, snapshot, swarm_id, t
 from tests.sent import dispatcher, raw_messages, requests
 from tests.servers import RedisServer
 from tests.signed import keyring
-from tests.stored import RESYNC, TIMEOUT, ask, contents, due_row, put, run_row
+from tests.stored import RESYNC, TIMEOUT, ask, contents, due_row, finish, put, run_row
 
 ONE = swarm_id("one")
 
@@ -128,6 +129,45 @@ def test_each_due_node_gets_its_request_on_its_own_queue(
     assert run_row(database, request.run_id).state is RunState.RUNNING
     (other,) = requests(client, "two")
     assert (other.node_id, other.desired) == (swarm_id("two"), (desired(INGRESS),))
+
+
+@pytest.mark.parametrize("seconds", [0, 60, 120, 299])
+def test_no_request_is_dated_before_an_earlier_one_though_the_clock_was_set_back(
+    database: Database, sender: Dispatcher, client: redis.Redis, clock: Clock, seconds: int
+) -> None:
+    """Else workers refuse all, a pause's among them, until the clock is where it was."""
+    put(database, snapshot("one"))
+    sender.step()
+    clock.advance(-seconds)
+    for _ in range(2):
+        with database.write() as session:
+            run_id = due_row(database).run_id
+            assert run_id is not None
+            finish(session, run_id, RunState.SUCCEEDED, now=clock.now, resync=RESYNC)
+        ask(database, at=clock.now, priority=Priority.MANUAL)
+        sender.notify()
+        sender.step()
+    issued = [request.issued_at for request in requests(client)]
+    assert issued == sorted({*issued})
+    assert len(issued) == 3
+    assert issued[-1] - issued[0] < timedelta(seconds=1)
+
+
+def test_a_clock_that_was_an_hour_ahead_is_followed_back(
+    database: Database, sender: Dispatcher, client: redis.Redis, clock: Clock
+) -> None:
+    put(database, snapshot("one", "two"))
+    clock.advance(3600)
+    sender.step()
+    with database.write() as session:
+        run_id = due_row(database).run_id
+        assert run_id is not None
+        finish(session, run_id, RunState.SUCCEEDED, now=clock.now, resync=RESYNC)
+    clock.advance(-3600)
+    ask(database, at=clock.now, priority=Priority.MANUAL)
+    sender.notify()
+    sender.step()
+    assert requests(client)[-1].issued_at == clock.now
 
 
 def test_the_message_is_the_workers_task_and_expires_with_the_run(

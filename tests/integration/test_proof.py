@@ -86,7 +86,9 @@ class Whole:
         )  # fmt: skip
         claims = claim(self.database, now=self.clock())
         with self.database.write() as session:
-            (request,) = requests.build(session, [claims[swarm_id("one")]], terms, self.clock())
+            (request,) = requests.build(
+                session, [claims[swarm_id("one")]], terms, now := self.clock(), issued_at=now
+            )
         self.open = request.run_id
         return request
 

@@ -260,12 +260,24 @@ class TestTimes:
         for _ in range(3):
             at_once.open(sealed(by=one), HELLO_TASK, Hello)
 
-    def test_a_signer_does_not_follow_a_clock_that_is_slewed(self) -> None:
-        clock = [NOW]
+    @pytest.mark.parametrize("seconds", [1, 60, 61, 120, 299])
+    def test_a_clock_that_is_set_back_by_as_much_as_clocks_may_differ_shuts_nobody_out(
+        self, seconds: int
+    ) -> None:
+        """Else all would be older than what is no longer remembered one by one, for as long."""
+        clock = [NOW + timedelta(seconds=seconds)]
         one = Signer(KEY, node_address(NODE), now=lambda: clock[0])
-        before = header_of(sealed(by=one))["issued"]
-        clock[0] = NOW - timedelta(seconds=60)
-        assert int(str(header_of(sealed(by=one))["issued"])) == int(str(before)) + 1
+        replays = Replays(2)
+        at_once = opener(NOW, replays=replays)
+        opened = [at_once.open(sealed(by=one), HELLO_TASK, Hello).issued for _ in range(5)]
+        clock[0] = NOW
+        later = opener(NOW + timedelta(milliseconds=1), replays=replays)
+        texts = [sealed(by=one) for _ in range(5)]
+        opened += [later.open(text, HELLO_TASK, Hello).issued for text in texts]
+        assert opened == sorted({*opened}), "in the order in which they were sealed"
+        for text in texts:
+            with pytest.raises(RefusedError, match=r"came before|older than"):
+                later.open(text, HELLO_TASK, Hello)
 
 
 class TestReplays:
