@@ -165,6 +165,8 @@ class ReconcileRequest(Message):
     """Public keys that the worker is to believe from now on, one of which signed this; none: as before."""
     node_key: KeyId | None = None
     """The key of this node that the controllers believe; another, or None: the worker introduces its own."""
+    rotate_key: KeyId | None = None
+    """The key that the worker is to replace by one that it makes; nothing is done if its own is another."""
 
 
 class DeviceIdentity(Message):

@@ -128,6 +128,8 @@ class Stage(StrEnum):
     KEY_TRUSTED = "key_trusted"
     """A node's key is believed from now on: by a join token, by its key before, or by a person."""
     KEY_REVOKED = "key_revoked"
+    ROTATION_ASKED = "rotation_asked"
+    """A person asked that a node's worker replaces its key."""
     JOIN_CREATED = "join_created"
     """A join token was created."""
     JOIN_REVOKED = "join_revoked"
@@ -162,6 +164,7 @@ STAGE_WORDS: Final = {
     Stage.TOKEN_REVOKED: "token revoked",
     Stage.KEY_TRUSTED: "key trusted",
     Stage.KEY_REVOKED: "key revoked",
+    Stage.ROTATION_ASKED: "worker asked to replace its key",
     Stage.JOIN_CREATED: "join token created",
     Stage.JOIN_REVOKED: "join token revoked",
     Stage.KEYS_ROTATED: "keys of the controllers rotated",

@@ -93,6 +93,8 @@ class Agent:
         self._login = login
         me = node_address(settings.node_id)
         self._signer = Signer(trust.key, me)
+        self._following: Signer | None = None
+        """Of a new key that was not introduced yet: it signs that Hello, and what is sent later."""
         self._opener = Opener(me=me, lookup=trust.lookup, replays=memory.replays)
         self._introduce_at = time.monotonic() + _INTRODUCTION_SECONDS
         self._complain_at = time.monotonic()
@@ -271,6 +273,8 @@ class Agent:
                 self._heed(request, opened.kid)
                 report = report.model_copy(update={"controller_keys": self._trust.controller_ids})
             self._outbox.put(REPORT_TASK, report.model_dump_json())
+            if report.outcome is not Outcome.REFUSED:
+                self._rotate(request)
 
     def ping(self) -> None:
         """The task `worker.ping`."""
@@ -294,6 +298,16 @@ class Agent:
         if not believed and time.monotonic() >= self._introduce_at:
             self._introduce_at = time.monotonic() + _INTRODUCTION_SECONDS
             self._send_hello("the controllers do not believe this node's key yet")
+
+    def _rotate(self, request: ReconcileRequest) -> None:
+        """Make the next key of this node, if a request asks for it.
+
+        What is in the outbox by now, such as the report on this request, is still signed by the present key.
+        """
+        if self._trust.rotate(request.rotate_key):
+            self._following = Signer(self._trust.key, node_address(self._node_id))
+            self._introduce_at = time.monotonic() + _INTRODUCTION_SECONDS
+            self._send_hello("it has a new key, as it was asked for")
 
     def _complain(self, error: RefusedError) -> None:
         """Say that a message was refused: a worker that refuses all of them makes no report to say it in."""
@@ -356,8 +370,9 @@ class Agent:
 
     def _publish(self, task: str, payload: str) -> None:
         queue = queue_for_controller()
+        signer = self._signer_of(task, payload)
         # Signed now: it may have waited for the broker for a day.
-        sealed = self._signer.seal(payload, audience=CONTROLLERS, task=task)
+        sealed = signer.seal(payload, audience=CONTROLLERS, task=task)
         if task == REPORT_TASK:
             # There are no more than requests, and no request is sent without a controller.
             self._app.send_task(task, args=[sealed], queue=queue)
@@ -365,3 +380,14 @@ class Agent:
             self._app.send_task(task, args=[sealed], queue=queue, expires=HINT_EXPIRES)
         else:
             log.warning("hint dropped: the controller's queue is full", waiting=count)
+            return
+        if signer is not self._signer:
+            self._signer, self._following = signer, None
+            self.beacon.hurry()  # A sign by the key before would be refused now.
+
+    def _signer_of(self, task: str, payload: str) -> Signer:
+        """Return who signs a message: the key that a Hello introduces, else the one introduced last."""
+        following = self._following
+        if following is None or task != HELLO_TASK or following.public.text not in payload:
+            return self._signer
+        return following

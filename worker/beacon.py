@@ -57,6 +57,7 @@ class Beacon:
         self._ask_at = clock()
         self._away = False
         self._stopping = threading.Event()
+        self._hurried = threading.Event()
         self._thread = threading.Thread(target=self._run, name="beacon", daemon=True)
 
     def start(self) -> None:
@@ -65,6 +66,7 @@ class Beacon:
     def stop(self, timeout: float = 5.0) -> None:
         """Say that the worker ends, if it was started; within `timeout` seconds."""
         self._stopping.set()
+        self._hurried.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
 
@@ -78,6 +80,10 @@ class Beacon:
     def stalled(self) -> bool:
         """Whether its thread has ended by itself."""
         return not self._thread.is_alive()
+
+    def hurry(self) -> None:
+        """Let the next sign be given now. From any thread."""
+        self._hurried.set()
 
     def asked(self, every: float | None) -> None:
         """Note the seconds between signs that a controller asks for; None: it reads none."""
@@ -126,7 +132,11 @@ class Beacon:
 
     def _run(self) -> None:
         left = 0.0
-        while not self._stopping.wait(left):
+        while True:
+            self._hurried.wait(left)
+            self._hurried.clear()
+            if self._stopping.is_set():
+                break
             try:
                 left = self.step()
             except Exception:

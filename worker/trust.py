@@ -2,8 +2,9 @@
 
 `node.key` is this node's private key, made at the first start. `trust.json` has the controllers' public
 keys, at first those of the join token or of the settings; from then on the controllers themselves tell the
-next one, in a request that is signed by the present one. `node.key.previous` is there from `vxlan-worker
-key rotate` until the controllers have said that they believe the new key.
+next one, in a request that is signed by the present one. `node.key.previous` is there from a rotation of
+this node's key, by a request or by `vxlan-worker key rotate`, until the controllers have said that they
+believe the new key.
 """
 
 from collections.abc import Sequence
@@ -149,11 +150,37 @@ class Trust:
         key = follow(succession, self.controllers, kid)
         return key is not None and self._store((key,))
 
+    def rotate(self, key_id: str | None) -> bool:
+        """Replace this node's key, if it is that one and no rotation is under way; return whether it was.
+
+        The new key is on disk before it is used; if that fails, the present one stays, and the controllers
+        ask again.
+
+        Args:
+            key_id: of the key that the controllers want replaced; None: of none.
+        """
+        present = self.key
+        if key_id != present.public.id or self._previous is not None:
+            return False
+        try:
+            following = rotate(self._paths)
+        except OperatorError as error:
+            log.error(  # noqa: TRY400
+                "this node's key cannot be replaced, as the controllers ask",
+                error=error.problem,
+                hint=error.hint,
+            )
+            return False
+        self._previous, self.key, self._believed = present, following, False
+        log.info("this node has a new key", key=following.public.id, previous=present.public.id)
+        return True
+
     def introduction(self) -> Introduction | None:
         """Return what makes this node's key known; None: the controllers said that they believe it."""
         if self._believed:
             return None
-        # Taken once: `heed` may set it to None meanwhile, in another thread.
+        # Taken once, in this order: meanwhile, in another thread, `heed` may set the previous one to None, or
+        # `rotate` set it and then the key.
         public, previous = self.key.public, self._previous
         return Introduction(
             key=public.text,
@@ -215,7 +242,7 @@ def read_trust(paths: Paths) -> _Stored:
 
 
 def rotate(paths: Paths) -> SigningKey:
-    """Make a node's next key, for its worker's next start; return it.
+    """Make a node's next key; return it.
 
     Raises:
         OperatorError: there is no key yet, or the last rotation is not over, or a file cannot be written.

@@ -208,6 +208,13 @@ TREE: Final = Group(
                     more="Its worker's messages then do nothing, and it does nothing new, until "
                     "`vxctl node trust`.",
                 ),
+                "rotate": Verb(
+                    "node_keys:rotate",
+                    "Ask a node's worker to replace its key.",
+                    more="It makes the next one in its next run, which is asked for at once unless the node "
+                    "is paused; the key before vouches for it. `vxctl node keys` shows when it is trusted. "
+                    "At most once in ten minutes.",
+                ),
                 "join-token": Group(
                     "Create, list or revoke join tokens, which vouch for the first key of a node.",
                     {

@@ -1,4 +1,4 @@
-"""The verbs about nodes' keys: `vxctl node keys`, `trust` and `revoke`."""
+"""The verbs about nodes' keys: `vxctl node keys`, `trust`, `revoke` and `rotate`."""
 
 from typing import Annotated, Any, Final
 
@@ -11,6 +11,7 @@ from controller.cli.options import (
     MaybeNode,
     NodeArgument,
     Output,
+    Reason,
     Url,
     decision,
     without_kind,
@@ -70,6 +71,24 @@ def revoke(
     formats.show(answer["items"], output, shown, kind=KIND)
 
 
+def rotate(
+    node: NodeArgument,
+    reason: Reason = None,
+    actor: Actor = None,
+    url: Url = DEFAULT_URL,
+    output: Output = "table",
+) -> None:
+    answer = Client(url).post("nodes", node, "keys", "rotate", body=decision(actor, reason))
+    formats.show(
+        answer, output, lambda row: table.line(f"{_described(row)}; {_asked(row)}"), kind=KIND
+    )
+
+
+def _asked(row: dict[str, Any]) -> str:
+    asked_at = row["rotation_asked_at"]
+    return "" if asked_at is None else f"its worker is asked to replace it, {formats.ago(asked_at)}"
+
+
 def _described(row: dict[str, Any]) -> str:
     return (
         f"key {row['id']} of {formats.short(row['node_name'] or row['node_id'])} is {row['state']}"
@@ -82,6 +101,6 @@ def _show(rows: list[dict[str, Any]]) -> None:
         ("KEY", lambda row: row["id"]),
         ("STATE", lambda row: row["state"]),
         ("SINCE", lambda row: formats.ago(row["decided_at"] or row["created_at"])),
-        ("WHY", lambda row: row["origin"]),
+        ("WHY", lambda row: "; ".join(filter(None, (row["origin"], _asked(row))))),
     )
     table.table(columns, rows, empty="no keys: no worker has shown one")

@@ -48,6 +48,8 @@ class NodeKey(Base):
     """SHA-256 of the password of the node's user at the broker, in hexadecimal; None: it has none."""
     decided_at: Mapped[datetime | None]
     """When it was trusted or revoked; None: it is pending."""
+    rotation_asked_at: Mapped[datetime | None]
+    """Since when a person waits for its worker to replace it; only of a trusted one."""
 
 
 class JoinToken(Base):

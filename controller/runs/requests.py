@@ -38,6 +38,7 @@ from contract.messages import (
 )
 from contract.verdicts import Mode
 from controller.conditions.facts import network_is_observed
+from controller.db.key_models import NodeKey
 from controller.db.models import (
     Attachment,
     Cluster,
@@ -48,6 +49,7 @@ from controller.db.models import (
     Rejection,
     Run,
 )
+from controller.db.states import NodeKeyState
 from controller.db.types import Base
 from controller.safety import breaker, modes
 from controller.safety.breaker import BreakerLimits
@@ -73,11 +75,20 @@ _CLUSTER_COLUMNS: Final = (
 )  # fmt: skip
 
 
-def _nodes_statement() -> Select[Node, Cluster, int]:
+def _nodes_statement() -> Select[Node, Cluster, int, str | None]:
     ids: BindParameter[Any] = bindparam("nodes", expanding=True)
     used = breaker.counted(bindparam("since")).where(Node.id.in_(ids)).subquery()
+    to_rotate = (
+        select(func.max(NodeKey.id))
+        .where(
+            NodeKey.node_id == Node.id,
+            NodeKey.state == NodeKeyState.TRUSTED,
+            NodeKey.rotation_asked_at.is_not(None),
+        )
+        .scalar_subquery()
+    )
     return (
-        select(Node, Cluster, func.coalesce(used.c.removals, 0))
+        select(Node, Cluster, func.coalesce(used.c.removals, 0), to_rotate)
         .select_from(Node)
         .join(Cluster, true())
         .outerjoin(used, used.c.node_id == Node.id)
@@ -209,11 +220,11 @@ def build(
     alone = [id_ for id_, network in networks.items() if network.mode is Mode.OBSERVE]
     fence = terms.fence()
     requests = []
-    # Node id to node, cluster, and the removals that count for the breaker.
+    # Node id to node, cluster, the removals that count for the breaker, and the key to be replaced.
     rows = session.execute(_NODES, {"nodes": ids, "since": terms.limits.since(now)})
     nodes = {row[0].id: row for row in rows}
     for claim in claims:
-        node, cluster, removals = nodes[claim.node_id]
+        node, cluster, removals, to_rotate = nodes[claim.node_id]
         own = relevant[claim.node_id]
         others = [
             id_ for id_ in dict.fromkeys((*alone, *sorted(own.known))) if id_ not in own.desired
@@ -243,6 +254,7 @@ def build(
                 rejections=tuple(rejections[node.id][:MAX_REJECTIONS]),
                 controller_keys=tuple(terms.keys.controllers),
                 node_key=terms.keys.of_node(node.id),
+                rotate_key=to_rotate,
             )
         )
     _note_allowance(session, requests)

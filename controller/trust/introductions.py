@@ -5,7 +5,7 @@ A node's first key is believed with a valid join token, a later one with its key
 otherwise speak for every node.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -24,9 +24,6 @@ from controller.trust import store
 
 log = structlog.get_logger(__name__)
 
-_BETWEEN_ROTATIONS: Final = timedelta(minutes=10)
-"""Minimum time for which a node's key is believed before it may name the next: each is a row for ever, and
-two of the audit trail."""
 _INTRODUCED: Final = "introduced by the worker; nobody vouches for it"
 
 
@@ -73,8 +70,7 @@ def introduce(session: Session, hello: Hello, now: datetime) -> NodeKeyState | N
     entries = []
     for other in others:
         if other.state is NodeKeyState.TRUSTED:
-            other.state, other.decided_at = NodeKeyState.REVOKED, now
-            other.origin = f"replaced by {key.id}"
+            store.retire(other, now, f"replaced by {key.id}")
             entries.append(store.entry(Stage.KEY_REVOKED, node, other, by, other.origin))
     row.state, row.decided_at, row.origin = NodeKeyState.TRUSTED, now, why
     append(session, [*entries, store.entry(Stage.KEY_TRUSTED, node, row, by, why)], now)
@@ -107,13 +103,7 @@ def _vouched(
 ) -> str | None:
     """Return who vouches for a key; None: nobody whose word counts."""
     change, join = introduction.change, introduction.join
-    if any(
-        # A date ahead of ours is by a clock that was put right.
-        other.state is NodeKeyState.TRUSTED
-        and other.decided_at is not None
-        and timedelta(0) <= now - other.decided_at < _BETWEEN_ROTATIONS
-        for other in others
-    ):
+    if any(store.too_new_to_replace(other, now) for other in others):
         # The worker introduces its key again every minute.
         change = None
     if change is not None:

@@ -230,6 +230,7 @@ def _add_keys() -> None:
         sa.Column("broker_password", sa.String(64), nullable=True),
         sa.Column("created_at", _TIME, nullable=False),
         sa.Column("decided_at", _TIME, nullable=True),
+        sa.Column("rotation_asked_at", _TIME, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_node_keys"),
     )
     op.create_index("ix_node_keys_node", "node_keys", ["node_id", "state"])

@@ -108,7 +108,7 @@ class Controller:
             popped: Any = client.lpop(CONTROLLER_QUEUE, 1_000) or []
         messages = [json.loads(each) for each in reversed(popped)]
         reports = [
-            signed.message_of(_argument(each), REPORT_TASK, ReconcileReport, NODE)
+            signed.message_of(argument(each), REPORT_TASK, ReconcileReport, NODE)
             for each in messages
             if each["headers"]["task"] == REPORT_TASK
         ]
@@ -131,7 +131,7 @@ class Controller:
         with self._server.client() as client:
             popped: Any = client.lpop(CONTROLLER_QUEUE, 1_000) or []
         return [
-            signed.message_of(_argument(each), HELLO_TASK, Hello, NODE).reason
+            signed.message_of(argument(each), HELLO_TASK, Hello, NODE).reason
             for each in map(json.loads, reversed(popped))
             if each["headers"]["task"] == HELLO_TASK
         ]
@@ -149,10 +149,10 @@ class Controller:
                 assert popped is not None, "the worker says nothing"
                 message = json.loads(popped[1])
                 if message["headers"]["task"] == task:
-                    return signed.message_of(_argument(message), task, model, NODE)
+                    return signed.message_of(argument(message), task, model, NODE)
 
 
-def _argument(message: Any) -> str:
+def argument(message: Any) -> str:
     """The argument of a task, as Celery sends it."""
     return str(json.loads(base64.b64decode(message["body"]))[0][0])
 

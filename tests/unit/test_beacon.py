@@ -3,6 +3,7 @@
 from contract.messages import SignOfLife
 from tests.builders import NODE, OTHER_NODE
 from tests.fake_clock import Clock
+from tests.servers import await_true
 from worker.beacon import ASK_SECONDS, DEFAULT_EVERY_SECONDS, Beacon
 
 
@@ -54,6 +55,17 @@ def test_the_last_sign_says_that_the_worker_ends() -> None:
     node.beacon.stop()
     assert node.signs[-1][1].ended
     assert not any(sign.ended for _, sign in node.signs[:-1])
+
+
+def test_a_sign_that_is_hurried_is_not_waited_for() -> None:
+    node = Node()
+    node.beacon.asked(3600.0)
+    node.beacon.start()
+    await_true(lambda: len(node.signs) == 1, "the first sign")
+    node.beacon.hurry()
+    await_true(lambda: len(node.signs) == 2, "the next, an hour early")
+    node.beacon.stop()
+    assert [sign.ended for _, sign in node.signs] == [False, False, True]
 
 
 def test_a_broker_that_is_away_ends_nothing_and_dockerd_is_asked_when_it_is_back() -> None:

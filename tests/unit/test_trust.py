@@ -183,6 +183,53 @@ class TestOwnKey:
         assert not paths.previous.exists()
         rotate(paths)
 
+    def test_it_is_replaced_in_the_same_process_when_the_controllers_ask(
+        self, paths: Paths
+    ) -> None:
+        trust = opened(paths)
+        old = trust.key.public
+        assert trust.heed(saying(node_key=old.id), KID)
+        assert trust.rotate(old.id)
+        new = trust.key.public
+        assert new != old
+        assert opened(paths).key.public == new, "it is on disk"
+        said = introduced(trust)
+        assert said.key == new.text
+        assert said.change is not None
+        assert changes_key(said.change, old, NODE, new)
+        assert not trust.rotate(old.id), "a request that is repeated asks for what was done"
+        assert not trust.rotate(new.id), "the controllers do not believe it yet"
+        assert trust.key.public == new
+        assert trust.heed(saying(node_key=new.id), KID)
+        assert not paths.previous.exists()
+        assert trust.rotate(new.id)
+
+    @pytest.mark.parametrize("asked", [None, OTHER.id])
+    def test_a_key_that_it_has_not_is_not_replaced(self, paths: Paths, asked: str | None) -> None:
+        trust = opened(paths)
+        old = trust.key.public
+        assert not trust.rotate(asked)
+        assert trust.key.public == opened(paths).key.public == old
+
+    @pytest.mark.parametrize("fails", ["hardlink_to", "replace"])
+    def test_a_disk_that_takes_no_new_key_leaves_the_present_one(
+        self, paths: Paths, monkeypatch: pytest.MonkeyPatch, fails: str
+    ) -> None:
+        trust = opened(paths)
+        old = trust.key.public
+        trust.heed(saying(node_key=old.id), KID)
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched, capture_logs() as logs:
+            patched.setattr(Path, fails, full)
+            assert not trust.rotate(old.id)
+        assert "No space left" in logs[0]["error"]
+        assert trust.introduction() is None, "the present key is believed as before"
+        assert trust.key.public == opened(paths).key.public == old
+        assert trust.rotate(old.id), "asked again, when there is room"
+
     def test_a_previous_key_that_cannot_be_removed_stops_nothing(
         self, paths: Paths, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -45,6 +45,8 @@ class NodeKeyAnswer(Answer):
     created_at: datetime
     decided_at: datetime | None
     """Null: nobody has decided."""
+    rotation_asked_at: datetime | None
+    """Since when its worker is asked to replace it (`vxctl node rotate`); null: it is not."""
 
 
 class JoinTokenAnswer(Answer):

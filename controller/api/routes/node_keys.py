@@ -22,6 +22,7 @@ from controller.db import lookup
 from controller.db.key_models import NodeKey
 from controller.db.models import Node
 from controller.trust import store
+from controller.workqueue.priorities import Priority
 
 _NOBODY: Final = ActorAndReason()
 KeyName = Annotated[str, Path(max_length=64, description="id of a key: 16 hexadecimal digits")]
@@ -91,6 +92,20 @@ def routes(context: Context) -> APIRouter:
     ) -> ListAnswer[NodeKeyAnswer]:
         """Believe no key of a node any more."""
         return revoke(node, None, _by(caller, body))
+
+    @router.post(
+        "/nodes/{node}/keys/rotate",
+        responses=may_answer(UNKNOWN, AMBIGUOUS, KEY_STATE),
+        dependencies=[ADMIN],
+    )
+    def rotate_key(caller: Caller, node: NodeName, body: ActorAndReason = _NOBODY) -> NodeKeyAnswer:
+        """Ask the node's worker to replace its key; return the present one. Asked again, nothing changes."""
+        with database.write() as session:
+            found = lookup.find_node(session, node)
+            row = store.rotate(session, found, body.reason, _by(caller, body))
+            (answer,) = _answers(session, [row])
+        context.notify(Priority.MANUAL)
+        return answer
 
     def revoke(node: str, key: str | None, by: By) -> ListAnswer[NodeKeyAnswer]:
         with database.write() as session:

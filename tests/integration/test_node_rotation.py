@@ -1,0 +1,222 @@
+"""`vxctl node rotate`: a person asks, and the node's worker replaces its key while it goes on."""
+
+import json
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from sqlalchemy import update
+
+from contract.messages import Hello, ReconcileReport
+from contract.queues import CONTROLLER_QUEUE, HELLO_TASK, REPORT_TASK
+from contract.runtime.broker import celery_app, queue_for_controller
+from contract.runtime.exit_status import ExitStatus
+from contract.runtime.key_file import read_key
+from contract.signing.envelope import CONTROLLERS, Signer, node_address
+from contract.signing.join import changes_key
+from contract.signing.keys import SigningKey
+from contract.verdicts import Stage
+from controller.db.engine import Database, open_database
+from controller.db.key_models import NodeKey
+from controller.runs.dispatch import Dispatcher
+from controller.workqueue.priorities import Priority
+from tests import signed
+from tests.api_client import TestClient, assert_problem, shared_app
+from tests.bell import Bell
+from tests.builders import NODE
+from tests.conftest import empty_namespace
+from tests.controller_process import HTTP, ControllerProcess, controller_of, vxctl
+from tests.fake_docker import FakeDocker
+from tests.fake_swarm import snapshot, swarm_id
+from tests.integration.namespaces import Namespace
+from tests.integration.test_worker_process import Controller, argument, running
+from tests.sent import requests
+from tests.servers import RedisServer, await_true
+from tests.stored import audit, due_row, put
+
+ONE, TWO = swarm_id("one"), swarm_id("two")
+KEY = signed.key_of(ONE).public
+ROUTE = "/api/v1/nodes/one/keys/rotate"
+WHY = {"actor": "ann", "reason": "the disk was copied"}
+
+
+def age(database: Database, node_id: str = ONE) -> None:
+    """Let a node's key be trusted for eleven minutes."""
+    with database.write() as session:
+        at = datetime.now(UTC) - timedelta(minutes=11)
+        session.execute(update(NodeKey).where(NodeKey.node_id == node_id).values(decided_at=at))
+
+
+class TestApi:
+    @pytest.fixture
+    def bell(self) -> Bell:
+        return Bell()
+
+    @pytest.fixture
+    def api(self, database: Database, bell: Bell) -> TestClient:
+        put(database)
+        return TestClient(shared_app(database, notify=bell))
+
+    def test_a_wish_is_stored_once_and_makes_the_node_due(
+        self, api: TestClient, database: Database, bell: Bell
+    ) -> None:
+        signed.pin(database, ONE)
+        age(database)
+        first = api.post(ROUTE, json=WHY)
+        assert first.status_code == 200, first.text
+        assert (first.json()["id"], first.json()["state"]) == (KEY.id, "trusted")
+        assert first.json()["rotation_asked_at"] is not None
+        assert api.post(ROUTE, json=WHY).json() == first.json()
+        (listed,) = api.get("/api/v1/node-keys", params={"node": "one"}).json()["items"]
+        assert listed == first.json()
+        (row,) = [row for row in audit(database) if row.stage is Stage.ROTATION_ASKED]
+        assert row.claimed_name == "ann"
+        assert row.reason.endswith(": the disk was copied")
+        assert KEY.id in row.reason
+        due = due_row(database)
+        assert due.priority == Priority.MANUAL
+        assert any("replacement" in reason for reason in due.reasons)
+
+    def test_what_cannot_be_rotated_is_told(self, api: TestClient, database: Database) -> None:
+        assert_problem(api.post("/api/v1/nodes/nobody/keys/rotate", json=WHY), 404, "nobody")
+        assert_problem(api.post(ROUTE, json=WHY), 409, "no key of one is trusted")
+        signed.pin(database, ONE)
+        assert_problem(api.post(ROUTE, json=WHY), 409, "less than ten minutes", "ask again after")
+        assert [row for row in audit(database) if row.stage is Stage.ROTATION_ASKED] == []
+
+    def test_a_wish_ends_with_the_key(self, api: TestClient, database: Database) -> None:
+        signed.pin(database, ONE)
+        age(database)
+        api.post(ROUTE, json=WHY)
+        (revoked,) = api.post("/api/v1/nodes/one/keys/revoke").json()["items"]
+        assert (revoked["state"], revoked["rotation_asked_at"]) == ("revoked", None)
+        back = api.post(f"/api/v1/nodes/one/keys/{KEY.id}/trust").json()
+        assert (back["state"], back["rotation_asked_at"]) == ("trusted", None)
+
+    def test_the_nodes_requests_name_the_key_until_then(
+        self,
+        api: TestClient,
+        database: Database,
+        sender: Dispatcher,
+        client: Redis,
+    ) -> None:
+        signed.pin(database, ONE, TWO)
+        age(database)
+        api.post(ROUTE, json=WHY)
+        sender.step()
+        (one,), (two,) = (requests(client, name) for name in ("one", "two"))
+        assert (one.rotate_key, two.rotate_key) == (KEY.id, None)
+
+
+@pytest.mark.privileged
+def test_the_report_under_way_is_signed_by_the_key_before_and_the_hello_by_both(
+    in_empty_namespace: int, tmp_path: Path, redis: RedisServer
+) -> None:
+    controller, key = Controller(redis), signed.key_of(NODE)
+
+    def heard() -> tuple[str, str]:
+        """The task and argument of the next message that is no hint about devices."""
+        while True:
+            with redis.client() as client:
+                popped: Any = client.brpop([CONTROLLER_QUEUE], timeout=60)
+            assert popped is not None, "the worker says nothing"
+            message = json.loads(popped[1])
+            text = argument(message)
+            if message["headers"]["task"] == REPORT_TASK or '"key":' in text:
+                return message["headers"]["task"], text
+
+    with running(Namespace(in_empty_namespace), tmp_path, redis.url) as worker:
+        controller.report_on(controller.ask(node_key=key.public.id))
+        run = controller.ask(node_key=key.public.id, rotate_key=signed.key_of("x").public.id)
+        controller.report_on(run)
+        assert held(tmp_path).public == key.public, "another key than its own is asked for"
+        controller.ask(node_key=key.public.id, rotate_key=key.public.id)
+        task, text = heard()
+        assert task == REPORT_TASK
+        signed.message_of(text, REPORT_TASK, ReconcileReport, NODE)
+        task, text = heard()
+        new = held(tmp_path).public
+        hello = signed.opened(text, HELLO_TASK, Hello, new, node_address(NODE))
+        assert hello.introduction is not None
+        assert hello.introduction.change is not None
+        assert changes_key(hello.introduction.change, key.public, NODE, new)
+        controller.ask(node_key=new.id, rotate_key=key.public.id)
+        task, text = heard()
+        assert task == REPORT_TASK
+        signed.opened(text, REPORT_TASK, ReconcileReport, new, node_address(NODE))
+        assert held(tmp_path).public == new, "that key was replaced before"
+        assert worker.process.poll() is None
+
+
+def held(folder: Path) -> SigningKey:
+    """The key of the worker in a folder."""
+    key = read_key(folder / "node.key")
+    assert key is not None
+    return key
+
+
+@pytest.mark.privileged
+def test_a_person_asks_and_the_new_key_is_trusted_without_a_restart(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    settings = {"NODE_ID": ONE, "WAIT_AT_START": "true"}
+    with (
+        empty_namespace() as pid,
+        FakeDocker(tmp_path / "docker.sock", snapshot("one")) as docker,
+        controller_of(tmp_path / "c", docker, redis.url) as controller,
+        running(Namespace(pid), tmp_path, redis.url, **settings) as worker,
+    ):
+
+        def reports() -> bool:
+            wait = ("--wait", "--timeout", "5s")
+            return vxctl("requeue", "one", *wait, url=controller.url).returncode == 0
+
+        def keys() -> dict[str, str]:
+            rows = controller.json("node", "keys", "one")
+            return {row["id"]: row["state"] for row in rows}
+
+        await_true(reports, "it is at work")
+        old = held(tmp_path)
+        refused = vxctl("node", "rotate", "one", url=controller.url)
+        assert refused.returncode == ExitStatus.ERROR
+        assert "less than ten minutes" in refused.stderr
+        with closing(open_database(controller.database_url)) as database:
+            age(database)
+
+        shown = controller.vxctl("node", "rotate", "one", "--reason", "the disk was copied")
+        assert f"key {old.public.id} of one is trusted; its worker is asked to replace it" in shown
+
+        def trusted() -> bool:
+            new = held(tmp_path).public.id
+            return keys() == {old.public.id: "revoked", new: "trusted"}
+
+        await_true(trusted, "the new key is trusted, and the old one no more")
+        await_true(reports, "it goes on")
+        await_true(lambda: not (tmp_path / "node.key.previous").exists(), "the rotation is over")
+        assert all(
+            row["rotation_asked_at"] is None for row in controller.json("node", "keys", "one")
+        )
+        assert worker.process.poll() is None
+        assert worker.log.count("worker started") == 1
+        runs = HTTP.get(f"{controller.url}/api/v1/runs").json()["items"]
+        assert {run["state"] for run in runs} <= {"succeeded", "running"}
+        before = refusals(controller)
+        send_hello(redis, old)
+        await_true(lambda: refusals(controller) != before, "the old key is refused")
+
+
+def refusals(controller: ControllerProcess) -> str:
+    """The metric of messages that were refused because their key was revoked."""
+    lines = HTTP.get(f"{controller.url}/metrics").text.splitlines()
+    return "".join(line for line in lines if "refused_total" in line and "revoked_key" in line)
+
+
+def send_hello(redis: RedisServer, key: SigningKey) -> None:
+    """Send a Hello of node one by a key."""
+    hello = Hello(node_id=ONE, worker_version="1", at=datetime.now(UTC), reason="x")
+    signer = Signer(key, node_address(ONE))
+    text = signer.seal(hello.model_dump_json(), audience=CONTROLLERS, task=HELLO_TASK)
+    celery_app("test", redis.url).send_task(HELLO_TASK, args=[text], queue=queue_for_controller())
