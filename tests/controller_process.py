@@ -1,5 +1,6 @@
 """`vxctl controller` as a real process, and `vxctl` for asking it."""
 
+import itertools
 import json
 import os
 import re
@@ -31,7 +32,7 @@ _FAKE_WORKERS: Final = ("one", "two", "three", "four", "five")
 """Names of nodes."""
 
 HTTP: Final = httpx.Client(
-    timeout=10.0, headers=HEADERS, limits=httpx.Limits(max_keepalive_connections=0)
+    timeout=_TIMEOUT_SECONDS, headers=HEADERS, limits=httpx.Limits(max_keepalive_connections=0)
 )
 """For asking a controller. `httpx.get` reads the certificates of the machine each time: 20 ms of a core."""
 
@@ -49,15 +50,30 @@ def environment() -> dict[str, str]:
     } | ENVIRONMENT
 
 
-def free_port() -> int:
-    """A port of the loopback address that nobody listens on.
+def _ports() -> Iterator[int]:
+    """Ports that no other process of the tests is given, and Linux gives to no connection, over and over.
 
-    None of those that Linux gives to connections: other tests at the same time would take it again.
+    Seconds may pass between the choice of a port and its server's start. So a process keeps a hundred
+    of them, by a name that the kernel frees when it ends.
     """
-    while True:
-        port = 10_000 + secrets.randbelow(20_000)
+    with socket.socket(socket.AF_UNIX) as keeper:
+        while True:
+            hundred = 100 + secrets.randbelow(200)
+            with suppress(OSError):
+                keeper.bind(f"\0vxlan-operator-tests-ports-{hundred}")
+                break
+        yield from itertools.cycle(range(100 * hundred, 100 * hundred + 100))
+
+
+_PORTS: Final = _ports()
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    for port in _PORTS:
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+    raise AssertionError("there are always more")
 
 
 def vxctl(*arguments: str, url: str | None = None) -> "subprocess.CompletedProcess[str]":
@@ -160,6 +176,13 @@ class ControllerProcess(Server):
             return HTTP.get(f"{self.url}/readyz").status_code == status
         except httpx.TransportError:
             return False
+
+    def readiness(self) -> str:
+        """What `/readyz` answers; empty when it has no answer, as when one server follows another."""
+        try:
+            return HTTP.get(f"{self.url}/readyz").text
+        except httpx.TransportError:
+            return ""
 
     def send(self, number: int) -> None:
         """Send it a signal."""

@@ -1,6 +1,5 @@
 """Receivers of notifications on loopback: HTTP servers and an SMTP server that behave as told."""
 
-import socket
 import socketserver
 import threading
 import time
@@ -94,7 +93,7 @@ def http_receiver(tls: Any = None) -> Iterator[HttpReceiver]:
 def hang(handler: Any) -> None:
     """Answer nothing, until the other side goes."""
     with suppress(OSError):
-        handler.connection.settimeout(20)
+        handler.connection.settimeout(90)
         handler.connection.recv(1)
 
 
@@ -102,7 +101,7 @@ def drip(handler: Any) -> None:
     """Answer a byte of a header every tenth of a second: no single wait is long."""
     with suppress(OSError):
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
-        for _ in range(200):
+        for _ in range(900):
             handler.wfile.write(b"x")
             time.sleep(0.1)
 
@@ -193,10 +192,3 @@ def smtp_receiver() -> Iterator[SmtpReceiver]:
             yield found
         finally:
             server.shutdown()
-
-
-def free_port() -> int:
-    """A port where nobody listens."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

@@ -6,10 +6,12 @@ import pwd
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -268,8 +270,9 @@ class PgBouncer(Server):
         )  # fmt: skip
 
     def ready(self) -> bool:
-        """See `Server.ready`."""
-        return next(self.folder.glob(".s.PGSQL.*"), None) is not None
+        """See `Server.ready`; its socket is there before it listens."""
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self.folder / ".s.PGSQL.6432")) == 0
 
     def url(self, database: str) -> str:
         """The URL of one of the server's databases, through this."""
@@ -288,11 +291,11 @@ def _folder_of_its_own() -> Path:
     prefix = "vxlan-operator-pg-"
     parent = Path(tempfile.gettempdir())
     for left in parent.glob(f"{prefix}*"):
-        if (
-            left.stat().st_uid in (os.geteuid(), _postgres_uid())
-            and not Path("/proc", left.name.removeprefix(prefix).partition("-")[0]).exists()
-        ):
-            shutil.rmtree(left, ignore_errors=True)
+        if Path("/proc", left.name.removeprefix(prefix).partition("-")[0]).exists():
+            continue
+        with suppress(FileNotFoundError):  # Another process may do the same at the same time.
+            if left.stat().st_uid in (os.geteuid(), _postgres_uid()):
+                shutil.rmtree(left, ignore_errors=True)
     folder = parent / f"{prefix}{os.getpid()}-{next(_SERVERS)}"
     folder.mkdir()
     return folder

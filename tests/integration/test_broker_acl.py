@@ -318,7 +318,7 @@ def test_the_doctor_of_a_node_asks_by_the_nodes_own_user(guarded: AclRedis, tmp_
 def test_tls_and_names_of_connections(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "ours")
     pair = authority.sign("server")
-    port = 10_000 + hash(tmp_path) % 20_000
+    port = free_port()
     options = (
         "--tls-port", str(port), "--tls-cert-file", str(pair.certificate), "--tls-auth-clients", "no",
         "--tls-key-file", str(pair.key), "--tls-ca-cert-file", str(authority.certificate),

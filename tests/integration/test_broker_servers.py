@@ -15,7 +15,7 @@ from contract.runtime.errors import OperatorError, UsageError
 from contract.runtime.probe import BrokerProbe
 from contract.runtime.transport import _Client
 from tests.builders import NAME
-from tests.controller_process import ControllerProcess, controller_of
+from tests.controller_process import ControllerProcess, controller_of, free_port
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id
 from tests.integration.namespaces import Namespace
@@ -141,7 +141,8 @@ def assert_only_tls(folder: Path, watched: Watched, given: dict[str, str]) -> No
 
 @pytest.mark.parametrize("nodes_slots", ["", "all"])
 def test_a_redis_of_a_cluster_is_recognised(tmp_path: Path, nodes_slots: str) -> None:
-    with NetworkRedis(tmp_path / "redis", "--cluster-enabled", "yes") as redis:
+    of_a_cluster = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with NetworkRedis(tmp_path / "redis", *of_a_cluster) as redis:
         if nodes_slots:
             with redis.client() as client:
                 client.execute_command("CLUSTER ADDSLOTSRANGE 0 16383")

@@ -19,12 +19,12 @@ from controller.notifications.mail import Smtp
 from controller.notifications.message import values_of
 from controller.notifications.send import Outgoing, Sender
 from tests.certificates import make
+from tests.controller_process import free_port
 from tests.receivers import (
     LOOPBACK,
     SmtpReceiver,
     drip,
     endless,
-    free_port,
     http_receiver,
     smtp_receiver,
 )

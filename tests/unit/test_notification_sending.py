@@ -17,12 +17,12 @@ from controller.notifications.addresses import endpoint_of, forbidden
 from controller.notifications.errors import DeliveryError, TargetError
 from controller.notifications.message import values_of
 from controller.notifications.send import Outgoing, Parcel, Sender, signatures
+from tests.controller_process import free_port
 from tests.receivers import (
     LOOPBACK,
     HttpReceiver,
     drip,
     endless,
-    free_port,
     hang,
     http_receiver,
 )
@@ -85,7 +85,7 @@ def test_what_hangs_ends_at_the_deadline(
     begin = time.monotonic()
     with pytest.raises(DeliveryError, match=r"no answer within 0\.5 s"):
         Sender(replace(LOOPBACK, seconds=0.5))(parcel(receiver.url))
-    assert time.monotonic() - begin < 15  # Far from the twenty seconds of either.
+    assert time.monotonic() - begin < 60  # Far from the ninety seconds of either.
 
 
 def test_of_ten_gigabytes_the_beginning_is_read(receiver: HttpReceiver) -> None:
