@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Playwright,
+    Request,
+    expect,
+)
 
 from controller.access.tokens import Secret
 from tests.browser.dashboard import Dashboard
@@ -16,13 +24,15 @@ _OPTIONS: Final = (
     "--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--no-first-run", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )  # fmt: skip
-_TIMEOUT_MS: Final = 5_000
+TIMEOUT_MS: Final = 60_000
+"""Only so that nothing hangs for ever: the machine may be busy with many tests at once."""
 Scheme = Literal["light", "dark"]
 SCHEMES: Final[tuple[Scheme, ...]] = ("light", "dark")
 
 
 def launch(playwright: Playwright) -> Browser:
     """Start the browser."""
+    expect.set_options(timeout=TIMEOUT_MS)
     return playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(_OPTIONS))
 
 
@@ -92,7 +102,7 @@ class Chrome:
             timezone_id="Europe/Berlin",
             reduced_motion="reduce",
         )
-        context.set_default_timeout(_TIMEOUT_MS)
+        context.set_default_timeout(TIMEOUT_MS)
         self.complaints.watch(context)
         if secret is not None:
             name, value = self.dashboard.cookie(secret)

@@ -2,8 +2,7 @@
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +20,10 @@ from controller.process.controller import listen
 from controller.process.http import HttpServer
 from controller.web.app import Served
 from tests.browser.world import World
+from tests.controller_process import free_port
+from tests.servers import await_true
 
-_START_SECONDS: Final = 20.0
+_STOP_SECONDS: Final = 60.0
 
 
 class Dashboard:
@@ -45,7 +46,7 @@ class Dashboard:
         self.world = World(self.database)
         self._more = more
         self._cookies: dict[str, tuple[str, str]] = {}
-        self._begin(0)
+        self._begin(free_port())
 
     def _begin(self, port: int) -> None:
         settings: dict[str, Any] = {
@@ -57,7 +58,7 @@ class Dashboard:
         self.health = context.health
         served = Served(context)
         listener = listen(f"127.0.0.1:{port}")
-        self._port = listener.getsockname()[1]
+        self._port = port
         self.url = f"http://127.0.0.1:{self._port}"
         self._server = HttpServer(served, ending=served.end_streams)
         self._thread = threading.Thread(
@@ -66,7 +67,7 @@ class Dashboard:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        _wait(lambda: self._server.started)
+        await_true(lambda: self._server.started, "the dashboard has started")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,7 +77,7 @@ class Dashboard:
 
     def _end(self) -> None:
         self._server.should_exit = True
-        self._thread.join(_START_SECONDS)
+        self._thread.join(_STOP_SECONDS)
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -90,7 +91,7 @@ class Dashboard:
     def cookie(self, secret: Secret) -> tuple[str, str]:
         """Name and value of the cookie of a session that was begun with a token; one for each token."""
         if secret.text not in self._cookies:
-            answer = httpx.post(f"{self.url}/login", data={"token": secret.text}, timeout=10)
+            answer = httpx.post(f"{self.url}/login", data={"token": secret.text}, timeout=60)
             assert answer.status_code == 303, answer.text
             ((name, value),) = answer.cookies.items()
             self._cookies[secret.text] = name, value
@@ -117,10 +118,3 @@ def _well() -> Health:
     for monitor in (health.broker, health.database, health.trail):
         monitor.succeeded()
     return health
-
-
-def _wait(until: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not until():
-        assert time.monotonic() < deadline, "the dashboard did not start"
-        time.sleep(0.01)

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 from contract.runtime.startup import UnavailableError
 from controller.process.controller import listen
 from controller.process.waiting import WaitingApi
-from tests.browser.chromium import Complaints
+from tests.browser.chromium import TIMEOUT_MS, Complaints
 from tests.browser.test_pages import check
 from tests.browser.world import MARKUP
 
@@ -22,7 +22,7 @@ def waits(browser: Browser) -> Iterator[tuple[Page, WaitingApi]]:
         complaints = Complaints(url)
         complaints.expected.append("status of 503")
         context = browser.new_context(base_url=url)
-        context.set_default_timeout(5_000)
+        context.set_default_timeout(TIMEOUT_MS)
         complaints.watch(context)
         yield context.new_page(), waiting
         context.close()
