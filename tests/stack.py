@@ -20,7 +20,7 @@ _BIN = Path(sys.executable).parent
 _REDIS_PORT = 6379
 # Bounds, so that nothing hangs for ever; the machine may be busy with other labs.
 _START_SECONDS = 120.0
-_STOP_SECONDS = 30.0
+_STOP_SECONDS = 60.0
 _LOOK_SECONDS = 60.0
 
 

@@ -195,8 +195,8 @@ def test_a_new_version_is_rolled_out_under_load(
     assert before.isdisjoint(after)
     for name in ("worker", "controller"):
         assert operator.image(name).endswith("-next")
-    assert operator.verified()
     await_true(operator.well, "all is well", _HEAL_SECONDS)
+    assert operator.verified()
 
 
 def test_a_version_that_does_not_run_is_rolled_back(operator: Installed) -> None:
@@ -223,8 +223,8 @@ def test_a_manager_that_is_lost_stops_nothing(lab: Lab, operator: Installed) -> 
         lost.reconnect()
     lab.wait_ready()
     await_healed(operator, planted)
-    assert operator.verified()
     await_true(operator.well, "all is well", _HEAL_SECONDS)
+    assert operator.verified()
 
 
 def test_the_manager_with_the_data_that_is_lost_stops_the_healing_and_loses_nothing(
@@ -243,9 +243,9 @@ def test_the_manager_with_the_data_that_is_lost_stops_the_healing_and_loses_noth
         lab.manager.reconnect()
     lab.wait_ready()
     await_healed(operator, planted)
+    await_true(operator.well, "all is well", _HEAL_SECONDS)
     assert operator.verified()
     assert len(operator.rows("audit", "--all")) > rows
-    await_true(operator.well, "all is well", _HEAL_SECONDS)
 
 
 def test_removed_it_leaves_nothing_but_the_volumes_that_it_names(

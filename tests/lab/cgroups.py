@@ -54,7 +54,7 @@ def starved(cgroup: str, pid: int, share: float) -> Iterator[None]:
         yield
     finally:
         (before / "cgroup.procs").write_text(str(pid))
-        wait_until(lambda: _try_remove(group), 5, f"{group} to be free of processes")
+        wait_until(lambda: _try_remove(group), 60, f"{group} to be free of processes")
 
 
 def _cpu_hierarchy() -> tuple[Path, str]:

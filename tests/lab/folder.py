@@ -86,7 +86,7 @@ class Folder:
         if self.record.exists():
             cgroups.remove(self.spec().cgroup)
         # Again, if a process that was killed this moment has still added a file.
-        wait_until(self._try_remove, 5, f"{self.path} to be removed")
+        wait_until(self._try_remove, 60, f"{self.path} to be removed")
 
     def _try_remove(self) -> bool:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -152,7 +152,7 @@ def _base_lock() -> Iterator[None]:
     try:
         wait_until(
             lambda: _try_lock(descriptor, fcntl.LOCK_EX),
-            30,
+            90,
             f"another process to let go of {BASE}",
         )
         yield

@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ def slow_disk(node: Node, seconds: float) -> Iterator[None]:
     finally:
         # It lets go of dockerd then.
         strace.terminate()
-        strace.communicate(timeout=10)
+        strace.communicate(timeout=60)
 
 
 def await_gone(node: Node, network: LabNetwork) -> None:
@@ -171,9 +171,12 @@ def _await_stopped(node: Node) -> None:
     threads = Path(f"/proc/{node.dockerd_pid()}/task")
 
     def states() -> set[str]:
-        return {
-            (thread / "stat").read_text().rpartition(")")[2].split()[0]
-            for thread in threads.iterdir()
-        }
+        found = set()
+        for thread in threads.iterdir():
+            with suppress(OSError):  # It has ended meanwhile.
+                found.add((thread / "stat").read_text().rpartition(")")[2].split()[0])
+        return found
 
-    wait_until(lambda: states() == {"T"}, 5, f"dockerd of {node.name} to stand still", state=states)
+    wait_until(
+        lambda: states() == {"T"}, 60, f"dockerd of {node.name} to stand still", state=states
+    )

@@ -119,7 +119,7 @@ def test_a_cut_node_answers_nobody_until_it_is_reconnected(lab: Lab) -> None:
         assert answers(lab, other)
     finally:
         node.reconnect()
-    wait_until(lambda: answers(lab, node), 5, "the node to answer")
+    wait_until(lambda: answers(lab, node), 60, "the node to answer")
 
 
 def test_commands_run_where_they_are_told_to(lab: Lab) -> None:
@@ -155,11 +155,11 @@ def test_a_port_of_the_hub_is_shown_on_this_machines_loopback(lab: Lab, tmp_path
             except OSError:
                 return False
 
-        wait_until(answers_from_the_hub, 20, "the page of the hub")
+        wait_until(answers_from_the_hub, 60, "the page of the hub")
     finally:
         for process in (forwarding, serving):
             process.terminate()
-            process.wait(10)
+            process.wait(60)
         if forwarding.stdout is not None:
             forwarding.stdout.close()
 
@@ -313,9 +313,9 @@ def test_a_lasting_process_that_is_stopped_does_not_keep_the_lab_from_ending(nam
     def sleeping() -> list[int]:
         """The process as it is once it has become `sleep`: for a moment it still is `setsid`."""
         new = family(lab.init_pid) - before
-        return [pid for pid, _ in new if Path(f"/proc/{pid}/comm").read_text().strip() == "sleep"]
+        return [pid for pid, _ in new if name_of(pid) == "sleep"]
 
-    (pid,) = wait_until(sleeping, 20, "`sleep` to run")
+    (pid,) = wait_until(sleeping, 60, "`sleep` to run")
     os.kill(pid, signal.SIGSTOP)
     processes = family(lab.init_pid)
     lab.destroy()
@@ -475,6 +475,14 @@ def stat(process: Path) -> list[str]:
         return (process / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def name_of(pid: int) -> str:
+    """The name of a process; empty if it ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def left_of(lab: Lab, processes: set[Process]) -> list[object]:

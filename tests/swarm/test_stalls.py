@@ -144,7 +144,7 @@ def test_a_starved_dockerd_keeps_its_device_in_a_join(
 
 
 def test_these_tests_can_fail_without_proof_a_living_device_is_removed(
-    lab: Lab, stack: Stack, node: Node, network: LabNetwork, seconds: float
+    lab: Lab, stack: Stack, node: Node, network: LabNetwork
 ) -> None:
     worker = stack.workers[node.name]
     proven = list(worker.command)
@@ -158,9 +158,7 @@ def test_these_tests_can_fail_without_proof_a_living_device_is_removed(
             held(lab, node, network, "stalled", WINDOWS["sandbox without endpoint"]) as link,
         ):
             alive = Deletion(str(link.nsid), link.ifindex, link.name)
-            await_true(
-                lambda: alive in witness.vxlan_deletions(), "the living device is removed", seconds
-            )
+            await_true(lambda: alive in witness.vxlan_deletions(), "the living device is removed")
     finally:
         worker.stop()
         worker.command[:] = proven
