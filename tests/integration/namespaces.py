@@ -102,11 +102,19 @@ class Namespace:
         """Run `ip` with these words."""
         return self.run("ip", *words.split())
 
-    def add_vxlan(self, name: str, vni: int, *, port: int = 4789, inside: str = "") -> None:
-        """Create a device as Docker does; `inside`: a namespace of `ip netns` in here."""
+    def add_vxlan(
+        self, name: str, vni: int, *, port: int = 4789, inside: str = "", master: str = ""
+    ) -> None:
+        """Create a device as Docker does.
+
+        Args:
+            inside: a namespace of `ip netns` in here.
+            master: a bridge; the device is UP and on it from the beginning.
+        """
         where = f"-n {inside} " if inside else ""
+        used = f"master {master} up " if master else ""
         flags = " ".join(DOCKERS_FLAGS)
-        self.ip(f"{where}link add {name} type vxlan id {vni} dstport {port} {flags}")
+        self.ip(f"{where}link add {name} {used}type vxlan id {vni} dstport {port} {flags}")
 
     def add_vxlan_over_ipv6(self, name: str, vni: int, *, port: int = 4789) -> None:
         """Create a device as Docker does on an IPv6 underlay: with a group `::`, which `ip` refuses."""

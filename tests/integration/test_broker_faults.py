@@ -26,7 +26,7 @@ from tests.controller_process import ControllerProcess, controller_of
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import swarm_id
 from tests.integration.namespaces import Namespace
-from tests.integration.test_controller_process import answer_request
+from tests.integration.test_controller_process import answer_request, node_of
 from tests.integration.test_worker_process import PROGRAM, Controller, Worker, variables
 from tests.proxy import Proxy
 from tests.servers import RedisServer, await_true
@@ -137,7 +137,7 @@ def test_a_worker_that_nobody_asks_says_hello_and_goes_on_living(
     host: Namespace, redis: RedisServer, tmp_path: Path
 ) -> None:
     with worker_of(host, tmp_path, redis.url, SILENCE_SECONDS="1") as worker:
-        await_true(lambda: len(hellos(redis)) == 2, "it wants to be asked")
+        await_true(lambda: len(hellos(redis)) >= 2, "it wants to be asked")
         assert "no request has come for" in hellos(redis)[1].reason
         assert "a new process is needed" not in worker.log
 
@@ -334,9 +334,7 @@ def test_everything_is_reconciled_again_by_itself_and_nothing_twice_at_once(
                 time.sleep(2.0 if fault == "stopped" else 0.0)
                 redis.start()
             before = succeeded(tmp_path)
-            # Celery's own pause between two tries to connect comes on top.
-            longest = RESYNC * 1.1 + RUN_TIMEOUT + (0 if fault == "flushed" else 4.0)
-            await_true(lambda: succeeded(tmp_path) > before, "it is reconciled again", longest)  # noqa: B023
+            await_true(lambda: succeeded(tmp_path) > before, "it is reconciled again")  # noqa: B023
         assert worker.process.poll() is None
     assert_one_at_a_time(tmp_path)
 
@@ -369,7 +367,7 @@ def test_a_minute_without_redis_costs_a_minute_and_no_new_process(
         redis.start()
         before = succeeded(tmp_path)
         # Celery waits for up to half a minute between two tries to connect.
-        await_true(lambda: succeeded(tmp_path) > before, "it is reconciled again", 60.0)
+        await_true(lambda: succeeded(tmp_path) > before, "it is reconciled again")
         assert "a new process is needed" not in controller.log()
         assert "a new process is needed" not in worker.log
     assert_one_at_a_time(tmp_path)
@@ -380,7 +378,7 @@ def test_a_worker_that_comes_back_is_asked_at_once(
 ) -> None:
     node = swarm_id("one")
     with controller_of(tmp_path, docker, redis.url, "--run-timeout-seconds=1") as controller:
-        await_true(lambda: controller.json("status")["nodes"][0]["failures"] >= 4, "long away")
+        await_true(lambda: node_of(controller.json("status"), "one")["failures"] >= 4, "long away")
         with worker_of(host, tmp_path, redis.url, NODE_ID=node):
             reason = "its worker says: the worker has started"
             await_true(lambda: reason in reasons(tmp_path), "it is asked because of that")

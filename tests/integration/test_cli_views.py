@@ -43,6 +43,7 @@ from tests.controller_process import VXCTL, environment, free_port
 from tests.fake_clock import START
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
 from tests.reports import believed, device, report
+from tests.servers import await_true
 from tests.stored import RESYNC, claim, put
 from tests.tokens import give_token
 
@@ -100,9 +101,7 @@ def url(database: Database) -> Iterator[str]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        deadline = time.monotonic() + 20
-        while not server.started and time.monotonic() < deadline:
-            time.sleep(0.01)
+        await_true(lambda: server.started, "the API is served")
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
@@ -307,7 +306,7 @@ class OnTerminal:
     def read(self, until: Callable[[str], bool]) -> str:
         """What it writes until that is enough, or it ends."""
         said = b""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline and not until(said.decode(errors="replace")):
             ready, _, _ = select.select([self._master], [], [], 0.2)
             if not ready:

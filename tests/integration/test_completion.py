@@ -18,6 +18,7 @@ from controller.db.engine import Database
 from tests.controller_process import VXCTL, environment, free_port, vxctl
 from tests.fake_swarm import INGRESS, SHOP, network, node, snapshot, swarm_id
 from tests.integration.test_verbs import Operator, listening, operator  # noqa: F401 -- fixtures
+from tests.servers import await_true
 from tests.stored import put
 
 EVIL = "$(touch owned);`touch owned`\x1b[2J\n* 'x"
@@ -53,6 +54,14 @@ def complete(*words: str, url: str = "", folder: Path | None = None) -> list[str
     return done.stdout.split()
 
 
+def await_offer(expected: set[str], *words: str, url: str, folder: Path | None = None) -> None:
+    """Wait until bash offers these names: who presses Tab waits a second for them, and no longer."""
+    await_true(
+        lambda: set(complete(*words, url=url, folder=folder)) == expected,
+        f"{' '.join(words)!r} is completed by {expected}",
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -82,14 +91,14 @@ def test_names_of_nodes_and_networks(
     url = listening.url
     evil = swarm_id("evil")
     for words in (["describe", "node"], ["plan"], ["events", "for", "node"], ["audit", "--node"]):
-        assert set(complete(*words, "", url=url, folder=tmp_path)) == {"one", "other", evil}
-    assert set(complete("get", "nodes", "", url=url)) == {"one", "other", evil}
-    assert complete("get", "nodes", "one", "oth", url=url) == ["other"]
-    assert complete("diff", "on", url=url) == ["one"]
+        await_offer({"one", "other", evil}, *words, "", url=url, folder=tmp_path)
+    await_offer({"one", "other", evil}, "get", "nodes", "", url=url)
+    await_offer({"other"}, "get", "nodes", "one", "oth", url=url)
+    await_offer({"one"}, "diff", "on", url=url)
     assert complete("describe", "node", "on", "--url", url, "") == []
     for words in (["tree", "network"], ["pause", "--network"]):
         networks = {"shop", "ingress", swarm_id("evilnet")}
-        assert set(complete(*words, "", url=url, folder=tmp_path)) == networks
+        await_offer(networks, *words, "", url=url, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -118,8 +118,7 @@ def test_a_broker_that_is_killed_is_known_everywhere_and_no_worker_is_blamed(
     answer_request(controller, redis)
     await_true(lambda: node_ready(controller) == "True/Converged", "the node is ready again")
     assert not {each for each in seen if "Worker" in each or "NeverSeen" in each}
-    answer = HTTP.get(f"{controller.url}/readyz")
-    assert answer.status_code == 200, answer.text
+    await_true(lambda: controller.answers(200), "and so is the controller")
 
 
 def as_replica(client: redis_client.Redis) -> None:

@@ -21,6 +21,7 @@ from controller.db.engine import IDLE_SECONDS, Database, open_database
 from controller.db.models import Lease, Node, Run
 from controller.db.states import RunState
 from controller.db.types import Base
+from controller.leadership.lease import LEASE_SECONDS, RENEW_SECONDS
 from tests.controller_process import HTTP, ControllerProcess, assert_clear_error, vxctl
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id, task
@@ -28,7 +29,6 @@ from tests.reports import report
 from tests.servers import PostgresServer, RedisServer, await_true
 from tests.signed import message_text, request_of
 
-TAKEN_OVER_WITHIN = 15.0
 NODES = ("one", "two", "three")
 ROLES = ("alpha", "beta")
 """Of PostgreSQL, one for each controller: so it knows itself who has written what."""
@@ -101,7 +101,6 @@ class Pair:
         await_true(
             lambda: all(self.runs().get(name, 0) > before.get(name, 0) for name in NODES),
             f"nodes are run: {before}",
-            60.0,
         )
 
     def runs(self) -> dict[str, int]:
@@ -129,9 +128,9 @@ class Pair:
             roles = set(session.scalars(text("DELETE FROM witness RETURNING who")))
         return {each for each in (self.first, self.second) if role(each) in roles}
 
-    def await_second(self, within: float = TAKEN_OVER_WITHIN) -> None:
-        """Wait until the second leads, for as long as that may take."""
-        await_true(lambda: leads(self.second), "the second leads", within)
+    def await_second(self) -> None:
+        """Wait until the second leads."""
+        await_true(lambda: leads(self.second), "the second leads")
 
     def assert_no_node_ran_twice_at_once(self) -> None:
         """By the rows: a run of a node begins after the one before it was closed."""
@@ -238,7 +237,7 @@ def test_the_one_that_leads_does_everything_and_both_answer(pair: Pair) -> None:
     assert one["leader"] == two["leader"]
     assert f":{pair.first.pid}:" in str(one["leader"])
     assert pair.workers.fences() == {pair.fence()}
-    assert pair.second.answers(200)
+    await_true(lambda: pair.second.answers(200), "the second is ready")
     # The conditions follow the reports within seconds.
     await_true(
         lambda: "the run starts now" in pair.second.vxctl("requeue", "one"), "the node is known"
@@ -257,11 +256,20 @@ def test_when_the_leader_is_killed_the_other_takes_over(pair: Pair) -> None:
     pair.assert_no_node_ran_twice_at_once()
 
 
+def test_whoever_takes_over_waits_for_nothing_that_takes_longer_than_promised() -> None:
+    """By what it waits for, and not by a clock: on a loaded machine it may wait for a core besides."""
+    expired = LEASE_SECONDS + RENEW_SECONDS
+    assert expired <= 15, "docs/failures.md"
+    # A transaction that waited for the locks of the stopped one goes on after its end, and is idle then.
+    assert expired + 2 * IDLE_SECONDS <= 35, "docs/failures.md"
+
+
 def test_a_leader_that_ends_hands_over(pair: Pair) -> None:
     before = pair.fence()
     assert pair.first.end() == 0
     # The other need not wait until the lease has expired: it is free, or taken already.
-    assert pair.lease().fence > before or pair.lease().expires_at.year == 1970
+    lease = pair.lease()
+    assert lease.fence > before or lease.expires_at.year == 1970
     pair.await_second()
     pair.run_again()
     pair.assert_no_node_ran_twice_at_once()
@@ -282,8 +290,7 @@ def test_a_leader_that_was_stopped_in_the_middle_of_a_transaction(pair: Pair) ->
         await_true(lambda: waiting(pair.database), "the leader waits in a transaction")
         pair.first.send(signal.SIGSTOP)
     await_true(lambda: idle_in_transaction(pair), "it is in the middle of a transaction")
-    # A transaction that waited for the locks of that one goes on after its end, and is idle then.
-    pair.await_second(TAKEN_OVER_WITHIN + 2 * IDLE_SECONDS)
+    pair.await_second()
     assert not idle_in_transaction(pair)
     wake_up_the_first(pair)
 

@@ -161,7 +161,10 @@ def test_every_rule_and_query_finds_what_it_looks_for(
             names = set(prometheus.api.get("label/__name__/values").json()["data"])
             for query in [*_PANELS.values(), *(alert["expr"] for alert in ALERTS.values())]:
                 assert set(_METRIC.findall(query)) <= names, query
-            assert panel(prometheus, _PANELS["Nodes not ready A"])[0]["value"][1] == "0"
+            await_true(
+                lambda: panel(prometheus, _PANELS["Nodes not ready A"])[0]["value"][1] == "0",
+                "the node is ready",
+            )
             controller.end()
             await_true(
                 lambda: prometheus.rules()["VxlanOperatorDown"]["state"] == "pending",

@@ -183,7 +183,7 @@ def test_a_sandbox_has_a_minute_unless_somebody_says_otherwise(host: Namespace) 
     host.add_sandbox("dead", "vx-001003-n0fxr", 0x1003, endpoint=False)
     begun = time.monotonic()
     done = scan(host, "-o", "json", grace=())
-    assert time.monotonic() - begun < 20.0, "who only looks is not kept waiting for a minute"
+    assert time.monotonic() - begun < 50.0, "who only looks is not kept waiting for a minute"
     assert done.returncode == ExitStatus.NO
     told = {each["device"]: each for each in json.loads(done.stdout)["devices"]}
     assert told[NAME]["verdict"] == "orphan"

@@ -7,6 +7,7 @@ import string
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingMixIn, UnixStreamServer
 from typing import Any
@@ -18,7 +19,7 @@ from controller.swarm.model import SwarmError
 from tests.conftest import cannot
 from tests.fake_docker import FakeDocker, Fault
 from tests.fake_swarm import SHOP, node, read_whole, snapshot, task
-from tests.servers import ServerMissingError
+from tests.servers import ServerMissingError, await_true
 from tests.socket_proxy import SocketProxy
 
 STATE = snapshot(node("one"), networks=[SHOP], tasks=[task("t1", "one", "shop", service="web")])
@@ -151,12 +152,17 @@ def test_the_controller_reads_the_swarm_through_it(proxy: SocketProxy, docker: F
 def test_it_is_silent_for_longer_than_its_time_out_while_nothing_happens(
     proxy: SocketProxy, docker: FakeDocker
 ) -> None:
+    def tell() -> None:
+        await_true(lambda: docker.listeners, "somebody listens")
+        time.sleep(2.5)  # The time-out is one second.
+        docker.tell("service", "web")
+
     listener = DockerSwarm(proxy.url)
     stream = listener.events(listener.clock())
-    threading.Timer(2.5, docker.tell, ("service", "web")).start()
-    began = time.monotonic()
-    assert next(stream).id == "web"
-    assert time.monotonic() - began > 2  # The time-out is one second.
+    with ThreadPoolExecutor(1) as pool:
+        telling = pool.submit(tell)
+        assert next(stream).id == "web"
+        telling.result()
     listener.close()
 
 

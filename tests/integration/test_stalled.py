@@ -1,6 +1,5 @@
 """A process that stalls within a transaction, until PostgreSQL ends it: a clear answer, and it goes on."""
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -13,13 +12,21 @@ from controller.audit.queries import pages
 from controller.db.engine import Database, is_away
 from controller.db.models import Node
 from tests.api_client import TestClient, assert_problem, shared_app
+from tests.servers import await_true
 from tests.stored import put
 
 
 def stall(session: Session) -> None:
-    """Do nothing for longer than the server allows in this session."""
+    """Do nothing until the server has ended this session, which it does after 50 ms."""
+    own = session.scalar(text("SELECT pg_backend_pid()"))
     session.execute(text("SET idle_in_transaction_session_timeout = '50ms'"))
-    time.sleep(0.3)
+    alive = text("SELECT 1 FROM pg_stat_activity WHERE pid = :pid")
+
+    def ended() -> bool:
+        with session.get_bind().connect() as other:  # type: ignore[union-attr]
+            return other.scalar(alive, {"pid": own}) is None
+
+    await_true(ended, "the server has ended the session")
 
 
 def ask(session: Session) -> None:

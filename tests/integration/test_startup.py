@@ -47,13 +47,10 @@ def test_a_controller_waits_for_its_database_and_docker_and_says_so(tmp_path: Pa
             assert "waits to start: the database" in asked.stderr
 
             postgres.start()
-            await_true(
-                lambda: "docker.sock" in HTTP.get(f"{controller.url}/readyz").json()["detail"],
-                "it waits for Docker",
-            )
+            await_true(lambda: "docker.sock" in controller.readiness(), "it waits for Docker")
             with FakeDocker(tmp_path / "docker.sock", snapshot()):
                 await_true(
-                    lambda: "Broker" in HTTP.get(f"{controller.url}/readyz").text,
+                    lambda: "Broker" in controller.readiness(),
                     "it has started, without a broker",
                 )
                 status = json.loads(vxctl("status", "-o", "json", url=controller.url).stdout)

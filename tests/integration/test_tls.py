@@ -129,7 +129,7 @@ def test_handshakes_that_do_not_end_are_ended(controller: TlsController) -> None
         assert descriptors < 400, "of 250 handshakes, and its own"
         for half in halves:
             assert half_ends(half)
-        assert time.monotonic() - begun < 40
+        assert time.monotonic() - begun < 120
         await_true(lambda: controller.serves(controller.pair), "everybody else is served")
 
 

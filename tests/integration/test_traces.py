@@ -391,8 +391,9 @@ def test_while_the_collector_is_away_reports_are_stored_and_the_rest_is_dropped(
 
 
 def test_a_collector_that_hangs_holds_up_neither_the_intake_nor_the_end(
-    traced: Traced, collector: TraceCollector
+    traced: Traced, collector: TraceCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("controller.traces.collector.SECONDS", 60.0)
     collector.hangs.set()
     began = time.monotonic()
     run = traced.heal()
@@ -400,8 +401,8 @@ def test_a_collector_that_hangs_holds_up_neither_the_intake_nor_the_end(
     intake = time.monotonic() - began
     traced.recorder.close()
     ended = time.monotonic() - began - intake
-    # Its own bound is 2 s; a send that nobody waits for takes 3 s at least.
-    assert ended < 2.9, (intake, ended)
+    # Its own bound is 2 s; a send takes the collector's minute.
+    assert max(intake, ended) < 30, (intake, ended)
 
 
 def test_the_end_sends_what_waits(traced: Traced, collector: TraceCollector) -> None:

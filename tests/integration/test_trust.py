@@ -607,17 +607,17 @@ def test_a_key_that_a_reading_under_way_finds_is_known(
 
     def slow() -> AbstractContextManager[Session]:
         reading.set()
-        assert go.wait(20)
+        assert go.wait(60)
         return read()
 
     pin(database, ONE)
     monkeypatch.setattr(database, "read", slow)
     with ThreadPoolExecutor(2) as pool:
         pool.submit(keys.refresh)
-        assert reading.wait(20)
+        assert reading.wait(60)
         finding = pool.submit(keys.find, key_of(ONE).public.id)
         threading.Timer(0.1, go.set).start()
-        assert finding.result(20) is not None
+        assert finding.result(60) is not None
 
 
 def test_a_key_that_is_gone_is_forgotten(database: Database) -> None:

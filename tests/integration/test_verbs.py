@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -39,6 +38,7 @@ from tests.api_client import TestClient, assert_problem, shared_app
 from tests.controller_process import assert_clear_error, free_port, vxctl
 from tests.fake_swarm import INGRESS, MAIL, SHOP, network, node, snapshot, swarm_id, task
 from tests.reports import believed, device, report
+from tests.servers import await_true
 from tests.stored import RESYNC, ask, claim, put
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202egnp.exe[red]=1+1"
@@ -127,9 +127,7 @@ def listening(operator: Operator) -> Iterator[Operator]:
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
+    await_true(lambda: server.started, "the API is served")
     operator.url = f"http://127.0.0.1:{port}"
     yield operator
     server.should_exit = True

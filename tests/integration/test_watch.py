@@ -121,9 +121,8 @@ def test_a_device_that_goes_before_that_is_not_told(watched: Watched) -> None:
 
 def test_a_device_in_use_is_not_told(watched: Watched) -> None:
     watched.watch(hint_after=0.2)
-    watched.host.add_vxlan("vx-001003-n0fxr", 0x1003)
     watched.host.ip("link add ov-001003 type bridge")
-    watched.host.ip("link set vx-001003-n0fxr master ov-001003 up")
+    watched.host.add_vxlan("vx-001003-n0fxr", 0x1003, master="ov-001003")
     watched.host.add_vxlan(NAME, VNI)
     await_true(lambda: len(watched.hints) == 1, "a hint at the other")
     assert [device.name for device in watched.hints[0][1]] == [NAME]

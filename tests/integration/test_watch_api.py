@@ -22,8 +22,10 @@ from controller.api.routes import watch as watching
 from controller.api.watch import broadcaster as broadcasting
 from controller.api.watch import history
 from controller.api.watch import topic as topics
+from controller.api.watch.broadcaster import Broadcaster
 from controller.api.watch.changes import ChangeMarker
 from controller.api.watch.sources import DeviceSource
+from controller.api.watch.stream import Stream
 from controller.db.access_models import ApiToken
 from controller.db.engine import Database, open_database
 from controller.db.models import Cluster, Device, Event, Node, Rejection, Run
@@ -536,7 +538,8 @@ def test_nothing_is_read_without_clients_or_changes(
     app: FastAPI, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, read = [0], [0]
-    changed, refresh = ChangeMarker.changed, topics.Topic.refresh
+    left: list[Stream] = []
+    changed, refresh, leave = ChangeMarker.changed, topics.Topic.refresh, Broadcaster.leave
 
     def counting_changed(self: ChangeMarker) -> bool:
         asked[0] += 1
@@ -546,6 +549,11 @@ def test_nothing_is_read_without_clients_or_changes(
         read[0] += 1
         return refresh(self, *arguments, **more)  # type: ignore[arg-type]
 
+    def counting_leave(self: Broadcaster, stream: Stream) -> None:
+        leave(self, stream)
+        left.append(stream)
+
+    monkeypatch.setattr(Broadcaster, "leave", counting_leave)
     monkeypatch.setattr(ChangeMarker, "changed", counting_changed)
     monkeypatch.setattr(topics.Topic, "refresh", counting_refresh)
     with serving(app) as url:
@@ -558,6 +566,7 @@ def test_nothing_is_read_without_clients_or_changes(
             assert read[0] == before
             set_node(database, "one", last_error="x")
             follower.next()
+        await_true(lambda: left, "the client's stream is given up")
         time.sleep(1)
         quiet = asked[0]
         time.sleep(1)
