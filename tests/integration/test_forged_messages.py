@@ -5,6 +5,7 @@ Each attack is of those that were tried on a version without signatures, and did
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -136,6 +137,7 @@ def test_forged_messages_do_nothing_and_are_counted_and_shown(
         (DRIFT_TASK, "vxs1." + "x" * 200_000, Reason.TOO_LARGE),
         (DRIFT_TASK, "vxs1.", Reason.MALFORMED),
     ]  # fmt: skip
+    began = time.monotonic()
     for task, argument, _ in attacks:
         attacker.put(task, argument)
     expected = {reason.value: 0 for reason in Reason}
@@ -150,9 +152,10 @@ def test_forged_messages_do_nothing_and_are_counted_and_shown(
         cluster = HTTP.get(f"{controller.url}/api/v1/status").json()["cluster"]
         return next(each for each in cluster["conditions"] if each["type"] == "MessagesBelieved")
 
-    await_true(lambda: condition()["reason"] == "MessagesRefused", "the status shows it")
-    assert "unknown_key 2" in condition()["message"]
-    assert controller.log().count("dropped invalid messages") <= 3, "and the log does not fill"
+    await_true(lambda: "unknown_key 2" in condition()["message"], "the status shows it")
+    assert condition()["reason"] == "MessagesRefused"
+    most = 3 + (time.monotonic() - began) / 10
+    assert controller.log().count("dropped invalid messages") <= most, "and the log does not fill"
 
 
 def test_a_message_that_comes_again_does_nothing_more(
