@@ -186,7 +186,7 @@ _OPEN: Final = (
             Node.hostname, Node.attempted_generation, Node.converged_generation, Node.worker_version,
             Node.worker_seen_at, Node.max_removals, Node.journal_id, Node.journal_through,
             Node.controller_keys, Node.last_error, Node.limitations, Node.missing, Node.last_run_state,
-            Node.audit_left_out, Node.audit_spent, Node.audit_spent_at,
+            Node.audit_left_out, Node.audit_spent, Node.audit_spent_at, Node.paused_at, Node.label_ignore,
         ),
     )
     # Without the keys: neither this nor a transaction that inserts a run of a node waits for the other.
@@ -304,8 +304,12 @@ def close(
     resync: timedelta,
     recheck: timedelta | None = None,
     error: str | None = None,
+    left_alone: bool = False,
 ) -> None:
     """Close an open run, and set when its node is due again.
+
+    Args:
+        left_alone: whether the node is paused: then its worker may be away, and that is no failure.
 
     One that was given up before made its node due then, with a pause that grows from loss to loss: a node
     that is too slow is not to be kept busy.
@@ -322,7 +326,7 @@ def close(
         if recheck is not None and recheck < resync:
             _merge(row, at=now + recheck, priority=Priority.RETRY, reasons=["recheck"])
     else:
-        row.failures += 1
+        row.failures += not left_alone
         how = "was lost" if state is RunState.LOST else state
         at = now + backoff(row.failures)
         _merge(row, at=at, priority=Priority.RETRY, reasons=[f"the last run {how}"])
@@ -358,6 +362,7 @@ def expire(session: Session, *, now: datetime, resync: timedelta) -> Collection[
         .limit(_MAX_EXPIRED)
     ).all()
     found = open_runs(session, [run_id for run_id in late if run_id is not None])
+    all_paused = bool(found) and session.scalar(select(Cluster.paused_at)) is not None
     for run in found.values():
         close(
             run,
@@ -365,6 +370,7 @@ def expire(session: Session, *, now: datetime, resync: timedelta) -> Collection[
             now=now,
             resync=resync,
             error="no report came by the deadline: the worker, its node or the broker is away",
+            left_alone=all_paused or run.node.paused_at is not None or run.node.label_ignore,
         )
     return found.keys()
 

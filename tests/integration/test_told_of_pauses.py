@@ -91,19 +91,20 @@ def test_a_pause_that_could_not_be_sent_is_sent_later(database: Database, clock:
     assert look(database, clock) == set()
 
 
-def test_a_pause_whose_request_is_lost_is_not_told_again_and_again(
-    database: Database, clock: Clock
+@pytest.mark.parametrize("pause", [pause_node, ignore_by_label, pause_cluster])
+def test_a_pause_whose_request_is_lost_is_not_told_again_and_is_no_failure(
+    database: Database, clock: Clock, pause: Callable[[Database], None]
 ) -> None:
     """The worker is away, or somebody takes its messages: then it hears no older request either."""
     put(database, snapshot(node("one"), node("two")))
     look(database, clock)
-    pause_node(database)
+    pause(database)
     claim(database, now=clock.now)
     clock.advance(3600)
     with database.write() as session:
         queue.expire(session, now=clock.now, resync=RESYNC)
         row = session.scalars(select(DueNode).where(DueNode.node_id == ONE)).one()
-        assert (row.run_id, row.despite_pause) == (None, False)
+        assert (row.run_id, row.despite_pause, row.failures) == (None, False, 0)
     assert ONE not in look(database, clock)
 
 
