@@ -166,7 +166,10 @@ def test_a_person_asks_and_the_new_key_is_trusted_without_a_restart(
     with (
         empty_namespace() as pid,
         FakeDocker(tmp_path / "docker.sock", snapshot("one")) as docker,
-        controller_of(tmp_path / "c", docker, redis.url) as controller,
+        # A run is lost by a report that is refused, and not by a worker that is slow on a busy machine.
+        controller_of(
+            tmp_path / "c", docker, redis.url, "--run-timeout-seconds", "40"
+        ) as controller,
         running(Namespace(pid), tmp_path, redis.url, **settings) as worker,
     ):
 
