@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from contract.runtime.throttle import Throttle
 from controller.db.engine import database_message, is_away
+from controller.leadership.lease import LeaseLostError
 
 log = structlog.get_logger(__name__)
 
@@ -72,12 +73,23 @@ class Loops:
 
 def log_failure(name: str, error: Exception, throttle: Throttle) -> None:
     """Log an error of the step `name`, if it is time to; with a traceback if the code may be at fault."""
-    away = isinstance(error, SQLAlchemyError) and is_away(error)
+    text = _of_a_time(error)
     # All steps fail alike while the database is away, which may last for days.
-    kind = type(error).__name__ if away else f"{name}: {type(error).__name__}"
+    kind = f"{name}: {type(error).__name__}" if text is None else type(error).__name__
     if not throttle.is_due(kind):
         return
-    if isinstance(error, SQLAlchemyError) and away:
-        log.warning("will try again", step=name, error=database_message(error))
-    else:
+    if text is None:
         log.error("will try again", step=name, exc_info=error)
+    else:
+        log.warning("will try again", step=name, error=text)
+
+
+def _of_a_time(error: Exception) -> str | None:
+    """Return the message of an error that may be over at the next try; None: the code may be at fault."""
+    if isinstance(
+        error, LeaseLostError
+    ):  # Not renewed in time; or lost, and then the process ends.
+        return str(error)
+    if isinstance(error, SQLAlchemyError) and is_away(error):
+        return database_message(error)
+    return None

@@ -8,8 +8,9 @@ from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from contract.runtime.throttle import Throttle
+from controller.leadership.lease import LeaseLostError
 from controller.process import loops
-from controller.process.loops import Loops, every
+from controller.process.loops import Loops, every, log_failure
 from tests.fake_clock import Clock
 
 
@@ -99,3 +100,18 @@ def test_errors_of_a_kind_are_logged_once_a_minute_and_those_of_the_database_wit
             clock.advance(1)
     texts = [(line["step"], line.get("error"), "exc_info" in line) for line in logs]
     assert texts == 2 * [("intake", str(full), False), ("sync", None, True)]
+
+
+def test_a_lease_that_could_not_be_renewed_is_one_line_and_no_fault_of_the_code() -> None:
+    """As on a machine that is busy: the next step may find it renewed."""
+    error = LeaseLostError("the lease could not be renewed in time, so another may lead")
+    throttle = Throttle(60.0, Clock().monotonic)
+    with capture_logs() as logs:
+        log_failure("urgent", error, throttle)
+        log_failure("bulk", error, throttle)
+    assert logs == [
+        {
+            "event": "will try again", "log_level": "warning", "step": "urgent",
+            "error": "the lease could not be renewed in time, so another may lead",
+        }
+    ]  # fmt: skip
