@@ -325,6 +325,7 @@ def _engine(url: URL, *, read_only: bool = False, patient: bool = False) -> Engi
         ),
     )
     event.listen(engine, "handle_error", postgresql.on_error)
+    event.listen(engine, "before_cursor_execute", postgresql.before_execute)
     if not patient:
         event.listen(engine, "do_connect", _connect_bounded)
     return engine

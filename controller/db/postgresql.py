@@ -5,8 +5,13 @@ from typing import Any, Final
 import psycopg
 from psycopg.errors import _WaitTimeout
 
+from controller.db.bulk import PLANNED_ANEW
+
 STATEMENT_SECONDS: Final = 60
 """PostgreSQL ends a statement after this time, unless it has a shorter limit of its own."""
+
+_PREPARED_AFTER: Final = 5
+"""Executions after which a statement is prepared (psycopg's default)."""
 
 _ANSWER_SECONDS: Final = STATEMENT_SECONDS + 5.0
 """A server that is silent for longer is stopped: the kernel of its machine keeps TCP alive all the same."""
@@ -56,6 +61,19 @@ def connect_args(
         f"-c idle_in_transaction_session_timeout={idle_seconds}s "
         f"-c default_transaction_read_only={'on' if read_only else 'off'}",
     }
+
+
+def before_execute(
+    _connection: object,
+    cursor: psycopg.Cursor[Any],
+    _statement: str,
+    _parameters: object,
+    context: Any,
+    _many: bool,
+) -> None:
+    """Keep the driver from preparing a statement with the options `PLANNED_ANEW`."""
+    anew = context.execution_options.keys() >= PLANNED_ANEW.keys()
+    cursor.connection.prepare_threshold = None if anew else _PREPARED_AFTER
 
 
 def on_error(context: Any) -> None:

@@ -9,11 +9,12 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Row, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import Row, bindparam, delete, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from contract.messages import DeviceReport, Drift, ReconcileReport
 from contract.verdicts import Verdict
+from controller.db import bulk
 from controller.db.models import Device
 from controller.db.types import Base
 
@@ -32,7 +33,7 @@ _NOT_OURS: Final = frozenset({Verdict.FOREIGN, Verdict.CONFLICT})
 _THE_ONE: Final = [_TABLE.c[name] == bindparam(f"the_{name}") for name in _KEY]
 _SELECT: Final = select(
     *(_TABLE.c[name] for name in (*_KEY, *_IDENTITY, *_SAID, "first_seen_at", "verdict_at"))
-)
+).execution_options(**bulk.PLANNED_ANEW)
 _HINTED: Final = select(_TABLE.c.netns, _TABLE.c.ifindex, _TABLE.c.evidence).where(
     _TABLE.c.node_id == bindparam("node_id"),
     (_TABLE.c.evidence == _BY_THE_WATCH)
@@ -82,7 +83,7 @@ def store(
     if difference.other:
         session.execute(_UPDATE, difference.other)
     if difference.new:
-        session.execute(insert(_TABLE), difference.new)
+        bulk.insert_rows(session, _TABLE, difference.new)
     return changes
 
 

@@ -36,7 +36,6 @@ from sqlalchemy import (
     bindparam,
     exists,
     func,
-    insert,
     literal_column,
     or_,
     select,
@@ -44,6 +43,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, load_only
 
+from controller.db import bulk
 from controller.db.models import Cluster, DueNode, Node, Requeue, Run
 from controller.db.sql_functions import Epoch, NewUuid
 from controller.db.states import CONTROLLER, RunState
@@ -59,6 +59,7 @@ _CLUSTER: Final = Base.metadata.tables[Cluster.__tablename__]
 _DUE: Final = Base.metadata.tables[DueNode.__tablename__]
 _NODES: Final = Base.metadata.tables[Node.__tablename__]
 _REQUEUES: Final = Base.metadata.tables[Requeue.__tablename__]
+_RUNS: Final = Base.metadata.tables[Run.__tablename__]
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _FIRST_BACKOFF: Final = timedelta(seconds=1)
 _MAX_REASONS: Final = 10
@@ -191,9 +192,8 @@ _OPEN: Final = (
     )
     # Without the keys: neither this nor a transaction that inserts a run of a node waits for the other.
     .with_for_update(key_share=True)
-    .execution_options(populate_existing=True)
+    .execution_options(populate_existing=True, **bulk.PLANNED_ANEW)
 )  # fmt: skip
-_NEW_RUN: Final = insert(Base.metadata.tables[Run.__tablename__])
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ def claim(
     # People ask with the highest priority, and merging keeps it.
     by_hand = [row.node_id for row in rows if row.run_priority == Priority.MANUAL]
     actors = _answer_requeues(session, by_hand) if by_hand else {}
-    session.execute(_NEW_RUN, [_new_run(row, actors, now, now + timeout) for row in rows])
+    bulk.insert_rows(session, _RUNS, [_new_run(row, actors, now, now + timeout) for row in rows])
     claims = [
         Claim(
             row.node_id,
