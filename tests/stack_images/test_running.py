@@ -1,15 +1,15 @@
 """The images at work: as uid 65532, with a read-only root and no more capabilities than they need."""
 
 import json
+import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-import yaml
 
 from contract.signing.keys import SigningKey
 from tests import certificates, images
@@ -26,6 +26,9 @@ _NODE_ID = "abcdefghijklmnopqrstuvwxy"
 _PORT = 6400
 _HEALTH = ("--health-interval", "1s", "--health-retries", "2", "--health-start-period", "1s")
 _WAIT = 180.0
+
+Compose = Callable[..., str]
+"""Runs `docker-compose` with these arguments; returns its standard output."""
 
 
 @pytest.fixture(scope="module")
@@ -266,64 +269,55 @@ def test_an_option_of_the_command_tells_the_health_check(node: Node, name: str) 
     await_health(node, name, "healthy")
 
 
-def test_one_machine_in_one_container(
-    lab: Lab, node: Node, network: LabNetwork, name: str, volume: str
+@pytest.fixture
+def compose(node: Node, tmp_path: Path) -> Iterator[Compose]:
+    """`docker-compose` with compose.single.yml on the node; containers and volume are removed afterwards."""
+    often = tmp_path / "often.yml"
+    often.write_text("services: {operator: {healthcheck: {interval: 1s, retries: 2}}}\n")
+    socket = node.docker_host.removeprefix("unix://")
+    settings = {"DOCKER_HOST": node.docker_host, "DOCKER_SOCKET": socket, "HOME": str(tmp_path)}
+    files = ("--file", str(_ROOT / "compose.single.yml"), "--file", str(often))
+    project = f"test{uuid4().hex[:12]}"
+
+    def run(*arguments: str) -> str:
+        words = ["docker-compose", "--project-name", project, *files, *arguments]
+        return command.run(words, timeout=_WAIT, env={**os.environ, **settings}).stdout
+
+    yield run
+    run("down", "--volumes")
+    assert not node.docker("ps", "--all", "--quiet", "--filter", f"name={project}")
+
+
+def test_one_machine_by_docker_compose(
+    lab: Lab, node: Node, network: LabNetwork, compose: Compose
 ) -> None:
-    """As compose.single.yml says; started by `docker run` with the same, for want of `docker compose`."""
-    options = _options_of("compose.single.yml", node, volume)
-    node.docker("run", "--detach", "--name", name, *_HEALTH, *options)
-    await_health(node, name, "healthy")
+    compose("up", "--detach")
+    container = compose("ps", "--quiet").strip()
+    await_health(node, container, "healthy")
     orphan = lab.plant_orphan(node, network)
     wait_until(
-        lambda: not orphan.exists(), _WAIT, "the orphan to go", state=lambda: logs(node, name)
+        lambda: not orphan.exists(), _WAIT, "the orphan to go", state=lambda: logs(node, container)
     )
+
+    def vxctl(*arguments: str) -> Any:
+        return json.loads(compose("exec", "-T", "operator", "vxctl", *arguments, "-o", "json"))
 
     def removed() -> bool:
         try:
-            rows = json.loads(node.docker("exec", name, "vxctl", "audit", "-o", "json"))
+            rows = vxctl("audit")
         except LabError:  # While it waits to start, it is healthy and answers no question.
             return False
         return any(row["stage"] == "verified" for row in rows)
 
+    def is_ready() -> bool:
+        """The lab's other node has no worker."""
+        conditions = vxctl("describe", "node", node.name)["conditions"]
+        return bool(conditions[0]["status"] == "True")
+
     wait_until(removed, _WAIT, "the audit trail to have it")
-    wait_until(lambda: _is_ready(node, name), _WAIT, "the node to be ready again")
-    node.docker("rm", "--force", name)
-    node.docker("run", "--detach", "--name", name, *_HEALTH, *options)
-    await_health(node, name, "healthy")
-    wait_until(removed, _WAIT, "the audit trail of the volume")
-
-
-def _is_ready(node: Node, name: str) -> bool:
-    """Whether the container says so of this machine; the lab's other node has no worker."""
-    described = json.loads(
-        node.docker("exec", name, "vxctl", "describe", "node", node.name, "-o", "json")
-    )
-    conditions = {each["type"]: each["status"] for each in described["conditions"]}
-    return conditions.get("Ready") == "True"
-
-
-def _options_of(file: str, node: Node, volume: str) -> list[str]:
-    """The options, image and command of `docker run` that a compose file's only service has."""
-    services = yaml.safe_load((_ROOT / file).read_text())["services"]
-    (service,) = services.values()
-    image = service.pop("image")
-    assert image == f"${{CONTROLLER_IMAGE:-{CONTROLLER}}}"
-    words = service.pop("command")
-    socket, state = service.pop("volumes")
-    assert (state["source"], state["volume"]) == ("state", {"nocopy": True})
-    options = [
-        *("--volume", f"{node.docker_host.removeprefix('unix://')}:{socket['target']}"),
-        *("--mount", f"type=volume,source={volume},target={state['target']},volume-nocopy"),
-        *("--user", service.pop("user"), "--network", service.pop("network_mode")),
-        *("--restart", service.pop("restart"), "--memory", service.pop("mem_limit")),
-    ]
-    for key, option in (("cap_drop", "--cap-drop"), ("cap_add", "--cap-add")):
-        options += [part for each in service.pop(key) for part in (option, each)]
-    logging = service.pop("logging")
-    options += ["--log-driver", logging["driver"]]
-    for key, value in logging["options"].items():
-        options += ["--log-opt", f"{key}={value}"]
-    if service.pop("read_only"):
-        options.append("--read-only")
-    assert service == {}, "all of it is looked at here"
-    return [*options, CONTROLLER, *words]
+    wait_until(is_ready, _WAIT, "the node to be ready again")
+    compose("down")
+    compose("up", "--detach")
+    container = compose("ps", "--quiet").strip()
+    await_health(node, container, "healthy")
+    wait_until(removed, _WAIT, "the volume to have the audit trail")
