@@ -28,20 +28,24 @@ The plan of a prepared statement stays until the next ANALYZE: one that was made
 reads all of it when it has tens of thousands, in the minute in which thousands of nodes report for the first
 time.
 """
+_MOST: Final = 1_000
+"""Rows of one statement: a device may have kilobytes of text, and a statement has a time limit."""
 
 
 def insert_rows(session: Session, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows, one at least, which have values for the same columns.
 
-    On PostgreSQL in one statement, with all rows as one JSON text: its driver sends a statement for each row,
-    and of SQLAlchemy's statement of many rows each length is prepared anew.
+    On PostgreSQL in one statement for a thousand of them, as one JSON text: its driver sends a statement for
+    each row, and of SQLAlchemy's statement of many rows each length is prepared anew.
 
     Args:
         rows: of texts, numbers, truth values, times, UUIDs, members of enumerations, lists of texts for
             columns of JSON, and None for NULL.
     """
     if session.get_bind().dialect.name == "postgresql":
-        session.execute(_insert(table, tuple(rows[0])), {"rows": _json(rows)})
+        statement = _insert(table, tuple(rows[0]))
+        for first in range(0, len(rows), _MOST):
+            session.execute(statement, {"rows": _json(rows[first : first + _MOST])})
     else:
         session.execute(insert(table), rows)
 
@@ -60,7 +64,8 @@ def _given(table: Table, names: Sequence[str]) -> FromClause:
 
 
 def _json(rows: Sequence[dict[str, Any]]) -> str:
-    return json.dumps(rows, default=_plain)
+    # Not as ASCII: PostgreSQL resolves no escapes where the database's encoding is SQL_ASCII.
+    return json.dumps(rows, default=_plain, ensure_ascii=False)
 
 
 def _plain(value: object) -> str:

@@ -46,6 +46,28 @@ def test_rows_are_stored_as_they_were_given(database: Database) -> None:
     assert [{name: each[name] for name in rows[0]} for each in found] == rows
 
 
+def test_more_rows_than_one_statement_takes(database: Database) -> None:
+    put(database, snapshot("one"))
+    rows = [row(number) for number in range(1, 2_501)]
+    with database.write() as session:
+        bulk.insert_rows(session, _DEVICES, rows)
+    with database.read() as session:
+        stored = session.scalars(select(_DEVICES.c.ifindex).order_by(_DEVICES.c.ifindex)).all()
+    assert stored == [*range(1, 2_501)]
+
+
+def test_a_database_of_no_encoding_takes_every_text(postgres_server: PostgresServer) -> None:
+    database = open_database(postgres_server.new_database("SQL_ASCII"))
+    try:
+        put(database, snapshot("one"))
+        with database.write() as session:
+            bulk.insert_rows(session, _DEVICES, [row(1, reason="ü \U0001f427")])
+        with database.read() as session:
+            assert session.scalars(select(_DEVICES.c.reason)).all() == ["ü \U0001f427"]
+    finally:
+        database.close()
+
+
 def test_reasons_and_defaults_of_a_run_are_stored(database: Database) -> None:
     put(database, snapshot("one"))
     run: Run = run_row(database, claim(database)[swarm_id("one")].run_id)
