@@ -64,6 +64,8 @@ class Model:
     """When what runs was asked for."""
     failures: int = 0
     held: set[str] = field(default_factory=set)
+    despite_pause: bool = False
+    """Whether its worker is to hear of a pause."""
 
 
 class Workqueue(RuleBasedStateMachine):
@@ -86,14 +88,30 @@ class Workqueue(RuleBasedStateMachine):
         }
         assert len(self.model) == len(NAMES)
 
-    @rule(node=nodes, priority=st.sampled_from(Priority), wait=st.sampled_from([0, 5, -70, -200]))
-    def request(self, node: str, priority: Priority, wait: int) -> None:
+    @rule(
+        node=nodes,
+        priority=st.sampled_from(Priority),
+        wait=st.sampled_from([0, 5, -70, -200]),
+        despite_pause=st.booleans(),
+    )
+    def request(
+        self, node: str, priority: Priority, wait: int, despite_pause: bool = False
+    ) -> None:
         """Somebody asks; or asked a while ago, and it could not be done until now."""
         at = self.clock.now + timedelta(seconds=wait)
         reason = f"asked at {self.clock.now:%T} with {priority}"
         with self.database.write() as session:
-            assert queue.request(session, [node], at=at, priority=priority, reason=reason) == 1
+            count = queue.request(
+                session,
+                [node],
+                at=at,
+                priority=priority,
+                reason=reason,
+                despite_pause=despite_pause,
+            )
+        assert count == 1
         self._wish(node, at, priority, reason)
+        self.model[node].despite_pause |= despite_pause
         if priority is Priority.MANUAL:
             self.model[node].failures = 0
 
@@ -146,6 +164,7 @@ class Workqueue(RuleBasedStateMachine):
         claimed = self._no_longer_runs(node)
         with self.database.write() as session:
             queue.unclaim(session, claimed.run_id, now=self.clock.now)
+        self.model[node].despite_pause = True
         self._wish(node, since, claimed.priority, *claimed.reasons)
         if claimed.priority is Priority.MANUAL:
             self.model[node].failures = 0
@@ -173,7 +192,9 @@ class Workqueue(RuleBasedStateMachine):
         assert set(lost) == {self._run(node).run_id for node in late}
         for node in late:
             self.closed.append(self._no_longer_runs(node))
-            self._failed(node)
+            # A paused node's worker may be away.
+            held = self.model[node].held
+            self._failed(node, counts=not (self.cluster_paused or held & {"paused", "ignored"}))
 
     @rule(node=nodes, what=st.sampled_from(["paused", "ignored", "down"]))
     def hold(self, node: str, what: str) -> None:
@@ -204,6 +225,7 @@ class Workqueue(RuleBasedStateMachine):
             model = self.model[node]
             assert row.run_id == (model.running and model.running.run_id)
             assert row.failures == model.failures
+            assert row.despite_pause == model.despite_pause
             assert (row.due_at, row.priority if row.due_at else None) == (
                 (None, None) if model.wish is None else (model.wish.at, model.wish.priority)
             )
@@ -259,6 +281,7 @@ class Workqueue(RuleBasedStateMachine):
             self.model[claimed.node_id].was_due = wish.at
             self.model[claimed.node_id].wish = None
             self.model[claimed.node_id].running = claimed
+            self.model[claimed.node_id].despite_pause = False
 
     def _hold(self, node: str, held: set[str]) -> None:
         self.model[node].held = held
@@ -293,10 +316,10 @@ class Workqueue(RuleBasedStateMachine):
             assert RESYNC * 0.9 <= at - now <= RESYNC * 1.1
             self._wish(node, at, Priority.RESYNC, "resync")
 
-    def _failed(self, node: str) -> None:
+    def _failed(self, node: str, *, counts: bool = True) -> None:
         """A failure makes a node due after its backoff, or before if that was asked for."""
         model, now = self.model[node], self.clock.now
-        model.failures += 1
+        model.failures += counts
         at, longest = self._due_at(node), timedelta(seconds=min(2 ** (model.failures - 1), 120))
         if model.wish is None or at < model.wish.at:
             assert longest / 2 <= at - now <= longest
@@ -317,8 +340,8 @@ class Workqueue(RuleBasedStateMachine):
             for node, model in self.model.items()
             if model.wish is not None
             and model.running is None
-            and not model.held
-            and not self.cluster_paused
+            and "down" not in model.held
+            and (model.despite_pause or not (model.held or self.cluster_paused))
             and model.wish.priority >= lowest
         }
 
