@@ -78,6 +78,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
     return Lanes(config, log)
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Forget how the last tests ended."""
+    _note(session, None)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Note how the tests ended: `make test-again` is of use only if all have run."""
+    _note(session, int(exitstatus))
+
+
+def _note(session: pytest.Session, status: int | None) -> None:
+    config = session.config
+    if not config.option.collectonly and not _is_one_of_many(config):
+        config.cache.set("vxlan-operator/status", status)
+
+
+def _is_one_of_many(config: pytest.Config) -> bool:
+    """Whether this is a process of xdist's."""
+    return hasattr(config, "workerinput")
+
+
 def cannot(reason: str) -> NoReturn:
     """Skip on a person's machine; fail where a test that did not run would pass for one that did."""
     if IN_CI:

@@ -86,9 +86,8 @@ def log_failure(name: str, error: Exception, throttle: Throttle) -> None:
 
 def _of_a_time(error: Exception) -> str | None:
     """Return the message of an error that may be over at the next try; None: the code may be at fault."""
-    if isinstance(
-        error, LeaseLostError
-    ):  # Not renewed in time; or lost, and then the process ends.
+    # The lease was not renewed in time; or it is lost, and then the process ends.
+    if isinstance(error, LeaseLostError):
         return str(error)
     if isinstance(error, SQLAlchemyError) and is_away(error):
         return database_message(error)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.browser.chromium import CHROMIUM, Complaints, launch
+from tests.browser.chromium import CHROMIUM, launch
 from tests.conftest import cannot
 from tests.lab import Lab
 from tests.stack import Stack
@@ -35,10 +35,7 @@ def page_of_the_hub(lab: Lab) -> Iterator[Page]:
         try:
             context = browser.new_context(base_url=url)
             context.set_default_timeout(_PAGE_MS)
-            complaints = Complaints(url)
-            complaints.watch(context)
             yield context.new_page()
-            assert complaints.unexpected() == []
         finally:
             browser.close()
             forwarding.terminate()
