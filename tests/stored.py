@@ -16,7 +16,7 @@ from controller.db.states import RunState
 from controller.db.types import Base
 from controller.swarm.desired import PackedAttachments, desired_state
 from controller.swarm.store import store_attachments, store_cluster, store_networks, store_nodes
-from controller.workqueue import queue
+from controller.workqueue import queue, under_way
 from controller.workqueue.priorities import Priority
 from tests.fake_clock import START
 from tests.fake_swarm import Snapshot, snapshot, swarm_id
@@ -142,10 +142,10 @@ def finish(
     error: str | None = None,
 ) -> Run | None:
     """Close a run, as a report or its deadline does; None if it is not under way (any more)."""
-    found = queue.open_runs(session, [run_id]).get(run_id)
+    found = under_way.open_runs(session, [run_id]).get(run_id)
     if found is None:
         return None
-    queue.close(found, state, now=now, resync=resync, recheck=recheck, error=error)
+    under_way.close(found, state, now=now, resync=resync, recheck=recheck, error=error)
     return found.run
 
 

@@ -34,7 +34,7 @@ from controller.runs import counters, requests
 from controller.runs.requests import Terms
 from controller.safety.breaker import DEFAULTS, BreakerLimits
 from controller.trust.keyring import Keyring
-from controller.workqueue import queue, requeue
+from controller.workqueue import queue, requeue, under_way
 from controller.workqueue.priorities import (
     ALL_PRIORITIES,
     BULK,
@@ -192,7 +192,7 @@ class Dispatcher:
         lost: Collection[UUID] = ()
         with self._database.write() as session:
             if priority_class.expires_runs:
-                lost = queue.expire(session, now=now, resync=self._resync)
+                lost = under_way.expire(session, now=now, resync=self._resync)
             claims, built = self._claim(session, priority_class, now)
         if len(claims) == _BATCH:
             self._behind.add(priority_class)
@@ -221,7 +221,7 @@ class Dispatcher:
             lowest, highest = priority_class
             times = [queue.next_time(session, lowest=lowest, highest=highest)]
             if priority_class.expires_runs:
-                times.append(queue.next_deadline(session))
+                times.append(under_way.next_deadline(session))
         return min((time for time in times if time is not None), default=None)
 
     def _send(
@@ -282,4 +282,4 @@ class Dispatcher:
     def _unclaim(self, claims: Sequence[Claim]) -> None:
         with self._database.write() as session:
             for claim in claims:
-                queue.unclaim(session, claim.run_id, now=self._utcnow())
+                under_way.unclaim(session, claim.run_id, now=self._utcnow())

@@ -29,9 +29,10 @@ from controller.safety import breaker
 from controller.safety.breaker import DEFAULTS, BreakerLimits
 from controller.swarm.healing import note_removed
 from controller.swarm.readings import Readings
-from controller.workqueue import queue
+from controller.workqueue import under_way
 from controller.workqueue.priorities import Priority
-from controller.workqueue.queue import Notify, OpenRun
+from controller.workqueue.queue import Notify
+from controller.workqueue.under_way import OpenRun
 
 log = structlog.get_logger(__name__)
 
@@ -174,8 +175,8 @@ class ReportIntake:
         now = self._utcnow()
         reports = [one.payload for one in batch]
         given = {one.payload.node_id: one for one in batch}
-        found = queue.open_runs(
-            session, [report.run_id for report in reports], given_up_after=now - queue.LATE
+        found = under_way.open_runs(
+            session, [report.run_id for report in reports], given_up_after=now - under_way.LATE
         )
         closing = [
             report
@@ -203,7 +204,7 @@ class ReportIntake:
                 session, open_run.node, report, changes.get(report.node_id, ()), now
             )
             _acknowledge(open_run.node, allowed.report, asked=True)
-            queue.close(
+            under_way.close(
                 open_run,
                 _STATES[report.outcome],
                 now=now,

@@ -11,20 +11,23 @@ priority a minute: a resync that has waited for four minutes goes before a manua
 moment, and nothing starves.
 
 Who does not go: nodes that the Swarm no longer lists or says are down, and nodes that are paused
-(by a person or a label, alone or with the whole cluster). What was asked for stays, merged as ever,
+(by a person or a label, alone or with the whole cluster), but for one run that tells the worker of the
+pause. What was asked for stays, merged as ever,
 so such a node gets one run when it is back.
 
 Locks are taken in one order, so that no two transactions wait for each other: a node's row, then its
 run and its due row; several due rows in the order of their nodes.
+
+How a run ends is in `under_way`.
 """
 
 import random
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from sqlalchemy import (
@@ -41,7 +44,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.orm import Session, load_only
+from sqlalchemy.orm import Session
 
 from controller.db import bulk
 from controller.db.models import Cluster, DueNode, Node, Requeue, Run
@@ -51,8 +54,6 @@ from controller.db.types import Base
 from controller.workqueue.priorities import Priority
 
 MAX_BACKOFF: Final = timedelta(seconds=120)
-LATE: Final = timedelta(minutes=1)
-"""So long after its run was given up a report is still of use: its worker was slow, and not away."""
 AGEING: Final = timedelta(minutes=1)
 """Waiting time that counts as one priority."""
 _CLUSTER: Final = Base.metadata.tables[Cluster.__tablename__]
@@ -60,10 +61,8 @@ _DUE: Final = Base.metadata.tables[DueNode.__tablename__]
 _NODES: Final = Base.metadata.tables[Node.__tablename__]
 _REQUEUES: Final = Base.metadata.tables[Requeue.__tablename__]
 _RUNS: Final = Base.metadata.tables[Run.__tablename__]
-_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _FIRST_BACKOFF: Final = timedelta(seconds=1)
 _MAX_REASONS: Final = 10
-_MAX_EXPIRED: Final = 200
 _MAX_ACTORS: Final = 5
 
 
@@ -141,9 +140,6 @@ def _next(lowest: Priority, highest: Priority) -> Select[datetime | None]:
     )
 
 
-_DEADLINE: Final = select(func.min(_DUE.c.run_deadline)).where(_DUE.c.run_id.is_not(None))
-
-
 _ASKED_FOR: Final = (
     select(DueNode)
     .where(DueNode.node_id.in_(bindparam("nodes", expanding=True)))
@@ -162,38 +158,6 @@ _ANSWER: Final = (
     .values(run_id=_DUE.c.run_id)
     .returning(_REQUEUES.c.node_id, _REQUEUES.c.requested_at, _REQUEUES.c.actor)
 )
-_OPEN: Final = (
-    select(Node, DueNode, Run)
-    .select_from(Node)
-    .join(DueNode, DueNode.node_id == Node.id)
-    .join(Run, Run.node_id == Node.id)
-    .where(
-        Run.id.in_(bindparam("run_ids", expanding=True)),
-        or_(
-            Run.state == RunState.RUNNING,
-            # Given up a moment ago, and nothing newer is known of its node.
-            and_(
-                Run.state == RunState.LOST,
-                Run.id == Node.last_run_id,
-                Run.closed_at > bindparam("given_up_after"),
-            ),
-        ),
-    )
-    .order_by(Node.id)
-    .options(
-        # Reading all columns takes as long as everything else of this statement; what is not named here is
-        # read when it is looked at.
-        load_only(
-            Node.hostname, Node.attempted_generation, Node.converged_generation, Node.worker_version,
-            Node.worker_seen_at, Node.max_removals, Node.journal_id, Node.journal_through,
-            Node.controller_keys, Node.last_error, Node.limitations, Node.missing, Node.last_run_state,
-            Node.audit_left_out, Node.audit_spent, Node.audit_spent_at, Node.paused_at, Node.label_ignore,
-        ),
-    )
-    # Without the keys: neither this nor a transaction that inserts a run of a node waits for the other.
-    .with_for_update(key_share=True)
-    .execution_options(populate_existing=True, **bulk.PLANNED_ANEW)
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +192,7 @@ def request(
     count = 0
     for row in session.scalars(_ASKED_FOR, {"nodes": list(nodes)}):
         count += 1
-        _merge(row, at=at, priority=priority, reasons=[reason])
+        merge(row, at=at, priority=priority, reasons=[reason])
         row.despite_pause |= despite_pause
     return count
 
@@ -277,115 +241,11 @@ class Notify(Protocol):
         """With this priority; None: any."""
 
 
-class OpenRun(NamedTuple):
-    """A run that is not closed, with its rows, all locked."""
-
-    node: Node
-    due: DueNode
-    run: Run
-
-
-def open_runs(
-    session: Session, run_ids: Collection[UUID], *, given_up_after: datetime = _NEVER
-) -> dict[UUID, OpenRun]:
-    """The open ones of these runs, locked and read again.
-
-    With those that were given up after that time, and are the last of their nodes to have ended.
-    """
-    rows = session.execute(_OPEN, {"run_ids": run_ids, "given_up_after": given_up_after})
-    return {run.id: OpenRun(node, row, run) for node, row, run in rows}
-
-
-def close(
-    found: OpenRun,
-    state: RunState,
-    *,
-    now: datetime,
-    resync: timedelta,
-    recheck: timedelta | None = None,
-    error: str | None = None,
-    left_alone: bool = False,
-) -> None:
-    """Close an open run, and set when its node is due again.
-
-    Args:
-        left_alone: whether the node is paused: then its worker may be away, and that is no failure.
-
-    One that was given up before made its node due then, with a pause that grows from loss to loss: a node
-    that is too slow is not to be kept busy.
-    """
-    node, row, run = found
-    run.state, run.closed_at, run.error = state, now, error
-    node.last_run_id, node.last_run_state, node.last_run_at = run.id, state, now
-    if row.run_id != run.id:
-        return
-    row.run_id = row.run_deadline = None
-    if state is RunState.SUCCEEDED:
-        row.failures = 0
-        # A worker may wait for longer than that; nothing puts the resync off.
-        if recheck is not None and recheck < resync:
-            _merge(row, at=now + recheck, priority=Priority.RETRY, reasons=["recheck"])
-    else:
-        row.failures += not left_alone
-        how = "was lost" if state is RunState.LOST else state
-        at = now + backoff(row.failures)
-        _merge(row, at=at, priority=Priority.RETRY, reasons=[f"the last run {how}"])
-    if row.due_at is None:
-        at = now + resync * random.uniform(0.9, 1.1)  # noqa: S311 -- jitter, no secret
-        _merge(row, at=at, priority=Priority.RESYNC, reasons=["resync"])
-
-
-def unclaim(session: Session, run_id: UUID, *, now: datetime) -> None:
-    """Undo a claim whose request could not be sent, and leave no run in the history.
-
-    Otherwise an outage of the broker would fill that with one run per node and second.
-    """
-    found = open_runs(session, [run_id]).get(run_id)
-    if found is None:
-        return
-    _node, row, run = found
-    if row.run_id == run_id:
-        row.run_id = row.run_deadline = None
-        row.despite_pause = True  # If it is paused: its worker has not heard of that.
-    # It has waited since then, and not since this attempt.
-    _merge(row, at=run.due_at or now, priority=Priority(run.priority), reasons=run.reasons)
-    session.execute(update(Requeue).where(Requeue.run_id == run_id).values(run_id=None))
-    session.delete(run)
-
-
-def expire(session: Session, *, now: datetime, resync: timedelta) -> Collection[UUID]:
-    """Close runs without a report by their deadline, a batch at a time; return their ids."""
-    late = session.scalars(
-        select(DueNode.run_id)
-        .where(DueNode.run_id.is_not(None), DueNode.run_deadline < now)
-        .order_by(DueNode.node_id)
-        .limit(_MAX_EXPIRED)
-    ).all()
-    found = open_runs(session, [run_id for run_id in late if run_id is not None])
-    all_paused = bool(found) and session.scalar(select(Cluster.paused_at)) is not None
-    for run in found.values():
-        close(
-            run,
-            RunState.LOST,
-            now=now,
-            resync=resync,
-            error="no report came by the deadline: the worker, its node or the broker is away",
-            left_alone=all_paused or run.node.paused_at is not None or run.node.label_ignore,
-        )
-    return found.keys()
-
-
 def next_time(
     session: Session, *, lowest: Priority = Priority.RESYNC, highest: Priority = Priority.MANUAL
 ) -> datetime | None:
     """The next time at which `claim` finds a node."""
     return session.scalar(_next(lowest, highest))
-
-
-def next_deadline(session: Session) -> datetime | None:
-    """The next time at which `expire` finds a run."""
-    found: datetime | None = session.scalar(_DEADLINE)
-    return found
 
 
 def backoff(failures: int) -> timedelta:
@@ -404,7 +264,7 @@ def waiting(session: Session, *, now: datetime) -> tuple[int, datetime | None]:
     return count, oldest
 
 
-def _merge(row: DueNode, *, at: datetime, priority: Priority, reasons: Sequence[str]) -> None:
+def merge(row: DueNode, *, at: datetime, priority: Priority, reasons: Sequence[str]) -> None:
     """Make a node due whose row is locked."""
     if row.due_at is None:
         row.due_at, row.priority, row.reasons = at, priority, list(reasons)

@@ -42,7 +42,7 @@ from controller.db.states import RunState
 from controller.db.types import Base
 from controller.runs.reports import ReportIntake
 from controller.swarm.store import note_failure
-from controller.workqueue import queue
+from controller.workqueue import queue, under_way
 from controller.workqueue.priorities import Priority
 from tests.api_client import TestClient, assert_problem, shared_app
 from tests.audit_rows import add, row
@@ -433,7 +433,7 @@ def many(filled: Api, database: Database) -> Api:
     for _ in range(3):
         claim_again(database, "one")
         with database.write() as session:
-            queue.expire(session, now=START + timedelta(hours=1), resync=RESYNC)
+            under_way.expire(session, now=START + timedelta(hours=1), resync=RESYNC)
     # Several of one name, of several ids: then the id decides.
     put(database, snapshot(*(replace(node(f"same{n}"), hostname="same") for n in range(3)), "one"))
     return filled

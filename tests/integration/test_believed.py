@@ -27,7 +27,7 @@ from controller.runs.reports import ReportIntake
 from controller.runs.requests import Terms
 from controller.safety.breaker import DEFAULTS
 from controller.swarm.readings import Readings
-from controller.workqueue import queue
+from controller.workqueue import queue, under_way
 from tests.bell import Bell
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
@@ -80,7 +80,7 @@ class Swarm:
     def claim(self) -> UUID:
         """Open the next run of node one; return it."""
         with self.database.write() as session:
-            queue.expire(session, now=self.clock(), resync=RESYNC)
+            under_way.expire(session, now=self.clock(), resync=RESYNC)
         ask(self.database, "one", at=self.clock())
         with self.database.write() as session:
             claims = queue.claim(session, now=self.clock(), limit=10, timeout=TIMEOUT)
@@ -407,7 +407,7 @@ def test_a_report_that_was_kept_back_makes_no_dead_worker_live(
     if lost:
         clock.advance(TIMEOUT.total_seconds() + 1)
         with swarm.database.write() as session:
-            queue.expire(session, now=clock(), resync=RESYNC)
+            under_way.expire(session, now=clock(), resync=RESYNC)
     signed_at = clock()
     clock.advance(3600)
     told = believed(report(swarm.runs[ONE]))._replace(issued=signed_at)

@@ -9,7 +9,7 @@ from controller.db import lookup
 from controller.db.engine import Database
 from controller.db.models import Cluster, DueNode, Node
 from controller.db.states import RunState
-from controller.workqueue import queue
+from controller.workqueue import queue, under_way
 from controller.workqueue.priorities import Priority
 from controller.workqueue.queue import Claim
 from tests import stored
@@ -41,13 +41,13 @@ def finish(
 def unclaim(database: Database, claimed: Claim, now: datetime) -> None:
     """Undo a claim."""
     with database.write() as session:
-        queue.unclaim(session, claimed.run_id, now=now)
+        under_way.unclaim(session, claimed.run_id, now=now)
 
 
 def expire(database: Database, now: datetime) -> int:
     """Close lost runs; return how many."""
     with database.write() as session:
-        return len(queue.expire(session, now=now, resync=RESYNC))
+        return len(under_way.expire(session, now=now, resync=RESYNC))
 
 
 @pytest.fixture
@@ -279,7 +279,7 @@ def test_the_next_time_is_the_earliest_of_all(
     if asked is not None:
         ask(database, "two", at=START + asked)
     with database.read() as session:
-        times = [queue.next_time(session), queue.next_deadline(session)]
+        times = [queue.next_time(session), under_way.next_deadline(session)]
     assert min(each for each in times if each is not None) == START + expected
 
 

@@ -25,7 +25,7 @@ from controller.db.models import (
     Run,
 )
 from controller.db.states import RunState
-from controller.workqueue import queue
+from controller.workqueue import queue, under_way
 from controller.workqueue.priorities import Priority
 from controller.workqueue.queue import Claim
 from tests import stored
@@ -163,7 +163,7 @@ class Workqueue(RuleBasedStateMachine):
         assert since is not None
         claimed = self._no_longer_runs(node)
         with self.database.write() as session:
-            queue.unclaim(session, claimed.run_id, now=self.clock.now)
+            under_way.unclaim(session, claimed.run_id, now=self.clock.now)
         self.model[node].despite_pause = True
         self._wish(node, since, claimed.priority, *claimed.reasons)
         if claimed.priority is Priority.MANUAL:
@@ -180,7 +180,7 @@ class Workqueue(RuleBasedStateMachine):
                 stored.finish(session, claimed.run_id, state, now=self.clock.now, resync=RESYNC)
                 is None
             )
-            queue.unclaim(session, claimed.run_id, now=self.clock.now)
+            under_way.unclaim(session, claimed.run_id, now=self.clock.now)
         assert contents(self.database) == before
 
     @rule()
@@ -188,7 +188,7 @@ class Workqueue(RuleBasedStateMachine):
         """A dispatcher looks for lost runs."""
         late = [node for node in self._running() if self._run(node).deadline < self.clock.now]
         with self.database.write() as session:
-            lost = queue.expire(session, now=self.clock.now, resync=RESYNC)
+            lost = under_way.expire(session, now=self.clock.now, resync=RESYNC)
         assert set(lost) == {self._run(node).run_id for node in late}
         for node in late:
             self.closed.append(self._no_longer_runs(node))
@@ -244,7 +244,7 @@ class Workqueue(RuleBasedStateMachine):
                 times = [wish.at for wish in self._claimable(lowest).values()]
                 assert queue.next_time(session, lowest=lowest) == min(times, default=None)
             deadlines = [self._run(node).deadline for node in self._running()]
-            assert queue.next_deadline(session) == min(deadlines, default=None)
+            assert under_way.next_deadline(session) == min(deadlines, default=None)
 
     def teardown(self) -> None:
         """Whatever came before, everything is run once nothing is in the way, and then rests."""

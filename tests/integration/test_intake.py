@@ -22,7 +22,7 @@ from controller.db.types import Base
 from controller.runs.hints import HintIntake
 from controller.runs.reports import ReportIntake
 from controller.trust.reception import Reception
-from controller.workqueue import queue
+from controller.workqueue import under_way
 from controller.workqueue.priorities import Priority
 from tests.bell import Bell
 from tests.fake_clock import START, Clock
@@ -390,7 +390,7 @@ def test_what_a_worker_forgets_is_stored_whatever_becomes_of_its_reports(
                 take_in(intake, told)
             on_their_way = on_their_way[:1] if fate == "twice" else []
         with database.write() as session:
-            queue.expire(session, now=START + timedelta(hours=1), resync=RESYNC)
+            under_way.expire(session, now=START + timedelta(hours=1), resync=RESYNC)
         ask(database, priority=Priority.MANUAL)
         run = claim(database)[ONE].run_id
         through = node_row(database).journal_through
@@ -452,7 +452,7 @@ def give_up(database: Database, clock: Clock) -> None:
     """Let the runs under way pass their deadline."""
     clock.advance(31)
     with database.write() as session:
-        assert queue.expire(session, now=clock.now, resync=RESYNC)
+        assert under_way.expire(session, now=clock.now, resync=RESYNC)
 
 
 def test_a_report_that_comes_after_its_run_was_given_up_is_taken_all_the_same(

@@ -25,7 +25,7 @@ from controller.db.models import Cluster, Node, Requeue
 from controller.db.states import RunState
 from controller.leadership.lease import LeaseLostError
 from controller.runs.reports import ReportIntake
-from controller.workqueue import queue
+from controller.workqueue import queue, under_way
 from controller.workqueue.priorities import Priority
 from controller.workqueue.requeue import RequeueRequest, store
 from tests import stored
@@ -238,7 +238,7 @@ def test_a_run_that_could_not_be_sent_answers_nothing(api: Api, database: Databa
     api.requeue(**ALICE)
     unsent = claim(database, now=far_ahead())[ONE]
     with database.write() as session:
-        queue.unclaim(session, unsent.run_id, now=far_ahead())
+        under_way.unclaim(session, unsent.run_id, now=far_ahead())
     assert api.follow("t-1").json()["run"] is None
     row = due_row(database)
     assert row.reasons == ["requeued by alice@host: disk swapped", "resync"]

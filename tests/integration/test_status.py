@@ -14,7 +14,7 @@ from controller.db.engine import Database
 from controller.db.models import Cluster, DueNode, Node
 from controller.runs.reports import ReportIntake
 from controller.swarm.store import note_failure
-from controller.workqueue import queue
+from controller.workqueue import queue, under_way
 from controller.workqueue.priorities import Priority
 from tests.fake_clock import Clock
 from tests.fake_swarm import node, snapshot, swarm_id, task
@@ -60,7 +60,7 @@ def lose(database: Database, clock: Clock) -> None:
         session.execute(update(DueNode).values(due_at=clock.now))
     claim(database, now=clock.now)
     with database.write() as session:
-        queue.expire(session, now=clock.advance(31), resync=RESYNC)
+        under_way.expire(session, now=clock.advance(31), resync=RESYNC)
 
 
 @contextmanager

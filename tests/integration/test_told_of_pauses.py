@@ -13,7 +13,7 @@ from controller.db.models import Cluster, DueNode, Network, Node
 from controller.db.states import RunState
 from controller.safety import decisions
 from controller.safety.decisions import Decision
-from controller.workqueue import queue
+from controller.workqueue import under_way
 from tests.controller_process import ControllerProcess, controller_of
 from tests.fake_clock import START, Clock
 from tests.fake_docker import FakeDocker
@@ -86,7 +86,7 @@ def test_a_pause_that_could_not_be_sent_is_sent_later(database: Database, clock:
     pause_node(database)
     run = claim(database, now=clock.now)[ONE].run_id
     with database.write() as session:
-        queue.unclaim(session, run, now=clock.now)
+        under_way.unclaim(session, run, now=clock.now)
     assert look(database, clock) == {ONE}
     assert look(database, clock) == set()
 
@@ -102,7 +102,7 @@ def test_a_pause_whose_request_is_lost_is_not_told_again_and_is_no_failure(
     claim(database, now=clock.now)
     clock.advance(3600)
     with database.write() as session:
-        queue.expire(session, now=clock.now, resync=RESYNC)
+        under_way.expire(session, now=clock.now, resync=RESYNC)
         row = session.scalars(select(DueNode).where(DueNode.node_id == ONE)).one()
         assert (row.run_id, row.despite_pause, row.failures) == (None, False, 0)
     assert ONE not in look(database, clock)

@@ -19,7 +19,7 @@ from controller.swarm.rejections import Rejections
 from controller.traces import recorder
 from controller.traces.collector import Address, Collector
 from controller.traces.recorder import DROPPED, RECORDS, SENT, Recorder
-from controller.workqueue import queue
+from controller.workqueue import under_way
 from controller.workqueue.priorities import Priority
 from controller.workqueue.queue import Claim
 from tests.fake_clock import START, Clock
@@ -259,7 +259,7 @@ def test_a_lost_run_and_its_late_report_are_one_trace(
     run = traced.send(3, 3)
     traced.clock.now = later(4) + TIMEOUT
     with traced.database.write() as session:
-        lost = queue.expire(session, now=traced.clock.now, resync=RESYNC)
+        lost = under_way.expire(session, now=traced.clock.now, resync=RESYNC)
     traced.recorder.lost(lost)
     traced.recorder.step()
     spans = {span.name: span for span in collector.of(run)}
