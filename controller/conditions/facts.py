@@ -14,11 +14,10 @@ from controller.conditions import holds
 from controller.conditions.cluster import ClusterFacts, RefusedFacts
 from controller.conditions.holds import Hold
 from controller.conditions.instant import Instant
-from controller.conditions.model import Condition, Reason, Stored, Type, format_time
+from controller.conditions.model import Condition, Reason, Stored, Type
 from controller.conditions.node_facts import Holder, NodeFacts, Rejecting, Sign
 from controller.db.key_models import NodeKey
 from controller.db.models import NOT_IN_USE, Cluster, Device, DueNode, Network, Node, Rejection
-from controller.db.notification_models import NotificationTarget
 from controller.db.states import NodeKeyState
 
 SETTLES_WITHIN: Final = timedelta(seconds=30)
@@ -91,16 +90,6 @@ _FINDINGS: Final = (
         Device.verdict.in_((Verdict.CONFLICT, Verdict.ORPHAN, Verdict.SETTLING)),
     )
     .group_by(Device.node_id, Device.verdict, Device.urgency)
-)
-_FAILING: Final = (
-    select(NotificationTarget)
-    .where(
-        or_(
-            NotificationTarget.failing_since.is_not(None),
-            NotificationTarget.given_up_at.is_not(None),
-        )
-    )
-    .order_by(NotificationTarget.name)
 )
 _UNSETTLED: Final = (
     select(Rejection, Network.name)
@@ -245,29 +234,6 @@ def refused_facts(session: Session, refused: Refused, counts: Mapping[str, int])
         owner=owner,
         at=refused.at,
     )
-
-
-def untaken(session: Session, instant: Instant) -> Sequence[str]:
-    """Return which targets do not take notifications, or have not taken one within a day."""
-    found = []
-    for row in session.scalars(_FAILING):
-        since, given_up = row.failing_since, row.given_up_at
-        fails = since is not None and instant.is_past(since + _FAILS_FOR)
-        lately = given_up is not None and not instant.is_past(given_up + _GIVEN_UP_FOR)
-        if not (fails or lately):
-            continue
-        parts = []
-        if since is not None:
-            parts.append(f"fails since {format_time(since)}: {row.error}")
-        if given_up is not None and lately:
-            at = format_time(given_up)
-            parts.append(f"did not take a notification for a day, which was given up at {at}")
-        found.append(f"notification target {row.name} {', and '.join(parts)}")
-    return found
-
-
-_FAILS_FOR: Final = timedelta(seconds=60)
-_GIVEN_UP_FOR: Final = timedelta(days=1)
 
 
 def _news(

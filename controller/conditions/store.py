@@ -17,11 +17,12 @@ from contract.runtime.refusals import Refusals, Refused, refusals
 from contract.verdicts import Mode
 from controller.conditions.changes import Change, changes, record
 from controller.conditions.cluster import RefusedFacts, of_cluster
-from controller.conditions.facts import cluster_facts, node_facts, refused_facts, untaken
+from controller.conditions.facts import cluster_facts, node_facts, refused_facts
 from controller.conditions.instant import Instant
 from controller.conditions.model import Condition, Conditions, Stored, dated, max_silence
 from controller.conditions.node import of_node
 from controller.conditions.node_facts import Sign
+from controller.conditions.untaken import untaken
 from controller.db.engine import Database
 from controller.db.models import Cluster, Node
 from controller.db.types import Base
