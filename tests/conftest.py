@@ -90,8 +90,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def _note(session: pytest.Session, status: int | None) -> None:
     config = session.config
-    if not config.option.collectonly and not _is_one_of_many(config):
-        config.cache.set("vxlan-operator/status", status)
+    cache: pytest.Cache | None = getattr(config, "cache", None)  # None: -p no:cacheprovider
+    if cache is not None and not config.option.collectonly and not _is_one_of_many(config):
+        cache.set("vxlan-operator/status", status)
 
 
 def _is_one_of_many(config: pytest.Config) -> bool:
