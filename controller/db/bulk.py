@@ -21,14 +21,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
-PLANNED_ANEW: Final = {"planned_anew": True}
+UNPREPARED: Final = {"unprepared": True}
 """Execution options of a statement that PostgreSQL is to plan each time, by the present size of its tables.
 
 The plan of a prepared statement stays until the next ANALYZE: one that was made while a table had a few rows
 reads all of it when it has tens of thousands, in the minute in which thousands of nodes report for the first
 time.
 """
-_MOST: Final = 1_000
+_BATCH: Final = 1_000
 """Rows of one statement: a device may have kilobytes of text, and a statement has a time limit."""
 
 
@@ -36,7 +36,7 @@ def insert_rows(session: Session, table: Table, rows: Sequence[dict[str, Any]]) 
     """Insert rows, one at least, which have values for the same columns.
 
     On PostgreSQL in one statement for a thousand of them, as one JSON text: its driver sends a statement for
-    each row, and of SQLAlchemy's statement of many rows each length is prepared anew.
+    each row, and of SQLAlchemy's statement of many rows each length is prepared again.
 
     Args:
         rows: of texts, numbers, truth values, times, UUIDs, members of enumerations, lists of texts for
@@ -44,8 +44,8 @@ def insert_rows(session: Session, table: Table, rows: Sequence[dict[str, Any]]) 
     """
     if session.get_bind().dialect.name == "postgresql":
         statement = _insert(table, tuple(rows[0]))
-        for first in range(0, len(rows), _MOST):
-            session.execute(statement, {"rows": _json(rows[first : first + _MOST])})
+        for first in range(0, len(rows), _BATCH):
+            session.execute(statement, {"rows": _json(rows[first : first + _BATCH])})
     else:
         session.execute(insert(table), rows)
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.errors import _WaitTimeout
 
-from controller.db.bulk import PLANNED_ANEW
+from controller.db.bulk import UNPREPARED
 
 STATEMENT_SECONDS: Final = 60
 """PostgreSQL ends a statement after this time, unless it has a shorter limit of its own."""
@@ -71,9 +71,9 @@ def before_execute(
     context: Any,
     _many: bool,
 ) -> None:
-    """Keep the driver from preparing a statement with the options `PLANNED_ANEW`."""
-    anew = context.execution_options.keys() >= PLANNED_ANEW.keys()
-    cursor.connection.prepare_threshold = None if anew else _PREPARED_AFTER
+    """Keep the driver from preparing a statement with the options `UNPREPARED`."""
+    unprepared = context.execution_options.keys() >= UNPREPARED.keys()
+    cursor.connection.prepare_threshold = None if unprepared else _PREPARED_AFTER
 
 
 def on_error(context: Any) -> None:

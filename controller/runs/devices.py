@@ -33,7 +33,7 @@ _NOT_OURS: Final = frozenset({Verdict.FOREIGN, Verdict.CONFLICT})
 _THE_ONE: Final = [_TABLE.c[name] == bindparam(f"the_{name}") for name in _KEY]
 _SELECT: Final = select(
     *(_TABLE.c[name] for name in (*_KEY, *_IDENTITY, *_SAID, "first_seen_at", "verdict_at"))
-).execution_options(**bulk.PLANNED_ANEW)
+).execution_options(**bulk.UNPREPARED)
 _HINTED: Final = select(_TABLE.c.netns, _TABLE.c.ifindex, _TABLE.c.evidence).where(
     _TABLE.c.node_id == bindparam("node_id"),
     (_TABLE.c.evidence == _BY_THE_WATCH)

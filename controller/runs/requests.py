@@ -38,7 +38,7 @@ from contract.messages import (
 )
 from contract.verdicts import Mode
 from controller.conditions.facts import network_is_observed
-from controller.db.bulk import PLANNED_ANEW
+from controller.db.bulk import UNPREPARED
 from controller.db.key_models import NodeKey
 from controller.db.models import (
     Attachment,
@@ -129,7 +129,7 @@ def _networks_statement() -> Select[str | None, bool | None, str, str, bool, int
         .join(Network, Network.id == relevant.c.network_id)
         .outerjoin(NetworkVni, NetworkVni.network_id == Network.id)
         .order_by(Network.id, NetworkVni.vni)
-        .execution_options(**PLANNED_ANEW)
+        .execution_options(**UNPREPARED)
     )
 
 
@@ -155,7 +155,7 @@ _ALLOW: Final = (
     update(_RUNS)
     .where(_RUNS.c.id.in_(bindparam("run_ids", expanding=True)))
     .values(max_removals=bindparam("allowed"))
-    .execution_options(**PLANNED_ANEW)
+    .execution_options(**UNPREPARED)
 )
 _NODES: Final = _nodes_statement()
 _NETWORKS: Final = _networks_statement()

@@ -55,7 +55,7 @@ _OPEN: Final = (
     )
     # Without the keys: neither this nor a transaction that inserts a run of a node waits for the other.
     .with_for_update(key_share=True)
-    .execution_options(populate_existing=True, **bulk.PLANNED_ANEW)
+    .execution_options(populate_existing=True, **bulk.UNPREPARED)
 )  # fmt: skip
 
 
