@@ -270,8 +270,9 @@ def _pooled(url: URL, words: str) -> OperatorError:
 
 
 def _shown(url: URL) -> str:
-    """Return a URL without its password."""
-    return url.difference_update_query(["password"]).render_as_string()
+    """Return a URL without its passwords: libpq also has `sslpassword`, and people write `PASSWORD`."""
+    secret = [name for name in url.query if "password" in name.lower()]
+    return url.difference_update_query(secret).render_as_string()
 
 
 def _parsed(url: str) -> URL:
@@ -283,6 +284,8 @@ def _parsed(url: str) -> URL:
         parsed = make_url(url)
     except (exc.ArgumentError, ValueError) as error:
         raise UsageError("the database URL cannot be understood", remedy) from error
+    if "@" in (parsed.host or ""):
+        raise UsageError("a password with @ in the database URL must be quoted: %40", remedy)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername not in ("sqlite", "postgresql+psycopg"):

@@ -94,6 +94,15 @@ def test_controllers_that_open_an_empty_database_at_once_all_succeed(
             id="password as a parameter",
         ),
         pytest.param(
+            f"postgresql://u:pa@{PASSWORD}@127.0.0.1:1/n",
+            "must be quoted: %40",
+            id="@ in a password",
+        ),
+        *(
+            pytest.param(f"postgresql://u@127.0.0.1:1/n?{name}={PASSWORD}", found, id=name)
+            for name, found in (("sslpassword", "refused"), ("PASSWORD", 'option "PASSWORD"'))
+        ),
+        pytest.param(
             "postgresql://u@/n?host=/nowhere", "cannot be used.*No such file", id="no socket"
         ),
         pytest.param(
