@@ -32,7 +32,7 @@ from tests.bell import Bell
 from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
 from tests.reports import SHOP_VNI, believed, device, drift, entry, removal, report
-from tests.signed import keyring
+from tests.signed import key_of, keyring
 from tests.stored import (
     RESYNC,
     TIMEOUT,
@@ -223,6 +223,25 @@ def test_times_that_cannot_be_are_held_to_what_can(swarm: Swarm, year: int) -> N
     earliest = datetime(2020, 1, 1, tzinfo=UTC) - slack
     assert row.at == (earliest if year == 1970 else START + slack)
     assert row.evidence == f"what (its node dated this {year}-05-05 00:00:00 UTC)"
+
+
+def test_every_row_of_a_report_says_which_key_vouched_for_it(swarm: Swarm) -> None:
+    told = [
+        report(
+            swarm.runs[swarm_id(name)],
+            node=name,
+            devices=[device(1, Verdict.FOREIGN)],
+            entries=[entry(1)],
+        )
+        for name in ("one", "two")
+    ]
+    swarm.intake.reports([believed(each) for each in told])
+    swarm.tell(report(entries=[entry(2)]))
+    rows = [row for row in audit(swarm.database) if row.stage is not Stage.REQUESTED]
+    assert Counter((row.node_id, row.key_id) for row in rows) == {
+        (ONE, key_of(ONE).public.id): 3,
+        (TWO, key_of(TWO).public.id): 2,
+    }
 
 
 def test_a_verdict_is_not_dated_by_a_node_alone(swarm: Swarm) -> None:
