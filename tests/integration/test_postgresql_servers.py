@@ -152,6 +152,33 @@ def test_rows_that_stand_in_the_place_of_others_are_told(tmp_path: Path) -> None
     assert "its newest rows were replaced" in monitor.observed().condition.message
 
 
+def test_a_server_that_became_a_standby_is_left_once_its_address_leads_elsewhere() -> None:
+    """As an address that moves: connections to the former primary stay open, and answer all but writes."""
+    with (
+        PostgresServer() as former,
+        PostgresServer() as following,
+        TemporaryDirectory(prefix="vxo-pg-") as folder,
+    ):
+        open_database(following.url("postgres")).close()
+        address = Path(folder, "address")
+        address.symlink_to(former.folder)
+        with closing(
+            open_database(f"postgresql+psycopg://test@/postgres?host={address}")
+        ) as database:
+
+            def write() -> None:
+                with database.write() as session:
+                    session.execute(text("CREATE TABLE written ()"))
+
+            former.demote()
+            for _ in range(2):
+                with pytest.raises(SQLAlchemyError, match="read-only transaction"):
+                    write()
+            address.unlink()
+            address.symlink_to(following.folder)
+            write()
+
+
 def test_a_server_that_hangs_is_known_and_holds_nothing_up_for_long(
     tmp_path: Path,
     redis: RedisServer,
