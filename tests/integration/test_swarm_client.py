@@ -269,6 +269,11 @@ def test_a_docker_that_was_upgraded_or_downgraded_meanwhile_is_asked_in_its_vers
             "'pending': deadline exceeded; wait",
             id="pending",
         ),
+        pytest.param(
+            {"Swarm": {"LocalNodeState": "error", "Error": "certificate has expired"}},
+            "'error': certificate has expired; look at dockerd's log",
+            id="error",
+        ),
         pytest.param({"Swarm": None}, "in no Swarm", id="null"),
         pytest.param({}, "in no Swarm", id="an engine without Swarm"),
         pytest.param(
