@@ -17,11 +17,11 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Annotated, Final, NamedTuple, Self
 from uuid import UUID, uuid4
 
 import structlog
-from pydantic import BaseModel, NonNegativeInt, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from contract.messages import Acknowledgement, DeviceIdentity, JournalEntry
 from contract.runtime.files import open_regular, replacing
@@ -85,10 +85,13 @@ class Record(NamedTuple):
 
 
 class _Header(BaseModel):
-    """The first line. `last`: the sequence number after which the entries go on."""
+    """The first line. `last`: the sequence number after which the entries go on.
+
+    Messages have numbers below 2**63: a bound that leaves half of them.
+    """
 
     journal: UUID
-    last: NonNegativeInt
+    last: Annotated[int, Field(ge=0, lt=2**62)]
 
 
 class _Stored(NamedTuple):
@@ -249,8 +252,9 @@ def _read(path: Path) -> _Stored | None:
         return None
     header = _Header.model_validate_json(whole[0])
     entries = [JournalEntry.model_validate_json(line) for line in whole[1:]]
-    last = entries[-1].sequence if entries else header.last
-    return _Stored(header.journal, entries, last, not torn)
+    if entries:
+        header = _Header(journal=header.journal, last=entries[-1].sequence)
+    return _Stored(header.journal, entries, header.last, not torn)
 
 
 def _locked(path: Path, lock_path: Path) -> FileIO:

@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 
 from contract.messages import Acknowledgement
 from contract.verdicts import Stage, Urgency
+from tests import reports
 from tests.builders import identity
 from worker import journal as module
 from worker.journal import Journal, JournalError, Record
@@ -288,11 +289,13 @@ HEADER = json.dumps({"journal": str(uuid4()), "last": 0})
         f'{{"journal": "{uuid4()}"}}\n',
         f'{{"journal": "{uuid4()}", "last": -1}}\n',
         f'{{"journal": "{uuid4()}", "last": 1e999}}\n',
+        f'{{"journal": "{uuid4()}", "last": {2**62}}}\n',
         "[" * 100_000 + "\n",
         "\udcff\n",
         f"{HEADER}\n\n",
         f"{HEADER}\n{{}}\n",
         f"{HEADER}\nhello\n",
+        f"{HEADER}\n{reports.entry(2**63 - 1).model_dump_json()}\n",
     ],
     ids=[
         "text without a newline",
@@ -313,11 +316,13 @@ HEADER = json.dumps({"journal": str(uuid4()), "last": 0})
         "no last",
         "negative last",
         "endless last",
+        "hardly a number left",
         "deep nesting",
         "binary",
         "empty entry",
         "entry without fields",
         "text for an entry",
+        "entry with the last number",
     ],
 )
 def test_a_file_that_is_no_journal_is_refused_and_left_as_it_was(path: Path, content: str) -> None:
