@@ -203,7 +203,8 @@ class TestOtherUse:
 
     @pytest.mark.parametrize("sender", [node_address(OTHER), CONTROLLERS])
     def test_a_node_that_signs_as_another_or_as_the_controllers(self, sender: str) -> None:
-        text = sealed(by=signer(sender=sender))
+        told = hello(OTHER) if sender == node_address(OTHER) else hello()
+        text = sealed(told.model_dump_json(), by=signer(sender=sender))
         assert refused(lambda: opener().open(text, HELLO_TASK, Hello)) is Reason.WRONG_SENDER
 
     def test_a_node_that_speaks_of_another(self) -> None:
