@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -36,6 +37,7 @@ from controller.leadership.sqlite_lock import only_one
 from controller.trust import own_key, store
 from controller.trust.broker_users import BrokerUsers
 from controller.trust.departed import Departed
+from controller.trust.introductions import introduce
 from controller.trust.keyring import Keyring
 from controller.trust.reception import Reception
 from tests.fake_clock import START, Clock
@@ -184,6 +186,25 @@ def test_pending_keys_are_few_and_change_nothing_else(door: Door, database: Data
         assert door.hello(key_of(f"more {number}")) is Reason.UNTRUSTED_KEY
         assert door.hello(key_of(f"more {number}"), swarm_id("nosuch")) is Reason.UNTRUSTED_KEY
     assert contents(database) == before
+
+
+def test_of_a_flood_of_made_up_keys_few_are_looked_at_in_a_second(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look is a transaction that writes."""
+    looked = 0
+
+    def counting(*arguments: Any) -> NodeKeyState | None:
+        nonlocal looked
+        looked += 1
+        return introduce(*arguments)
+
+    monkeypatch.setattr("controller.trust.reception.introduce", counting)
+    for number in range(200):
+        door.clock.advance(-2)
+        door.hello(key_of(f"flood {number}"), swarm_id("nosuch"))
+    assert looked == 50
+    assert door.hello(key_of("a"), token=JOIN_TOKEN) is None, "two seconds later"
 
 
 def test_a_person_trusts_a_key_by_its_text_though_made_up_ones_leave_no_room(
