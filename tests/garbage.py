@@ -75,6 +75,7 @@ def odd_messages(task: str) -> Iterator[bytes]:
         b"[" * 100_000, b'[["x"], {"y": 1}, {}]', b'[["x", "y"], {}, {}]',
         b'[["x"], {}, {"callbacks": 5}]', b'[["x"], {}, {"chain": [{"task": "x"}]}]',
         b'[[{"__type__": "uuid", "__value__": 5}, 5], {}, {}]', b"[[" + b"9" * 5_000 + b"], {}, {}]",
+        b'[["vxs1.x"], {}, {"__type__": null, "__value__": null}]',
     ):  # fmt: skip
         yield message(what, task=task)
 

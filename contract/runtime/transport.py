@@ -73,13 +73,18 @@ class _Envelope(_Part):
     properties: _Properties
 
 
+_Link = Literal["callbacks", "errbacks", "chain", "chord"]
 _Body = tuple[
     Annotated[list[Any], Field(max_length=2)],
     Annotated[dict[str, Any], Field(max_length=0)],
-    dict[str, None],
+    dict[_Link, None],
 ]
 _BODY: Final = TypeAdapter[_Body](_Body)
-"""Arguments (one, of a request also a succession of keys), keyword arguments (none), callbacks (none)."""
+"""Arguments (one, of a request also a succession of keys), keyword arguments (none), callbacks (none).
+
+Of the callbacks only Celery's own names: kombu takes a mapping with `__type__` for a value of that type, and
+ends the consumer if there is no such type.
+"""
 
 
 def checked(raw: bytes, queue: str) -> bytes:
