@@ -53,7 +53,8 @@ class WorkerNode:
     def restart(self) -> None:
         """Let the worker die, and a new one start on the same journal."""
         self.journal = Journal.open(self.path)
-        self.clock = IdleClock(GRACE + 10, lambda: self.seconds, lambda: self.now)
+        memory = Memory.open(self.path.with_name("heard.json"))
+        self.clock = IdleClock(GRACE + 10, lambda: self.seconds, lambda: self.now, memory.ran_at)
         self.reconciler = Reconciler(
             node_id=NODE,
             kernel=self.kernel,
@@ -63,7 +64,7 @@ class WorkerNode:
             mode=self._mode,
             max_removals=self._max_removals,
             boot_id="this boot",
-            memory=Memory.open(self.path.with_name("heard.json")),
+            memory=memory,
             utcnow=lambda: self.now,
         )
 

@@ -103,7 +103,9 @@ class Agent:
         self._mode = settings.mode
         self._second_worker = SecondWorker(settings.node_id)
         self._data_path_port = DEFAULT_DATA_PATH_PORT
-        self._clock = clock = IdleClock(settings.grace_seconds + _BELIEVED_GAP_SECONDS)
+        self._clock = clock = IdleClock(
+            settings.grace_seconds + _BELIEVED_GAP_SECONDS, shown=memory.ran_at
+        )
         self._kernels = (open_kernel(), open_kernel())
         self._outbox = Outbox(self._publish)
         self._watch = LinkWatch(

@@ -67,7 +67,9 @@ class _Time(NamedTuple):
 class IdleClock:
     """Remembers stretches of idleness. Thread-safe: the link watch and the reconcile runs share it.
 
-    `believed_gap`: maximum seconds between two looks at one stretch.
+    Args:
+        believed_gap: maximum seconds between two looks at one stretch.
+        shown: the highest time of day that is known to have been shown before this process; None: none is.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class IdleClock:
         believed_gap: float,
         now: Callable[[], float] = time.monotonic,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
+        shown: datetime | None = None,
     ) -> None:
         self._session = uuid4()
         self._believed_gap = believed_gap
@@ -86,7 +89,7 @@ class IdleClock:
         self._went: dict[int, tuple[int, _Time]] = {}
         self._looked_at = now()
         self._ahead = 0.0
-        self._highest = datetime.min.replace(tzinfo=UTC)
+        self._highest = shown or datetime.min.replace(tzinfo=UTC)
         self._doubtful_until = self._highest
         self._lock = threading.Lock()
 

@@ -442,6 +442,24 @@ def test_a_rejection_by_a_clock_that_was_set_back_takes_no_device_that_is_being_
     assert len(node.kernel.hits) == 1, "the next rejection tells"
 
 
+def test_a_worker_that_is_started_after_the_clock_was_set_back_knows_it_of_its_last_run(
+    tmp_path: Path,
+) -> None:
+    node = WorkerNode(tmp_path)
+    node.ahead = 12
+    before = [rejection(node.now)]
+    node.run(desired=[network()])
+    node.ahead = 0
+    node.restart()
+    node.kernel.put(leaked())
+    # Of another leader: by the clock of this one they are not in order.
+    node.run(desired=[network()], rejections=before, fence=1)
+    node.seconds += 13
+    report = node.run(desired=[network()], rejections=before, fence=1)
+    assert node.kernel.hits == []
+    assert "this node's clock was set back" in report.devices[0].reason
+
+
 def test_a_device_that_replaced_one_that_a_person_removed_is_not_taken_either(
     tmp_path: Path,
 ) -> None:
