@@ -73,6 +73,16 @@ def test_controllers_that_open_an_empty_database_at_once_all_succeed(
         each.close()
 
 
+def test_postgresql_itself_ends_what_takes_too_long(postgres_server: PostgresServer) -> None:
+    with (
+        closing(open_database(postgres_server.new_database())) as database,
+        database.read() as session,
+    ):
+        names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+        found = [session.scalar(text(f"SHOW {name}")) for name in names]
+    assert found == ["1min", "10s", "10s"]
+
+
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
