@@ -46,6 +46,8 @@ class NodeKey(Base):
     created_at: Mapped[datetime]
     broker_password: Mapped[str | None] = mapped_column(String(64))
     """SHA-256 of the password of the node's user at the broker, in hexadecimal; None: it has none."""
+    broker_password_at: Mapped[datetime | None]
+    """When the worker signed the Hello that told it, by its clock."""
     decided_at: Mapped[datetime | None]
     """When it was trusted or revoked; None: it is pending."""
     rotation_asked_at: Mapped[datetime | None]

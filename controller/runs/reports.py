@@ -270,8 +270,9 @@ class ReportIntake:
             return 0, 0
         run = session.get(Run, report.run_id)
         if run is not None and run.node_id == node.id and run.state is RunState.LOST:
-            # Any other report says nothing of now: it may be about a run of long ago, or of another node.
-            _heard(node, late, now)
+            # Any other may be about a run of long ago, or of another node. What this one says of its worker
+            # may be long over, too.
+            seen.note(node, late, now)
         # What it removed is removed all the same: the breaker counts it.
         removed = removals.note(session, node, report)
         report = budget.allow(session, node, report, (), now).report

@@ -12,6 +12,8 @@ import structlog
 from sqlalchemy.orm import Session
 
 from contract.messages import Hello, Introduction
+from contract.signing.dates import MAX_SKEW
+from contract.signing.envelope import Opened
 from contract.signing.join import changes_key, joins
 from contract.signing.keys import PublicKey
 from contract.verdicts import Stage
@@ -27,13 +29,14 @@ log = structlog.get_logger(__name__)
 _INTRODUCED: Final = "introduced by the worker; nobody vouches for it"
 
 
-def introduce(session: Session, hello: Hello, now: datetime) -> NodeKeyState | None:
-    """Store the key that a Hello introduces, whose signature was verified; return its state.
+def introduce(session: Session, opened: Opened[Hello], now: datetime) -> NodeKeyState | None:
+    """Store the key that a Hello introduces; return its state.
 
     Returns:
         None: the node is not in the Swarm, shows the key of another, or has too many pending ones: nothing
         was stored.
     """
+    hello = opened.payload
     introduction = hello.introduction
     # Locked: of two keys that are introduced together one is the first.
     node = session.get(Node, hello.node_id, with_for_update={"key_share": True})
@@ -63,7 +66,7 @@ def introduce(session: Session, hello: Hello, now: datetime) -> NodeKeyState | N
         )
         session.add(row)
         log.info("a node's key is new", node=node.hostname, key=key.id, vouched_by=why)
-    row.broker_password = hello.broker_password or row.broker_password
+    take_password(row, opened, now)
     if why is None:
         return NodeKeyState.PENDING
     by = By(CONTROLLER, None, now)
@@ -75,6 +78,19 @@ def introduce(session: Session, hello: Hello, now: datetime) -> NodeKeyState | N
     row.state, row.decided_at, row.origin = NodeKeyState.TRUSTED, now, why
     append(session, [*entries, store.entry(Stage.KEY_TRUSTED, node, row, by, why)], now)
     return NodeKeyState.TRUSTED
+
+
+def take_password(row: NodeKey, opened: Opened[Hello], now: datetime) -> None:
+    """Store the password at the broker that a Hello tells, unless one that was signed later told another.
+
+    Who writes to the broker can repeat a Hello to a leader that does not remember it.
+    """
+    password, before = opened.payload.broker_password, row.broker_password_at
+    if password is None or password == row.broker_password:
+        return
+    # A date further ahead than clocks may differ is by a clock of ours that was put right.
+    if before is None or before > now + MAX_SKEW or opened.issued > before:
+        row.broker_password, row.broker_password_at = password, opened.issued
 
 
 def _moved(session: Session, row: NodeKey, node: Node) -> NodeKey | None:

@@ -18,7 +18,7 @@ from controller.db.engine import Database
 from controller.db.key_models import NodeKey
 from controller.db.models import Cluster
 from controller.db.states import NodeKeyState
-from controller.trust.introductions import introduce
+from controller.trust.introductions import introduce, take_password
 from controller.trust.keyring import Keyring
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -124,7 +124,7 @@ class Reception:
         with self._database.write() as session:
             if session.get(Cluster, 1) is None:
                 raise _TooEarlyError
-            state = introduce(session, opened.payload, self._utcnow())
+            state = introduce(session, opened, self._utcnow())
         if state is not NodeKeyState.TRUSTED:
             detail = "nobody vouches for its key: `vxctl node keys` shows it"
             raise RefusedError(Reason.UNTRUSTED_KEY, detail, opened.kid)
@@ -144,7 +144,7 @@ class Reception:
         with self._database.write() as session:
             row = session.get(NodeKey, opened.kid)
             if row is not None:
-                row.broker_password = password
+                take_password(row, opened, now)
 
     def _may_store(self) -> bool:
         """Whether to look at one more key now: anybody who can write to the broker can make them."""

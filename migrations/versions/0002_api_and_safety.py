@@ -228,6 +228,7 @@ def _add_keys() -> None:
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("origin", sa.Text(), nullable=False),
         sa.Column("broker_password", sa.String(64), nullable=True),
+        sa.Column("broker_password_at", _TIME, nullable=True),
         sa.Column("created_at", _TIME, nullable=False),
         sa.Column("decided_at", _TIME, nullable=True),
         sa.Column("rotation_asked_at", _TIME, nullable=True),

@@ -429,9 +429,13 @@ def test_a_report_that_was_kept_back_makes_no_dead_worker_live(
             under_way.expire(session, now=clock(), resync=RESYNC)
     signed_at = clock()
     clock.advance(3600)
-    told = believed(report(swarm.runs[ONE]))._replace(issued=signed_at)
+    old = {"worker_version": "0.0.1", "controller_keys": ("0" * 16,), "max_removals": 77}
+    told = believed(report(swarm.runs[ONE]).model_copy(update=old))._replace(issued=signed_at)
     swarm.intake.reports([told])
-    assert node_row(swarm.database).worker_seen_at == signed_at
+    node = node_row(swarm.database)
+    assert node.worker_seen_at == signed_at
+    says = {name: getattr(node, name) for name in old}
+    assert (says == {**old, "controller_keys": ["0" * 16]}) is not lost, "nor tells what holds now"
     hello = Hello(node_id=ONE, worker_version="1", at=clock(), reason="x")
     hints = HintIntake(swarm.database, notify=Bell(), utcnow=clock)
     hints.hello(believed(hello)._replace(issued=clock() - timedelta(minutes=9)))

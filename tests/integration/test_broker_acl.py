@@ -5,7 +5,6 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,17 +36,13 @@ from controller.trust.broker_users import BrokerUsers
 from tests import signed
 from tests.acl_redis import AclRedis
 from tests.builders import NAME, NODE, OTHER_NODE, VNI
-from tests.conftest import empty_namespace
-from tests.controller_process import ControllerProcess, controller_of, free_port, vxctl
+from tests.controller_process import free_port
 from tests.fake_clock import START
-from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id
 from tests.integration.namespaces import Namespace
-from tests.integration.test_dependencies import own
 from tests.integration.test_worker_process import (
     PROGRAM,
     Controller,
-    Worker,
     heal,
     running,
     variables,
@@ -366,138 +361,6 @@ def test_a_whole_round_with_a_nodes_own_user(host: Namespace, tmp_path: Path) ->
         assert errors == {}, "no connection says what it may not, or what this Redis does not know"
         assert all(each["rejected_calls"] == 0 for each in counts.values()), "it needs no more"
         assert "no permissions" not in worker.log.lower()
-
-
-SETTINGS: Final = {"NODE_ID": ONE, "BROKER_ACL": "true", "WAIT_AT_START": "true"}
-
-
-@dataclass
-class Joined:
-    """A controller that keeps users, and a worker of node `one` that has joined."""
-
-    server: AclRedis
-    controller: ControllerProcess
-    worker: Worker
-    host: Namespace
-    folder: Path
-
-    def has_user(self) -> bool:
-        """Whether Redis has the node's user."""
-        return acl.node_user(ONE) in self.server.users()
-
-    def reports(self) -> bool:
-        """Whether a run that begins now succeeds."""
-        wait = ("--wait", "--timeout", "5s")
-        return vxctl("requeue", "one", *wait, url=self.controller.url).returncode == 0
-
-
-@pytest.fixture(scope="module")
-def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joined]:
-    folder = tmp_path_factory.mktemp("joined")
-    with (
-        empty_namespace() as pid,
-        AclRedis(folder / "redis") as server,
-        FakeDocker(folder / "docker.sock", snapshot("one")) as docker,
-        controller_of(
-            folder / "c", docker, server.url_of("controller"), "--broker-acl", "true"
-        ) as controller,
-    ):
-        host = Namespace(pid)
-        with running(host, folder, server.url_of("join"), **SETTINGS) as worker:
-            yield Joined(server, controller, worker, host, folder)
-
-
-def test_a_node_comes_by_its_user(joined: Joined) -> None:
-    assert joined.has_user()
-    assert "the broker does not know this node's user" in joined.worker.log
-    await_true(joined.reports, "it is at work")
-    assert own(joined.controller, "BrokerUsersKept")["status"] == "True"
-    for log in (joined.worker.log, joined.controller.log()):
-        assert joined.server.password("join") not in log
-        assert joined.server.password("controller") not in log
-        assert (joined.folder / "broker.password").read_text().strip() not in log
-
-
-def test_a_redis_that_lost_its_users_gets_them_again(joined: Joined) -> None:
-    server = joined.server
-    server.stop()
-    server.start()
-    await_true(joined.has_user, "the leader makes it again")
-    await_true(joined.reports, "the worker is back by itself")
-
-
-def test_users_are_as_they_should_be_whatever_others_do(joined: Joined) -> None:
-    server, user = joined.server, acl.node_user(ONE)
-    with server.admin() as client:
-        client.execute_command("ACL", "SETUSER", user, "resetpass", ">other", "+@all", "~*")
-        client.execute_command("ACL", "SETUSER", "somebody")
-        client.execute_command("ACL", "SETUSER", acl.node_user(swarm_id("x")))
-    await_true(lambda: "+@all" not in server.users().get(user, "+@all"), "as it should be")
-    await_true(joined.reports, "the worker is back by itself")
-    with server.admin() as client:
-        shown: Any = client.execute_command("ACL", "LIST")
-    assert any(line.startswith(b"user somebody ") for line in shown), "none of ours"
-    assert acl.node_user(swarm_id("x")) in server.users(), (
-        "of a node of another Swarm, or of nobody"
-    )
-    with server.admin() as client:
-        client.execute_command("ACL", "DELUSER", acl.node_user(swarm_id("x")))
-
-
-def test_a_revoked_node_has_no_user(joined: Joined) -> None:
-    controller = joined.controller
-    controller.vxctl("node", "revoke", "one")
-    await_true(lambda: not joined.has_user(), "a revoked node has no user")
-    await_true(lambda: "no sign of life can be given" in joined.worker.log, "it says so")
-    assert joined.worker.process.poll() is None
-    (key,) = controller.json("node", "keys", "one")
-    controller.vxctl("node", "trust", "one", key["public_key"])
-    await_true(joined.reports, "the worker is back by itself")
-
-
-def password_of(shown: str) -> str:
-    """The digest of a user's password, in what `ACL LIST` shows of it."""
-    return next(part for part in shown.split() if part.startswith("#"))
-
-
-def test_a_password_is_rotated_by_removing_its_file(joined: Joined) -> None:
-    server, user = joined.server, acl.node_user(ONE)
-    before, file = server.users()[user], joined.folder / "broker.password"
-    with server.as_user(user, file.read_text().strip()) as thief:
-        thief.ping()
-        joined.worker.end()
-        file.unlink()
-        (joined.folder / "worker.log").unlink()
-        url = server.url_of("join")
-        with running(joined.host, joined.folder, url, **SETTINGS) as joined.worker:
-            assert password_of(server.users()[user]) != password_of(before)
-            await_true(joined.reports, "it is at work")
-        with pytest.raises((AuthenticationError, redis.ConnectionError)):
-            thief.ping()
-
-
-def test_an_aclfile_with_all_nodes(joined: Joined) -> None:
-    text = joined.controller.vxctl("broker", "acl", "--passwords", str(joined.server.secrets))
-    shown = joined.server.users()[acl.node_user(ONE)]
-    (line,) = [each for each in text.splitlines() if each.startswith(f"user {acl.node_user(ONE)} ")]
-    assert password_of(shown) in line.split()
-    assert text.startswith("user default off\nuser controller on ")
-
-
-def test_a_leader_that_may_not_make_users_says_so(joined: Joined) -> None:
-    with joined.server.admin() as client:
-        client.execute_command("ACL", "SETUSER", "controller", "-acl|users")
-    condition: dict[str, Any] = {}
-
-    def told() -> bool:
-        condition.update(own(joined.controller, "BrokerUsersKept"))
-        return bool(condition["status"] == "False")
-
-    await_true(told, "it is told")
-    assert condition["reason"] == "UsersRefused"
-    assert "no permissions to run the 'acl|users' command" in condition["message"]
-    assert "vxctl broker acl" in condition["message"]
-    assert "BrokerUsersKept is False" in joined.controller.vxctl("status")
 
 
 def test_a_worker_whose_join_password_is_wrong_says_so(

@@ -1,7 +1,6 @@
 """`vxctl node rotate`: a person asks, and the node's worker replaces its key while it goes on."""
 
 import json
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,12 @@ from sqlalchemy import update
 
 from contract.messages import Hello, ReconcileReport
 from contract.queues import CONTROLLER_QUEUE, HELLO_TASK, REPORT_TASK
-from contract.runtime.broker import celery_app, queue_for_controller
-from contract.runtime.exit_status import ExitStatus
 from contract.runtime.key_file import read_key
-from contract.signing.envelope import CONTROLLERS, Signer, node_address
+from contract.signing.envelope import node_address
 from contract.signing.join import changes_key
 from contract.signing.keys import SigningKey
 from contract.verdicts import Stage
-from controller.db.engine import Database, open_database
+from controller.db.engine import Database
 from controller.db.key_models import NodeKey
 from controller.runs.dispatch import Dispatcher
 from controller.workqueue.priorities import Priority
@@ -27,14 +24,11 @@ from tests import signed
 from tests.api_client import TestClient, assert_problem, shared_app
 from tests.bell import Bell
 from tests.builders import NODE
-from tests.conftest import empty_namespace
-from tests.controller_process import HTTP, ControllerProcess, controller_of, vxctl
-from tests.fake_docker import FakeDocker
-from tests.fake_swarm import snapshot, swarm_id
+from tests.fake_swarm import swarm_id
 from tests.integration.namespaces import Namespace
 from tests.integration.test_worker_process import Controller, argument, running
 from tests.sent import requests
-from tests.servers import RedisServer, await_true
+from tests.servers import RedisServer
 from tests.stored import audit, due_row, put
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
@@ -156,70 +150,3 @@ def held(folder: Path) -> SigningKey:
     key = read_key(folder / "node.key")
     assert key is not None
     return key
-
-
-@pytest.mark.privileged
-def test_a_person_asks_and_the_new_key_is_trusted_without_a_restart(
-    tmp_path: Path, redis: RedisServer
-) -> None:
-    settings = {"NODE_ID": ONE, "WAIT_AT_START": "true"}
-    with (
-        empty_namespace() as pid,
-        FakeDocker(tmp_path / "docker.sock", snapshot("one")) as docker,
-        # A run is lost by a report that is refused, and not by a worker that is slow on a busy machine.
-        controller_of(
-            tmp_path / "c", docker, redis.url, "--run-timeout-seconds", "40"
-        ) as controller,
-        running(Namespace(pid), tmp_path, redis.url, **settings) as worker,
-    ):
-
-        def reports() -> bool:
-            wait = ("--wait", "--timeout", "5s")
-            return vxctl("requeue", "one", *wait, url=controller.url).returncode == 0
-
-        def keys() -> dict[str, str]:
-            rows = controller.json("node", "keys", "one")
-            return {row["id"]: row["state"] for row in rows}
-
-        await_true(reports, "it is at work")
-        old = held(tmp_path)
-        refused = vxctl("node", "rotate", "one", url=controller.url)
-        assert refused.returncode == ExitStatus.ERROR
-        assert "less than ten minutes" in refused.stderr
-        with closing(open_database(controller.database_url)) as database:
-            age(database)
-
-        shown = controller.vxctl("node", "rotate", "one", "--reason", "the disk was copied")
-        assert f"key {old.public.id} of one is trusted; its worker is asked to replace it" in shown
-
-        def trusted() -> bool:
-            new = held(tmp_path).public.id
-            return keys() == {old.public.id: "revoked", new: "trusted"}
-
-        await_true(trusted, "the new key is trusted, and the old one no more")
-        await_true(reports, "it goes on")
-        await_true(lambda: not (tmp_path / "node.key.previous").exists(), "the rotation is over")
-        assert all(
-            row["rotation_asked_at"] is None for row in controller.json("node", "keys", "one")
-        )
-        assert worker.process.poll() is None
-        assert worker.log.count("worker started") == 1
-        runs = HTTP.get(f"{controller.url}/api/v1/runs").json()["items"]
-        assert {run["state"] for run in runs} <= {"succeeded", "running"}
-        before = refusals(controller)
-        send_hello(redis, old)
-        await_true(lambda: refusals(controller) != before, "the old key is refused")
-
-
-def refusals(controller: ControllerProcess) -> str:
-    """The metric of messages that were refused because their key was revoked."""
-    lines = HTTP.get(f"{controller.url}/metrics").text.splitlines()
-    return "".join(line for line in lines if "refused_total" in line and "revoked_key" in line)
-
-
-def send_hello(redis: RedisServer, key: SigningKey) -> None:
-    """Send a Hello of node one by a key."""
-    hello = Hello(node_id=ONE, worker_version="1", at=datetime.now(UTC), reason="x")
-    signer = Signer(key, node_address(ONE))
-    text = signer.seal(hello.model_dump_json(), audience=CONTROLLERS, task=HELLO_TASK)
-    celery_app("test", redis.url).send_task(HELLO_TASK, args=[text], queue=queue_for_controller())

@@ -59,6 +59,8 @@ class Door:
         self.refused = Refusals()
         self.keys = keyring(database)
         self.believed: list[Opened[Hello]] = []
+        self.sent = ""
+        """The newest Hello."""
         self.reception = Reception(database, self.keys, refused=self.refused, utcnow=clock)
         put(database)
         with database.write() as session:
@@ -91,8 +93,8 @@ class Door:
         signer = Signer(key, node_address(node_id), now=self.clock)
         before = len(self.believed), dict(self.refused.counts)
         self.clock.advance(2)
-        text = signer.seal(message.model_dump_json(), audience=CONTROLLERS, task=HELLO_TASK)
-        self.reception.hello(self.believed.append)(text)
+        self.sent = signer.seal(message.model_dump_json(), audience=CONTROLLERS, task=HELLO_TASK)
+        self.reception.hello(self.believed.append)(self.sent)
         if len(self.believed) > before[0]:
             return None
         (reason,) = [
@@ -682,6 +684,33 @@ def test_a_nodes_password_at_the_broker_changes_once_in_ten_seconds(
         if row.broker_password == f"{number:064}":
             taken.append(number)
     assert taken == [1, 6, 11, 16]
+
+
+@pytest.mark.parametrize("token", [JOIN_TOKEN, None], ids=["believed", "waits for a person"])
+def test_a_former_password_does_not_come_back_with_another_leader(
+    door: Door, database: Database, token: JoinToken | None
+) -> None:
+    """Who writes to Redis can repeat a Hello, which the leader before would know again."""
+
+    def kept() -> str | None:
+        with database.read() as session:
+            (row,) = store.node_keys(session, ONE)
+        return row.broker_password
+
+    first, second, third = "1" * 64, "2" * 64, "3" * 64
+    door.hello(A, token=token, password=first)
+    told = door.sent
+    door.clock.advance(10)
+    door.hello(A, password=second)
+    assert kept() == second
+    leader = Reception(database, door.keys, refused=door.refused, utcnow=door.clock)
+    door.clock.advance(10)
+    leader.hello(door.believed.append)(told)
+    assert kept() == second
+    door.clock.advance(-400)
+    door.reception = leader
+    door.hello(A, password=third)
+    assert kept() == third, "its clock and ours were ahead, and are put right"
 
 
 def test_a_nodes_password_at_the_broker_is_what_its_believed_key_signs(
