@@ -131,6 +131,18 @@ class ControllerProcess(Server):
         names = [f"--unset={name}" for name in os.environ if name.startswith("VXLAN_")]
         return ("env", *names, VXCTL, "controller", *self._options)
 
+    def launch(self) -> None:
+        """See `Server.launch`; forked, unless a kind of controller has a command of its own."""
+        if type(self).command is not ControllerProcess.command:
+            super().launch()
+            return
+        with (self.folder / "server.log").open("ab") as log, Path(os.devnull).open("rb") as null:
+            clean = {
+                name: value for name, value in os.environ.items() if not name.startswith("VXLAN_")
+            }
+            files = (null.fileno(), log.fileno(), log.fileno())
+            self._process = forked_vxctl.Program(["controller", *self._options], clean, *files)
+
     def ready(self) -> bool:
         """See `Server.ready`."""
         assert self._process is not None

@@ -1,8 +1,8 @@
 """`vxctl` as a process that is forked from one which has imported it: for what it says, not how it starts.
 
-A start costs half a second of a core, most of it for imports, and hundreds of tests ask by the command. The
-child has its own arguments, environment, input, output, exit status and end, as any other. Tests of the
-program's start, of signals and of terminals start the real one.
+A start costs half a second of a core, a controller's a whole one, most of it for imports, and hundreds of
+tests ask by the command. The child has its own arguments, environment, input, output, exit status and end, as
+any other. Tests of the program's start, of Ctrl-C and of terminals start the real one.
 """
 
 import gc
@@ -21,12 +21,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
 _ROOT: Final = Path(__file__).parents[1]
 _CONNECTIONS: Final = 128
-_LENGTH_BYTES: Final = 8
+_NUMBER_BYTES: Final = 8
+
+
+def _number(number: int) -> bytes:
+    return number.to_bytes(_NUMBER_BYTES)
 
 
 class _Server:
@@ -60,6 +65,62 @@ def _connect() -> socket.socket:
         return connection
 
 
+class Program:
+    """A `vxctl` that was started, to be used as a `subprocess.Popen`; it is killed when this process ends.
+
+    Attributes:
+        returncode: its exit status; None: it has not ended, as far as was looked.
+    """
+
+    def __init__(
+        self,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        standard_input: int,
+        output: int,
+        errors: int,
+    ) -> None:
+        self.args = ["vxctl", *arguments]
+        self.returncode: int | None = None
+        self._connection = _connect()
+        asked = json.dumps([arguments, dict(environment), str(Path.cwd())]).encode()
+        files = [standard_input, output, errors]
+        socket.send_fds(self._connection, [_number(len(asked))], files)
+        self._connection.sendall(asked)
+        answer = self._connection.recv(_NUMBER_BYTES, socket.MSG_WAITALL)
+        assert len(answer) == _NUMBER_BYTES, "it was forked"
+        self.pid = int.from_bytes(answer)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status, when it has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: it did not end within `timeout` seconds.
+        """
+        if self.returncode is None:
+            if not select.select([self._connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            self.returncode = int(self._connection.recv(_NUMBER_BYTES))
+            self._connection.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """Its exit status; None: it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
+
+
 def run(
     arguments: list[str], environment: Mapping[str, str], timeout: float, given: bytes = b""
 ) -> "subprocess.CompletedProcess[bytes]":
@@ -72,22 +133,16 @@ def run(
         tempfile.TemporaryFile() as standard_input,
         tempfile.TemporaryFile() as output,
         tempfile.TemporaryFile() as errors,
-        _connect() as connection,
     ):
         standard_input.write(given)
         standard_input.seek(0)
-        asked = json.dumps([arguments, dict(environment), str(Path.cwd())]).encode()
         files = [file.fileno() for file in (standard_input, output, errors)]
-        socket.send_fds(connection, [len(asked).to_bytes(_LENGTH_BYTES)], files)
-        connection.sendall(asked)
-        connection.settimeout(timeout)
+        program = Program(arguments, environment, *files)
         try:
-            answer = connection.recv(_LENGTH_BYTES)
-        except TimeoutError as error:
-            raise subprocess.TimeoutExpired(["vxctl", *arguments], timeout) from error
-        return subprocess.CompletedProcess(
-            ["vxctl", *arguments], int(answer), _whole(output), _whole(errors)
-        )
+            status = program.wait(timeout)
+        finally:
+            program.kill()
+        return subprocess.CompletedProcess(program.args, status, _whole(output), _whole(errors))
 
 
 def as_text(done: "subprocess.CompletedProcess[bytes]") -> "subprocess.CompletedProcess[str]":
@@ -109,6 +164,7 @@ def _serve(address: str) -> None:
 
     for module in pkgutil.walk_packages(controller.cli.__path__, "controller.cli."):
         importlib.import_module(module.name)
+    importlib.import_module("controller.process.controller")
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -124,12 +180,13 @@ def _serve(address: str) -> None:
             connection.close()
     with connection:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        length, files, _, _ = socket.recv_fds(connection, _LENGTH_BYTES, 3)
+        length, files, _, _ = socket.recv_fds(connection, _NUMBER_BYTES, 3)
         asked = b""
         while len(asked) < int.from_bytes(length):
             asked += connection.recv(1 << 20)
         command = os.fork()
         if command != 0:
+            connection.sendall(_number(command))
             os._exit(_attend(command, connection))
     for number, file in enumerate(files):
         os.dup2(file, number)

@@ -18,6 +18,8 @@ from typing import Final, Self
 import psycopg
 import redis
 
+from tests import forked_vxctl
+
 # Only so that nothing hangs for ever: the machine may be busy with many tests at once.
 _START_SECONDS = 90.0
 _STOP_SECONDS = 60.0
@@ -46,7 +48,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | forked_vxctl.Program | None = None
 
     def __enter__(self) -> Self:
         self.start()
