@@ -3,19 +3,22 @@
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
+from tests import logs
 from tests.servers import REDIS, PostgresServer, RedisServer, ServerMissingError, of_root
 from tests.side_by_side import Lanes
 
 IN_CI = os.environ.get("CI") == "true"
 _MEMORY = Path("/dev/shm")  # noqa: S108 -- not a file with a name that somebody could guess
 _MEMORY_NEEDED = 2 << 30
+_TEST_SECONDS = 60
+"""What was logged so long before the phase that failed, as its fixtures were made, is shown, too."""
 
 
 def _write_to_memory() -> None:
@@ -112,6 +115,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     needs_root = any(item.iter_markers("privileged")) or any(item.iter_markers("swarm"))
     if needs_root and os.geteuid() != 0:
         cannot("needs root: namespaces, VXLAN devices and dockerd")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows what its servers have logged."""
+    report = yield
+    if report.failed:
+        folder = getattr(item, "funcargs", {}).get("tmp_path")
+        shown = logs.ends(folder, call.start - _TEST_SECONDS)
+        report.sections.extend((f"end of {path}", text) for path, text in shown)
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -136,7 +136,7 @@ class ControllerProcess(Server):
         if type(self).command is not ControllerProcess.command:
             super().launch()
             return
-        with (self.folder / "server.log").open("ab") as log, Path(os.devnull).open("rb") as null:
+        with self.open_log() as log, Path(os.devnull).open("rb") as null:
             clean = {
                 name: value for name, value in os.environ.items() if not name.startswith("VXLAN_")
             }

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 
 import psycopg
 import redis
 
-from tests import forked_vxctl
+from tests import forked_vxctl, logs
 
 # Only so that nothing hangs for ever: the machine may be busy with many tests at once.
 _START_SECONDS = 90.0
@@ -72,14 +72,19 @@ class Server:
 
     def launch(self) -> None:
         """Start it, and do not wait."""
-        log = (self.folder / "server.log").open("ab")
-        with log:
+        with self.open_log() as log:
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "--", *self.command()],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
+
+    def open_log(self) -> BinaryIO:
+        """Its log, to be written on; a test that fails shows its end."""
+        path = self.folder / "server.log"
+        logs.STARTED[path] = None
+        return path.open("ab")
 
     @property
     def pid(self) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from contract.verdicts import DEVICE_STAGES
+from tests import logs
 from tests.lab import Lab, LabError, Node
 from tests.lab.entry import Entry
 from tests.servers import await_true
@@ -36,6 +37,7 @@ class Program:
 
     def start(self, *, lasting: bool = False) -> None:
         """Start it; with `lasting` it lives as long as the lab, else as long as this process."""
+        logs.STARTED[self.log] = None
         with self.log.open("ab") as log:
             if lasting:
                 self._where.start_lasting(
@@ -159,7 +161,7 @@ class Stack:
         self.redis.start(lasting=self._lasting)
         await_true(self._redis_answers, "Redis answers")
         self.controller.start(lasting=self._lasting)
-        await_true(lambda: self.ask("/api/v1/whoami"), "the controller answers", _START_SECONDS)
+        self.ask("/api/v1/whoami")
         if not self._join_token.exists():
             self.vxctl("node", "join-token", "create", "--file", str(self._join_token))
         for program in self.workers.values():
@@ -185,17 +187,25 @@ class Stack:
         )
 
     def items(self, path: str) -> list[dict[str, Any]]:
-        """The rows of a list of the API; none while it does not answer."""
-        page = self.ask(path)
-        return page["items"] if page else []
+        """The rows of a list of the API."""
+        rows: list[dict[str, Any]] = self.ask(path)["items"]
+        return rows
 
     def ask(self, path: str) -> Any:
-        """GET from the controller's API; an empty list while it does not answer."""
+        """GET from the controller's API; waits while it does not answer."""
         address = "http://127.0.0.1:8479" + path
         header = next(f"{name}: {value}" for name, value in HEADERS.items())
         fetch = ["busybox", "wget", "-q", "-O", "-", "--header", header, address]
-        answer = self.lab.hub_run(fetch, check=False)
-        return json.loads(answer.stdout) if answer.returncode == 0 else []
+        answers = []
+
+        def is_answered() -> bool:
+            answer = self.lab.hub_run(fetch, check=False)
+            if answer.returncode == 0:
+                answers.append(json.loads(answer.stdout))
+            return bool(answers)
+
+        await_true(is_answered, f"the controller answers {path}", _START_SECONDS)
+        return answers[0]
 
     def look_now(self, node: Node, reason: str) -> None:
         """Let a node be looked at, and wait for the end of a run that began after that."""

@@ -164,7 +164,7 @@ def leads(controller: ControllerProcess) -> bool:
 
 
 def watch_writers(database: Database) -> None:
-    """Let PostgreSQL itself note which role changes a row of any table."""
+    """Let PostgreSQL itself note which role changes a row, and hold up one that renews a lease."""
     with database.engine.begin() as connection:
         for name in ROLES:
             connection.execute(
@@ -173,6 +173,19 @@ def watch_writers(database: Database) -> None:
                     "EXCEPTION WHEN duplicate_object THEN NULL; END $$"
                 )
             )
+        # Whoever renews a lease waits for the gate of its role, if somebody has shut it.
+        connection.execute(
+            text(
+                "CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                "PERFORM pg_advisory_xact_lock_shared(hashtext(session_user)); RETURN NULL; END $$"
+            )
+        )
+        connection.execute(
+            text(
+                "CREATE TRIGGER wait_at_gate BEFORE UPDATE ON leases "
+                "FOR EACH STATEMENT EXECUTE FUNCTION wait_at_gate()"
+            )
+        )
         connection.execute(text("CREATE TABLE witness (who text)"))
         connection.execute(
             text(
@@ -303,7 +316,9 @@ def wake_up_the_first(pair: Pair) -> None:
 
     with pair.database.engine.connect() as ours, ours.begin():
         # It cannot ask for the lease, so that its other threads have their chance to do harm first.
-        ours.execute(text("LOCK TABLE leases IN SHARE MODE"))
+        # The second goes on renewing its own.
+        gate = {"role": role(pair.first)}
+        ours.execute(text("SELECT pg_advisory_xact_lock(hashtext(:role))"), gate)
         pair.first.send(signal.SIGCONT)
         await_true(lambda: "nothing was changed" in pair.first.log(), "it tries to write")
     await_true(lambda: "leads no longer" in pair.first.log(), "it knows")

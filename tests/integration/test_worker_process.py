@@ -385,7 +385,7 @@ def test_a_refused_request_changes_nothing(
 def test_a_refused_request_promises_no_other(
     host: Namespace, server: RedisServer, controller: Controller, tmp_path: Path
 ) -> None:
-    with running(host, tmp_path, server.url, SILENCE_SECONDS="1") as worker:
+    with running(host, tmp_path, server.url, SILENCE_SECONDS="12") as worker:
         stale = controller.ask(deadline=datetime.now(UTC) - timedelta(minutes=1), next_within=1e6)
         assert controller.report_on(stale).outcome is Outcome.REFUSED
         assert "no request has come for" in controller.hello().reason

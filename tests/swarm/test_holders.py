@@ -36,7 +36,10 @@ def test_a_leaked_device_that_other_software_set_up_is_named_and_goes_by_a_rejec
     planted = lab.plant_orphan(node, network)
     node.run(["ip", "link", "set", planted.name, "up"])
     await_true(lambda: "fe80::" in shown(node, planted.name), "it has a link-local address")
-    await_true(lambda: stack.ask("/api/v1/networks/managed"), "the network is known")
+    await_true(
+        lambda: network.name in {each["name"] for each in stack.items("/api/v1/networks")},
+        "the network is known",
+    )
     stack.look_now(node, "a test looks")
     (told,) = stack.items(f"/api/v1/devices?node={node.name}&network=managed")
     assert told["verdict"] == "settling"

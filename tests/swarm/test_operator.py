@@ -139,7 +139,18 @@ def test_what_is_held_back_is_left_alone_until_it_is_let_go(lab: Lab, stack: Sta
 
 def knows(stack: Stack, network: str) -> bool:
     """Whether the controller knows a network."""
-    return network in {each["name"] for each in stack.items("/api/v1/networks")}
+    return network in known(stack)
+
+
+def known(stack: Stack) -> set[str]:
+    """The names of the networks that the controller knows."""
+    return {each["name"] for each in stack.items("/api/v1/networks")}
+
+
+def of_docker(lab: Lab) -> set[str]:
+    """The names of the overlay networks that the manager has."""
+    command = ("network", "ls", "--filter", "driver=overlay", "--format", "{{.Name}}")
+    return set(lab.manager.docker(*command).split())
 
 
 def limitations(stack: Stack, node: Node) -> list[str]:
@@ -190,6 +201,8 @@ def test_a_manager_that_is_away_changes_no_desired_state(lab: Lab, stack: Stack)
     make_service(lab, "kept", "kept", lab.nodes[1])
     lab.wait_tasks("kept")
     await_true(lambda: nodes()["node2"] >= 2, "the network is desired on node2")
+    # Those of the tests before are gone for Docker already.
+    await_true(lambda: known(stack) == of_docker(lab), "no network is still to be forgotten")
     before = nodes()
     networks = stack.items("/api/v1/networks")
     lab.manager.kill_dockerd()
