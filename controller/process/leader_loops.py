@@ -32,6 +32,7 @@ from controller.process.settings import CoreSettings
 from controller.runs.dispatch import Dispatcher
 from controller.runs.hints import HintIntake
 from controller.runs.inbox import Inbox
+from controller.runs.pace import Pace
 from controller.runs.presence import PresenceWatch
 from controller.runs.reports import ReportIntake
 from controller.safety.breaker import BreakerLimits
@@ -165,11 +166,13 @@ class LeaderLoops:
             signs=presence.changes,
         )
         suppressed = SuppressedCount(led, mode=mode)
+        pace = Pace()
         intake = ReportIntake(
             led,
             resync=resync,
             readings=readings,
             expect=close_watch.expect,
+            pace=pace,
             limits=limits,
             notify=self.notify,
             taken=_nothing if traces is None else traces.taken,
@@ -195,7 +198,7 @@ class LeaderLoops:
             docs_url=outgoing.docs_url,
         )
         self._deliverer = Deliverer(led, Sender(outgoing))
-        hints = HintIntake(led, readings=readings, notify=self.notify)
+        hints = HintIntake(led, readings=readings, pace=pace, notify=self.notify)
         self._inbox = Inbox(intake.reports)
         users = BrokerUsers(database, CommandConnection(app), health.users)
         reception = Reception(led, keys)

@@ -11,6 +11,7 @@ from contract.signing.envelope import Opened
 from controller.db.engine import Database
 from controller.db.models import DueNode, Node
 from controller.runs import devices, seen
+from controller.runs.pace import Pace
 from controller.swarm.readings import Readings
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
@@ -21,23 +22,32 @@ log = structlog.get_logger(__name__)
 _MAX_REASON: Final = 200
 """Characters of a Hello's reason that become the run's."""
 
+_SOON: Final = timedelta(seconds=0.1)
+"""A run that is due so soon is the one that a hint asks for."""
+
 _FRESH: Final = timedelta(seconds=5)
 """Within it, a second Hello of a node that is due already says nothing new."""
 
 
 class HintIntake:
-    """Handles the tasks `controller.drift` and `controller.hello`."""
+    """Handles the tasks `controller.drift` and `controller.hello`.
+
+    Args:
+        pace: bounds the runs that workers ask for.
+    """
 
     def __init__(
         self,
         database: Database,
         *,
         readings: Readings | None = None,
+        pace: Pace | None = None,
         notify: Notify,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._readings = readings or Readings()
+        self._pace = pace or Pace()
         self._notify = notify
         self._utcnow = utcnow
 
@@ -49,11 +59,12 @@ class HintIntake:
         more = f" and {len(drift.devices) - 1} more" if len(drift.devices) > 1 else ""
         reason = f"drift: {first.name} in {first.netns}{more} is idle"
         now = self._utcnow()
-        if self._is_due(drift.node_id, Priority.DRIFT, now):
+        at = now + self._pace.wait(drift.node_id)
+        if self._is_due(drift.node_id, Priority.DRIFT, at):
             return  # The run that comes takes the full look: a flood of hints writes nothing.
         with self._database.write() as session:
             known = queue.request(
-                session, [drift.node_id], at=now, priority=Priority.DRIFT, reason=reason
+                session, [drift.node_id], at=at, priority=Priority.DRIFT, reason=reason
             )
             if known:
                 devices.store_hint(session, drift, now)
@@ -67,7 +78,8 @@ class HintIntake:
         now = self._utcnow()
         # Devices change all day where containers come and go: that must not delay drift and rejections.
         priority = Priority.CHANGE if hello.changed else Priority.DRIFT
-        if self._is_due(hello.node_id, priority, now, seen=True):
+        at = now + self._pace.wait(hello.node_id)
+        if self._is_due(hello.node_id, priority, at, seen=True):
             return
         with self._database.write() as session:
             node = session.get(Node, hello.node_id, with_for_update={"key_share": True})
@@ -75,7 +87,7 @@ class HintIntake:
                 seen.note(node, opened, now)
                 node.worker_version = hello.worker_version
                 reason = f"its worker says: {hello.reason[:_MAX_REASON]}"
-                queue.request(session, [node.id], at=now, priority=priority, reason=reason)
+                queue.request(session, [node.id], at=at, priority=priority, reason=reason)
         log.info(
             "Hello of a node that is not in the Swarm" if node is None else "a worker says Hello",
             node_id=hello.node_id,
@@ -84,15 +96,18 @@ class HintIntake:
         self._notify(priority)
 
     def _is_due(
-        self, node_id: str, priority: Priority, now: datetime, *, seen: bool = False
+        self, node_id: str, priority: Priority, at: datetime, *, seen: bool = False
     ) -> bool:
-        """Whether a run of the node is due already, at least as urgently.
+        """Whether a run of the node is due by then already, at least as urgently.
 
         `seen`: and its worker was seen a moment ago.
         """
         with self._database.read() as session:
             row = session.get(DueNode, node_id)
-            if row is None or row.due_at is None or row.due_at > now or row.priority < priority:
+            if row is None or row.due_at is None or row.priority < priority:
                 return False
-            at = row.node.worker_seen_at if seen else now
-        return at is not None and now - at < _FRESH
+            if row.due_at > at + _SOON:
+                return False
+            now = self._utcnow()
+            seen_at = row.node.worker_seen_at if seen else now
+        return seen_at is not None and now - seen_at < _FRESH

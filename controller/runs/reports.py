@@ -25,6 +25,7 @@ from controller.db.models import Network, Node, Run
 from controller.db.states import RunState
 from controller.leadership.lease import LeaseLostError
 from controller.runs import counters, devices, removals, seen
+from controller.runs.pace import Pace
 from controller.safety import breaker
 from controller.safety.breaker import DEFAULTS, BreakerLimits
 from controller.swarm.healing import note_removed
@@ -67,6 +68,7 @@ class ReportIntake:
         resync: maximum time between runs of a node.
         readings: receives the workers' stamps, and the nodes for which the Swarm is to be read.
         expect: called with a node and whether a rejected task is expected there.
+        pace: bounds the runs that workers ask for.
         notify: called when a node became due.
         taken: called with a report that is stored, and whether the audit trail has rows of it.
     """
@@ -78,6 +80,7 @@ class ReportIntake:
         resync: timedelta,
         readings: Readings | None = None,
         expect: Callable[[str, bool], None] = lambda *_: None,
+        pace: Pace | None = None,
         limits: BreakerLimits = DEFAULTS,
         notify: Notify,
         taken: Callable[[ReconcileReport, bool], None] = lambda *_: None,
@@ -86,6 +89,7 @@ class ReportIntake:
         self._database = database
         self._readings = readings or Readings()
         self._expect = expect
+        self._pace = pace or Pace()
         self._resync = resync
         self._limits = limits
         self._notify = notify
@@ -188,7 +192,8 @@ class ReportIntake:
         entries: list[Entry] = []
         removed = 0
         for report in closing:
-            open_run, seconds = found[report.run_id], report.recheck_after
+            open_run = found[report.run_id]
+            self._pace.ran(report.node_id)
             if open_run.run.state is RunState.LOST:
                 log.warning(
                     "a report came late: its run had been given up",
@@ -209,7 +214,7 @@ class ReportIntake:
                 _STATES[report.outcome],
                 now=now,
                 resync=self._resync,
-                recheck=None if seconds is None else timedelta(seconds=min(seconds, 3600.0)),
+                recheck=self._recheck(report),
                 error=report.error,
             )
             _note(session, open_run, report, now)
@@ -255,6 +260,12 @@ class ReportIntake:
             removed,
             {Priority(row.priority) for row in due_soon},
         )
+
+    def _recheck(self, report: ReconcileReport) -> timedelta | None:
+        if report.recheck_after is None:
+            return None
+        wanted = timedelta(seconds=min(report.recheck_after, 3600.0))
+        return max(wanted, self._pace.wait(report.node_id))
 
     def _store_late(self, session: Session, late: Opened[ReconcileReport]) -> tuple[int, int]:
         """Store what is still of use in a report whose run is not under way (any more).

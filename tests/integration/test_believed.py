@@ -1,6 +1,7 @@
 """What a controller believes of a node: of itself, within what can be; each attack was tried before."""
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4, uuid5
@@ -23,6 +24,7 @@ from controller.db.models import Cluster
 from controller.db.states import RunState
 from controller.runs import requests
 from controller.runs.hints import HintIntake
+from controller.runs.pace import BETWEEN, BURST, Pace
 from controller.runs.reports import ReportIntake
 from controller.runs.requests import Terms
 from controller.safety.breaker import DEFAULTS
@@ -55,10 +57,17 @@ LIMIT = DEFAULTS.node_removals
 class Swarm:
     """Nodes with runs under way, whose requests were built as the dispatcher builds them."""
 
-    def __init__(self, database: Database, clock: Clock, mode: Mode = Mode.ENFORCE) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        mode: Mode = Mode.ENFORCE,
+        *,
+        pace: Pace | None = None,
+    ) -> None:
         self.database = database
         put(database, snapshot(*SIX))
-        self.intake = ReportIntake(database, resync=RESYNC, notify=Bell(), utcnow=clock)
+        self.intake = ReportIntake(database, resync=RESYNC, pace=pace, notify=Bell(), utcnow=clock)
         self.clock = clock
         self.terms = Terms(
             mode=mode,
@@ -116,6 +125,22 @@ def recorded(run_id: UUID, count: int, node: str = "one") -> ReconcileReport:
     """The same with a journal entry of each."""
     told = [device(number, Verdict.ORPHAN, removed=True) for number in range(1, count + 1)]
     return report(run_id, node=node, devices=told, journal_id=uuid4())
+
+
+def statements_that_write(database: Database, act: Callable[[], object]) -> list[str]:
+    """The statements of what is done in there that are not for reading."""
+    written: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if not statement.lstrip().startswith(("SELECT", "BEGIN", "PRAGMA")):
+            written.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        act()
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
+    return written
 
 
 def test_devices_called_removed_trip_no_breaker(swarm: Swarm) -> None:
@@ -462,6 +487,29 @@ def test_no_node_keeps_the_audit_rows_of_another_out(swarm: Swarm, together: boo
     ]  # fmt: skip
 
 
+def test_a_worker_that_asks_for_run_after_run_gets_one_a_second(
+    database: Database, clock: Clock
+) -> None:
+    pace = Pace(clock.monotonic)
+    swarm = Swarm(database, clock, pace=pace)
+    for _ in range(BURST - 1):
+        pace.ran(ONE)
+    for name in SIX[:2]:
+        told = report(swarm.runs[swarm_id(name)], node=name)
+        swarm.tell(told.model_copy(update={"recheck_after": 0.0}))
+    assert (due_row(database).due_at, due_row(database, "two").due_at) == (START, START)
+    swarm.tell(report(swarm.claim()).model_copy(update={"recheck_after": 0.0}))
+    assert due_row(database).due_at == START + BETWEEN
+
+    hints = HintIntake(database, pace=pace, notify=Bell(), utcnow=clock)
+    swarm.tell(report(swarm.claim()))
+    hints.drift(believed(drift(1)))
+    assert due_row(database).due_at == START + BETWEEN
+    assert statements_that_write(database, lambda: hints.drift(believed(drift(2)))) == []
+    clock.advance(BURST * BETWEEN.total_seconds())
+    assert pace.wait(ONE) == timedelta(0)
+
+
 def test_a_flood_of_hints_writes_nothing_while_the_node_is_due(
     database: Database, hints: HintIntake, clock: Clock
 ) -> None:
@@ -469,19 +517,12 @@ def test_a_flood_of_hints_writes_nothing_while_the_node_is_due(
     hints.drift(believed(drift(1)))
     told = Hello(node_id=ONE, worker_version="1", at=START, reason="x", changed=True)
     hints.hello(believed(told))
-    written: list[str] = []
 
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if not statement.lstrip().startswith(("SELECT", "BEGIN", "PRAGMA")):
-            written.append(statement)
-
-    event.listen(database.engine, "before_cursor_execute", note)
-    try:
+    def flood() -> None:
         for number in range(2, 50):
             hints.drift(believed(drift(number)))
             hints.hello(believed(told.model_copy(update={"reason": f"{number}"})))
-    finally:
-        event.remove(database.engine, "before_cursor_execute", note)
-    assert written == []
+
+    assert statements_that_write(database, flood) == []
     assert len(devices(database)) == 1
     assert due_row(database).reasons[-1] == "its worker says: x"

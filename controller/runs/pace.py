@@ -1,0 +1,44 @@
+"""`Pace`: how soon a node has the next run that its own worker asks for."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+BURST: Final = 60
+"""Runs that a worker gets at once: those after each other of a storm, or while a join is under way."""
+BETWEEN: Final = timedelta(seconds=1)
+"""Time from one run to the next beyond that."""
+
+
+class Pace:
+    """Bounds the runs that workers ask for, by rechecks and hints. Thread-safe.
+
+    Each run is a row: a worker in other hands could answer each request at once, and ask for another.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._rested: dict[str, float] = {}
+        """Node id to when it may have `BURST` runs at once again."""
+
+    def ran(self, node_id: str) -> None:
+        """Count a run of a node, also one that its worker did not ask for."""
+        between = BETWEEN.total_seconds()
+        with self._lock:
+            now = self._clock()
+            rested = max(self._rested.get(node_id, now), now) + between
+            self._rested = {node: at for node, at in self._rested.items() if at > now}
+            # What others ask for delays the worker's next run by no more than one pause.
+            self._rested[node_id] = min(rested, now + (BURST + 1) * between)
+
+    def wait(self, node_id: str) -> timedelta:
+        """Return the time until a node may have another run that its worker asks for."""
+        with self._lock:
+            left = self._rested.get(node_id, 0.0) - self._clock()
+        return max(timedelta(seconds=left) - BURST * BETWEEN, timedelta(0))
