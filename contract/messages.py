@@ -237,6 +237,8 @@ class JournalEntry(Message):
 
 ORPHANS_LEFT: Final = "orphan(s) left"
 """In a limitation of a report: it is about what was not removed, and not about what was not seen."""
+KEY_KEPT: Final = "this node's key is not replaced, as it was asked for"
+"""Begins the limitation of a report that says why."""
 
 
 class ReconcileReport(Message):

@@ -130,6 +130,8 @@ class Stage(StrEnum):
     KEY_REVOKED = "key_revoked"
     ROTATION_ASKED = "rotation_asked"
     """A person asked that a node's worker replaces its key."""
+    ROTATION_DROPPED = "rotation_dropped"
+    """A person asks for that no more."""
     JOIN_CREATED = "join_created"
     """A join token was created."""
     JOIN_REVOKED = "join_revoked"
@@ -165,6 +167,7 @@ STAGE_WORDS: Final = {
     Stage.KEY_TRUSTED: "key trusted",
     Stage.KEY_REVOKED: "key revoked",
     Stage.ROTATION_ASKED: "worker asked to replace its key",
+    Stage.ROTATION_DROPPED: "worker no longer asked to replace its key",
     Stage.JOIN_CREATED: "join token created",
     Stage.JOIN_REVOKED: "join token revoked",
     Stage.KEYS_ROTATED: "keys of the controllers rotated",

@@ -318,13 +318,13 @@ class Agent:
             self._send_hello(f"it refuses what it is sent ({error.reason}): {error}"[:MAX_TEXT])
 
     def _notes(self) -> Sequence[str]:
-        """Say what this worker refused since it was last asked."""
+        """Say what this worker refused since it was last asked, and why it keeps a key."""
         count, newest = sum(refusals.counts.values()), refusals.newest
         new, self._refused = count - self._refused, count
         if not new or newest is None:
-            return ()
+            return self._trust.kept
         text = f"{new} message(s) to it were refused, the newest ({newest.reason}): {newest.detail}"
-        return (text[:MAX_TEXT],)
+        return (*self._trust.kept, text[:MAX_TEXT])
 
     def _sign_of_life(self, node_id: str, sign: SignOfLife) -> None:
         sealed = self._signer.seal(sign.model_dump_json(), audience=CONTROLLERS, task=ALIVE_TASK)

@@ -15,7 +15,7 @@ from typing import Annotated, Final, Self
 import structlog
 from pydantic import BaseModel, Field, ValidationError
 
-from contract.messages import Introduction, KeyId, KeyText, ReconcileRequest
+from contract.messages import KEY_KEPT, MAX_TEXT, Introduction, KeyId, KeyText, ReconcileRequest
 from contract.runtime.errors import OperatorError, UsageError
 from contract.runtime.files import open_regular, replacing
 from contract.runtime.key_file import make_key, read_key
@@ -59,6 +59,7 @@ class Trust:
     Attributes:
         key: of this node.
         controllers: the keys that are believed; at least one.
+        kept: why the key was not replaced when that was asked for last; nothing, if it was, or was not asked.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Trust:
         self._previous = _previous(paths, key)
         self._believed = False
         self.key = key
+        self.kept: Sequence[str] = ()
         self.controllers = tuple(map(PublicKey.from_text, stored.controllers))
 
     @classmethod
@@ -159,7 +161,7 @@ class Trust:
         Args:
             key_id: of the key that the controllers want replaced; None: of none.
         """
-        present = self.key
+        present, self.kept = self.key, ()
         if key_id != present.public.id or self._previous is not None:
             return False
         try:
@@ -170,6 +172,7 @@ class Trust:
                 error=error.problem,
                 hint=error.hint,
             )
+            self.kept = (f"{KEY_KEPT}: {error.problem}"[:MAX_TEXT],)
             return False
         self._previous, self.key, self._believed = present, following, False
         log.info("this node has a new key", key=following.public.id, previous=present.public.id)

@@ -213,7 +213,7 @@ TREE: Final = Group(
                     "Ask a node's worker to replace its key.",
                     more="It makes the next one in its next run, which is asked for at once unless the node "
                     "is paused; the key before vouches for it. `vxctl node keys` shows when it is trusted. "
-                    "At most once in ten minutes.",
+                    "At most once in ten minutes. --withdraw ends the wish.",
                 ),
                 "join-token": Group(
                     "Create, list or revoke join tokens, which vouch for the first key of a node.",

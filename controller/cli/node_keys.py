@@ -73,15 +73,22 @@ def revoke(
 
 def rotate(
     node: NodeArgument,
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", help="Ask for it no more: the present key stays.")
+    ] = False,
     reason: Reason = None,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    answer = Client(url).post("nodes", node, "keys", "rotate", body=decision(actor, reason))
-    formats.show(
-        answer, output, lambda row: table.line(f"{_described(row)}; {_asked(row)}"), kind=KIND
-    )
+    path = ("nodes", node, "keys", "rotate", *(["withdraw"] if withdraw else []))
+    answer = Client(url).post(*path, body=decision(actor, reason))
+
+    def shown(row: dict[str, Any]) -> None:
+        kept = "its worker is not asked to replace it any more"
+        table.line(f"{_described(row)}; {kept if withdraw else _asked(row)}")
+
+    formats.show(answer, output, shown, kind=KIND)
 
 
 def _asked(row: dict[str, Any]) -> str:

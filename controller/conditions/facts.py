@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from contract.runtime.refusals import Refused
 from contract.verdicts import HeldBack, Mode, Urgency, Verdict
-from controller.conditions import holds
+from controller.conditions import holds, keys
 from controller.conditions.cluster import ClusterFacts, RefusedFacts
 from controller.conditions.holds import Hold
 from controller.conditions.instant import Instant
@@ -18,7 +18,6 @@ from controller.conditions.model import Condition, Reason, Stored, Type
 from controller.conditions.node_facts import Holder, NodeFacts, Rejecting, Sign
 from controller.db.key_models import NodeKey
 from controller.db.models import NOT_IN_USE, Cluster, Device, DueNode, Network, Node, Rejection
-from controller.db.states import NodeKeyState
 
 SETTLES_WITHIN: Final = timedelta(seconds=30)
 """A settling device younger than this is no finding: most are removed before."""
@@ -59,11 +58,6 @@ def network_is_observed() -> ColumnElement[bool]:
 
 
 # Statements are made once: to make them again in each step took longer than to carry them out.
-_UNTRUSTED: Final = (
-    select(NodeKey.node_id, NodeKey.id, NodeKey.state)
-    .where(NodeKey.state != NodeKeyState.TRUSTED)
-    .order_by(NodeKey.state, NodeKey.created_at.desc(), NodeKey.id)
-)
 _NODE_NAMES: Final = select(Node.id, Node.hostname).where(Node.gone_at.is_(None))
 _ADDRESSES: Final = select(Node.id, Node.hostname, Node.address).where(Node.gone_at.is_(None))
 _DOWN: Final = _ADDRESSES.where(Node.state == "down", Node.address != "")
@@ -156,7 +150,7 @@ def node_facts(
     rejecting = _rejecting(session)
     everywhere = holds.of_cluster(cluster, mode)
     names = node_names(session)
-    untrusted = _untrusted(session)
+    untrusted, unreplaced = keys.untrusted(session), keys.unreplaced(session, instant)
     before, after = _joined_again(session)
     heard_for_long = instant.is_past(listening_since + max_silence)
     for row in session.execute(_NODES):
@@ -178,6 +172,7 @@ def node_facts(
             sign=_news(sign_of(row.id), row.id, seen_at, instant),
             untrusted=[key_id for key_id, _ in untrusted.get(row.id, ())],
             revoked=any(is_revoked for _, is_revoked in untrusted.get(row.id, ())[:1]),
+            unreplaced=unreplaced.get(row.id),
             stale=stale,
             silent=stale and heard_for_long,
             failures=row.failures,
@@ -197,27 +192,6 @@ def node_facts(
             **devices[row.id],
         )
         yield row.id, row.hostname, row.conditions, facts
-
-
-def _untrusted(session: Session) -> Mapping[str, list[tuple[str, bool]]]:
-    """Return the keys of nodes of which none is believed, pending ones first, and whether each is revoked."""
-    rows = session.execute(_UNTRUSTED).all()
-    found: defaultdict[str, list[tuple[str, bool]]] = defaultdict(list)
-    for node_id, key_id, state in rows:
-        found[node_id].append((key_id, state is NodeKeyState.REVOKED))
-    trusted = (
-        session.scalars(
-            select(NodeKey.node_id).where(
-                NodeKey.state == NodeKeyState.TRUSTED, NodeKey.node_id.in_(found)
-            )
-        ).all()
-        if found
-        else ()
-    )
-    for node_id in trusted:
-        # A key that was shown since may be that of a worker that was set up again.
-        found[node_id] = [key for key in found[node_id] if not key[1]]
-    return found
 
 
 def refused_facts(session: Session, refused: Refused, counts: Mapping[str, int]) -> RefusedFacts:

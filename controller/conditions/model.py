@@ -88,6 +88,7 @@ class Reason(StrEnum):
     TASKS_REJECTED = "TasksRejected"
     LOOKS_DEAD = "LooksDead"
     NETWORK_WITHOUT_DEVICE = "NetworkWithoutDevice"
+    KEY_NOT_REPLACED = "KeyNotReplaced"
     WORKER_LIMITED = "WorkerLimited"
 
     SWARM_READ = "SwarmRead"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from contract.messages import KEY_KEPT
 from contract.verdicts import HeldBack, Verdict
 from controller.conditions.holds import CLUSTER, LABEL, Hold, listed, ordered
 from controller.conditions.model import (
@@ -17,7 +18,7 @@ from controller.conditions.model import (
     named,
     quoted,
 )
-from controller.conditions.node_facts import NodeFacts, Sign
+from controller.conditions.node_facts import NodeFacts, Sign, Unreplaced
 from controller.db.states import RunState
 
 MAX_FAILURES: Final = 3
@@ -71,13 +72,17 @@ def _first(findings: Sequence[_Finding], status: Status, default: Condition) -> 
 
 def _findings(facts: NodeFacts) -> Iterator[_Finding]:
     """Yield what is wrong, the gravest first: what hides most of the rest."""
-    if pauses := [hold for hold in facts.holds if hold.reason is HeldBack.PAUSE]:
+    if pauses := _pauses(facts):
         # Its worker is not asked, so its silence means nothing.
         yield from _left_alone(pauses)
     else:
         yield from _unreachable(facts)
         yield from _unfinished(facts)
     yield from _seen_there(facts)
+
+
+def _pauses(facts: NodeFacts) -> Sequence[Hold]:
+    return [hold for hold in facts.holds if hold.reason is HeldBack.PAUSE]
 
 
 def _left_alone(pauses: Sequence[Hold]) -> Iterator[_Finding]:
@@ -180,6 +185,15 @@ def _key(facts: NodeFacts) -> str:
     )
 
 
+def _kept(facts: NodeFacts, kept: Unreplaced) -> str:
+    said = [text for text in facts.limitations if text.startswith(KEY_KEPT)]
+    why = f"it says that {quoted(said[0])}" if said else "its log may say why"
+    return (
+        f"its worker was asked at {format_time(kept.asked_at)} to replace the key {kept.key}, and has not: "
+        f"{why}; `vxctl node rotate {facts.typed} --withdraw` lets it keep the key"
+    )
+
+
 def _other_id(facts: NodeFacts) -> str | None:
     """Return the id that the worker on this node serves, if that is another than the node's."""
     if facts.sign is not None:
@@ -243,6 +257,9 @@ def _seen_there(facts: NodeFacts) -> Iterator[_Finding]:
             "look at Docker's log on the node (`journalctl -u docker`)"
         )
         yield _Finding(Reason.NETWORK_WITHOUT_DEVICE, message, Status.FALSE, degraded=True)
+    if facts.unreplaced is not None and not _pauses(facts):
+        # The worker of a paused node is not asked.
+        yield _Finding(Reason.KEY_NOT_REPLACED, _kept(facts, facts.unreplaced), degraded=True)
     if facts.limitations:
         limitations = quoted("; ".join(facts.limitations))
         message = f"its worker cannot see or do everything: {limitations}"

@@ -66,6 +66,18 @@ class Rejecting:
     holders: Sequence[Holder] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Unreplaced:
+    """A key that a worker was asked to replace, and has not for too long.
+
+    Attributes:
+        asked_at: when a person asked.
+    """
+
+    key: str
+    asked_at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFacts:
     """What the conditions of a node depend on.
@@ -84,6 +96,7 @@ class NodeFacts:
         sign: the newest sign of life of its worker, where that shows a fault; None: it shows none.
         untrusted: keys of its worker that nobody vouches for, the newest first; none while one is believed.
         revoked: whether the newest of these was revoked.
+        unreplaced: the key that its worker should have replaced by now; None: there is none.
         stale: whether that is too long ago to say anything of now.
         silent: whether that is too long ago, with a controller there to receive reports.
         failures: consecutive runs that failed or were lost.
@@ -110,6 +123,7 @@ class NodeFacts:
     sign: Sign | None = None
     untrusted: Sequence[str] = ()
     revoked: bool = False
+    unreplaced: Unreplaced | None = None
     stale: bool = False
     silent: bool = False
     failures: int = 0

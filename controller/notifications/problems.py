@@ -30,6 +30,7 @@ _LEFT: Final = frozenset({Reason.OBSERVE_MODE, Reason.ORPHANS_LEFT})
 """Told where an orphan keeps a network's device from being made; others may stay as long as they like."""
 _HARMLESS: Final = _LEFT | {
     Reason.LOOKS_DEAD,
+    Reason.KEY_NOT_REPLACED,
     Reason.WORKER_LIMITED,
     Reason.NETWORK_WITHOUT_DEVICE,
 }

@@ -22,7 +22,7 @@ from controller.audit.append import append
 from controller.db.key_models import JoinToken, NodeKey
 from controller.db.models import Node
 from controller.db.states import CONTROLLER, NodeKeyState
-from controller.trust import store
+from controller.trust import node_rotation, store
 
 log = structlog.get_logger(__name__)
 
@@ -119,7 +119,7 @@ def _vouched(
 ) -> str | None:
     """Return who vouches for a key; None: nobody whose word counts."""
     change, join = introduction.change, introduction.join
-    if any(store.too_new_to_replace(other, now) for other in others):
+    if any(node_rotation.too_new_to_replace(other, now) for other in others):
         # The worker introduces its key again every minute.
         change = None
     if change is not None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from sqlalchemy import func, select
@@ -15,15 +15,10 @@ from controller.audit.append import Entry, append
 from controller.db.key_models import ControllerKey, JoinToken, NodeKey
 from controller.db.models import Cluster, Node
 from controller.db.states import CONTROLLER, ControllerKeyState, NodeKeyState
-from controller.workqueue import queue
-from controller.workqueue.priorities import Priority
 
 _CONTROLLER_KEYS: Final = select(ControllerKey).order_by(ControllerKey.created_at.desc())
 MAX_PENDING: Final = 3
 """Pending keys of a node; further ones are not stored."""
-BETWEEN_ROTATIONS: Final = timedelta(minutes=10)
-"""Minimum time for which a node's key is believed before it may name the next: each is a row for ever, and
-two of the audit trail."""
 _NOT_NEXT: Final = {
     ControllerKeyState.SIGNING: "keep its file, `vxctl keys` shows that it signs: put it in the place of "
     "every controller's own key (VXLAN_OPERATOR_SIGNING_KEY), then `vxctl keys rotate` makes another",
@@ -141,47 +136,6 @@ def revoke(session: Session, node: Node, key_id: str | None, by: By) -> Sequence
         )
     append(session, [_revoked(node, row, by, f"revoked by {by.actor}") for row in rows], by.at)
     return rows
-
-
-def rotate(session: Session, node: Node, reason: str | None, by: By) -> NodeKey:
-    """Ask the worker of a node to replace its key, and make the node due; return the key that is to go.
-
-    The wish stays until another key is trusted, or none. Asked again, nothing changes.
-
-    Raises:
-        KeyStateError: no key of the node is trusted, or it is too new.
-    """
-    query = select(NodeKey).where(NodeKey.node_id == node.id, NodeKey.state == NodeKeyState.TRUSTED)
-    row = session.scalar(query.with_for_update())
-    if row is None:
-        raise KeyStateError(
-            f"no key of {node.hostname} is trusted, so there is none to rotate",
-            "`vxctl node keys` shows all keys; `vxctl node trust` believes one",
-        )
-    if row.rotation_asked_at is not None:
-        return row
-    if too_new_to_replace(row, by.at):
-        after = (row.decided_at or by.at) + BETWEEN_ROTATIONS
-        raise KeyStateError(
-            f"the key {row.id} of {node.hostname} is trusted for less than ten minutes",
-            f"ask again after {after:%Y-%m-%dT%H:%M:%SZ}",
-        )
-    row.rotation_asked_at = by.at
-    words = f"its replacement is asked for by {by.actor}"
-    queue.request(session, [node.id], at=by.at, priority=Priority.MANUAL, reason=f"key: {words}")
-    because = "" if reason is None else f": {reason}"
-    append(session, [entry(Stage.ROTATION_ASKED, node, row, by, f"{words}{because}")], by.at)
-    return row
-
-
-def too_new_to_replace(row: NodeKey, now: datetime) -> bool:
-    """Whether a key is trusted, and for too short a time to name the next."""
-    # A date ahead of ours is by a clock that was put right.
-    return (
-        row.state is NodeKeyState.TRUSTED
-        and row.decided_at is not None
-        and timedelta(0) <= now - row.decided_at < BETWEEN_ROTATIONS
-    )
 
 
 def retire(row: NodeKey, at: datetime, origin: str) -> None:

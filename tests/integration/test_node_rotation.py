@@ -1,6 +1,7 @@
 """`vxctl node rotate`: a person asks, and the node's worker replaces its key while it goes on."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,19 @@ import pytest
 from redis import Redis
 from sqlalchemy import update
 
-from contract.messages import Hello, ReconcileReport
+from contract.messages import KEY_KEPT, Hello, ReconcileReport
 from contract.queues import CONTROLLER_QUEUE, HELLO_TASK, REPORT_TASK
 from contract.runtime.key_file import read_key
 from contract.signing.envelope import node_address
 from contract.signing.join import changes_key
 from contract.signing.keys import SigningKey
 from contract.verdicts import Stage
+from controller.conditions.instant import Instant
+from controller.conditions.keys import unreplaced
+from controller.conditions.node_facts import Unreplaced
 from controller.db.engine import Database
 from controller.db.key_models import NodeKey
+from controller.db.models import Node
 from controller.runs.dispatch import Dispatcher
 from controller.workqueue.priorities import Priority
 from tests import signed
@@ -90,6 +95,47 @@ class TestApi:
         back = api.post(f"/api/v1/nodes/one/keys/{KEY.id}/trust").json()
         assert (back["state"], back["rotation_asked_at"]) == ("trusted", None)
 
+    def test_a_wish_is_withdrawn(
+        self, api: TestClient, database: Database, sender: Dispatcher, client: Redis
+    ) -> None:
+        assert_problem(api.post(f"{ROUTE}/withdraw", json=WHY), 409, "is not asked to replace")
+        signed.pin(database, ONE)
+        age(database)
+        api.post(ROUTE, json=WHY)
+        kept = api.post(
+            f"{ROUTE}/withdraw", json={"actor": "ann", "reason": "it is on tape"}
+        ).json()
+        assert (kept["id"], kept["state"], kept["rotation_asked_at"]) == (KEY.id, "trusted", None)
+        assert_problem(api.post(f"{ROUTE}/withdraw", json=WHY), 409, "is not asked to replace")
+        (row,) = [row for row in audit(database) if row.stage is Stage.ROTATION_DROPPED]
+        assert row.claimed_name == "ann"
+        assert row.reason.endswith(": it is on tape")
+        assert KEY.id in row.reason
+        sender.step()
+        (one,) = requests(client, "one")
+        assert one.rotate_key is None
+
+    def test_a_key_that_is_not_replaced_for_ten_minutes_is_a_finding(
+        self, api: TestClient, database: Database
+    ) -> None:
+        signed.pin(database, ONE)
+        age(database)
+        asked = datetime.fromisoformat(api.post(ROUTE, json=WHY).json()["rotation_asked_at"])
+        bound = asked + timedelta(minutes=10)
+
+        def found(now: datetime, seen_at: datetime | None) -> Mapping[str, Unreplaced]:
+            with database.write() as session:
+                session.get_one(Node, ONE).worker_seen_at = seen_at
+            with database.read() as session:
+                return unreplaced(session, Instant(now))
+
+        after = bound + timedelta(seconds=1)
+        assert found(bound, bound) == {}, "most are replaced within seconds"
+        assert found(after, asked) == found(after, None) == {}, "it is away, and was not asked"
+        assert found(after + timedelta(days=1), after) == {ONE: Unreplaced(KEY.id, asked)}
+        api.post(f"{ROUTE}/withdraw", json=WHY)
+        assert found(after, after) == {}
+
     def test_the_nodes_requests_name_the_key_until_then(
         self,
         api: TestClient,
@@ -124,6 +170,11 @@ def test_the_report_under_way_is_signed_by_the_key_before_and_the_hello_by_both(
 
     with running(Namespace(in_empty_namespace), tmp_path, redis.url) as worker:
         controller.report_on(controller.ask(node_key=key.public.id))
+        (tmp_path / "node.key.next").mkdir()
+        controller.report_on(controller.ask(node_key=key.public.id, rotate_key=key.public.id))
+        told = controller.report_on(controller.ask(node_key=key.public.id)).limitations
+        assert [text for text in told if text.startswith(KEY_KEPT) and "node.key cannot be" in text]
+        (tmp_path / "node.key.next").rmdir()
         run = controller.ask(node_key=key.public.id, rotate_key=signed.key_of("x").public.id)
         controller.report_on(run)
         assert held(tmp_path).public == key.public, "another key than its own is asked for"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from contract.messages import KEY_KEPT
 from contract.verdicts import HeldBack, Mode, Verdict
 from controller.conditions import holds
 from controller.conditions.cluster import ClusterFacts, RefusedFacts, of_cluster
@@ -22,7 +23,7 @@ from controller.conditions.model import (
     max_silence,
 )
 from controller.conditions.node import of_node
-from controller.conditions.node_facts import Holder, NodeFacts, Rejecting
+from controller.conditions.node_facts import Holder, NodeFacts, Rejecting, Unreplaced
 from controller.db.models import Cluster as ClusterRow
 from controller.db.models import Network as NetworkRow
 from controller.db.models import Node as NodeRow
@@ -258,6 +259,11 @@ NODES: list[tuple[str, dict[str, Any], str]] = [
         "a network without a device",
         {"missing": ["shop"]},
         "False/NetworkWithoutDevice True/NetworkWithoutDevice False/Progressing False/NotPaused",
+    ),
+    (
+        "the worker keeps a key that it was asked to replace",
+        {"unreplaced": Unreplaced(KEY, START), "limitations": [f"{KEY_KEPT}: no room"]},
+        "True/Converged True/KeyNotReplaced False/Progressing False/NotPaused",
     ),
     (
         "the worker sees not all",

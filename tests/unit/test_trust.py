@@ -1,5 +1,6 @@
 """Whom a worker believes, and how its own key is told and replaced, across restarts and crashes."""
 
+import re
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from contract.messages import Introduction, ReconcileRequest
+from contract.messages import KEY_KEPT, Introduction, ReconcileRequest
 from contract.runtime.errors import OperatorError
 from contract.runtime.key_file import read_key
 from contract.signing.join import changes_key, joins
@@ -230,7 +231,10 @@ class TestOwnKey:
         assert "No space left" in logs[0]["error"]
         assert trust.introduction() is None, "the present key is believed as before"
         assert trust.key.public == opened(paths).key.public == old
+        (told,) = trust.kept
+        assert re.fullmatch(f"{KEY_KEPT}: .*No space left.*", told)
         assert trust.rotate(old.id), "asked again, when there is room"
+        assert trust.kept == ()
 
     def test_a_previous_key_that_cannot_be_removed_stops_nothing(
         self, paths: Paths, monkeypatch: pytest.MonkeyPatch

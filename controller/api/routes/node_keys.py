@@ -21,7 +21,7 @@ from controller.api.problem_types import AMBIGUOUS, KEY_STATE, UNKNOWN, may_answ
 from controller.db import lookup
 from controller.db.key_models import NodeKey
 from controller.db.models import Node
-from controller.trust import store
+from controller.trust import node_rotation, store
 from controller.workqueue.priorities import Priority
 
 _NOBODY: Final = ActorAndReason()
@@ -102,9 +102,24 @@ def routes(context: Context) -> APIRouter:
         """Ask the node's worker to replace its key; return the present one. Asked again, nothing changes."""
         with database.write() as session:
             found = lookup.find_node(session, node)
-            row = store.rotate(session, found, body.reason, _by(caller, body))
+            row = node_rotation.ask(session, found, body.reason, _by(caller, body))
             (answer,) = _answers(session, [row])
         context.notify(Priority.MANUAL)
+        return answer
+
+    @router.post(
+        "/nodes/{node}/keys/rotate/withdraw",
+        responses=may_answer(UNKNOWN, AMBIGUOUS, KEY_STATE),
+        dependencies=[ADMIN],
+    )
+    def withdraw_rotation(
+        caller: Caller, node: NodeName, body: ActorAndReason = _NOBODY
+    ) -> NodeKeyAnswer:
+        """Ask the node's worker no more to replace its key; return that key."""
+        with database.write() as session:
+            found = lookup.find_node(session, node)
+            row = node_rotation.withdraw(session, found, body.reason, _by(caller, body))
+            (answer,) = _answers(session, [row])
         return answer
 
     def revoke(node: str, key: str | None, by: By) -> ListAnswer[NodeKeyAnswer]:
