@@ -14,7 +14,7 @@ from contract.signing.refusals import Reason, RefusedError
 log = structlog.get_logger(__name__)
 
 _LOG_SECONDS: Final = 10.0
-_OF_KEYS: Final = frozenset({Reason.UNKNOWN_KEY, Reason.UNTRUSTED_KEY, Reason.REVOKED_KEY})
+OF_KEYS: Final = frozenset({Reason.UNKNOWN_KEY, Reason.UNTRUSTED_KEY, Reason.REVOKED_KEY})
 _OF_CLOCKS: Final = frozenset({Reason.EXPIRED, Reason.FROM_THE_FUTURE, Reason.REPLAYED})
 
 
@@ -47,10 +47,16 @@ class Refusals:
         self._newest: Refused | None = None
         self._log_at = clock()
 
-    def add(self, error: RefusedError) -> None:
-        """Count a message that was refused, and log it, if it is time to."""
+    def add(self, error: RefusedError, *, told: bool = True) -> None:
+        """Count a message that was refused, and log it, if it is time to.
+
+        Args:
+            told: False: it is counted, and not told as the newest or logged.
+        """
         with self._lock:
             self._counts[error.reason] += 1
+            if not told:
+                return
             self._unlogged += 1
             self._newest = Refused(error.reason, str(error), error.kid, datetime.now(UTC))
         self.flush()
@@ -83,13 +89,13 @@ class Refusals:
 
     @property
     def newest(self) -> Refused | None:
-        """The one refused last; None: none was."""
+        """The one refused last of those that are told; None: none was."""
         with self._lock:
             return self._newest
 
 
 def _hint(reason: Reason) -> str:
-    if reason in _OF_KEYS:
+    if reason in OF_KEYS:
         return "`vxctl keys` shows whose keys are believed, `vxlan-worker key` a node's own"
     if reason in _OF_CLOCKS:
         return "compare the clocks of controllers and nodes; else somebody repeats old messages"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from sqlalchemy import select
 
@@ -38,6 +38,11 @@ class _Seen(NamedTuple):
     at: datetime | None
 
 
+class _Opens(Protocol):
+    def __call__(self, raw: bytes, *, again: bool) -> Opened[SignOfLife] | None:
+        """Open a sign; None: it is refused. `again`: the one before was, too."""
+
+
 def _may_speak(
     sign: SignOfLife, node_id: str, present: Collection[str], before: _Seen | None
 ) -> bool:
@@ -55,7 +60,7 @@ class PresenceWatch:
 
     Args:
         read: returns the newest signs of nodes, unread; raises the errors of the broker's client.
-        opened: opens a sign; None: it is refused.
+        opened: opens a sign.
         resync: maximum time between runs of a node.
     """
 
@@ -63,7 +68,7 @@ class PresenceWatch:
         self,
         database: Database,
         read: Callable[[Sequence[str]], Sequence[bytes | None]],
-        opened: Callable[[bytes], Opened[SignOfLife] | None],
+        opened: _Opens,
         *,
         resync: timedelta,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -121,7 +126,7 @@ class PresenceWatch:
             if self._refused.get(node_id) == raw:
                 refused[node_id] = raw
                 continue
-            sign = self._opened(raw)
+            sign = self._opened(raw, again=node_id in self._refused)
             if sign is None or not _may_speak(sign.payload, node_id, present, before):
                 refused[node_id] = raw
             elif (

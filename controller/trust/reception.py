@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from contract.messages import Hello, SignOfLife
 from contract.queues import ALIVE_TASK, HELLO_TASK
 from contract.runtime.errors import OperatorError
-from contract.runtime.refusals import Refusals, refusals
+from contract.runtime.refusals import OF_KEYS, Refusals, refusals
 from contract.signing.envelope import CONTROLLERS, Opened, Opener
 from contract.signing.refusals import Reason, RefusedError
 from contract.signing.replays import Replays
@@ -106,14 +106,19 @@ class Reception:
 
         return handle
 
-    def sign_of_life(self, raw: bytes) -> Opened[SignOfLife] | None:
-        """Open a sign of life; None: it is refused. The caller must take none older than another."""
+    def sign_of_life(self, raw: bytes, *, again: bool) -> Opened[SignOfLife] | None:
+        """Open a sign of life; None: it is refused. The caller must take none older than another.
+
+        Args:
+            again: whether the node's sign before was refused, too. Else a key that is not believed is no
+                news: in the moment in which a worker replaces its key a sign comes too late, or too early.
+        """
         try:
             return self._opener.open(
                 raw.decode("utf-8", "replace"), ALIVE_TASK, SignOfLife, once=False
             )
         except RefusedError as error:
-            self._refused.add(error)
+            self._refused.add(error, told=again or error.reason not in OF_KEYS)
             return None
 
     def _introduce(self, text: object) -> None:

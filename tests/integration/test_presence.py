@@ -17,11 +17,16 @@ from contract.queues import ALIVE_TASK
 from contract.runtime.broker import celery_app
 from contract.runtime.exit_status import ExitStatus
 from contract.runtime.presence import Presence
+from contract.runtime.refusals import Refusals
 from contract.signing.envelope import CONTROLLERS, Signer, node_address
+from contract.signing.refusals import Reason
 from contract.verdicts import Mode
+from controller.access.store import By
 from controller.conditions.store import ConditionStore
 from controller.db.engine import Database
+from controller.db.models import Node
 from controller.runs.presence import PresenceWatch, pause
+from controller.trust import store
 from controller.trust.reception import Reception
 from tests.controller_process import ControllerProcess, controller_of
 from tests.fake_clock import Clock
@@ -58,10 +63,13 @@ class Swarm:
 
     def restart(self) -> None:
         """Another leader takes over."""
+        self.refused = Refusals()
+        self.keys = keyring(self.database)
+        reception = Reception(self.database, self.keys, refused=self.refused, utcnow=self.clock)
         self.watch = PresenceWatch(
             self.database,
             Presence(self.app).read,
-            Reception(self.database, keyring(self.database), utcnow=self.clock).sign_of_life,
+            reception.sign_of_life,
             resync=RESYNC,
             utcnow=self.clock,
         )
@@ -73,6 +81,20 @@ class Swarm:
             signs=self.watch.changes,
             utcnow=self.clock,
         )
+
+    def change_key(self, *, introduced: bool) -> None:
+        """Let the worker of node one sign by another key from now on; the controllers know it, or not."""
+        self._signers[ONE] = Signer(key_of("new"), node_address(ONE), now=self.clock)
+        if introduced:
+            by = By("ann", None, self.clock())
+            with self.database.write() as session:
+                node = session.get_one(Node, ONE)
+                store.trust(session, node, key_of("new").public.text, by)
+            self.keys.refresh()
+
+    def is_told(self) -> bool:
+        """Whether a refused sign is told of."""
+        return self.refused.newest is not None
 
     def give(self, *, serves: str = ONE, ended: bool = False) -> None:
         self._count += 1
@@ -122,6 +144,37 @@ def test_a_worker_that_gives_no_sign_is_away_within_ten_seconds(swarm: Swarm) ->
     )
     swarm.give()
     assert swarm.look(1)[0] == "NeverSeen"
+
+
+def test_a_sign_in_the_moment_of_a_rotation_is_no_alarm(swarm: Swarm) -> None:
+    """It is by the key before, or by the next one, of which the controllers are about to hear."""
+    swarm.give()
+    swarm.look()
+    swarm.give()
+    swarm.change_key(introduced=True)
+    swarm.look(2)
+    assert swarm.refused.counts == {Reason.REVOKED_KEY: 1}
+    for _ in range(2):
+        swarm.give()
+        swarm.look(2)
+    assert not swarm.is_told()
+    assert sum(swarm.refused.counts.values()) == 1
+
+
+def test_signs_by_a_key_that_is_not_believed_are_an_alarm_from_the_second_on(swarm: Swarm) -> None:
+    swarm.give()
+    swarm.look()
+    swarm.change_key(introduced=False)
+    swarm.give()
+    swarm.look(2)
+    assert swarm.watch.of(ONE) is not None
+    assert not swarm.is_told()
+    swarm.look(2)
+    assert not swarm.is_told(), "the same one again"
+    swarm.give()
+    swarm.look(2)
+    assert swarm.is_told()
+    assert swarm.refused.counts == {Reason.UNKNOWN_KEY: 2}
 
 
 @pytest.mark.parametrize("restarted", [False, True])
