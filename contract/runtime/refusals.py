@@ -47,15 +47,15 @@ class Refusals:
         self._newest: Refused | None = None
         self._log_at = clock()
 
-    def add(self, error: RefusedError, *, told: bool = True) -> None:
+    def add(self, error: RefusedError, *, shown: bool = True) -> None:
         """Count a message that was refused, and log it, if it is time to.
 
         Args:
-            told: False: it is counted, and not told as the newest or logged.
+            shown: False: it is counted, and neither logged nor shown as the newest.
         """
         with self._lock:
             self._counts[error.reason] += 1
-            if not told:
+            if not shown:
                 return
             self._unlogged += 1
             self._newest = Refused(error.reason, str(error), error.kid, datetime.now(UTC))
@@ -89,7 +89,7 @@ class Refusals:
 
     @property
     def newest(self) -> Refused | None:
-        """The one refused last of those that are told; None: none was."""
+        """The one refused last of those that are shown; None: none was."""
         with self._lock:
             return self._newest
 

@@ -118,7 +118,7 @@ class Reception:
                 raw.decode("utf-8", "replace"), ALIVE_TASK, SignOfLife, once=False
             )
         except RefusedError as error:
-            self._refused.add(error, told=again or error.reason not in OF_KEYS)
+            self._refused.add(error, shown=again or error.reason not in OF_KEYS)
             return None
 
     def _introduce(self, text: object) -> None:
