@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 
 from contract.messages import Drift, Hello
+from contract.runtime.throttle import Throttle
 from contract.signing.envelope import Opened
 from controller.db.engine import Database
 from controller.db.models import DueNode, Node
@@ -24,6 +25,9 @@ _MAX_REASON: Final = 200
 
 _SOON: Final = timedelta(seconds=0.1)
 """A run that is due so soon is the one that a hint asks for."""
+
+_LOG_SECONDS: Final = 10.0
+"""Between two lines of the log about a node that left, whose key is believed for a while."""
 
 _FRESH: Final = timedelta(seconds=5)
 """Within it, a second Hello of a node that is due already says nothing new."""
@@ -48,6 +52,7 @@ class HintIntake:
         self._database = database
         self._readings = readings or Readings()
         self._pace = pace or Pace()
+        self._of_gone = Throttle(_LOG_SECONDS)
         self._notify = notify
         self._utcnow = utcnow
 
@@ -68,7 +73,7 @@ class HintIntake:
             )
             if known:
                 devices.store_hint(session, drift, now)
-        if not known:
+        if not known and self._of_gone.is_due(drift.node_id):
             log.warning("drift of a node that is not in the Swarm", node_id=drift.node_id)
         self._notify(Priority.DRIFT)
 
@@ -88,11 +93,14 @@ class HintIntake:
                 node.worker_version = hello.worker_version
                 reason = f"its worker says: {hello.reason[:_MAX_REASON]}"
                 queue.request(session, [node.id], at=at, priority=priority, reason=reason)
-        log.info(
-            "Hello of a node that is not in the Swarm" if node is None else "a worker says Hello",
-            node_id=hello.node_id,
-            reason=hello.reason,
-        )
+        if node is not None or self._of_gone.is_due(hello.node_id):
+            log.info(
+                "a worker says Hello"
+                if node is not None
+                else "Hello of a node that is not in the Swarm",
+                node_id=hello.node_id,
+                reason=hello.reason,
+            )
         self._notify(priority)
 
     def _is_due(

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from contract.messages import ReconcileReport
+from contract.runtime.throttle import Throttle
 from contract.signing.envelope import Opened
 from contract.verdicts import Outcome, Verdict
 from controller.audit import budget, report_entries
@@ -45,6 +46,10 @@ _STATES = {
 
 _SOON: Final = timedelta(seconds=2)
 """The dispatcher finds later due times by its own polling; a notification costs it some statements."""
+
+
+_LOG_SECONDS: Final = 10.0
+"""Between two lines of the log about late reports of one node, which may send any number."""
 
 
 class _Closed(NamedTuple):
@@ -90,6 +95,7 @@ class ReportIntake:
         self._readings = readings or Readings()
         self._expect = expect
         self._pace = pace or Pace()
+        self._late = Throttle(_LOG_SECONDS)
         self._resync = resync
         self._limits = limits
         self._notify = notify
@@ -274,10 +280,12 @@ class ReportIntake:
             The number of removals that it adds to runs, and of its audit rows.
         """
         now, report = self._utcnow(), late.payload
+        tells = self._late.is_due(report.node_id)
         # Without the key: neither this nor a transaction that inserts a run of the node waits for the other.
         node = session.get(Node, report.node_id, with_for_update={"key_share": True})
         if node is None:
-            log.warning("report of a node that is not in the Swarm", node_id=report.node_id)
+            if tells:
+                log.warning("report of a node that is not in the Swarm", node_id=report.node_id)
             return 0, 0
         run = session.get(Run, report.run_id)
         if run is not None and run.node_id == node.id and run.state is RunState.LOST:
@@ -291,12 +299,13 @@ class ReportIntake:
         stored = append(
             session, report_entries.entries(session, node, report, (), kid=late.kid, now=now), now
         )
-        log.info(
-            "report of a run that is not under way",
-            run_id=str(report.run_id),
-            node_id=report.node_id,
-            audit_rows=stored,
-        )
+        if tells:
+            log.info(
+                "report of a run that is not under way",
+                run_id=str(report.run_id),
+                node_id=report.node_id,
+                audit_rows=stored,
+            )
         return removed, stored
 
 

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4, uuid5
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import event
+from structlog.testing import capture_logs
 
 from contract.messages import (
     MAX_ENTRIES,
@@ -508,6 +509,23 @@ def test_a_worker_that_asks_for_run_after_run_gets_one_a_second(
     assert statements_that_write(database, lambda: hints.drift(believed(drift(2)))) == []
     clock.advance(BURST * BETWEEN.total_seconds())
     assert pace.wait(ONE) == timedelta(0)
+
+
+def test_reports_of_runs_that_never_were_fill_no_log(swarm: Swarm, hints: HintIntake) -> None:
+    gone = swarm_id("gone")
+    told = Hello(node_id=gone, worker_version="1", at=START, reason="x")
+    with capture_logs() as logs:
+        for _ in range(5):
+            for name in SIX[:2]:
+                swarm.tell(report(uuid4(), node=name))
+            swarm.tell(report(uuid4(), node="gone"))
+            hints.hello(believed(told))
+            hints.drift(believed(drift(1, node="gone")))
+    assert Counter(line["event"] for line in logs) == {
+        "report of a run that is not under way": 2,
+        "report of a node that is not in the Swarm": 1,
+        "Hello of a node that is not in the Swarm": 1,
+    }
 
 
 def test_a_flood_of_hints_writes_nothing_while_the_node_is_due(
