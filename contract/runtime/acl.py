@@ -47,7 +47,7 @@ def of_controller(password: str) -> str:
     Who may set users may do anything in Redis. Who has the controllers' key commands every node anyway.
     """
     keys = f"~{CONTROLLER_QUEUE} ~{PROBE_KEY} ~node.*"
-    messages = "+lpush +brpop +llen +del +expire +getrange"
+    messages = "+lpush +brpop +rpop +llen +del +expire +getrange"
     users = "+acl|users +acl|setuser +acl|deluser"
     return _rules(password, f"+info {keys} {messages} {users}")
 

@@ -5,12 +5,16 @@ the consumer. A program that can write to Redis could take all memory of every p
 time for each message. Here a message is checked as the bytes that Redis gave, and kombu gets a message
 rebuilt from its checked parts. A refused message is dropped, for the broker only notifies.
 
+The controllers' messages are also taken a few at a time: kombu's loop, once for each, costs them half as
+much again as all that is done with a message until it is verified.
+
 The memory transport needs none of this: only this process can put anything there.
 """
 
 import base64
-import json
+from collections.abc import Callable
 from datetime import datetime
+from queue import Empty
 from typing import Annotated, Any, Final, Literal
 from uuid import uuid4
 
@@ -19,7 +23,6 @@ from kombu.connection import ConnectionPool, PooledConnection
 from kombu.transport import memory as kombu_memory
 from kombu.transport import redis as kombu_redis
 from pydantic import (
-    Base64Bytes,
     BaseModel,
     ConfigDict,
     Field,
@@ -27,10 +30,9 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
-from redis import Redis
 
 from contract.messages import Timestamp
-from contract.queues import RECONCILE_TASK, tasks_of
+from contract.queues import CONTROLLER_QUEUE, RECONCILE_TASK, tasks_of
 from contract.runtime.memory_transport import MemoryTransport
 from contract.runtime.refusals import refusals
 from contract.signing.bounds import BOUNDS, MAX_MESSAGE_BYTES
@@ -46,6 +48,9 @@ A value of two bytes costs up to 100 bytes of memory.
 
 _MAX_ENVELOPE_MARKS: Final = 10_000
 """Maximum number of values around the body; ours have some sixty."""
+
+_MORE: Final = 9
+"""Messages for the controllers that are taken with one, if they wait; a process that is killed loses them."""
 
 
 class _Part(BaseModel):
@@ -66,7 +71,7 @@ class _Properties(_Part):
 class _Envelope(_Part):
     """What Celery puts around a task's arguments, as far as it matters to us."""
 
-    body: Base64Bytes
+    body: str
     content_type: Literal["application/json"] = Field(alias="content-type")
     content_encoding: Literal["utf-8"] = Field(alias="content-encoding")
     headers: _Headers
@@ -87,8 +92,8 @@ ends the consumer if there is no such type.
 """
 
 
-def checked(raw: bytes, queue: str) -> bytes:
-    """Check a raw message of a queue, and rebuild it from its checked parts.
+def checked(raw: bytes, queue: str) -> dict[str, Any]:
+    """Check a raw message of a queue, and return kombu's message of its checked parts.
 
     Raises:
         RefusedError: it is not one of ours.
@@ -107,13 +112,14 @@ def checked(raw: bytes, queue: str) -> bytes:
     headers = envelope.headers
     if headers.task not in tasks_of(queue):
         raise RefusedError(Reason.WRONG_TASK, "its task does not belong to this queue")
-    _bound(envelope.body, _MAX_MARKS)
     try:
-        arguments, _, _ = _BODY.validate_json(envelope.body)
-    except ValidationError:
+        body = base64.b64decode(envelope.body, validate=True)
+        _bound(body, _MAX_MARKS)
+        arguments, _, _ = _BODY.validate_json(body)
+    except ValueError:  # Of base64, or pydantic's ValidationError.
         raise RefusedError(Reason.MALFORMED, "its body does not fit a task") from None
     _check_signed(headers.task, arguments)
-    return _written(envelope, queue)
+    return _rebuilt(envelope, queue)
 
 
 def _check_signed(task: str, arguments: list[Any]) -> None:
@@ -142,22 +148,20 @@ def _bound(text: bytes, limit: int) -> None:
         raise RefusedError(Reason.TOO_LARGE, f"it holds more than {limit} values")
 
 
-def _written(envelope: _Envelope, queue: str) -> bytes:
+def _rebuilt(envelope: _Envelope, queue: str) -> dict[str, Any]:
     headers = envelope.headers
-    return json.dumps(
-        {
-            "body": base64.b64encode(envelope.body).decode("ascii"),
-            "content-type": envelope.content_type,
-            "content-encoding": envelope.content_encoding,
-            "headers": _headers(headers.task, headers.id, headers.expires),
-            "properties": {
-                "body_encoding": envelope.properties.body_encoding,
-                "delivery_tag": str(uuid4()),
-                # By the name alone: where it goes if the consumer ends before it has run.
-                "delivery_info": {"exchange": "", "routing_key": queue},
-            },
-        }
-    ).encode("ascii")
+    return {
+        "body": envelope.body,
+        "content-type": envelope.content_type,
+        "content-encoding": envelope.content_encoding,
+        "headers": _headers(headers.task, headers.id, headers.expires),
+        "properties": {
+            "body_encoding": envelope.properties.body_encoding,
+            "delivery_tag": str(uuid4()),
+            # By the name alone: where it goes if the consumer ends before it has run.
+            "delivery_info": {"exchange": "", "routing_key": queue},
+        },
+    }
 
 
 def _headers(task: str, id_: str, expires: datetime | None) -> dict[str, str | None]:
@@ -186,32 +190,48 @@ def publish(producer: Producer, task: str, *arguments: str, queue: str, expires:
     )
 
 
-class _Client(Redis):
-    """kombu's client, with answers to BRPOP checked: consumers read by nothing else.
-
-    A refused message is to kombu an empty answer, as BRPOP gives when a second passes without a message.
-    """
-
-    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
-        answer = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
-        if command_name != "BRPOP":
-            return answer
-        try:
-            if answer:
-                queue, raw = answer
-                answer = queue, checked(raw, queue.decode(errors="replace"))
-        except RefusedError as refusal:
-            refusals.add(refusal)
-            answer = None
-        refusals.flush()
-        return answer
-
-
 class _RedisOfOurs:
     """What is ours in a channel, of Redis or by Sentinel."""
 
-    def _get_client(self) -> type[Redis]:
-        return _Client
+    client: Any
+    connection: Any
+    connection_errors: tuple[type[Exception], ...]
+    _in_poll: Any
+    _flush_brpop_reauth: Callable[[], None]
+
+    def _brpop_read(self, **options: Any) -> Literal[True]:
+        """Deliver what Redis has answered, as kombu's own; to it a refused message is an empty answer."""
+        redis = self.client.connection
+        try:
+            try:
+                answer = self.client.parse_response(redis, "BRPOP", **options)
+                if not answer:
+                    raise Empty
+                queue = answer[0].decode(errors="replace")
+                delivered = self._deliver(answer[1], queue)
+                if queue == CONTROLLER_QUEUE:
+                    for raw in self.client.rpop(queue, _MORE) or ():
+                        delivered |= self._deliver(raw, queue)
+            except self.connection_errors:
+                redis.disconnect()
+                raise
+            if not delivered:
+                raise Empty
+            return True
+        finally:
+            refusals.flush()
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def _deliver(self, raw: bytes, queue: str) -> bool:
+        """Deliver a message, unless it is refused; return whether it is not."""
+        try:
+            message = checked(raw, queue)
+        except RefusedError as refusal:
+            refusals.add(refusal)
+            return False
+        self.connection._deliver(message, queue)  # noqa: SLF001 -- as kombu's channel does
+        return True
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         """Without CLIENT SETINFO: a node's user may not say it, and Redis 7.2 and Valkey log each refusal."""

@@ -1,11 +1,10 @@
 """Statements of many rows, as they are cheap on PostgreSQL."""
 
-import json
 from collections.abc import Sequence
-from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
+from pydantic_core import to_json
 from sqlalchemy import (
     FromClause,
     Insert,
@@ -45,7 +44,9 @@ def insert_rows(session: Session, table: Table, rows: Sequence[dict[str, Any]]) 
     if session.get_bind().dialect.name == "postgresql":
         statement = _insert(table, tuple(rows[0]))
         for first in range(0, len(rows), _BATCH):
-            session.execute(statement, {"rows": _json(rows[first : first + _BATCH])})
+            # Without escapes, which PostgreSQL does not resolve where the database's encoding is SQL_ASCII.
+            text = to_json(rows[first : first + _BATCH]).decode()
+            session.execute(statement, {"rows": text})
     else:
         session.execute(insert(table), rows)
 
@@ -61,12 +62,3 @@ def _given(table: Table, names: Sequence[str]) -> FromClause:
     columns = (column(name, table.c[name].type) for name in names)
     given = func.json_to_recordset(rows).table_valued(*columns, name="given")
     return given.render_derived(with_types=True)
-
-
-def _json(rows: Sequence[dict[str, Any]]) -> str:
-    # Not as ASCII: PostgreSQL resolves no escapes where the database's encoding is SQL_ASCII.
-    return json.dumps(rows, default=_plain, ensure_ascii=False)
-
-
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)

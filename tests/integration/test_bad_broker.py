@@ -154,7 +154,7 @@ class Cluster:
 
     def _arguments(self, queue: str) -> Iterator[Any]:
         for raw in self.taken(queue):
-            body = json.loads(checked(raw, queue))["body"]
+            body = checked(raw, queue)["body"]
             yield json.loads(base64.b64decode(body))[0][0]
 
     def taken(self, queue: str) -> list[bytes]:

@@ -13,7 +13,7 @@ from contract.runtime.broker_settings import BrokerSettings
 from contract.runtime.doctor import broker as doctor
 from contract.runtime.errors import OperatorError, UsageError
 from contract.runtime.probe import BrokerProbe
-from contract.runtime.transport import _Client
+from contract.runtime.transport import _RedisOfOurs
 from tests.builders import NAME
 from tests.controller_process import ControllerProcess, controller_of, free_port
 from tests.fake_docker import FakeDocker
@@ -190,7 +190,7 @@ def test_a_fail_over_by_sentinel_needs_nobody(
         if encrypted:
             assert_only_tls(tmp_path, watched, given)
         with celery_app("test", settings.broker()).connection_for_write() as connection:
-            assert connection.channel()._get_client() is _Client  # with its checks of messages
+            assert isinstance(connection.channel(), _RedisOfOurs)  # with its checks of messages
         assert next(doctor.check(settings.broker())).level == "ok"
         with (
             controller_of(tmp_path / "1", docker, watched.url, *options) as controller,

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain, cycle, islice
 from pathlib import Path
+from queue import Empty
 from typing import Final
 
 import pytest
@@ -16,6 +18,8 @@ from contract.queues import (
     WORKER_PING_TASK,
     node_queue,
 )
+from contract.runtime.broker import celery_app, queue_for_controller
+from contract.signing.envelope import MARK
 from tests import garbage
 from tests.builders import NODE
 from tests.controller_process import ControllerProcess, controller_of
@@ -89,6 +93,27 @@ def peak(pid: int) -> float:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
     raise AssertionError("no VmHWM")
+
+
+def test_reports_are_taken_ten_at_a_time_and_no_bad_one_keeps_another_out(
+    redis: RedisServer,
+) -> None:
+    reports = [message(arguments(f"{MARK}{number}"), task=REPORT_TASK) for number in range(28)]
+    put(redis, CONTROLLER_QUEUE, iter([b"bad", *reports[:15], b"bad", *reports[15:]]))
+    taken: list[str] = []
+    reading = celery_app("test", redis.url).connection_for_read()
+    with (
+        redis.client() as client,
+        reading,
+        reading.Consumer(queue_for_controller(), callbacks=[lambda body, _: taken.extend(body[0])]),
+    ):
+        client.config_resetstat()
+        while len(taken) < len(reports):
+            with suppress(Empty):
+                reading.drain_events(timeout=60)
+        asked = client.info("commandstats")
+    assert taken == [f"{MARK}{number}" for number in range(28)]
+    assert asked["cmdstat_brpop"]["calls"] == 3
 
 
 def test_a_worker_answers_after_everything_that_is_no_message(
