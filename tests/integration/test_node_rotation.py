@@ -1,14 +1,16 @@
 """`vxctl node rotate`: a person asks, and the node's worker replaces its key while it goes on."""
 
 import json
+import subprocess
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from contract.messages import KEY_KEPT, Hello, ReconcileReport
 from contract.queues import CONTROLLER_QUEUE, HELLO_TASK, REPORT_TASK
@@ -17,23 +19,28 @@ from contract.signing.envelope import node_address
 from contract.signing.join import changes_key
 from contract.signing.keys import SigningKey
 from contract.verdicts import Stage
+from controller.access.store import By
 from controller.conditions.instant import Instant
 from controller.conditions.keys import unreplaced
 from controller.conditions.node_facts import Unreplaced
-from controller.db.engine import Database
+from controller.db.engine import Database, open_database
 from controller.db.key_models import NodeKey
-from controller.db.models import Node
+from controller.db.models import Node, Run
+from controller.db.states import RunState
 from controller.runs.dispatch import Dispatcher
+from controller.trust import node_rotation, store
 from controller.workqueue.priorities import Priority
 from tests import signed
 from tests.api_client import TestClient, assert_problem, shared_app
 from tests.bell import Bell
 from tests.builders import NODE
-from tests.fake_swarm import swarm_id
+from tests.controller_process import VXCTL, environment
+from tests.fake_docker import FakeDocker
+from tests.fake_swarm import snapshot, swarm_id
 from tests.integration.namespaces import Namespace
 from tests.integration.test_worker_process import Controller, argument, running
 from tests.sent import requests
-from tests.servers import RedisServer
+from tests.servers import RedisServer, await_true
 from tests.stored import audit, due_row, put
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
@@ -201,3 +208,42 @@ def held(folder: Path) -> SigningKey:
     key = read_key(folder / "node.key")
     assert key is not None
     return key
+
+
+@pytest.mark.privileged
+def test_the_worker_of_vxctl_up_replaces_its_key(in_empty_namespace: int, tmp_path: Path) -> None:
+    host, url = Namespace(in_empty_namespace), f"sqlite:///{tmp_path / 'controller.db'}"
+    subprocess.run(host.command("ip", "link", "set", "lo", "up"), check=True)
+    with FakeDocker(tmp_path / "docker.sock", snapshot("one")) as docker, ExitStack() as opened:
+        given = "--docker-host", docker.url, "--journal", str(tmp_path / "journal.jsonl")
+        process = subprocess.Popen(
+            host.command(VXCTL, "up", "--database-url", url, *given), env=environment()
+        )
+        opened.callback(process.wait)
+        opened.callback(process.kill)
+        await_true((tmp_path / "node.key").exists, "it made its database and key")
+        database = opened.enter_context(closing(open_database(url)))
+
+        def has_run() -> bool:
+            query = select(Run.id).where(Run.state == RunState.SUCCEEDED)
+            with database.read() as session:
+                return session.scalar(query.limit(1)) is not None
+
+        await_true(has_run, "it is at work")
+        age(database)
+        old = held(tmp_path).public.id
+        with database.write() as session:
+            by = By("ann", None, datetime.now(UTC))
+            node_rotation.ask(session, session.get_one(Node, ONE), None, by)
+
+        def states() -> dict[str, str]:
+            with database.read() as session:
+                return {row.id: row.state for row in store.node_keys(session, ONE)}
+
+        def trusted() -> bool:
+            new = held(tmp_path).public.id
+            return states() == {old: "revoked", new: "trusted"}
+
+        await_true(trusted, "the new key is trusted, and the old one no more")
+        previous = tmp_path / "node.key.previous"
+        await_true(lambda: not previous.exists(), "the worker knows that it is believed")
