@@ -51,11 +51,16 @@ def introduce(session: Session, opened: Opened[Hello], now: datetime) -> NodeKey
     if row is not None and row.state is not NodeKeyState.PENDING:
         return row.state
     others = [other for other in store.node_keys(session, node.id) if other is not row]
-    why = _vouched(session, node, introduction, key, others, now)
+    token = _token(session, node, introduction, key, now)
+    why = _vouched(node, introduction, key, others, token, now)
     if row is None:
-        pending = sum(other.state is NodeKeyState.PENDING for other in others)
-        if why is None and pending >= store.MAX_PENDING:
-            return None
+        pending = [other for other in others if other.state is NodeKeyState.PENDING]
+        if why is None and len(pending) >= store.MAX_PENDING:
+            # Anybody who writes to the broker can make these up, and not one with a join token.
+            made_up = [other for other in pending if other.origin == _INTRODUCED]
+            if token is None or not made_up:
+                return None
+            session.delete(made_up[-1])
         row = NodeKey(
             id=key.id,
             node_id=node.id,
@@ -66,6 +71,8 @@ def introduce(session: Session, opened: Opened[Hello], now: datetime) -> NodeKey
         )
         session.add(row)
         log.info("a node's key is new", node=node.hostname, key=key.id, vouched_by=why)
+    if token is not None:
+        row.origin = f"introduced with join token {token.id}; the node has, or had, another key"
     take_password(row, opened, now)
     if why is None:
         return NodeKeyState.PENDING
@@ -110,15 +117,15 @@ def _moved(session: Session, row: NodeKey, node: Node) -> NodeKey | None:
 
 
 def _vouched(
-    session: Session,
     node: Node,
     introduction: Introduction,
     key: PublicKey,
     others: list[NodeKey],
+    token: JoinToken | None,
     now: datetime,
 ) -> str | None:
     """Return who vouches for a key; None: nobody whose word counts."""
-    change, join = introduction.change, introduction.join
+    change = introduction.change
     if any(node_rotation.too_new_to_replace(other, now) for other in others):
         # The worker introduces its key again every minute.
         change = None
@@ -128,12 +135,21 @@ def _vouched(
             if other.state is NodeKeyState.TRUSTED and changes_key(change, previous, node.id, key):
                 return f"its key before, {other.id}, vouches for it"
     # Also where a key was revoked: then a person decides.
-    if join is None or any(other.state is not NodeKeyState.PENDING for other in others):
+    if token is None or any(other.state is not NodeKeyState.PENDING for other in others):
+        return None
+    token.last_used_at = now
+    return f"the first of the node, by join token {token.id}"
+
+
+def _token(
+    session: Session, node: Node, introduction: Introduction, key: PublicKey, now: datetime
+) -> JoinToken | None:
+    """Return the valid join token whose holder vouches for a key; None: there is none."""
+    join = introduction.join
+    if join is None:
         return None
     token = session.get(JoinToken, join.token, with_for_update=True)
     if token is None or not joins(join, PublicKey.from_text(token.public_key), node.id, key):
         return None
-    if token.revoked_at is not None or (token.expires_at is not None and token.expires_at <= now):
-        return None
-    token.last_used_at = now
-    return f"the first of the node, by join token {token.id}"
+    ended = token.expires_at is not None and token.expires_at <= now
+    return None if ended or token.revoked_at is not None else token

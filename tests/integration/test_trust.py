@@ -209,6 +209,27 @@ def test_of_a_flood_of_made_up_keys_few_are_looked_at_in_a_second(
     assert door.hello(key_of("a"), token=JOIN_TOKEN) is None, "two seconds later"
 
 
+def test_a_key_with_a_join_token_waits_in_the_place_of_one_that_anybody_made_up(door: Door) -> None:
+    """As of a node that was set up again: who writes to the broker has no token."""
+    door.hello(A, token=JOIN_TOKEN)
+    made_up = [key_of(f"made up {number}") for number in range(store.MAX_PENDING)]
+    for key in made_up:
+        door.hello(key)
+    assert door.hello(B, token=JOIN_TOKEN, joins_as=TWO) is Reason.UNTRUSTED_KEY
+    assert B.public.id not in door.states(), "a proof for another node is none"
+    assert door.hello(B, token=JOIN_TOKEN) is Reason.UNTRUSTED_KEY
+    waiting = door.states().keys() - {A.public.id}
+    assert waiting == {B.public.id, *(key.public.id for key in made_up[1:])}
+    with door.database.read() as session:
+        assert "with join token" in session.get_one(NodeKey, B.public.id).origin
+    for key in (C, key_of("d"), key_of("e")):
+        door.hello(key, token=JOIN_TOKEN)
+    for key in made_up:
+        door.hello(key)
+    kept = door.states().keys() - {A.public.id}
+    assert kept == {key.public.id for key in (B, C, key_of("d"))}, "and none of these gives way"
+
+
 def test_a_person_trusts_a_key_by_its_text_though_made_up_ones_leave_no_room(
     door: Door, database: Database
 ) -> None:
