@@ -21,6 +21,10 @@ _JOIN_TOKENS: Final = (
     "join tokens made before still serve, for the former key vouches for this one; if the former is in other "
     "hands, revoke them (`vxctl node join-token list`), and give every worker a new one"
 )
+_REVOKED: Final = (
+    "join tokens made before are revoked: make one for nodes that join (`vxctl node join-token create`); if "
+    "the former key is in other hands, give it to every worker"
+)
 
 
 def keys(context: typer.Context, url: Url = DEFAULT_URL, output: Output = "table") -> None:
@@ -47,16 +51,24 @@ def rotate(
             help="With --finish: also if nodes lack it: they follow by their next request.",
         ),
     ] = False,
+    revoke_join_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--revoke-join-tokens",
+            help="With --finish: revoke all join tokens, which name the former key.",
+        ),
+    ] = False,
     actor: Actor = None,
     url: Url = DEFAULT_URL,
     output: Output = "table",
 ) -> None:
-    if force and not finish:
-        raise UsageError("--force needs --finish", "vxctl keys rotate --finish --force")
+    for given, name in ((force, "--force"), (revoke_join_tokens, "--revoke-join-tokens")):
+        if given and not finish:
+            raise UsageError(f"{name} needs --finish", f"vxctl keys rotate --finish {name}")
     client = Client(url)
     if finish:
-        given = {**decision(actor, None), "force": force}
-        answer = client.post("controller-keys", "finish", body=given)
+        wanted = {"force": force, "revoke_join_tokens": revoke_join_tokens}
+        answer = client.post("controller-keys", "finish", body=decision(actor, None) | wanted)
     else:
         from contract.runtime.key_file import make_key, read_key
 
@@ -79,7 +91,7 @@ def rotate(
                 "no controller can put it itself"
             )
         if finish:
-            table.line(_JOIN_TOKENS)
+            table.line(_REVOKED if revoke_join_tokens else _JOIN_TOKENS)
 
     formats.show(answer, output, shown, kind=_KIND)
 

@@ -287,8 +287,14 @@ def unaware(session: Session, key_id: str) -> Unaware:
     return Unaware(lacking, later)
 
 
-def finish(session: Session, by: By, *, force: bool) -> ControllerKey:
+def finish(
+    session: Session, by: By, *, force: bool, revoke_join_tokens: bool = False
+) -> ControllerKey:
     """Let the next key of the controllers sign, and retire the present one, which is to vouch for it.
+
+    Args:
+        revoke_join_tokens: all of them: they name the present key or one before, which a node that joins by
+            one believes until the first request.
 
     Raises:
         KeyStateError: there is none, or nodes that are asked for runs lack it (unless `force`).
@@ -310,6 +316,8 @@ def finish(session: Session, by: By, *, force: bool) -> ControllerKey:
     following.state, following.previous = ControllerKeyState.SIGNING, present.id
     words = f"controllers' key {following.id} signs in place of {present.id}"
     append(session, [_about(Stage.KEYS_ROTATED, words, by)], by.at)
+    if revoke_join_tokens:
+        _revoke_join_tokens(session, by)
     return following
 
 
@@ -329,9 +337,13 @@ def replace(session: Session, by: By) -> ControllerKey:
         f"controllers' key {present.id} is retired: the next start of a controller brings another"
     )
     append(session, [_about(Stage.KEYS_ROTATED, words, by)], by.at)
+    _revoke_join_tokens(session, by)
+    return present
+
+
+def _revoke_join_tokens(session: Session, by: By) -> None:
     for token in join_tokens(session, revoked=False):
         revoke_join_token(session, token.id, by)
-    return present
 
 
 def _about(stage: Stage, words: str, by: By) -> Entry:

@@ -415,7 +415,9 @@ def test_a_rotation_waits_for_the_nodes_and_then_signs_by_the_next_key(
         for node in session.scalars(select(Node)):
             node.controller_keys = [first.public.id, A.public.id]
     with database.write() as session:
-        store.finish(session, ANN, force=False)
+        store.create_join_token(session, JOIN_TOKEN.public, ANN, None)
+        store.finish(session, ANN, force=False, revoke_join_tokens=True)
+        assert store.join_tokens(session, revoked=False) == []
     keys.refresh()
     assert keys.signer.public == A.public
     assert list(keys.controllers) == [A.public.text]

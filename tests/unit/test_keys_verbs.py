@@ -55,6 +55,10 @@ def test_who_has_finished_a_rotation_is_told_of_the_join_tokens(
     assert "is signing" in output
     assert "join tokens made before still serve" in output
     assert "`vxctl node join-token list`" in output
+    output = said("rotate", "--finish", "--revoke-join-tokens")
+    assert "join tokens made before are revoked" in output
+    result = CliRunner().invoke(app, ["keys", "rotate", "--revoke-join-tokens"])
+    assert "--revoke-join-tokens needs --finish" in str(result.exception)
 
 
 def test_nodes_that_are_told_later_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,13 @@ class FinishBody(ActorAndReason):
     """Whether nodes may be left behind."""
 
     force: Annotated[
-        bool, Field(description="also if workers do not know the key: they refuse all requests")
+        bool,
+        Field(
+            description="also if workers do not know the key: they follow by their next requests"
+        ),
+    ] = False
+    revoke_join_tokens: Annotated[
+        bool, Field(description="all of them: they name a key of before")
     ] = False
 
 
@@ -75,7 +81,12 @@ def routes(context: Context) -> APIRouter:
         """Let the next key sign, once the workers of all ready nodes know it."""
         given = body or FinishBody()
         with database.write() as session:
-            row = store.finish(session, _by(caller, given), force=given.force)
+            row = store.finish(
+                session,
+                _by(caller, given),
+                force=given.force,
+                revoke_join_tokens=given.revoke_join_tokens,
+            )
             if context.keys is not None:
                 context.keys.hand_over(row)
             answer = _rotation(session, row)
