@@ -33,6 +33,7 @@ from pydantic import (
 
 from contract.messages import Timestamp
 from contract.queues import CONTROLLER_QUEUE, RECONCILE_TASK, tasks_of
+from contract.runtime import sentinels
 from contract.runtime.memory_transport import MemoryTransport
 from contract.runtime.refusals import refusals
 from contract.signing.bounds import BOUNDS, MAX_MESSAGE_BYTES
@@ -247,7 +248,10 @@ class _Transport(kombu_redis.Transport):  # type: ignore[misc] # kombu has no ty
 
 
 class _SentinelChannel(_RedisOfOurs, kombu_redis.SentinelChannel):  # type: ignore[misc] # kombu has no types
-    pass
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
+        pool = super()._sentinel_managed_pool(asynchronous)
+        sentinels.explain(pool.sentinel_manager)
+        return pool
 
 
 class _SentinelTransport(kombu_redis.SentinelTransport):  # type: ignore[misc] # kombu has no types

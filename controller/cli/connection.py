@@ -96,7 +96,10 @@ class Connection:
                 )
             return Token(secret.text, _TOKEN, f"correct or unset {_TOKEN}")
         if file := os.environ.get(f"{_TOKEN}_FILE"):
-            return _of_file(file, f"correct or unset {_TOKEN}_FILE")
+            hint = f"correct or unset {_TOKEN}_FILE"
+            if file == os.environ.get(f"{PREFIX}API_TOKEN_FILE"):  # In the stack's controllers.
+                hint += "; if no admin has a token: `vxctl token create NAME --role admin --database-url URL`"
+            return _of_file(file, hint)
         return None
 
     def _of_context(self) -> Token | None:

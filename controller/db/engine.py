@@ -31,6 +31,11 @@ IDLE_SECONDS: Final = 10
 _MAX_OVERFLOW: Final = 20
 """Connections above the five that stay open: requests (`controller.api.turns`) and the leader's threads."""
 _READ_ONLY: Final = "vxlan_operator_read_only"
+_LOOKING: Final = {_READ_ONLY: True, "postgresql_readonly": True}
+"""For SQLite and PostgreSQL. (A session that only reads is refused by `target_session_attrs=read-write`.)"""
+_NO_CA: Final = "root certificate file"
+"""libpq, about the file with which it verifies the server."""
+_NAME_CA: Final = "add sslrootcert=FILE to the URL, the CA of the server's certificate"
 _LOCKED: Final = ("55P03", "40P01")
 """PostgreSQL: lock timeout, deadlock."""
 _POOLER: Final = "unsupported startup parameter"
@@ -162,7 +167,7 @@ def open_to_look(url: str) -> Iterator[Connection]:
     try:
         with (
             explained(parsed),
-            engine.execution_options(**{_READ_ONLY: True}).connect() as connection,
+            engine.execution_options(**_LOOKING).connect() as connection,
         ):
             yield connection
     finally:
@@ -202,8 +207,10 @@ def explained(url: URL) -> Iterator[None]:
                 "try again when that program (a backup, another upgrade) has ended",
             ) from error
         kind = UnavailableError if is_away(error) else OperatorError
+        message = database_message(error)
         raise kind(
-            f"the database {shown} cannot be used: {database_message(error)}", _REMEDY
+            f"the database {shown} cannot be used: {message}",
+            _NAME_CA if _NO_CA in message else _REMEDY,
         ) from error
 
 
@@ -323,9 +330,7 @@ def _engine(url: URL, *, read_only: bool = False, patient: bool = False) -> Engi
         max_overflow=_MAX_OVERFLOW,
         # The last used connection has its statements prepared, and the server's memory warm.
         pool_use_lifo=True,
-        connect_args=postgresql.connect_args(
-            read_only=read_only, lock_seconds=LOCK_SECONDS, idle_seconds=IDLE_SECONDS
-        ),
+        connect_args=postgresql.connect_args(lock_seconds=LOCK_SECONDS, idle_seconds=IDLE_SECONDS),
     )
     event.listen(engine, "handle_error", postgresql.on_error)
     event.listen(engine, "before_cursor_execute", postgresql.before_execute)

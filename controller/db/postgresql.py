@@ -42,9 +42,7 @@ class BoundedConnection(psycopg.Connection[Any]):
             ) from None
 
 
-def connect_args(
-    *, read_only: bool, lock_seconds: float, idle_seconds: float
-) -> dict[str, str | int]:
+def connect_args(*, lock_seconds: float, idle_seconds: float) -> dict[str, str | int]:
     """Return libpq's options of every connection; they win over those of a URL."""
     return {
         # For each host of the URL.
@@ -59,7 +57,7 @@ def connect_args(
         "client_encoding": "utf8",
         "options": f"-c lock_timeout={lock_seconds}s -c statement_timeout={STATEMENT_SECONDS}s "
         f"-c idle_in_transaction_session_timeout={idle_seconds}s "
-        f"-c default_transaction_read_only={'on' if read_only else 'off'}",
+        "-c default_transaction_read_only=off",
     }
 
 

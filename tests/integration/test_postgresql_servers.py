@@ -19,7 +19,7 @@ from contract.verdicts import Stage
 from controller.audit.append import Entry, append, head_of
 from controller.conditions.model import Reason
 from controller.db import postgresql
-from controller.db.engine import Database, is_away, open_database
+from controller.db.engine import Database, is_away, open_database, open_to_look
 from controller.health.live import Health
 from controller.health.trail import TrailTest
 from tests.controller_process import HTTP, ControllerProcess, controller_of
@@ -95,6 +95,9 @@ def test_a_standby_that_is_promoted_is_found_by_a_url_with_both_hosts(
             with closing(open_database(url)) as database, database.read() as session:
                 found = session.scalar(text("SHOW unix_socket_directories"))
             assert found == str(standby.folder)
+            # As `vxctl doctor` and `vxctl db check` do, which write nothing.
+            with open_to_look(url) as connection:
+                assert connection.scalar(text("SHOW transaction_read_only")) == "on"
 
 
 def test_audit_rows_that_a_promoted_standby_lacks_are_told(

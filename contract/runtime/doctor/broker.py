@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 from kombu.utils.url import maybe_sanitize_url
 
 from contract.queues import CONTROLLER_QUEUE, PROBE_KEY
+from contract.runtime import sentinels
 from contract.runtime.broker_errors import CLUSTER, CLUSTER_REMEDY, advice, is_cluster
 from contract.runtime.broker_settings import Broker
 from contract.runtime.doctor.checks import Result, fail, ok, warn
@@ -94,9 +95,10 @@ def _client(broker: Broker) -> Any:
             options |= {"username": first.username, "password": unquote(first.password or "")}
         if broker.tls is not None:
             options["ssl"] = True
-        sentinels = [(str(part.hostname), part.port or 26379) for part in parts]
+        hosts = [(str(part.hostname), part.port or 26379) for part in parts]
         client: Any = sentinel
-        found = client.Sentinel(sentinels, sentinel_kwargs=broker.sentinel["sentinel_kwargs"])
+        found = client.Sentinel(hosts, sentinel_kwargs=broker.sentinel["sentinel_kwargs"])
+        sentinels.explain(found)
         return found.master_for(broker.sentinel["master_name"], **options, **tls)
     scheme, _, rest = url.partition("://")
     if scheme == "redis+socket":
