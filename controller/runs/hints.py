@@ -89,8 +89,10 @@ class HintIntake:
         with self._database.write() as session:
             node = session.get(Node, hello.node_id, with_for_update={"key_share": True})
             if node is not None:
+                # One that comes again tells the version of then.
+                if node.worker_seen_at is None or opened.issued > node.worker_seen_at:
+                    node.worker_version = hello.worker_version
                 seen.note(node, opened, now)
-                node.worker_version = hello.worker_version
                 reason = f"its worker says: {hello.reason[:_MAX_REASON]}"
                 queue.request(session, [node.id], at=at, priority=priority, reason=reason)
         if node is not None or self._of_gone.is_due(hello.node_id):

@@ -470,6 +470,23 @@ def test_a_report_that_was_kept_back_makes_no_dead_worker_live(
     assert node_row(swarm.database).worker_seen_at == clock(), "clocks may differ"
 
 
+def test_a_hello_that_comes_again_tells_no_former_version(
+    swarm: Swarm, hints: HintIntake, clock: Clock
+) -> None:
+    """As after a change of leader: the one before would know it again."""
+    hello = Hello(node_id=ONE, worker_version="1", at=clock(), reason="x")
+    for version in ("1", "2"):
+        clock.advance(60)
+        told = believed(hello.model_copy(update={"worker_version": version}))
+        hints.hello(told._replace(issued=clock()))
+        assert node_row(swarm.database).worker_version == version
+    clock.advance(60)
+    hints.hello(believed(hello)._replace(issued=clock() - timedelta(seconds=120)))
+    assert node_row(swarm.database).worker_version == "2"
+    swarm.tell(report(swarm.runs[ONE]).model_copy(update={"worker_version": "3"}))
+    assert node_row(swarm.database).worker_version == "3"
+
+
 @pytest.mark.parametrize("together", [True, False])
 def test_no_node_keeps_the_audit_rows_of_another_out(swarm: Swarm, together: bool) -> None:
     """With entries of the same ids, which it may have seen in the broker."""
