@@ -12,7 +12,7 @@ import pytest
 
 from tests import logs
 from tests.servers import REDIS, PostgresServer, RedisServer, ServerMissingError, of_root
-from tests.side_by_side import Lanes
+from tests.side_by_side import Lanes, turn
 
 IN_CI = os.environ.get("CI") == "true"
 _MEMORY = Path("/dev/shm")  # noqa: S108 -- not a file with a name that somebody could guess
@@ -72,8 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests on a Swarm come first: side by side, nothing that takes minutes is left for the end."""
-    items.sort(key=lambda item: item.get_closest_marker("swarm") is None)
+    """See `tests.side_by_side.turn`."""
+    items.sort(key=turn)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:

@@ -138,7 +138,7 @@ class World:
         end = time.monotonic() + 60
         while self.deliverer.step() < 1:
             assert time.monotonic() < end
-            time.sleep(0.002)
+            time.sleep(0.02)
 
     def target(self, name: str = "ops") -> NotificationTarget:
         with self.database.read() as session:

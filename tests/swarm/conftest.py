@@ -24,9 +24,9 @@ def engine(request: pytest.FixtureRequest) -> Path | None:
     return chosen
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab(engine: Path | None) -> Iterator[Lab]:
-    """Three nodes, booted once."""
+    """Three nodes, booted once; what runs after these tests has the machine for itself."""
     with Lab.create(f"pytest-{os.getpid()}", nodes=3, engine=engine) as booted:
         yield booted
 
