@@ -19,7 +19,7 @@ import httpx
 
 from contract.runtime.exit_status import ExitStatus
 from controller.db.engine import open_database
-from tests import forked_vxctl
+from tests import forked
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import swarm_id
 from tests.servers import Server
@@ -79,9 +79,7 @@ def free_port() -> int:
 def vxctl(*arguments: str, url: str | None = None) -> "subprocess.CompletedProcess[str]":
     """Run `vxctl` to its end."""
     extra = {} if url is None else {"VXLAN_OPERATOR_URL": url}
-    return forked_vxctl.as_text(
-        forked_vxctl.run(list(arguments), environment() | extra, _TIMEOUT_SECONDS)
-    )
+    return forked.as_text(forked.run(list(arguments), environment() | extra, _TIMEOUT_SECONDS))
 
 
 def assert_clear_error(
@@ -141,7 +139,7 @@ class ControllerProcess(Server):
                 name: value for name, value in os.environ.items() if not name.startswith("VXLAN_")
             }
             files = (null.fileno(), log.fileno(), log.fileno())
-            self._process = forked_vxctl.Program(["controller", *self._options], clean, *files)
+            self._process = forked.Program(["vxctl", "controller", *self._options], clean, files)
 
     def ready(self) -> bool:
         """See `Server.ready`."""

@@ -18,7 +18,7 @@ from typing import BinaryIO, Final, Self
 import psycopg
 import redis
 
-from tests import forked_vxctl, logs
+from tests import forked, logs
 
 # Only so that nothing hangs for ever: the machine may be busy with many tests at once.
 _START_SECONDS = 90.0
@@ -48,7 +48,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._process: subprocess.Popen[bytes] | forked_vxctl.Program | None = None
+        self._process: subprocess.Popen[bytes] | forked.Program | None = None
 
     def __enter__(self) -> Self:
         self.start()

@@ -1,6 +1,7 @@
 """The operator on a lab: Redis and the controller in the hub, a worker on every node, real processes."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from contract.verdicts import DEVICE_STAGES
-from tests import logs
+from tests import forked, logs
 from tests.lab import Lab, LabError, Node
 from tests.lab.entry import Entry
 from tests.servers import await_true
@@ -33,7 +34,7 @@ class Program:
         self.command = list(command)
         self.log = folder / f"{name}.log"
         self._where = where
-        self._process: subprocess.Popen[Any] | None = None
+        self._process: subprocess.Popen[Any] | forked.Program | None = None
 
     def start(self, *, lasting: bool = False) -> None:
         """Start it; with `lasting` it lives as long as the lab, else as long as this process."""
@@ -43,6 +44,13 @@ class Program:
                 self._where.start_lasting(
                     self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
                 )
+                return
+            if self.command[0].startswith(str(_BIN)) and self._where.network_file is not None:
+                with Path(os.devnull).open("rb") as null:
+                    files = (null.fileno(), log.fileno(), log.fileno())
+                    self._process = forked.Program(
+                        self.command, os.environ, files, [self._where.network_file]
+                    )
                 return
             self._process = self._where.popen(
                 self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
@@ -214,11 +222,15 @@ class Stack:
 
     def vxctl(self, *arguments: str, timeout: float = _LOOK_SECONDS) -> str:
         """What `vxctl` prints."""
-        settings = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
-        command = ["env", *settings, str(_BIN / "vxctl"), *arguments]
+        network = self.lab.hub.network_file
+        assert network is not None
+        done = forked.as_text(
+            forked.run(arguments, os.environ | ENVIRONMENT, timeout, namespaces=[network])
+        )
         # The status has an answer, too, when something is not as it should be.
-        check = arguments[0] != "status"
-        return self.lab.hub_run(command, timeout=timeout, check=check).stdout
+        if done.returncode != 0 and arguments[0] != "status":
+            raise LabError(f"vxctl {' '.join(arguments)} failed: {done.stderr.strip()}")
+        return done.stdout
 
     def audit(self, node: Node, device: str | None = None) -> list[dict[str, Any]]:
         """The audit rows of a node, the oldest first; of a device, by name, what its worker did with it."""

@@ -87,6 +87,11 @@ class Namespace:
             "setpriv", "--pdeathsig", "KILL", "--", *arguments,
         ]  # fmt: skip
 
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """For `tests.forked`."""
+        return Path(f"/proc/{self.pid}/ns/net"), Path(f"/proc/{self.pid}/ns/mnt")
+
     def run(self, *arguments: str, words: str = "") -> str:
         """Run a short command with `words` as its input; return what it printed."""
         return subprocess.run(

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from tests.fake_docker import FakeDocker
 from tests.fake_swarm import swarm_id
 from tests.integration.namespaces import Namespace
 from tests.integration.test_controller_process import answer_request, node_of
-from tests.integration.test_worker_process import PROGRAM, Controller, Worker, variables
+from tests.integration.test_worker_process import PROGRAM, Controller, Worker, start
 from tests.proxy import Proxy
 from tests.servers import RedisServer, await_true
 
@@ -68,11 +67,8 @@ def worker_of(
         **signed.give_worker(folder / "journal.jsonl", settings.get("NODE_ID") or NODE),
     }
     with (folder / "worker.log").open("ab") as log:
-        process = subprocess.Popen(
-            host.command(*(program or (PROGRAM,)), "run"),
-            env=variables(defaults | settings),
-            stderr=log,
-        )
+        command = (*(program or (PROGRAM,)), "run")
+        process = start(host, command, defaults | settings, log.fileno())
     try:
         worker = Worker(process, folder)
         worker.await_log("worker started")

@@ -11,7 +11,7 @@ import pytest
 from contract.runtime.exit_status import ExitStatus
 from controller.cli.explain import MAX_BYTES
 from controller.explain.text import MAX_TEXT
-from tests import forked_vxctl
+from tests import forked
 from tests.controller_process import environment, vxctl
 from tests.fake_swarm import swarm_id
 from tests.integration.test_cli_views import HOSTILE, url
@@ -30,7 +30,7 @@ def explained(
 ) -> "subprocess.CompletedProcess[bytes]":
     """Run it with something on standard input."""
     variables = environment() | {"VXLAN_OPERATOR_URL": at}
-    return forked_vxctl.run(["explain", *arguments], variables, 60, given)
+    return forked.run(["explain", *arguments], variables, 60, given)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from controller.access.token_file import read_token
 from controller.api import IDENTITY_HEADER
 from controller.db.access_models import ApiToken
 from controller.db.engine import Database, open_database
-from tests import forked_vxctl
+from tests import forked
 from tests.api_client import shared_app
 from tests.controller_process import assert_clear_error, environment, free_port
 from tests.servers import PostgresServer, await_true
@@ -91,8 +91,8 @@ class Person:
 
     def __call__(self, *arguments: str, given: str = "", **variables: str) -> Done:
         told = {f"VXLAN_OPERATOR_{name}": value for name, value in variables.items()}
-        return forked_vxctl.as_text(
-            forked_vxctl.run(list(arguments), self._environment | told, 60, given.encode())
+        return forked.as_text(
+            forked.run(list(arguments), self._environment | told, 60, given.encode())
         )
 
     def says(self, *arguments: str, given: str = "", **variables: str) -> str:

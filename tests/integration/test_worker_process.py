@@ -39,7 +39,7 @@ from contract.runtime.broker import celery_app, queue_for_node
 from contract.runtime.exit_status import ExitStatus
 from contract.runtime.variables import PREFIX
 from contract.verdicts import Mode, Outcome, Stage, Verdict
-from tests import signed
+from tests import forked, signed
 from tests.builders import NAME, NODE, OTHER_NODE, PORT, VNI, network
 from tests.integration.namespaces import Namespace
 from tests.promtool import check_metrics
@@ -160,7 +160,7 @@ def argument(message: Any) -> str:
 class Worker:
     """A worker's process, its log and its journal."""
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | forked.Program, folder: Path) -> None:
         self.process = process
         self.journal = folder / "journal.jsonl"
         self._log = folder / "worker.log"
@@ -208,9 +208,7 @@ def running(
     given = defaults | environment
     defaults |= signed.give_worker(Path(given["JOURNAL"]), given["NODE_ID"] or NODE)
     with (folder / "worker.log").open("ab") as log:
-        process = subprocess.Popen(
-            host.command(*command), env=variables(defaults | environment), stderr=log
-        )
+        process = start(host, command, defaults | environment, log.fileno())
     try:
         worker = Worker(process, folder)
         worker.await_log("worker started")
@@ -218,6 +216,16 @@ def running(
     finally:
         process.kill()
         process.wait(60)
+
+
+def start(
+    host: Namespace, command: Sequence[str], settings: dict[str, str], errors: int
+) -> subprocess.Popen[bytes] | forked.Program:
+    """Start a worker in a namespace; forked, unless its program is another."""
+    given = variables(settings)
+    if command[0] == PROGRAM:
+        return forked.Program(command, given, (0, 1, errors), host.files)
+    return subprocess.Popen(host.command(*command), env=given, stderr=errors)
 
 
 def variables(settings: dict[str, str]) -> dict[str, str]:

@@ -16,9 +16,14 @@ _DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class Entry:
-    """One set of namespaces to run commands in; `prefix` is the command that enters them."""
+    """One set of namespaces to run commands in; `prefix` is the command that enters them.
 
-    def __init__(self, prefix: list[str], pids: Path) -> None:
+    Attributes:
+        network_file: the file of the network namespace, if it is that alone.
+    """
+
+    def __init__(self, prefix: list[str], pids: Path, *, network_file: Path | None = None) -> None:
+        self.network_file = network_file
         self._prefix = prefix
         self._pids = pids
         self._started: list[subprocess.Popen[Any]] = []
@@ -26,7 +31,7 @@ class Entry:
     @classmethod
     def network(cls, namespace: Path, pids: Path) -> "Entry":
         """A network namespace and nothing else: the files and processes are the machine's."""
-        return cls(["nsenter", f"--net={namespace}", "--"], pids)
+        return cls(["nsenter", f"--net={namespace}", "--"], pids, network_file=namespace)
 
     def command(self, args: Sequence[Argument]) -> list[str]:
         """The whole command, for a caller that wants to run it in its own way."""

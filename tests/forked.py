@@ -1,10 +1,11 @@
-"""`vxctl` as a process that is forked from one which has imported it: for what it says, not how it starts.
+"""Programs that are forked from a process which has imported them: for what they do, not how they start.
 
 A start costs half a second of a core, a controller's a whole one, most of it for imports, and hundreds of
-tests ask by the command. The child has its own arguments, environment, input, output, exit status and end, as
-any other. Tests of the program's start, of Ctrl-C and of terminals start the real one.
+tests ask by `vxctl`. The child has its own arguments, environment, input, output, exit status and end, as
+any other. Tests of a program's start, of Ctrl-C and of terminals start the real one.
 """
 
+import ctypes
 import gc
 import importlib
 import io
@@ -20,8 +21,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -66,7 +67,12 @@ def _connect() -> socket.socket:
 
 
 class Program:
-    """A `vxctl` that was started, to be used as a `subprocess.Popen`; it is killed when this process ends.
+    """A program that was started, to be used as a `subprocess.Popen`; it is killed when this process ends.
+
+    Args:
+        command: `vxctl` or `vxlan-worker`, of whatever folder, and its arguments.
+        files: descriptors of its standard input, output and errors.
+        namespaces: files of the namespaces that it enters.
 
     Attributes:
         returncode: its exit status; None: it has not ended, as far as was looked.
@@ -74,17 +80,16 @@ class Program:
 
     def __init__(
         self,
-        arguments: list[str],
+        command: Sequence[str],
         environment: Mapping[str, str],
-        standard_input: int,
-        output: int,
-        errors: int,
+        files: tuple[int, int, int],
+        namespaces: Sequence[Path] = (),
     ) -> None:
-        self.args = ["vxctl", *arguments]
+        self.args = list(command)
         self.returncode: int | None = None
         self._connection = _connect()
-        asked = json.dumps([arguments, dict(environment), str(Path.cwd())]).encode()
-        files = [standard_input, output, errors]
+        entered = [str(each) for each in namespaces]
+        asked = json.dumps([self.args, dict(environment), str(Path.cwd()), entered]).encode()
         socket.send_fds(self._connection, [_number(len(asked))], files)
         self._connection.sendall(asked)
         answer = self._connection.recv(_NUMBER_BYTES, socket.MSG_WAITALL)
@@ -122,7 +127,11 @@ class Program:
 
 
 def run(
-    arguments: list[str], environment: Mapping[str, str], timeout: float, given: bytes = b""
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    timeout: float,
+    given: bytes = b"",
+    namespaces: Sequence[Path] = (),
 ) -> "subprocess.CompletedProcess[bytes]":
     """Run `vxctl` to its end; `given`: what it can read.
 
@@ -136,8 +145,8 @@ def run(
     ):
         standard_input.write(given)
         standard_input.seek(0)
-        files = [file.fileno() for file in (standard_input, output, errors)]
-        program = Program(arguments, environment, *files)
+        files = (standard_input.fileno(), output.fileno(), errors.fileno())
+        program = Program(["vxctl", *arguments], environment, files, namespaces)
         try:
             status = program.wait(timeout)
         finally:
@@ -158,13 +167,15 @@ def _whole(file: IO[bytes]) -> bytes:
     return file.read()
 
 
-def _serve(address: str) -> None:
-    """Answer for ever; return in each process that is to run the command."""
+def _serve(address: str) -> Callable[[], None]:
+    """Answer for ever; return the program's entry point in each process that is to run it."""
     import controller.cli
+    import controller.process.controller
+    import worker.agent
+    import worker.cli
 
     for module in pkgutil.walk_packages(controller.cli.__path__, "controller.cli."):
         importlib.import_module(module.name)
-    importlib.import_module("controller.process.controller")
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -191,12 +202,25 @@ def _serve(address: str) -> None:
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
-    arguments, environment, folder = json.loads(asked)
+    (program, *arguments), environment, folder, namespaces = json.loads(asked)
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
+    _enter(namespaces)
     os.chdir(folder)
-    sys.argv = [str(Path(sys.executable).parent / "vxctl"), *arguments]
+    name = Path(program).name
+    sys.argv = [str(Path(sys.executable).parent / name), *arguments]
+    return {"vxctl": controller.cli.main, "vxlan-worker": worker.cli.main}[name]
+
+
+def _enter(namespaces: Sequence[str]) -> None:
+    """Enter namespaces; all are opened first, as another mount namespace may not show them."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with ExitStack() as opened:
+        files = [opened.enter_context(Path(each).open("rb")) for each in namespaces]
+        for file in files:
+            if libc.setns(file.fileno(), 0) != 0:
+                raise OSError(ctypes.get_errno(), f"setns({file.name}) failed")
 
 
 def _attend(command: int, connection: socket.socket) -> int:
@@ -212,7 +236,4 @@ def _attend(command: int, connection: socket.socket) -> int:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1])
-    from controller.cli import main
-
-    main()
+    _serve(sys.argv[1])()
