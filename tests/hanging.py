@@ -10,13 +10,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from kombu.transport import redis
+from contract.runtime.transport import _Channel
 
 
 def main() -> None:
     """Become the program."""
     flag = Path(sys.argv[1])
-    read = redis.Channel._brpop_read
+    read = _Channel._brpop_read
 
     def hang(self: Any, **options: Any) -> Any:
         if flag.exists():
@@ -28,7 +28,7 @@ def main() -> None:
             threading.Event().wait()
         return read(self, **options)
 
-    redis.Channel._brpop_read = hang
+    _Channel._brpop_read = hang  # type: ignore[method-assign]
     sys.argv = sys.argv[2:]
     if sys.argv[0] == "vxctl":
         from controller.cli import main as program
