@@ -42,7 +42,8 @@ class Epoch(FunctionElement[float]):
 
 @compiles(Epoch, "postgresql")
 def _epoch_on_postgresql(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
-    return f"extract(epoch FROM {compiler.process(element.clauses, **options)})"
+    # Not by `extract`, which gives a numeric: sorting thousands of them takes as long as finding them.
+    return f"date_part('epoch', {compiler.process(element.clauses, **options)})"
 
 
 @compiles(Epoch, "sqlite")
