@@ -113,7 +113,7 @@ class NetworkRef(Message):
 
     id: SwarmId
     name: Annotated[str, StringConstraints(max_length=255)]
-    vnis: tuple[Vni, ...]
+    vnis: Annotated[tuple[Vni, ...], Field(fail_fast=True)]
     ingress: bool = False
     """It is the Swarm's ingress network: its orphans need no rejected task."""
     mode: Mode = Mode.ENFORCE
@@ -145,8 +145,8 @@ class ReconcileRequest(Message):
     deadline: Timestamp
     mode: Mode
     data_path_port: UdpPort
-    desired: Annotated[tuple[DesiredNetwork, ...], Field(max_length=MAX_NETWORKS)]
-    known: Annotated[tuple[NetworkRef, ...], Field(max_length=MAX_NETWORKS)] = ()
+    desired: Annotated[tuple[DesiredNetwork, ...], Field(max_length=MAX_NETWORKS, fail_fast=True)]
+    known: Annotated[tuple[NetworkRef, ...], Field(max_length=MAX_NETWORKS, fail_fast=True)] = ()
     """Other networks whose VNIs this node has reported: they make an orphan stale instead of unknown."""
     acknowledged: Acknowledgement | None = None
     fence: Annotated[int, Field(ge=0, lt=2**63)]
@@ -155,13 +155,15 @@ class ReconcileRequest(Message):
     """Maximum number of removals in this run; the node's own limit may be lower."""
     reading: SwarmReading = SwarmReading()
     """When `desired` was read; by default that is not known, and `desired` proves nothing."""
-    rejections: Annotated[tuple[Rejection, ...], Field(max_length=MAX_REJECTIONS)] = ()
+    rejections: Annotated[
+        tuple[Rejection, ...], Field(max_length=MAX_REJECTIONS, fail_fast=True)
+    ] = ()
     """Tasks that this node rejected lately because of the fault."""
     next_within: Annotated[float, Field(gt=0, le=1e6)]
     """Seconds within which the controller sends the next request."""
     alive_every: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Seconds between the worker's signs of life; None: the controller reads none."""
-    controller_keys: Annotated[tuple[KeyText, ...], Field(max_length=2)] = ()
+    controller_keys: Annotated[tuple[KeyText, ...], Field(max_length=2, fail_fast=True)] = ()
     """Public keys that the worker is to believe from now on, one of which signed this; none: as before."""
     node_key: KeyId | None = None
     """The key of this node that the controllers believe; another, or None: the worker introduces its own."""
@@ -255,10 +257,10 @@ class ReconcileReport(Message):
     finished_at: Timestamp
     outcome: Outcome
     error: Text | None = None
-    limitations: Annotated[tuple[Text, ...], Field(max_length=MAX_LIMITATIONS)] = ()
+    limitations: Annotated[tuple[Text, ...], Field(max_length=MAX_LIMITATIONS, fail_fast=True)] = ()
     """What this worker could not look at, or left alone (`ORPHANS_LEFT`)."""
-    devices: Annotated[tuple[DeviceReport, ...], Field(max_length=MAX_DEVICES)] = ()
-    missing: Annotated[tuple[SwarmId, ...], Field(max_length=MAX_NETWORKS)] = ()
+    devices: Annotated[tuple[DeviceReport, ...], Field(max_length=MAX_DEVICES, fail_fast=True)] = ()
+    missing: Annotated[tuple[SwarmId, ...], Field(max_length=MAX_NETWORKS, fail_fast=True)] = ()
     """Networks with a running task that have lacked a device for longer than a start takes."""
     recheck_after: Annotated[float, Field(ge=0)] | None = None
     """Seconds until another run can prove more."""
@@ -270,10 +272,10 @@ class ReconcileReport(Message):
     """A device looks dead whose network is wanted: look for a rejected task, which would be the proof."""
     stamp: Stamp
     """When it was made."""
-    controller_keys: Annotated[tuple[KeyId, ...], Field(max_length=2)] = ()
+    controller_keys: Annotated[tuple[KeyId, ...], Field(max_length=2, fail_fast=True)] = ()
     """The controllers' keys that this worker believes."""
     journal_id: UUID | None = None
-    entries: Annotated[tuple[JournalEntry, ...], Field(max_length=MAX_ENTRIES)] = ()
+    entries: Annotated[tuple[JournalEntry, ...], Field(max_length=MAX_ENTRIES, fail_fast=True)] = ()
 
 
 class Drift(Message):
@@ -282,7 +284,9 @@ class Drift(Message):
     version: Literal[1] = 1
     node_id: SwarmId
     at: Timestamp
-    devices: Annotated[tuple[DeviceIdentity, ...], Field(min_length=1, max_length=100)]
+    devices: Annotated[
+        tuple[DeviceIdentity, ...], Field(min_length=1, max_length=100, fail_fast=True)
+    ]
     """Some of them: the run takes the full look."""
     stamp: Stamp
     """When it was made."""

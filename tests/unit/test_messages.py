@@ -54,6 +54,18 @@ def test_anything_at_all_is_refused_with_a_validation_error(
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
+def test_a_list_of_nonsense_is_refused_at_the_first_of_it(kind: type[Message]) -> None:
+    """Each error takes time and a kilobyte, and a message of 80 kB has room for 80,000 of them."""
+    lists = [name for name, field in kind.model_fields.items() if "tuple" in str(field.annotation)]
+    assert lists
+    for name in lists:
+        with pytest.raises(ValidationError) as refused:
+            kind.model_validate({name: [{}] * 5})
+        of_it = [error for error in refused.value.errors() if error["loc"][0] == name]
+        assert len({error["loc"][1:2] for error in of_it} - {()}) == 1, name
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
 @given(data=st.binary(max_size=200) | st.text(max_size=200))
 def test_any_text_is_refused_with_a_validation_error(
     kind: type[Message], data: bytes | str
