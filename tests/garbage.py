@@ -75,7 +75,6 @@ def odd_messages(task: str) -> Iterator[bytes]:
         b"[" * 100_000, b'[["x"], {"y": 1}, {}]', b'[["x", "y"], {}, {}]',
         b'[["x"], {}, {"callbacks": 5}]', b'[["x"], {}, {"chain": [{"task": "x"}]}]',
         b'[[{"__type__": "uuid", "__value__": 5}, 5], {}, {}]', b"[[" + b"9" * 5_000 + b"], {}, {}]",
-        b'[["vxs1.x"], {}, {"__type__": null, "__value__": null}]',
     ):  # fmt: skip
         yield message(what, task=task)
 
@@ -89,6 +88,14 @@ def harmless_messages(task: str) -> Iterator[bytes]:
         yield message(body, task=task, properties={"priority": odd, "reply_to": odd})
         yield message(body, task=task, headers={"eta": odd, "timelimit": odd, "retries": odd})
         yield message(body, task=task, headers={"shadow": odd, "argsrepr": odd, "stamps": odd})
+    one = f'["{MARK}x"]'
+    for links in (
+        '{"chain": [{"task": "x"}]}',
+        '{"__type__": null, "__value__": null}',
+        '{"a": 1}',
+    ):
+        yield message(f"[{one}, {{}}, {links}]".encode(), task=task)
+        yield message(f"[{one}, {links}, {{}}]".encode(), task=task)
 
 
 def compressed(task: str) -> Iterator[bytes]:
@@ -111,6 +118,8 @@ def blown_up(task: str) -> Iterator[bytes]:
     yield message(b"[[" + b"[]," * 5_000_000 + b"[]], {}, {}]", task=task)
     yield message(b"[[" + (b"[" * 90 + b"]" * 90 + b",") * 100_000 + b"5], {}, {}]", task=task)
     yield message(b"[[" + b'{"a":{}},' * 2_000_000 + b"5], {}, {}]", task=task)
+    keys = b",".join(b'"%d":1' % number for number in range(900_000))
+    yield message(b'[["x"], {}, {' + keys + b"}]", task=task)
 
 
 def too_long(task: str) -> Iterator[bytes]:

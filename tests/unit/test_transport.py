@@ -91,7 +91,7 @@ def test_a_task_is_taken_from_its_own_queue(task: str, queue: str, good: bool) -
         (("{}",), REPORT_TASK, Reason.UNSIGNED),
         ((MARK + "x" * BOUNDS[HELLO_TASK].size,), HELLO_TASK, Reason.TOO_LARGE),
         (("x",), PING_TASK, Reason.MALFORMED),
-        ((1, 2), REPORT_TASK, Reason.MALFORMED),
+        ((f"{MARK}x", "x"), REPORT_TASK, Reason.MALFORMED),
     ],
 )
 def test_nothing_unsigned_is_let_in(given: tuple[object, ...], task: str, reason: Reason) -> None:
