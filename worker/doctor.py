@@ -131,9 +131,13 @@ def _kernel() -> Iterator[Result]:
 
 def _namespaces() -> Iterator[Result]:
     from contract.runtime.errors import OperatorError
-    from worker.access import open_kernel
     from worker.kernel.api import KernelError
 
+    try:
+        from worker.access import open_kernel
+    except ImportError as error:
+        yield fail("namespaces", str(error), "pip install 'vxlan-operator[worker]'")
+        return
     try:
         with closing(open_kernel()) as kernel:
             view = kernel.look()
@@ -206,13 +210,14 @@ def _data_path(dockerd: Docker) -> Iterator[Result]:
 def _has_device(port: int) -> bool:
     """Whether a VXLAN device that is up has the port: the kernel shares it with no program."""
     from contract.runtime.errors import OperatorError
-    from worker.access import open_kernel
     from worker.kernel.api import KernelError
 
     try:
+        from worker.access import open_kernel
+
         with closing(open_kernel()) as kernel:
             devices = kernel.look().devices
-    except (OperatorError, KernelError):
+    except (ImportError, OperatorError, KernelError):
         return False
     return any(
         device.up and not device.born_elsewhere and device.identity.port == port

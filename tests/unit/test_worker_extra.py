@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from contract.runtime.exit_status import ExitStatus
+from worker.doctor import _namespaces
 
 
 def main(verb: str, setup: str) -> tuple[int, list[str]]:
@@ -47,6 +48,13 @@ def test_without_its_extra_it_says_what_to_install(verb: str) -> None:
     assert error.startswith("error: ")
     assert "pyroute2" in error
     assert hint == "hint: pip install 'vxlan-operator[worker]'"
+
+
+def test_the_doctor_says_so_beside_what_else_it_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "worker.access", None)
+    (result,) = _namespaces()
+    assert "worker.access" in result.message
+    assert result.hint == "pip install 'vxlan-operator[worker]'"
 
 
 def test_of_pyroute2_only_its_messages_are_imported_and_others_have_the_whole() -> None:
