@@ -13,7 +13,7 @@ from tests.lab.cgroups import remove
 from tests.lab.engine import debootstrap
 
 _CACHE: Final = Path(os.environ.get("ENGINES", "/var/tmp/vxlan-operator-engines"))  # noqa: S108 -- as root
-_PACKAGES: Final = "systemd,iproute2"
+_PACKAGES: Final = "systemd,iproute2,rpm"
 _PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 _BOOT_SECONDS: Final = 120.0
 
@@ -47,7 +47,7 @@ exec chroot . env -i container=other "PATH=$3" /lib/systemd/systemd --unit=multi
 
 def pristine(suite: str) -> Path:
     """Return the root folder of a Debian release with systemd, and without Python; made once a machine."""
-    root = _CACHE / f"packages-{suite}"
+    root = _CACHE / f"machine-{suite}"
     if not root.exists():
         _CACHE.mkdir(parents=True, exist_ok=True)
         unfinished = root.with_name(f"{root.name}.unfinished")

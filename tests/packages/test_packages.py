@@ -3,32 +3,45 @@
 One story a release of Debian, in the order of the tests; they share a machine.
 """
 
-import json
+import platform
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from contract import VERSION
 from tests.builders import NAME, VNI
-from tests.fake_docker import FakeDocker
-from tests.fake_swarm import snapshot, swarm_id
 from tests.integration.namespaces import DOCKERS_FLAGS
 from tests.integration.test_units import MAX_EXPOSURE
 from tests.packages.conftest import DIST
 from tests.packages.machine import Machine
+from tests.packages.services import (
+    CONTROLLER,
+    PROGRAMS,
+    SETTINGS,
+    TOKEN,
+    UNITS,
+    WORKER,
+    active,
+    await_ready,
+    configure,
+    introduce,
+    log,
+    name_node,
+    newer,
+    pids,
+    servers,
+    state,
+    vxctl,
+)
 from tests.servers import await_true
 
-PACKAGING = Path(__file__).parents[2] / "packaging"
-PROGRAMS = {"worker": "vxlan-worker", "controller": "vxctl"}
-UNITS = ("vxlan-worker.service", "vxlan-controller.service")
-WORKER, CONTROLLER = UNITS
+ROOT = Path(__file__).parents[2]
+PACKAGING = ROOT / "packaging"
 STATE = "/var/lib/vxlan-worker"
-RPM_LINE = r"[%{FILENAMES} %{FILEMODES:octal} %{FILEFLAGS:fflags}\n]"
-TOKEN = ("--token-file", "/var/lib/vxlan-operator/api-token")
+DOCUMENT = ROOT / "docs/install-packages.md"
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +50,9 @@ def before(machine: Machine) -> set[str]:
     return machine.files()
 
 
-@pytest.fixture(scope="module")
-def servers(machine: Machine) -> Iterator[None]:
-    """A Redis and a manager's Docker, as the machine's own."""
-    machine.run("groupadd", "docker")
-    socket = Path(f"/proc/{machine.pid}/root/run/docker.sock")
-    redis = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    with ExitStack() as stack:
-        server = subprocess.Popen(
-            ["nsenter", "--target", str(machine.pid), "--net", "--", *redis],
-            stdout=subprocess.DEVNULL,
-        )
-        stack.callback(server.wait, 60)
-        stack.callback(server.kill)
-        stack.enter_context(FakeDocker(socket, snapshot("one")))
-        machine.run("chmod", "666", "/run/docker.sock")
+@pytest.fixture(scope="module", name="servers")
+def _servers(machine: Machine) -> Iterator[None]:
+    with servers(machine):
         yield
 
 
@@ -59,18 +60,6 @@ def deb(kind: str) -> str:
     """The path of a package on the machine."""
     (file,) = DIST.glob(f"vxlan-operator-{kind}_*.deb")
     return f"/root/{file.name}"
-
-
-def vxctl(machine: Machine, *arguments: str) -> str:
-    return machine.run("vxctl", *arguments, *TOKEN)
-
-
-def active(machine: Machine, unit: str) -> str:
-    return machine.run("systemctl", "is-active", unit, check=False).strip()
-
-
-def log(machine: Machine, unit: str) -> str:
-    return machine.run("journalctl", "--no-pager", "--output=cat", "--unit", unit)
 
 
 def test_they_are_installed_and_wait_for_their_settings(machine: Machine, before: set[str]) -> None:
@@ -127,8 +116,7 @@ def test_systemd_thinks_well_of_the_units(machine: Machine, unit: str) -> None:
 
 
 def test_without_a_setting_a_service_fails_once_and_says_why(machine: Machine) -> None:
-    settings = f"VXLAN_OPERATOR_NODE_ID={swarm_id('one')}\n"
-    machine.run("tee", "-a", "/etc/vxlan-operator/worker.env", words=settings)
+    name_node(machine)
     machine.run("systemctl", "start", WORKER)
     await_true(lambda: active(machine, WORKER) == "failed", "it is not started again and again")
     assert "no key of the controllers is known" in log(machine, WORKER)
@@ -137,20 +125,51 @@ def test_without_a_setting_a_service_fails_once_and_says_why(machine: Machine) -
 
 @pytest.mark.usefixtures("servers")
 def test_as_services_they_find_each_other(machine: Machine) -> None:
-    machine.run("systemctl", "enable", "--now", CONTROLLER)
-    await_true(
-        lambda: machine.path("/var/lib/private/vxlan-operator/api-token").exists(),
-        "the controller has made its first token",
-    )
-    token = json.loads(vxctl(machine, "node", "join-token", "create", "-o", "json"))
-    settings = f"VXLAN_OPERATOR_JOIN_TOKEN={token['token']}\n"
-    machine.run("tee", "-a", "/etc/vxlan-operator/worker.env", words=settings)
-    machine.run("systemctl", "enable", "--now", WORKER)
-    vxctl(machine, "wait", "node", "one", "--for", "Ready", "--timeout", "60s")
+    configure(machine, "VXLAN_OPERATOR_METRICS_LISTEN=/run/vxlan-worker/metrics.sock")
+    introduce(machine)
     assert '"event": "worker started"' in log(machine, WORKER)
     assert "\x1b" not in log(machine, WORKER) + log(machine, CONTROLLER)
     user = machine.run("stat", "--format", "%u", f"{STATE}/journal.jsonl")
     assert int(user) > 60_000, "a user of the service's own"
+
+
+@pytest.mark.usefixtures("servers")
+def test_the_doctors_find_nothing_wrong(machine: Machine) -> None:
+    """Nothing that the units take away is missing where a person looks."""
+    printed = machine.run("vxlan-worker", "doctor", check=False)
+    assert "Traceback" not in printed
+    assert machine.status("vxctl", "status", *TOKEN)[0] == 0
+    socket = machine.run("stat", "--format", "%F", "/run/vxlan-worker/metrics.sock")
+    assert socket == "socket\n"
+
+
+@pytest.mark.usefixtures("servers")
+def test_the_service_sees_and_heals_what_is_in_another_namespace(machine: Machine) -> None:
+    """Its sandboxing leaves it netlink, and the view from the host namespace into others."""
+    flags = (*DOCKERS_FLAGS, "dstport", "4789")
+    machine.run("ip", "netns", "add", "dead")
+    machine.run("ip", "link", "add", NAME, "type", "vxlan", "id", str(VNI), *flags)
+    machine.run("ip", "link", "set", NAME, "netns", "dead", "name", "vxlan0")
+    for words in ("add br0 type bridge", "set vxlan0 master br0 up", "set br0 up"):
+        machine.run("ip", "-n", "dead", "link", *words.split())
+    await_true(
+        lambda: machine.run("ip", "-n", "dead", "-o", "link", "show", "type", "vxlan") == "",
+        "the worker removes the orphan in the sandbox",
+        pause=1.0,
+    )
+    rows = vxctl(machine, "audit", "--node", "one", "-o", "jsonl").replace(" ", "")
+    assert '"stage":"verified"' in rows
+
+
+@pytest.mark.usefixtures("servers")
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_service_that_is_killed_is_started_again(machine: Machine, unit: str) -> None:
+    before = pids(machine)
+    machine.run("systemctl", "kill", "--signal=KILL", unit)
+    await_true(
+        lambda: len(set(pids(machine)) - {*before, "0"}) == 1, f"{unit} runs again", pause=0.5
+    )
+    await_true(lambda: machine.status("vxctl", "status", *TOKEN)[0] == 0, "all is well", pause=1.0)
 
 
 @pytest.mark.usefixtures("servers")
@@ -181,19 +200,18 @@ def test_root_changes_the_key_of_a_service_with_a_user_of_its_own(machine: Machi
     assert machine.run("vxlan-worker", "key").split()[1] == made
     # Of a key that was new less than ten minutes ago the next one needs a person.
     vxctl(machine, "node", "trust", "one", made)
-    vxctl(machine, "wait", "node", "one", "--for", "Ready", "--timeout", "60s")
+    await_ready(machine)
 
 
 @pytest.mark.usefixtures("servers")
 def test_an_upgrade_starts_what_ran_again_and_keeps_settings(machine: Machine) -> None:
-    def pids() -> list[str]:
-        return machine.run("systemctl", "show", "--value", "--property=MainPID", *UNITS).split()
-
-    before = pids()
-    printed = machine.run("dpkg", "--install", "--force-confdef", deb("worker"), deb("controller"))
+    before = pids(machine)
+    packages = [newer(kind, "deb", machine) for kind in PROGRAMS]
+    printed = machine.run("dpkg", "--install", "--force-confdef", *packages)
     assert "systemctl enable" not in printed
-    assert not set(pids()) & {*before, "0"}
-    assert "JOIN_TOKEN=vxj" in machine.run("cat", "/etc/vxlan-operator/worker.env")
+    assert not set(pids(machine)) & {*before, "0"}
+    assert {state(machine, "is-enabled", unit) for unit in UNITS} == {"enabled"}
+    assert "JOIN_TOKEN=vxj" in machine.run("cat", SETTINGS)
     await_true(
         lambda: machine.status("vxctl", "status", *TOKEN)[0] == 0, "all is well again", pause=1.0
     )
@@ -220,23 +238,15 @@ def test_purged_they_leave_what_they_name(machine: Machine, before: set[str]) ->
     assert [each for each in sorted(left) if "vx" in each and not each.startswith(named)] == []
 
 
-def test_the_rpm_has_what_the_deb_has(tmp_path: Path) -> None:
-    for kind in PROGRAMS:
-        (rpm,) = DIST.glob(f"vxlan-operator-{kind}-*.rpm")
-        (deb_file,) = DIST.glob(f"vxlan-operator-{kind}_*.deb")
-        listed = subprocess.run(
-            ["rpm", "-qp", "--nosignature", "--queryformat", RPM_LINE, rpm],
-            capture_output=True, text=True, timeout=60, check=True,
-        ).stdout  # fmt: skip
-        assert f"/etc/vxlan-operator/{kind}.env 100640 cn" in listed.splitlines()
-        of_deb = subprocess.run(
-            ["dpkg-deb", "--contents", deb_file], capture_output=True, text=True, timeout=60, check=True
-        ).stdout  # fmt: skip
-        files = {
-            line.split(maxsplit=5)[5].partition(" -> ")[0].removeprefix(".")
-            for line in of_deb.splitlines()
-            if not line.startswith("d")
-        }
-        assert files == {
-            line.split()[0] for line in listed.splitlines() if not line.split()[1].startswith("4")
-        }
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_it_needs_no_newer_glibc_than_the_documents_say(kind: str) -> None:
+    """At least where the build machine's is Debian 12's."""
+    if tuple(map(int, platform.libc_ver()[1].split("."))) > (2, 36):
+        pytest.skip("built on a newer release than the documents tell to build on")
+    said = re.search(r"systemd services \| glibc ([0-9.]+) or newer", DOCUMENT.read_text())
+    assert said is not None
+    (file,) = DIST.glob(f"vxlan-operator-{kind}_*.deb")
+    needs = subprocess.run(
+        ["dpkg-deb", "--field", file, "Depends"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout  # fmt: skip
+    assert needs == f"libc6 (>= {said[1]})\n"

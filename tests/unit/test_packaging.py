@@ -42,7 +42,7 @@ def test_a_package_has_the_unit_its_settings_and_its_program(kind: str) -> None:
     assert contents[settings]["type"] == "config|noreplace"
     assert contents[settings]["file_info"]["mode"] == 0o640
     for each in contents.values():
-        if each["src"].startswith(("packaging", "LICENSE")):
+        if each.get("src", "").startswith(("packaging", "LICENSE")):
             assert (ROOT / each["src"]).is_file()
     for script in package["scripts"].values():
         assert (PACKAGING / "maintainer" / Path(script).name).is_file()
