@@ -53,6 +53,8 @@ _MAX_ENVELOPE_MARKS: Final = 10_000
 
 _MORE: Final = 9
 """Messages for the controllers that are taken with one, if they wait; a process that is killed loses them."""
+_MUCH: Final = 2**20
+"""Bytes from which on no more are taken: Redis ends a connection whose answers pass `maxmemory-clients`."""
 
 
 class _Part(BaseModel):
@@ -209,10 +211,14 @@ class _RedisOfOurs:
                 if not answer:
                     raise Empty
                 queue = answer[0].decode(errors="replace")
-                delivered = self._deliver(answer[1], queue)
-                if queue == CONTROLLER_QUEUE:
-                    for raw in self.client.rpop(queue, _MORE) or ():
-                        delivered |= self._deliver(raw, queue)
+                raw, taken, delivered = answer[1], 0, False
+                more = _MORE if queue == CONTROLLER_QUEUE else 0
+                while raw is not None:
+                    taken += len(raw)
+                    delivered |= self._deliver(raw, queue)
+                    # Each by itself: nothing tells how large the next ones are together.
+                    raw = self.client.rpop(queue) if more and taken < _MUCH else None
+                    more -= 1
             except self.connection_errors:
                 redis.disconnect()
                 raise

@@ -116,6 +116,28 @@ def test_reports_are_taken_ten_at_a_time_and_no_bad_one_keeps_another_out(
     assert asked["cmdstat_brpop"]["calls"] == 3
 
 
+def test_large_messages_are_taken_alone_so_that_redis_ends_no_connection_for_them(
+    redis: RedisServer,
+) -> None:
+    """A popped message takes Redis some two and a half times its size, and what is cut off is lost."""
+    texts = [f"{MARK}{number}" + "x" * (3_000_000 * (number % 2)) for number in range(10)]
+    put(redis, CONTROLLER_QUEUE, (message(arguments(text), task=REPORT_TASK) for text in texts))
+    taken: list[str] = []
+    reading = celery_app("test", redis.url).connection_for_read()
+    with (
+        redis.client() as client,
+        reading,
+        reading.Consumer(queue_for_controller(), callbacks=[lambda body, _: taken.extend(body[0])]),
+    ):
+        client.config_set("maxmemory-clients", "16mb")
+        try:
+            while len(taken) < len(texts):
+                reading.drain_events(timeout=60)
+        finally:
+            client.config_set("maxmemory-clients", "0")
+    assert taken == texts
+
+
 def test_a_worker_answers_after_everything_that_is_no_message(
     worker: Worker, redis: RedisServer
 ) -> None:
