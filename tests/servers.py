@@ -181,6 +181,8 @@ class PostgresServer(Server):
             *self._as_user, "setpriv", "--pdeathsig", "KILL", "--",
             str(self._binaries / "postgres"), "-D", str(self._data), "-k", str(self.folder),
             "-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off",
+            # It works for nobody but the tests: not for tables that go with them, nor on compiling queries.
+            "-c", "autovacuum=off", "-c", "jit=off",
             # In its folder, which goes with it, and not in /dev/shm.
             "-c", "dynamic_shared_memory_type=mmap",
         )  # fmt: skip
