@@ -26,12 +26,11 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         for node in booted.nodes:
             # Where compose.yml looks for it.
             node.run(["ln", "-s", str(node.socket), "/run/docker.sock"], inside=True)
-        images.build(booted.manager, buildkit=False)
-        others = booted.nodes[1:]
         with ThreadPoolExecutor(len(booted.nodes)) as pool:
             loaded = [pool.submit(servers.load, node) for node in booted.nodes]
-            copied = pool.submit(images.copy, [images.CONTROLLER], booted.manager, others)
-            for each in (*loaded, copied):
+            images.build(booted.manager, buildkit=False)
+            images.copy([images.CONTROLLER], booted.manager, booted.nodes[1:])
+            for each in loaded:
                 each.result()
         yield booted
 

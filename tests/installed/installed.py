@@ -24,10 +24,14 @@ class Installed:
 
     Args:
         folder: for a `docker` and an `ssh` that the scripts find first.
+
+    Attributes:
+        home: the manager where the scripts are run, if no other is named.
     """
 
     def __init__(self, lab: Lab, folder: Path) -> None:
         self.lab = lab
+        self.home = lab.manager
         self._folder = folder
         # This machine's client also for another engine, whose own sees none of our files.
         (folder / "docker").symlink_to(docker_client())
@@ -45,7 +49,7 @@ class Installed:
         node: Node | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> "subprocess.CompletedProcess[str]":
-        """Run a script on a node (None: the first)."""
+        """Run a script on a node (None: the home)."""
         return subprocess.run(
             [str(self.path(name)), *arguments],
             env=self.environment(node, variables),
@@ -55,6 +59,26 @@ class Installed:
             check=False,
         )
 
+    def shell(self, folder: Path, *commands: str, **variables: str) -> str:
+        """Run commands of the documents at home, in a folder; return what they print.
+
+        Raises:
+            LabError: one fails.
+        """
+        text = "\n".join(commands).replace("packaging/stack/", f"{ROOT}/packaging/stack/")
+        done = subprocess.run(
+            ["sh", "-eu", "-c", text],
+            cwd=folder,
+            env=self.environment(None, variables),
+            capture_output=True,
+            text=True,
+            timeout=_SCRIPT_SECONDS,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise LabError(f"{text}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
     def install(self, *arguments: str) -> str:
         """Install, and return what that says."""
         done = self.script("install", *arguments)
@@ -62,7 +86,7 @@ class Installed:
         return done.stdout
 
     def docker(self, *arguments: str, node: Node | None = None) -> str:
-        """What this machine's client says to a node's Docker (None: the first)."""
+        """What this machine's client says to a node's Docker (None: the home's)."""
         done = subprocess.run(
             ["docker", *arguments],
             env=self.environment(node),
@@ -83,10 +107,10 @@ class Installed:
     def environment(
         self, node: Node | None = None, variables: Mapping[str, str] | None = None
     ) -> dict[str, str]:
-        """The environment in which a script speaks to a node's Docker (None: the first)."""
+        """The environment in which a script speaks to a node's Docker (None: the home's)."""
         return {
             "PATH": f"{self._folder}:{os.environ['PATH']}",
-            "DOCKER_HOST": (node or self.lab.manager).docker_host,
+            "DOCKER_HOST": (node or self.home).docker_host,
             "DOCKER_CONFIG": str(self.lab.folder / "client"),
             **(variables or {}),
         }
