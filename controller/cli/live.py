@@ -17,8 +17,8 @@ _FIRST_PAUSE_SECONDS: Final = 0.5
 _MAX_PAUSE_SECONDS: Final = 30.0
 _SILENCE_SECONDS: Final = 60.0
 """The server sends something at least every 15 s: a connection that is silent for longer is dead."""
-_MAX_KNOWN: Final = 10_000
-"""Rows of a history that are remembered."""
+_MAX_KNOWN: Final = 2_000
+"""Rows of a history that are remembered: a controller sends the newest 1,000 again, in another order."""
 _MAX_EVENT: Final = 4_000_000
 """Characters of an event; what is longer is none of a controller."""
 

@@ -206,6 +206,14 @@ def test_a_run_that_is_not_among_the_newest_has_not_gone() -> None:
     assert known.news([{"id": "2"}]) == [("added", {"id": "2"})]
 
 
+def test_of_a_history_it_remembers_no_more_than_may_come_again() -> None:
+    known = live._Known(structured.RUN)
+    for number in range(3_000):
+        known.note("added", {"id": str(number)})
+    assert known.news([{"id": "2999"}, {"id": "2000"}]) == []
+    assert known.news([{"id": "0"}]) == [("added", {"id": "0"})], "forgotten"
+
+
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_refusal_ends_it_with_one_clear_error(database: Database) -> None:
     put(database, snapshot("one"))
