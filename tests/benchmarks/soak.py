@@ -43,7 +43,7 @@ from tests.conftest import empty_namespace
 from tests.controller_process import VXCTL, ControllerProcess, environment
 from tests.fake_clock import START, Clock
 from tests.integration.namespaces import Namespace
-from tests.integration.test_worker_process import Controller, Worker, running
+from tests.integration.test_worker_process import PROGRAM, Controller, Worker, running
 from tests.reports import believed, device, report
 from tests.sent import dispatcher, requests
 from tests.servers import RedisServer, await_true
@@ -59,6 +59,8 @@ PROCESS_NODES = 10
 """The last one has a real worker."""
 PROCESS_SECONDS = (30.0, 30.0, 30.0)
 ORPHAN_SECONDS = 5.0
+WORKER = ("env", PROGRAM, "run")
+"""Not one that is forked from a process of the tests, which has more in its memory."""
 FOLLOWED = ("nodes", "runs", "events", "audit")
 """By clients that come and go."""
 FOLLOWERS = (
@@ -72,6 +74,14 @@ _GROWTH = 1.1
 """Of memory and of the database, from the second day, or the second look, to the last."""
 _PASSING = 2
 """Open files and threads that need not be left over."""
+
+
+class OwnProcess(ControllerProcess):
+    """Not forked from a process of the tests either."""
+
+    def command(self) -> Sequence[str]:
+        """See `Server.command`."""
+        return super().command()
 
 
 @dataclass(frozen=True)
@@ -163,7 +173,9 @@ def _worker_week(folder: Path) -> Sequence[str]:
     metrics = folder / "metrics.sock"
     with RedisServer(folder) as redis, empty_namespace() as pid:
         host, controller, looks = Namespace(pid), Controller(redis), []
-        with running(host, folder, redis.url, METRICS_LISTEN=str(metrics)) as worker:
+        with running(
+            host, folder, redis.url, command=WORKER, METRICS_LISTEN=str(metrics)
+        ) as worker:
             report: ReconcileReport | None = None
             for day in range(1, DAYS + 1):
                 for number in range(RUNS_A_DAY):
@@ -204,7 +216,7 @@ def _real(folder: Path) -> Sequence[str]:
     for name in ("controller", "redis"):
         (folder / name).mkdir(parents=True)
     with RedisServer(folder / "redis") as redis, BigDocker(folder / "docker.sock", swarm) as docker:
-        controller = ControllerProcess(
+        controller = OwnProcess(
             folder / "controller",
             broker_url=redis.url,
             docker_url=docker.url,
@@ -219,7 +231,7 @@ def _real(folder: Path) -> Sequence[str]:
             database = enter(closing(open_database(controller.database_url)))
             controller.believe(*swarm.node_ids)
             host = Namespace(enter(empty_namespace()))
-            worker = enter(running(host, folder, redis.url, NODE_ID=served))
+            worker = enter(running(host, folder, redis.url, command=WORKER, NODE_ID=served))
             enter(_orphans(host))
             enter(_clients_that_come_and_go(controller.url))
             watching = {
