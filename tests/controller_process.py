@@ -230,6 +230,14 @@ class ControllerProcess(Server):
         return json.loads(self.vxctl(*arguments, "-o", "json"))
 
 
+class OwnProcess(ControllerProcess):
+    """One that is not forked from a process of the tests, which has more in its memory."""
+
+    def command(self) -> Sequence[str]:
+        """See `Server.command`."""
+        return super().command()
+
+
 def controller_of(
     folder: Path,
     docker: FakeDocker,

@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.benchmarks.throughput import answer_requests, process
 from tests.big_swarm import BigDocker, BigSwarm
-from tests.controller_process import ControllerProcess
+from tests.controller_process import OwnProcess
 from tests.servers import PostgresServer, RedisServer, await_true
 
 NODES: Final = 5_000
@@ -43,7 +43,7 @@ def _measure(folder: Path, swarm: BigSwarm, url: str | None, *, workers: bool) -
     with RedisServer(folder / "redis") as redis, BigDocker(folder / "docker.sock", swarm) as docker:
         socket = redis.url.partition("//")[2]
         with process(answer_requests, redis.url, socket, "node.n*") if workers else nullcontext():
-            controller = ControllerProcess(
+            controller = OwnProcess(
                 folder / "controller", broker_url=redis.url, docker_url=docker.url, database_url=url
             )
             begin = time.monotonic()

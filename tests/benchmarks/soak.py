@@ -40,7 +40,7 @@ from tests.benchmarks.throughput import answer_requests, process
 from tests.big_swarm import BigDocker, BigSwarm
 from tests.builders import NAME, VNI
 from tests.conftest import empty_namespace
-from tests.controller_process import VXCTL, ControllerProcess, environment
+from tests.controller_process import VXCTL, OwnProcess, environment
 from tests.fake_clock import START, Clock
 from tests.integration.namespaces import Namespace
 from tests.integration.test_worker_process import PROGRAM, Controller, Worker, running
@@ -74,14 +74,6 @@ _GROWTH = 1.1
 """Of memory and of the database, from the second day, or the second look, to the last."""
 _PASSING = 2
 """Open files and threads that need not be left over."""
-
-
-class OwnProcess(ControllerProcess):
-    """Not forked from a process of the tests either."""
-
-    def command(self) -> Sequence[str]:
-        """See `Server.command`."""
-        return super().command()
 
 
 @dataclass(frozen=True)
