@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import IO, Final
 
 _ROOT: Final = Path(__file__).parents[1]
+PROGRAMS: Final = frozenset({"vxctl", "vxlan-worker"})
+"""What can be forked."""
 _CONNECTIONS: Final = 128
 _NUMBER_BYTES: Final = 8
 

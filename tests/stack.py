@@ -45,7 +45,8 @@ class Program:
                     self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
                 )
                 return
-            if self.command[0].startswith(str(_BIN)) and self._where.network_file is not None:
+            ours = Path(self.command[0]).name in forked.PROGRAMS
+            if ours and self._where.network_file is not None:
                 with Path(os.devnull).open("rb") as null:
                     files = (null.fileno(), log.fileno(), log.fileno())
                     self._process = forked.Program(

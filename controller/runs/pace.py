@@ -26,14 +26,17 @@ class Pace:
         self._lock = threading.Lock()
         self._rested: dict[str, float] = {}
         """Node id to when it may have `BURST` runs at once again."""
+        self._swept = 0.0
 
     def ran(self, node_id: str) -> None:
         """Count a run of a node, also one that its worker did not ask for."""
         between = BETWEEN.total_seconds()
         with self._lock:
             now = self._clock()
+            if now - self._swept >= between:  # Not at each run: thousands of nodes may have one.
+                self._rested = {node: at for node, at in self._rested.items() if at > now}
+                self._swept = now
             rested = max(self._rested.get(node_id, now), now) + between
-            self._rested = {node: at for node, at in self._rested.items() if at > now}
             # What others ask for delays the worker's next run by no more than one pause.
             self._rested[node_id] = min(rested, now + (BURST + 1) * between)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from contract.messages import ReconcileReport, ReconcileRequest
 from contract.queues import REPORT_TASK
@@ -188,6 +189,7 @@ def test_each_command_of_a_condition_or_hold_can_be_typed_as_it_stands(world: Wo
     advised = sorted({command for text in texts for command in commands(text)})
     assert len(advised) > 10
     show_key(world.controller, facts.KEY)
+    ask_to_rotate(world.controller)
     for command in advised:
         try_out(world, command)
     # The worker of these tests has another key.
@@ -208,6 +210,13 @@ def show_key(controller: ControllerProcess, key_id: str) -> None:
                 created_at=START,
             )
         )
+
+
+def ask_to_rotate(controller: ControllerProcess) -> None:
+    """Let the worker of node one be asked to replace its key, which is too new to ask by a command."""
+    with closing(open_database(controller.database_url)) as database, database.write() as session:
+        believed = NodeKey.node_id == ONE, NodeKey.state == NodeKeyState.TRUSTED
+        session.execute(update(NodeKey).where(*believed).values(rotation_asked_at=START))
 
 
 def try_out(world: World, command: str) -> None:
