@@ -26,6 +26,20 @@ _FAULT = "error creating vxlan interface: file exists"
 _HEAL_SECONDS = 120.0
 
 
+@pytest.fixture(autouse=True)
+def led(lab: Lab) -> None:
+    """Each test begins with a Swarm that has a leader: on a busy machine managers elect another."""
+
+    def answers() -> bool:
+        try:
+            lab.manager.api.get("/nodes")
+        except LabError:
+            return False
+        return True
+
+    await_true(answers, "the Swarm has a leader", _HEAL_SECONDS)
+
+
 def refused(
     operator: Installed, script: str, *arguments: str, node: Node | None = None
 ) -> tuple[str, str]:
