@@ -1,7 +1,8 @@
 """Reports between consumer and storage: those that wait are stored in one transaction.
 
-A lone report is stored at once. Reports that wait here when the process is killed are lost, as in the broker:
-their runs are repeated, and their journal entries come with the next reports.
+A lone report is stored at once; where one comes after another, a batch waits for some milliseconds to be
+full. Reports that wait here when the process is killed are lost, as in the broker: their runs are repeated,
+and their journal entries come with the next reports.
 """
 
 import queue
@@ -27,6 +28,11 @@ KEPT_SECONDS: Final = 60.0
 """Reports that cannot be stored are dropped after this time: by then their runs are lost."""
 
 _POLL_SECONDS: Final = 1.0
+_TOGETHER_SECONDS: Final = 0.02
+"""For so long a batch waits to be full if the one before had several reports.
+
+Else thousands of them come one by one, and each costs as much as a batch of them.
+"""
 
 
 class Inbox(Generic[_T]):
@@ -45,6 +51,8 @@ class Inbox(Generic[_T]):
         self._waiting: queue.Queue[_T] = queue.Queue(MAX_WAITING)
         self._batch: list[_T] = []
         self._since = 0.0
+        self._several = False
+        """Whether the last batch had more than one report."""
 
     def put(self, report: _T) -> None:
         """Add a report; while there is no room, wait up to `KEPT_SECONDS`, then drop it."""
@@ -82,10 +90,13 @@ class Inbox(Generic[_T]):
     def _gather(self) -> None:
         try:
             self._batch.append(self._waiting.get(timeout=_POLL_SECONDS))
+            until = time.monotonic() + (_TOGETHER_SECONDS if self._several else 0.0)
             while len(self._batch) < MAX_BATCH:
-                self._batch.append(self._waiting.get_nowait())
+                left = until - time.monotonic()
+                self._batch.append(self._waiting.get(left > 0, max(left, 0.0)))
         except queue.Empty:
             pass
+        self._several = len(self._batch) > 1
         self._since = self._clock()
 
     def _take_in(self) -> None:

@@ -1,5 +1,7 @@
 """Reports that wait together are taken together; those that cannot be stored are kept, for a while."""
 
+import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -41,6 +43,27 @@ def test_what_waits_is_taken_together_in_its_order_and_bounded() -> None:
     store.inbox.step()
     store.inbox.step()
     assert store.batches == [told[:MAX_BATCH], told[MAX_BATCH:]]
+
+
+def test_after_several_reports_the_next_batch_waits_to_be_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_TOGETHER_SECONDS", 60.0)
+    store = Store()
+    store.inbox.put("alone")
+    store.inbox.step()
+    for each in ("of", "several"):
+        store.inbox.put(each)
+    store.inbox.step()
+    assert store.batches == [["alone"], ["of", "several"]]
+    storing = threading.Thread(target=store.inbox.step)
+    storing.start()
+    told = [str(number) for number in range(MAX_BATCH)]
+    for each in told:
+        store.inbox.put(each)
+        time.sleep(0.001)
+    storing.join(60)
+    assert store.batches[2:] == [told]
 
 
 def test_what_cannot_be_stored_is_kept_and_comes_before_what_came_later() -> None:
