@@ -100,6 +100,16 @@ def test_it_is_installed_and_goes_on_after_an_interruption(lab: Lab, operator: I
     error, hint = refused(operator, "install", "--wait", "90")
     assert error in {f"node node{number} has no image {WORKER}" for number in (2, 3)}
     assert hint.startswith("packaging/stack/copy-images node")
+
+    def made() -> bool:
+        try:
+            database = operator.docker("ps", "--quiet", "--filter", f"name={STACK}_postgres")
+            return operator.docker("exec", database, "cat", "/proc/1/comm") == "postgres"
+        except LabError:
+            return False
+
+    # Ended before it has made its role, PostgreSQL has to be made anew (docs/install-stack.md).
+    await_true(made, "PostgreSQL is made", _HEAL_SECONDS)
     # As it is when somebody presses Ctrl-C just then.
     operator.docker("stack", "rm", STACK)
     await_true(lambda: operator.tasks_left() == "", "the tasks end")
