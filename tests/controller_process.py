@@ -233,9 +233,9 @@ class ControllerProcess(Server):
 class OwnProcess(ControllerProcess):
     """One that is not forked from a process of the tests, which has more in its memory."""
 
-    def command(self) -> Sequence[str]:
-        """See `Server.command`."""
-        return super().command()
+    def launch(self) -> None:
+        """See `Server.launch`."""
+        Server.launch(self)
 
 
 def controller_of(

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.throughput import answer_requests, process
+from tests.benchmarks.peers import answer_requests, process
 from tests.big_swarm import BigDocker, BigSwarm
 from tests.controller_process import OwnProcess
 from tests.servers import PostgresServer, RedisServer, await_true

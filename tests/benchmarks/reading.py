@@ -18,15 +18,8 @@ from controller.db.engine import Database, open_database
 from controller.swarm.events import Hint, Hints
 from controller.swarm.manager import DockerSwarm
 from controller.swarm.sync import Sync
-from tests.benchmarks.throughput import (
-    REQUEUES,
-    RESYNC,
-    Controller,
-    make_due,
-    process,
-    requeue_by_hand,
-    told,
-)
+from tests.benchmarks.peers import process, requeue_by_hand
+from tests.benchmarks.throughput import REQUEUES, RESYNC, Controller, make_due, told
 from tests.big_swarm import BigDocker, BigSwarm
 from tests.servers import PostgresServer, RedisServer
 

@@ -36,7 +36,7 @@ from controller.runs.dispatch import Dispatcher
 from controller.runs.reports import ReportIntake
 from controller.workqueue.retention import RunRetention
 from tests.benchmarks.footprint import Process
-from tests.benchmarks.throughput import answer_requests, process
+from tests.benchmarks.peers import answer_requests, process
 from tests.big_swarm import BigDocker, BigSwarm
 from tests.builders import NAME, VNI
 from tests.conftest import empty_namespace

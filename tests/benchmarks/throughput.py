@@ -5,28 +5,19 @@ workers of all nodes are one process that answers every request at once, and the
 With `--sqlite`: on SQLite.
 """
 
-import base64
-import json
 import math
-import multiprocessing
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from http import HTTPStatus
-from http.client import HTTPConnection
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
-from uuid import UUID
+from typing import Final
 
-import redis
 import uvicorn
 from sqlalchemy import func, insert, select, update
 
@@ -34,9 +25,8 @@ from contract.messages import ReconcileReport
 from contract.queues import REPORT_TASK, node_queue
 from contract.runtime.broker import celery_app, queue_for_controller
 from contract.runtime.logs import configure_logging
-from contract.runtime.transport import publish
-from contract.signing.envelope import CONTROLLERS, Opened
-from contract.verdicts import Mode, Verdict
+from contract.signing.envelope import Opened
+from contract.verdicts import Mode
 from controller.api.app import build
 from controller.api.context import Context
 from controller.db import models
@@ -60,25 +50,19 @@ from controller.runs.inbox import Inbox
 from controller.runs.reports import ReportIntake
 from controller.trust.reception import Reception
 from controller.workqueue.priorities import PRIORITY_CLASSES, PriorityClass
-from tests import reports
+from tests.benchmarks.peers import NETWORKS_A_NODE, answer_requests, process, requeue_by_hand
 from tests.controller_process import free_port
 from tests.fake_swarm import swarm_id
-from tests.reports import device
 from tests.servers import PostgresServer, RedisServer, await_true
-from tests.signed import keyring, pin, worker
+from tests.signed import keyring, pin
 from tests.stored import wipe
-from tests.tokens import HEADERS, give_token
+from tests.tokens import give_token
 
 SIZES: Final = (50, 500, 5_000)
 NETWORKS: Final = 200
-NETWORKS_A_NODE: Final = 10
 REQUEUES: Final = ((50, 0.05), (20, 2.1))
 """How many, and seconds between them: of somebody who asks for many, and of many who ask for one each."""
 RESYNC: Final = timedelta(hours=1)
-_POLL_SECONDS: Final = 0.005
-_NODE: Final = swarm_id("placeholder")
-_RUN: Final = UUID(int=0)
-"""In the report that each simulated worker sends, in place of what it was asked."""
 
 
 def names(count: int, prefix: str = "n") -> list[str]:
@@ -229,91 +213,6 @@ def at_rest(database: Database) -> bool:
     running = DueNode.run_id.is_not(None), DueNode.node_id.startswith("n")
     with database.read() as session:
         return not session.scalar(select(func.count()).where(*running))
-
-
-_TAKE_ALL: Final = """
-local taken = {}
-for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
-    taken[#taken + 1] = redis.call('RPOP', key)
-end
-return taken
-"""
-"""All workers' requests at once: real workers have machines of their own, and cost this one nothing."""
-
-
-def answer_requests(pipe: Connection, broker_url: str, socket: str, queues: str) -> None:
-    """Be the workers of all nodes with such queues until told to end: answer each request with a report."""
-    app = celery_app("workers", broker_url)
-    take_all = redis.Redis(unix_socket_path=socket).register_script(_TAKE_ALL)
-    devices = [
-        device(number, Verdict.IN_USE, vni=4096 + number)
-        for number in range(1, NETWORKS_A_NODE + 1)
-    ]
-    report = reports.report(node="placeholder", run_id=_RUN, devices=devices).model_dump_json()
-    queue = queue_for_controller()
-    pipe.send("ready")
-    while not pipe.poll(_POLL_SECONDS):
-        taken: Any = take_all(args=[queues])
-        with app.producer_or_acquire() as producer, producer.batch():
-            for message in taken:
-                (request, *_), _options, _links = json.loads(
-                    base64.b64decode(json.loads(message)["body"])
-                )
-                asked = json.loads(request.partition("\n")[2])
-                told = report.replace(_NODE, asked["node_id"]).replace(str(_RUN), asked["run_id"])
-                publish(
-                    producer,
-                    REPORT_TASK,
-                    worker(asked["node_id"]).seal(told, audience=CONTROLLERS, task=REPORT_TASK),
-                    queue=queue.name,
-                    expires=datetime.now(UTC) + timedelta(minutes=1),
-                )
-
-
-def requeue_by_hand(
-    pipe: Connection, url: str, socket: str, nodes: Sequence[str], pause: float
-) -> None:
-    """Be a person: requeue these idle nodes one after another, and tell when each worker was reached.
-
-    From when the request is on the wire: a program that a person calls takes longer to start than all else.
-    """
-    listener = redis.Redis(unix_socket_path=socket, socket_timeout=40)
-    pipe.send("ready")
-    pipe.recv()
-    taken = []
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
-    for node in nodes:
-        connection.putrequest("POST", f"/api/v1/nodes/{node}/requeue")
-        connection.putheader("Content-Length", "0")
-        for name, value in HEADERS.items():
-            connection.putheader(name, value)
-        begin = time.perf_counter()
-        connection.endheaders()
-        assert listener.brpop([node_queue(node)], timeout=30) is not None
-        taken.append(time.perf_counter() - begin)
-        with connection.getresponse() as answer:
-            assert answer.status == HTTPStatus.ACCEPTED, answer.read()
-            answer.read()
-        time.sleep(pause)
-    pipe.send(taken)
-
-
-@contextmanager
-def process(target: Any, *arguments: Any) -> Iterator[Connection]:
-    """Another process, with a pipe to it; ends with whatever is said."""
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    child = multiprocessing.get_context("spawn").Process(
-        target=target, args=(theirs, *arguments), daemon=True
-    )
-    child.start()
-    theirs.close()  # So that nobody waits for one that died.
-    assert ours.recv() == "ready"
-    try:
-        yield ours
-    finally:
-        with suppress(BrokenPipeError):
-            ours.send("end")
-        child.join(30)
 
 
 def measure_runs(controller: Controller, broker: RedisServer, size: int) -> float:

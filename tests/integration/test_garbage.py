@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain, cycle, islice
 from pathlib import Path
 from queue import Empty
 from typing import Final
 
 import pytest
+from kombu import Connection
 
 from contract.queues import (
     CONTROLLER_QUEUE,
@@ -95,18 +96,24 @@ def peak(pid: int) -> float:
     raise AssertionError("no VmHWM")
 
 
+@contextmanager
+def consuming(redis: RedisServer, taken: list[str]) -> Iterator[Connection]:
+    """A connection that adds the arguments of the controllers' messages to `taken`."""
+    app = celery_app("test", redis.url)
+    with (
+        app.connection_for_read() as reading,
+        reading.Consumer(queue_for_controller(), callbacks=[lambda body, _: taken.extend(body[0])]),
+    ):
+        yield reading
+
+
 def test_reports_are_taken_ten_at_a_time_and_no_bad_one_keeps_another_out(
     redis: RedisServer,
 ) -> None:
     reports = [message(arguments(f"{MARK}{number}"), task=REPORT_TASK) for number in range(28)]
     put(redis, CONTROLLER_QUEUE, iter([b"bad", *reports[:15], b"bad", *reports[15:]]))
     taken: list[str] = []
-    reading = celery_app("test", redis.url).connection_for_read()
-    with (
-        redis.client() as client,
-        reading,
-        reading.Consumer(queue_for_controller(), callbacks=[lambda body, _: taken.extend(body[0])]),
-    ):
+    with redis.client() as client, consuming(redis, taken) as reading:
         client.config_resetstat()
         while len(taken) < len(reports):
             with suppress(Empty):
@@ -123,12 +130,7 @@ def test_large_messages_are_taken_alone_so_that_redis_ends_no_connection_for_the
     texts = [f"{MARK}{number}" + "x" * (3_000_000 * (number % 2)) for number in range(10)]
     put(redis, CONTROLLER_QUEUE, (message(arguments(text), task=REPORT_TASK) for text in texts))
     taken: list[str] = []
-    reading = celery_app("test", redis.url).connection_for_read()
-    with (
-        redis.client() as client,
-        reading,
-        reading.Consumer(queue_for_controller(), callbacks=[lambda body, _: taken.extend(body[0])]),
-    ):
+    with redis.client() as client, consuming(redis, taken) as reading:
         client.config_set("maxmemory-clients", "16mb")
         try:
             while len(taken) < len(texts):
