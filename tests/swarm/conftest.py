@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import logs
 from tests.conftest import cannot
 from tests.lab import Lab, LabError, prerequisites
 from tests.stack import Stack
@@ -28,6 +29,7 @@ def engine(request: pytest.FixtureRequest) -> Path | None:
 def lab(engine: Path | None) -> Iterator[Lab]:
     """Three nodes, booted once; what runs after these tests has the machine for itself."""
     with Lab.create(f"pytest-{os.getpid()}", nodes=3, engine=engine) as booted:
+        logs.STARTED.update(dict.fromkeys(node.log for node in booted.nodes))
         yield booted
 
 
