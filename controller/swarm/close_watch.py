@@ -22,6 +22,8 @@ _IDLE_SECONDS: Final = 1.0
 _MAX_SECONDS: Final = 120.0
 """Of watching a node without a break: a restarted dockerd retries within seconds."""
 _MAX_NODES: Final = 50
+_MAX_EXPECTED: Final = 10_000
+"""Nodes that are remembered: one that leaves the Swarm expects its rejection for ever."""
 _BURST_SECONDS: Final = 0.5
 """For the beginning: a rejection comes soon or late."""
 
@@ -50,6 +52,8 @@ class CloseWatch:
         with self._lock:
             if expected:
                 self._since.setdefault(node_id, self.monotonic())
+                if len(self._since) > _MAX_EXPECTED:
+                    del self._since[next(iter(self._since))]
             else:
                 self._since.pop(node_id, None)
             if self._since:

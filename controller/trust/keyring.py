@@ -97,6 +97,11 @@ class Keyring:
         """How the controllers' keys before lead to the one that signs (`contract.signing.succession`)."""
         return self._known.succession
 
+    @property
+    def ids(self) -> set[str]:
+        """The ids of all nodes' keys, also of those that are not believed."""
+        return set(self._known.keys)
+
     def of_node(self, node_id: str) -> str | None:
         """Return the id of the key that counts for a node; None: there is none."""
         return self._known.of_nodes.get(node_id)

@@ -65,8 +65,9 @@ class Reception:
         self._introduced = 0
         self._passwords: dict[str, datetime] = {}
         """When a password was taken, by key, of the last seconds."""
+        self._replays = Replays(_WINDOW)
         self._opener = Opener(
-            me=CONTROLLERS, lookup=keyring.find, replays=Replays(_WINDOW), now=utcnow
+            me=CONTROLLERS, lookup=keyring.find, replays=self._replays, now=utcnow
         )
 
     def handler(
@@ -135,6 +136,8 @@ class Reception:
             raise RefusedError(Reason.UNTRUSTED_KEY, detail, opened.kid)
         with suppress(OperatorError):  # It knows the nodes' keys all the same.
             self._keyring.refresh()
+        # Else each node that ever was a member would take memory for as long as this process runs.
+        self._replays.keep(self._keyring.ids)
 
     def _keep_password(self, opened: Opened[Hello]) -> None:
         """Store the digest of the password that a believed node has at the broker, if it is new."""

@@ -709,6 +709,16 @@ def test_a_nodes_password_at_the_broker_changes_once_in_ten_seconds(
     assert taken == [1, 6, 11, 16]
 
 
+def test_messages_of_forgotten_keys_take_no_memory(door: Door, database: Database) -> None:
+    """Machines come and go, each with a key of its own."""
+    gone, stays = key_of("gone"), key_of("stays")
+    assert door.hello(gone, token=JOIN_TOKEN) is None
+    with database.write() as session:
+        session.delete(session.get_one(NodeKey, gone.public.id))
+    assert door.hello(stays, TWO, token=JOIN_TOKEN) is None
+    assert door.reception._replays.state().keys() == {stays.public.id}
+
+
 @pytest.mark.parametrize("token", [JOIN_TOKEN, None], ids=["believed", "waits for a person"])
 def test_a_former_password_does_not_come_back_with_another_leader(
     door: Door, database: Database, token: JoinToken | None

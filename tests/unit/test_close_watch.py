@@ -86,6 +86,16 @@ def test_what_does_not_come_is_not_waited_for_for_ever(watched: Watched) -> None
     assert watched.asked() == [(ONE,)]
 
 
+def test_of_nodes_that_left_the_oldest_are_forgotten(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_EXPECTED", 2)
+    for node_id in (swarm_id("left"), ONE, TWO):
+        watched.watch.expect(node_id, True)
+    watched.watch.step()
+    assert watched.asked() == [tuple(sorted((ONE, TWO)))]
+
+
 def test_a_manager_that_is_slow_is_spared(watched: Watched) -> None:
     def pass_time(question: str) -> None:
         watched.now += 1.0
