@@ -2,7 +2,8 @@
 
 A bucket a node, in its row: it holds `_CAPACITY` rows, and `_PER_HOUR` flow back in. Journal entries beyond
 it are not acknowledged, so they come again, and none is lost. Changed verdicts beyond a part of it are left
-out, those of foreign devices first; one row an hour says how many.
+out, those of foreign devices first; one row an hour says how many. The row that says why a run was requested
+costs as much as those that bring it.
 """
 
 from collections.abc import Collection, Sequence
@@ -15,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from contract.messages import JournalEntry, ReconcileReport
 from contract.verdicts import Stage, Verdict
+from controller.audit import report_entries
 from controller.audit.append import Entry, recorded
 from controller.audit.report_entries import VerdictChange
 from controller.db.audit_models import AuditRow
@@ -23,8 +25,8 @@ from controller.db.states import CONTROLLER
 
 _FOR_VERDICTS: Final = 2_500
 """A storm of 200 removals in 60 networks changes some 800."""
-_CAPACITY: Final = _FOR_VERDICTS + 10_000
-"""The rest is for what the journal records, which has room for so many (`worker.journal.MAX_PENDING`)."""
+_CAPACITY: Final = _FOR_VERDICTS + 10_000 + 2_500
+"""The rest is for a journal that is full (`worker.journal.MAX_PENDING`), of runs with four entries each."""
 _PER_HOUR: Final = 1_000
 
 
@@ -53,20 +55,22 @@ def allow(
     if not report.entries and not changes and not node.audit_left_out:
         return Allowed(report, changes, ())
     spent = _spent(node, now)
-    stored = recorded(session, node.id, [entry.id for entry in report.entries])
-    entries = list(_affordable(report.entries, stored, int(_CAPACITY - spent)))
-    spent += sum(entry.id not in stored for entry in entries)
-    room = max(int(_FOR_VERDICTS - spent), 0)
+    entries, cost, begun = _affordable(session, node, report.entries, int(_CAPACITY - spent))
+    spent += cost
+    opens = bool(changes) and report.run_id not in begun
+    room = max(int(_FOR_VERDICTS - spent - opens), 0)
     if len(changes) > room:
         node.audit_left_out += len(changes) - room
-        kept = sorted(changes, key=lambda change: change[0].verdict is Verdict.FOREIGN)[:room]
-        changes = kept
-    node.audit_spent, node.audit_spent_at = spent + len(changes), now
-    return Allowed(
-        report.model_copy(update={"entries": tuple(entries)}),
-        changes,
-        _left_out(session, node, now) if node.audit_left_out else (),
-    )
+        changes = sorted(changes, key=lambda change: change[0].verdict is Verdict.FOREIGN)[:room]
+    spent += len(changes) + (opens and bool(changes))
+    left_out = _left_out(session, node, now) if node.audit_left_out else ()
+    node.audit_spent, node.audit_spent_at = spent + len(left_out), now
+    return Allowed(report.model_copy(update={"entries": tuple(entries)}), changes, left_out)
+
+
+def charge(node: Node, rows: int, now: datetime) -> None:
+    """Take rows from a node's bucket that its messages caused, and that are stored in any case."""
+    node.audit_spent, node.audit_spent_at = _spent(node, now) + rows, now
 
 
 def _spent(node: Node, now: datetime) -> float:
@@ -79,16 +83,27 @@ def _spent(node: Node, now: datetime) -> float:
 
 
 def _affordable(
-    entries: Sequence[JournalEntry], stored: Collection[UUID], room: int
-) -> Sequence[JournalEntry]:
-    """Return the entries up to the first one for which there is no room; stored ones take none."""
+    session: Session, node: Node, entries: Sequence[JournalEntry], room: int
+) -> tuple[Sequence[JournalEntry], int, Collection[UUID]]:
+    """Return the entries up to the first one for which there is no room; what is stored takes none.
+
+    Returns:
+        The entries; the rows that they cost; and the ids of their runs.
+    """
+    requests = {
+        run_id: report_entries.request_id(run_id)
+        for run_id in report_entries.own_runs(session, node, {entry.run_id for entry in entries})
+    }
+    stored = recorded(session, node.id, [*(entry.id for entry in entries), *requests.values()])
+    cost, begun = 0, set[UUID]()
     for number, entry in enumerate(entries):
-        if entry.id in stored:
-            continue
-        if room <= 0:
-            return entries[:number]
-        room -= 1
-    return entries
+        request = None if entry.run_id in begun else requests.get(entry.run_id)
+        price = (entry.id not in stored) + (request is not None and request not in stored)
+        if cost + price > max(room, 0):
+            return entries[:number], cost, begun
+        cost += price
+        begun.add(entry.run_id)
+    return entries, cost, begun
 
 
 def _left_out(session: Session, node: Node, now: datetime) -> Sequence[Entry]:

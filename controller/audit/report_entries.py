@@ -112,9 +112,14 @@ def own_runs(session: Session, node: Node, ids: Collection[UUID]) -> Mapping[UUI
     return {run.id: run for run in found if run is not None and run.node_id == node.id}
 
 
+def request_id(run_id: UUID) -> UUID:
+    """Return the id of the entry that says why a run was requested."""
+    return uuid5(run_id, "requested")
+
+
 def _requested(node: Node, run: Run) -> Entry:
     return Entry(
-        id=uuid5(run.id, "requested"),
+        id=request_id(run.id),
         stage=Stage.REQUESTED,
         at=run.requested_at,
         reason="; ".join(run.reasons),

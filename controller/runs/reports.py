@@ -294,11 +294,11 @@ class ReportIntake:
             seen.note(node, late, now)
         # What it removed is removed all the same: the breaker counts it.
         removed = removals.note(session, node, report)
-        report = budget.allow(session, node, report, (), now).report
+        allowed = budget.allow(session, node, report, (), now)
+        report = allowed.report
         _acknowledge(node, report, asked=False)
-        stored = append(
-            session, report_entries.entries(session, node, report, (), kid=late.kid, now=now), now
-        )
+        entries = report_entries.entries(session, node, report, (), kid=late.kid, now=now)
+        stored = append(session, [*entries, *allowed.left_out], now)
         if tells:
             log.info(
                 "report of a run that is not under way",

@@ -18,6 +18,7 @@ from contract.signing.join import changes_key, joins
 from contract.signing.keys import PublicKey
 from contract.verdicts import Stage
 from controller.access.store import By
+from controller.audit import budget
 from controller.audit.append import append
 from controller.db.key_models import JoinToken, NodeKey
 from controller.db.models import Node
@@ -83,7 +84,9 @@ def introduce(session: Session, opened: Opened[Hello], now: datetime) -> NodeKey
             store.retire(other, now, f"replaced by {key.id}")
             entries.append(store.entry(Stage.KEY_REVOKED, node, other, by, other.origin))
     row.state, row.decided_at, row.origin = NodeKeyState.TRUSTED, now, why
-    append(session, [*entries, store.entry(Stage.KEY_TRUSTED, node, row, by, why)], now)
+    entries.append(store.entry(Stage.KEY_TRUSTED, node, row, by, why))
+    budget.charge(node, len(entries), now)
+    append(session, entries, now)
     return NodeKeyState.TRUSTED
 
 
@@ -109,7 +112,8 @@ def _moved(session: Session, row: NodeKey, node: Node) -> NodeKey | None:
     former = session.get(Node, row.node_id)
     # Docker lists the former id as down until a person removes it.
     lives = former is not None and former.gone_at is None and former.state != "down"
-    if row.state is NodeKeyState.REVOKED or lives:
+    # A former id is not ready again: whoever kept a Hello of then takes no key back to it.
+    if row.state is NodeKeyState.REVOKED or lives or node.state != "ready":
         return None
     row.node_id, row.state, row.decided_at = node.id, NodeKeyState.PENDING, None
     row.origin = _INTRODUCED

@@ -290,7 +290,7 @@ def test_a_node_that_makes_up_devices_fills_no_database(swarm: Swarm, clock: Clo
     rows = audit(swarm.database)
     assert len(rows) < 2_700, "what it may of verdicts, and what flows back"
     (row,) = [row for row in rows if row.stage is Stage.LEFT_OUT]
-    assert row.reason.startswith("3500 changed verdicts of this node are not recorded")
+    assert row.reason.startswith("3501 changed verdicts of this node are not recorded")
     # What it records of dead devices is stored all the same, and the breaker counts it.
     dead = [device(n, Verdict.ORPHAN, removed=True) for n in range(1, LIMIT + 1)]
     storm(swarm, clock, devices=dead, journal_id=uuid4())
@@ -298,9 +298,9 @@ def test_a_node_that_makes_up_devices_fills_no_database(swarm: Swarm, clock: Clo
     assert swarm.breakers() == (True, False)
     assert node_row(swarm.database).journal_through == LIMIT
     clock.advance(3600)
-    storm(swarm, clock)
+    swarm.tell(report())
     later = [row for row in audit(swarm.database) if row.stage is Stage.LEFT_OUT]
-    assert len(later) == 2, "one an hour"
+    assert len(later) == 2, "one an hour, by whatever report comes"
     assert node_row(swarm.database).audit_left_out == 0
 
 
@@ -333,6 +333,36 @@ def test_journal_entries_beyond_what_a_node_may_cause_come_later(
     rows = [row for row in audit(swarm.database) if row.stage is Stage.APPLIED]
     assert through == 800
     assert sorted(row.entry_id for row in rows) == sorted(each.id for each in entries)
+
+
+def test_every_row_that_a_node_causes_costs_it_one(
+    swarm: Swarm, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that say why its runs were requested: an entry that is stored may name any of them."""
+    monkeypatch.setattr(budget, "_PER_HOUR", 0)
+    monkeypatch.setattr(budget, "_FOR_VERDICTS", 20)
+    monkeypatch.setattr(budget, "_CAPACITY", 50)
+    runs = [swarm.runs[ONE]]
+    for _ in range(30):
+        swarm.tell(report(runs[-1]))
+        runs.append(swarm.claim())
+    known, journal = entry(1), uuid4()
+    swarm.tell(report(entries=[known], journal_id=journal))
+    again = [known.model_copy(update={"run_id": run}) for run in runs[:-1]]
+    swarm.tell(report(entries=again, journal_id=journal))
+    assert len(audit(swarm.database)) == node_row(swarm.database).audit_spent == 31
+    monkeypatch.setattr(budget, "_FOR_VERDICTS", 50)
+    for number in range(30):
+        verdict = (Verdict.FOREIGN, Verdict.CONFLICT)[number % 2]
+        storm(swarm, clock, devices=[device(1, verdict)])
+    rows = Counter(row.stage for row in audit(swarm.database))
+    assert rows == {
+        Stage.REQUESTED: 39,
+        Stage.APPLIED: 1,
+        Stage.VERDICT_CHANGED: 9,
+        Stage.LEFT_OUT: 1,
+    }
+    assert node_row(swarm.database).audit_spent == 50
 
 
 def test_what_is_stored_already_costs_nothing(swarm: Swarm, clock: Clock) -> None:

@@ -44,7 +44,7 @@ from tests.fake_clock import START, Clock
 from tests.fake_swarm import snapshot, swarm_id
 from tests.reports import entry, report
 from tests.signed import CONTROLLERS_KEY, JOIN_TOKEN, give_key, key_of, keyring, pin
-from tests.stored import audit, contents, put, wipe
+from tests.stored import audit, contents, node_row, put, wipe
 
 ONE, TWO = swarm_id("one"), swarm_id("two")
 ANN = By("ann", None, START)
@@ -344,6 +344,7 @@ def test_a_node_rotates_its_key_by_its_key_before(door: Door) -> None:
     assert door.hello(B, previous=A) is None
     assert door.states() == {A.public.id: NodeKeyState.REVOKED, B.public.id: NodeKeyState.TRUSTED}
     assert door.hello(A) is Reason.REVOKED_KEY
+    assert node_row(door.database).audit_spent == 2, "both rows are of what it may cause"
 
 
 def test_a_node_rotates_its_key_every_ten_minutes_at_most(door: Door, database: Database) -> None:
@@ -691,6 +692,23 @@ def test_a_node_that_joined_again_keeps_its_key_though_docker_lists_its_former_i
     assert taken is (kept is None)
     assert door.states().get(A.public.id) == kept
     assert door.states(TWO) == ({A.public.id: NodeKeyState.TRUSTED} if taken else {})
+
+
+@pytest.mark.parametrize("now", ["down", "gone"])
+def test_a_hello_of_before_takes_no_key_back_to_its_nodes_former_id(
+    door: Door, database: Database, now: str
+) -> None:
+    """Who owns the broker has kept it; the former id is still listed, and the node is down, or left again."""
+    door.hello(A, token=JOIN_TOKEN)
+    before = door.sent
+    with database.write() as session:
+        session.get_one(Node, ONE).state = "down"
+    assert door.hello(A, TWO, token=JOIN_TOKEN) is None
+    with database.write() as session:
+        two = session.get_one(Node, TWO)
+        two.state, two.gone_at = "down", door.clock() if now == "gone" else None
+    door.reception.hello(door.believed.append)(before)
+    assert (door.states(), door.states(TWO)) == ({}, {A.public.id: NodeKeyState.TRUSTED})
 
 
 def test_a_nodes_password_at_the_broker_changes_once_in_ten_seconds(
