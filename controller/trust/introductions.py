@@ -112,7 +112,7 @@ def _moved(session: Session, row: NodeKey, node: Node) -> NodeKey | None:
     former = session.get(Node, row.node_id)
     # Docker lists the former id as down until a person removes it.
     lives = former is not None and former.gone_at is None and former.state != "down"
-    # A former id is not ready again: whoever kept a Hello of then takes no key back to it.
+    # A former id is never ready again: a Hello that was kept since then takes no key back to it.
     if row.state is NodeKeyState.REVOKED or lives or node.state != "ready":
         return None
     row.node_id, row.state, row.decided_at = node.id, NodeKeyState.PENDING, None
