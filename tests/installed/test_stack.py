@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests import old_database
+from tests import documents, old_database
 from tests.images import CONTROLLER, WORKER
-from tests.installed.documents import commands
 from tests.installed.installed import LABEL, STACK, Installed
 from tests.lab import Lab, LabError, Node, OrphanDevice
 from tests.servers import await_true
@@ -21,6 +21,7 @@ from tests.swarm.witness import Witness
 
 pytestmark = [pytest.mark.swarm, pytest.mark.stack, pytest.mark.timeout(600)]
 
+commands = partial(documents.commands, "install-stack.md")
 HEALED = ["detected", "planned", "applied", "verified"]
 _FAULT = "error creating vxlan interface: file exists"
 _HEAL_SECONDS = 120.0
@@ -372,7 +373,7 @@ def test_a_database_of_version_0_1_0_is_taken_over_with_sqlite(
 ) -> None:
     """compose.sqlite.yml: one controller, and no PostgreSQL; nobody has to trust a worker by hand."""
     assert operator.script("uninstall").returncode == 0
-    old = tmp_path / "controller.db"
+    old = tmp_path / "audit.db"
     old_database.make(f"sqlite:///{old}", nodes=1, networks=1, runs=1, audit_rows=20)
     swarm = operator.docker("info", "--format", "{{.Swarm.Cluster.ID}}")
     with closing(sqlite3.connect(old)) as database, database:
@@ -380,10 +381,8 @@ def test_a_database_of_version_0_1_0_is_taken_over_with_sqlite(
         # Made up: nodes that all left would hold the first reading of the Swarm back.
         for table in ("attachments", "devices", "due_nodes", "network_vnis", "networks", "nodes"):
             database.execute(f"DELETE FROM {table}")
-    given = (
-        f"-v {STACK}_controller:/v --entrypoint sh {CONTROLLER} -c 'cat > /v/{old.name}' < {old}"
-    )
-    operator.shell(tmp_path, f"docker run --rm -i --user 0 {given}")
+    (restore,) = commands("With `--sqlite` there is one")
+    operator.shell(tmp_path, restore.replace("docker run", "docker run --user 0"))
     *_others, chown, _install = commands("## From 0.1.0")
     operator.shell(tmp_path, chown, CONTROLLER_IMAGE=CONTROLLER)
     operator.install("--sqlite")
@@ -394,3 +393,7 @@ def test_a_database_of_version_0_1_0_is_taken_over_with_sqlite(
     network = make_network(lab, "on-sqlite")
     await_healed(operator, lab.plant_orphan(lab.nodes[1], network))
     assert operator.verified()
+    operator.shell(tmp_path, *commands("With `--sqlite` these are"))
+    with closing(sqlite3.connect(old)) as copy:
+        stages = [stage for (stage,) in copy.execute("SELECT stage FROM audit")]
+    assert "verified" in stages, "a backup of SQLite has what is in its log, too"
