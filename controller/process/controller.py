@@ -60,6 +60,8 @@ from controller.web.app import Served
 log = structlog.get_logger(__name__)
 
 _STOP_SECONDS: Final = 5.0
+_NEW_OBJECTS: Final = 10_000
+"""So many more than before are looked through for garbage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,7 @@ def _serve(
     if worker is not None:
         worker.start()
     alone.start()
-    freeze_objects()
+    tune_garbage_collection()
     log.info(
         "controller started",
         version=VERSION,
@@ -232,13 +234,16 @@ def _serve(
         log.info("controller stopped")
 
 
-def freeze_objects() -> None:
-    """Exempt all present objects, which stay, from garbage collection.
+def tune_garbage_collection() -> None:
+    """Exempt all present objects, which stay, from garbage collection, and look for new garbage less often.
 
-    A full collection of them takes 85 ms, and all threads wait for it.
+    A full collection of them takes 85 ms, and all threads wait for it. By Python's own threshold of 700
+    objects, 5,000 nodes that report at once cost 1,100 collections of what is nearly all in use: 7 % of the
+    processor time.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS)
 
 
 def _swarm_read_before(database: Database) -> str | None:

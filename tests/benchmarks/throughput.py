@@ -43,7 +43,7 @@ from controller.db.models import (
 from controller.leadership.fenced import FencedDatabase
 from controller.leadership.lease import RENEW_SECONDS, Lease, this_process
 from controller.process.consumer import Consumer
-from controller.process.controller import freeze_objects
+from controller.process.controller import tune_garbage_collection
 from controller.process.loops import Loops, every
 from controller.runs.dispatch import Dispatcher
 from controller.runs.inbox import Inbox
@@ -129,7 +129,7 @@ class Controller:
         for thread in self._threads:
             thread.start()
         await_true(lambda: self._server.started, "the API answers")
-        freeze_objects()
+        tune_garbage_collection()
         return self
 
     def __exit__(self, *_: object) -> None:
