@@ -1,7 +1,7 @@
 """What a node, a network and a task are in the Docker API's JSON. Pure, but for warnings about labels."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
@@ -19,8 +19,16 @@ _VNI_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
 _TRUE: Final = frozenset({"", "1", "true", "yes"})
 _FALSE: Final = frozenset({"0", "false", "no"})
 _ENDED: Final = frozenset({"complete", "shutdown", "failed", "rejected"})
-"""Final task states, written by the task's own node (swarmkit api/types.proto). Not `remove`, which is only
-desired, and not `orphaned`, which a manager writes after a day without contact: such a task may run."""
+"""Final task states, written by the task's own node (swarmkit api/types.proto), but for `_ENFORCERS`. Not
+`remove`, which is only desired, and not `orphaned`, which a manager writes after a day without contact: such
+a task may run."""
+
+_ENFORCERS: Final = ("task rejected by ", "assigned node no longer meets constraints")
+"""Words of the managers' enforcers. They call a task rejected when its node lost a label or its volume is
+drained, whatever the node's dockerd is doing with it, and no state that the node reports later is taken
+(swarmkit manager/orchestrator: constraintenforcer, volumeenforcer)."""
+_ENFORCED_FOR: Final = timedelta(minutes=15)
+"""So long such a task may live on its node: no join takes ten minutes, and clocks may be five apart."""
 
 _REFUSED: Final = frozenset({"failed", "rejected"})
 _TO_END: Final = frozenset({"shutdown", "remove"})
@@ -92,7 +100,9 @@ def _subnets(vnis: Sequence[int], configs: Sequence[Mapping[str, Any]]) -> tuple
     return tuple(map(Subnet, vnis, ipv4 if len(ipv4) == len(vnis) else [None] * len(vnis)))
 
 
-def parse_task(raw: Mapping[str, Any]) -> SwarmTask | None:
+def parse_task(
+    raw: Mapping[str, Any], utcnow: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> SwarmTask | None:
     """Parse a task of `GET /tasks`; None: it has no node yet; KeyError and the like: it is none."""
     node_id = raw.get("NodeID")
     if not node_id:
@@ -109,7 +119,8 @@ def parse_task(raw: Mapping[str, Any]) -> SwarmTask | None:
     # keeps its desired state until its successor's turn, for the whole restart delay: were it not wanted, the
     # network would seem unwanted just when the fault is there.
     refused = state in _REFUSED
-    wanted = state not in _ENDED or (refused and desired not in _ENDED | _TO_END)
+    ended = state in _ENDED and not _may_live(raw, utcnow)
+    wanted = not ended or (refused and desired not in _ENDED | _TO_END)
     return SwarmTask(
         id=raw["ID"],
         node_id=node_id,
@@ -120,10 +131,21 @@ def parse_task(raw: Mapping[str, Any]) -> SwarmTask | None:
         error=stored_text(status.get("Err") or "", MAX_ERROR),
         service_id=raw.get("ServiceID") or "",
         since=_since(status.get("Timestamp")),
-        ending=desired in _TO_END and state not in _ENDED,
+        ending=desired in _TO_END and not ended,
         refused=refused,
         slot=_slot(raw.get("Slot")),
     )
+
+
+def _may_live(raw: Mapping[str, Any], utcnow: Callable[[], datetime]) -> bool:
+    """Whether a manager, not the task's node, has called it rejected, and not long ago."""
+    status = raw["Status"]
+    words = f"{status.get('Message')} {status.get('Err')}"
+    if status["State"] != "rejected" or not any(known in words for known in _ENFORCERS):
+        return False
+    # Not the status' own time: not every enforcer sets it.
+    at = _since(raw.get("UpdatedAt"))
+    return at is None or utcnow() - at < _ENFORCED_FOR
 
 
 def _slot(number: object) -> int:

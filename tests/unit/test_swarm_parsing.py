@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -20,6 +20,12 @@ from controller.swarm.parsing import parse_task as _task
 from tests.fake_clock import START
 from tests.fake_docker import VNI_OPTION, raw_network, raw_node, raw_task
 from tests.fake_swarm import SHOP, network, node, swarm_id, task
+
+# As Docker 20.10 lists the task of a node whose label was removed.
+BY_CONSTRAINTS: Final = {
+    "Message": "task rejected by constraint enforcer",
+    "Err": "assigned node no longer meets constraints",
+}
 
 
 def without(raw: dict[str, Any], *path: str) -> dict[str, Any]:
@@ -186,6 +192,28 @@ def test_a_task_counts_while_swarm_wants_it_there(desired: str, state: str, want
     assert parsed.running is (state == "running")
     assert parsed.error == "reason"
     assert parsed.ending is (wanted and desired in ("shutdown", "remove"))
+
+
+@pytest.mark.parametrize(
+    ("status", "updated", "wanted"),
+    [
+        (BY_CONSTRAINTS, START.isoformat(), True),
+        ({"Message": "assigned node no longer meets constraints"}, START.isoformat(), True),
+        ({"Message": "task rejected by volume enforcer"}, START.isoformat(), True),
+        (BY_CONSTRAINTS, None, True),
+        (BY_CONSTRAINTS, (START - timedelta(minutes=14)).isoformat(), True),
+        (BY_CONSTRAINTS, (START - timedelta(minutes=16)).isoformat(), False),
+        ({"Message": "preparing", "Err": "No such image: shop:2"}, START.isoformat(), False),
+    ],
+)
+def test_a_task_that_a_manager_calls_rejected_may_live_on_its_node(
+    status: dict[str, str], updated: str | None, wanted: bool
+) -> None:
+    """Its dockerd may be joining a network for it just then."""
+    raw = running(DesiredState="shutdown", Status={"State": "rejected"} | status, UpdatedAt=updated)
+    parsed = _task(raw, lambda: START)
+    assert parsed is not None
+    assert (parsed.wanted, parsed.ending, parsed.running) == (wanted, wanted, False)
 
 
 def test_only_so_much_of_an_error_is_kept() -> None:
