@@ -188,6 +188,16 @@ def test_a_sandbox_is_seen_from_outside_and_its_endpoints_are_counted(
     assert not device.born_elsewhere, "created in the host namespace, as Docker does"
 
 
+def test_a_device_without_the_bridge_of_its_sandbox_looks_dead(host: Namespace) -> None:
+    """On the last leave dockerd deletes the bridge first, and may die before it deletes the device."""
+    host.add_sandbox("sandbox", NAME, VNI, endpoint=True)
+    host.ip("-n sandbox link delete br0")
+    with host.kernel() as kernel:
+        device = the_only_device(kernel)
+    assert (device.up, device.master, device.endpoints) == (True, None, 0)
+    assert device.looks_dead
+
+
 @pytest.mark.parametrize("endpoint", [True, False])
 def test_an_endpoint_keeps_every_device_of_its_sandbox_alive(
     host: Namespace, endpoint: bool

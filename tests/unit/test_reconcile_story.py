@@ -275,7 +275,7 @@ class NodeStory(RuleBasedStateMachine):
         if device is None:
             return
         changed = {
-            "alive": lambda: self._put(ALIVE["up"](device)),
+            "alive": lambda: self._put(ALIVE["enslaved"](device)),
             "vanish": lambda: self.node.kernel.vanish(*device.identity[:2]),
             "reused": lambda: self._put(device._replace(identity=other_of_dockers(device))),
             "bridge": lambda: self.node.kernel.put_other(*device.identity[:2]),

@@ -122,8 +122,10 @@ class Device(NamedTuple):
         """The sign that the device is in use, as text; None when it is idle.
 
         In the host namespace Docker's device is DOWN, without master and address, for the milliseconds of a
-        create or delete, and for ever when it leaked. In a sandbox it is UP and enslaved from the start:
-        there the endpoints decide, as a container that dies takes its veth pair along, without dockerd.
+        create or delete, and for ever when it leaked. In a sandbox it is UP and enslaved from the start, and
+        UP without a master on the last leave: dockerd deletes the bridge first (moby ov_network.go,
+        `destroySandbox`). There the endpoints decide, as a container that dies takes its veth pair along,
+        without dockerd.
         """
         if self.addressed:
             return f"it has the IP address(es) {some(self.addresses)}"
@@ -133,7 +135,7 @@ class Device(NamedTuple):
             return "it is UP" if self.up else None
         if self.endpoints:
             return f"its sandbox has {self.endpoints} endpoint(s): {some(self.ports)}"
-        return "it is UP" if self.up and self.master is None else None
+        return None
 
     @property
     def evidence(self) -> str:
