@@ -7,9 +7,11 @@ import pytest
 from contract.runtime.dockerd import Docker
 from contract.runtime.doctor import docker
 from tests.lab import Lab, LabError, Node
+from tests.lab.dockerd import DATA_ROOT
 from tests.lab.wait import wait_until
 from tests.servers import await_true
 from tests.stack import Stack
+from tests.swarm.services import make_network
 
 pytestmark = [pytest.mark.swarm, pytest.mark.timeout(300)]
 
@@ -29,6 +31,7 @@ def desired_state_known(stack: Stack) -> tuple[str, str]:
 
 def test_a_manager_that_cannot_read_its_swarm_is_said_to_be_that(lab: Lab, stack: Stack) -> None:
     _locked(lab, stack)
+    make_network(lab, "unlocked")
     _without_quorum(lab, stack, lab.nodes[1])
     await_true(lambda: desired_state_known(stack)[0] == "SwarmRead", "it is read again")
 
@@ -38,6 +41,7 @@ def _locked(lab: Lab, stack: Stack) -> None:
     said = manager.docker("swarm", "update", "--autolock=true")
     found = re.search(r"SWMKEY-\S+", said)
     assert found is not None, said
+    _await_key(manager, encrypted=True)
     try:
         manager.restart_dockerd()
         await_true(lambda: "'locked'" in desired_state_known(stack)[1], "it is said to be locked")
@@ -52,8 +56,23 @@ def _locked(lab: Lab, stack: Stack) -> None:
         ] == [("fail", "locked")]
     finally:
         manager.api.post("/swarm/unlock", {"UnlockKey": found.group()})
-        lab.wait_ready()
         manager.docker("swarm", "update", "--autolock=false")
+        _await_key(manager, encrypted=False)
+        # Docker's unlock tells libnetwork that the node leaves the Swarm, and at once that it joins it.
+        # Mostly the leave is dealt with last (agentClose after SetClusterProvider): until its next start
+        # dockerd then has no overlay networks, and refuses new ones as if it was no manager.
+        manager.restart_dockerd()
+        lab.wait_ready()
+
+
+def _await_key(manager: Node, *, encrypted: bool) -> None:
+    """Wait until dockerd will start locked, or not; `docker swarm update` does not."""
+    file = f"{DATA_ROOT}/swarm/certificates/swarm-node.key"
+    wait_until(
+        lambda: ("ENCRYPTED" in manager.run(["cat", file], inside=True).stdout) is encrypted,
+        60.0,
+        f"the key of the manager is {'' if encrypted else 'not '}encrypted",
+    )
 
 
 def _without_quorum(lab: Lab, stack: Stack, second: Node) -> None:
