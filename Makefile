@@ -79,8 +79,9 @@ bench: install ## Measure everything that docs/performance.md tells: takes half 
 	.venv/bin/python -m tests.benchmarks.failover
 	.venv/bin/python -m tests.benchmarks.upgrade
 
-docs: install ## Make docs/cli.md and the man pages from the code
+docs: install ## Make docs/cli.md, docs/explain.md and the man pages from the code
 	.venv/bin/python -m tests.cli_pages
+	.venv/bin/python -m tests.explain_page
 
 site: install ## Build the documents as a website in build/site; a warning is an error
 	rm -rf build/site
