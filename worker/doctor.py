@@ -150,7 +150,7 @@ def _namespaces() -> Iterator[Result]:
     namespaces = {device.identity.netns for device in view.devices}
     message = f"{len(view.devices)} VXLAN device(s) in {len(namespaces)} namespace(s)"
     for limitation in view.limitations:
-        yield warn("namespaces", limitation, "run it as root in the host's network namespace")
+        yield warn("namespaces", limitation, "see the kernel's version and log")
     if not view.limitations:
         yield ok("namespaces", message)
 

@@ -60,6 +60,12 @@ _TOO_OLD: Final = (
     "orphans hidden in other namespaces are not seen"
 )
 
+_UNENDED: Final = (
+    "{count} network namespace(s) that nobody holds any more were not looked into: the kernel has not ended "
+    "them yet, and until then a device in them keeps its VNI; if this lasts, see the kernel's log "
+    "(`unregister_netdevice`), and reboot this node"
+)
+
 _ENDING_PAUSES: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Seconds that a namespace may take to end: more than half a second was seen on a busy machine."""
 
@@ -78,6 +84,8 @@ class RouteNetlink:
         self._sandbox_directories = sandbox_directories
         self._decoder = LinkDecoder()
         self._own: int | None = None
+        self._unended: set[Netns] = set()
+        """Namespaces that have ended, but had their number still after all pauses of a look."""
         self._limits: tuple[str, ...] = ()
         # A strict kernel refuses what it does not understand. One that cannot be strict (before
         # 4.20) would take no notice of a target, and show the host's devices as a peer's.
@@ -112,9 +120,12 @@ class RouteNetlink:
         with statistics.look(), _translating("listing the VXLAN devices"):
             pauses = iter(_ENDING_PAUSES)  # Shared: many end together, and the look has one bound.
             devices = self._devices(HOST, pauses)
-            for netns in self._peers():
+            peers = self._peers()
+            self._unended.intersection_update(peers)
+            for netns in peers:
                 devices += self._devices(netns, pauses)
-        return View(tuple(devices), self._limits)
+        unended = (_UNENDED.format(count=len(self._unended)),) if self._unended else ()
+        return View(tuple(devices), self._limits + unended)
 
     def read(self, netns: Netns, ifindex: int) -> Device | None:
         try:
@@ -188,19 +199,26 @@ class RouteNetlink:
         """The devices in a namespace; none if it went away meanwhile, and they with it.
 
         A namespace that nobody holds any more answers as one that is gone, but keeps its number until
-        the kernel has ended it. So there is another look after each of `pauses`, in seconds.
+        the kernel has ended it. So there is another look after each of `pauses`, in seconds. The kernel ends
+        one after another, which may take it long, and for ever if one is stuck: nobody lives in such a
+        namespace or gets into it any more, so after that it is left out (`_unended`), and waited for no more.
         """
         while True:
             try:
-                return self._decoded(netns, self._netlink.dump(requests.dump_vxlan(netns)))
+                devices = self._decoded(netns, self._netlink.dump(requests.dump_vxlan(netns)))
             except NetlinkError as error:
                 if not _is_gone(netns, error):
                     raise
                 if netns not in self._peers():
+                    self._unended.discard(netns)
                     return []
-                pause = next(pauses, None)
+                pause = None if netns in self._unended else next(pauses, None)
                 if pause is None:
-                    raise
+                    self._unended.add(netns)
+                    return []
+            else:
+                self._unended.discard(netns)
+                return devices
             self._sleep(pause)
 
     def _peers(self) -> list[Netns]:
