@@ -41,6 +41,7 @@ from controller.health.trail import TrailTest
 from controller.leadership.election import Election
 from controller.leadership.lease import Lease, this_process
 from controller.leadership.sqlite_lock import only_one
+from controller.process.arenas import bound_arenas
 from controller.process.http import HttpServer, raise_descriptor_limit
 from controller.process.leader_loops import LeaderLoops
 from controller.process.loops import Loops, every
@@ -92,6 +93,7 @@ def run(
     """
     configure_logging(level=settings.log_level, form=settings.log_format)
     raise_descriptor_limit()
+    bound_arenas()
     proxy = _proxy(settings)
     settings.outgoing()  # A contradiction in them is an error at once.
     tls = Tls.of(settings.listen_cert, settings.listen_key)
