@@ -71,13 +71,7 @@ class Cause(NamedTuple):
 def cause_of(task: SwarmTask, networks: Mapping[str, SwarmNetwork]) -> Cause:
     """The cause of a rejection: the only subnet of the task's networks that its error can mean."""
     cidr = fault_subnet(task.error)
-    candidates = [
-        (id_, subnet.vni)
-        for id_ in task.networks
-        if id_ in networks
-        for subnet in networks[id_].subnets
-        if cidr is None or subnet.cidr == cidr
-    ]
+    candidates = _candidates(task, networks, cidr)
     if not candidates:
         start = "its error names no subnet" if cidr is None else f"it is about subnet {cidr}"
         return Cause(cidr=cidr, doubt=f"{start}, and no network of the task has it")
@@ -92,3 +86,22 @@ def cause_of(task: SwarmTask, networks: Mapping[str, SwarmNetwork]) -> Cause:
     elif task.since is None:
         doubt = "the Swarm does not say when it was rejected"
     return Cause(network_id, vni, cidr, doubt)
+
+
+def networks_meant(task: SwarmTask, networks: Mapping[str, SwarmNetwork]) -> frozenset[str]:
+    """The ids of the task's networks that its error may be about: all, if it names no subnet of theirs."""
+    meant = _candidates(task, networks, fault_subnet(task.error))
+    return frozenset(id_ for id_, _ in meant) or frozenset(task.networks)
+
+
+def _candidates(
+    task: SwarmTask, networks: Mapping[str, SwarmNetwork], cidr: str | None
+) -> list[tuple[str, int]]:
+    """Network id and VNI of the task's subnets with these addresses; None: of all."""
+    return [
+        (id_, subnet.vni)
+        for id_ in task.networks
+        if id_ in networks
+        for subnet in networks[id_].subnets
+        if cidr is None or subnet.cidr == cidr
+    ]

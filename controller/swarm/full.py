@@ -86,7 +86,7 @@ class FullReading(Reader):
         for ids in store.batches(list(nodes), NODES_PER_QUESTION):
             tasks = ask(self.swarm.tasks_of_nodes, ids)
             reading.add(ids, networks, tasks)
-            rejected += self.rejections.among(tasks)
+            rejected += self.rejections.among(tasks, networks)
             # New ones are recorded after this reading, and settled by the next.
             self.rejections.settle(ids, tasks)
             meanwhile()

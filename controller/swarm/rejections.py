@@ -17,7 +17,7 @@ from controller.db.audit_models import AuditRow
 from controller.db.engine import Database
 from controller.db.models import Node, Rejection
 from controller.swarm import healing
-from controller.swarm.faults import cause_of, is_leak
+from controller.swarm.faults import cause_of, is_leak, networks_meant
 from controller.swarm.model import SwarmNetwork, SwarmTask
 from controller.workqueue import queue
 from controller.workqueue.priorities import Priority
@@ -62,21 +62,24 @@ class Rejections:
         """Task ids, the oldest first: Swarm lists rejected tasks for long."""
 
     @staticmethod
-    def among(tasks: Sequence[SwarmTask]) -> list[SwarmTask]:
-        """The tasks that were refused with the fault and not followed by one that runs there."""
+    def among(tasks: Sequence[SwarmTask], networks: Mapping[str, SwarmNetwork]) -> list[SwarmTask]:
+        """The tasks refused with the fault, and not followed by one of that network that runs there."""
         refused = [task for task in tasks if task.refused and is_leak(task.error)]
         runs = _newest_running(tasks, {task.node_id for task in refused})
 
         def is_followed(task: SwarmTask) -> bool:
             since = task.since or _NEVER
-            return any(runs.get((task.node_id, id_), _NEVER) > since for id_ in task.networks)
+            return any(
+                runs.get((task.node_id, id_), _NEVER) > since
+                for id_ in networks_meant(task, networks)
+            )
 
         return [task for task in refused if not is_followed(task)]
 
     def record(self, tasks: Iterable[SwarmTask], networks: Mapping[str, SwarmNetwork]) -> None:
         """Store the new rejections among these tasks, and make their nodes due."""
         with self._lock:
-            rejected = self.among([*tasks])
+            rejected = self.among([*tasks], networks)
             new = [task for task in rejected if task.id not in self._recorded][:_MAX_BATCH]
             if not new:
                 return

@@ -180,6 +180,14 @@ def test_what_was_followed_by_a_task_that_runs_is_history_from_the_first(whole: 
     assert whole.ready()[0] == "True"
 
 
+def test_a_task_of_another_network_does_not_follow_a_rejection(whole: Whole) -> None:
+    """Of a task on two networks: on one of them tasks come and go all the time."""
+    refused = task("t2", "one", "shop", "mail", error=FAULT, since=LATER, live=False, wanted=True)
+    whole.read(refused, task("t3", "one", "mail", since=LATER + timedelta(seconds=1)))
+    (told,) = whole.request().rejections
+    assert (told.task_id, told.vni) == (swarm_id("t2"), 4097)
+
+
 def test_of_many_rejections_the_newest_few_speak_for_all(whole: Whole) -> None:
     many = [
         rejected(f"r{number:03}", since=LATER + timedelta(seconds=number)) for number in range(100)

@@ -106,7 +106,7 @@ class Controller:
         self.readings.end(mark, {each.id: each.state == READY for each in nodes})
 
     def _take_rejections(self, tasks: Sequence[SwarmTask]) -> None:
-        rejected = {each.id: each for each in Rejections.among(tasks)}
+        rejected = {each.id: each for each in Rejections.among(tasks, self.networks)}
         listed = {each.id for each in tasks}
         self.rejections = [
             (node_id, each)
