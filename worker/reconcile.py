@@ -28,6 +28,7 @@ from worker.kernel.api import Kernel, KernelError
 from worker.kernel.model import Identity, VethPair, View
 from worker.memory import Memory
 from worker.networks import Networks
+from worker.ownership import why_foreign
 from worker.ports import confirmed, live_ports
 from worker.proof import JOIN_PAUSE_SECONDS, Joins, RequestProver, Waits
 from worker.recheck import Recheck
@@ -336,9 +337,10 @@ class Reconciler:
         self._detected = {orphan.device.identity for orphan in orphans}
 
     def _missing(self, view: View, request: ReconcileRequest) -> tuple[str, ...]:
-        """Return the networks with a task and without a device for longer than a start explains."""
+        """Return the networks with a task and no device of Docker's for longer than a start explains."""
         now = self.utcnow()
-        present = {device.identity.vni for device in view.devices}
+        port = request.data_path_port
+        present = {one.identity.vni for one in view.devices if not why_foreign(one, port)}
         # One VNI of several is enough: Docker makes the device of a subnet for its first container.
         self._missing_since = {
             network.id: self._missing_since.get(network.id, now)

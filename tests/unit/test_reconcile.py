@@ -831,6 +831,8 @@ def test_a_network_without_its_device_is_reported_once_that_has_lasted(tmp_path:
     assert missing() == (), "what the Swarm told may be old"
     node.seconds += 1
     assert missing() == (shop.id,)
+    node.kernel.put(leaked(identity(name="vxlan.mine", port=8472))._replace(up=True))
+    assert missing() == (shop.id,), "another software's device with that VNI is none of Docker's"
     node.kernel.put(in_sandbox(endpoints=1))
     assert missing() == ()
     node.kernel.end_namespace(SANDBOX)
