@@ -199,7 +199,7 @@ class Journal:
         self._last = entries[-1].sequence
 
     def acknowledge(self, acknowledged: Acknowledgement) -> None:
-        """Forget entries that the controller has stored; none, if it cannot have stored that many.
+        """Forget entries that the controller has stored; none, and take another id, if it has stored more.
 
         Raises:
             JournalError: the trimmed journal could not be written; the old one still holds.
@@ -208,28 +208,35 @@ class Journal:
             return  # Of a journal that was lost.
         if acknowledged.through > self._last:
             log.warning(
-                "ignored an acknowledgement of journal entries that were never written: it is forged, "
-                "or this disk was restored from a backup",
+                "the controller has stored journal entries that this journal does not have: this disk was "
+                "restored from a backup; began a journal with another id",
                 through=acknowledged.through,
                 newest=self._last,
             )
+            # Else its next entries would take numbers that are acknowledged already, and be forgotten.
+            self.id = uuid4()
+            self._rewrite(self._entries)
             return
         kept = [entry for entry in self._entries if entry.sequence > acknowledged.through]
         self._trimmable += len(self._entries) - len(kept)
         self._entries = kept
         # Rewriting costs an fsync and a rename: not for every entry, but before the file grows.
         if self._trimmable >= _TRIM_AFTER or (self._trimmable and not kept):
-            try:
-                try:
-                    _replace_file(self.path, self.id, kept, self._last)
-                finally:
-                    # Even if that failed: the name may be the new file's already.
-                    old = self._file
-                    self._file, self._size = _for_appending(self.path)
-                    old.close()
-            except OSError as error:
-                raise _failure(self.path, "trimmed", error) from error
+            self._rewrite(kept)
             self._trimmable = 0
+
+    def _rewrite(self, entries: Sequence[JournalEntry]) -> None:
+        """Replace the file by one with these entries, and go on with that; raise JournalError."""
+        try:
+            try:
+                _replace_file(self.path, self.id, entries, self._last)
+            finally:
+                # Even if that failed: the name may be the new file's already.
+                old = self._file
+                self._file, self._size = _for_appending(self.path)
+                old.close()
+        except OSError as error:
+            raise _failure(self.path, "trimmed", error) from error
 
 
 def _failure(path: Path, action: str, error: OSError) -> JournalError:

@@ -128,17 +128,24 @@ def test_an_acknowledgement_of_another_journal_is_ignored(path: Path) -> None:
 
 
 @pytest.mark.parametrize("through", [3, 4, 2**63 - 1])
-def test_an_acknowledgement_beyond_the_newest_entry_is_ignored(path: Path, through: int) -> None:
-    """Nobody can have stored what was not written: it is forged, or of a disk that was restored."""
+def test_a_journal_that_lacks_what_was_acknowledged_goes_on_under_another_id(
+    path: Path, through: int
+) -> None:
+    """Its disk was restored from a backup: its next entries take numbers that are acknowledged already."""
     journal = Journal.open(path)
     journal.append([a_record(), a_record()])
+    old = acknowledgement(journal, through)
     with capture_logs() as said:
-        journal.acknowledge(acknowledgement(journal, through))
-    assert sequences(journal) == sequences(Journal.open(path)) == [1, 2]
+        journal.acknowledge(old)
     assert [(line["log_level"], line["through"], line["newest"]) for line in said] == [
         ("warning", through, 2)
     ]
-    journal.acknowledge(acknowledgement(journal, 2))
+    journal.append([a_record()])
+    journal.acknowledge(old)
+    again = Journal.open(path)
+    assert sequences(journal) == sequences(again) == [1, 2, 3], "none is forgotten"
+    assert journal.id == again.id != old.journal_id
+    journal.acknowledge(acknowledgement(journal, 3))
     assert sequences(journal) == []
 
 
