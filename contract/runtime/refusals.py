@@ -99,6 +99,8 @@ def _hint(reason: Reason) -> str:
         return "`vxctl keys` shows whose keys are believed, `vxlan-worker key` a node's own"
     if reason in _OF_CLOCKS:
         return "compare the clocks of controllers and nodes; else somebody repeats old messages"
+    if reason is Reason.TOO_MANY:
+        return "`vxctl status` names the node: find out what uses its key"
     return "something else than vxlan-operator, or another version of it, writes to this broker"
 
 

@@ -22,7 +22,7 @@ spelling.
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
@@ -106,6 +106,16 @@ class Opened(NamedTuple, Generic[Payload]):
         return now if now - self.issued <= MAX_SKEW else self.issued
 
 
+class Bound(Protocol):
+    """Bounds how much the messages of one sender may cost the receiver."""
+
+    def check(self, sender: str, kid: str, /) -> None:
+        """Raise `RefusedError` if whatever names a key of this sender is to be dropped unread."""
+
+    def spend(self, sender: str, kid: str, task: str, size: int, /) -> None:
+        """Take what a message of so many bytes costs, whose signature is right; or raise `RefusedError`."""
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -162,6 +172,7 @@ class Opener:
         lookup: finds a key by its id; None: unknown.
         replays: remembers what was opened.
         now: this machine's clock.
+        bound: of what each sender may cost; None: there is none.
     """
 
     def __init__(
@@ -171,11 +182,13 @@ class Opener:
         lookup: Callable[[str], KnownKey | None],
         replays: Replays,
         now: Callable[[], datetime] = _now,
+        bound: Bound | None = None,
     ) -> None:
         self._me = me
         self._lookup = lookup
         self._replays = replays
         self._now = now
+        self._bound = bound
 
     def open(
         self, text: object, task: str, model: type[Payload], *, once: bool = True
@@ -198,7 +211,9 @@ class Opener:
             raise RefusedError(Reason.UNKNOWN_KEY, "its key is not known here", envelope.kid)
         if known.refused is not None:
             raise RefusedError(known.refused, "its key is not believed", envelope.kid)
-        return self._open(envelope, known, task, model, once=once)
+        if self._bound is not None:
+            self._bound.check(known.owner, envelope.kid)
+        return self._open(envelope, known, task, model, once=once, bound=self._bound)
 
     def introduction(self, text: object) -> Opened[Hello]:
         """Open a Hello by a key that is not known: it brings its public key along, and proves that it has it.
@@ -231,11 +246,14 @@ class Opener:
         model: type[Payload],
         *,
         once: bool,
+        bound: Bound | None = None,
     ) -> Opened[Payload]:
         kid = envelope.kid
         # By the key itself, not by its id: two keys of one id are one in 2**64 tries, and still two keys.
         if not known.key.verifies(envelope.signature, DOMAIN + envelope.signed):
             raise RefusedError(Reason.BAD_SIGNATURE, "its signature is wrong", kid)
+        if bound is not None:
+            bound.spend(known.owner, kid, task, len(envelope.signed))
         header = envelope.header()
         for reason, wrong in (
             (Reason.WRONG_AUDIENCE, header.audience != self._me),

@@ -23,6 +23,8 @@ class Reason(StrEnum):
     FROM_THE_FUTURE = "from_the_future"
     REPLAYED = "replayed"
     TOO_LARGE = "too_large"
+    TOO_MANY = "too_many"
+    """Its sender has sent more than any honest one does."""
     MALFORMED = "malformed"
 
 

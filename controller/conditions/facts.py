@@ -15,7 +15,7 @@ from controller.conditions.cluster import ClusterFacts, RefusedFacts
 from controller.conditions.holds import Hold
 from controller.conditions.instant import Instant
 from controller.conditions.model import Condition, Reason, Stored, Type
-from controller.conditions.node_facts import Holder, NodeFacts, Rejecting, Sign
+from controller.conditions.node_facts import QUIET, Dropping, Holder, NodeFacts, Rejecting, Sign
 from controller.db.key_models import NodeKey
 from controller.db.models import NOT_IN_USE, Cluster, Device, DueNode, Network, Node, Rejection
 
@@ -135,6 +135,7 @@ def node_facts(
     listening_since: datetime,
     broker: Condition | None = None,
     sign_of: Callable[[str], Sign | None] = lambda _: None,
+    dropping: Callable[[str], Dropping | None] = lambda _: None,
 ) -> Iterator[tuple[str, str, Stored, NodeFacts]]:
     """Yield each node's id, hostname, stored conditions and facts, by hostname.
 
@@ -144,6 +145,7 @@ def node_facts(
         listening_since: since when reports could come; before, silence says nothing.
         broker: why the leader cannot use the broker; None: it can.
         sign_of: returns the newest sign of life of a node's worker, by node id.
+        dropping: returns which messages of a node are dropped, by node id.
     """
     devices = _devices(session, instant)
     held = orphan_holds(session)
@@ -173,6 +175,7 @@ def node_facts(
             untrusted=[key_id for key_id, _ in untrusted.get(row.id, ())],
             revoked=any(is_revoked for _, is_revoked in untrusted.get(row.id, ())[:1]),
             unreplaced=unreplaced.get(row.id),
+            dropped_since=_dropped_since(dropping(row.id), instant),
             stale=stale,
             silent=stale and heard_for_long,
             failures=row.failures,
@@ -208,6 +211,11 @@ def refused_facts(session: Session, refused: Refused, counts: Mapping[str, int])
         owner=owner,
         at=refused.at,
     )
+
+
+def _dropped_since(found: Dropping | None, instant: Instant) -> datetime | None:
+    """Return since when messages of a node are dropped; None: none was lately."""
+    return None if found is None or instant.is_past(found.newest_at + QUIET) else found.since
 
 
 def _news(

@@ -89,6 +89,7 @@ class Reason(StrEnum):
     LOOKS_DEAD = "LooksDead"
     NETWORK_WITHOUT_DEVICE = "NetworkWithoutDevice"
     KEY_NOT_REPLACED = "KeyNotReplaced"
+    TOO_MANY_MESSAGES = "TooManyMessages"
     WORKER_LIMITED = "WorkerLimited"
 
     SWARM_READ = "SwarmRead"

@@ -260,6 +260,13 @@ def _seen_there(facts: NodeFacts) -> Iterator[_Finding]:
     if facts.unreplaced is not None and not _pauses(facts):
         # The worker of a paused node is not asked.
         yield _Finding(Reason.KEY_NOT_REPLACED, _kept(facts, facts.unreplaced), degraded=True)
+    if facts.dropped_since is not None:
+        message = (
+            f"its worker has sent more than any honest one does, and messages of it are dropped since "
+            f"{format_time(facts.dropped_since)}: find out what uses node.key on the node; `vxctl node keys "
+            f"{facts.typed}` shows the key, to be revoked if it is in other hands"
+        )
+        yield _Finding(Reason.TOO_MANY_MESSAGES, message, degraded=True)
     if facts.limitations:
         limitations = quoted("; ".join(facts.limitations))
         message = f"its worker cannot see or do everything: {limitations}"

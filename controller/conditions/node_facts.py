@@ -3,11 +3,28 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from contract.verdicts import Verdict
 from controller.conditions.holds import Hold
 from controller.conditions.model import Condition
 from controller.db.states import RunState
+
+QUIET: Final = timedelta(minutes=10)
+"""So long after the last message that was refused or dropped nothing is said of it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropping:
+    """Messages of a node that were dropped because they are too many.
+
+    Attributes:
+        since: when the first of them came, after which there was no pause of `QUIET`.
+        newest_at: when the last one came.
+    """
+
+    since: datetime
+    newest_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +114,7 @@ class NodeFacts:
         untrusted: keys of its worker that nobody vouches for, the newest first; none while one is believed.
         revoked: whether the newest of these was revoked.
         unreplaced: the key that its worker should have replaced by now; None: there is none.
+        dropped_since: since when messages of its worker are dropped because they are too many; None: none is.
         stale: whether that is too long ago to say anything of now.
         silent: whether that is too long ago, with a controller there to receive reports.
         failures: consecutive runs that failed or were lost.
@@ -124,6 +142,7 @@ class NodeFacts:
     untrusted: Sequence[str] = ()
     revoked: bool = False
     unreplaced: Unreplaced | None = None
+    dropped_since: datetime | None = None
     stale: bool = False
     silent: bool = False
     failures: int = 0

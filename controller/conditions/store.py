@@ -21,7 +21,7 @@ from controller.conditions.facts import cluster_facts, node_facts, refused_facts
 from controller.conditions.instant import Instant
 from controller.conditions.model import Condition, Conditions, Stored, dated, max_silence
 from controller.conditions.node import of_node
-from controller.conditions.node_facts import Sign
+from controller.conditions.node_facts import QUIET, Dropping, Sign
 from controller.conditions.untaken import untaken
 from controller.db.engine import Database
 from controller.db.models import Cluster, Node
@@ -43,8 +43,6 @@ _CLUSTER: Final = Base.metadata.tables[Cluster.__tablename__]
 _DATE: Final = update(_CLUSTER).values(
     conditions_at=bindparam("at"), conditions_until=bindparam("until")
 )
-_QUIET: Final = timedelta(minutes=10)
-"""So long after the last refused message nothing is said of it any more."""
 
 
 class _Known(NamedTuple):
@@ -65,6 +63,7 @@ class ConditionStore:
         broker: returns why the broker cannot be used; None: it can.
         sign_of: returns the newest sign of life of a node's worker, by node id.
         signs: returns what is another value once a sign says more than that a worker still lives.
+        dropping: returns which messages of a node are dropped, by node id; each drop is refused, too.
         refusals: what this process refused.
     """
 
@@ -77,6 +76,7 @@ class ConditionStore:
         broker: Callable[[], Condition | None] = lambda: None,
         sign_of: Callable[[str], Sign | None] = lambda _: None,
         signs: Callable[[], object] = lambda: None,
+        dropping: Callable[[str], Dropping | None] = lambda _: None,
         refusals: Refusals = refusals,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -86,6 +86,7 @@ class ConditionStore:
         self._broker = broker
         self._sign_of = sign_of
         self._signs = signs
+        self._dropping = dropping
         self._refusals = refusals
         self._utcnow = utcnow
         self._period = _PERIOD_SECONDS
@@ -148,6 +149,7 @@ class ConditionStore:
                 listening_since=self._listening_since,
                 broker=known.broker,
                 sign_of=self._sign_of,
+                dropping=self._dropping,
             ):
                 conditions = of_node(facts)
                 nodes.append((facts.typed, conditions))
@@ -189,7 +191,7 @@ class ConditionStore:
         self, session: Session, newest: Refused | None, instant: Instant
     ) -> RefusedFacts | None:
         """Return what was refused, unless that is some quiet minutes ago."""
-        if newest is None or instant.is_past(newest.at + _QUIET):
+        if newest is None or instant.is_past(newest.at + QUIET):
             return None
         counts = {reason.value: count for reason, count in self._refusals.counts.items()}
         return refused_facts(session, newest, counts)

@@ -31,6 +31,7 @@ _LEFT: Final = frozenset({Reason.OBSERVE_MODE, Reason.ORPHANS_LEFT})
 _HARMLESS: Final = _LEFT | {
     Reason.LOOKS_DEAD,
     Reason.KEY_NOT_REPLACED,
+    Reason.TOO_MANY_MESSAGES,
     Reason.WORKER_LIMITED,
     Reason.NETWORK_WITHOUT_DEVICE,
 }

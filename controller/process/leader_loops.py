@@ -48,6 +48,7 @@ from controller.traces.recorder import Recorder
 from controller.trust.broker_users import BrokerUsers
 from controller.trust.departed import Departed
 from controller.trust.keyring import Keyring
+from controller.trust.quota import Quota
 from controller.trust.reception import Reception
 from controller.workqueue.clock import ClockCorrection
 from controller.workqueue.priorities import BULK, URGENT, PriorityClass
@@ -117,6 +118,7 @@ class LeaderLoops:
         self._hints = Hints()
         readings = Readings(self._hints)
         of_signs = Reception(led, keys)
+        quota = Quota()
         self._traces = traces = None if collector is None else Recorder(database, collector)
         presence = PresenceWatch(database, Presence(app).read, of_signs.sign_of_life, resync=resync)
         self._dispatcher = Dispatcher(
@@ -131,6 +133,7 @@ class LeaderLoops:
             broker=health.broker,
             alive_every=presence.every,
             limits=limits,
+            asking=quota.asked,
             sent=_nothing if traces is None else traces.sent,
             lost=_nothing if traces is None else traces.lost,
         )
@@ -164,6 +167,7 @@ class LeaderLoops:
             broker=health.broker_fault_that_stays,
             sign_of=presence.of,
             signs=presence.changes,
+            dropping=quota.dropping,
         )
         suppressed = SuppressedCount(led, mode=mode)
         pace = Pace()
@@ -201,7 +205,7 @@ class LeaderLoops:
         hints = HintIntake(led, readings=readings, pace=pace, notify=self.notify)
         self._inbox = Inbox(intake.reports)
         users = BrokerUsers(database, CommandConnection(app), health.users)
-        reception = Reception(led, keys)
+        reception = Reception(led, keys, quota=quota)
         tasks = {
             REPORT_TASK: reception.handler(REPORT_TASK, ReconcileReport, self._inbox.put),
             DRIFT_TASK: reception.handler(DRIFT_TASK, Drift, hints.drift),

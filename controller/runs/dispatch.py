@@ -75,6 +75,7 @@ class Dispatcher:
         broker: receives the results of publishing.
         alive_every: returns the seconds between signs of life that workers are asked for.
         fence: returns the leader's fence, or raises LeaseLostError.
+        asking: called with the nodes to which requests are about to be sent.
         sent: called with claims whose requests the broker has taken.
         lost: called with runs that were closed because no report came.
     """
@@ -93,6 +94,7 @@ class Dispatcher:
         broker: Monitor | None = None,
         alive_every: Callable[[], float] | None = None,
         limits: BreakerLimits = DEFAULTS,
+        asking: Callable[[Collection[str]], None] = lambda _: None,
         sent: Callable[[Sequence[Claim]], None] = lambda _: None,
         lost: Callable[[Collection[UUID]], None] = lambda _: None,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -114,7 +116,7 @@ class Dispatcher:
             alive_every=alive_every,
             next_within=max(resync * 1.1, queue.MAX_BACKOFF) + run_timeout,
         )
-        self._sent, self._lost = sent, lost
+        self._asking, self._sent, self._lost = asking, sent, lost
         self._utcnow = utcnow
         self._dates = Dates()
         classes = (ALL_PRIORITIES, *PRIORITY_CLASSES)
@@ -237,6 +239,7 @@ class Dispatcher:
         if not built:
             return True
         nodes = {claim.node_id for claim in claims}
+        self._asking(nodes)
         succession = [self._keys.succession] if self._keys.succession else []
         leftover = {claim.node_id for claim in claims if claim.leftover} | (nodes & self._unsure)
         try:

@@ -144,7 +144,7 @@ class ReportIntake:
                 counters.count_run(_STATES[report.outcome], run.removed, run.seconds)
                 self._taken(report, run.recorded)
                 self._expect(report.node_id, report.expects_rejection)
-                if report.wants_reading:
+                if report.wants_reading and not self._pace.wait(report.node_id):
                     self._readings.request(report.node_id, then_run=report.then_run)
             else:
                 removed += self._take_late(one)
@@ -199,7 +199,7 @@ class ReportIntake:
         removed = 0
         for report in closing:
             open_run = found[report.run_id]
-            self._pace.ran(report.node_id)
+            self._pace.ran(report.node_id, len(report.devices))
             if open_run.run.state is RunState.LOST:
                 log.warning(
                     "a report came late: its run had been given up",
@@ -268,10 +268,11 @@ class ReportIntake:
         )
 
     def _recheck(self, report: ReconcileReport) -> timedelta | None:
+        wait = self._pace.wait(report.node_id)
         if report.recheck_after is None:
-            return None
-        wanted = timedelta(seconds=min(report.recheck_after, 3600.0))
-        return max(wanted, self._pace.wait(report.node_id))
+            # Too early for the reading that it wants: the next run wants it again.
+            return wait if wait and report.wants_reading else None
+        return max(timedelta(seconds=min(report.recheck_after, 3600.0)), wait)
 
     def _store_late(self, session: Session, late: Opened[ReconcileReport]) -> tuple[int, int]:
         """Store what is still of use in a report whose run is not under way (any more).

@@ -20,6 +20,7 @@ from controller.db.models import Cluster
 from controller.db.states import NodeKeyState
 from controller.trust.introductions import introduce, take_password
 from controller.trust.keyring import Keyring
+from controller.trust.quota import Quota
 
 _M = TypeVar("_M", bound=BaseModel)
 _WINDOW: Final = 8
@@ -47,6 +48,7 @@ class Reception:
     Args:
         database: stores keys that are introduced.
         refused: counts what was refused.
+        quota: bounds the messages of each node; None: nothing does.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Reception:
         keyring: Keyring,
         *,
         refused: Refusals = refusals,
+        quota: Quota | None = None,
         utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -67,7 +70,7 @@ class Reception:
         """When a password was taken, by key, of the last seconds."""
         self._replays = Replays(_WINDOW)
         self._opener = Opener(
-            me=CONTROLLERS, lookup=keyring.find, replays=self._replays, now=utcnow
+            me=CONTROLLERS, lookup=keyring.find, replays=self._replays, now=utcnow, bound=quota
         )
 
     def handler(

@@ -44,6 +44,7 @@ WORDS: Final[Mapping[str, str]] = {
     Reason.LOOKS_DEAD: "a device looks dead, without proof",
     Reason.NETWORK_WITHOUT_DEVICE: "a network has no device",
     Reason.KEY_NOT_REPLACED: "the worker keeps a key that it was asked to replace",
+    Reason.TOO_MANY_MESSAGES: "the worker sends too many messages",
     Reason.WORKER_LIMITED: "the worker cannot see everything",
     Reason.SWARM_UNREADABLE: "the Swarm cannot be read",
     Reason.SWARM_CHANGED: "the manager belongs to another Swarm",

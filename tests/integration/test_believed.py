@@ -558,6 +558,23 @@ def test_a_worker_that_asks_for_run_after_run_gets_one_a_second(
     assert pace.wait(ONE) == timedelta(0)
 
 
+def test_a_worker_that_wants_reading_after_reading_gets_one_a_second(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each leads to a run, and to questions to the manager."""
+    read = []
+    monkeypatch.setattr(Readings, "request", lambda _, node, **__: read.append(node))
+    pace = Pace(clock.monotonic)
+    swarm = Swarm(database, clock, pace=pace)
+    for _ in range(BURST - 1):
+        pace.ran(ONE)
+    swarm.tell(report(swarm.runs[ONE], wants_reading=True, then_run=True))
+    assert read == [ONE]
+    swarm.tell(report(swarm.claim(), wants_reading=True, then_run=True))
+    assert read == [ONE]
+    assert due_row(database).due_at == START + BETWEEN, "and then it may ask again"
+
+
 def test_reports_of_runs_that_never_were_fill_no_log(swarm: Swarm, hints: HintIntake) -> None:
     gone = swarm_id("gone")
     told = Hello(node_id=gone, worker_version="1", at=START, reason="x")

@@ -22,10 +22,12 @@ from contract.signing.envelope import CONTROLLERS, Signer, node_address
 from contract.signing.keys import SigningKey
 from contract.signing.refusals import Reason
 from contract.verdicts import Verdict
+from controller.trust.quota import CAPACITY
 from tests.controller_process import HTTP, ControllerProcess
 from tests.fake_clock import START
 from tests.fake_docker import FakeDocker
 from tests.fake_swarm import snapshot, swarm_id
+from tests.integration.test_controller_process import last_request
 from tests.integration.test_safety_cli import next_request
 from tests.reports import STAMP, device, drift, report
 from tests.servers import RedisServer, await_true
@@ -170,6 +172,38 @@ def test_a_message_that_comes_again_does_nothing_more(
     assert attacker.nodes()[0]["worker_version"] == "1.2.3", "and the first was taken in"
 
 
+def test_a_node_that_sends_without_end_is_dropped_and_named_and_keeps_no_other_waiting(
+    controller: ControllerProcess, redis: RedisServer
+) -> None:
+    """By signed hints. Its report on a request is taken all the same."""
+    attacker = Attacker(controller, redis)
+    await_true(lambda: last_request(redis) and last_request(redis, "two"), "both are asked")
+    flood, began = 2 * int(CAPACITY), time.monotonic()
+    with closing(celery_app("mallory", redis.url)) as app:
+        for _ in range(flood):
+            text = message_text(DRIFT_TASK, drift(1, node="two"))
+            app.send_task(DRIFT_TASK, args=[text], queue=queue_for_controller())
+    for name in ("two", "one"):
+        request = last_request(redis, name)
+        assert request is not None
+        attacker.put(REPORT_TASK, message_text(REPORT_TASK, report(request.run_id, node=name)))
+    heard = ["1.2.3", "1.2.3"]
+    await_true(
+        lambda: [node["worker_version"] for node in attacker.nodes()] == heard, "both are heard"
+    )
+    flowed = (time.monotonic() - began) * 10
+    assert attacker.refused()["too_many"] > flood - CAPACITY - flowed - 9
+
+    def degraded(name: str) -> str:
+        node = HTTP.get(f"{controller.url}/api/v1/nodes/{name}").json()
+        found = {each["type"]: str(each["reason"]) for each in node["conditions"]}
+        return found.get("Degraded", "not derived yet")
+
+    await_true(lambda: degraded("two") == "TooManyMessages", "and node two is named")
+    assert degraded("one") != "TooManyMessages"
+    assert controller.log().count("dropped invalid messages") <= 3 + (time.monotonic() - began) / 10
+
+
 def test_a_dead_worker_is_not_made_to_live(
     controller: ControllerProcess, redis: RedisServer
 ) -> None:
@@ -183,7 +217,8 @@ def test_a_dead_worker_is_not_made_to_live(
 
     def reason() -> str:
         node = HTTP.get(f"{controller.url}/api/v1/nodes/one").json()
-        return next(str(each["reason"]) for each in node["conditions"] if each["type"] == "Stalled")
+        found = {each["type"]: str(each["reason"]) for each in node["conditions"]}
+        return found.get("Stalled", "not derived yet")
 
     attacker = Attacker(controller, redis)
     request = next_request(redis)

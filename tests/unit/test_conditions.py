@@ -266,6 +266,11 @@ NODES: list[tuple[str, dict[str, Any], str]] = [
         "True/Converged True/KeyNotReplaced False/Progressing False/NotPaused",
     ),
     (
+        "the worker sends without end",
+        {"dropped_since": START, "limitations": ["cannot see nsid 4"]},
+        "True/Converged True/TooManyMessages False/Progressing False/NotPaused",
+    ),
+    (
         "the worker sees not all",
         {"limitations": ["cannot see nsid 4"]},
         "True/Converged True/WorkerLimited False/Progressing False/NotPaused",
