@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, inspect, text
 
 import migrations
 from contract import VERSION
@@ -42,6 +42,9 @@ _TRIGGERS_FOUND: Final = {
 }
 
 
+_CURRENT: Final = text("SELECT version_num FROM alembic_version")
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     """Versions of the schema."""
@@ -58,8 +61,10 @@ def version(connection: Connection) -> Version:
     Raises:
         OperatorError: this program does not know it.
     """
+    # Alembic's own way makes a new statement each time, which SQLAlchemy then keeps compiled.
+    is_made = inspect(connection).has_table("alembic_version")
+    current = connection.scalar(_CURRENT) if is_made else None
     script = ScriptDirectory.from_config(_config())
-    current = MigrationContext.configure(connection).get_current_revision()
     if current is not None and current not in {known.revision for known in script.walk_revisions()}:
         raise OperatorError(
             f"the database has schema {current}, which vxlan-operator {VERSION} does not know: "

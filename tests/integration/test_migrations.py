@@ -100,6 +100,15 @@ def test_migrations_make_the_tables_that_the_models_make(
     engine.dispose()
 
 
+def test_asking_for_the_version_leaves_no_statement_behind(migrated: Database) -> None:
+    def kept() -> int:
+        with migrated.read() as session:
+            version(session.connection())
+        return len(migrated.engine._compiled_cache or ())
+
+    assert kept() == kept()
+
+
 def test_an_upgrade_keeps_every_row(
     filled: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
