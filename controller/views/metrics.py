@@ -195,10 +195,13 @@ class FromDatabase(Collector):
 
     def _answer(self, pending: "Future[list[Metric]]") -> None:
         try:
+            # A database that goes away may be noticed only at the end of the reading.
             with self._database.read() as session:
-                pending.set_result(list(_read(session, self._utcnow(), self._health)))
+                found = list(_read(session, self._utcnow(), self._health))
         except BaseException as error:  # noqa: BLE001 -- raised again by `Future.result`
             pending.set_exception(error)
+        else:
+            pending.set_result(found)
 
 
 def _gauge(

@@ -1,14 +1,18 @@
 """What `/metrics` says, on an empty and a filled database, and while the database is away or hangs."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text, update
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from contract import VERSION
 from contract.verdicts import Mode, Outcome, Verdict
@@ -299,6 +303,30 @@ def test_a_database_that_hangs_delays_a_scrape_by_its_timeout_and_is_asked_once(
     hanging.go.set()
     # A busy machine does not answer within the timeout each time.
     await_true(up, "the database is up")
+
+
+class Vanishing:
+    """A database that is gone when a reader is done."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """See `Database.read`."""
+        with self._database.read() as session:
+            yield session
+        raise SQLAlchemyError("the connection was closed")
+
+
+def test_a_database_that_goes_away_at_the_end_of_a_scrape_is_not_up(sqlite: Database) -> None:
+    vanishing: Any = Vanishing(sqlite)
+    by_name = {
+        each.name: each
+        for each in metrics.FromDatabase(vanishing, lambda: True, Health(), timeout=60).collect()
+    }
+    assert by_name["vxlan_operator_database_up"].samples[0].value == 0
+    assert "vxlan_operator_nodes" not in by_name
 
 
 def test_without_its_database_the_process_still_says_what_it_knows(tmp_path: Path) -> None:
